@@ -1,0 +1,1 @@
+"""The device: capture pipeline, quantiser, SDK and command line."""

@@ -1,0 +1,1 @@
+"""Threshold Paillier, packing, share conversion and gates: pure functions and state machines, no I/O."""

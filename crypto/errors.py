@@ -1,0 +1,244 @@
+"""The one tree of errors: every error that leaves a Veilmatch boundary is one of these.
+
+    VeilmatchError
+        InvalidInputError            what came cannot be what was meant; got and expected are fields
+            ImageError               not an image, damaged, or too large
+            NoFaceError              no face in the photo
+            SeveralFacesError        more than one face in the photo
+            EmbeddingError           wrong dimension, not finite, or not a usable direction
+            CiphertextError          not an element of Z*_(N^2), wrong length, or not well-formed
+            UnknownSubjectError      no such subject in the gallery
+            DuplicateTokenError      a client token was used again for another mutation
+            ParameterError           numbers that do not make a sound parameter set
+            ConfigurationError       a configuration file that cannot work
+        RequestRefusedError          a request that a server may not serve
+            RequestExpiredError      past its expiry, or dated too far ahead
+            RequestReplayedError     its nonce was seen before
+            RequestSignatureError    not signed by the device it names
+            PartyRefusedError        the certificate at the other end is not that of a party served here
+        KeyMismatchError             another key, epoch, gallery, model or parameter set
+            GalleryMismatchError     the two matchers do not hold the same gallery
+        UnavailableError             too few parties or too little stock; needed and available are fields
+        IntegrityError               stored or received state contradicts itself
+            KeyFileError             a key file that is truncated, altered or not one
+            WrongPassphraseError     a key file that this passphrase does not open
+            ProtocolError            a message that does not belong where it came
+        ModelError                   a face model that is not installed, or not the pinned one
+
+Naming rule: a class says what is wrong with what came, never who is to blame. `got` and
+`expected` describe (sizes, names, counts) and never quote a secret, a probe, a template or a score.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class VeilmatchError(Exception):
+    """Base of all errors. `message` is a sentence; `got` and `expected` are short descriptions or None."""
+
+    #: Stable name on the wire and in `--json`; unique in the tree.
+    code: ClassVar[str] = "internal"
+    #: Exit status of the command line.
+    exit_status: ClassVar[int] = 10
+
+    def __init__(self, message: str, *, got: object = None, expected: object = None) -> None:
+        self.message = message
+        self.got = None if got is None else str(got)
+        self.expected = None if expected is None else str(expected)
+        super().__init__(message)
+
+    def __str__(self) -> str:
+        detail = [f"expected {self.expected}"] if self.expected is not None else []
+        detail += [f"got {self.got}"] if self.got is not None else []
+        return f"{self.message} ({', '.join(detail)})" if detail else self.message
+
+    def fields(self) -> dict[str, Any]:
+        """Everything that `from_fields` needs to raise the same error elsewhere; JSON types only."""
+        return {"code": self.code, "message": self.message, "got": self.got, "expected": self.expected}
+
+    @classmethod
+    def _restore(cls, fields: dict[str, Any]) -> VeilmatchError:
+        return cls(str(fields.get("message", "")), got=fields.get("got"), expected=fields.get("expected"))
+
+    @staticmethod
+    def from_fields(fields: dict[str, Any]) -> VeilmatchError:
+        """Return the error that `fields` describes; a code of a newer peer becomes a VeilmatchError."""
+        return _by_code(VeilmatchError).get(str(fields.get("code")), VeilmatchError)._restore(fields)
+
+
+class InvalidInputError(VeilmatchError):
+    """What came cannot be what was meant."""
+
+    code = "invalid_input"
+    exit_status = 3
+
+
+class ImageError(InvalidInputError):
+    """Not an image, a damaged one, or one that is too large."""
+
+    code = "image"
+
+
+class NoFaceError(InvalidInputError):
+    """No face was found in the photo."""
+
+    code = "no_face"
+
+
+class SeveralFacesError(InvalidInputError):
+    """More than one face was found, and nothing says which one is meant."""
+
+    code = "several_faces"
+
+
+class EmbeddingError(InvalidInputError):
+    """An embedding of the wrong dimension, not finite, or without a usable direction."""
+
+    code = "embedding"
+
+
+class CiphertextError(InvalidInputError):
+    """Not an element of Z*_(N^2), of the wrong length, or outside the subgroup of honest ciphertexts."""
+
+    code = "ciphertext"
+
+
+class UnknownSubjectError(InvalidInputError):
+    """The gallery has no such subject."""
+
+    code = "unknown_subject"
+
+
+class DuplicateTokenError(InvalidInputError):
+    """A client token was used before, for another mutation."""
+
+    code = "duplicate_token"
+
+
+class ParameterError(InvalidInputError):
+    """Numbers that do not make a sound parameter set."""
+
+    code = "parameter"
+
+
+class ConfigurationError(InvalidInputError):
+    """A configuration that cannot work."""
+
+    code = "configuration"
+
+
+class RequestRefusedError(VeilmatchError):
+    """A request that this server may not serve."""
+
+    code = "request_refused"
+    exit_status = 4
+
+
+class RequestExpiredError(RequestRefusedError):
+    """The request is past its expiry, or its expiry lies further ahead than servers accept."""
+
+    code = "request_expired"
+
+
+class RequestReplayedError(RequestRefusedError):
+    """The nonce of the request was seen before."""
+
+    code = "request_replayed"
+
+
+class RequestSignatureError(RequestRefusedError):
+    """The request is not signed by the device that it names."""
+
+    code = "request_signature"
+
+
+class PartyRefusedError(RequestRefusedError):
+    """The certificate at the other end is not that of a party served here."""
+
+    code = "party_refused"
+
+
+class KeyMismatchError(VeilmatchError):
+    """Another key, epoch, gallery, model or parameter set than the one in use."""
+
+    code = "key_mismatch"
+    exit_status = 5
+
+
+class GalleryMismatchError(KeyMismatchError):
+    """The two matchers do not hold the same gallery."""
+
+    code = "gallery_mismatch"
+
+
+class UnavailableError(VeilmatchError):
+    """Too few parties, or too little stock. `party` is who is missing; `alternatives` are pairs that could serve."""
+
+    code = "unavailable"
+    exit_status = 6
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        party: str | None = None,
+        needed: object = None,
+        available: object = None,
+        alternatives: tuple[str, ...] = (),
+    ) -> None:
+        super().__init__(message, got=available, expected=needed)
+        self.party = party
+        self.needed = self.expected
+        self.available = self.got
+        self.alternatives = tuple(alternatives)
+
+    def fields(self) -> dict[str, Any]:
+        """See VeilmatchError.fields."""
+        return super().fields() | {"party": self.party, "alternatives": list(self.alternatives)}
+
+    @classmethod
+    def _restore(cls, fields: dict[str, Any]) -> VeilmatchError:
+        return cls(
+            str(fields.get("message", "")),
+            party=fields.get("party"),
+            needed=fields.get("expected"),
+            available=fields.get("got"),
+            alternatives=tuple(map(str, fields.get("alternatives") or ())),
+        )
+
+
+class IntegrityError(VeilmatchError):
+    """Stored or received state contradicts itself."""
+
+    code = "integrity"
+    exit_status = 7
+
+
+class KeyFileError(IntegrityError):
+    """A key file that is truncated, altered, of another party or not a key file."""
+
+    code = "key_file"
+
+
+class WrongPassphraseError(IntegrityError):
+    """The passphrase does not open the key file."""
+
+    code = "wrong_passphrase"
+
+
+class ProtocolError(IntegrityError):
+    """A message that does not belong where it came: wrong kind, order, size or session."""
+
+    code = "protocol"
+
+
+class ModelError(VeilmatchError):
+    """A face model that is not installed, or is not the pinned one."""
+
+    code = "model"
+    exit_status = 8
+
+
+def _by_code(root: type[VeilmatchError]) -> dict[str, type[VeilmatchError]]:
+    return {root.code: root} | {c: k for sub in root.__subclasses__() for c, k in _by_code(sub).items()}

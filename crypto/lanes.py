@@ -1,0 +1,54 @@
+"""Lanes: one vector in a few ciphertexts, 48 bits a coordinate. DESIGN.md section 3.
+
+A lane holds coordinate + offset in [1, 2c+1]. After share conversion both holders cut their w into
+lanes; lane_plus - lane_minus is the value again as long as no lane of the minus holder is so near
+2^48 that adding a value would carry. The minus holder sees that (`at_risk`) and asks for another
+conversion, so lanes are exact, not merely almost always right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from veilmatch.crypto.arithmetic import Integer
+from veilmatch.crypto.errors import ProtocolError
+from veilmatch.crypto.fields import Array, cut, join
+from veilmatch.crypto.parameters import HEADROOM_BITS, LANE_BITS, ParameterSet
+
+
+def pack(vector: Array, parameters: ParameterSet) -> list[Integer]:
+    """Return the plaintexts that carry int64[D] coordinates of [-c, c]: `lane_ciphertexts` integers."""
+    shifted = [int(x) + parameters.offset for x in vector]
+    return [join(shifted[i : i + parameters.lanes], LANE_BITS) for i in range(0, len(shifted), parameters.lanes)]
+
+
+def unpack(shares: Sequence[Integer], parameters: ParameterSet) -> Array:
+    """Return this holder's lanes, int64[D] in [0, 2^48), from its w of every lane ciphertext."""
+    if len(shares) != parameters.lane_ciphertexts:
+        raise ProtocolError("number of lane ciphertexts", got=len(shares), expected=parameters.lane_ciphertexts)
+    counts = [min(parameters.lanes, parameters.dimension - i * parameters.lanes) for i in range(len(shares))]
+    return np.concatenate([cut(w, LANE_BITS, n) for w, n in zip(shares, counts, strict=True)])
+
+
+def wraps_modulus(shares: Sequence[Integer], modulus: Integer) -> bool:
+    """Return whether any w of the minus holder is so near N that adding a plaintext would wrap mod N."""
+    return any(w >= modulus - (1 << (modulus.bit_length() - HEADROOM_BITS)) for w in shares)
+
+
+def at_risk(lanes: Array, parameters: ParameterSet) -> bool:
+    """Return whether a lane of the minus holder is within 2(2c+2) of 2^48 and might carry."""
+    return bool(np.any(lanes >= (1 << LANE_BITS) - parameters.lane_risk))
+
+
+def ring_share(lanes: Array, parameters: ParameterSet, *, is_plus: bool) -> Array:
+    """Return e_*, int64[D] in [0, 2^k): e_plus - e_minus = coordinates mod 2^k."""
+    offset = parameters.offset if is_plus else 0
+    return (lanes - offset) & ((1 << parameters.ring_bits) - 1)
+
+
+def wraps_at_risk(ring: Array, parameters: ParameterSet) -> int:
+    """Return how many coordinates of the minus holder's e lie within c of the wrap point of 2^k."""
+    c, size = parameters.clip, 1 << parameters.ring_bits
+    return int(np.count_nonzero((ring < c) | (ring >= size - c)))

@@ -1,0 +1,51 @@
+"""Multi-exponentiation: prod base_i^(e_i) for many bases and short exponents.
+
+The bucket method (Pippenger, 1976): exponents are cut into windows; for each window every base is
+multiplied into the bucket of its digit, and sum d * bucket_d is formed by running products. The
+window width is the one with the fewest multiplications for the number of bases at hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+
+from veilmatch.crypto.arithmetic import Integer
+
+
+@cache
+def window_bits(bases: int, exponent_bits: int) -> int:
+    """Return the window width that costs the fewest multiplications."""
+    return min(range(1, exponent_bits + 1), key=lambda w: _cost(bases, exponent_bits, w))
+
+
+def _cost(bases: int, exponent_bits: int, window: int) -> int:
+    """Multiplications of one multi-exponentiation: buckets, running products, squarings."""
+    windows = -(-exponent_bits // window)
+    return windows * (bases + 2 * (1 << window)) + (windows - 1) * window
+
+
+def product_of_powers(
+    bases: Sequence[Integer], exponents: Sequence[int], exponent_bits: int, modulus: Integer
+) -> Integer:
+    """Return prod bases[i]^exponents[i] mod modulus, for 0 <= exponents[i] < 2^exponent_bits.
+
+    A zero digit costs a multiplication like any other (into a bucket that is thrown away): the time
+    does not tell a peer, who can relate the exponents to the probe, how many digits are zero.
+    """
+    window = window_bits(len(bases), exponent_bits)
+    mask = (1 << window) - 1
+    result = Integer(1)
+    for shift in range((exponent_bits - 1) // window * window, -1, -window):
+        for _ in range(window if result != 1 else 0):
+            result = result * result % modulus
+        buckets = [Integer(1)] * (1 << window)
+        for base, exponent in zip(bases, exponents, strict=True):
+            digit = exponent >> shift & mask
+            buckets[digit] = buckets[digit] * base % modulus
+        running = total = buckets[mask]
+        for bucket in buckets[mask - 1 : 0 : -1]:
+            running = running * bucket % modulus
+            total = total * running % modulus
+        result = result * total % modulus
+    return result

@@ -1,0 +1,167 @@
+"""Threshold Paillier with a short secret exponent: the public key and the scheme of it.
+
+Encryption is c = (1 + mN) * hs^r mod N^2 with r uniform of |o| + 128 bits (Ma et al., ACSAC 2021);
+a key holder's part of a decryption-free share conversion is g = c^(o_*) and its logarithm
+(Orlandi, Scholl, Yakoubov, EUROCRYPT 2021, section 4). DESIGN.md section 2.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from veilmatch.crypto.arithmetic import (
+    Integer,
+    from_bytes,
+    gcd,
+    invert,
+    invert_secret,
+    is_prime,
+    is_square,
+    power_secret,
+    primorial,
+    product_mod,
+    to_bytes,
+)
+from veilmatch.crypto.errors import CiphertextError, KeyFileError
+from veilmatch.crypto.fixed_base import FixedBaseTable
+from veilmatch.crypto.multiexp import product_of_powers
+from veilmatch.crypto.parameters import ParameterSet
+from veilmatch.crypto.scheme import LocalShare
+
+#: Statistical distance 2^-128 of a short randomiser from a uniform element of the subgroup.
+STATISTICAL_BITS = 128
+_SMALL_FACTOR_BOUND = 1 << 20
+
+
+@dataclass(frozen=True)
+class PublicKey:
+    """N and hs of a key ceremony. modulus N: exactly parameters.modulus_bits bits; hs: element of Z*_(N^2).
+
+    `validate` is called on every key that comes from a file or a peer.
+    """
+
+    parameters: ParameterSet
+    modulus: Integer
+    hs: Integer
+
+    @cached_property
+    def key_id(self) -> bytes:
+        """16 bytes that name this key: SHA-256 over parameter set, N and hs, cut."""
+        size = self.parameters.ciphertext_bytes
+        parts = (self.parameters.name.encode(), to_bytes(self.modulus, size), to_bytes(self.hs, size))
+        return hashlib.sha256(b"veilmatch public key v1\0" + b"\0".join(parts)).digest()[:16]
+
+    @property
+    def subgroup_order_bits(self) -> int:
+        """|o|, the size of the order 2pq of hs."""
+        return self.parameters.subgroup_bits + 1
+
+    @property
+    def randomiser_bits(self) -> int:
+        """Size of r: |o| + 128."""
+        return self.subgroup_order_bits + STATISTICAL_BITS
+
+    def validate(self) -> PublicKey:
+        """Return self if N and hs can be a public key. Raises KeyFileError saying what is wrong.
+
+        N: the right size, odd, not prime, not a square, no factor under 2^20; hs: a unit mod N^2 and not 1.
+        """
+        N = self.modulus
+        for wrong, expected in (
+            (N.bit_length() != self.parameters.modulus_bits, f"exactly {self.parameters.modulus_bits} bits"),
+            (N % 2 == 0, "odd"),
+            (is_prime(N, 30), "a composite number"),
+            (is_square(N), "not a square"),
+            (gcd(N, primorial(_SMALL_FACTOR_BOUND)) != 1, "no factor under 2^20"),
+        ):
+            if wrong:
+                raise KeyFileError("the modulus of the public key is unsound", expected=expected)
+        if not 1 < self.hs < N * N or gcd(self.hs, N) != 1:
+            raise KeyFileError("the base of the public key is unsound", expected="1 < hs < N^2, a unit")
+        return self
+
+
+class Paillier:
+    """The scheme of one public key. Builds its fixed-base table (about 0.3 s at 3072 bits) on first encryption."""
+
+    def __init__(self, public_key: PublicKey) -> None:
+        self.public_key = public_key
+        self.parameters = public_key.parameters
+        self.modulus = public_key.modulus
+        self._square = public_key.modulus**2
+
+    @cached_property
+    def _table(self) -> FixedBaseTable:
+        return FixedBaseTable(self.public_key.hs, self._square, self.public_key.randomiser_bits)
+
+    def encrypt(self, m: Integer) -> Integer:
+        """Return (1 + mN) * hs^r mod N^2 with fresh r; m is taken mod N."""
+        return self.encode(m) * self.encrypt_zero() % self._square
+
+    def encrypt_zero(self) -> Integer:
+        """Return hs^r mod N^2 with fresh r."""
+        return self._table.random_power()
+
+    def encode(self, m: Integer) -> Integer:
+        """Return 1 + mN mod N^2."""
+        return 1 + m % self.modulus * self.modulus
+
+    def multiply(self, c: Integer, d: Integer) -> Integer:
+        """Return c*d mod N^2."""
+        return c * d % self._square
+
+    def divide(self, c: Integer, d: Integer) -> Integer:
+        """Return c * d^-1 mod N^2."""
+        return c * invert(d, self._square) % self._square
+
+    def product_of_powers(self, pack: Sequence[Integer], exponents: Sequence[int], exponent_bits: int) -> Integer:
+        """Return prod pack[i]^exponents[i] mod N^2; see multiexp.product_of_powers."""
+        return product_of_powers(pack, exponents, exponent_bits, self._square)
+
+    def local_shares(self, ciphertexts: Sequence[Integer], exponent: Integer) -> list[LocalShare]:
+        """Return z = floor(g/N) * (g mod N)^-1 mod N and g mod N, for g = c^exponent mod N^2, of every c.
+
+        exponent: secret, of a fixed length (PairShare.exponent). For the two holders of a pair,
+        z_plus - z_minus = o*m mod N; the map from c to one z alone is not a homomorphism.
+        """
+        N = self.modulus
+        shares = []
+        for g in power_secret(ciphertexts, exponent, self._square):
+            quotient, remainder = divmod(g, N)
+            shares.append(LocalShare(quotient * invert_secret(remainder, N) % N, remainder))
+        return shares
+
+    def parse(self, data: bytes) -> Integer:
+        """Return c of exactly ciphertext_bytes bytes with 0 < c < N^2, gcd(c, N) = 1. Raises CiphertextError."""
+        c = self._in_range(data)
+        if gcd(c, self.modulus) != 1:
+            raise CiphertextError("ciphertext shares a factor with N", expected="gcd(c, N) = 1")
+        return c
+
+    def parse_many(self, data: Sequence[bytes]) -> list[Integer]:
+        """Return what `parse` returns for each. One gcd of their product serves for all."""
+        ciphertexts = [self._in_range(d) for d in data]
+        if gcd(product_mod(ciphertexts, self.modulus), self.modulus) != 1:
+            raise CiphertextError("a ciphertext shares a factor with N", expected="gcd(c, N) = 1")
+        return ciphertexts
+
+    def serialise(self, c: Integer) -> bytes:
+        """Return c, big-endian, in exactly ciphertext_bytes bytes."""
+        return to_bytes(c, self.parameters.ciphertext_bytes)
+
+    def _in_range(self, data: bytes) -> Integer:
+        if len(data) != self.parameters.ciphertext_bytes:
+            raise CiphertextError(
+                "ciphertext of the wrong length",
+                got=f"{len(data)} bytes",
+                expected=f"{self.parameters.ciphertext_bytes} bytes",
+            )
+        c = from_bytes(data)
+        if c == 0:
+            raise CiphertextError("ciphertext is zero", expected="0 < c < N^2")
+        if c >= self._square:
+            raise CiphertextError("ciphertext is not reduced", expected="0 < c < N^2")
+        return c

@@ -1,0 +1,202 @@
+"""Parameter sets: every bound of DESIGN.md section 3, computed from six numbers and checked.
+
+A set is named by its content, e.g. `d128-s60-c23-n3072`. Sets whose modulus is too small to be
+secure exist for tests and say UNSAFE in their name.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from functools import cached_property
+
+from veilmatch.crypto.errors import ParameterError
+
+#: |p| + |q| of the subgroup by modulus size: attack cost 2^(|p|/2), Coron et al., PKC 2011.
+SUBGROUP_BITS = {512: 128, 768: 192, 1024: 320, 2048: 448, 3072: 512}
+#: Moduli that may protect real people: 112-bit and 128-bit security.
+SAFE_MODULUS_BITS = (2048, 3072)
+#: Width of a lane, which carries one coordinate of one vector.
+LANE_BITS = 48
+#: Bits left free below N: the wrap of a conversion mod N then has probability 2^-64.
+HEADROOM_BITS = 64
+#: A query is repeated for share wraps (see `wrap_limit`) with at most this probability, as log2.
+WRAP_RETRY_LOG2 = -40
+
+_NAME = re.compile(r"(?:UNSAFE-)?d(\d+)-s(\d+)-c(\d+)-n(\d+)")
+
+
+@dataclass(frozen=True)
+class ParameterSet:
+    """The numbers of one installation, and all that follows from them.
+
+    dimension D: coordinates of an embedding, 1..4096. scale S: an embedding of norm 1 is multiplied by S.
+    clip c: coordinates are clipped to [-c, c]. modulus_bits: size of N.
+    Raises ParameterError if they do not fit together.
+    """
+
+    dimension: int = 128
+    scale: int = 60
+    clip: int = 23
+    modulus_bits: int = 3072
+
+    def __post_init__(self) -> None:
+        if self.modulus_bits not in SUBGROUP_BITS:
+            raise ParameterError("unknown modulus size", got=self.modulus_bits, expected=sorted(SUBGROUP_BITS))
+        for name, value, low, high in (
+            ("dimension", self.dimension, 1, 4096),
+            ("scale", self.scale, 4, 1024),
+            ("clip", self.clip, 1, min(self.scale, 1023)),
+        ):
+            if not low <= value <= high:
+                raise ParameterError(f"{name} out of range", got=value, expected=f"{low}..{high}")
+        self._check_bounds()
+
+    @staticmethod
+    def from_name(name: str) -> ParameterSet:
+        """Return the set called `name`. Raises ParameterError if no set is called exactly so."""
+        found = _NAME.fullmatch(name)
+        if found is None:
+            raise ParameterError("not the name of a parameter set", got=name[:60], expected="d128-s60-c23-n3072")
+        parameters = ParameterSet(*map(int, found.groups()))
+        if parameters.name != name:
+            raise ParameterError("not the name of a parameter set", got=name[:60], expected=parameters.name)
+        return parameters
+
+    @property
+    def name(self) -> str:
+        """The name by content."""
+        unsafe = "" if self.modulus_bits in SAFE_MODULUS_BITS else "UNSAFE-"
+        return f"{unsafe}d{self.dimension}-s{self.scale}-c{self.clip}-n{self.modulus_bits}"
+
+    # -- scores -----------------------------------------------------------------------------
+
+    @cached_property
+    def ring_bits(self) -> int:
+        """k: comparisons are mod 2^k. Smallest k with 2(M0 + S^2) + 1 < 2^(k-1) for honest norms up to M0."""
+        k = 2
+        while not 2 * (self._honest_norm + self.scale**2) + 1 < 1 << (k - 1):
+            k += 1
+        return k
+
+    @cached_property
+    def norm_max(self) -> int:
+        """M: the largest squared norm of a vector that k admits; |score| <= M by Cauchy-Schwarz."""
+        return ((1 << (self.ring_bits - 1)) - 2) // 2 - self.scale**2
+
+    @property
+    def norm_min(self) -> int:
+        """M_lo: the smallest squared norm of a vector; below it clipping has taken half of a face away."""
+        return self.scale**2 // 2
+
+    @property
+    def threshold_max(self) -> int:
+        """Largest threshold t; the smallest is 1, so that an empty slot (score 0) never matches."""
+        return self.scale**2
+
+    def threshold(self, cosine: float) -> int:
+        """Return t = ceil(cosine * S^2). Raises ParameterError unless 1 <= t <= S^2."""
+        t = math.ceil(cosine * self.scale**2) if math.isfinite(cosine) else 0
+        if not 1 <= t <= self.threshold_max:
+            raise ParameterError("threshold out of range", got=cosine, expected="0 < cosine <= 1")
+        return t
+
+    @property
+    def _honest_norm(self) -> int:
+        """S^2 plus rounding noise at 8 standard deviations, for a unit vector before clipping."""
+        S, D = self.scale, self.dimension
+        return math.ceil(S * S + D / 12 + 8 * (2 * S / math.sqrt(12) + D / 24))
+
+    # -- lanes: one vector, 48 bits a coordinate -----------------------------------------------
+
+    @property
+    def offset(self) -> int:
+        """Added to a coordinate so that a lane is never negative: c + 1."""
+        return self.clip + 1
+
+    @property
+    def lanes(self) -> int:
+        """Lanes in one ciphertext."""
+        return (self.modulus_bits - 1 - HEADROOM_BITS) // LANE_BITS
+
+    @property
+    def lane_ciphertexts(self) -> int:
+        """Ciphertexts that carry one vector."""
+        return -(-self.dimension // self.lanes)
+
+    @property
+    def lane_risk(self) -> int:
+        """A lane field of the minus holder at or above 2^48 - this could carry: 2(2c + 2)."""
+        return 2 * (2 * self.clip + 2)
+
+    # -- slots: one coordinate, or the score, of many identities --------------------------------
+
+    @cached_property
+    def wrap_limit(self) -> int:
+        """W: how many coordinates of a query may have shares that wrap mod 2^k.
+
+        Their number is Poisson-binomial with mean |q|_1 / 2^k <= sqrt(D*M) / 2^k; more than W has
+        probability below 2^-40 (Hoeffding: the binomial with that mean dominates).
+        """
+        mean = math.sqrt(self.dimension * self.norm_max) / (1 << self.ring_bits)
+        p, limit = min(mean / self.dimension, 1.0), int(mean)
+        while limit < self.dimension and _binomial_tail(self.dimension, p, limit) > 2.0**WRAP_RETRY_LOG2:
+            limit += 1
+        return limit
+
+    @cached_property
+    def slot_bits(self) -> int:
+        """B: width of a slot, the smallest with 2(M + 2^k * c * W) < 2^(B-1), and B > k."""
+        largest = 2 * (self.norm_max + (1 << self.ring_bits) * self.clip * self.wrap_limit)
+        return max(largest.bit_length() + 1, self.ring_bits + 1)
+
+    @property
+    def slots(self) -> int:
+        """Identities in one pack."""
+        return (self.modulus_bits - 1 - HEADROOM_BITS) // self.slot_bits
+
+    # -- keys ---------------------------------------------------------------------------------
+
+    @property
+    def subgroup_bits(self) -> int:
+        """|p| + |q|, the size of alpha = pq."""
+        return SUBGROUP_BITS[self.modulus_bits]
+
+    @property
+    def ciphertext_bytes(self) -> int:
+        """Size of an element of Z*_(N^2)."""
+        return self.modulus_bits // 4
+
+    def _check_bounds(self) -> None:
+        M, k, B = self.norm_max, self.ring_bits, self.slot_bits
+        bounds = {
+            "2(M + S^2) + 1 < 2^(k-1)": 2 * (M + self.scale**2) + 1 < 1 << (k - 1),
+            "2(M + 2^k c W) < 2^(B-1)": 2 * (M + (1 << k) * self.clip * self.wrap_limit) < 1 << (B - 1),
+            "B > k": B > k,
+            "2(2c + 2) < 2^k <= 2^32": self.lane_risk < 1 << k <= 1 << 32,
+            "one slot and one lane fit under N": self.slots >= 1 and self.lanes >= 1,
+            "M_lo <= S^2 <= M": self.norm_min <= self.scale**2 <= M,
+        }
+        broken = [text for text, holds in bounds.items() if not holds]
+        if broken:
+            raise ParameterError("the parameter set breaks a bound", got=self.name, expected="; ".join(broken))
+
+
+def _binomial_tail(n: int, p: float, limit: int) -> float:
+    """P[Bin(n, p) > limit], summed in logarithms."""
+    if p >= 1.0:
+        return 1.0
+    return sum(
+        math.exp(
+            math.lgamma(n + 1) - math.lgamma(i + 1) - math.lgamma(n - i + 1)
+            + i * math.log(p) + (n - i) * math.log1p(-p)
+        )
+        for i in range(limit + 1, min(n, limit + 200) + 1)
+    )  # fmt: skip
+
+
+#: 128-bit security, SFace embeddings.
+DEFAULT = ParameterSet()
+#: 128-bit security, 512-d embeddings.
+D512 = ParameterSet(dimension=512, scale=40, clip=15)

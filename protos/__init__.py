@@ -1,0 +1,1 @@
+"""The wire: `veilmatch/v1/*.proto` and the code generated from them."""
