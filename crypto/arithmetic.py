@@ -10,12 +10,16 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import gmpy2
 from gmpy2 import mpz
 
-#: An arbitrary-precision integer of the backend.
-Integer = mpz
+#: An arbitrary-precision integer of the backend. It behaves as an int does, and is typed as one.
+if TYPE_CHECKING:
+    Integer = int
+else:
+    Integer = mpz
 
 
 def from_bytes(data: bytes) -> Integer:

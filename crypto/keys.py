@@ -33,7 +33,7 @@ def other_party(pair: Pair, party: Party) -> Party:
     """Return the other holder of `pair`. Raises ParameterError if `party` is not in it."""
     if party not in pair:
         raise ParameterError("not a holder of this pair", got=party, expected=pair)
-    return PARTIES[PARTIES.index(pair[1] if pair[0] == party else pair[0])]  # type: ignore[arg-type]
+    return next(p for p in PARTIES if p in pair and p != party)
 
 
 def dealer_of(pair: Pair) -> Party:
@@ -160,3 +160,32 @@ class KeyHolderKey(SecretHolder):
         return KeyHolderKey(
             party, key_id, epoch, (shares[0], shares[1]), seeds[:SEED_BYTES], seeds[SEED_BYTES:]
         )
+
+
+# -- who sits where ----------------------------------------------------------------------------
+
+Seat = Literal["a", "b"]
+SEATS: tuple[Seat, ...] = ("a", "b")
+#: For each pair, the key holder that serves matcher a and the one that serves matcher b. Key holder c
+#: takes the seat of the one it stands in for.
+_SEATING: dict[Pair, dict[Seat, Party]] = {
+    "ab": {"a": "a", "b": "b"},
+    "ac": {"a": "a", "b": "c"},
+    "bc": {"a": "c", "b": "b"},
+}
+
+
+def holder_at(pair: Pair, seat: Seat) -> Party:
+    """Return the key holder of `pair` that serves the matcher of `seat`."""
+    return _SEATING[pair][seat]
+
+
+def seat_of(pair: Pair, party: Party) -> Seat:
+    """Return the seat whose matcher `party` serves in `pair`. Raises ParameterError if it is not in it."""
+    other_party(pair, party)
+    return next(seat for seat in SEATS if _SEATING[pair][seat] == party)
+
+
+def pairs_without(party: Party) -> tuple[Pair, ...]:
+    """Return the pairs that can serve while `party` is down."""
+    return tuple(pair for pair in PAIRS if party not in pair)

@@ -25,11 +25,14 @@ def pack(vector: Array, parameters: ParameterSet) -> list[Integer]:
 
 
 def unpack(shares: Sequence[Integer], parameters: ParameterSet) -> Array:
-    """Return this holder's lanes, int64[D] in [0, 2^48), from its w of every lane ciphertext."""
-    if len(shares) != parameters.lane_ciphertexts:
+    """Return this holder's lanes in [0, 2^48), int64[n*D], from its w of the lane ciphertexts of n vectors."""
+    if not shares or len(shares) % parameters.lane_ciphertexts:
         raise ProtocolError("number of lane ciphertexts", got=len(shares), expected=parameters.lane_ciphertexts)
-    counts = [min(parameters.lanes, parameters.dimension - i * parameters.lanes) for i in range(len(shares))]
-    return np.concatenate([cut(w, LANE_BITS, n) for w, n in zip(shares, counts, strict=True)])
+    full, last = divmod(parameters.dimension, parameters.lanes)
+    counts = [parameters.lanes] * full + ([last] if last else [])
+    return np.concatenate(
+        [cut(w, LANE_BITS, counts[i % parameters.lane_ciphertexts]) for i, w in enumerate(shares)]
+    )
 
 
 def wraps_modulus(shares: Sequence[Integer], modulus: Integer) -> bool:

@@ -138,7 +138,7 @@ class ProbeShare(SecretHolder):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class LaneShare(SecretHolder):
-    """For this holder's matcher: its lanes, int64[D] in [0, 2^48), of a template; ends the session."""
+    """For this holder's matcher: its lanes, int64[n*D] in [0, 2^48), of n templates; ends the session."""
 
     session_id: bytes
     lanes: Array

@@ -158,9 +158,13 @@ class PairSession:
     # -- the steps --------------------------------------------------------------------------
 
     def _run(self) -> _Steps:
-        expected = self._scheme.parameters.lane_ciphertexts
-        if len(self._ciphertexts) != expected:
-            raise CiphertextError("number of lane ciphertexts", got=len(self._ciphertexts), expected=expected)
+        vectors, rest = divmod(len(self._ciphertexts), self._scheme.parameters.lane_ciphertexts)
+        if rest or vectors < 1 or (vectors > 1 and self.request.operation != "erase"):
+            raise CiphertextError(
+                "number of lane ciphertexts",
+                got=len(self._ciphertexts),
+                expected=self._scheme.parameters.lane_ciphertexts,
+            )
         yield from self._hello()
         template = self.request.operation in ("enrol", "erase")
         lane_fields, ring = yield from self._convert_lanes(masked=not template)

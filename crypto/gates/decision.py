@@ -61,7 +61,7 @@ def any_of(bits: Wire, count: int, evaluator: Evaluator) -> Circuit:
         pair = [np.packbits(part, bitorder="little") for part in (flags[:half], flags[half : 2 * half])]
         (both,) = yield from evaluator.all_of(pair[:1], pair[1:])
         flags = np.concatenate([np.unpackbits(both, count=half, bitorder="little"), flags[2 * half :]])
-    return evaluator.negate(np.packbits(flags, bitorder="little")) & 1
+    return evaluator.negate(np.packbits(flags, bitorder="little")) & np.uint8(1)
 
 
 def decide_cost(slots: int, ring_bits: int) -> int:

@@ -1,0 +1,60 @@
+"""What a device's signature covers, and the digests inside it.
+
+The signed body holds digests in place of ciphertexts, bulk packs and the subject's name. A key
+holder verifies the signature without learning the name: only matchers are given salt and subject.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable
+
+from veilmatch.crypto.digests import digest, digest_all
+from veilmatch.crypto.errors import InvalidInputError
+
+SUBJECT_CHARACTERS = 128
+TOKEN_BYTES = 16
+SALT_BYTES = 16
+_SIGNATURE_PREFIX = b"veilmatch request v1\0"
+
+
+def signed_bytes(body: bytes) -> bytes:
+    """Return what is signed for a serialised RequestBody."""
+    return _SIGNATURE_PREFIX + body
+
+
+def request_digest(body: bytes) -> bytes:
+    """Return the 32 bytes that name a request to all parties; through payload_digest it covers the ciphertexts."""
+    return digest("request", body)
+
+
+def payload_digest(ciphertexts: Iterable[bytes]) -> bytes:
+    """Return the digest of a request's lane ciphertexts, 32 bytes."""
+    return digest_all("payload", ciphertexts)
+
+
+def bulk_pack_digest(ciphertexts: bytes, templates: Iterable[tuple[str, bytes]]) -> bytes:
+    """Return the digest of one bulk pack: its ciphertexts and (subject, record) of each slot."""
+    return digest_all("bulk pack", [ciphertexts, *(part for s, r in templates for part in (s.encode(), r))])
+
+
+def bulk_digest(pack_digests: Iterable[bytes]) -> bytes:
+    """Return the payload digest of a bulk enrolment, from its packs' digests in order."""
+    return digest_all("bulk", pack_digests)
+
+
+def subject_digest(salt: bytes, subject: str) -> bytes:
+    """Return the salted digest of a subject's name, 32 bytes."""
+    return digest("subject", salt, subject)
+
+
+def check_subject(subject: str) -> str:
+    """Return the subject if it can be one: 1..128 printable characters, NFC, no space at either end.
+
+    Raises InvalidInputError otherwise.
+    """
+    if not 1 <= len(subject) <= SUBJECT_CHARACTERS:
+        raise InvalidInputError("subject of the wrong length", got=len(subject), expected=f"1..{SUBJECT_CHARACTERS} characters")
+    if not subject.isprintable() or subject != subject.strip() or unicodedata.normalize("NFC", subject) != subject:
+        raise InvalidInputError("subject is not printable NFC text", expected="no control characters, no outer spaces")
+    return subject

@@ -1,0 +1,46 @@
+"""`veilmatch keyholder`: opens the sealed key, starts the workers, serves."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+import grpc
+import structlog
+
+from veilmatch.crypto.keys import KeyHolderKey
+from veilmatch.crypto.paillier import PublicKey
+from veilmatch.protos.v1 import keyholder_pb2_grpc as rpc
+from veilmatch.server.config import KeyHolderSettings
+from veilmatch.server.keyholder.service import KeyHolderPeerService, KeyHolderService
+from veilmatch.server.keyholder.serving import KeyHolder
+from veilmatch.server.keyholder.share_worker import ShareWorkers, make_handler
+from veilmatch.server.transport.channels import server_credentials, server_options
+from veilmatch.server.transport.daemon import configure_logging, run_daemon
+from veilmatch.server.workers import WorkerPool
+
+_REFILL_EVERY_S = 1.0
+
+_log = structlog.get_logger(__name__)
+
+
+def run_keyholder(settings: KeyHolderSettings, public_key: PublicKey, key: KeyHolderKey) -> int:
+    """Serve until told to stop; return the exit status. The worker processes are made before gRPC starts."""
+    configure_logging(settings.party_name)
+    with WorkerPool(settings.workers or os.cpu_count() or 1, make_handler, public_key) as pool:
+        return asyncio.run(_serve(settings, public_key, key, pool))
+
+
+async def _serve(settings: KeyHolderSettings, public_key: PublicKey, key: KeyHolderKey, pool: WorkerPool) -> int:
+    workers = ShareWorkers(pool, public_key)
+    await workers.setup(key)
+    holder = KeyHolder(settings, public_key, key, workers)
+    server = grpc.aio.server(options=server_options(serves_devices=False))
+    rpc.add_KeyHolderServicer_to_server(KeyHolderService(holder), server)
+    rpc.add_KeyHolderPeerServicer_to_server(KeyHolderPeerService(holder, key), server)
+    refill = asyncio.create_task(holder.keep_stocked(_REFILL_EVERY_S))
+    try:
+        return await run_daemon(server, server_credentials(settings.tls), settings.listen, pool.wait_failed)
+    finally:
+        refill.cancel()
+        await holder.close()

@@ -1,0 +1,70 @@
+"""The other two key holders, as this one sees them: channels, stock meetings, dealt blocks."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import grpc
+
+from veilmatch.crypto.dealing import Block, BlockName
+from veilmatch.crypto.errors import ProtocolError
+from veilmatch.crypto.keys import Pair, Party, dealer_of, other_party, pairs_without
+from veilmatch.protos.v1 import keyholder_pb2 as pb
+from veilmatch.protos.v1 import keyholder_pb2_grpc as rpc
+from veilmatch.server.config import KeyHolderSettings
+from veilmatch.server.keyholder.stock_store import GENERATION_BYTES
+from veilmatch.server.keyholder.wire import KIND_TO_WIRE
+from veilmatch.server.transport.channels import channel_to
+from veilmatch.server.transport.status import from_rpc
+
+
+def party_name(party: Party) -> str:
+    """Return the name in a key holder's certificate."""
+    return f"keyholder-{party}"
+
+
+class Peers:
+    """Channels to both peers, made once."""
+
+    def __init__(self, settings: KeyHolderSettings) -> None:
+        self._party: Party = settings.party
+        self._timeout_s = settings.peer_timeout_s
+        self._channels = {
+            party: channel_to(address, party_name(party), settings.tls) for party, address in settings.peers.items()
+        }
+
+    def stub(self, party: Party) -> rpc.KeyHolderPeerAsyncStub:
+        """Return the peer's stub."""
+        return rpc.KeyHolderPeerStub(self._channels[party])
+
+    async def meet_stock(self, pair: Pair, epoch: int, generation: bytes) -> bytes:
+        """Tell the other holder of `pair` this storage's generation and return its own."""
+        peer = other_party(pair, self._party)
+        mine = pb.StockGeneration(pair=pair, epoch=epoch, generation=generation)
+        try:
+            theirs = await self.stub(peer).MeetStock(mine, timeout=self._timeout_s)
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc(error, party_name(peer), pairs_without(peer)) from None
+        if len(theirs.generation) != GENERATION_BYTES:
+            raise ProtocolError("a stock generation of the wrong size", got=len(theirs.generation))
+        return theirs.generation
+
+    async def fetch(self, first: BlockName, count: int) -> AsyncIterator[tuple[int, Block]]:
+        """Yield this holder's part of `count` blocks from `first` on, from the dealer of the pair."""
+        dealer = dealer_of(first.pair)
+        request = pb.DealRequest(
+            pair=first.pair, epoch=first.epoch, stock=first.stock, kind=KIND_TO_WIRE[first.kind],
+            first=first.number, count=count,
+        )  # fmt: skip
+        try:
+            async for dealt in self.stub(dealer).Deal(request, timeout=self._timeout_s * (1 + count)):
+                if not first.number <= dealt.number < first.number + count:
+                    raise ProtocolError("the dealer sent another block", got=dealt.number)
+                yield dealt.number, Block(dealt.seed, dealt.corrections)
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc(error, party_name(dealer)) from None
+
+    async def close(self) -> None:
+        """Close the channels."""
+        for channel in self._channels.values():
+            await channel.close()

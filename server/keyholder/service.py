@@ -1,0 +1,159 @@
+"""The gRPC face of a key holder: one service for its matcher, one for its peers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import numpy as np
+
+from veilmatch.crypto import dealing
+from veilmatch.crypto.arithmetic import Integer
+from veilmatch.crypto.dealing import BlockName
+from veilmatch.crypto.digests import DIGEST_BYTES
+from veilmatch.crypto.errors import InvalidInputError, KeyMismatchError, ProtocolError
+from veilmatch.crypto.keys import Pair as PairName
+from veilmatch.crypto.keys import PAIRS, PARTIES, SEATS, KeyHolderKey, dealer_of, other_party
+from veilmatch.crypto.messages import LaneShare, ProbeShare, Results
+from veilmatch.crypto.secret_access import SECRET_ACCESS
+from veilmatch.protos.v1 import keyholder_pb2 as pb
+from veilmatch.protos.v1 import keyholder_pb2_grpc as rpc
+from veilmatch.server.keyholder.peers import party_name
+from veilmatch.server.keyholder.serving import Answer, KeyHolder
+from veilmatch.server.keyholder.stock_store import GENERATION_BYTES
+from veilmatch.server.keyholder.wire import kind_from_wire
+from veilmatch.server.transport.channels import Context, require_caller
+from veilmatch.server.transport.links import AcceptedLink
+from veilmatch.server.transport.status import streaming, unary
+
+_MAX_DEALT_BLOCKS = 4096
+
+
+class KeyHolderService(rpc.KeyHolderServicer):
+    """For matchers only."""
+
+    def __init__(self, holder: KeyHolder) -> None:
+        self._holder = holder
+
+    @streaming
+    async def Serve(
+        self, requests: AsyncIterator[pb.MatcherToKeyHolder], context: Context
+    ) -> AsyncIterator[pb.KeyHolderToMatcher]:
+        """See keyholder.proto."""
+        caller = require_caller(context, *(f"matcher-{seat}" for seat in SEATS))
+        first = await anext(requests, None)
+        if first is None or first.WhichOneof("content") != "open":
+            raise ProtocolError("a session begins with its request", expected="open")
+        results = self._results(requests)
+        async for answer in self._holder.serve(caller, first.open, results):
+            yield _answer_to_wire(answer)
+
+    async def _results(self, requests: AsyncIterator[pb.MatcherToKeyHolder]) -> AsyncIterator[Results]:
+        """Yield the one `Results` that the chunks of the stream make up."""
+        parameters = self._holder.scheme.parameters
+        size = parameters.ciphertext_bytes
+        ciphertexts: list[Integer] = []
+        masks: list[np.ndarray] = []
+        async for message in requests:
+            if message.WhichOneof("content") != "results":
+                raise ProtocolError("results were expected", got=message.WhichOneof("content"))
+            chunk = message.results
+            data = [chunk.results[i : i + size] for i in range(0, len(chunk.results), size)]
+            bits = np.unpackbits(np.frombuffer(chunk.wanted, dtype=np.uint8), bitorder="little")
+            cells = chunk.packs * parameters.slots
+            if len(data) != chunk.packs or len(chunk.wanted) != -(-cells // 8):
+                raise ProtocolError("results and mask do not fit", got=len(data), expected=chunk.packs)
+            ciphertexts += self._holder.scheme.parse_many(data)
+            masks.append(bits[:cells].reshape(chunk.packs, parameters.slots).astype(bool))
+            if chunk.last:
+                yield Results(ciphertexts, np.concatenate(masks))
+                return
+        raise ProtocolError("the matcher left before its results were complete")
+
+
+class KeyHolderPeerService(rpc.KeyHolderPeerServicer):
+    """For the other two key holders only."""
+
+    def __init__(self, holder: KeyHolder, key: KeyHolderKey) -> None:
+        self._holder = holder
+        self._key = key
+
+    @unary
+    async def Pair(  # type: ignore[override]
+        self, _requests: AsyncIterator[pb.PairMessage], context: Context
+    ) -> None:
+        """See keyholder.proto."""
+        peers = [party_name(other_party(pair, self._holder.party)) for pair in PAIRS if self._holder.party in pair]
+        peer = require_caller(context, *peers)
+        first = await context.read()
+        if not isinstance(first, pb.PairMessage) or first.WhichOneof("content") != "rendezvous":
+            raise ProtocolError("a session begins with a rendezvous")
+        link: AcceptedLink[pb.PairMessage] = AcceptedLink(context, peer)
+        # The caller's name is part of the key: a peer of another pair cannot take this one's place.
+        self._holder.rendezvous.bring(peer.encode() + first.rendezvous.subject_matter, link)
+        await link.feed()
+
+    @unary
+    async def MeetStock(
+        self, request: pb.StockGeneration, context: Context
+    ) -> pb.StockGeneration:
+        """See keyholder.proto."""
+        pair = self._own_pair(request.pair)
+        require_caller(context, party_name(other_party(pair, self._holder.party)))
+        self._require_epoch(request.epoch)
+        if len(request.generation) != GENERATION_BYTES:
+            raise ProtocolError("a stock generation of the wrong size", got=len(request.generation))
+        self._holder.meet(pair, request.generation)
+        return pb.StockGeneration(pair=pair, epoch=self._holder.epoch, generation=self._holder.generation)
+
+    @streaming
+    async def Deal(
+        self, request: pb.DealRequest, context: Context
+    ) -> AsyncIterator[pb.DealtBlock]:
+        """See keyholder.proto."""
+        pair = _pair(request.pair)
+        caller = require_caller(context, *(party_name(p) for p in PARTIES if p in pair))
+        if dealer_of(pair) != self._holder.party:
+            raise InvalidInputError("not the dealer of this pair", got=self._holder.party, expected=dealer_of(pair))
+        self._require_epoch(request.epoch)
+        if len(request.stock) != DIGEST_BYTES or not 1 <= request.count <= _MAX_DEALT_BLOCKS:
+            raise InvalidInputError("cannot deal that", got=request.count, expected=f"1..{_MAX_DEALT_BLOCKS} blocks")
+        kind, for_plus = kind_from_wire(request.kind), caller == f"keyholder-{pair[0]}"
+        seed = self._key.dealing_seed(SECRET_ACCESS)
+        for number in range(request.first, request.first + request.count):
+            name = BlockName(pair, request.stock, request.epoch, kind, number)
+            block = await asyncio.to_thread(
+                dealing.deal, seed, name, self._holder.scheme.modulus, for_plus=for_plus
+            )
+            yield pb.DealtBlock(number=number, seed=block.seed, corrections=block.corrections)
+
+    def _own_pair(self, text: str) -> PairName:
+        pair = _pair(text)
+        if self._holder.party not in pair:
+            raise InvalidInputError("this key holder is not in that pair", got=self._holder.party, expected=pair)
+        return pair
+
+    def _require_epoch(self, epoch: int) -> None:
+        if epoch != self._holder.epoch:
+            raise KeyMismatchError("another key epoch", got=epoch, expected=self._holder.epoch)
+
+
+def _pair(text: str) -> PairName:
+    if text not in PAIRS:
+        raise InvalidInputError("no such pair", got=text[:8], expected=", ".join(PAIRS))
+    return text
+
+
+def _answer_to_wire(answer: Answer) -> pb.KeyHolderToMatcher:
+    if isinstance(answer, ProbeShare):
+        exponents = answer.exponents.astype("<u4").tobytes()
+        return pb.KeyHolderToMatcher(
+            probe_share=pb.ProbeShareMessage(session_id=answer.session_id, exponents=exponents, is_plus=answer.is_plus)
+        )
+    if isinstance(answer, LaneShare):
+        lanes = answer.lanes.astype("<u8").tobytes()
+        return pb.KeyHolderToMatcher(
+            lane_share=pb.LaneShareMessage(session_id=answer.session_id, lanes=lanes, is_plus=answer.is_plus)
+        )
+    share = np.packbits(answer.bits, bitorder="little").tobytes()
+    return pb.KeyHolderToMatcher(decision_share=pb.DecisionShareMessage(share=share, count=len(answer.bits)))

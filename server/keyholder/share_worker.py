@@ -1,0 +1,87 @@
+"""Worker processes that hold the secret exponents and compute local shares, in constant time.
+
+The exponents reach a worker as bytes over its pipe, never as an argument or a pickle.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections.abc import Callable, Sequence
+
+from veilmatch.crypto.arithmetic import Integer, from_bytes, to_bytes
+from veilmatch.crypto.errors import ProtocolError
+from veilmatch.crypto.keys import KeyHolderKey, Pair, exponent_bits, pairs_of
+from veilmatch.crypto.paillier import Paillier, PublicKey
+from veilmatch.crypto.scheme import LocalShare
+from veilmatch.crypto.secret_access import SECRET_ACCESS
+from veilmatch.server.workers import WorkerPool
+
+_SETUP, _SHARES = b"S", b"W"
+_PAIR = struct.Struct(">2s")
+
+
+def make_handler(public_key: PublicKey) -> Callable[[bytes], bytes]:
+    """Return the handler of one worker: first a setup message with its exponents, then batches of ciphertexts."""
+    scheme = Paillier(public_key)
+    exponents: dict[bytes, Integer] = {}
+    exponent_size = (exponent_bits(public_key) + 7) // 8
+    ciphertext_size = public_key.parameters.ciphertext_bytes
+    modulus_size = ciphertext_size // 2
+
+    def setup(body: bytes) -> bytes:
+        step = _PAIR.size + exponent_size
+        for at in range(0, len(body), step):
+            exponents[body[at : at + 2]] = from_bytes(body[at + 2 : at + step])
+        return b""
+
+    def shares(body: bytes) -> bytes:
+        pair, data = body[:2], body[2:]
+        ciphertexts = [from_bytes(data[i : i + ciphertext_size]) for i in range(0, len(data), ciphertext_size)]
+        return b"".join(
+            to_bytes(share.z, modulus_size) + to_bytes(share.fingerprint, modulus_size)
+            for share in scheme.local_shares(ciphertexts, exponents[pair])
+        )
+
+    def handle(message: bytes) -> bytes:
+        kind, body = message[:1], message[1:]
+        return setup(body) if kind == _SETUP else shares(body)
+
+    return handle
+
+
+class ShareWorkers:
+    """The pool of a key holder: local shares of many ciphertexts, spread over its workers."""
+
+    def __init__(self, pool: WorkerPool, public_key: PublicKey) -> None:
+        self._pool = pool
+        self._public_key = public_key
+
+    async def setup(self, key: KeyHolderKey) -> None:
+        """Give every worker the exponents of both pairs of this key holder."""
+        size = (exponent_bits(self._public_key) + 7) // 8
+        message = _SETUP + b"".join(
+            pair.encode() + to_bytes(key.share(pair).exponent(self._public_key, SECRET_ACCESS), size)
+            for pair in pairs_of(key.party)
+        )
+        await self._pool.map([message] * self._pool.count)
+
+    async def local_shares(self, pair: Pair, ciphertexts: Sequence[Integer]) -> list[LocalShare]:
+        """Return the local shares under this holder's exponent for `pair`, in order."""
+        size = self._public_key.parameters.ciphertext_bytes
+        count = min(self._pool.count, len(ciphertexts))
+        bounds = [len(ciphertexts) * i // count for i in range(count + 1)]
+        parts = [
+            _SHARES + pair.encode() + b"".join(to_bytes(c, size) for c in ciphertexts[low:high])
+            for low, high in zip(bounds, bounds[1:], strict=False)
+        ]
+        # A single small request goes to whichever worker is free first.
+        answers = await asyncio.gather(*(self._pool.call(i, part) for i, part in enumerate(parts)))
+        data = b"".join(answers)
+        half = size // 2
+        if len(data) != size * len(ciphertexts):
+            raise ProtocolError("a worker's answer of the wrong size", got=len(data), expected=size * len(ciphertexts))
+        return [
+            LocalShare(from_bytes(data[i : i + half]), from_bytes(data[i + half : i + size]))
+            for i in range(0, len(data), size)
+        ]

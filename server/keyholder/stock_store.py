@@ -1,0 +1,124 @@
+"""Dealt stock on disk: sealed blocks, and the marks below which everything counts as used.
+
+A mark is written with fsync before any randomness below it is used, and never goes back. After a
+restart everything below the mark is skipped, used or not, so nothing is ever used twice. The
+`generation` is drawn once per storage: a key holder that lost its storage starts another stock.
+"""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
+from sqlalchemy import BigInteger, Column, LargeBinary, MetaData, String, Table, delete, select
+from sqlalchemy.dialects.sqlite import insert
+
+from veilmatch.crypto.dealing import Block, BlockName, Kind
+from veilmatch.crypto.digests import digest
+from veilmatch.crypto.errors import IntegrityError
+from veilmatch.crypto.keys import SEED_BYTES
+from veilmatch.server.transport.database import open_database
+
+GENERATION_BYTES = 16
+_NONCE_BYTES = 12
+
+_metadata = MetaData()
+_generation = Table("generation", _metadata, Column("value", LargeBinary, primary_key=True))
+_marks = Table(
+    "marks",
+    _metadata,
+    Column("stock", LargeBinary, primary_key=True),
+    Column("kind", String, primary_key=True),
+    Column("mark", BigInteger, nullable=False),
+)
+_blocks = Table(
+    "blocks",
+    _metadata,
+    Column("stock", LargeBinary, primary_key=True),
+    Column("kind", String, primary_key=True),
+    Column("number", BigInteger, primary_key=True),
+    Column("sealed", LargeBinary, nullable=False),
+)
+
+
+class StockStore:
+    """`stock.db` of a key holder's data directory. Blocks are sealed under a key derived from storage_seed."""
+
+    def __init__(self, data_dir: Path, storage_seed: bytes) -> None:
+        self._engine = open_database(data_dir / "stock.db", _metadata)
+        self._aead = AESGCM(HKDFExpand(hashes.SHA256(), 32, b"veilmatch stock storage v1").derive(storage_seed))
+        self.generation = self._open_generation()
+
+    def mark(self, stock: bytes, kind: Kind) -> int:
+        """Return the first index of this stock that was never reserved."""
+        with self._engine.connect() as connection:
+            found = connection.execute(
+                select(_marks.c.mark).where(_marks.c.stock == stock, _marks.c.kind == kind)
+            ).scalar()
+        return int(found or 0)
+
+    def advance(self, stock: bytes, kind: Kind, mark: int) -> None:
+        """Move the mark up to `mark`, durably."""
+        statement = insert(_marks).values(stock=stock, kind=kind, mark=mark)
+        statement = statement.on_conflict_do_update(
+            index_elements=["stock", "kind"], set_={"mark": mark}, where=_marks.c.mark < mark
+        )
+        with self._engine.begin() as connection:
+            connection.execute(statement)
+
+    def put(self, name: BlockName, block: Block) -> None:
+        """Keep a block, sealed."""
+        nonce = secrets.token_bytes(_NONCE_BYTES)
+        sealed = nonce + self._aead.encrypt(nonce, block.seed + block.corrections, _context(name))
+        statement = insert(_blocks).values(stock=name.stock, kind=name.kind, number=name.number, sealed=sealed)
+        with self._engine.begin() as connection:
+            connection.execute(statement.on_conflict_do_nothing())
+
+    def get(self, name: BlockName) -> Block | None:
+        """Return the block, or None if it is not here. Raises IntegrityError if it was altered."""
+        with self._engine.connect() as connection:
+            sealed = connection.execute(
+                select(_blocks.c.sealed).where(
+                    _blocks.c.stock == name.stock, _blocks.c.kind == name.kind, _blocks.c.number == name.number
+                )
+            ).scalar()
+        if sealed is None:
+            return None
+        try:
+            data = self._aead.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], _context(name))
+        except InvalidTag:
+            raise IntegrityError("a stored block of dealt stock was altered", got=f"{name.kind} {name.number}") from None
+        return Block(data[:SEED_BYTES], data[SEED_BYTES:])
+
+    def numbers(self, stock: bytes, kind: Kind) -> set[int]:
+        """Return the numbers of the blocks that are here."""
+        with self._engine.connect() as connection:
+            rows = connection.execute(select(_blocks.c.number).where(_blocks.c.stock == stock, _blocks.c.kind == kind))
+            return {int(row.number) for row in rows}
+
+    def drop_below(self, stock: bytes, kind: Kind, number: int) -> None:
+        """Delete used-up blocks."""
+        with self._engine.begin() as connection:
+            connection.execute(
+                delete(_blocks).where(_blocks.c.stock == stock, _blocks.c.kind == kind, _blocks.c.number < number)
+            )
+
+    def close(self) -> None:
+        """Close the database."""
+        self._engine.dispose()
+
+    def _open_generation(self) -> bytes:
+        with self._engine.begin() as connection:
+            found = connection.execute(select(_generation.c.value)).scalar()
+            if found is None:
+                found = secrets.token_bytes(GENERATION_BYTES)
+                connection.execute(insert(_generation).values(value=found))
+        return bytes(found)
+
+
+def _context(name: BlockName) -> bytes:
+    return digest("stored block", name.pair, name.stock, name.epoch, name.kind, name.number)

@@ -1,0 +1,75 @@
+"""Session messages to and from protobuf: the only place where both are known."""
+
+from __future__ import annotations
+
+from veilmatch.crypto.dealing import Kind
+from veilmatch.crypto.errors import ProtocolError
+from veilmatch.crypto.messages import (
+    Agreement,
+    Allocation,
+    Envelope,
+    GateLayer,
+    Hello,
+    Message,
+    Openings,
+    Verdict,
+)
+from veilmatch.protos.v1 import keyholder_pb2 as pb
+
+KIND_TO_WIRE: dict[Kind, pb.StockKind.ValueType] = {
+    "triples": pb.STOCK_KIND_TRIPLES,
+    "bits": pb.STOCK_KIND_BITS,
+}
+_KIND_FROM_WIRE = {value: kind for kind, value in KIND_TO_WIRE.items()}
+
+
+def kind_from_wire(value: int) -> Kind:
+    """Return the kind of stock. Raises ProtocolError for an unknown one."""
+    for wire, kind in _KIND_FROM_WIRE.items():
+        if wire == value:
+            return kind
+    raise ProtocolError("an unknown kind of stock", got=value)
+
+
+def to_wire(envelope: Envelope) -> pb.PairMessage:
+    """Return the protobuf message of an envelope."""
+    wire = pb.PairMessage(session_id=envelope.session_id, number=envelope.number)
+    message = envelope.message
+    if isinstance(message, Hello):
+        wire.hello.context, wire.hello.nonce = message.context, message.nonce
+        wire.hello.triples_floor, wire.hello.bits_floor = message.triples_floor, message.bits_floor
+    elif isinstance(message, Agreement):
+        wire.agreement.ciphertexts, wire.agreement.fingerprints = message.ciphertexts, message.fingerprints
+    elif isinstance(message, Allocation):
+        wire.allocation.kind, wire.allocation.start = KIND_TO_WIRE[message.kind], message.start
+    elif isinstance(message, Openings):
+        wire.openings = message.values
+    elif isinstance(message, Verdict):
+        wire.verdict.again, wire.verdict.mask_seed = message.again, message.mask_seed
+    else:
+        wire.gate_layer = message.payload
+    return wire
+
+
+def from_wire(wire: pb.PairMessage) -> Envelope:
+    """Return the envelope of a protobuf message. Raises ProtocolError if it holds no session message."""
+    return Envelope(wire.session_id, wire.number, _message(wire))
+
+
+def _message(wire: pb.PairMessage) -> Message:
+    match wire.WhichOneof("content"):
+        case "hello":
+            hello = wire.hello
+            return Hello(hello.context, hello.nonce, hello.triples_floor, hello.bits_floor)
+        case "agreement":
+            return Agreement(wire.agreement.ciphertexts, wire.agreement.fingerprints)
+        case "allocation":
+            return Allocation(kind_from_wire(wire.allocation.kind), wire.allocation.start)
+        case "openings":
+            return Openings(wire.openings)
+        case "verdict":
+            return Verdict(wire.verdict.again, wire.verdict.mask_seed)
+        case "gate_layer":
+            return GateLayer(wire.gate_layer)
+        case other:
+            raise ProtocolError("not a message of a session", got=other)

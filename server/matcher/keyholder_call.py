@@ -1,0 +1,109 @@
+"""One request at this matcher's key holder: what goes there, and the shares that come back."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from veilmatch.crypto.errors import ProtocolError
+from veilmatch.crypto.fields import Array
+from veilmatch.crypto.keys import Party, pairs_without
+from veilmatch.crypto.parameters import LANE_BITS, ParameterSet
+from veilmatch.crypto.secret_access import SecretHolder
+from veilmatch.protos.v1 import keyholder_pb2 as pb
+from veilmatch.protos.v1 import keyholder_pb2_grpc as rpc
+from veilmatch.protos.v1 import request_pb2
+from veilmatch.server.matcher.mutation import GalleryState
+from veilmatch.server.transport.limits import CHUNK_BYTES
+from veilmatch.server.transport.links import Link, dialled
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Share(SecretHolder):
+    """A share from the key holder: of a probe, int64[D] mod 2^k, or of templates, int64[n*D] below 2^48."""
+
+    session_id: bytes
+    values: Array
+
+
+class KeyHolderCall:
+    """An open session at the key holder; use `opened`."""
+
+    def __init__(self, link: Link[pb.KeyHolderToMatcher], parameters: ParameterSet, *, is_plus: bool) -> None:
+        self._link = link
+        self._parameters = parameters
+        self._is_plus = is_plus
+
+    async def probe_share(self) -> Share:
+        """Return this matcher's share of the probe."""
+        message = await self._next("probe_share")
+        values = np.frombuffer(message.probe_share.exponents, dtype="<u4").astype(np.int64)
+        self._check(message.probe_share.is_plus, values, self._parameters.dimension, self._parameters.ring_bits)
+        return Share(message.probe_share.session_id, values)
+
+    async def lane_share(self, templates: int) -> Share:
+        """Return this matcher's share of that many templates."""
+        message = await self._next("lane_share")
+        values = np.frombuffer(message.lane_share.lanes, dtype="<u8").astype(np.int64)
+        self._check(message.lane_share.is_plus, values, templates * self._parameters.dimension, LANE_BITS)
+        return Share(message.lane_share.session_id, values)
+
+    async def send_results(self, results: Sequence[bytes], wanted: NDArray[np.bool_]) -> None:
+        """Send V of every pack and which of its slots are asked for, bool[packs, slots], in chunks."""
+        step = max(1, CHUNK_BYTES // self._parameters.ciphertext_bytes)
+        for start in range(0, len(results), step):
+            part = results[start : start + step]
+            chunk = pb.ResultsChunk(
+                results=b"".join(part),
+                wanted=np.packbits(wanted[start : start + step], bitorder="little").tobytes(),
+                packs=len(part),
+                last=start + step >= len(results),
+            )
+            await self._link.send(pb.MatcherToKeyHolder(results=chunk))  # type: ignore[arg-type]
+
+    async def decision_share(self, count: int) -> bytes:
+        """Return this organisation's XOR share of `count` answer bits, packed little-endian."""
+        share = (await self._next("decision_share")).decision_share
+        if share.count != count or len(share.share) != -(-count // 8):
+            raise ProtocolError("a decision share of the wrong size", got=share.count, expected=count)
+        return share.share
+
+    async def _next(self, kind: str) -> pb.KeyHolderToMatcher:
+        message = await self._link.receive()
+        if message.WhichOneof("content") != kind:
+            raise ProtocolError("another answer from the key holder", got=message.WhichOneof("content"), expected=kind)
+        return message
+
+    def _check(self, is_plus: bool, values: Array, count: int, bits: int) -> None:
+        if is_plus != self._is_plus or len(values) != count or bool(np.any(values >> bits)):
+            raise ProtocolError("a share that does not fit", got=len(values), expected=count)
+
+
+@asynccontextmanager
+async def opened(
+    stub: rpc.KeyHolderAsyncStub,
+    party: Party,
+    request: request_pb2.SignedRequest,
+    state: GalleryState,
+    record: Sequence[bytes],
+    parameters: ParameterSet,
+    *,
+    is_plus: bool,
+    timeout_s: float,
+) -> AsyncIterator[KeyHolderCall]:
+    """Open a session for this request and gallery state; record: for erase, the lane ciphertexts on record."""
+    # The subject's name and its salt stay here.
+    forwarded = request_pb2.SignedRequest(
+        body=request.body, signature=request.signature, ciphertexts=request.ciphertexts
+    )
+    first = pb.OpenSession(request=forwarded, sequence=state.sequence, chain=state.chain, record=record)
+    call = stub.Serve(timeout=timeout_s)
+    # One stream carries two message types, one in each direction; the link is typed by what comes back.
+    async with dialled(
+        call, pb.MatcherToKeyHolder(open=first), f"keyholder-{party}", pairs_without(party)
+    ) as link:
+        yield KeyHolderCall(link, parameters, is_plus=is_plus)  # type: ignore[arg-type]

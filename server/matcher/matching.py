@@ -1,0 +1,119 @@
+"""A query at a matcher: verify and candidates, from the signed probe to this side's half of the answer.
+
+DESIGN.md section 4. The matcher sees a uniformly random share of the probe, ciphertexts, and one
+XOR share of the answer.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from veilmatch.crypto import slots
+from veilmatch.crypto.keys import Pair, Seat, holder_at
+from veilmatch.crypto.paillier import Paillier
+from veilmatch.protos.v1 import keyholder_pb2_grpc as keyholder_rpc
+from veilmatch.protos.v1 import matcher_pb2 as pb
+from veilmatch.protos.v1 import request_pb2
+from veilmatch.server.matcher.gallery import Gallery
+from veilmatch.server.matcher.keyholder_call import KeyHolderCall, opened
+from veilmatch.server.matcher.meeting import Meetings
+from veilmatch.server.matcher.pack_worker import PackWorkers
+from veilmatch.server.transport.requests import CheckedRequest
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What the operations of a matcher work with."""
+
+    seat: Seat
+    scheme: Paillier
+    workers: PackWorkers
+    meetings: Meetings
+    key_holders: dict[str, keyholder_rpc.KeyHolderAsyncStub]
+    timeout_s: float
+
+    def is_plus(self, pair: Pair) -> bool:
+        """Return whether this matcher's key holder is the plus holder of `pair`."""
+        return holder_at(pair, self.seat) == pair[0]
+
+    def open_session(
+        self,
+        checked: CheckedRequest,
+        request: request_pb2.SignedRequest,
+        gallery: Gallery,
+        record: Sequence[bytes] = (),
+    ) -> AbstractAsyncContextManager[KeyHolderCall]:
+        """Open a session at the key holder that serves this matcher in the request's pair."""
+        party = holder_at(checked.pair, self.seat)
+        return opened(
+            self.key_holders[party], party, request, gallery.state, record, self.scheme.parameters,
+            is_plus=self.is_plus(checked.pair), timeout_s=60 * self.timeout_s,
+        )  # fmt: skip
+
+
+async def match(
+    checked: CheckedRequest, request: request_pb2.SignedRequest, known_chain: bytes, gallery: Gallery, on: Surroundings
+) -> pb.MatchReply:
+    """Serve verify or candidates; raises UnknownSubjectError for verify of a subject that is not there."""
+    verify = checked.operation == "verify"
+    if verify:
+        gallery.index.require(request.subject)  # refuse before the other matcher is met
+    async with (
+        on.meetings.about(checked.digest) as meeting,
+        on.meetings.agreed(meeting, gallery, gallery.lock.shared),
+    ):
+        places = gallery.index.require(request.subject) if verify else _occupied(gallery)
+        reply = pb.MatchReply(sequence=gallery.state.sequence, chain=gallery.state.chain)
+        if not verify and known_chain != gallery.state.chain:
+            reply.labels.extend(label for label in gallery.index.labels() if label is not None)
+        if not places:
+            return reply
+        packs, wanted = _wanted(places, on.scheme.parameters.slots)
+        started = time.perf_counter()
+        async with on.open_session(checked, request, gallery) as call:
+            share = await call.probe_share()
+            converted = time.perf_counter()
+            mine = await on.workers.match(gallery.number, packs, share.values)
+            theirs = await meeting.swap_results(share.session_id, mine)
+            combined = _combine(mine, theirs, on, is_plus=on.is_plus(checked.pair))
+            matched = time.perf_counter()
+            await call.send_results(combined, wanted)
+            reply.count = 1 if verify else len(places)
+            reply.share = await call.decision_share(reply.count)
+            decided = time.perf_counter()
+        reply.session_id = share.session_id
+        reply.timings.convert_s = converted - started
+        reply.timings.match_s = matched - converted
+        reply.timings.decide_s = decided - matched
+        return reply
+
+
+def _occupied(gallery: Gallery) -> list[tuple[int, int]]:
+    size = gallery.index.slots
+    return [divmod(i, size) for i, label in enumerate(gallery.index.labels()) if label is not None]
+
+
+def _wanted(places: Sequence[tuple[int, int]], slot_count: int) -> tuple[list[int], NDArray[np.bool_]]:
+    """Return the packs that hold these places, and bool[packs, slots] of which slots they are."""
+    packs = sorted({pack for pack, _ in places})
+    row = {pack: i for i, pack in enumerate(packs)}
+    mask = np.zeros((len(packs), slot_count), dtype=np.bool_)
+    for pack, slot in places:
+        mask[row[pack], slot] = True
+    return packs, mask
+
+
+def _combine(mine: Sequence[bytes], theirs: Sequence[bytes], on: Surroundings, *, is_plus: bool) -> list[bytes]:
+    """Return V = R_plus * R_minus^-1 * half of every pack: the score of each slot plus 2^(B-1)."""
+    scheme = on.scheme
+    half = scheme.encode(slots.half(scheme.parameters))
+    parsed = zip(scheme.parse_many(mine), scheme.parse_many(theirs), strict=True)
+    return [
+        scheme.serialise(scheme.multiply(scheme.divide(*((x, y) if is_plus else (y, x))), half)) for x, y in parsed
+    ]

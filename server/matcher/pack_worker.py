@@ -1,0 +1,146 @@
+"""Worker processes that hold the packs and do the matcher's modular arithmetic.
+
+Each worker is given its packs once; a query reaches it as exponents only. Messages are bytes: one
+letter for the kind, then fixed-width fields. They carry shares of probes and are never pickled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from veilmatch.crypto import slots
+from veilmatch.crypto.arithmetic import Integer, from_bytes
+from veilmatch.crypto.errors import ProtocolError
+from veilmatch.crypto.fields import Array
+from veilmatch.crypto.paillier import Paillier, PublicKey
+from veilmatch.server.workers import WorkerPool
+
+_LOAD, _MATCH, _COLUMN, _ZEROS, _APPLY = b"L", b"M", b"C", b"Z", b"A"
+_GALLERY = struct.Struct(">HI")  # number of the gallery, number of the pack
+_COLUMN_HEAD = struct.Struct(">I??")  # slot, is_plus, erase
+
+
+def make_handler(public_key: PublicKey) -> Callable[[bytes], bytes]:
+    """Return the handler of one worker, without packs."""
+    return _Packs(public_key).handle
+
+
+class _Packs:
+    """The packs of one worker: by (gallery, pack), D integers each."""
+
+    def __init__(self, public_key: PublicKey) -> None:
+        self._scheme = Paillier(public_key)
+        self._parameters = public_key.parameters
+        self._packs: dict[tuple[int, int], list[Integer]] = {}
+        self._scheme.encrypt_zero()  # builds the fixed-base table before the first query
+
+    def handle(self, message: bytes) -> bytes:
+        steps = {
+            _LOAD: self._load, _MATCH: self._match, _COLUMN: self._column, _ZEROS: self._zeros, _APPLY: self._apply,
+        }  # fmt: skip
+        return steps[message[:1]](message[1:])
+
+    def _load(self, body: bytes) -> bytes:
+        gallery, pack = _GALLERY.unpack_from(body)
+        self._packs[gallery, pack] = self._split(body[_GALLERY.size :])
+        return b""
+
+    def _match(self, body: bytes) -> bytes:
+        """gallery, count of packs, their numbers, exponents -> R of each pack, re-randomised, joined."""
+        gallery, count = _GALLERY.unpack_from(body)
+        at = _GALLERY.size + 4 * count
+        numbers = np.frombuffer(body[_GALLERY.size : at], dtype=">u4").tolist()
+        exponents = np.frombuffer(body[at:], dtype="<u4").tolist()
+        k, scheme = self._parameters.ring_bits, self._scheme
+        results = []
+        for number in numbers:
+            product = scheme.product_of_powers(self._packs[gallery, number], exponents, k)
+            # Fresh randomness for every pack: without it the peer reads the exponents out of R.
+            results.append(scheme.serialise(scheme.multiply(product, scheme.encrypt_zero())))
+        return b"".join(results)
+
+    def _column(self, body: bytes) -> bytes:
+        """slot, role, erase, lanes of some coordinates -> this matcher's encrypted part of their column."""
+        slot, is_plus, erase = _COLUMN_HEAD.unpack_from(body)
+        lanes = np.frombuffer(body[_COLUMN_HEAD.size :], dtype="<i8")
+        plaintexts = slots.lane_column(lanes, slot, self._parameters, is_plus=is_plus, erase=erase)
+        return b"".join(self._scheme.serialise(self._scheme.encrypt(m)) for m in plaintexts)
+
+    def _zeros(self, body: bytes) -> bytes:
+        """count -> that many fresh encryptions of zero."""
+        return b"".join(self._scheme.serialise(self._scheme.encrypt_zero()) for _ in range(int.from_bytes(body, "big")))
+
+    def _apply(self, body: bytes) -> bytes:
+        """gallery, pack, columns of D ciphertexts each -> the pack with all columns multiplied in (not kept)."""
+        gallery, number = _GALLERY.unpack_from(body)
+        D = self._parameters.dimension
+        factors = self._split(body[_GALLERY.size :])
+        pack = self._packs.get((gallery, number), [self._scheme.encode(Integer(0))] * D)
+        for start in range(0, len(factors), D):
+            column = factors[start : start + D]
+            pack = [self._scheme.multiply(c, f) for c, f in zip(pack, column, strict=True)]
+        return b"".join(map(self._scheme.serialise, pack))
+
+    def _split(self, data: bytes) -> list[Integer]:
+        size = self._parameters.ciphertext_bytes
+        return [from_bytes(data[i : i + size]) for i in range(0, len(data), size)]
+
+
+class PackWorkers:
+    """The pool of a matcher: pack p lives in worker p mod count."""
+
+    def __init__(self, pool: WorkerPool, public_key: PublicKey) -> None:
+        self._pool = pool
+        self._parameters = public_key.parameters
+
+    async def load(self, gallery: int, packs: Mapping[int, bytes]) -> None:
+        """Give packs to their workers, in place of what they had under these numbers."""
+        await asyncio.gather(
+            *(
+                self._pool.call(pack % self._pool.count, _LOAD + _GALLERY.pack(gallery, pack) + data)
+                for pack, data in packs.items()
+            )
+        )
+
+    async def match(self, gallery: int, packs: Sequence[int], exponents: Array) -> list[bytes]:
+        """Return R of every pack in `packs`, re-randomised, for this matcher's probe share, int64[D] in [0, 2^k)."""
+        query = exponents.astype("<u4").tobytes()
+        groups = [[p for p in packs if p % self._pool.count == i] for i in range(self._pool.count)]
+        answers = await asyncio.gather(
+            *(
+                self._pool.call(
+                    i, _MATCH + _GALLERY.pack(gallery, len(group)) + np.array(group, dtype=">u4").tobytes() + query
+                )
+                for i, group in enumerate(groups)
+                if group
+            )
+        )
+        size = self._parameters.ciphertext_bytes
+        results: dict[int, bytes] = {}
+        for group, data in zip((g for g in groups if g), answers, strict=True):
+            if len(data) != size * len(group):
+                raise ProtocolError("a worker's answer of the wrong size", got=len(data), expected=size * len(group))
+            results |= {pack: data[i * size : (i + 1) * size] for i, pack in enumerate(group)}
+        return [results[pack] for pack in packs]
+
+    async def column(self, lanes: Array, slot: int, *, is_plus: bool, erase: bool) -> bytes:
+        """Return this matcher's part of one template's column: D ciphertexts, joined."""
+        head = _COLUMN + _COLUMN_HEAD.pack(slot, is_plus, erase)
+        parts = np.array_split(lanes.astype("<i8"), self._pool.count)
+        answers = await asyncio.gather(
+            *(self._pool.call(i, head + part.tobytes()) for i, part in enumerate(parts) if len(part))
+        )
+        return b"".join(answers)
+
+    async def zeros(self, count: int) -> bytes:
+        """Return `count` fresh encryptions of zero, joined."""
+        return await self._pool.call(0, _ZEROS + count.to_bytes(4, "big"))
+
+    async def apply(self, gallery: int, pack: int, columns: Sequence[bytes]) -> bytes:
+        """Return the content of `pack` (empty if it is new) with `columns` multiplied in; nothing is kept yet."""
+        body = _GALLERY.pack(gallery, pack) + b"".join(columns)
+        return await self._pool.call(pack % self._pool.count, _APPLY + body)

@@ -1,0 +1,183 @@
+"""The gRPC face of a matcher: one service for devices, one for the other matcher."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any, TypeVar
+
+import structlog
+
+from veilmatch.crypto.errors import InvalidInputError, KeyMismatchError, ProtocolError, RequestSignatureError
+from veilmatch.crypto.parameters import ParameterSet
+from veilmatch.crypto.requests import bulk_digest, bulk_pack_digest, check_subject, subject_digest
+from veilmatch.protos.v1 import matcher_pb2 as pb
+from veilmatch.protos.v1 import matcher_pb2_grpc as rpc
+from veilmatch.protos.v1 import request_pb2
+from veilmatch.server.matcher.gallery import Gallery
+from veilmatch.server.matcher.matching import Surroundings, match
+from veilmatch.server.matcher.meeting import answer_reconcile
+from veilmatch.server.matcher.mutating import ReadyPack, enrol, enrol_bulk, erase
+from veilmatch.server.transport.channels import Context, caller, require_caller
+from veilmatch.server.transport.links import AcceptedLink
+from veilmatch.server.transport.replay import ReplayLog
+from veilmatch.server.transport.requests import (
+    CheckedRequest,
+    Operation,
+    RequestChecker,
+    check_payload,
+    require_device,
+)
+from veilmatch.server.transport.status import unary
+
+_T = TypeVar("_T")
+_log = structlog.get_logger(__name__)
+
+
+class Admission:
+    """What every request of a device passes before anything is done for it."""
+
+    def __init__(self, checker: RequestChecker, replays: ReplayLog, galleries: dict[str, Gallery]) -> None:
+        self._checker = checker
+        self._replays = replays
+        self._galleries = galleries
+
+    async def admit(
+        self, request: request_pb2.SignedRequest, context: Context, *operations: Operation
+    ) -> tuple[CheckedRequest, Gallery]:
+        """Return the checked request and its gallery; the nonce is noted durably."""
+        checked = self._checker.check(request, *operations)
+        require_device(checked, caller(context))
+        if checked.subject_digest:
+            check_subject(request.subject)
+            if subject_digest(request.subject_salt, request.subject) != checked.subject_digest:
+                raise RequestSignatureError("the subject is not the one that was signed")
+        gallery = self._galleries.get(checked.gallery)
+        if gallery is None:
+            raise KeyMismatchError("no such gallery here", got=checked.gallery[:60], expected=", ".join(self._galleries))
+        await asyncio.to_thread(self._replays.register, checked.nonce, checked.expires_at_ms)
+        _log.info("admitted", operation=checked.operation, device=checked.device, gallery=checked.gallery)
+        return checked, gallery
+
+
+class MatcherService(rpc.MatcherServicer):
+    """For devices."""
+
+    def __init__(self, admission: Admission, on: Surroundings, max_bulk_bytes: int) -> None:
+        self._admission = admission
+        self._on = on
+        self._max_bulk_bytes = max_bulk_bytes
+        self._mutations: set[asyncio.Task[Any]] = set()
+
+    @unary
+    async def Match(self, request: pb.MatchRequest, context: Context) -> pb.MatchReply:
+        """See matcher.proto."""
+        signed = request.request
+        checked, gallery = await self._admission.admit(signed, context, "verify", "candidates")
+        self._check_lanes(checked, signed)
+        return await match(checked, signed, request.known_chain, gallery, self._on)
+
+    @unary
+    async def Mutate(self, request: request_pb2.SignedRequest, context: Context) -> pb.MutateReply:
+        """See matcher.proto."""
+        checked, gallery = await self._admission.admit(request, context, "enrol", "erase")
+        if checked.operation == "erase":
+            check_payload(checked, [])
+            return await self._to_the_end(erase(checked, request, gallery, self._on))
+        self._check_lanes(checked, request)
+        return await self._to_the_end(enrol(checked, request, gallery, self._on))
+
+    @unary
+    async def BulkEnrol(self, chunks: AsyncIterator[pb.BulkChunk], context: Context) -> pb.MutateReply:
+        """See matcher.proto."""
+        first = await anext(aiter(chunks), None)
+        if first is None or first.WhichOneof("content") != "header":
+            raise ProtocolError("a bulk enrolment begins with its request", expected="header")
+        checked, gallery = await self._admission.admit(first.header, context, "bulk")
+        ready = await self._receive_packs(chunks, checked)
+        return await self._to_the_end(enrol_bulk(checked, ready, gallery, self._on))
+
+    @unary
+    async def Subjects(self, request: request_pb2.SignedRequest, context: Context) -> pb.SubjectsReply:
+        """See matcher.proto."""
+        checked, gallery = await self._admission.admit(request, context, "subjects")
+        check_payload(checked, [])
+        async with gallery.lock.shared():
+            subjects = [pb.Subject(subject=s, templates=n) for s, n in gallery.index.subjects()]
+            return pb.SubjectsReply(sequence=gallery.state.sequence, chain=gallery.state.chain, subjects=subjects)
+
+    def _check_lanes(self, checked: CheckedRequest, request: request_pb2.SignedRequest) -> None:
+        expected = self._on.scheme.parameters.lane_ciphertexts
+        if len(request.ciphertexts) != expected:
+            raise InvalidInputError("number of lane ciphertexts", got=len(request.ciphertexts), expected=expected)
+        check_payload(checked, request.ciphertexts)
+        self._on.scheme.parse_many(request.ciphertexts)
+
+    async def _receive_packs(self, chunks: AsyncIterator[pb.BulkChunk], checked: CheckedRequest) -> list[ReadyPack]:
+        """Take in the whole stream; every ciphertext of it is checked before the next pack is read."""
+        ready, digests, received = [], [], 0
+        async for chunk in chunks:
+            if chunk.WhichOneof("content") != "pack":
+                raise ProtocolError("a pack was expected", got=chunk.WhichOneof("content"))
+            received += chunk.ByteSize()
+            if received > self._max_bulk_bytes:
+                raise InvalidInputError("bulk enrolment too large", got=f"> {self._max_bulk_bytes} bytes")
+            pack = ReadyPack(chunk.pack.ciphertexts, [(t.subject, t.record) for t in chunk.pack.templates])
+            await asyncio.to_thread(self._check_pack, pack)
+            digests.append(bulk_pack_digest(pack.ciphertexts, pack.templates))
+            ready.append(pack)
+        if not ready:
+            raise InvalidInputError("a bulk enrolment without packs")
+        if bulk_digest(digests) != checked.payload_digest:
+            raise RequestSignatureError("the packs are not those that were signed")
+        return ready
+
+    def _check_pack(self, pack: ReadyPack) -> None:
+        parameters: ParameterSet = self._on.scheme.parameters
+        size = parameters.ciphertext_bytes
+        if len(pack.ciphertexts) != parameters.dimension * size:
+            raise InvalidInputError("a pack of the wrong size", got=len(pack.ciphertexts), expected=parameters.dimension * size)
+        if not 1 <= len(pack.templates) <= parameters.slots:
+            raise InvalidInputError("templates in a pack", got=len(pack.templates), expected=f"1..{parameters.slots}")
+        data = pack.ciphertexts
+        for subject, record in pack.templates:
+            check_subject(subject)
+            if len(record) != parameters.lane_ciphertexts * size:
+                raise InvalidInputError("a record of the wrong size", got=len(record), expected=parameters.lane_ciphertexts * size)
+        data += b"".join(record for _, record in pack.templates)
+        self._on.scheme.parse_many([data[i : i + size] for i in range(0, len(data), size)])
+
+    async def _to_the_end(self, mutation: Coroutine[Any, Any, _T]) -> _T:
+        """Run a mutation to its end even if the device goes away: half a change must not lose its lock."""
+        task = asyncio.ensure_future(mutation)
+        self._mutations.add(task)
+        task.add_done_callback(self._mutations.discard)
+        return await asyncio.shield(task)
+
+
+class MatcherPeerService(rpc.MatcherPeerServicer):
+    """For the other matcher. Matcher a calls, matcher b is called."""
+
+    def __init__(self, on: Surroundings, galleries: dict[str, Gallery]) -> None:
+        self._on = on
+        self._galleries = galleries
+
+    @unary
+    async def Exchange(self, _requests: AsyncIterator[pb.MatcherMessage], context: Context) -> None:  # type: ignore[override]
+        """See matcher.proto."""
+        peer = require_caller(context, self._on.meetings.peer)
+        first = await context.read()
+        if not isinstance(first, pb.MatcherMessage) or first.WhichOneof("content") != "rendezvous":
+            raise ProtocolError("an exchange begins with a rendezvous")
+        link: AcceptedLink[pb.MatcherMessage] = AcceptedLink(context, peer)
+        self._on.meetings.rendezvous.bring(first.rendezvous.request_digest, link)
+        await link.feed()
+
+    @unary
+    async def Reconcile(self, request: pb.GalleryState, context: Context) -> pb.GalleryState:
+        """See matcher.proto."""
+        require_caller(context, self._on.meetings.peer)
+        gallery = self._galleries.get(request.gallery)
+        if gallery is None:
+            raise KeyMismatchError("no such gallery here", got=request.gallery[:60], expected=", ".join(self._galleries))
+        return await answer_reconcile(gallery, request)

@@ -1,0 +1,1 @@
+"""What both daemons share of gRPC: channels, identities, requests, errors."""

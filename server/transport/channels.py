@@ -1,0 +1,65 @@
+"""Mutual TLS: credentials of a daemon, channels to other daemons, and who is at the other end.
+
+Every party has a certificate of the installation's authority with its name as DNS name; a server
+tells callers apart by that name and by nothing else.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import grpc
+
+from veilmatch.crypto.errors import ConfigurationError, PartyRefusedError
+from veilmatch.server.config import TlsSettings
+from veilmatch.server.transport.limits import DEVICE_MESSAGE_BYTES, PEER_MESSAGE_BYTES, REPLY_MESSAGE_BYTES, options
+
+#: What gRPC hands a method about its call.
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+
+
+def server_credentials(tls: TlsSettings) -> grpc.ServerCredentials:
+    """Return credentials that ask every caller for a certificate. Raises ConfigurationError if a file is missing."""
+    authority, certificate, key = _read(tls)
+    return grpc.ssl_server_credentials([(key, certificate)], authority, require_client_auth=True)
+
+
+def server_options(*, serves_devices: bool) -> list[tuple[str, int]]:
+    """Return the message limits of a daemon's listening side."""
+    if serves_devices:
+        return options(max(DEVICE_MESSAGE_BYTES, PEER_MESSAGE_BYTES), REPLY_MESSAGE_BYTES)
+    return options(PEER_MESSAGE_BYTES, PEER_MESSAGE_BYTES)
+
+
+def channel_to(address: str, party_name: str, tls: TlsSettings) -> grpc.aio.Channel:
+    """Return a channel to the party of that name; a server with another certificate is refused by TLS."""
+    authority, certificate, key = _read(tls)
+    credentials = grpc.ssl_channel_credentials(authority, key, certificate)
+    limits = options(PEER_MESSAGE_BYTES, PEER_MESSAGE_BYTES)
+    name = ("grpc.ssl_target_name_override", party_name)
+    # A daemon that comes back is found again within a second, not after gRPC's two minutes.
+    patience = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 1000)]
+    return grpc.aio.secure_channel(address, credentials, options=[*limits, name, *patience])
+
+
+def caller(context: Context) -> str:
+    """Return the name in the caller's certificate. Raises PartyRefusedError if it has none."""
+    names = list(context.auth_context().get("x509_common_name") or ())
+    if len(names) != 1:
+        raise PartyRefusedError("the caller's certificate has no name", expected="one common name")
+    return bytes(names[0]).decode("utf-8", "replace")
+
+
+def require_caller(context: Context, *allowed: str) -> str:
+    """Return the caller's name if it is one of `allowed`. Raises PartyRefusedError otherwise."""
+    name = caller(context)
+    if name not in allowed:
+        raise PartyRefusedError("not served here", got=name, expected=" or ".join(allowed))
+    return name
+
+
+def _read(tls: TlsSettings) -> tuple[bytes, bytes, bytes]:
+    try:
+        return tls.authority.read_bytes(), tls.certificate.read_bytes(), tls.key.read_bytes()
+    except OSError as error:
+        raise ConfigurationError("a TLS file cannot be read", got=error.filename, expected="a PEM file") from error

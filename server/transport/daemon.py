@@ -1,0 +1,72 @@
+"""Running a daemon: logging, the standard health service, signals and graceful shutdown."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+
+import grpc
+import structlog
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import aio as health
+
+from veilmatch.crypto.errors import ConfigurationError
+
+#: How long running calls may take to finish after SIGTERM.
+GRACE_S = 10.0
+
+_log = structlog.get_logger(__name__)
+
+
+def configure_logging(party_name: str) -> None:
+    """JSON lines on stderr, every one with the party's name and a UTC time."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+    structlog.contextvars.bind_contextvars(party=party_name)
+
+
+async def run_daemon(
+    server: grpc.aio.Server,
+    credentials: grpc.ServerCredentials,
+    listen: str,
+    failed: Callable[[], Awaitable[object]],
+) -> int:
+    """Serve on `listen` until SIGTERM or SIGINT, or until `failed` returns; return the exit status.
+
+    failed: resolves when the daemon can no longer serve (a worker died); the status is then 1, for a
+    supervisor to restart it. Running calls get GRACE_S to finish.
+    """
+    servicer = health.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+    try:
+        server.add_secure_port(listen, credentials)
+    except RuntimeError:
+        raise ConfigurationError("cannot listen", got=listen, expected="a free address of this machine") from None
+    await server.start()
+    await servicer.set("", health_pb2.HealthCheckResponse.SERVING)
+    _log.info("serving", listen=listen)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    asked, broken = asyncio.ensure_future(stop.wait()), asyncio.ensure_future(failed())
+    await asyncio.wait([asked, broken], return_when=asyncio.FIRST_COMPLETED)
+    status = 0 if asked.done() else 1
+    _log.info("stopping", status=status)
+    await servicer.enter_graceful_shutdown()
+    await server.stop(GRACE_S)
+    for task in (asked, broken):
+        task.cancel()
+    return status

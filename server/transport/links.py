@@ -1,0 +1,175 @@
+"""The stream between two servers about one request, from either end.
+
+Two key holders of a pair, or the two matchers. One side dials (`dialled`); the other is called
+(`AcceptedLink`) and waits until it has been brought the same request by its own caller (`Rendezvous`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Generic, Protocol, TypeVar, cast
+
+import grpc
+from google.protobuf.message import Message
+
+from veilmatch.crypto.errors import ProtocolError, UnavailableError, VeilmatchError
+from veilmatch.server.transport.status import from_metadata, from_rpc
+
+
+M = TypeVar("M", bound=Message)
+
+
+class Link(Protocol[M]):
+    """One request's stream to the peer. Both methods raise the error that ended it at the other end."""
+
+    async def send(self, message: M) -> None:
+        """Send one message."""
+
+    async def receive(self) -> M:
+        """Return the next message."""
+
+
+class _DialledLink(Generic[M]):
+    def __init__(self, call: Any, peer: str, alternatives: tuple[str, ...]) -> None:
+        self._call, self._peer, self._alternatives = call, peer, alternatives
+
+    async def send(self, message: M) -> None:
+        try:
+            await self._call.write(message)
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc(error, self._peer, self._alternatives) from None
+        except asyncio.InvalidStateError:
+            raise self._ended() from None
+
+    async def receive(self) -> M:
+        try:
+            message: M = await self._call.read()
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc(error, self._peer, self._alternatives) from None
+        if not isinstance(message, Message):
+            # The end of the stream: the status of the call says why.
+            code, metadata = await self._call.code(), await self._call.trailing_metadata()
+            raise from_metadata(code, metadata, self._peer, self._alternatives)
+        return message
+
+    def _ended(self) -> UnavailableError:
+        return UnavailableError(
+            f"{self._peer} ended the request", party=self._peer, needed=self._peer, alternatives=self._alternatives
+        )
+
+
+@asynccontextmanager
+async def dialled(call: Any, first: M, peer: str, alternatives: tuple[str, ...] = ()) -> AsyncIterator[Link[M]]:
+    """The calling end: sends `first` on a fresh stream-stream call. The call is cancelled if the request fails here.
+
+    alternatives: pairs that could serve without the peer, for the error that says it is down.
+    """
+    link: _DialledLink[M] = _DialledLink(call, peer, alternatives)
+    try:
+        await link.send(first)
+        yield link
+        await call.done_writing()
+    except BaseException:
+        call.cancel()
+        raise
+
+
+class AcceptedLink(Generic[M]):
+    """The called end: fed by the RPC handler, used by the session that takes it."""
+
+    def __init__(self, context: Any, peer: str) -> None:
+        self._context, self._peer = context, peer
+        self._inbox: asyncio.Queue[M | None] = asyncio.Queue()
+        self._outcome: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def send(self, message: M) -> None:
+        """Send one message."""
+        try:
+            await self._context.write(message)
+        except (grpc.aio.UsageError, grpc.aio.InternalError, grpc.aio.AbortError, RuntimeError):
+            raise self._gone() from None
+
+    async def receive(self) -> M:
+        """Return the next message; raises UnavailableError once the peer is gone."""
+        message = await self._inbox.get()
+        if message is None:
+            raise self._gone()
+        return message
+
+    async def feed(self) -> None:
+        """Read the stream into the inbox until the session here has its outcome; raise that outcome's error."""
+        reader = asyncio.ensure_future(self._read())
+        try:
+            await asyncio.shield(self._outcome)
+        finally:
+            reader.cancel()
+            self._inbox.put_nowait(None)
+
+    def end(self, error: VeilmatchError | None) -> None:
+        """Tell the handler how the session ended, so that the peer learns it."""
+        if not self._outcome.done():
+            if error is None:
+                self._outcome.set_result(None)
+            else:
+                self._outcome.set_exception(error)
+
+    async def _read(self) -> None:
+        while isinstance(message := await self._context.read(), Message):
+            self._inbox.put_nowait(cast(M, message))
+        self._inbox.put_nowait(None)
+
+    def _gone(self) -> UnavailableError:
+        return UnavailableError(f"{self._peer} left the request", party=self._peer, needed=self._peer)
+
+
+class Rendezvous(Generic[M]):
+    """Where a peer's call and a request brought here, both about the same thing, find each other."""
+
+    def __init__(self, timeout_s: float) -> None:
+        """timeout_s: how long either waits for the other, unless `take` says otherwise."""
+        self._timeout_s = timeout_s
+        self._links: dict[bytes, asyncio.Future[AcceptedLink[M]]] = {}
+
+    def bring(self, subject: bytes, link: AcceptedLink[M]) -> None:
+        """Offer a link; it is ended with UnavailableError if nobody takes it in time."""
+        place = self._place(subject)
+        if place.done():
+            raise ProtocolError("a second call about the same request")
+        place.set_result(link)
+
+        def expire() -> None:
+            if self._links.get(subject) is place:
+                del self._links[subject]
+                link.end(UnavailableError("this server was not brought the request that its peer was brought"))
+
+        asyncio.get_running_loop().call_later(self._timeout_s, expire)
+
+    @asynccontextmanager
+    async def take(
+        self, subject: bytes, peer: str, alternatives: tuple[str, ...] = (), timeout_s: float | None = None
+    ) -> AsyncIterator[Link[M]]:
+        """Wait for the peer's call about this and use its link for the session."""
+        place = self._place(subject)
+        try:
+            link = await asyncio.wait_for(asyncio.shield(place), timeout_s or self._timeout_s)
+        except TimeoutError:
+            raise UnavailableError(
+                f"{peer} did not call about the request", party=peer, needed=peer, alternatives=alternatives
+            ) from None
+        finally:
+            if self._links.get(subject) is place:
+                del self._links[subject]
+        try:
+            yield link
+        except VeilmatchError as error:
+            link.end(error)
+            raise
+        except BaseException:
+            link.end(UnavailableError("the request was abandoned here"))
+            raise
+        link.end(None)
+
+    def _place(self, subject: bytes) -> asyncio.Future[AcceptedLink[M]]:
+        return self._links.setdefault(subject, asyncio.get_running_loop().create_future())

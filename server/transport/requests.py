@@ -1,0 +1,179 @@
+"""Checking a device's signed request: signature, expiry, key, and what its fields may be.
+
+Both matcher and key holder check every request themselves; neither relies on the other.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, cast
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from google.protobuf.message import DecodeError
+
+from veilmatch.crypto.digests import DIGEST_BYTES, NONCE_BYTES
+from veilmatch.crypto.errors import (
+    ConfigurationError,
+    InvalidInputError,
+    KeyMismatchError,
+    PartyRefusedError,
+    RequestExpiredError,
+    RequestSignatureError,
+)
+from veilmatch.crypto.keys import PAIRS, Pair
+from veilmatch.crypto.paillier import PublicKey
+from veilmatch.crypto.requests import TOKEN_BYTES, payload_digest, request_digest, signed_bytes
+from veilmatch.protos.v1 import request_pb2 as pb
+
+Operation = Literal["verify", "candidates", "enrol", "erase", "bulk", "subjects"]
+_OPERATIONS: dict[int, Operation] = {
+    pb.OPERATION_VERIFY: "verify",
+    pb.OPERATION_CANDIDATES: "candidates",
+    pb.OPERATION_ENROL: "enrol",
+    pb.OPERATION_ERASE: "erase",
+    pb.OPERATION_BULK_ENROL: "bulk",
+    pb.OPERATION_SUBJECTS: "subjects",
+}
+WITH_PROBE: tuple[Operation, ...] = ("verify", "candidates")
+WITH_LANES: tuple[Operation, ...] = ("verify", "candidates", "enrol")
+MUTATIONS: tuple[Operation, ...] = ("enrol", "erase", "bulk")
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedRequest:
+    """A request whose signature, expiry, key and form were found right. Replay is checked apart."""
+
+    digest: bytes
+    device: str
+    gallery: str
+    operation: Operation
+    threshold: int
+    pair: Pair
+    nonce: bytes
+    token: bytes
+    expires_at_ms: int
+    payload_digest: bytes
+    subject_digest: bytes
+
+
+class RequestChecker:
+    """Checks requests against the device keys of an installation.
+
+    devices: Ed25519 public key in hex by device name. max_clock_skew_s: how far a request may be dated
+    ahead of this server; max_lifetime_s: longest span from issue to expiry that is accepted.
+    """
+
+    def __init__(
+        self,
+        public_key: PublicKey,
+        devices: Mapping[str, str],
+        max_clock_skew_s: float,
+        max_lifetime_s: float,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._public_key = public_key
+        self._devices = {name: _device_key(name, key) for name, key in devices.items()}
+        self._skew_ms = int(max_clock_skew_s * 1000)
+        self._lifetime_ms = int(max_lifetime_s * 1000)
+        self._now = now
+
+    def check(self, request: pb.SignedRequest, *operations: Operation) -> CheckedRequest:
+        """Return the request's content.
+
+        Raises RequestSignatureError, RequestExpiredError, KeyMismatchError, or InvalidInputError if it is
+        for another operation than `operations` or a field has no sense.
+        """
+        try:
+            body = pb.RequestBody.FromString(request.body)
+        except DecodeError:
+            raise InvalidInputError("the request's body cannot be read", expected="a RequestBody") from None
+        self._check_signature(request, body.device)
+        self._check_times(body.issued_at_ms, body.expires_at_ms)
+        if body.parameter_set != self._public_key.parameters.name:
+            raise KeyMismatchError(
+                "another parameter set", got=body.parameter_set[:60], expected=self._public_key.parameters.name
+            )
+        if body.key_id != self._public_key.key_id:
+            raise KeyMismatchError(
+                "encrypted under another key", got=body.key_id.hex()[:32], expected=self._public_key.key_id.hex()
+            )
+        operation = _OPERATIONS.get(body.operation)
+        if operation is None or operation not in operations:
+            raise InvalidInputError("another operation than this call serves", got=operation, expected=operations)
+        self._check_fields(body, operation)
+        return CheckedRequest(
+            digest=request_digest(request.body),
+            device=body.device,
+            gallery=body.gallery,
+            operation=operation,
+            threshold=body.threshold,
+            pair=cast(Pair, body.pair),
+            nonce=body.nonce,
+            token=body.token,
+            expires_at_ms=body.expires_at_ms,
+            payload_digest=body.payload_digest,
+            subject_digest=body.subject_digest,
+        )
+
+    def _check_signature(self, request: pb.SignedRequest, device: str) -> None:
+        key = self._devices.get(device)
+        if key is None:
+            raise RequestSignatureError("signed by no device of this installation", got=device[:60])
+        try:
+            key.verify(request.signature, signed_bytes(request.body))
+        except InvalidSignature:
+            raise RequestSignatureError("the signature is not that of the device", expected=device) from None
+
+    def _check_times(self, issued_at_ms: int, expires_at_ms: int) -> None:
+        now_ms = int(self._now() * 1000)
+        if now_ms > expires_at_ms:
+            raise RequestExpiredError("the request has expired", got=f"{(now_ms - expires_at_ms) / 1000:.1f} s ago")
+        if issued_at_ms > now_ms + self._skew_ms:
+            raise RequestExpiredError(
+                "the request is dated ahead: check the clocks",
+                got=f"{(issued_at_ms - now_ms) / 1000:.1f} s",
+                expected=f"<= {self._skew_ms / 1000:.0f} s",
+            )
+        if not 0 <= expires_at_ms - issued_at_ms <= self._lifetime_ms:
+            raise RequestExpiredError(
+                "the request lives too long",
+                got=f"{(expires_at_ms - issued_at_ms) / 1000:.1f} s",
+                expected=f"<= {self._lifetime_ms / 1000:.0f} s",
+            )
+
+    def _check_fields(self, body: pb.RequestBody, operation: Operation) -> None:
+        limit = self._public_key.parameters.threshold_max
+        probe, mutation = operation in WITH_PROBE, operation in MUTATIONS
+        named = operation in ("verify", "enrol", "erase")
+        for name, right in (
+            ("threshold", 1 <= body.threshold <= limit if probe else body.threshold == 0),
+            ("pair", body.pair in PAIRS),
+            ("nonce", len(body.nonce) == NONCE_BYTES),
+            ("token", len(body.token) == (TOKEN_BYTES if mutation else 0)),
+            ("payload_digest", len(body.payload_digest) == DIGEST_BYTES),
+            ("subject_digest", len(body.subject_digest) == (DIGEST_BYTES if named else 0)),
+        ):
+            if not right:
+                raise InvalidInputError("a field of the request has no sense here", got=name, expected=operation)
+
+
+def check_payload(checked: CheckedRequest, ciphertexts: Sequence[bytes]) -> None:
+    """Raise RequestSignatureError unless these are the ciphertexts that the device signed."""
+    if payload_digest(ciphertexts) != checked.payload_digest:
+        raise RequestSignatureError("the ciphertexts are not those that were signed")
+
+
+def require_device(checked: CheckedRequest, caller: str) -> None:
+    """Raise PartyRefusedError unless the caller's certificate is that of the device that signed."""
+    if caller != checked.device:
+        raise PartyRefusedError("another device's request", got=caller[:60], expected=checked.device)
+
+
+def _device_key(name: str, key: str) -> Ed25519PublicKey:
+    try:
+        return Ed25519PublicKey.from_public_bytes(bytes.fromhex(key))
+    except ValueError:
+        raise ConfigurationError("a device's public key cannot be read", got=name, expected="64 hex digits") from None

@@ -1,0 +1,117 @@
+"""Errors over gRPC: the one mapping of the error tree to status codes, and back.
+
+The fields of the error travel as JSON in trailing metadata; the status code is for proxies and
+for clients in other languages.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, NoReturn, TypeVar
+
+import grpc
+import structlog
+
+from veilmatch.crypto.errors import (
+    IntegrityError,
+    InvalidInputError,
+    KeyMismatchError,
+    RequestRefusedError,
+    UnavailableError,
+    UnknownSubjectError,
+    VeilmatchError,
+)
+from veilmatch.server.transport.channels import Context
+
+METADATA_KEY = "veilmatch-error-bin"
+_CODES: tuple[tuple[type[VeilmatchError], grpc.StatusCode], ...] = (
+    (UnknownSubjectError, grpc.StatusCode.NOT_FOUND),
+    (InvalidInputError, grpc.StatusCode.INVALID_ARGUMENT),
+    (RequestRefusedError, grpc.StatusCode.PERMISSION_DENIED),
+    (KeyMismatchError, grpc.StatusCode.FAILED_PRECONDITION),
+    (UnavailableError, grpc.StatusCode.UNAVAILABLE),
+    (IntegrityError, grpc.StatusCode.DATA_LOSS),
+    (VeilmatchError, grpc.StatusCode.INTERNAL),
+)
+
+_log = structlog.get_logger(__name__)
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+async def abort(context: Context, error: VeilmatchError) -> NoReturn:
+    """End the call with this error."""
+    code = next(status for kind, status in _CODES if isinstance(error, kind))
+    fields = json.dumps(error.fields()).encode()
+    await context.abort(code, error.message, ((METADATA_KEY, fields),))
+    raise AssertionError("abort returns never")
+
+
+def from_rpc(error: grpc.aio.AioRpcError, party: str, alternatives: tuple[str, ...] = ()) -> VeilmatchError:
+    """Return the error that a call to `party` ended with; see from_metadata."""
+    return from_metadata(error.code(), error.trailing_metadata(), party, alternatives)
+
+
+def from_metadata(code: Any, metadata: Any, party: str, alternatives: tuple[str, ...] = ()) -> VeilmatchError:
+    """Return the error of a call's status and trailing metadata; one without our fields means nobody is there."""
+    for key, value in metadata or ():
+        if key == METADATA_KEY:
+            return VeilmatchError.from_fields(json.loads(value))
+    if code in (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.UNIMPLEMENTED):
+        return IntegrityError(f"{party} failed", got=code.name)
+    return UnavailableError(
+        f"{party} cannot be reached", party=party, needed=party, available="no answer", alternatives=alternatives
+    )
+
+
+def unary(method: _F) -> _F:
+    """Make a unary handler end with typed errors; anything else becomes an IntegrityError without its text."""
+
+    @functools.wraps(method)
+    async def handler(self: Any, request: Any, context: Context) -> Any:
+        try:
+            return await _typed(method(self, request, context), method.__name__)
+        except VeilmatchError as error:
+            await abort(context, error)
+
+    return handler  # type: ignore[return-value]
+
+
+def streaming(method: _F) -> _F:
+    """The same for a handler that yields its answers."""
+
+    @functools.wraps(method)
+    async def handler(self: Any, request: Any, context: Context) -> AsyncIterator[Any]:
+        answers = method(self, request, context)
+        try:
+            while True:
+                try:
+                    answer = await _typed(anext(answers), method.__name__)
+                except StopAsyncIteration:
+                    return
+                yield answer
+        except VeilmatchError as error:
+            await abort(context, error)
+        finally:
+            await answers.aclose()
+
+    return handler  # type: ignore[return-value]
+
+
+async def _typed(work: Awaitable[Any], name: str) -> Any:
+    try:
+        return await work
+    except VeilmatchError as error:
+        _log.info("call refused", method=name, code=error.code, reason=error.message)
+        raise
+    except StopAsyncIteration:
+        raise
+    except Exception as error:
+        # The text of an unforeseen error may quote data; its type and place do not.
+        place = error.__traceback__
+        while place is not None and place.tb_next is not None:
+            place = place.tb_next
+        where = f"{place.tb_frame.f_code.co_name}:{place.tb_lineno}" if place else "?"
+        _log.error("call failed", method=name, error=type(error).__name__, where=where)
+        raise IntegrityError("the server failed on this request", got=type(error).__name__) from None
