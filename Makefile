@@ -1,0 +1,53 @@
+# Everything sets itself up: a virtual environment in .venv, dependencies, face models and photos.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+PHOTOS := $(VENV)/.photos
+TYPECHECK := .typecheck/veilmatch
+
+.PHONY: demo test check lint types protos imports bench models clean
+
+demo: $(PHOTOS)  ## the demonstration; JSON=path writes its figures as well
+	$(BIN)/veilmatch demo $(if $(JSON),--json-file $(JSON))
+
+test: check $(PHOTOS)  ## everything that CI runs
+	$(BIN)/python -m pytest
+
+check: lint types protos imports
+
+bench: $(PHOTOS)  ## the figures that the README quotes; JSON=path writes them as well
+	$(BIN)/python benchmarks/system.py $(if $(JSON),--json $(JSON))
+
+models: $(PHOTOS)
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(INSTALLED)
+	rm -rf .typecheck && mkdir -p $(TYPECHECK)/protos
+	ln -s $(CURDIR)/crypto $(CURDIR)/client $(CURDIR)/server $(TYPECHECK)/
+	ln -s $(CURDIR)/protos/__init__.py $(CURDIR)/protos/py.typed $(TYPECHECK)/protos/
+	ln -s $(CURDIR)/protos/veilmatch/v1 $(TYPECHECK)/protos/v1
+	cd .typecheck && $(CURDIR)/$(BIN)/mypy --config-file ../pyproject.toml -p veilmatch.crypto -p veilmatch.client -p veilmatch.server
+
+protos: $(INSTALLED)
+	$(BIN)/python protos/generate.py --check
+
+imports: $(INSTALLED)
+	$(BIN)/lint-imports
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Veilmatch needs Python 3.11 or newer: make PYTHON=...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=24" -c constraints.txt
+	$(BIN)/python -m pip install --quiet -c constraints.txt --editable ".[dev]"
+	touch $@
+
+$(PHOTOS): $(INSTALLED)
+	$(BIN)/veilmatch models install --photos
+	touch $@
+
+clean:
+	rm -rf $(VENV) .typecheck .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build *.egg-info

@@ -1,0 +1,1 @@
+"""The daemons' part of the command line."""

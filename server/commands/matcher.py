@@ -1,0 +1,25 @@
+"""`veilmatch matcher`: run a matcher."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from veilmatch.server.config import MatcherSettings
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+
+    @app.command()
+    def matcher(
+        config: Annotated[Path, typer.Option(help="matcher.toml of this matcher.")] = Path("matcher.toml"),
+    ) -> None:
+        """Run a matcher until SIGTERM."""
+        from veilmatch.server.installation.public_file import read_public_key
+        from veilmatch.server.matcher.daemon import run_matcher
+
+        settings = MatcherSettings.load(config)
+        raise typer.Exit(run_matcher(settings, read_public_key(settings.public_key)))

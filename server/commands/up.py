@@ -1,0 +1,53 @@
+"""`veilmatch up`: all parties of an installation on this machine, for development."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+
+    @app.command()
+    def up(
+        directory: Annotated[Path, typer.Argument(help="Installation made by `veilmatch ceremony`.")],
+        passphrase_file: Annotated[Path | None, typer.Option(help="File with the key holders' passphrase.")] = None,
+        as_json: Annotated[bool, typer.Option("--json", help="Print one JSON line when all are ready.")] = False,
+    ) -> None:
+        """Start two matchers and three key holders of an installation as processes of this machine; Ctrl-C stops them.
+
+        In production every organisation runs its own. The logs are in log.jsonl of each party's folder.
+        """
+        from veilmatch.crypto.errors import UnavailableError
+        from veilmatch.server.installation.passphrase import read_passphrase
+        from veilmatch.server.supervisor import DAEMONS, Supervisor, load_daemon
+
+        errors = Console(stderr=True)
+        passphrase = read_passphrase(passphrase_file)
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+        with Supervisor(directory, {"VEILMATCH_PASSPHRASE": passphrase}) as parties:
+            with errors.status("starting five daemons"):
+                parties.start()
+                parties.wait_ready()
+            listening = {party: load_daemon(parties.config(party)).listen for party in DAEMONS}
+            if as_json:
+                sys.stdout.write(json.dumps({"ready": True, "parties": listening}) + "\n")
+                sys.stdout.flush()
+            else:
+                table = Table("party", "listens on", "log", title="serving: Ctrl-C stops all")
+                for party, address in listening.items():
+                    table.add_row(party, address, str(directory / party / "log.jsonl"))
+                errors.print(table)
+            try:
+                ended = parties.wait()
+            except KeyboardInterrupt:
+                return
+            raise UnavailableError(f"{ended} has ended", party=ended, needed="five running daemons")

@@ -1,0 +1,1 @@
+"""The key ceremony's files: sealed keys, certificates, configuration."""

@@ -1,0 +1,17 @@
+"""Opening a key holder's key: public file, passphrase, sealed file."""
+
+from __future__ import annotations
+
+from veilmatch.crypto.keys import KeyHolderKey
+from veilmatch.crypto.paillier import PublicKey
+from veilmatch.server.config import KeyHolderSettings
+from veilmatch.server.installation.passphrase import read_passphrase
+from veilmatch.server.installation.public_file import read_public_file
+from veilmatch.server.installation.sealed import unseal
+
+
+def open_key(settings: KeyHolderSettings) -> tuple[PublicKey, KeyHolderKey]:
+    """Return the public key and this key holder's key; see `sealed.unseal` for errors."""
+    public = read_public_file(settings.public_key)
+    passphrase = read_passphrase(settings.passphrase_file)
+    return public.public_key, unseal(settings.key_file, settings.party, public, passphrase)

@@ -1,0 +1,1 @@
+"""The matcher: gallery, worker pool, service."""

@@ -1,0 +1,101 @@
+"""Tables of gallery.db.
+
+A row of `packs` or `templates` says in `added_in` which mutation wrote it and in `removed_in` which
+one takes it away. It is visible while added_in <= the gallery's sequence; rows with removed_in <=
+sequence have been deleted. Preparing mutation s+1 writes added_in = s+1 and marks removed_in = s+1;
+committing it is then `sequence = s+1` and a deletion, and no large row is written twice.
+
+`contents` holds the large values apart, so that listing templates does not read them.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+#: Raised by one with every change of the tables; a store refuses databases with a larger one.
+SCHEMA_VERSION = 1
+#: Marks the file as ours in `file(1)` and to `Store`: "veil".
+APPLICATION_ID = 0x7665696C
+
+metadata = MetaData()
+
+#: One row: what the ciphertexts of this database belong to.
+identity = Table(
+    "identity",
+    metadata,
+    Column("id", Integer, CheckConstraint("id = 1"), primary_key=True),
+    Column("key_id", LargeBinary, nullable=False),
+    Column("parameter_set", Text, nullable=False),
+)
+
+galleries = Table(
+    "galleries",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("sequence", Integer, nullable=False),
+    Column("chain", LargeBinary, nullable=False),
+    Column("pending_chain", LargeBinary),
+)
+
+#: Every mutation; the pending one has the number after the gallery's sequence.
+log = Table(
+    "log",
+    metadata,
+    Column("gallery_id", Integer, ForeignKey("galleries.id"), primary_key=True),
+    Column("sequence", Integer, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("token", LargeBinary, nullable=False),
+    Column("request_digest", LargeBinary, nullable=False),
+    Column("digest", LargeBinary, nullable=False),
+    Column("result", Text, nullable=False),
+    UniqueConstraint("gallery_id", "token"),
+)
+
+#: checksum: SHA-256 of body, because SQLite does not notice a flipped bit in a value.
+contents = Table(
+    "contents",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("checksum", LargeBinary, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+)
+
+packs = Table(
+    "packs",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("gallery_id", Integer, nullable=False),
+    Column("pack", Integer, nullable=False),
+    Column("added_in", Integer, nullable=False),
+    Column("removed_in", Integer, index=True),
+    Column("content_id", Integer, ForeignKey("contents.id"), nullable=False, unique=True),
+    UniqueConstraint("gallery_id", "pack", "added_in"),
+    ForeignKeyConstraint(["gallery_id", "added_in"], ["log.gallery_id", "log.sequence"]),
+)
+
+templates = Table(
+    "templates",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("gallery_id", Integer, nullable=False),
+    Column("pack", Integer, nullable=False),
+    Column("slot", Integer, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("added_in", Integer, nullable=False),
+    Column("removed_in", Integer, index=True),
+    Column("content_id", Integer, ForeignKey("contents.id"), nullable=False, unique=True),
+    UniqueConstraint("gallery_id", "pack", "slot", "added_in"),
+    ForeignKeyConstraint(["gallery_id", "added_in"], ["log.gallery_id", "log.sequence"]),
+)
