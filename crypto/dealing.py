@@ -76,8 +76,8 @@ def deal(dealing_seed: bytes, name: BlockName, modulus: Integer, *, for_plus: bo
         return Block(seeds["plus"], (((plus[0] ^ minus[0]) & (plus[1] ^ minus[1])) ^ minus[2]).tobytes())
     size = _modulus_bytes(modulus)
     corrections = []
-    pairs = zip(_expand_triples(seeds["plus"], 0, count, modulus), _expand_triples(seeds["minus"], 0, count, modulus))
-    for plus_part, minus_part in pairs:
+    plus_parts, minus_parts = (_expand_triples(seeds[role], 0, count, modulus) for role in ("plus", "minus"))
+    for plus_part, minus_part in zip(plus_parts, minus_parts, strict=True):
         a, b = plus_part[0] - minus_part[0], plus_part[1] - minus_part[1]
         corrections.append(to_bytes((a * b + minus_part[2]) % modulus, size))
     return Block(seeds["plus"], b"".join(corrections))

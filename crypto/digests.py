@@ -1,4 +1,4 @@
-"""Digests of structured values: every hash of the protocol is made here.
+"""Digests of structured values, for requests, sessions and what both sides must agree on.
 
 Parts are length-prefixed and labelled, so that two different lists of parts never hash alike.
 """

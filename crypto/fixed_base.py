@@ -32,7 +32,7 @@ class FixedBaseTable:
             base = row[-1]  # base^256
 
     def random_power(self) -> Integer:
-        """Return base^e for a fresh uniform e of 8 * rows bits (shifted, see above), 80 products at 640 bits."""
+        """Return base^e for a fresh uniform e of 8 * rows bits (shifted, see above), 81 products at 641 bits."""
         power = Integer(1)
         for row, digit in zip(self._rows, secrets.token_bytes(len(self._rows)), strict=True):
             power = power * row[digit] % self._modulus

@@ -157,9 +157,7 @@ class KeyHolderKey(SecretHolder):
                 raise KeyFileError("key share out of range", expected="o_* of |o| + 144 bits, kappa_* below N")
             shares.append(PairShare(pair, party, exponent, kappa))
         seeds = data[-2 * SEED_BYTES :]
-        return KeyHolderKey(
-            party, key_id, epoch, (shares[0], shares[1]), seeds[:SEED_BYTES], seeds[SEED_BYTES:]
-        )
+        return KeyHolderKey(party, key_id, epoch, (shares[0], shares[1]), seeds[:SEED_BYTES], seeds[SEED_BYTES:])
 
 
 # -- who sits where ----------------------------------------------------------------------------

@@ -30,9 +30,7 @@ def unpack(shares: Sequence[Integer], parameters: ParameterSet) -> Array:
         raise ProtocolError("number of lane ciphertexts", got=len(shares), expected=parameters.lane_ciphertexts)
     full, last = divmod(parameters.dimension, parameters.lanes)
     counts = [parameters.lanes] * full + ([last] if last else [])
-    return np.concatenate(
-        [cut(w, LANE_BITS, counts[i % parameters.lane_ciphertexts]) for i, w in enumerate(shares)]
-    )
+    return np.concatenate([cut(w, LANE_BITS, counts[i % parameters.lane_ciphertexts]) for i, w in enumerate(shares)])
 
 
 def wraps_modulus(shares: Sequence[Integer], modulus: Integer) -> bool:

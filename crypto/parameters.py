@@ -173,7 +173,7 @@ class ParameterSet:
         bounds = {
             "2(M + S^2) + 1 < 2^(k-1)": 2 * (M + self.scale**2) + 1 < 1 << (k - 1),
             "2(M + 2^k c W) < 2^(B-1)": 2 * (M + (1 << k) * self.clip * self.wrap_limit) < 1 << (B - 1),
-            "B > k": B > k,
+            "B > k": k < B,
             "2(2c + 2) < 2^k <= 2^32": self.lane_risk < 1 << k <= 1 << 32,
             "one slot and one lane fit under N": self.slots >= 1 and self.lanes >= 1,
             "M_lo <= S^2 <= M": self.norm_min <= self.scale**2 <= M,

@@ -53,9 +53,8 @@ def special_prime(bits: int, factor_bits: int) -> SpecialPrime:
             candidate = 2 * p * cofactor + 1
             if cofactor > high or cofactor == p:
                 continue
-            if is_prime(cofactor, 1) and is_prime(candidate, 1) and is_prime(cofactor, _ROUNDS):
-                if is_prime(candidate, _ROUNDS):
-                    return SpecialPrime(candidate, p, cofactor)
+            if all(is_prime(x, rounds) for rounds in (1, _ROUNDS) for x in (cofactor, candidate)):
+                return SpecialPrime(candidate, p, cofactor)
 
 
 def _survivors(start: Integer, p: Integer) -> np.ndarray:

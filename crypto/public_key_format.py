@@ -1,11 +1,13 @@
 """The public key file, `public.json`: what every party of an installation holds.
 
-One encoding only: `decode` accepts exactly what `encode` makes, byte for byte.
+Bytes in and bytes out: daemons and devices read the file themselves. One encoding only: `decode`
+accepts exactly what `encode` makes, byte for byte.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import secrets
 from dataclasses import dataclass
 
@@ -16,6 +18,10 @@ from veilmatch.crypto.parameters import ParameterSet
 
 FORMAT = "veilmatch public key 1"
 INSTALLATION_BYTES = 16
+KEY_ID_BYTES = 16
+#: No file is longer; one of 3072 bits has 2.6 kB.
+MAX_BYTES = 1 << 14
+_DIGITS = re.compile(r"[0-9a-f]+")
 _FIELDS = {"format", "installation", "parameter_set", "key_id", "modulus", "hs"}
 
 
@@ -51,22 +57,39 @@ class PublicFile:
         Raises KeyFileError if it is not exactly one encoding or the key is unsound, KeyMismatchError if
         the key is not the one that the file names.
         """
+        if len(data) > MAX_BYTES:
+            raise KeyFileError("not a public key file", got=f"{len(data)} bytes", expected=f"at most {MAX_BYTES} bytes")
         try:
             fields = json.loads(data)
             if not isinstance(fields, dict) or set(fields) != _FIELDS or fields["format"] != FORMAT:
                 raise ValueError
-            key = PublicKey(
-                ParameterSet.from_name(fields["parameter_set"]),
-                Integer(int(fields["modulus"], 16)),
-                Integer(int(fields["hs"], 16)),
-            )
-            found = PublicFile(key, bytes.fromhex(fields["installation"]))
-            key_id = bytes.fromhex(fields["key_id"])
-        except (ValueError, TypeError, KeyError, RecursionError, InvalidInputError):
+            parameters = ParameterSet.from_name(fields["parameter_set"])
+            # Twice the size for both, so that `validate` can say what is wrong with a modulus of another size.
+            modulus, hs = (_integer(fields[name], 2 * parameters.modulus_bits) for name in ("modulus", "hs"))
+            installation = _octets(fields["installation"], INSTALLATION_BYTES)
+            key_id = _octets(fields["key_id"], KEY_ID_BYTES)
+        except (ValueError, TypeError, RecursionError, InvalidInputError):
             raise KeyFileError("not a public key file", expected=FORMAT) from None
-        key.validate()
-        if key.key_id != key_id:
-            raise KeyMismatchError("the public key is not the one it is named as", got=key.key_id.hex(), expected=key_id.hex())
-        if len(found.installation) != INSTALLATION_BYTES or found.encode() != data:
+        found = PublicFile(PublicKey(parameters, modulus, hs).validate(), installation)
+        if found.public_key.key_id != key_id:
+            raise KeyMismatchError(
+                "the public key is not the one it is named as",
+                got=found.public_key.key_id.hex(),
+                expected=key_id.hex(),
+            )
+        if found.encode() != data:
             raise KeyFileError("not the one encoding of this public key", expected=FORMAT)
         return found
+
+
+def _integer(text: str, bits: int) -> Integer:
+    """Return a positive integer from hexadecimal digits, of at most `bits` bits. Raises ValueError."""
+    if not _DIGITS.fullmatch(text) or len(text) > bits // 4:
+        raise ValueError
+    return Integer(int(text, 16))
+
+
+def _octets(text: str, size: int) -> bytes:
+    if not _DIGITS.fullmatch(text) or len(text) != 2 * size:
+        raise ValueError
+    return bytes.fromhex(text)

@@ -54,7 +54,9 @@ def check_subject(subject: str) -> str:
     Raises InvalidInputError otherwise.
     """
     if not 1 <= len(subject) <= SUBJECT_CHARACTERS:
-        raise InvalidInputError("subject of the wrong length", got=len(subject), expected=f"1..{SUBJECT_CHARACTERS} characters")
+        raise InvalidInputError(
+            "subject of the wrong length", got=len(subject), expected=f"1..{SUBJECT_CHARACTERS} characters"
+        )
     if not subject.isprintable() or subject != subject.strip() or unicodedata.normalize("NFC", subject) != subject:
         raise InvalidInputError("subject is not printable NFC text", expected="no control characters, no outer spaces")
     return subject

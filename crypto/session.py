@@ -193,7 +193,9 @@ class PairSession:
     def _convert_lanes(self, *, masked: bool) -> Generator[Action, Any, tuple[Array, Array]]:
         """Return this holder's lanes and their ring share, exact for every valid vector."""
         parameters, is_plus = self._scheme.parameters, self._share.is_plus
-        local = yield from self._agree(self._ciphertexts, digest_all("lanes", map(self._scheme.serialise, self._ciphertexts)))
+        local = yield from self._agree(
+            self._ciphertexts, digest_all("lanes", map(self._scheme.serialise, self._ciphertexts))
+        )
         for _ in range(MAX_CONVERSIONS):
             shares = yield from self._beaver(local)
             fields = lanes.unpack(shares, parameters)

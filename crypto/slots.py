@@ -20,12 +20,16 @@ def pack(templates: Array, parameters: ParameterSet) -> list[Integer]:
     """Return the D plaintexts of one pack of up to `slots` templates, int64[n, D] in [-c, c]."""
     if templates.ndim != 2 or templates.shape[1] != parameters.dimension or len(templates) > parameters.slots:
         raise ParameterError(
-            "templates do not fit a pack", got=templates.shape, expected=f"(<={parameters.slots}, {parameters.dimension})"
+            "templates do not fit a pack",
+            got=templates.shape,
+            expected=f"(<={parameters.slots}, {parameters.dimension})",
         )
     return [join((2 * column).tolist(), parameters.slot_bits) for column in templates.T]
 
 
-def lane_column(lanes: Array, slot: int, parameters: ParameterSet, *, is_plus: bool, erase: bool = False) -> list[Integer]:
+def lane_column(
+    lanes: Array, slot: int, parameters: ParameterSet, *, is_plus: bool, erase: bool = False
+) -> list[Integer]:
     """Return this holder's part of one template's column, D integers to be encrypted and multiplied in.
 
     lanes: this holder's lanes, int64[D] in [0, 2^48), used as integers and never reduced mod 2^k: the

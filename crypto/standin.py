@@ -47,9 +47,7 @@ class StandIn:
         """Return sum exponents[i] * pack[i], its parts mod N."""
         N = self.modulus
         terms = list(zip(pack, exponents, strict=True))
-        return self._join(
-            Integer(sum((c % N) * e for c, e in terms)), Integer(sum((c // N) * e for c, e in terms))
-        )
+        return self._join(Integer(sum((c % N) * e for c, e in terms)), Integer(sum((c // N) * e for c, e in terms)))
 
     def local_shares(self, ciphertexts: Sequence[Integer], exponent: Integer) -> list[LocalShare]:
         """Return z = exponent * m mod N and the fingerprint exponent * rho mod N."""

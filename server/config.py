@@ -1,22 +1,46 @@
 """The configuration of the daemons: one TOML file each, every field checked, unknown ones refused.
 
-A field may be set from the environment instead: VEILMATCH_LISTEN, VEILMATCH_TLS__KEY and so on.
-Relative paths are relative to the folder of the TOML file.
+    settings = MatcherSettings.load(Path("matcher.toml"))
+
+A field may be set from the environment instead: VEILMATCH_LISTEN, VEILMATCH_TLS__KEY and so on; a table there adds
+to the one in the file. Relative paths, wherever they come from, are relative to the folder of the TOML file.
 """
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, TypeVar
+from typing import Annotated, Any, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    TomlConfigSettingsSource,
+)
 
 from veilmatch.crypto.errors import ConfigurationError
-from veilmatch.crypto.keys import Party, Seat
+from veilmatch.crypto.keys import PARTIES, Party, Seat
 
-Address = str
+_ADDRESS = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
+_M = TypeVar("_M", bound=BaseModel)
+
+
+def _address(value: str) -> str:
+    found = _ADDRESS.fullmatch(value)
+    if found is None or int(found[1]) > 65535:
+        raise ValueError("must be host:port")
+    return value
+
+
+#: host:port; IPv6 addresses stand in brackets.
+Address = Annotated[str, AfterValidator(_address)]
+#: An Ed25519 public key.
+DeviceKeyHex = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 
 
 class TlsSettings(BaseModel):
@@ -29,29 +53,22 @@ class TlsSettings(BaseModel):
     key: Path
 
 
-_S = TypeVar("_S", bound="DaemonSettings")
-
-
 class DaemonSettings(BaseSettings):
-    """What both kinds of daemon have. Use `load`."""
+    """What both kinds of daemon have. Use `load` of one of them."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="VEILMATCH_", env_nested_delimiter="__", extra="forbid", frozen=True
-    )
-    #: Fields that name files or folders.
-    paths: ClassVar[tuple[str, ...]] = ("data_dir", "public_key")
+    model_config = SettingsConfigDict(env_prefix="VEILMATCH_", env_nested_delimiter="__", extra="forbid", frozen=True)
 
     listen: Address
     data_dir: Path
     public_key: Path
     tls: TlsSettings
     #: Ed25519 public key in hex, by device name.
-    devices: dict[str, str]
+    devices: dict[Name, DeviceKeyHex]
     #: Worker processes; 0 is one per core.
     workers: int = Field(default=0, ge=0, le=1024)
     max_clock_skew_s: float = Field(default=30.0, ge=0, le=3600)
     max_request_lifetime_s: float = Field(default=120.0, gt=0, le=3600)
-    peer_timeout_s: float = Field(default=10.0, gt=0, le=600)
+    peer_timeout_s: float = Field(default=5.0, gt=0, le=600)
 
     @classmethod
     def settings_customise_sources(
@@ -62,19 +79,22 @@ class DaemonSettings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The environment goes before the file."""
+        """The environment goes before the file, whose fields `load` passes to the constructor."""
         return env_settings, init_settings
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Return the settings in a TOML file. Raises ConfigurationError naming the field that is wrong."""
-        return load_settings(cls, path, cls.paths)
+        """Return the settings in a TOML file. Raises ConfigurationError naming every field that is wrong."""
+        try:
+            return _located(cls(**_fields(cls, path)), path.absolute().parent)
+        except ValidationError as error:
+            raise ConfigurationError(f"{path}: {_summary(error)}") from None
+        except SettingsError as error:
+            raise ConfigurationError(f"the environment does not configure {cls.__name__}: {error}") from None
 
 
 class KeyHolderSettings(DaemonSettings):
     """keyholder.toml. key_file: the sealed key. peers: address of the other two key holders, by letter."""
-
-    paths = ("data_dir", "public_key", "key_file", "passphrase_file")
 
     party: Party
     key_file: Path
@@ -91,7 +111,7 @@ class KeyHolderSettings(DaemonSettings):
 
     @model_validator(mode="after")
     def _two_peers(self) -> Self:
-        if set(self.peers) != {"a", "b", "c"} - {self.party}:
+        if set(self.peers) != set(PARTIES) - {self.party}:
             raise ValueError("peers must name the other two key holders")
         return self
 
@@ -102,7 +122,8 @@ class MatcherSettings(DaemonSettings):
     seat: Seat
     peer: Address
     key_holders: dict[Party, Address]
-    galleries: list[str] = ["main"]
+    galleries: list[Name] = Field(default=["main"], min_length=1)
+    #: Largest bulk enrolment, which is held in memory while it arrives.
     max_bulk_bytes: int = Field(default=1 << 28, ge=1 << 20)
 
     @property
@@ -111,30 +132,46 @@ class MatcherSettings(DaemonSettings):
         return f"matcher-{self.seat}"
 
     @model_validator(mode="after")
-    def _two_key_holders(self) -> Self:
+    def _consistent(self) -> Self:
         if set(self.key_holders) != {self.seat, "c"}:
             raise ValueError("key_holders must name that of this seat and c")
+        if len(set(self.galleries)) != len(self.galleries):
+            raise ValueError("galleries must be different")
         return self
 
 
-_Any = TypeVar("_Any", bound=BaseSettings)
+# -- reading ----------------------------------------------------------------------------------
 
 
-def load_settings(kind: type[_Any], path: Path, path_fields: tuple[str, ...]) -> _Any:
-    """Return settings of a TOML file with its relative paths resolved. Raises ConfigurationError."""
+def _fields(kind: type[BaseSettings], path: Path) -> dict[str, Any]:
+    """Return what the file holds. Raises ConfigurationError if it is not a TOML file."""
     try:
-        data: dict[str, Any] = tomllib.loads(path.read_text())
+        # The source takes a missing file for an empty one.
+        with path.open("rb"):
+            fields = TomlConfigSettingsSource(kind, toml_file=path)()
     except OSError as error:
-        raise ConfigurationError("the configuration cannot be read", got=error.strerror, expected=str(path)) from None
+        raise ConfigurationError("the configuration cannot be read", got=f"{path}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigurationError("the configuration is not TOML", got=error, expected=str(path)) from None
-    for table, fields in ((data, path_fields), (data.get("tls", {}), tuple(TlsSettings.model_fields))):
-        for field in fields:
-            if isinstance(table, dict) and isinstance(table.get(field), str):
-                table[field] = path.parent / table[field]
-    try:
-        return kind(**data)
-    except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        field = ".".join(map(str, first["loc"])) or "file"
-        raise ConfigurationError(f"{path.name}: {field}: {first['msg']}", expected=str(path)) from None
+        raise ConfigurationError("the configuration is not TOML", got=f"{path}: {error}") from None
+    # The constructor takes options of such names beside the fields.
+    if options := [name for name in fields if name.startswith("_")]:
+        raise ConfigurationError(f"{path}: {options[0]}: no such field")
+    return fields
+
+
+def _located(settings: _M, folder: Path) -> _M:
+    """Return the settings with every relative path made one of `folder`."""
+    changed: dict[str, Any] = {}
+    for name in type(settings).model_fields:
+        value = getattr(settings, name)
+        if isinstance(value, Path):
+            changed[name] = folder / value
+        elif isinstance(value, BaseModel):
+            changed[name] = _located(value, folder)
+    return settings.model_copy(update=changed)
+
+
+def _summary(error: ValidationError) -> str:
+    """Say what is wrong in every field, without the values found there."""
+    found = error.errors(include_input=False, include_url=False, include_context=False)
+    return "; ".join(f"{'.'.join(map(str, item['loc'])) or 'file'}: {item['msg']}" for item in found)

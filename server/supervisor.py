@@ -38,7 +38,9 @@ class Supervisor:
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         missing = [party for party in DAEMONS if not (directory / party).is_dir()]
         if missing:
-            raise ConfigurationError("not an installation", got=str(directory), expected=f"folders {', '.join(missing)}")
+            raise ConfigurationError(
+                "not an installation", got=str(directory), expected=f"folders {', '.join(missing)}"
+            )
 
     def start(self, *parties: str) -> None:
         """Start these parties (default: all that are not running)."""
@@ -65,7 +67,7 @@ class Supervisor:
         return self._processes[party].pid
 
     def wait_ready(self, timeout_s: float = 60.0) -> None:
-        """Return when every started party reports SERVING. Raises UnavailableError if one ends or is not ready in time."""
+        """Return when every started party serves. Raises UnavailableError if one ends or is not ready in time."""
         deadline = time.monotonic() + timeout_s
         for party in self._processes:
             self._wait_serving(party, deadline)
@@ -121,7 +123,8 @@ class Supervisor:
                     log = self._directory / party / "log.jsonl"
                     raise UnavailableError(f"{party} did not start, see {log}", party=party, needed="a running daemon")
                 try:
-                    status = stub.Check(health_pb2.HealthCheckRequest(), timeout=1.0, wait_for_ready=True).status
+                    check = stub.Check  # type: ignore[attr-defined]  # missing in the stubs of grpc_health
+                    status = check(health_pb2.HealthCheckRequest(), timeout=1.0, wait_for_ready=True).status
                     if status == health_pb2.HealthCheckResponse.SERVING:
                         return
                 except grpc.RpcError:

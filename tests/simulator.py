@@ -2,7 +2,8 @@
 
 `PairSimulator` drives two `PairSession`s against each other with dealt randomness and local matchers.
 Every hook that an attack needs (a message changed on its way, other ciphertexts for one holder, a
-stock used twice) is an argument, so that attacks read as one call.
+stock used twice) is an argument, so that attacks read as one call. `Aim` makes the minus holder's w
+whatever a test wants, which no test could wait for.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ import numpy as np
 from veilmatch.crypto import dealing, lanes, slots
 from veilmatch.crypto.arithmetic import Integer, invert, is_prime, random_below, random_bits
 from veilmatch.crypto.ceremony import run_ceremony
+from veilmatch.crypto.conversion import Triple
 from veilmatch.crypto.dealing import BLOCK_UNITS, BlockName
+from veilmatch.crypto.errors import ProtocolError
 from veilmatch.crypto.fields import Array
 from veilmatch.crypto.keys import PairShare, exponent_bits
 from veilmatch.crypto.messages import (
@@ -42,6 +45,9 @@ from veilmatch.crypto.session import Operation, PairSession, Request
 from veilmatch.crypto.standin import StandIn
 
 PLUS, MINUS = 0, 1
+#: Called before each conversion with its number in the session (from 0) and how many ciphertexts it
+#: has; returns the w that the minus holder shall get for each, or None to leave them to chance.
+Aim = Callable[[int, int], Sequence[Integer] | None]
 
 
 @dataclass
@@ -86,35 +92,43 @@ class SimulatedStock:
     is_plus: bool
     marks: dict[str, int] = field(default_factory=lambda: {"triples": 0, "bits": 0})
     reuse_triples: bool = False
+    _blocks: dict[tuple[str, int], dealing.Block] = field(default_factory=dict)
+
+    @property
+    def floors(self) -> tuple[int, int]:
+        """First index of triples and of bits that was not handed out."""
+        return (0 if self.reuse_triples else self.marks["triples"]), self.marks["bits"]
 
     def reserve(self, wanted: Reserve) -> Reserved:
-        start = max(self.marks[wanted.kind], wanted.floor) if wanted.start is None else wanted.start
-        if wanted.start is not None:
-            assert start >= self.marks[wanted.kind] or self.reuse_triples
-        if not (self.reuse_triples and wanted.kind == "triples"):
-            self.marks[wanted.kind] = start + wanted.count
-        indices = range(start, start + wanted.count)
+        """Return a range nobody had before. Raises ProtocolError if some of it was used (unless `reuse_triples`)."""
+        reuse = self.reuse_triples and wanted.kind == "triples"
+        mark = 0 if reuse else self.marks[wanted.kind]
+        start = max(mark, wanted.floor) if wanted.start is None else wanted.start
+        if start < mark:
+            raise ProtocolError("stock of this range was used before", got=start, expected=f">= {mark}")
+        self.marks[wanted.kind] = max(mark, start + wanted.count)
+        parts = list(self._parts(wanted.kind, start, wanted.count))
         if wanted.kind == "triples":
-            return Reserved(start, [self._triple(i) for i in indices])
-        parts = [self._bits(i) for i in indices]
-        return Reserved(start, dealing.BitTriples(*(np.array(column, np.uint8) for column in zip(*parts, strict=True))))
+            return Reserved(start, [triple for part in parts for triple in part])
+        return Reserved(start, dealing.BitTriples(*(np.concatenate([getattr(t, x) for t in parts]) for x in "abc")))
+
+    def _parts(self, kind: dealing.Kind, start: int, count: int) -> Iterable[Any]:
+        """The range, cut at the ends of blocks."""
+        while count > 0:
+            number, at = divmod(start, BLOCK_UNITS[kind])
+            size = min(count, BLOCK_UNITS[kind] - at)
+            block = self._block(kind, number)
+            if kind == "triples":
+                yield dealing.triples(block, at, size, self.modulus)
+            else:
+                yield dealing.bit_triples(block, at, size)
+            start, count = start + size, count - size
 
     def _block(self, kind: dealing.Kind, number: int) -> dealing.Block:
-        key = (kind, number)
-        cache = self.__dict__.setdefault("_cache", {})
-        if key not in cache:
+        if (kind, number) not in self._blocks:
             name = BlockName("ab", bytes(32), 1, kind, number)
-            cache[key] = dealing.deal(self.seed, name, self.modulus, for_plus=self.is_plus)
-        return cache[key]  # type: ignore[no-any-return]
-
-    def _triple(self, index: int) -> Any:
-        number, at = divmod(index, BLOCK_UNITS["triples"])
-        return dealing.triples(self._block("triples", number), at, 1, self.modulus)[0]
-
-    def _bits(self, index: int) -> tuple[int, int, int]:
-        number, at = divmod(index, BLOCK_UNITS["bits"])
-        t = dealing.bit_triples(self._block("bits", number), at, 1)
-        return int(t.a[0]), int(t.b[0]), int(t.c[0])
+            self._blocks[kind, number] = dealing.deal(self.seed, name, self.modulus, for_plus=self.is_plus)
+        return self._blocks[kind, number]
 
 
 @dataclass
@@ -126,6 +140,8 @@ class SimulatedGallery:
     packs: list[list[Integer]]
     #: Pack and slot of every template.
     places: list[tuple[int, int]]
+    #: False: a matcher's R leaves as it was computed. An attack (ATTACKS.md F9).
+    rerandomised: bool = True
 
     @staticmethod
     def of(scheme: Scheme, templates: Array) -> SimulatedGallery:
@@ -141,15 +157,18 @@ class SimulatedGallery:
         mask = np.zeros((len(indices), self.scheme.parameters.slots), dtype=bool)
         for pack, slot in wanted:
             mask[indices.index(pack), slot] = True
-        return Results([self._combined(self.packs[i], shares) for i in indices], mask)
+        return Results([self._combined(i, shares) for i in indices], mask)
 
-    def _combined(self, pack: list[Integer], shares: dict[bool, ProbeShare]) -> Integer:
+    def partial(self, pack: int, share: ProbeShare) -> Integer:
+        """What one matcher computes from its probe share and sends to the other: R of one pack."""
         scheme, k = self.scheme, self.scheme.parameters.ring_bits
-        plus, minus = (
-            scheme.multiply(scheme.product_of_powers(pack, shares[p].exponents.tolist(), k), scheme.encrypt_zero())
-            for p in (True, False)
-        )
-        return scheme.multiply(scheme.divide(plus, minus), scheme.encode(slots.half(scheme.parameters)))
+        R = scheme.product_of_powers(self.packs[pack], share.exponents.tolist(), k)
+        return scheme.multiply(R, scheme.encrypt_zero()) if self.rerandomised else R
+
+    def _combined(self, pack: int, shares: dict[bool, ProbeShare]) -> Integer:
+        scheme = self.scheme
+        quotient = scheme.divide(*(self.partial(pack, shares[is_plus]) for is_plus in (True, False)))
+        return scheme.multiply(quotient, scheme.encode(slots.half(scheme.parameters)))
 
 
 @dataclass
@@ -164,10 +183,15 @@ class PairSimulator:
     local_work: Callable[[int, Sequence[Integer]], Any] | None = None
     #: Changes the results before a holder gets them.
     results_for: Callable[[int, Results], Results] = lambda holder, results: results
+    aim: Aim | None = None
 
     def __post_init__(self) -> None:
         seed, N = secrets.token_bytes(32), self.keys.scheme.modulus
         self.stocks = (SimulatedStock(N, seed, True), SimulatedStock(N, seed, False))
+        #: The two sessions of the last run, also if it ended with an error.
+        self.last_sessions: tuple[PairSession, ...] = ()
+        #: Every envelope that a holder sent in the last run, as (holder, envelope), before `on_the_way`.
+        self.sent: list[tuple[int, Envelope]] = []
 
     def request(self, operation: Operation, threshold: int = 1, **changes: Any) -> Request:
         made = Request(
@@ -181,8 +205,10 @@ class PairSimulator:
     ) -> tuple[PairSession, PairSession]:
         requests = request if isinstance(request, tuple) else (request, request)
         made = [
-            PairSession(r, c, share, self.keys.scheme, secrets.token_bytes(32), (0, 0))
-            for r, c, share in zip(requests, ciphertexts, (self.keys.plus, self.keys.minus), strict=True)
+            PairSession(r, c, share, self.keys.scheme, secrets.token_bytes(32), stock.floors)
+            for r, c, share, stock in zip(
+                requests, ciphertexts, (self.keys.plus, self.keys.minus), self.stocks, strict=True
+            )
         ]
         return made[0], made[1]
 
@@ -193,9 +219,14 @@ class PairSimulator:
         gallery: SimulatedGallery | None = None,
         wanted: Iterable[tuple[int, int]] = (),
     ) -> tuple[Any, Any]:
-        """Drive both holders until both have their LaneShare or DecisionShare; errors of either are raised."""
+        """Drive both holders until both have their LaneShare or DecisionShare; errors of either are raised.
+
+        TimeoutError: both wait for a message. A message that comes after its receiver has ended is delivered too.
+        """
         both = ciphertexts if isinstance(ciphertexts, tuple) else (ciphertexts, ciphertexts)
-        sessions = self.sessions(request, both)
+        sessions = self.last_sessions = self.sessions(request, both)
+        self.sent, self._conversions, self._aimed = [], 0, None
+        self._local: list[Any] = [None, None]
         wires: tuple[deque[Envelope], deque[Envelope]] = (deque(), deque())
         probe_shares: dict[bool, ProbeShare] = {}
         actions = [session.start() for session in sessions]
@@ -219,12 +250,13 @@ class PairSimulator:
                     results = results or gallery.results(probe_shares, wanted)
                     outcome = self.results_for(holder, results)
                 elif isinstance(action, Send):
+                    self.sent.append((holder, action.envelope))
                     wires[1 - holder].extend(self.on_the_way(holder, action.envelope))
                 elif isinstance(action, LocalWork):
                     work = self.local_work or self._local_work
-                    outcome = work(holder, action.ciphertexts)
+                    outcome = self._local[holder] = work(holder, action.ciphertexts)
                 elif isinstance(action, Reserve):
-                    outcome = self.stocks[holder].reserve(action)
+                    outcome = self._reserve(holder, action)
                 elif isinstance(action, ProbeShare):
                     probe_shares[action.is_plus] = action
                 self.observe(holder, action)
@@ -232,13 +264,50 @@ class PairSimulator:
                 progress = True
             if not progress:
                 raise TimeoutError("both holders wait for a message")
+        for holder in (PLUS, MINUS):
+            for late in wires[holder]:
+                sessions[holder].resume(late)
         return actions[PLUS], actions[MINUS]
+
+    def _reserve(self, holder: int, wanted: Reserve) -> Reserved:
+        reserved = self.stocks[holder].reserve(wanted)
+        if wanted.kind != "triples" or self.aim is None:
+            return reserved
+        if holder == PLUS:  # reserves first, and both have converted locally by now
+            targets = self.aim(self._conversions, wanted.count)
+            self._conversions += 1
+            self._aimed = None if targets is None else self._aimed_triples(targets)
+        return reserved if self._aimed is None else Reserved(reserved.start, self._aimed[holder])
+
+    def _aimed_triples(self, targets: Sequence[Integer]) -> tuple[list[Triple], list[Triple]]:
+        """Right triples of both holders, such that the minus holder's w are the targets."""
+        N = self.keys.scheme.modulus
+        kappas = [share.kappa(SECRET_ACCESS) for share in (self.keys.plus, self.keys.minus)]
+        made: tuple[list[Triple], list[Triple]] = ([], [])
+        for target, plus, minus in zip(targets, *self._local, strict=True):
+            a, b, a_minus, b_minus = (random_below(N) for _ in range(4))
+            d, e = plus.z - minus.z - a, kappas[PLUS] - kappas[MINUS] - b
+            ab_minus = (target - d * b_minus - e * a_minus) % N
+            made[PLUS].append(Triple((a + a_minus) % N, (b + b_minus) % N, (a * b + ab_minus) % N))
+            made[MINUS].append(Triple(a_minus, b_minus, ab_minus))
+        return made
 
     def _local_work(self, holder: int, ciphertexts: Sequence[Integer]) -> Any:
         return self.keys.scheme.local_shares(ciphertexts, self.keys.exponents[holder])
 
-    def decide(self, operation: Operation, probe: Array, gallery: SimulatedGallery, threshold: int,
-               wanted: Iterable[tuple[int, int]] | None = None) -> Array:  # fmt: skip
+    def enrol(self, template: Array) -> Array:
+        """Return the lanes that both matchers would add up from their shares of a template."""
+        plus, minus = self.run(self.request("enrol", 0), self.encrypt(template))
+        return plus.lanes - minus.lanes  # type: ignore[no-any-return]
+
+    def decide(
+        self,
+        operation: Operation,
+        probe: Array,
+        gallery: SimulatedGallery,
+        threshold: int,
+        wanted: Iterable[tuple[int, int]] | None = None,
+    ) -> Array:
         """Return the opened decision bits of a probe, as the device would see them."""
         places = gallery.places if wanted is None else list(wanted)
         plus, minus = self.run(self.request(operation, threshold), self.encrypt(probe), gallery, places)

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 PassphraseFile = Annotated[
     Path | None, typer.Option(help="File with the passphrase; else VEILMATCH_PASSPHRASE, else a prompt.")
@@ -43,12 +44,14 @@ def ceremony(
     from veilmatch.crypto.ceremony import run_ceremony
     from veilmatch.crypto.errors import ParameterError
     from veilmatch.crypto.parameters import SAFE_MODULUS_BITS, ParameterSet
-    from veilmatch.server.installation.layout import Plan, write_installation
+    from veilmatch.server.installation.layout import Plan, check_free, write_installation
     from veilmatch.server.installation.passphrase import read_passphrase
 
     chosen = ParameterSet.from_name(parameters)
     if chosen.modulus_bits not in SAFE_MODULUS_BITS and not allow_unsafe:
         raise ParameterError("an UNSAFE parameter set needs --allow-unsafe", got=chosen.name)
+    plan = Plan(host, base_port, workers)
+    check_free(directory)
     passphrase = read_passphrase(passphrase_file, confirm=True)
     console, started = Console(stderr=True), time.perf_counter()
     with console.status("key ceremony") as status:
@@ -56,8 +59,8 @@ def ceremony(
         seconds = time.perf_counter() - started
         status.update("writing sealed keys, certificates and configurations")
         names = [f"device-{i + 1}" for i in range(devices)]
-        write_installation(directory, made, passphrase, names, Plan(host, base_port, workers))
-    result = {
+        write_installation(directory, made, passphrase, names, plan)
+    result: dict[str, object] = {
         "directory": str(directory),
         "parameter_set": chosen.name,
         "key_id": made.public_key.key_id.hex(),
@@ -65,22 +68,42 @@ def ceremony(
         "ceremony_s": round(seconds, 3),
     }
     if as_json:
-        sys.stdout.write(json.dumps(result) + "\n")
+        _print_json(result)
         return
     table = Table("", "", title="installation", show_header=False)
     for name, value in result.items():
-        table.add_row(name.replace("_", " "), ", ".join(value) if isinstance(value, list) else str(value))
+        table.add_row(name.replace("_", " "), Text(_shown(value)))
     console.print(table)
+    console.print("Copy each folder to its party's machine. Keep authority/ offline: it makes parties.", soft_wrap=True)
 
 
 def device_add(
     directory: Annotated[Path, typer.Argument(help="Installation with its authority.")],
     name: Annotated[str, typer.Argument(help="Name of the new device.")],
     passphrase_file: PassphraseFile = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Add a device: its folder, and its public key in the daemons' configurations here. Restart them afterwards."""
     from veilmatch.server.installation.layout import add_device
     from veilmatch.server.installation.passphrase import read_passphrase
 
-    add_device(directory, name, read_passphrase(passphrase_file))
-    Console(stderr=True).print(f"added {name}: copy {directory / name} to it, and restart the daemons")
+    public_key = add_device(directory, name, read_passphrase(passphrase_file))
+    if as_json:
+        _print_json({"device": name, "directory": str(directory / name), "public_key": public_key})
+        return
+    for line in (
+        f"added {name}: copy {directory / name} to it, and restart the daemons",
+        "daemons whose folders are elsewhere need this line under [devices]:",
+        f'{name} = "{public_key}"',
+    ):
+        Console(stderr=True).print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+def _shown(value: object) -> str:
+    if not isinstance(value, list):
+        return str(value)
+    return ", ".join(value) if len(value) <= 4 else f"{value[0]} .. {value[-1]}"
+
+
+def _print_json(result: dict[str, object]) -> None:
+    sys.stdout.write(json.dumps(result) + "\n")

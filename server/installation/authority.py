@@ -1,53 +1,76 @@
-"""The installation's own TLS authority: ECDSA P-256 certificates named after the parties."""
+"""The installation's own TLS authority: ECDSA P-256 certificates named after the parties.
+
+Its key is kept so that devices can be added later: an encrypted PEM file whose password is stretched from the
+passphrase with the certificate's fingerprint as salt. The PEM format alone has 2048 rounds of PBKDF2, which would
+make the passphrase, and with it the sealed key shares, a thousand times cheaper to guess.
+"""
 
 from __future__ import annotations
 
 import datetime
+import secrets
 from dataclasses import dataclass
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from veilmatch.crypto.errors import KeyFileError, WrongPassphraseError
+from veilmatch.crypto.secret_access import SecretHolder
+from veilmatch.server.installation.stretching import DEFAULT_COST, ScryptCost, stretch
 
-_AUTHORITY_DAYS = 3650
-_PARTY_DAYS = 825
+_AUTHORITY_VALIDITY = datetime.timedelta(days=3650)
+_PARTY_VALIDITY = datetime.timedelta(days=825)
 #: Clocks of the parties may differ by this much.
 _BACKDATED = datetime.timedelta(minutes=5)
 
 
-@dataclass(frozen=True)
-class Authority:
-    """The authority's certificate and its private key."""
+@dataclass(frozen=True, repr=False)
+class Authority(SecretHolder):
+    """The authority's certificate and its private key; a handle that does not show the key."""
 
     certificate: x509.Certificate
     _key: ec.EllipticCurvePrivateKey
-
-    def __repr__(self) -> str:
-        return "<Authority>"
 
     @staticmethod
     def fresh() -> Authority:
         """Return a new authority, valid for ten years."""
         key = ec.generate_private_key(ec.SECP256R1())
-        name = _name("Veilmatch installation authority")
-        builder = _builder(name, name, key.public_key(), _AUTHORITY_DAYS)
-        builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        builder = builder.add_extension(_usage(sign_certificates=True), critical=True)
-        builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        # A name of its own: certificates of two installations never look alike to whoever has to tell them apart.
+        name = _name(f"Veilmatch authority {secrets.token_hex(8)}")
+        now = _now()
+        builder = _builder(name, name, key.public_key(), now - _BACKDATED, now + _AUTHORITY_VALIDITY)
+        for extension, critical in (
+            (x509.BasicConstraints(ca=True, path_length=0), True),
+            (_usage(sign_certificates=True), True),
+            (x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False),
+        ):
+            builder = builder.add_extension(extension, critical=critical)
         return Authority(builder.sign(key, hashes.SHA256()), key)
 
     @staticmethod
-    def from_pem(certificate: bytes, key: bytes, passphrase: str) -> Authority:
-        """Return an authority from its files. Raises WrongPassphraseError or KeyFileError."""
+    def from_pem(certificate: bytes, key: bytes, passphrase: str, cost: ScryptCost = DEFAULT_COST) -> Authority:
+        """Return an authority from its files.
+
+        cost: that which `key_pem` was given. Raises WrongPassphraseError if the passphrase does not open the key, or
+        a file was altered; KeyFileError if the files are no authority's or do not belong together.
+        """
         try:
-            loaded = serialization.load_pem_private_key(key, passphrase.encode())
             parsed = x509.load_pem_x509_certificate(certificate)
-        except ValueError:
-            raise WrongPassphraseError("the passphrase does not open the authority's key, or it was altered") from None
-        if not isinstance(loaded, ec.EllipticCurvePrivateKey) or loaded.public_key() != parsed.public_key():
+            public_key = parsed.public_key()
+        except (ValueError, TypeError, UnsupportedAlgorithm):
+            raise KeyFileError("the authority's certificate is not one", expected="a PEM file") from None
+        if b"-----BEGIN ENCRYPTED PRIVATE KEY-----" not in key:
+            raise KeyFileError("the authority's key is not an encrypted key", expected="PKCS8 PEM")
+        try:
+            loaded = serialization.load_pem_private_key(key, _password(passphrase, parsed, cost))
+        except (ValueError, TypeError, UnsupportedAlgorithm):
+            raise WrongPassphraseError(
+                "the passphrase does not open the authority's key, or its key or certificate was altered"
+            ) from None
+        if not isinstance(loaded, ec.EllipticCurvePrivateKey) or loaded.public_key() != public_key:
             raise KeyFileError("the authority's key and certificate do not belong together")
         return Authority(parsed, loaded)
 
@@ -55,21 +78,30 @@ class Authority:
         """Return the authority's certificate."""
         return self.certificate.public_bytes(serialization.Encoding.PEM)
 
-    def key_pem(self, passphrase: str) -> bytes:
+    def key_pem(self, passphrase: str, cost: ScryptCost = DEFAULT_COST) -> bytes:
         """Return the authority's key, encrypted under the passphrase."""
-        encryption = serialization.BestAvailableEncryption(passphrase.encode())
+        encryption = serialization.BestAvailableEncryption(_password(passphrase, self.certificate, cost))
         return self._key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
 
-    def issue(self, party_name: str) -> tuple[bytes, bytes]:
-        """Return certificate and key, PEM, of a party; both ends of mutual TLS."""
+    def issue(self, party_name: str, *, is_server: bool = True) -> tuple[bytes, bytes]:
+        """Return certificate and key, PEM, of a party: its name is the common name and the one DNS name.
+
+        is_server: the party listens as well as calls; a device only calls. Valid for 825 days, but not longer than
+        the authority. Raises KeyFileError if the authority has expired.
+        """
         key = ec.generate_private_key(ec.SECP256R1())
-        builder = _builder(_name(party_name), self.certificate.subject, key.public_key(), _PARTY_DAYS)
-        usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+        now = _now()
+        if now >= self.certificate.not_valid_after_utc:
+            raise KeyFileError("the authority has expired", got=self.certificate.not_valid_after_utc.date())
+        end = min(now + _PARTY_VALIDITY, self.certificate.not_valid_after_utc)
+        builder = _builder(_name(party_name), self.certificate.subject, key.public_key(), now - _BACKDATED, end)
+        usages = [ExtendedKeyUsageOID.SERVER_AUTH] * is_server + [ExtendedKeyUsageOID.CLIENT_AUTH]
         for extension, critical in (
             (x509.BasicConstraints(ca=False, path_length=None), True),
             (_usage(sign_certificates=False), True),
             (x509.ExtendedKeyUsage(usages), False),
             (x509.SubjectAlternativeName([x509.DNSName(party_name)]), False),
+            (x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False),
             (x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), False),
         ):
             builder = builder.add_extension(extension, critical=critical)
@@ -80,22 +112,33 @@ class Authority:
         return certificate.public_bytes(serialization.Encoding.PEM), secret
 
 
+def _password(passphrase: str, certificate: x509.Certificate, cost: ScryptCost) -> bytes:
+    return stretch(passphrase, certificate.fingerprint(hashes.SHA256()), cost).hex().encode()
+
+
+def _now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC)
+
+
 def _name(common_name: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, days: int
+    subject: x509.Name,
+    issuer: x509.Name,
+    key: ec.EllipticCurvePublicKey,
+    start: datetime.datetime,
+    end: datetime.datetime,
 ) -> x509.CertificateBuilder:
-    now = datetime.datetime.now(datetime.UTC)
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(issuer)
         .public_key(key)
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - _BACKDATED)
-        .not_valid_after(now + datetime.timedelta(days=days))
+        .not_valid_before(start)
+        .not_valid_after(end)
     )
 
 

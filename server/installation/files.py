@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import os
 import secrets
+import stat
 from pathlib import Path
+
+SECRET_MODE = 0o600
+PUBLIC_MODE = 0o644
+#: Folders of a party: its keys are of nobody else's concern.
+FOLDER_MODE = 0o700
 
 
 def write_file(path: Path, data: bytes, *, secret: bool = False) -> None:
-    """Write `data` to `path` atomically and durably: temporary file, fsync, rename, fsync of the folder."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if secret else 0o644)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
+    """Write `data` to `path` atomically and durably: temporary file, fsync, rename, fsync of the folder.
+
+    secret: mode 0600 whatever the umask, from the first moment; else 0644 less the umask. Raises OSError,
+    and then leaves nothing behind.
+    """
+    _write(path, data, SECRET_MODE if secret else PUBLIC_MODE, exactly=secret)
+
+
+def rewrite_file(path: Path, data: bytes) -> None:
+    """Replace the content of an existing file as `write_file` does, keeping its mode."""
+    _write(path, data, stat.S_IMODE(path.stat().st_mode), exactly=True)
 
 
 def sync_folder(folder: Path) -> None:
@@ -30,3 +34,20 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _write(path: Path, data: bytes, mode: int, *, exactly: bool) -> None:
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            if exactly:
+                os.fchmod(descriptor, mode)
+            file.write(data)
+            file.flush()
+            os.fsync(descriptor)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)

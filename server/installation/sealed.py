@@ -1,12 +1,16 @@
 """The sealed key file of a key holder: its key encrypted under a passphrase.
 
-Layout: magic, scrypt parameters, 16-byte salt, 12-byte nonce, AES-256-GCM ciphertext. The
-associated data binds the header, the party, key id, epoch, parameter set and installation, so a file cannot
-be used as another party's, or after a change of anything it was made for.
+    seal(Path("share.key"), key, public, passphrase)
+    key = unseal(Path("share.key"), "a", public, passphrase)
+
+Layout, integers big-endian: magic (8 bytes), party (1), installation (16), key id (16), epoch (4), log2 n, r and p
+of scrypt (1 each), salt (16), nonce (12); then the key under AES-256-GCM with its tag. The associated data is all
+of this header and the name of the parameter set, so nothing that the file was made for can be changed in it.
 """
 
 from __future__ import annotations
 
+import os
 import secrets
 import stat
 import struct
@@ -15,7 +19,6 @@ from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from veilmatch.crypto.digests import digest
 from veilmatch.crypto.errors import KeyFileError, KeyMismatchError, WrongPassphraseError
@@ -23,85 +26,114 @@ from veilmatch.crypto.keys import KeyHolderKey, Party
 from veilmatch.crypto.public_key_format import PublicFile
 from veilmatch.crypto.secret_access import SECRET_ACCESS
 from veilmatch.server.installation.files import write_file
+from veilmatch.server.installation.stretching import DEFAULT_COST, ScryptCost, stretch
 
-_HEADER = struct.Struct(">8s1s16sIBBB16s12s")  # magic, party, key id, epoch, log2 n, r, p, salt, nonce
+__all__ = ["DEFAULT_COST", "ScryptCost", "seal", "unseal"]
+
+_HEADER = struct.Struct(">8s1s16s16sIBBB16s12s")
 _MAGIC = b"VMSEAL01"
 _TAG_BYTES = 16
+#: No sealed key is longer; one of 3072 bits has 1.2 kB.
+_MAX_BYTES = 1 << 14
 
 
 @dataclass(frozen=True)
-class ScryptCost:
-    """Cost of trying one passphrase: n = 2^log2_n. The default takes about 0.4 s and 128 MiB."""
+class _Header:
+    """What a sealed file says in clear about itself."""
 
-    log2_n: int = 17
-    r: int = 8
-    p: int = 1
+    party: bytes
+    installation: bytes
+    key_id: bytes
+    epoch: int
+    cost: ScryptCost
+    salt: bytes
+    nonce: bytes
 
-    def check(self) -> ScryptCost:
-        """Return self if the cost is one that a file may ask for: at most 1 GiB. Raises KeyFileError."""
-        if not (10 <= self.log2_n <= 20 and 1 <= self.r <= 8 and 1 <= self.p <= 4):
-            raise KeyFileError("the key file asks for an unreasonable scrypt cost", expected="n 2^10..2^20, r 1..8, p 1..4")
-        return self
-
-
-def seal(path: Path, key: KeyHolderKey, public: PublicFile, passphrase: str, cost: ScryptCost = ScryptCost()) -> None:  # noqa: B008
-    """Write the key's sealed file: mode 0600, atomically and durably."""
-    salt, nonce = secrets.token_bytes(16), secrets.token_bytes(12)
-    cost.check()
-    header = _HEADER.pack(
-        _MAGIC, key.party.encode(), key.key_id, key.epoch, cost.log2_n, cost.r, cost.p, salt, nonce
-    )
-    secret = key.to_secret_bytes(public.public_key, SECRET_ACCESS)
-    sealed = AESGCM(_derive(passphrase, salt, cost)).encrypt(nonce, secret, _context(header, public))
-    write_file(path, header + sealed, secret=True)
-
-
-def unseal(path: Path, party: Party, public: PublicFile, passphrase: str) -> KeyHolderKey:
-    """Return the key in a sealed file.
-
-    Raises KeyFileError if it is missing, truncated, readable by others, or of another party;
-    KeyMismatchError if it is for another public key; WrongPassphraseError if the passphrase does not open it.
-    """
-    header, sealed = _read(path)
-    magic, letter, key_id, epoch, log2_n, r, p, salt, nonce = _HEADER.unpack(header)
-    if magic != _MAGIC:
-        raise KeyFileError("not a sealed key file", expected=_MAGIC.decode())
-    if letter != party.encode():
-        raise KeyFileError("the key file of another party", got=letter.decode("ascii", "replace"), expected=party)
-    if key_id != public.public_key.key_id:
-        raise KeyMismatchError(
-            "the key file belongs to another public key", got=key_id.hex(), expected=public.public_key.key_id.hex()
+    def encode(self) -> bytes:
+        cost = (self.cost.log2_n, self.cost.r, self.cost.p)
+        return _HEADER.pack(
+            _MAGIC, self.party, self.installation, self.key_id, self.epoch, *cost, self.salt, self.nonce
         )
-    aead = AESGCM(_derive(passphrase, salt, ScryptCost(log2_n, r, p).check()))
+
+    @staticmethod
+    def decode(data: bytes) -> _Header:
+        magic, party, installation, key_id, epoch, log2_n, r, p, salt, nonce = _HEADER.unpack(data)
+        if magic != _MAGIC:
+            raise KeyFileError("not a sealed key file", expected=_MAGIC.decode())
+        return _Header(party, installation, key_id, epoch, ScryptCost(log2_n, r, p), salt, nonce)
+
+    def cipher(self, passphrase: str) -> AESGCM:
+        """Derive the key of the file."""
+        return AESGCM(stretch(passphrase, self.salt, self.cost))
+
+    def context(self, public: PublicFile) -> bytes:
+        """The associated data."""
+        return digest("sealed key", self.encode(), public.public_key.parameters.name)
+
+
+def seal(path: Path, key: KeyHolderKey, public: PublicFile, passphrase: str, cost: ScryptCost = DEFAULT_COST) -> None:
+    """Write the key's sealed file: mode 0600, atomically and durably; an older one is replaced.
+
+    Raises KeyMismatchError if the key is not of this public key, ConfigurationError if no passphrase can be as
+    this one is, OSError if the file cannot be written.
+    """
+    if key.key_id != public.public_key.key_id:
+        raise KeyMismatchError("a key share of another public key", got=key.key_id.hex())
+    salt, nonce = secrets.token_bytes(16), secrets.token_bytes(12)
+    header = _Header(key.party.encode(), public.installation, key.key_id, key.epoch, cost, salt, nonce)
+    secret = key.to_secret_bytes(public.public_key, SECRET_ACCESS)
+    sealed = header.cipher(passphrase).encrypt(nonce, secret, header.context(public))
+    write_file(path, header.encode() + sealed, secret=True)
+
+
+def unseal(path: Path, party: Party, public: PublicFile, passphrase: str, *, epoch: int | None = None) -> KeyHolderKey:
+    """Return the key in a sealed file, which must be of this party, installation and public key.
+
+    epoch: which one it must be of; None accepts any, as the file is where a daemon learns its epoch. Raises
+    KeyFileError if the file is missing, truncated, altered, readable by group or others, or of another party;
+    KeyMismatchError if it is for another installation, public key or epoch; WrongPassphraseError if the passphrase
+    does not open it; UnavailableError if memory is too short for its scrypt cost.
+    """
+    data = _read(path)
+    header, sealed = _Header.decode(data[: _HEADER.size]), data[_HEADER.size :]
+    if header.party != party.encode():
+        raise KeyFileError("the key file of another party", got=ascii(header.party.decode("latin-1")), expected=party)
+    for what, got, expected in (
+        ("installation", header.installation.hex(), public.installation.hex()),
+        ("public key", header.key_id.hex(), public.public_key.key_id.hex()),
+        ("epoch", header.epoch, header.epoch if epoch is None else epoch),
+    ):
+        if got != expected:
+            raise KeyMismatchError(f"the key file belongs to another {what}", got=got, expected=expected)
     try:
-        secret = aead.decrypt(nonce, sealed, _context(header, public))
+        secret = header.cipher(passphrase).decrypt(header.nonce, sealed, header.context(public))
     except InvalidTag:
-        # An altered file and a wrong passphrase look alike to the cipher.
+        # A wrong passphrase and an altered file look alike to the cipher.
         raise WrongPassphraseError(
-            "the passphrase does not open the key file, or the file was altered or is of another installation"
+            "the passphrase does not open the key file, or the file was altered", got=str(path)
         ) from None
     key = KeyHolderKey.from_secret_bytes(secret, public.public_key)
-    if key.party != party or key.epoch != epoch:
+    if key.party != party or key.epoch != header.epoch:
         raise KeyFileError("the key file contradicts its own header")
     return key
 
 
-def _read(path: Path) -> tuple[bytes, bytes]:
+def _read(path: Path) -> bytes:
+    """Return the file's bytes; its mode is that of the very file that is read."""
     try:
-        mode = path.stat().st_mode
-        data = path.read_bytes()
+        # Not blocking: a pipe in place of the file must not hang a daemon.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
+            mode = os.fstat(descriptor).st_mode
+            data = file.read(_MAX_BYTES + 1) if stat.S_ISREG(mode) else b""
     except OSError as error:
         raise KeyFileError("the key file cannot be read", got=error.strerror, expected=str(path)) from None
+    if not stat.S_ISREG(mode):
+        raise KeyFileError("the key file is not a file", got=str(path))
     if stat.S_IMODE(mode) & 0o077:
         raise KeyFileError("the key file is open to others", got=oct(stat.S_IMODE(mode)), expected="mode 0600")
     if len(data) <= _HEADER.size + _TAG_BYTES:
         raise KeyFileError("the key file is truncated", got=f"{len(data)} bytes")
-    return data[: _HEADER.size], data[_HEADER.size :]
-
-
-def _derive(passphrase: str, salt: bytes, cost: ScryptCost) -> bytes:
-    return Scrypt(salt=salt, length=32, n=1 << cost.log2_n, r=cost.r, p=cost.p).derive(passphrase.encode())
-
-
-def _context(header: bytes, public: PublicFile) -> bytes:
-    return digest("sealed key", header, public.public_key.parameters.name, public.installation)
+    if len(data) > _MAX_BYTES:
+        raise KeyFileError("not a sealed key file", got=f"over {_MAX_BYTES} bytes")
+    return data

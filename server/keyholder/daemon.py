@@ -8,7 +8,7 @@ import os
 import grpc
 import structlog
 
-from veilmatch.crypto.keys import KeyHolderKey
+from veilmatch.crypto.keys import KeyHolderKey, pairs_of
 from veilmatch.crypto.paillier import PublicKey
 from veilmatch.protos.v1 import keyholder_pb2_grpc as rpc
 from veilmatch.server.config import KeyHolderSettings
@@ -16,10 +16,10 @@ from veilmatch.server.keyholder.service import KeyHolderPeerService, KeyHolderSe
 from veilmatch.server.keyholder.serving import KeyHolder
 from veilmatch.server.keyholder.share_worker import ShareWorkers, make_handler
 from veilmatch.server.transport.channels import server_credentials, server_options
-from veilmatch.server.transport.daemon import configure_logging, run_daemon
+from veilmatch.server.transport.daemon import configure_logging, run_daemon, sole_owner
 from veilmatch.server.workers import WorkerPool
 
-_REFILL_EVERY_S = 1.0
+_REFILL_EVERY_S = 0.5
 
 _log = structlog.get_logger(__name__)
 
@@ -27,7 +27,8 @@ _log = structlog.get_logger(__name__)
 def run_keyholder(settings: KeyHolderSettings, public_key: PublicKey, key: KeyHolderKey) -> int:
     """Serve until told to stop; return the exit status. The worker processes are made before gRPC starts."""
     configure_logging(settings.party_name)
-    with WorkerPool(settings.workers or os.cpu_count() or 1, make_handler, public_key) as pool:
+    count = settings.workers or os.cpu_count() or 1
+    with sole_owner(settings.data_dir), WorkerPool(count, make_handler, public_key) as pool:
         return asyncio.run(_serve(settings, public_key, key, pool))
 
 
@@ -38,9 +39,10 @@ async def _serve(settings: KeyHolderSettings, public_key: PublicKey, key: KeyHol
     server = grpc.aio.server(options=server_options(serves_devices=False))
     rpc.add_KeyHolderServicer_to_server(KeyHolderService(holder), server)
     rpc.add_KeyHolderPeerServicer_to_server(KeyHolderPeerService(holder, key), server)
-    refill = asyncio.create_task(holder.keep_stocked(_REFILL_EVERY_S))
+    refills = [asyncio.create_task(holder.keep_stocked(pair, _REFILL_EVERY_S)) for pair in pairs_of(key.party)]
     try:
         return await run_daemon(server, server_credentials(settings.tls), settings.listen, pool.wait_failed)
     finally:
-        refill.cancel()
+        for refill in refills:
+            refill.cancel()
         await holder.close()

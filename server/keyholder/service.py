@@ -12,8 +12,8 @@ from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.dealing import BlockName
 from veilmatch.crypto.digests import DIGEST_BYTES
 from veilmatch.crypto.errors import InvalidInputError, KeyMismatchError, ProtocolError
-from veilmatch.crypto.keys import Pair as PairName
 from veilmatch.crypto.keys import PAIRS, PARTIES, SEATS, KeyHolderKey, dealer_of, other_party
+from veilmatch.crypto.keys import Pair as PairName
 from veilmatch.crypto.messages import LaneShare, ProbeShare, Results
 from veilmatch.crypto.secret_access import SECRET_ACCESS
 from veilmatch.protos.v1 import keyholder_pb2 as pb
@@ -94,9 +94,7 @@ class KeyHolderPeerService(rpc.KeyHolderPeerServicer):
         await link.feed()
 
     @unary
-    async def MeetStock(
-        self, request: pb.StockGeneration, context: Context
-    ) -> pb.StockGeneration:
+    async def MeetStock(self, request: pb.StockGeneration, context: Context) -> pb.StockGeneration:
         """See keyholder.proto."""
         pair = self._own_pair(request.pair)
         require_caller(context, party_name(other_party(pair, self._holder.party)))
@@ -107,9 +105,7 @@ class KeyHolderPeerService(rpc.KeyHolderPeerServicer):
         return pb.StockGeneration(pair=pair, epoch=self._holder.epoch, generation=self._holder.generation)
 
     @streaming
-    async def Deal(
-        self, request: pb.DealRequest, context: Context
-    ) -> AsyncIterator[pb.DealtBlock]:
+    async def Deal(self, request: pb.DealRequest, context: Context) -> AsyncIterator[pb.DealtBlock]:
         """See keyholder.proto."""
         pair = _pair(request.pair)
         caller = require_caller(context, *(party_name(p) for p in PARTIES if p in pair))
@@ -122,9 +118,7 @@ class KeyHolderPeerService(rpc.KeyHolderPeerServicer):
         seed = self._key.dealing_seed(SECRET_ACCESS)
         for number in range(request.first, request.first + request.count):
             name = BlockName(pair, request.stock, request.epoch, kind, number)
-            block = await asyncio.to_thread(
-                dealing.deal, seed, name, self._holder.scheme.modulus, for_plus=for_plus
-            )
+            block = await asyncio.to_thread(dealing.deal, seed, name, self._holder.scheme.modulus, for_plus=for_plus)
             yield pb.DealtBlock(number=number, seed=block.seed, corrections=block.corrections)
 
     def _own_pair(self, text: str) -> PairName:

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
+from weakref import WeakValueDictionary
 
 import structlog
 
 from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.dealing import Kind
 from veilmatch.crypto.digests import NONCE_BYTES
-from veilmatch.crypto.errors import KeyMismatchError, PartyRefusedError, ProtocolError, VeilmatchError
+from veilmatch.crypto.errors import KeyMismatchError, PartyRefusedError, ProtocolError, UnavailableError, VeilmatchError
 from veilmatch.crypto.keys import KeyHolderKey, Pair, Party, other_party, pairs_of, pairs_without, seat_of
 from veilmatch.crypto.messages import (
     AwaitResults,
@@ -46,6 +48,9 @@ from veilmatch.server.transport.requests import WITH_LANES, CheckedRequest, Requ
 #: What the caller is given, in order: a probe share and then a decision share, or one lane share.
 Answer = ProbeShare | LaneShare | DecisionShare
 
+#: How many times longer than here the same conversions may take at the peer.
+_PEER_SLOWER = 3.0
+
 _log = structlog.get_logger(__name__)
 
 
@@ -71,7 +76,9 @@ class KeyHolder:
             public_key, settings.devices, settings.max_clock_skew_s, settings.max_request_lifetime_s
         )
         self._stocks: dict[Pair, Stock] = {}
-        self._meeting = asyncio.Lock()
+        #: Every stock that a session still uses, by name: two of one name would each hand out the same ranges.
+        self._open: WeakValueDictionary[bytes, Stock] = WeakValueDictionary()
+        self._meeting = {pair: asyncio.Lock() for pair in pairs_of(key.party)}
 
     # -- stock ----------------------------------------------------------------------------------
 
@@ -85,30 +92,37 @@ class KeyHolder:
         is_plus = pair[0] == self.party
         generations = (self.generation, peer_generation) if is_plus else (peer_generation, self.generation)
         name = stock_name(pair, *generations)
-        stock = self._stocks.get(pair)
-        if stock is None or stock.name != name:
+        stock = self._open.get(name)
+        if stock is None:
             stock = Stock(
                 pair, name, self.epoch, self._store, self._peers.fetch, self._targets,
                 self._public_key.modulus, is_plus=is_plus,
             )  # fmt: skip
-            self._stocks[pair] = stock
+            self._open[name] = stock
+        self._stocks[pair] = stock
         return stock
 
     async def stock(self, pair: Pair) -> Stock:
         """Return the stock of `pair`, meeting the peer first if that has not happened yet."""
-        async with self._meeting:
-            if pair not in self._stocks:
-                self.meet(pair, await self._peers.meet_stock(pair, self.epoch, self.generation))
-            return self._stocks[pair]
+        if pair not in self._stocks:
+            async with self._meeting[pair]:
+                if pair not in self._stocks:
+                    self.meet(pair, await self._peers.meet_stock(pair, self.epoch, self.generation))
+        return self._stocks[pair]
 
-    async def keep_stocked(self, every_s: float) -> None:
-        """Refill the stocks of both pairs for ever; what is down now is tried again."""
+    async def keep_stocked(self, pair: Pair, every_s: float) -> None:
+        """Refill the stock of a pair for ever; a dealer that is down is tried again."""
+        stocked = None
         while True:
-            for pair in pairs_of(self.party):
-                try:
-                    await (await self.stock(pair)).refill()
-                except VeilmatchError as error:
+            try:
+                await (await self.stock(pair)).refill()
+                if stocked is not True:
+                    _log.info("stocked", pair=pair, **self._stocks[pair].remaining)
+                stocked = True
+            except VeilmatchError as error:
+                if stocked is not False:
                     _log.warning("stock not refilled", pair=pair, code=error.code, reason=error.message)
+                stocked = False
             await asyncio.sleep(every_s)
 
     # -- requests -------------------------------------------------------------------------------
@@ -180,15 +194,18 @@ class KeyHolder:
         self, session: PairSession, link: Link[pb.PairMessage], stock: Stock, results: AsyncIterator[Results]
     ) -> AsyncIterator[Answer]:
         action = session.start()
+        worked_s = 0.0
         while True:
             outcome: object = None
             match action:
                 case Send(envelope):
                     await link.send(to_wire(envelope))
                 case Receive():
-                    outcome = from_wire(await asyncio.wait_for(link.receive(), 60 * self._timeout_s))
+                    outcome = from_wire(await self._next(link, session.request.pair, worked_s))
                 case LocalWork(ciphertexts):
+                    started = time.monotonic()
                     outcome = await self._workers.local_shares(session.request.pair, ciphertexts)
+                    worked_s = time.monotonic() - started
                 case Reserve():
                     outcome = await stock.reserve(action)
                 case AwaitResults():
@@ -199,6 +216,16 @@ class KeyHolder:
                     yield action
                     return
             action = session.resume(outcome)
+
+    async def _next(self, link: Link[pb.PairMessage], pair: Pair, worked_s: float) -> pb.PairMessage:
+        """Return the peer's next message; a peer that takes much longer than this holder did counts as down."""
+        try:
+            return await asyncio.wait_for(link.receive(), self._timeout_s + _PEER_SLOWER * worked_s)
+        except TimeoutError:
+            peer = other_party(pair, self.party)
+            raise UnavailableError(
+                f"{party_name(peer)} does not answer", party=party_name(peer), alternatives=pairs_without(peer)
+            ) from None
 
     async def close(self) -> None:
         """Close stores and channels."""

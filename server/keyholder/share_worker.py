@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 from veilmatch.crypto.arithmetic import Integer, from_bytes, to_bytes
 from veilmatch.crypto.errors import ProtocolError
@@ -56,6 +57,7 @@ class ShareWorkers:
     def __init__(self, pool: WorkerPool, public_key: PublicKey) -> None:
         self._pool = pool
         self._public_key = public_key
+        self._turn = 0
 
     async def setup(self, key: KeyHolderKey) -> None:
         """Give every worker the exponents of both pairs of this key holder."""
@@ -73,10 +75,12 @@ class ShareWorkers:
         bounds = [len(ciphertexts) * i // count for i in range(count + 1)]
         parts = [
             _SHARES + pair.encode() + b"".join(to_bytes(c, size) for c in ciphertexts[low:high])
-            for low, high in zip(bounds, bounds[1:], strict=False)
+            for low, high in pairwise(bounds)
         ]
-        # A single small request goes to whichever worker is free first.
-        answers = await asyncio.gather(*(self._pool.call(i, part) for i, part in enumerate(parts)))
+        # Small requests in turn: else the first worker would get them all.
+        first, self._turn = self._turn, self._turn + len(parts)
+        calls = (self._pool.call((first + i) % self._pool.count, part) for i, part in enumerate(parts))
+        answers = await asyncio.gather(*calls)
         data = b"".join(answers)
         half = size // 2
         if len(data) != size * len(ciphertexts):

@@ -28,6 +28,8 @@ Fetch = Callable[[BlockName, int], AsyncIterator[tuple[int, Block]]]
 #: The mark is moved this many units at a time, so that not every session waits for an fsync.
 _MARK_AHEAD: dict[Kind, int] = {"triples": 64, "bits": 8192}
 _CACHED_BLOCKS = 8
+#: Blocks asked for in one call to the dealer.
+_FETCHED_BLOCKS = 64
 #: How far behind the newest allocation of a pair a session in flight may still be.
 _IN_FLIGHT_BLOCKS = 4
 #: How far an allocation may jump ahead: the peer skips marks after a restart, a hostile one would burn the stock.
@@ -103,14 +105,17 @@ class Shelf:
             start = max(self._next, wanted.floor) if wanted.start is None else wanted.start
             stop = start + wanted.count
             if start > self._next + _MAX_SKIP_BLOCKS * units:
-                raise ProtocolError("stock allocated far ahead of what was used", got=start, expected=f"near {self._next}")
+                raise ProtocolError(
+                    "stock allocated far ahead of what was used", got=start, expected=f"near {self._next}"
+                )
             await self._ensure(start // units, (stop - 1) // units)
             if not self._used.take(start, stop):
                 raise ProtocolError("stock of this range was used before", got=start, expected=f">= {self._used.low}")
             self._next = max(self._next, stop)
             if stop > self._durable:
-                self._durable = stop + _MARK_AHEAD[self._name.kind]
-                await asyncio.to_thread(self._store.advance, self._name.stock, self._name.kind, self._durable)
+                mark = stop + _MARK_AHEAD[self._name.kind]
+                await asyncio.to_thread(self._store.advance, self._name.stock, self._name.kind, mark)
+                self._durable = mark
             return Reserved(start, self._material(start, stop))
 
     async def refill(self) -> None:
@@ -154,10 +159,12 @@ class Shelf:
             missing = [n for n in range(first, last + 1) if n not in self._present]
             if not missing:
                 return
-            async for number, block in self._fetch(self._at(missing[0]), missing[-1] - missing[0] + 1):
-                dealing.check_block(block, self._name.kind, self._modulus, is_plus=self._is_plus)
-                await asyncio.to_thread(self._store.put, self._at(number), block)
-                self._present.add(number)
+            for start in range(missing[0], missing[-1] + 1, _FETCHED_BLOCKS):
+                count = min(_FETCHED_BLOCKS, missing[-1] + 1 - start)
+                async for number, block in self._fetch(self._at(start), count):
+                    dealing.check_block(block, self._name.kind, self._modulus, is_plus=self._is_plus)
+                    await asyncio.to_thread(self._store.put, self._at(number), block)
+                    self._present.add(number)
 
     def _at(self, number: int) -> BlockName:
         n = self._name
@@ -193,9 +200,7 @@ class Stock:
         self.name = stock
         kinds: tuple[Kind, Kind] = ("triples", "bits")
         self._shelves = {
-            kind: Shelf(
-                BlockName(pair, stock, epoch, kind, 0), store, fetch, targets[kind], modulus, is_plus=is_plus
-            )
+            kind: Shelf(BlockName(pair, stock, epoch, kind, 0), store, fetch, targets[kind], modulus, is_plus=is_plus)
             for kind in kinds
         }
 

@@ -91,7 +91,9 @@ class StockStore:
         try:
             data = self._aead.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], _context(name))
         except InvalidTag:
-            raise IntegrityError("a stored block of dealt stock was altered", got=f"{name.kind} {name.number}") from None
+            raise IntegrityError(
+                "a stored block of dealt stock was altered", got=f"{name.kind} {name.number}"
+            ) from None
         return Block(data[:SEED_BYTES], data[SEED_BYTES:])
 
     def numbers(self, stock: bytes, kind: Kind) -> set[int]:

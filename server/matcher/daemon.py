@@ -20,7 +20,7 @@ from veilmatch.server.matcher.pack_worker import PackWorkers, make_handler
 from veilmatch.server.matcher.service import Admission, MatcherPeerService, MatcherService
 from veilmatch.server.matcher.store import Store
 from veilmatch.server.transport.channels import channel_to, server_credentials, server_options
-from veilmatch.server.transport.daemon import configure_logging, run_daemon
+from veilmatch.server.transport.daemon import configure_logging, run_daemon, sole_owner
 from veilmatch.server.transport.replay import ReplayLog
 from veilmatch.server.transport.requests import RequestChecker
 from veilmatch.server.workers import WorkerPool
@@ -31,7 +31,8 @@ _log = structlog.get_logger(__name__)
 def run_matcher(settings: MatcherSettings, public_key: PublicKey) -> int:
     """Serve until told to stop; return the exit status. The worker processes are made before gRPC starts."""
     configure_logging(settings.party_name)
-    with WorkerPool(settings.workers or os.cpu_count() or 1, make_handler, public_key) as pool:
+    count = settings.workers or os.cpu_count() or 1
+    with sole_owner(settings.data_dir), WorkerPool(count, make_handler, public_key) as pool:
         return asyncio.run(_serve(settings, public_key, pool))
 
 
@@ -63,9 +64,7 @@ async def _serve(settings: MatcherSettings, public_key: PublicKey, pool: WorkerP
         key_holders={p: keyholder_rpc.KeyHolderStub(channel) for p, channel in key_holders.items()},
         timeout_s=settings.peer_timeout_s,
     )
-    checker = RequestChecker(
-        public_key, settings.devices, settings.max_clock_skew_s, settings.max_request_lifetime_s
-    )
+    checker = RequestChecker(public_key, settings.devices, settings.max_clock_skew_s, settings.max_request_lifetime_s)
     server = grpc.aio.server(options=server_options(serves_devices=True))
     admission = Admission(checker, replays, galleries)
     rpc.add_MatcherServicer_to_server(MatcherService(admission, on, settings.max_bulk_bytes), server)

@@ -151,9 +151,7 @@ def _make_private(path: Path) -> None:
         finally:
             os.close(folder)
     except OSError as error:
-        raise UnavailableError(
-            "the gallery database cannot be used", available=type(error).__name__
-        ) from None
+        raise UnavailableError("the gallery database cannot be used", available=type(error).__name__) from None
 
 
 def _is_new(connection: Connection) -> bool:
@@ -172,14 +170,10 @@ def _check(connection: Connection, key_id: bytes, parameters: ParameterSet) -> N
         raise IntegrityError("the file is not a gallery database")
     version = connection.exec_driver_sql("PRAGMA user_version").scalar()
     if version != schema.SCHEMA_VERSION:
-        raise IntegrityError(
-            "the gallery database is of another version", got=version, expected=schema.SCHEMA_VERSION
-        )
+        raise IntegrityError("the gallery database is of another version", got=version, expected=schema.SCHEMA_VERSION)
     if connection.exec_driver_sql("PRAGMA quick_check(1)").scalar() != "ok":
         raise IntegrityError("the gallery database is damaged", got="quick_check")
-    stored = connection.execute(
-        select(schema.identity.c.key_id, schema.identity.c.parameter_set)
-    ).one_or_none()
+    stored = connection.execute(select(schema.identity.c.key_id, schema.identity.c.parameter_set)).one_or_none()
     if stored is None:
         raise IntegrityError("the gallery database does not say whose it is")
     if stored.parameter_set != parameters.name:
@@ -189,6 +183,4 @@ def _check(connection: Connection, key_id: bytes, parameters: ParameterSet) -> N
             expected=parameters.name,
         )
     if stored.key_id != key_id:
-        raise KeyMismatchError(
-            "the gallery database is of another key", got=stored.key_id.hex(), expected=key_id.hex()
-        )
+        raise KeyMismatchError("the gallery database is of another key", got=stored.key_id.hex(), expected=key_id.hex())

@@ -38,9 +38,7 @@ class SlotIndex:
         index = cls(slots, pack_count)
         for pack, slot, subject in templates:
             if pack >= pack_count:
-                raise IntegrityError(
-                    "a template in a pack that does not exist", got=pack, expected=f"< {pack_count}"
-                )
+                raise IntegrityError("a template in a pack that does not exist", got=pack, expected=f"< {pack_count}")
             index.add(subject, pack, slot)
         return index
 
@@ -61,10 +59,7 @@ class SlotIndex:
         Reserves nothing: the same call returns the same until `add`.
         """
         free = (
-            (pack, slot)
-            for pack, row in enumerate(self._rows)
-            for slot, subject in enumerate(row)
-            if subject is None
+            (pack, slot) for pack, row in enumerate(self._rows) for slot, subject in enumerate(row) if subject is None
         )
         places = list(islice(free, count))
         missing = count - len(places)
@@ -82,9 +77,7 @@ class SlotIndex:
         Raises IntegrityError, and changes nothing, if the slot is occupied or out of range.
         """
         if not 0 <= pack <= self.pack_count or not 0 <= slot < self.slots:
-            raise IntegrityError(
-                "a slot out of range", got=(pack, slot), expected=(self.pack_count, self.slots)
-            )
+            raise IntegrityError("a slot out of range", got=(pack, slot), expected=(self.pack_count, self.slots))
         if not subject:
             raise IntegrityError("a template without a subject", got=(pack, slot))
         if pack < self.pack_count and self._rows[pack][slot] is not None:

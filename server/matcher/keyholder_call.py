@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from veilmatch.crypto.errors import ProtocolError
+from veilmatch.crypto.errors import ProtocolError, UnavailableError
 from veilmatch.crypto.fields import Array
 from veilmatch.crypto.keys import Party, pairs_without
 from veilmatch.crypto.parameters import LANE_BITS, ParameterSet
@@ -20,6 +21,9 @@ from veilmatch.protos.v1 import request_pb2
 from veilmatch.server.matcher.mutation import GalleryState
 from veilmatch.server.transport.limits import CHUNK_BYTES
 from veilmatch.server.transport.links import Link, dialled
+
+#: What one conversion may take at a key holder, generously: for time-outs only.
+_CONVERSION_S = 0.2
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -33,10 +37,21 @@ class Share(SecretHolder):
 class KeyHolderCall:
     """An open session at the key holder; use `opened`."""
 
-    def __init__(self, link: Link[pb.KeyHolderToMatcher], parameters: ParameterSet, *, is_plus: bool) -> None:
+    def __init__(
+        self,
+        link: Link[pb.KeyHolderToMatcher],
+        party: Party,
+        parameters: ParameterSet,
+        timeout_s: float,
+        *,
+        is_plus: bool,
+    ) -> None:
         self._link = link
+        self._party = party
         self._parameters = parameters
         self._is_plus = is_plus
+        # The key holder may have to wait for its peer that long, and then it is the one to say so.
+        self._timeout_s = 1.5 * timeout_s
 
     async def probe_share(self) -> Share:
         """Return this matcher's share of the probe."""
@@ -47,7 +62,7 @@ class KeyHolderCall:
 
     async def lane_share(self, templates: int) -> Share:
         """Return this matcher's share of that many templates."""
-        message = await self._next("lane_share")
+        message = await self._next("lane_share", _CONVERSION_S * templates * self._parameters.lane_ciphertexts)
         values = np.frombuffer(message.lane_share.lanes, dtype="<u8").astype(np.int64)
         self._check(message.lane_share.is_plus, values, templates * self._parameters.dimension, LANE_BITS)
         return Share(message.lane_share.session_id, values)
@@ -65,15 +80,21 @@ class KeyHolderCall:
             )
             await self._link.send(pb.MatcherToKeyHolder(results=chunk))  # type: ignore[arg-type]
 
-    async def decision_share(self, count: int) -> bytes:
-        """Return this organisation's XOR share of `count` answer bits, packed little-endian."""
-        share = (await self._next("decision_share")).decision_share
+    async def decision_share(self, count: int, packs: int) -> bytes:
+        """Return this organisation's XOR share of `count` answer bits on `packs` results, packed little-endian."""
+        share = (await self._next("decision_share", _CONVERSION_S * packs)).decision_share
         if share.count != count or len(share.share) != -(-count // 8):
             raise ProtocolError("a decision share of the wrong size", got=share.count, expected=count)
         return share.share
 
-    async def _next(self, kind: str) -> pb.KeyHolderToMatcher:
-        message = await self._link.receive()
+    async def _next(self, kind: str, work_s: float = 0.0) -> pb.KeyHolderToMatcher:
+        try:
+            message = await asyncio.wait_for(self._link.receive(), self._timeout_s + work_s)
+        except TimeoutError:
+            name = f"keyholder-{self._party}"
+            raise UnavailableError(
+                f"{name} does not answer", party=name, alternatives=pairs_without(self._party)
+            ) from None
         if message.WhichOneof("content") != kind:
             raise ProtocolError("another answer from the key holder", got=message.WhichOneof("content"), expected=kind)
         return message
@@ -101,9 +122,7 @@ async def opened(
         body=request.body, signature=request.signature, ciphertexts=request.ciphertexts
     )
     first = pb.OpenSession(request=forwarded, sequence=state.sequence, chain=state.chain, record=record)
-    call = stub.Serve(timeout=timeout_s)
+    call = stub.Serve(timeout=60 * timeout_s)
     # One stream carries two message types, one in each direction; the link is typed by what comes back.
-    async with dialled(
-        call, pb.MatcherToKeyHolder(open=first), f"keyholder-{party}", pairs_without(party)
-    ) as link:
-        yield KeyHolderCall(link, parameters, is_plus=is_plus)  # type: ignore[arg-type]
+    async with dialled(call, pb.MatcherToKeyHolder(open=first), f"keyholder-{party}", pairs_without(party)) as link:
+        yield KeyHolderCall(link, party, parameters, timeout_s, is_plus=is_plus)  # type: ignore[arg-type]

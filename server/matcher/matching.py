@@ -53,7 +53,7 @@ class Surroundings:
         party = holder_at(checked.pair, self.seat)
         return opened(
             self.key_holders[party], party, request, gallery.state, record, self.scheme.parameters,
-            is_plus=self.is_plus(checked.pair), timeout_s=60 * self.timeout_s,
+            is_plus=self.is_plus(checked.pair), timeout_s=self.timeout_s,
         )  # fmt: skip
 
 
@@ -73,6 +73,7 @@ async def match(
         if not verify and known_chain != gallery.state.chain:
             reply.labels.extend(label for label in gallery.index.labels() if label is not None)
         if not places:
+            reply.session_id = checked.digest  # no session was needed
             return reply
         packs, wanted = _wanted(places, on.scheme.parameters.slots)
         started = time.perf_counter()
@@ -85,7 +86,7 @@ async def match(
             matched = time.perf_counter()
             await call.send_results(combined, wanted)
             reply.count = 1 if verify else len(places)
-            reply.share = await call.decision_share(reply.count)
+            reply.share = await call.decision_share(reply.count, len(packs))
             decided = time.perf_counter()
         reply.session_id = share.session_id
         reply.timings.convert_s = converted - started
@@ -114,6 +115,4 @@ def _combine(mine: Sequence[bytes], theirs: Sequence[bytes], on: Surroundings, *
     scheme = on.scheme
     half = scheme.encode(slots.half(scheme.parameters))
     parsed = zip(scheme.parse_many(mine), scheme.parse_many(theirs), strict=True)
-    return [
-        scheme.serialise(scheme.multiply(scheme.divide(*((x, y) if is_plus else (y, x))), half)) for x, y in parsed
-    ]
+    return [scheme.serialise(scheme.multiply(scheme.divide(*((x, y) if is_plus else (y, x))), half)) for x, y in parsed]

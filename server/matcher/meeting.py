@@ -59,7 +59,9 @@ class Meeting:
         step = max(1, CHUNK_BYTES // max(1, len(results[0])))
         for start in range(0, len(results), step):
             chunk = pb.ResultChunk(
-                session_id=session_id, results=b"".join(results[start : start + step]), last=start + step >= len(results)
+                session_id=session_id,
+                results=b"".join(results[start : start + step]),
+                last=start + step >= len(results),
             )
             await self._link.send(pb.MatcherMessage(results=chunk))
         received = bytearray()
@@ -97,7 +99,9 @@ class Meeting:
     async def _next(self, kind: str) -> pb.MatcherMessage:
         message = await self._link.receive()
         if message.WhichOneof("content") != kind:
-            raise ProtocolError("another message from the other matcher", got=message.WhichOneof("content"), expected=kind)
+            raise ProtocolError(
+                "another message from the other matcher", got=message.WhichOneof("content"), expected=kind
+            )
         return message
 
 

@@ -94,7 +94,9 @@ async def erase(
         both = [[mine, other] for mine, other in zip(columns, _pieces(theirs, len(columns[0])), strict=True)]
         packs = {
             pack: await on.workers.apply(
-                gallery.number, pack, [part for pair, place in zip(both, places, strict=True) if place[0] == pack for part in pair]
+                gallery.number,
+                pack,
+                [part for pair, place in zip(both, places, strict=True) if place[0] == pack for part in pair],
             )
             for pack in sorted({pack for pack, _ in places})
         }

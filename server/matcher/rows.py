@@ -108,8 +108,7 @@ def write_pending(connection: Connection, gallery: Row[Any], mutation: Mutation,
     new_packs = [key | {"pack": pack, "added_in": pending} for pack, _ in changed]
     _insert_rows(connection, packs, new_packs, [body for _, body in changed])
     new_templates = [
-        key | {"pack": t.pack, "slot": t.slot, "subject": t.subject, "added_in": pending}
-        for t in mutation.added
+        key | {"pack": t.pack, "slot": t.slot, "subject": t.subject, "added_in": pending} for t in mutation.added
     ]
     _insert_rows(connection, templates, new_templates, [t.record for t in mutation.added])
 
@@ -122,9 +121,7 @@ def _mark(connection: Connection, table: Table, pending: int, places: Sequence[d
         connection.execute(update(table).where(at).values(removed_in=pending), values)
 
 
-def _insert_rows(
-    connection: Connection, table: Table, rows: Sequence[dict[str, Any]], bodies: Sequence[bytes]
-) -> None:
+def _insert_rows(connection: Connection, table: Table, rows: Sequence[dict[str, Any]], bodies: Sequence[bytes]) -> None:
     if not rows:
         return
     first = (connection.scalar(select(func.max(contents.c.id))) or 0) + 1
@@ -142,7 +139,5 @@ def delete_rows(connection: Connection, table: Table, which: ColumnElement[bool]
     ids = list(connection.scalars(select(table.c.content_id).where(which)))
     if ids:
         connection.execute(delete(table).where(which))
-        connection.execute(
-            delete(contents).where(contents.c.id == bindparam("content")), [{"content": i} for i in ids]
-        )
+        connection.execute(delete(contents).where(contents.c.id == bindparam("content")), [{"content": i} for i in ids])
     return len(ids)

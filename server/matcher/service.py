@@ -54,7 +54,9 @@ class Admission:
                 raise RequestSignatureError("the subject is not the one that was signed")
         gallery = self._galleries.get(checked.gallery)
         if gallery is None:
-            raise KeyMismatchError("no such gallery here", got=checked.gallery[:60], expected=", ".join(self._galleries))
+            raise KeyMismatchError(
+                "no such gallery here", got=checked.gallery[:60], expected=", ".join(self._galleries)
+            )
         await asyncio.to_thread(self._replays.register, checked.nonce, checked.expires_at_ms)
         _log.info("admitted", operation=checked.operation, device=checked.device, gallery=checked.gallery)
         return checked, gallery
@@ -136,14 +138,18 @@ class MatcherService(rpc.MatcherServicer):
         parameters: ParameterSet = self._on.scheme.parameters
         size = parameters.ciphertext_bytes
         if len(pack.ciphertexts) != parameters.dimension * size:
-            raise InvalidInputError("a pack of the wrong size", got=len(pack.ciphertexts), expected=parameters.dimension * size)
+            raise InvalidInputError(
+                "a pack of the wrong size", got=len(pack.ciphertexts), expected=parameters.dimension * size
+            )
         if not 1 <= len(pack.templates) <= parameters.slots:
             raise InvalidInputError("templates in a pack", got=len(pack.templates), expected=f"1..{parameters.slots}")
         data = pack.ciphertexts
         for subject, record in pack.templates:
             check_subject(subject)
             if len(record) != parameters.lane_ciphertexts * size:
-                raise InvalidInputError("a record of the wrong size", got=len(record), expected=parameters.lane_ciphertexts * size)
+                raise InvalidInputError(
+                    "a record of the wrong size", got=len(record), expected=parameters.lane_ciphertexts * size
+                )
         data += b"".join(record for _, record in pack.templates)
         self._on.scheme.parse_many([data[i : i + size] for i in range(0, len(data), size)])
 
@@ -179,5 +185,7 @@ class MatcherPeerService(rpc.MatcherPeerServicer):
         require_caller(context, self._on.meetings.peer)
         gallery = self._galleries.get(request.gallery)
         if gallery is None:
-            raise KeyMismatchError("no such gallery here", got=request.gallery[:60], expected=", ".join(self._galleries))
+            raise KeyMismatchError(
+                "no such gallery here", got=request.gallery[:60], expected=", ".join(self._galleries)
+            )
         return await answer_reconcile(gallery, request)

@@ -200,9 +200,7 @@ class Store:
             ).one_or_none()
         if row is None:
             raise IntegrityError("a slot is not occupied", got=(pack, slot))
-        return _checked(
-            row.body, row.checksum, self._parameters.lane_ciphertexts * self._parameters.ciphertext_bytes
-        )
+        return _checked(row.body, row.checksum, self._parameters.lane_ciphertexts * self._parameters.ciphertext_bytes)
 
     # -- checks -----------------------------------------------------------------------------
 

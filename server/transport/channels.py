@@ -37,8 +37,8 @@ def channel_to(address: str, party_name: str, tls: TlsSettings) -> grpc.aio.Chan
     credentials = grpc.ssl_channel_credentials(authority, key, certificate)
     limits = options(PEER_MESSAGE_BYTES, PEER_MESSAGE_BYTES)
     name = ("grpc.ssl_target_name_override", party_name)
-    # A daemon that comes back is found again within a second, not after gRPC's two minutes.
-    patience = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 1000)]
+    # A daemon that comes back is found again within a quarter second, not after gRPC's two minutes.
+    patience = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 250)]
     return grpc.aio.secure_channel(address, credentials, options=[*limits, name, *patience])
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import logging
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import grpc
 import structlog
@@ -35,6 +38,21 @@ def configure_logging(party_name: str) -> None:
         cache_logger_on_first_use=False,
     )
     structlog.contextvars.bind_contextvars(party=party_name)
+
+
+@contextmanager
+def sole_owner(data_dir: Path) -> Iterator[None]:
+    """Hold the data directory: two daemons on one would each hand out the same stock.
+
+    Raises ConfigurationError if another process holds it. The lock ends with the process, however it ends.
+    """
+    data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with (data_dir / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ConfigurationError("another daemon uses the data directory", got=str(data_dir)) from None
+        yield
 
 
 async def run_daemon(

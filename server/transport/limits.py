@@ -5,7 +5,7 @@ from __future__ import annotations
 MIB = 1 << 20
 #: From a device: a probe is 3 kB, a bulk pack with its records at most about 2 MB.
 DEVICE_MESSAGE_BYTES = 4 * MIB
-#: Between servers: results and gate layers travel in chunks below this.
+#: Between servers. Results and columns travel in chunks; openings and gate layers whole: 5 MB a million slots.
 PEER_MESSAGE_BYTES = 16 * MIB
 #: Payload of one chunk of a list of ciphertexts.
 CHUNK_BYTES = 2 * MIB

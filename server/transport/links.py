@@ -17,7 +17,6 @@ from google.protobuf.message import Message
 from veilmatch.crypto.errors import ProtocolError, UnavailableError, VeilmatchError
 from veilmatch.server.transport.status import from_metadata, from_rpc
 
-
 M = TypeVar("M", bound=Message)
 
 
@@ -83,6 +82,8 @@ class AcceptedLink(Generic[M]):
         self._context, self._peer = context, peer
         self._inbox: asyncio.Queue[M | None] = asyncio.Queue()
         self._outcome: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        # Nobody may be left to take the error, if the caller has gone.
+        self._outcome.add_done_callback(lambda outcome: outcome.cancelled() or outcome.exception())
 
     async def send(self, message: M) -> None:
         """Send one message."""

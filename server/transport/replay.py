@@ -27,7 +27,7 @@ _PRUNE_EVERY = 256
 
 
 class ReplayLog:
-    """The nonces of one server, in `replay.db` of its data directory. Used from one thread at a time."""
+    """The nonces of one server, in `replay.db` of its data directory. Used from several threads."""
 
     def __init__(self, data_dir: Path, now: Callable[[], float] = time.time) -> None:
         self._engine = open_database(data_dir / "replay.db", _metadata)

@@ -57,7 +57,10 @@ def from_metadata(code: Any, metadata: Any, party: str, alternatives: tuple[str,
     """Return the error of a call's status and trailing metadata; one without our fields means nobody is there."""
     for key, value in metadata or ():
         if key == METADATA_KEY:
-            return VeilmatchError.from_fields(json.loads(value))
+            try:
+                return VeilmatchError.from_fields(dict(json.loads(value)))
+            except (ValueError, TypeError, RecursionError):
+                return IntegrityError(f"{party} failed, and its error cannot be read")
     if code in (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.UNIMPLEMENTED):
         return IntegrityError(f"{party} failed", got=code.name)
     return UnavailableError(

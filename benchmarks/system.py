@@ -1,0 +1,232 @@
+"""The whole system on this machine: five daemons over loopback, one device, synthetic unit vectors.
+
+    python benchmarks/system.py                     the figures that the README quotes (about two minutes)
+    python benchmarks/system.py --parameters d512-s40-c15-n3072
+    python benchmarks/system.py --json PATH         writes them as well
+
+Times are medians over whole requests as the device sees them, embedding excluded. Beside each stands a limit
+or a peer measured in the same run: what the modular multiplications alone cost on this machine, spread over
+its cores, and python-paillier (phe), encrypting under the same key size. Gallery vectors are random; for speed only
+their number counts, because no step depends on a value.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import secrets
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from veilmatch.client.client import Client
+from veilmatch.client.demo.parties import fresh_passphrase, hold_ceremony
+from veilmatch.client.encryption import Encryptor
+from veilmatch.crypto import multiexp
+from veilmatch.crypto.arithmetic import power_secret, random_below, random_bits
+from veilmatch.crypto.keys import exponent_bits
+from veilmatch.crypto.paillier import PublicKey
+from veilmatch.crypto.parameters import ParameterSet
+from veilmatch.crypto.public_key_format import PublicFile
+from veilmatch.server.supervisor import Supervisor
+
+THRESHOLD = 0.40
+
+
+def main() -> None:
+    """Measure, print a table, write JSON if asked."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--parameters", default="d128-s60-c23-n3072", help="parameter set (default: %(default)s)")
+    parser.add_argument("--identities", type=int, default=10_000, help="size of the gallery (default: %(default)s)")
+    parser.add_argument("--verifications", type=int, default=21)
+    parser.add_argument("--searches", type=int, default=5)
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    options = parser.parse_args()
+    figures = measure(options)
+    show(figures)
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=1) + "\n")
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Run everything once and return the figures."""
+    console, parameters = Console(stderr=True), ParameterSet.from_name(options.parameters)
+    passphrase = fresh_passphrase()
+    with tempfile.TemporaryDirectory(prefix="veilmatch-bench-") as scratch:
+        directory = Path(scratch) / "installation"
+        console.print("key ceremony")
+        figures = {
+            "parameter_set": parameters.name,
+            "identities": options.identities,
+            "cpu": _cpu(),
+            "cores": os.cpu_count(),
+            "ceremony_s": hold_ceremony(directory, parameters.name, passphrase)["ceremony_s"],
+        }
+        key = PublicFile.decode((directory / "public.json").read_bytes()).public_key
+        console.print("limits and peers")
+        figures |= _limits(key, options.identities) | _encryption(key)
+        with Supervisor(directory, {"VEILMATCH_PASSPHRASE": passphrase}) as parties:
+            parties.start()
+            parties.wait_ready()
+            with Client.from_config(directory / "device-1" / "device.toml") as client:
+                figures |= _enrol(client, parameters, options.identities, console)
+                console.print("restart of a matcher")
+                figures |= _restart(parties, directory)
+                console.print("queries")
+                figures |= _queries(client, parameters, options)
+        figures |= _storage(directory, parameters, options.identities)
+    return figures
+
+
+def _limits(key: PublicKey, identities: int) -> dict[str, Any]:
+    """What the modular multiplications of one search cost on this machine, without everything else."""
+    p, square = key.parameters, key.modulus**2
+    packs, cores = -(-identities // p.slots), os.cpu_count() or 1
+    bases = [random_below(square) for _ in range(p.dimension)]
+    exponents = [secrets.randbelow(1 << p.ring_bits) for _ in bases]
+    pack_s = _median(lambda: multiexp.product_of_powers(bases, exponents, p.ring_bits, square), 9)
+    exponent = random_bits(exponent_bits(key)) | 1 << (exponent_bits(key) - 1)
+    conversion_s = _median(lambda: power_secret(bases[:1], exponent, square), 9)
+    return {
+        "pack_s": pack_s,
+        "conversion_s": conversion_s,
+        # Two matchers and two key holders share the cores.
+        "search_limit_s": 2 * (packs * pack_s + (packs + p.lane_ciphertexts) * conversion_s) / cores,
+        "verify_limit_s": 2 * (pack_s + (1 + p.lane_ciphertexts) * conversion_s) / min(cores, 2),
+    }
+
+
+def _encryption(key: PublicKey) -> dict[str, Any]:
+    encryptor = Encryptor(key)
+    vector = np.zeros(key.parameters.dimension, dtype=np.int64)
+    encryptor.lanes(vector)
+    figures: dict[str, Any] = {"encrypt_probe_s": _median(lambda: encryptor.lanes(vector), 15)}
+    try:
+        from phe import paillier
+    except ImportError:
+        return figures | {"phe_encrypt_probe_s": None}
+    theirs = paillier.PaillierPublicKey(int(key.modulus))
+    count = key.parameters.lane_ciphertexts
+    return figures | {"phe_encrypt_probe_s": _median(lambda: [theirs.raw_encrypt(5) for _ in range(count)], 3)}
+
+
+def _enrol(client: Client, parameters: ParameterSet, identities: int, console: Console) -> dict[str, Any]:
+    rng = np.random.default_rng(1)
+    single = []
+    for i in range(3):
+        started = time.perf_counter()
+        client.enrol_embedding(f"single-{i}", rng.standard_normal(parameters.dimension))
+        single.append(time.perf_counter() - started)
+    vectors = rng.standard_normal((identities - 3, parameters.dimension))
+    with console.status("bulk enrolment") as status:
+        started = time.perf_counter()
+        client.enrol_many_embeddings(
+            [(f"p{i}", v) for i, v in enumerate(vectors)],
+            progress=lambda stage, done, total: status.update(f"bulk enrolment: {stage} {done}/{total}"),
+            timeout_s=600.0,
+        )
+    return {"enrol_s": sorted(single)[1], "bulk_enrol_s": time.perf_counter() - started}
+
+
+def _restart(parties: Supervisor, directory: Path) -> dict[str, Any]:
+    parties.stop("matcher-a")
+    started = time.perf_counter()
+    parties.start("matcher-a")
+    parties.wait_ready()
+    ready = time.perf_counter() - started
+    lines = [json.loads(line) for line in (directory / "matcher-a" / "log.jsonl").read_text().splitlines()]
+    loads = [line["seconds"] for line in lines if line.get("event") == "gallery loaded"]
+    return {"matcher_ready_s": ready, "gallery_load_s": loads[-1]}
+
+
+def _queries(client: Client, parameters: ParameterSet, options: argparse.Namespace) -> dict[str, Any]:
+    rng = np.random.default_rng(2)
+    probe = rng.standard_normal(parameters.dimension)
+    client.verify_embedding("p0", probe, threshold=THRESHOLD)
+    verifications = [
+        client.verify_embedding("p0", probe, threshold=THRESHOLD, timeout_s=60.0) for _ in range(options.verifications)
+    ]
+    client.candidates_embedding(probe, threshold=THRESHOLD, timeout_s=120.0)
+    searches = [
+        client.candidates_embedding(probe, threshold=THRESHOLD, timeout_s=120.0) for _ in range(options.searches)
+    ]
+    figures: dict[str, Any] = {"probe_bytes": verifications[0].probe_bytes}
+    for name, results in (("verify", verifications), ("candidates", searches)):
+        for step in ("device", "convert", "match", "decide", "total"):
+            values = sorted(getattr(r.timings, f"{step}_s") for r in results)
+            figures[f"{name}_{step}_s"] = values[len(values) // 2]
+    return figures
+
+
+def _storage(directory: Path, parameters: ParameterSet, identities: int) -> dict[str, Any]:
+    packs = -(-identities // parameters.slots)
+    return {
+        "pack_bytes_per_identity": packs * parameters.dimension * parameters.ciphertext_bytes / identities,
+        "record_bytes_per_identity": parameters.lane_ciphertexts * parameters.ciphertext_bytes,
+        "database_bytes": (directory / "matcher-a" / "data" / "gallery.db").stat().st_size,
+    }
+
+
+def show(f: dict[str, Any]) -> None:
+    """Print the table."""
+    title = f"{f['parameter_set']}, {f['identities']:,} identities, {f['cores']} cores of {f['cpu']}"
+    table = Table("figure", "measured", "beside it, same run", title=title)
+    peer = f["phe_encrypt_probe_s"]
+    ms = lambda s: f"{1e3 * s:,.1f} ms"  # noqa: E731
+    rows = (
+        ("key ceremony", f"{f['ceremony_s']:.1f} s", ""),
+        (
+            "encrypting a probe on the device",
+            ms(f["encrypt_probe_s"]),
+            "phe is not installed"
+            if peer is None
+            else f"phe: {ms(peer)}, {peer / f['encrypt_probe_s']:.0f} times longer",
+        ),
+        ("probe, signed request", f"{f['probe_bytes']:,} bytes", ""),
+        ("verification 1:1", ms(f["verify_total_s"]), _beside(f["verify_total_s"], f["verify_limit_s"])),
+        ("candidates 1:N", f"{f['candidates_total_s']:.2f} s", _beside(f["candidates_total_s"], f["search_limit_s"])),
+        ("  of it: convert the probe", ms(f["candidates_convert_s"]), ""),
+        ("  of it: match", ms(f["candidates_match_s"]), ""),
+        ("  of it: decide", ms(f["candidates_decide_s"]), ""),
+        ("one enrolment", ms(f["enrol_s"]), ""),
+        ("bulk enrolment of all", f"{f['bulk_enrol_s']:.1f} s", ""),
+        ("storage in packs", f"{f['pack_bytes_per_identity']:,.0f} bytes an identity", ""),
+        ("storage of records", f"{f['record_bytes_per_identity']:,} bytes an identity", ""),
+        ("loading the gallery", f"{f['gallery_load_s']:.2f} s", f"matcher serving after {f['matcher_ready_s']:.2f} s"),
+    )
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+def _beside(measured: float, limit: float) -> str:
+    return f"its modular multiplications alone: {1e3 * limit:,.0f} ms ({100 * limit / measured:.0f}%)"
+
+
+def _median(work: Callable[[], object], repeats: int) -> float:
+    times = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - started)
+    return sorted(times)[repeats // 2]
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+if __name__ == "__main__":
+    main()

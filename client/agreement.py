@@ -1,0 +1,124 @@
+"""Two answers, one result: what both matchers must agree on, and how their shares are put together.
+
+A single matcher cannot be believed about anything but its share. Session, gallery state, number of
+bits and labels have to come from both alike; a difference ends the call with an error and no decision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from veilmatch.crypto.digests import DIGEST_BYTES
+from veilmatch.crypto.errors import GalleryMismatchError, IntegrityError
+from veilmatch.protos.v1 import matcher_pb2 as pb
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """The subject of each answer bit in one gallery state, as both matchers told it.
+
+    Immutable: a call keeps those that it told the matchers it knows, whatever other calls learn meanwhile.
+    """
+
+    chain: bytes = b""
+    subjects: Sequence[str] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """An answer that both matchers gave. bits: uint8[count] of 0 or 1, each about one of the labels."""
+
+    bits: NDArray[np.uint8] = field(repr=False)
+    labels: Labels
+    sequence: int
+
+
+def open_verification(a: pb.MatchReply, b: pb.MatchReply) -> Opened:
+    """Return the one bit of a verification. Raises IntegrityError or GalleryMismatchError."""
+    _check_match(a, b)
+    if a.count != 1:
+        raise IntegrityError("a verification has one answer", got=a.count, expected=1)
+    return Opened(_xor(a, b), Labels(), a.sequence)
+
+
+def open_candidates(a: pb.MatchReply, b: pb.MatchReply, known: Labels) -> Opened:
+    """Return the bits of a search with their subjects.
+
+    known: the labels that the request said are known; they stand in where a reply leaves its own out.
+    Raises IntegrityError or GalleryMismatchError.
+    """
+    _check_match(a, b)
+    remembered = known.subjects if a.chain == known.chain else ()
+    first, second = (reply.labels or remembered for reply in (a, b))
+    if len(first) != a.count or len(second) != a.count:
+        raise IntegrityError("an answer without the subjects it is about", got=len(first), expected=a.count)
+    if first is not second and list(first) != list(second):
+        raise IntegrityError(
+            "the two matchers name different subjects", got="matcher-b", expected="matcher-a"
+        )
+    return Opened(_xor(a, b), Labels(a.chain, tuple(first)), a.sequence)
+
+
+def matching_subjects(opened: Opened) -> tuple[str, ...]:
+    """Return the subjects whose bit is set, each once, in order of their first template."""
+    return tuple(dict.fromkeys(opened.labels.subjects[i] for i in np.flatnonzero(opened.bits).tolist()))
+
+
+def agreed_mutation(a: pb.MutateReply, b: pb.MutateReply) -> pb.MutateReply:
+    """Return the answer of both. Raises GalleryMismatchError or IntegrityError if they differ."""
+    _check_gallery(a, b)
+    if a.templates != b.templates:
+        raise IntegrityError(
+            "the two matchers changed different templates", got=b.templates, expected=a.templates
+        )
+    return a
+
+
+def agreed_subjects(a: pb.SubjectsReply, b: pb.SubjectsReply) -> list[tuple[str, int]]:
+    """Return (subject, templates) of both. Raises GalleryMismatchError or IntegrityError if they differ."""
+    _check_gallery(a, b)
+    first, second = ([(s.subject, s.templates) for s in reply.subjects] for reply in (a, b))
+    if sorted(first) != sorted(second):
+        raise IntegrityError("the two matchers name different subjects", got=len(second), expected=len(first))
+    return sorted(first)
+
+
+def _check_match(a: pb.MatchReply, b: pb.MatchReply) -> None:
+    _check_gallery(a, b)
+    if a.session_id != b.session_id or len(a.session_id) != DIGEST_BYTES:
+        raise IntegrityError(
+            "the two matchers answer from different sessions",
+            got=_short(b.session_id),
+            expected=_short(a.session_id),
+        )
+    if a.count != b.count:
+        raise IntegrityError("the two answers have different sizes", got=b.count, expected=a.count)
+    for reply in (a, b):
+        if len(reply.share) != (reply.count + 7) // 8:
+            raise IntegrityError(
+                "an answer of the wrong size", got=len(reply.share), expected=(reply.count + 7) // 8
+            )
+
+
+def _check_gallery(
+    a: pb.MatchReply | pb.MutateReply | pb.SubjectsReply, b: pb.MatchReply | pb.MutateReply | pb.SubjectsReply
+) -> None:
+    if (a.sequence, a.chain) != (b.sequence, b.chain):
+        raise GalleryMismatchError(
+            "the two matchers do not hold the same gallery",
+            got=f"sequence {b.sequence}, chain {_short(b.chain)} at matcher-b",
+            expected=f"sequence {a.sequence}, chain {_short(a.chain)} at matcher-a",
+        )
+
+
+def _xor(a: pb.MatchReply, b: pb.MatchReply) -> NDArray[np.uint8]:
+    joined = np.frombuffer(a.share, np.uint8) ^ np.frombuffer(b.share, np.uint8)
+    return np.unpackbits(joined, count=a.count, bitorder="little")
+
+
+def _short(value: bytes) -> str:
+    return value.hex()[:8] or "none"

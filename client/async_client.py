@@ -1,0 +1,326 @@
+"""The asynchronous SDK: `AsyncClient`, one device's view of one gallery.
+
+    async with AsyncClient.from_config("device.toml") as client:
+        await client.enrol("alice", "alice-1.jpg", "alice-2.jpg")
+        if await client.verify("alice", "door.jpg"):
+            ...
+
+Every method that takes a photo has a twin ending in `_embedding` for devices with their own capture; the
+twins work without the `device` extra. `client.Client` is the synchronous one. All errors are
+VeilmatchErrors, and every call ends within its time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, TypeVar
+
+from veilmatch.client import agreement, bulk
+from veilmatch.client.arguments import checked_name, checked_token, finite_seconds
+from veilmatch.client.config import DeviceSettings
+from veilmatch.client.connection import Answered, Ask, Connection
+from veilmatch.client.device import Capture, Device, Embedding, Progress, about
+from veilmatch.client.results import Candidates, Enrolment, Erasure, SubjectEntry, Timings, Verification
+from veilmatch.client.signing import Draft
+from veilmatch.client.transport import Matcher
+from veilmatch.crypto.digests import digest
+from veilmatch.crypto.errors import InvalidInputError, VeilmatchError
+from veilmatch.crypto.requests import TOKEN_BYTES
+from veilmatch.protos.v1 import matcher_pb2, request_pb2
+
+if TYPE_CHECKING:
+    from veilmatch.client.capture.image import ImageSource
+
+#: Added to the time-out of the settings for every pack of a bulk enrolment.
+BULK_PACK_S = 2.0
+
+_R = TypeVar("_R")
+
+
+class AsyncClient:
+    """One device, both matchers. Use as an async context manager, within one event loop.
+
+    matchers, capture, now and workers replace the network, the capture pipeline, the clock and the number
+    of processes of a bulk enrolment. Any number of calls may run at the same time.
+
+    Common to all methods: timeout_s bounds the exchange with the servers, all attempts together (default:
+    the settings); capture and encryption come before it. When key holders are missing, the other pairs
+    of the settings are tried. Raises UnavailableError, GalleryMismatchError, RequestRefusedError,
+    KeyMismatchError, IntegrityError.
+    """
+
+    def __init__(
+        self,
+        settings: DeviceSettings,
+        *,
+        matchers: tuple[Matcher, Matcher] | None = None,
+        capture: Capture | None = None,
+        now: Callable[[], float] = time.time,
+        workers: int | None = None,
+    ) -> None:
+        self._settings = settings
+        self._device = Device(settings, capture, now)
+        self._connection = Connection(settings, self._device.sign, matchers)
+        self._labels = agreement.Labels()
+        self._workers = workers
+
+    @classmethod
+    def from_config(cls, path: str | Path) -> AsyncClient:
+        """Return a client for a device.toml. Raises ConfigurationError, KeyFileError."""
+        return cls(DeviceSettings.load(Path(path)))
+
+    async def __aenter__(self) -> AsyncClient:
+        self._connection.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close both connections. The client cannot be used afterwards; closing twice is fine."""
+        await self._connection.close()
+
+    # -- matching ---------------------------------------------------------------------------------
+
+    async def verify(
+        self,
+        subject: str,
+        photo: ImageSource,
+        *,
+        threshold: float | None = None,
+        timeout_s: float | None = None,
+    ) -> Verification:
+        """Return whether the face in the photo is the subject's; with several templates, any of them.
+
+        threshold: cosine in (0, 1], default of the settings. Raises also UnknownSubjectError, ImageError,
+        NoFaceError, SeveralFacesError, ModelError, EmbeddingError.
+        """
+        started = time.perf_counter()
+        checked_name(subject)
+        embedding = await self._device.embed(photo)
+        return await self._verify(started, subject, embedding, threshold, timeout_s)
+
+    async def verify_embedding(
+        self,
+        subject: str,
+        embedding: Embedding,
+        *,
+        threshold: float | None = None,
+        timeout_s: float | None = None,
+    ) -> Verification:
+        """`verify` for an embedding: real numbers [D] of any length but zero."""
+        return await self._verify(time.perf_counter(), checked_name(subject), embedding, threshold, timeout_s)
+
+    async def candidates(
+        self, photo: ImageSource, *, threshold: float | None = None, timeout_s: float | None = None
+    ) -> Candidates:
+        """Return every subject of the gallery that the face in the photo matches. Errors: see `verify`."""
+        started = time.perf_counter()
+        return await self._candidates(started, await self._device.embed(photo), threshold, timeout_s)
+
+    async def candidates_embedding(
+        self, embedding: Embedding, *, threshold: float | None = None, timeout_s: float | None = None
+    ) -> Candidates:
+        """`candidates` for an embedding."""
+        return await self._candidates(time.perf_counter(), embedding, threshold, timeout_s)
+
+    # -- changing the gallery -----------------------------------------------------------------------
+
+    async def enrol(
+        self, subject: str, *photos: ImageSource, token: bytes | None = None, timeout_s: float | None = None
+    ) -> Enrolment:
+        """Add one template for each photo. Every photo is captured before the first one is sent.
+
+        token: 16 bytes; the same call with the same token adds nothing twice, so that a caller who did
+        not see the answer can repeat it. Raises also InvalidInputError and what `verify` raises.
+        """
+        checked_name(subject)
+        return await self._enrol(subject, [await self._device.embed(p) for p in photos], token, timeout_s)
+
+    async def enrol_embedding(
+        self, subject: str, *embeddings: Embedding, token: bytes | None = None, timeout_s: float | None = None
+    ) -> Enrolment:
+        """`enrol` for embeddings."""
+        return await self._enrol(checked_name(subject), embeddings, token, timeout_s)
+
+    async def enrol_many(
+        self,
+        photos: Mapping[str, ImageSource] | Iterable[tuple[str, ImageSource]],
+        *,
+        progress: Progress | None = None,
+        skipped: Callable[[str, VeilmatchError], None] | None = None,
+        token: bytes | None = None,
+        timeout_s: float | None = None,
+    ) -> Enrolment:
+        """Add one template for each (subject, photo), all of them in one change of the gallery or none.
+
+        For an enrolling authority: the servers trust it for these templates. progress: told ("capture" or
+        "encrypt", done, total). skipped: told the subject and the error of a photo that cannot be used;
+        without it such a photo ends the call. token: see `enrol`. Default timeout_s: the settings and 2 s a pack.
+        """
+        pairs = _listed(photos)
+        embeddings: list[tuple[str, Embedding]] = []
+        for done, (subject, photo) in enumerate(pairs):
+            if progress is not None:
+                progress("capture", done, len(pairs))
+            try:
+                embeddings.append((checked_name(subject), await self._device.embed(photo)))
+            except InvalidInputError as error:
+                if skipped is None:
+                    raise about(subject, error) from None
+                skipped(subject, error)
+        return await self.enrol_many_embeddings(
+            embeddings, progress=progress, token=token, timeout_s=timeout_s
+        )
+
+    async def enrol_many_embeddings(
+        self,
+        embeddings: Mapping[str, Embedding] | Iterable[tuple[str, Embedding]],
+        *,
+        progress: Progress | None = None,
+        token: bytes | None = None,
+        timeout_s: float | None = None,
+    ) -> Enrolment:
+        """`enrol_many` for embeddings."""
+        pairs = _listed(embeddings)
+        if not pairs:
+            raise InvalidInputError("nobody to enrol", got=0, expected="at least one subject")
+        subjects = [checked_name(subject) for subject, _ in pairs]
+        templates = [self._device.quantised(subject, embedding) for subject, embedding in pairs]
+        packs = await self._device.packs(subjects, templates, self._workers, progress or _no_progress)
+        limit = self._settings.timeout_s + BULK_PACK_S * len(packs) if timeout_s is None else timeout_s
+        draft = Draft(
+            request_pb2.OPERATION_BULK_ENROL, token=checked_token(token), bulk_digest=bulk.digest_of(packs)
+        )
+        answered = await self._ask(draft, limit, lambda m, signed, left: m.bulk_enrol(signed, packs, left))
+        agreed = agreement.agreed_mutation(*answered.replies)
+        return Enrolment(agreed.sequence, agreed.templates)
+
+    async def erase(
+        self, subject: str, *, token: bytes | None = None, timeout_s: float | None = None
+    ) -> Erasure:
+        """Remove all templates of a subject. token: see `enrol`. Raises also UnknownSubjectError."""
+        draft = Draft(
+            request_pb2.OPERATION_ERASE,
+            subject=checked_name(subject),
+            token=checked_token(token),
+        )
+        agreed = await self._mutate(draft, timeout_s)
+        return Erasure(agreed.sequence, agreed.templates)
+
+    async def subjects(self, *, timeout_s: float | None = None) -> list[SubjectEntry]:
+        """Return who is enrolled, in order of names."""
+        draft = Draft(request_pb2.OPERATION_SUBJECTS)
+        answered = await self._ask(draft, timeout_s, lambda m, signed, left: m.subjects(signed, left))
+        return [
+            SubjectEntry(subject, templates)
+            for subject, templates in agreement.agreed_subjects(*answered.replies)
+        ]
+
+    # -- parts --------------------------------------------------------------------------------------
+
+    async def _verify(
+        self,
+        started: float,
+        subject: str,
+        embedding: Embedding,
+        cosine: float | None,
+        timeout_s: float | None,
+    ) -> Verification:
+        t = self._device.threshold(cosine)
+        probe = await self._device.lanes(embedding)
+        draft = Draft(request_pb2.OPERATION_VERIFY, probe, t, subject)
+        prepared = time.perf_counter()
+        answered = await self._match(draft, b"", timeout_s)
+        opened = agreement.open_verification(*answered.replies)
+        return Verification(
+            decision=bool(opened.bits[0]),
+            subject=subject,
+            sequence=opened.sequence,
+            pair=answered.pair,
+            shares=(answered.replies[0].share, answered.replies[1].share),
+            probe_bytes=answered.request.ByteSize(),
+            timings=_timings(started, prepared, answered.replies),
+        )
+
+    async def _candidates(
+        self, started: float, embedding: Embedding, cosine: float | None, timeout_s: float | None
+    ) -> Candidates:
+        t = self._device.threshold(cosine)
+        probe = await self._device.lanes(embedding)
+        draft = Draft(request_pb2.OPERATION_CANDIDATES, probe, t)
+        prepared = time.perf_counter()
+        known = self._labels
+        answered = await self._match(draft, known.chain, timeout_s)
+        opened = agreement.open_candidates(*answered.replies, known)
+        self._labels = opened.labels
+        return Candidates(
+            subjects=agreement.matching_subjects(opened),
+            compared=len(opened.bits),
+            sequence=opened.sequence,
+            pair=answered.pair,
+            shares=(answered.replies[0].share, answered.replies[1].share),
+            probe_bytes=answered.request.ByteSize(),
+            timings=_timings(started, prepared, answered.replies),
+        )
+
+    async def _enrol(
+        self, subject: str, embeddings: Iterable[Embedding], token: bytes | None, timeout_s: float | None
+    ) -> Enrolment:
+        templates = [await self._device.lanes(embedding) for embedding in embeddings]
+        if not templates:
+            raise InvalidInputError("nothing to enrol", got="no photo", expected="at least one")
+        ends = time.monotonic() + self._limit(timeout_s)
+        first, added, sequence = checked_token(token), 0, 0
+        for number, lanes in enumerate(templates):
+            # Derived, so that the whole call can be repeated under its one token.
+            own = digest("enrolment token", first, number)[:TOKEN_BYTES] if number else first
+            draft = Draft(request_pb2.OPERATION_ENROL, lanes, subject=subject, token=own)
+            # The last instant is left to the exchange, which then says who did not answer.
+            agreed = await self._mutate(draft, max(ends - time.monotonic(), 0.001))
+            added, sequence = added + agreed.templates, agreed.sequence
+        return Enrolment(sequence, added)
+
+    async def _mutate(self, draft: Draft, timeout_s: float | None) -> matcher_pb2.MutateReply:
+        answered = await self._ask(draft, timeout_s, lambda m, signed, left: m.mutate(signed, left))
+        return agreement.agreed_mutation(*answered.replies)
+
+    async def _match(
+        self, draft: Draft, known_chain: bytes, timeout_s: float | None
+    ) -> Answered[matcher_pb2.MatchReply]:
+        def ask(
+            matcher: Matcher, signed: request_pb2.SignedRequest, left: float
+        ) -> Awaitable[matcher_pb2.MatchReply]:
+            return matcher.match(matcher_pb2.MatchRequest(request=signed, known_chain=known_chain), left)
+
+        return await self._ask(draft, timeout_s, ask)
+
+    async def _ask(self, draft: Draft, timeout_s: float | None, ask: Ask[_R]) -> Answered[_R]:
+        return await self._connection.ask(draft, self._limit(timeout_s), ask)
+
+    def _limit(self, timeout_s: float | None) -> float:
+        return finite_seconds(self._settings.timeout_s if timeout_s is None else timeout_s)
+
+
+def _timings(started: float, prepared: float, replies: Iterable[matcher_pb2.MatchReply]) -> Timings:
+    a, b = (reply.timings for reply in replies)
+    return Timings(
+        device_s=prepared - started,
+        convert_s=max(a.convert_s, b.convert_s),
+        match_s=max(a.match_s, b.match_s),
+        decide_s=max(a.decide_s, b.decide_s),
+        total_s=time.perf_counter() - started,
+    )
+
+
+def _listed(pairs: Mapping[str, _R] | Iterable[tuple[str, _R]]) -> list[tuple[str, _R]]:
+    return list(pairs.items() if isinstance(pairs, Mapping) else pairs)
+
+
+def _no_progress(stage: str, done: int, total: int) -> None:
+    """For callers who do not want to know."""

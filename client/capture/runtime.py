@@ -1,0 +1,72 @@
+"""The two libraries that only a capturing device has: Pillow and onnxruntime (the `device` extra).
+
+They are imported here on first use, so that the rest of the SDK runs without them, and their absence
+is reported as one error that says what to install.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from veilmatch.crypto.errors import ModelError
+
+FloatTensor = npt.NDArray[np.float32]
+
+
+def _device_library(name: str) -> ModuleType:
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise ModelError(
+            "capturing faces needs the `device` extra: pip install 'veilmatch[device]'",
+            got=f"no module {name}",
+        ) from error
+
+
+def require_pillow() -> None:
+    """Raise ModelError, naming the extra to install, if Pillow cannot be imported."""
+    _device_library("PIL.Image")
+
+
+class OnnxModel:
+    """An ONNX model with one input, run on the CPU by onnxruntime.
+
+    model: the serialised ONNX file. threads: at least 1; 1 keeps a device responsive and makes the
+    result independent of the number of cores. `run` may be called from several threads at once.
+    Raises ModelError if onnxruntime is not installed or refuses the model.
+    """
+
+    def __init__(self, model: bytes, *, threads: int = 1) -> None:
+        onnxruntime = _device_library("onnxruntime")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        try:
+            self._session: Any = onnxruntime.InferenceSession(
+                model, options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # onnxruntime's own exception classes share no public base
+            raise ModelError("onnxruntime refuses the model", got=type(error).__name__) from error
+        inputs = self._session.get_inputs()
+        if len(inputs) != 1:
+            raise ModelError("a face model has one input", got=len(inputs), expected=1)
+        self._input: str = inputs[0].name
+        self._outputs: list[str] = [output.name for output in self._session.get_outputs()]
+
+    def run(self, tensor: FloatTensor) -> Mapping[str, FloatTensor]:
+        """Return every output by its name. tensor: float32.
+
+        Raises ModelError if the model does not take a tensor of this shape.
+        """
+        try:
+            results = self._session.run(None, {self._input: np.ascontiguousarray(tensor)})
+        except Exception as error:
+            raise ModelError("the model does not take this input", got=tensor.shape) from error
+        return dict(zip(self._outputs, results, strict=True))

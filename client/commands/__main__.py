@@ -1,0 +1,6 @@
+"""`python -m veilmatch.client.commands`: the command line without its script."""
+
+from veilmatch.client.commands import main
+
+if __name__ == "__main__":
+    main()

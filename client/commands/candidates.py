@@ -1,0 +1,44 @@
+"""`veilmatch candidates PHOTO`: who could this be? Exit status 0 if anyone, 1 if nobody."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from veilmatch.client.commands._options import (
+    DEFAULT_CONFIG,
+    Config,
+    Json,
+    Threshold,
+    Timeout,
+    match_document,
+    open_client,
+)
+from veilmatch.client.commands._output import messages, show, show_json
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to app."""
+    app.command("candidates")(candidates)
+
+
+def candidates(
+    photo: Annotated[Path, typer.Argument(help="A photo with one face.")],
+    config: Config = DEFAULT_CONFIG,
+    threshold: Threshold = None,
+    timeout: Timeout = None,
+    as_json: Json = False,
+) -> None:
+    """List every subject that the face in a photo matches; exit status 0 if there is any, 1 if none."""
+    with open_client(config) as client, messages().status("Searching"):
+        result = client.candidates(photo, threshold=threshold, timeout_s=timeout)
+    if as_json:
+        show_json({"subjects": list(result), "compared": result.compared} | match_document(result))
+    else:
+        for subject in result:
+            show(subject)
+        found = f"{len(result)} found among {result.compared} templates"
+        messages().print(f"{found} ({result.timings.total_s:.2f} s)")
+    raise typer.Exit(0 if result else 1)

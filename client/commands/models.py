@@ -1,0 +1,82 @@
+"""`veilmatch models`: fetch the face models (and test photos), and say what is installed.
+
+`--json` prints one JSON document on standard output; everything meant for people goes to standard error.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from veilmatch.client.models import (
+    MODELS,
+    PHOTOS,
+    cache_dir,
+    install_models,
+    install_photos,
+    is_installed,
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the sub-commands `models install` and `models list` to app."""
+    models = typer.Typer(no_args_is_help=True, help="Face models and test photos.")
+    models.command("install")(install)
+    models.command("list")(list_installed)
+    app.add_typer(models, name="models")
+
+
+def install(
+    photos: Annotated[bool, typer.Option("--photos", help="Also fetch the test photos.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Download, verify and repair the face models. Does nothing if they are installed."""
+    console = Console(stderr=True)
+    with console.status("Looking at the cache") as status:
+
+        def show(line: str) -> None:
+            status.update(line)
+            console.print(line, highlight=False)
+
+        install_models(show)
+        if photos:
+            install_photos(show)
+    _report(console, as_json)
+
+
+def list_installed(as_json: Json = False) -> None:
+    """Say what is installed, verifying every file."""
+    _report(Console(stderr=True), as_json)
+
+
+def _report(console: Console, as_json: bool) -> None:
+    bundles = [
+        {
+            "name": bundle.name,
+            "installed": is_installed(bundle),
+            "directory": str(cache_dir() / bundle.directory),
+            "source": f"{bundle.archive.project}=={bundle.archive.version} ({bundle.archive.kind})",
+            "sha256": bundle.archive.sha256,
+            "licence": bundle.licence,
+        }
+        for bundle in (MODELS, *PHOTOS)
+    ]
+    if as_json:
+        typer.echo(json.dumps({"cache": str(cache_dir()), "bundles": bundles}))
+        return
+    table = Table("name", "installed", "source", "licence")
+    for bundle in bundles:
+        table.add_row(
+            str(bundle["name"]),
+            "yes" if bundle["installed"] else "no",
+            str(bundle["source"]),
+            str(bundle["licence"]),
+        )
+    console.print(table)
+    console.print(f"cache: {cache_dir()}", soft_wrap=True, highlight=False)

@@ -1,0 +1,42 @@
+"""`veilmatch verify SUBJECT PHOTO`: is this the subject? Exit status 0 if so, 1 if not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from veilmatch.client.commands._options import (
+    DEFAULT_CONFIG,
+    Config,
+    Json,
+    Threshold,
+    Timeout,
+    match_document,
+    open_client,
+)
+from veilmatch.client.commands._output import messages, show, show_json
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to app."""
+    app.command("verify")(verify)
+
+
+def verify(
+    subject: Annotated[str, typer.Argument(help="Who it is said to be.")],
+    photo: Annotated[Path, typer.Argument(help="A photo with one face.")],
+    config: Config = DEFAULT_CONFIG,
+    threshold: Threshold = None,
+    timeout: Timeout = None,
+    as_json: Json = False,
+) -> None:
+    """Compare the face in a photo with an enrolled subject; exit status 0 is a match, 1 is none."""
+    with open_client(config) as client, messages().status("Verifying"):
+        result = client.verify(subject, photo, threshold=threshold, timeout_s=timeout)
+    if as_json:
+        show_json({"match": result.decision, "subject": subject} | match_document(result))
+    else:
+        show(f"{'match' if result else 'no match'}: {subject} ({result.timings.total_s:.2f} s)")
+    raise typer.Exit(0 if result else 1)

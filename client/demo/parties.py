@@ -1,0 +1,84 @@
+"""The parties of the demonstration: a fresh ceremony, and five daemons as separate processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from veilmatch.crypto.errors import ConfigurationError, UnavailableError
+
+#: Where the daemons listen above the base port; see `veilmatch ceremony --base-port`.
+_OFFSETS = (1, 2, 11, 12, 13)
+_VEILMATCH = [sys.executable, "-m", "veilmatch.client.commands"]
+
+
+def free_base_port() -> int:
+    """Return a base port above which all five ports are free on this machine."""
+    for base in range(7400, 65000, 100):
+        if all(_is_free(base + offset) for offset in _OFFSETS):
+            return base
+    raise ConfigurationError("no free ports on this machine")
+
+
+def hold_ceremony(directory: Path, parameters: str, passphrase: str) -> dict[str, Any]:
+    """Run `veilmatch ceremony` for one device; return what it reports."""
+    # Five daemons share this machine's cores: half of them for each organisation's pair of daemons.
+    workers = max(1, (os.cpu_count() or 1) // 2)
+    arguments = ["--parameters", parameters, "--base-port", str(free_base_port()), "--workers", str(workers), "--json"]
+    done = subprocess.run(
+        [*_VEILMATCH, "ceremony", str(directory), *arguments],
+        env=_environment(passphrase),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        check=False,
+    )
+    if done.returncode:
+        raise ConfigurationError("the key ceremony failed", got=f"exit status {done.returncode}")
+    return json.loads(done.stdout)  # type: ignore[no-any-return]
+
+
+@contextmanager
+def all_parties(directory: Path, passphrase: str) -> Iterator[dict[str, str]]:
+    """Run `veilmatch up`: two matchers and three key holders; gives their addresses, stops them at the end."""
+    process = subprocess.Popen(
+        [*_VEILMATCH, "up", str(directory), "--json"],
+        env=_environment(passphrase),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+    )
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        if not line:
+            raise UnavailableError("the daemons did not start", available=f"exit status {process.wait()}")
+        yield json.loads(line)["parties"]
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def fresh_passphrase() -> str:
+    """Return a passphrase for this run alone."""
+    return secrets.token_urlsafe(24)
+
+
+def _environment(passphrase: str) -> dict[str, str]:
+    return os.environ | {"VEILMATCH_PASSPHRASE": passphrase}
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True

@@ -1,0 +1,53 @@
+"""A witness at the device: keeps the last request as it was sent, to show what the matchers saw of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from veilmatch.client.config import DeviceSettings
+from veilmatch.client.transport import Matcher, open_matchers
+from veilmatch.protos.v1 import matcher_pb2 as pb
+from veilmatch.protos.v1 import request_pb2
+
+
+class _Witnessed:
+    """A matcher whose requests are looked at on their way."""
+
+    def __init__(self, inner: Matcher, seen: list[pb.MatchRequest]) -> None:
+        self._inner, self._seen = inner, seen
+
+    @property
+    def party(self) -> str:
+        return self._inner.party
+
+    async def match(self, request: pb.MatchRequest, timeout_s: float) -> pb.MatchReply:
+        self._seen[:] = [request]
+        return await self._inner.match(request, timeout_s)
+
+    async def mutate(self, request: request_pb2.SignedRequest, timeout_s: float) -> pb.MutateReply:
+        return await self._inner.mutate(request, timeout_s)
+
+    async def bulk_enrol(
+        self, header: request_pb2.SignedRequest, packs: Sequence[pb.BulkPack], timeout_s: float
+    ) -> pb.MutateReply:
+        return await self._inner.bulk_enrol(header, packs, timeout_s)
+
+    async def subjects(self, request: request_pb2.SignedRequest, timeout_s: float) -> pb.SubjectsReply:
+        return await self._inner.subjects(request, timeout_s)
+
+    async def close(self) -> None:
+        await self._inner.close()
+
+
+class Witness:
+    """Both matchers of a device, witnessed. Make it inside the event loop that uses them."""
+
+    def __init__(self, settings: DeviceSettings) -> None:
+        self._seen: list[pb.MatchRequest] = []
+        a, b = open_matchers(settings)
+        self.matchers: tuple[Matcher, Matcher] = (_Witnessed(a, self._seen), _Witnessed(b, self._seen))
+
+    @property
+    def last_request(self) -> request_pb2.SignedRequest:
+        """The last request, as both matchers got it."""
+        return self._seen[0].request

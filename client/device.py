@@ -1,0 +1,145 @@
+"""What happens on the device before anything is sent: capture, quantise, encrypt, sign.
+
+Slow steps run in threads, so that the event loop of the caller goes on. No network here; the vectors
+live in local variables and are gone when a method returns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from veilmatch.client import bulk
+from veilmatch.client.arguments import checked_cosine
+from veilmatch.client.capture.quantiser import quantise
+from veilmatch.client.encryption import Encryptor
+from veilmatch.client.signing import DeviceKey, Draft, RequestSigner
+from veilmatch.crypto.errors import ConfigurationError, KeyMismatchError, VeilmatchError
+from veilmatch.crypto.fields import Array
+from veilmatch.crypto.keys import Pair
+from veilmatch.crypto.public_key_format import PublicFile
+from veilmatch.protos.v1 import matcher_pb2, request_pb2
+
+if TYPE_CHECKING:
+    from veilmatch.client.capture.image import ImageSource
+    from veilmatch.client.config import DeviceSettings
+
+Embedding: TypeAlias = npt.ArrayLike
+"""Real numbers [D] along the direction of a face; the length does not count."""
+
+Progress: TypeAlias = Callable[[str, int, int], None]
+"""Told ("capture" | "encrypt", done, total) during a bulk enrolment."""
+
+
+class Capture(Protocol):
+    """What turns a photo into an embedding; `CapturePipeline` is one."""
+
+    @property
+    def dimension(self) -> int:
+        """Number of coordinates."""
+
+    def embed_photo(self, source: ImageSource) -> npt.NDArray[np.float64]:
+        """Return the embedding of the one face in the photo. Called from several threads."""
+
+
+class Device:
+    """The keys of one device, its capture pipeline and its encryption.
+
+    capture: None for the installed models, which are loaded with the first photo. Raises
+    ConfigurationError, KeyFileError or KeyMismatchError if a key file of the settings is not usable.
+    """
+
+    def __init__(self, settings: DeviceSettings, capture: Capture | None, now: Callable[[], float]) -> None:
+        try:
+            public_key = PublicFile.decode(settings.public_key.read_bytes()).public_key
+        except OSError as error:
+            raise ConfigurationError(
+                "the public key cannot be read", got=f"{settings.public_key}: {error.strerror}"
+            ) from None
+        self.parameters = public_key.parameters
+        self._encryptor = Encryptor(public_key)
+        self._signer = RequestSigner(
+            DeviceKey.from_file(settings.signing_key),
+            settings.device,
+            settings.gallery,
+            public_key,
+            settings.request_lifetime_s,
+            now,
+        )
+        self._default_threshold = settings.threshold
+        self._capture = capture
+        self._loading = threading.Lock()
+
+    def sign(self, draft: Draft, pair: Pair) -> request_pb2.SignedRequest:
+        """Return the draft, signed, with a fresh nonce."""
+        return self._signer.sign(draft, pair)
+
+    def threshold(self, cosine: float | None) -> int:
+        """Return t for a cosine, or for that of the settings. Raises ParameterError if it is out of range."""
+        chosen = self._default_threshold if cosine is None else checked_cosine(cosine)
+        return self.parameters.threshold(chosen)
+
+    async def embed(self, photo: ImageSource) -> Embedding:
+        """Return the embedding of the one face in the photo. Raises ImageError, NoFaceError, ModelError ..."""
+        return await asyncio.to_thread(self._embed, photo)
+
+    async def lanes(self, embedding: Embedding) -> tuple[bytes, ...]:
+        """Return the lane ciphertexts of an embedding. Raises EmbeddingError if it cannot be one of a face."""
+        vector = quantise(embedding, self.parameters)
+        return await asyncio.to_thread(self._encryptor.lanes, vector)
+
+    def quantised(self, subject: str, embedding: Embedding) -> Array:
+        """Return the template of one subject among many. Raises EmbeddingError naming the subject."""
+        try:
+            return quantise(embedding, self.parameters)
+        except VeilmatchError as error:
+            raise about(subject, error) from None
+
+    async def packs(
+        self, subjects: Sequence[str], templates: Sequence[Array], workers: int | None, progress: Progress
+    ) -> list[matcher_pb2.BulkPack]:
+        """Return the packs of these templates, subject i having template i."""
+        stacked = np.array(templates, dtype=np.int64).reshape(len(templates), self.parameters.dimension)
+        names = bulk.split_subjects(subjects, self.parameters)
+        made: list[matcher_pb2.BulkPack] = []
+        encrypted = bulk.encrypted_packs(self._encryptor, stacked, workers)
+        # One thread, so that a cancelled call closes the generator after its last step and not during it.
+        thread = ThreadPoolExecutor(1, thread_name_prefix="veilmatch-bulk")
+        loop = asyncio.get_running_loop()
+        done = 0
+        progress("encrypt", 0, len(subjects))
+        try:
+            for group in names:
+                pack = await loop.run_in_executor(thread, next, encrypted)
+                made.append(bulk.bulk_pack(pack, group))
+                done += len(group)
+                progress("encrypt", done, len(subjects))
+        finally:
+            thread.submit(encrypted.close)
+            thread.shutdown(wait=False)
+        return made
+
+    def _embed(self, photo: ImageSource) -> Embedding:
+        with self._loading:
+            if self._capture is None:
+                from veilmatch.client.capture.pipeline import CapturePipeline
+
+                self._capture = CapturePipeline.default()
+        if self._capture.dimension != self.parameters.dimension:
+            raise KeyMismatchError(
+                "the face model does not fit the parameter set",
+                got=f"{self._capture.dimension} coordinates",
+                expected=f"{self.parameters.dimension} ({self.parameters.name})",
+            )
+        return self._capture.embed_photo(photo)
+
+
+def about(subject: str, error: VeilmatchError) -> VeilmatchError:
+    """Return the same error, saying whose photo or embedding it is about."""
+    return VeilmatchError.from_fields(error.fields() | {"message": f"{subject}: {error.message}"})

@@ -1,0 +1,63 @@
+"""Encryption on the device: from quantised vectors to the bytes that leave it.
+
+`Encryptor.lanes` makes a probe or a template, `Encryptor.pack` one pack of ready slots and the record
+of each template in it, as an enrolling authority sends them. No vector is written to disk, pickled or
+kept after the call; DESIGN.md section 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from veilmatch.crypto import lanes, slots
+from veilmatch.crypto.arithmetic import Integer
+from veilmatch.crypto.fields import Array
+from veilmatch.crypto.paillier import Paillier, PublicKey
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class EncryptedPack:
+    """One pack of up to `slots` templates.
+
+    ciphertexts: the D ciphertexts of the pack, joined. records: the lane ciphertexts of the template in
+    slot i, joined.
+    """
+
+    ciphertexts: bytes
+    records: tuple[bytes, ...]
+
+
+class Encryptor:
+    """Encrypts under one public key.
+
+    The first call builds a table of 16 MB in 0.3 s (3072 bits); an encryption then takes about 1 ms.
+    Threads may share an instance.
+    """
+
+    def __init__(self, public_key: PublicKey) -> None:
+        self.public_key = public_key
+        self._scheme = Paillier(public_key)
+
+    def lanes(self, vector: Array) -> tuple[bytes, ...]:
+        """Return the lane ciphertexts of int64[D] in [-c, c], fresh each time."""
+        return tuple(self._encrypted(m) for m in lanes.pack(vector, self.public_key.parameters))
+
+    def pack(self, templates: Array) -> EncryptedPack:
+        """Return one pack of int64[n, D] in [-c, c]. Raises ParameterError if n exceeds the slots of a pack.
+
+        Takes D + n * lane_ciphertexts encryptions: about half a second for a full pack of the default set.
+        """
+        plaintexts = slots.pack(templates, self.public_key.parameters)
+        return EncryptedPack(
+            ciphertexts=b"".join(self._encrypted(m) for m in plaintexts),
+            records=tuple(b"".join(self.lanes(template)) for template in templates),
+        )
+
+    def _encrypted(self, m: Integer) -> bytes:
+        return self._scheme.serialise(self._scheme.encrypt(m))
+
+
+def groups(count: int, size: int) -> Sequence[range]:
+    """Return the ranges of at most `size` that cover 0..count, in order: the packs of `count` templates."""
+    return [range(first, min(first + size, count)) for first in range(0, count, size)]

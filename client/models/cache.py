@@ -1,0 +1,162 @@
+"""The cache: verified files in directories that appear whole or not at all.
+
+A bundle is written to a staging directory, flushed to disk and renamed, so an interrupted
+installation leaves nothing that looks installed. Beside its files lies SHA256SUMS (the format of the
+tool of that name: `sha256sum -c SHA256SUMS`), itself pinned in the catalogue; every read checks
+the file against it. Two installations at once wait for each other.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from veilmatch.client.models.catalogue import Bundle
+from veilmatch.crypto.errors import ModelError
+
+SUMS = "SHA256SUMS"
+_STAGING = ".staging-"
+
+
+def cache_dir() -> Path:
+    """Return VEILMATCH_CACHE if set, else veilmatch in XDG_CACHE_HOME, else ~/.cache/veilmatch; absolute."""
+    if own := os.environ.get("VEILMATCH_CACHE"):
+        return Path(own).expanduser().absolute()
+    shared = os.environ.get("XDG_CACHE_HOME")
+    return (Path(shared) if shared else Path.home() / ".cache").absolute() / "veilmatch"
+
+
+def sha256(data: bytes) -> str:
+    """Return the sha256 in lower-case hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def sums_file(files: Mapping[str, bytes]) -> bytes:
+    """Return the SHA256SUMS of files (name -> content), sorted by name."""
+    return "".join(f"{sha256(files[name])}  {name}\n" for name in sorted(files)).encode()
+
+
+def read_file(bundle: Bundle, name: str) -> bytes:
+    """Return the content of an installed file, verified against the pin of its bundle.
+
+    Raises ModelError if it is not installed or not the pinned file; the message says what to run.
+    """
+    data = _read(bundle, name)
+    if _installed_sums(bundle).get(name) != sha256(data):
+        raise _altered(bundle, name)
+    return data
+
+
+def is_installed(bundle: Bundle) -> bool:
+    """Return whether every file of the bundle is there and is the pinned one."""
+    try:
+        for member in bundle.members:
+            read_file(bundle, member.name)
+    except ModelError:
+        return False
+    return True
+
+
+def store(bundle: Bundle, files: Mapping[str, bytes]) -> None:
+    """Put files (name -> content) into the cache as the bundle, replacing a damaged one.
+
+    Call with `exclusive` held. Raises ModelError if they are not the pinned files or cannot be written.
+    """
+    sums = sums_file(files)
+    if sha256(sums) != bundle.sums_sha256:
+        raise ModelError(
+            f"the files prepared for {bundle.name} are not the pinned ones",
+            got=f"SHA256SUMS with sha256 {sha256(sums)}",
+            expected=bundle.sums_sha256,
+        )
+    root = cache_dir()
+    try:
+        staging = Path(tempfile.mkdtemp(prefix=_STAGING, dir=root))
+        for name, data in {**files, SUMS: sums}.items():
+            _write_durably(staging / name, data)
+        for directory in (*(d for d in staging.rglob("*") if d.is_dir()), staging):
+            _flush_directory(directory)
+        target = root / bundle.directory
+        if target.exists():
+            target.rename(Path(tempfile.mkdtemp(prefix=_STAGING, dir=root)) / "damaged")
+        staging.rename(target)
+        _flush_directory(root)
+    except OSError as error:
+        raise _unwritable(root, error) from error
+    _remove_staging(root)
+
+
+@contextmanager
+def exclusive() -> Iterator[None]:
+    """Hold the cache's lock, waiting for another installation, and clear away what an interrupted one left.
+
+    Raises ModelError if the cache directory cannot be created or written.
+    """
+    root = cache_dir()
+    try:
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = (root / ".lock").open("wb")
+    except OSError as error:
+        raise _unwritable(root, error) from error
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _remove_staging(root)
+        yield
+
+
+def _installed_sums(bundle: Bundle) -> dict[str, str]:
+    sums = _read(bundle, SUMS)
+    if sha256(sums) != bundle.sums_sha256:
+        raise _altered(bundle, SUMS)
+    lines = (line.split("  ", 1) for line in sums.decode().splitlines())
+    return {name: digest for digest, name in lines}
+
+
+def _read(bundle: Bundle, name: str) -> bytes:
+    path = cache_dir() / bundle.directory / name
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{bundle.name}/{name} is not installed: run `{_command(bundle)}`") from error
+
+
+def _altered(bundle: Bundle, name: str) -> ModelError:
+    return ModelError(f"{bundle.name}/{name} is not the pinned file: run `{_command(bundle)}` to replace it")
+
+
+def _command(bundle: Bundle) -> str:
+    return "veilmatch models install" + ("" if bundle.name == "models" else " --photos")
+
+
+def _write_durably(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _flush_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _remove_staging(root: Path) -> None:
+    for leftover in root.glob(_STAGING + "*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _unwritable(root: Path, error: OSError) -> ModelError:
+    return ModelError(
+        "the cache directory cannot be written: set VEILMATCH_CACHE to one that can",
+        got=f"{root}: {type(error).__name__}",
+    )

@@ -1,0 +1,95 @@
+"""What the SDK answers: plain values that hold no vector, no score and no key.
+
+`if client.verify(...)` and `if client.candidates(...)` read as they should: a result is true if it is a
+match. An object that is always true would turn the same line into an open door.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from veilmatch.crypto.keys import Pair
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Seconds. device_s: capture, encryption and signing. convert_s, match_s, decide_s: at the slower matcher.
+
+    total_s: from the call to its result, with the network and any attempt that failed before.
+    """
+
+    device_s: float
+    convert_s: float
+    match_s: float
+    decide_s: float
+    total_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """Whether the probe is the claimed subject. True in a condition if and only if `decision` is.
+
+    shares: what matcher a and matcher b answered; their XOR is the decision, each alone is a fair coin.
+    probe_bytes: size of the signed request, as sent to each matcher. pair: the key holders that served.
+    """
+
+    decision: bool
+    subject: str
+    sequence: int
+    pair: Pair
+    shares: tuple[bytes, bytes] = field(repr=False)
+    probe_bytes: int
+    timings: Timings
+
+    def __bool__(self) -> bool:
+        return self.decision
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """The subjects that the probe matches, each once, in gallery order. True in a condition if there is any.
+
+    compared: templates that were compared. The rest as in Verification.
+    """
+
+    subjects: tuple[str, ...]
+    compared: int
+    sequence: int
+    pair: Pair
+    shares: tuple[bytes, bytes] = field(repr=False)
+    probe_bytes: int
+    timings: Timings
+
+    def __bool__(self) -> bool:
+        return bool(self.subjects)
+
+    def __len__(self) -> int:
+        return len(self.subjects)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.subjects)
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolment:
+    """Templates were added. sequence: of the gallery, after the last of them."""
+
+    sequence: int
+    templates: int
+
+
+@dataclass(frozen=True, slots=True)
+class Erasure:
+    """All templates of a subject were removed. sequence: of the gallery afterwards."""
+
+    sequence: int
+    templates: int
+
+
+@dataclass(frozen=True, slots=True)
+class SubjectEntry:
+    """A subject of the gallery and how many templates it has."""
+
+    subject: str
+    templates: int

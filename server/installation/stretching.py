@@ -1,0 +1,52 @@
+"""From a passphrase to a key: scrypt, at a cost that makes every guess expensive.
+
+Used for the sealed key file and for the key of the TLS authority, which lie under the same passphrase: the cheaper
+of the two would be the cost of guessing it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
+
+from veilmatch.crypto.errors import KeyFileError, UnavailableError
+from veilmatch.server.installation.passphrase import passphrase_bytes
+
+KEY_BYTES = 32
+
+
+@dataclass(frozen=True)
+class ScryptCost:
+    """Cost of trying one passphrase: n = 2^log2_n. The default takes about 0.4 s and 128 MiB.
+
+    Raises KeyFileError outside n 2^10..2^20, r 1..8, p 1..4: a file can ask for 1 GiB and some seconds, not more.
+    """
+
+    log2_n: int = 17
+    r: int = 8
+    p: int = 1
+
+    def __post_init__(self) -> None:
+        if not (10 <= self.log2_n <= 20 and 1 <= self.r <= 8 and 1 <= self.p <= 4):
+            raise KeyFileError(
+                "the key file asks for an unreasonable scrypt cost",
+                got=f"n 2^{self.log2_n}, r {self.r}, p {self.p}",
+                expected="n 2^10..2^20, r 1..8, p 1..4",
+            )
+
+
+DEFAULT_COST = ScryptCost()
+
+
+def stretch(passphrase: str, salt: bytes, cost: ScryptCost) -> bytes:
+    """Return 32 bytes derived from a passphrase and a salt.
+
+    Raises ConfigurationError if no passphrase can be as this one is, UnavailableError if memory is too short.
+    """
+    try:
+        scrypt = Scrypt(salt=salt, length=KEY_BYTES, n=1 << cost.log2_n, r=cost.r, p=cost.p)
+        return scrypt.derive(passphrase_bytes(passphrase))
+    except MemoryError:
+        needed = f"{(cost.r << cost.log2_n) >> 13} MiB"
+        raise UnavailableError("too little memory to derive a key from the passphrase", needed=needed) from None

@@ -1,0 +1,144 @@
+"""Two matchers in memory that share a plaintext decision: what the client's tests talk to."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from veilmatch.client.transport import Matcher
+from veilmatch.protos.v1 import matcher_pb2 as pb
+from veilmatch.protos.v1 import request_pb2
+
+Signed = request_pb2.SignedRequest
+
+
+def body_of(signed: Signed) -> request_pb2.RequestBody:
+    return request_pb2.RequestBody.FromString(signed.body)
+
+
+def xor_shares(bits: Sequence[int]) -> tuple[bytes, bytes]:
+    packed = np.packbits(np.array(bits, np.uint8), bitorder="little").tobytes()
+    mask = secrets.token_bytes(len(packed))
+    return mask, bytes(x ^ y for x, y in zip(packed, mask, strict=True))
+
+
+@dataclass
+class FakeMatcher:
+    """One of a FakePair. Notes what it is sent."""
+
+    pair: FakePair
+    seat: int
+    party: str
+    #: Called with (kind, request) before an answer; may raise, or return a coroutine to wait for.
+    before: Callable[[str, Any], Any] = lambda kind, request: None
+    #: Changes an answer on its way.
+    change: Callable[[Any], Any] = lambda reply: reply
+    requests: list[Signed] = field(default_factory=list)
+    known_chains: list[bytes] = field(default_factory=list)
+    timeouts: list[float] = field(default_factory=list)
+    cancelled: int = 0
+    closed: bool = False
+
+    async def match(self, request: pb.MatchRequest, timeout_s: float) -> pb.MatchReply:
+        self.known_chains.append(request.known_chain)
+        return await self._answer("match", request.request, timeout_s, self.pair.match, request.known_chain)
+
+    async def mutate(self, request: Signed, timeout_s: float) -> pb.MutateReply:
+        return await self._answer("mutate", request, timeout_s, self.pair.mutate)
+
+    async def bulk_enrol(
+        self, header: Signed, packs: Sequence[pb.BulkPack], timeout_s: float
+    ) -> pb.MutateReply:
+        return await self._answer("bulk", header, timeout_s, self.pair.bulk, list(packs))
+
+    async def subjects(self, request: Signed, timeout_s: float) -> pb.SubjectsReply:
+        return await self._answer("subjects", request, timeout_s, self.pair.list_subjects)
+
+    async def close(self) -> None:
+        self.closed = True
+
+    async def _answer(self, kind: str, request: Signed, timeout_s: float, make: Any, *more: Any) -> Any:
+        self.requests.append(request)
+        self.timeouts.append(timeout_s)
+        try:
+            wait = self.before(kind, request)
+            if wait is not None:
+                await wait
+            await asyncio.sleep(0)
+            return self.change(make(self.seat, request, *more))
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+
+
+class FakePair:
+    """Matcher a and b over one plaintext gallery. Whoever is in `looks_like` matches every probe."""
+
+    def __init__(self) -> None:
+        self.a, self.b = FakeMatcher(self, 0, "matcher-a"), FakeMatcher(self, 1, "matcher-b")
+        self.templates: list[str] = []
+        self.looks_like: set[str] = set()
+        self.sequence = 0
+        self.bulk_packs: list[pb.BulkPack] = []
+        self._answers: dict[bytes, tuple[bytes, bytes]] = {}
+        self._done: dict[bytes, int] = {}
+
+    @property
+    def both(self) -> tuple[Matcher, Matcher]:
+        return self.a, self.b
+
+    @property
+    def chain(self) -> bytes:
+        return bytes([self.sequence]) * 32
+
+    def match(self, seat: int, signed: Signed, known_chain: bytes) -> pb.MatchReply:
+        candidates = body_of(signed).operation == request_pb2.OPERATION_CANDIDATES
+        compared = self.templates if candidates else [signed.subject]
+        bits = [int(subject in self.looks_like) for subject in compared]
+        shares = self._answers.setdefault(signed.body, xor_shares(bits))
+        return pb.MatchReply(
+            sequence=self.sequence,
+            chain=self.chain,
+            session_id=(signed.body[-32:] * 32)[:32],
+            share=shares[seat],
+            count=len(bits),
+            labels=compared if candidates and known_chain != self.chain else [],
+            timings=pb.Timings(convert_s=0.1 + seat, match_s=0.2, decide_s=0.3),
+        )
+
+    def mutate(self, seat: int, signed: Signed) -> pb.MutateReply:
+        body = body_of(signed)
+        if body.token not in self._done:
+            before = len(self.templates)
+            if body.operation == request_pb2.OPERATION_ENROL:
+                self.templates.append(signed.subject)
+            else:
+                self.templates = [t for t in self.templates if t != signed.subject]
+            self._commit(body.token, abs(len(self.templates) - before))
+        return self._mutated(body.token)
+
+    def bulk(self, seat: int, signed: Signed, packs: list[pb.BulkPack]) -> pb.MutateReply:
+        token = body_of(signed).token
+        if token not in self._done:
+            self.bulk_packs = packs
+            added = [t.subject for pack in packs for t in pack.templates]
+            self.templates += added
+            self._commit(token, len(added))
+        return self._mutated(token)
+
+    def list_subjects(self, seat: int, signed: Signed) -> pb.SubjectsReply:
+        names = dict.fromkeys(self.templates)
+        listed = [pb.Subject(subject=n, templates=self.templates.count(n)) for n in names]
+        return pb.SubjectsReply(sequence=self.sequence, chain=self.chain, subjects=listed)
+
+    def _commit(self, token: bytes, templates: int) -> None:
+        self.sequence += 1
+        self._done[token] = templates
+
+    def _mutated(self, token: bytes) -> pb.MutateReply:
+        return pb.MutateReply(sequence=self.sequence, chain=self.chain, templates=self._done[token])

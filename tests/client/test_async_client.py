@@ -1,0 +1,378 @@
+"""AsyncClient against two fake matchers: results, retries, tokens, time, closing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from veilmatch.client import AsyncClient, DeviceSettings
+from veilmatch.client.async_client import BULK_PACK_S
+from veilmatch.client.capture.quantiser import quantise
+from veilmatch.client.results import Candidates, Enrolment, SubjectEntry, Verification
+from veilmatch.client.signing import new_token
+from veilmatch.crypto import lanes
+from veilmatch.crypto.errors import (
+    ConfigurationError,
+    EmbeddingError,
+    GalleryMismatchError,
+    InvalidInputError,
+    KeyFileError,
+    KeyMismatchError,
+    NoFaceError,
+    ParameterError,
+    RequestRefusedError,
+    UnavailableError,
+    VeilmatchError,
+)
+from veilmatch.protos.v1 import request_pb2
+
+from .conftest import PARAMETERS, FakeCapture, face, faces
+from .fakes import FakePair, body_of
+
+
+def fail_pairs(
+    *failing: str, alternatives: tuple[str, ...] = ("ab", "ac", "bc")
+) -> Callable[[str, Any], None]:
+    def before(kind: str, signed: Any) -> None:
+        if body_of(signed).pair in failing:
+            raise UnavailableError("out of stock", party="keyholder-a", alternatives=alternatives)
+
+    return before
+
+
+# -- results ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("matches", [True, False])
+async def test_verification_is_true_only_for_a_match(
+    client: AsyncClient, pair: FakePair, matches: bool
+) -> None:
+    pair.looks_like = {"alice"} if matches else set()
+    result = await client.verify_embedding("alice", face(1))
+    assert (result.decision, bool(result)) == (matches, matches)
+    assert (result.subject, result.pair, len(result.shares)) == ("alice", "ab", 2)
+    assert result.probe_bytes == pair.a.requests[0].ByteSize()
+
+
+async def test_timings_are_those_of_the_slower_matcher(client: AsyncClient) -> None:
+    t = (await client.verify_embedding("alice", face(1))).timings
+    assert (t.convert_s, t.match_s, t.decide_s) == (1.1, 0.2, 0.3)
+    assert 0 < t.device_s < t.total_s < 5
+
+
+async def test_both_matchers_get_the_very_same_request(client: AsyncClient, pair: FakePair) -> None:
+    await client.verify_embedding("alice", face(1))
+    await client.candidates_embedding(face(1))
+    assert pair.a.requests == pair.b.requests
+
+
+async def test_request_holds_the_encrypted_probe(
+    client: AsyncClient, pair: FakePair, decrypt: Callable[[bytes], list[Any]]
+) -> None:
+    await client.verify_embedding("alice", face(1))
+    sent = decrypt(b"".join(pair.a.requests[0].ciphertexts))
+    assert sent == lanes.pack(quantise(face(1), PARAMETERS), PARAMETERS)
+
+
+async def test_threshold_of_a_call_goes_before_that_of_the_settings(
+    client: AsyncClient, pair: FakePair
+) -> None:
+    await client.verify_embedding("alice", face(1))
+    await client.verify_embedding("alice", face(1), threshold=0.25)
+    assert [body_of(r).threshold for r in pair.a.requests] == [200, 100]
+
+
+async def test_candidates_are_subjects_once_each(client: AsyncClient, pair: FakePair) -> None:
+    pair.templates, pair.looks_like = ["alice", "bob", "alice", "carol"], {"alice", "carol"}
+    result = await client.candidates_embedding(face(1))
+    assert (result.subjects, result.compared) == (("alice", "carol"), 4)
+    assert (list(result), len(result), bool(result)) == (["alice", "carol"], 2, True)
+
+
+async def test_nobody_found_is_false(client: AsyncClient, pair: FakePair) -> None:
+    pair.templates = ["alice"]
+    assert not await client.candidates_embedding(face(1))
+
+
+async def test_labels_are_asked_for_once_per_gallery_state(client: AsyncClient, pair: FakePair) -> None:
+    pair.templates, pair.looks_like = ["alice", "bob"], {"bob"}
+    for _ in range(2):
+        assert (await client.candidates_embedding(face(1))).subjects == ("bob",)
+    await client.enrol_embedding("bob", face(2))
+    assert (await client.candidates_embedding(face(1))).subjects == ("bob",)
+    assert pair.b.known_chains == [b"", bytes(32), bytes(32)]
+
+
+async def test_results_show_no_share_and_no_vector(client: AsyncClient, pair: FakePair) -> None:
+    pair.templates = ["alice"]
+    verification = await client.verify_embedding("alice", face(1))
+    candidates = await client.candidates_embedding(face(1))
+    fields = {*Verification.__dataclass_fields__, *Candidates.__dataclass_fields__}
+    assert fields.isdisjoint({"embedding", "vector", "probe", "score"})
+    assert "share" not in repr(verification) + repr(candidates)
+
+
+async def test_photo_and_embedding_ask_the_same(client: AsyncClient, pair: FakePair) -> None:
+    pair.templates, pair.looks_like = ["alice"], {"alice"}
+    assert await client.verify("alice", "door.jpg")
+    assert await client.candidates("door.jpg")
+
+
+async def test_subjects_are_listed_by_name(client: AsyncClient, pair: FakePair) -> None:
+    pair.templates = ["bob", "alice", "bob"]
+    assert await client.subjects() == [SubjectEntry("alice", 1), SubjectEntry("bob", 2)]
+    body = body_of(pair.a.requests[0])
+    assert (body.operation, body.threshold, body.token) == (request_pb2.OPERATION_SUBJECTS, 0, b"")
+
+
+# -- changing the gallery ------------------------------------------------------------------------------
+
+
+async def test_every_photo_is_a_template_with_its_own_token(client: AsyncClient, pair: FakePair) -> None:
+    assert await client.enrol("alice", "1.jpg", "2.jpg", "3.jpg") == Enrolment(sequence=3, templates=3)
+    assert len({body_of(r).token for r in pair.a.requests}) == 3
+
+
+async def test_bad_photo_enrols_nothing(client: AsyncClient, pair: FakePair) -> None:
+    with pytest.raises(NoFaceError):
+        await client.enrol("alice", "1.jpg", "empty.jpg")
+    assert pair.templates == [] and pair.a.requests == []
+
+
+async def test_call_repeated_with_its_token_adds_nothing(client: AsyncClient, pair: FakePair) -> None:
+    token = new_token()
+    for _ in range(2):
+        await client.enrol_embedding("alice", face(1), face(2), token=token)
+    assert pair.templates == ["alice", "alice"]
+
+
+async def test_bulk_enrolment_repeated_with_its_token_adds_nothing(
+    client: AsyncClient, pair: FakePair
+) -> None:
+    token = new_token()
+    for _ in range(2):
+        await client.enrol_many_embeddings({"alice": face(1), "bob": face(2)}, token=token)
+    assert pair.templates == ["alice", "bob"]
+
+
+async def test_erase_reports_what_is_gone(client: AsyncClient, pair: FakePair) -> None:
+    pair.templates = ["alice", "bob", "alice"]
+    assert (await client.erase("alice")).templates == 2
+    assert pair.templates == ["bob"]
+
+
+async def test_bulk_enrolment_is_one_signed_stream_of_packs(
+    client: AsyncClient, pair: FakePair, decrypt: Callable[[bytes], list[Any]]
+) -> None:
+    count, steps = PARAMETERS.slots + 2, []
+    people = [(f"s{i}", e) for i, e in enumerate(faces(count))]
+    result = await client.enrol_many_embeddings(people, progress=lambda *step: steps.append(step))
+    assert result == Enrolment(sequence=1, templates=count)
+    assert [len(pack.templates) for pack in pair.bulk_packs] == [PARAMETERS.slots, 2]
+    assert pair.templates == [name for name, _ in people]
+    last = pair.bulk_packs[-1].templates[-1]
+    assert decrypt(last.record) == lanes.pack(quantise(people[-1][1], PARAMETERS), PARAMETERS)
+    assert steps[0] == ("encrypt", 0, count) and steps[-1] == ("encrypt", count, count)
+    assert pair.a.timeouts[0] <= 5 + 2 * BULK_PACK_S
+    header = body_of(pair.a.requests[0])
+    assert header.operation == request_pb2.OPERATION_BULK_ENROL and len(header.token) == 16
+
+
+async def test_bulk_photos_of_a_mapping(client: AsyncClient, pair: FakePair) -> None:
+    await client.enrol_many({"alice": "1.jpg", "bob": "2.jpg"})
+    assert pair.templates == ["alice", "bob"]
+
+
+async def test_unusable_photo_ends_a_bulk_enrolment_and_is_named(client: AsyncClient, pair: FakePair) -> None:
+    with pytest.raises(NoFaceError, match="bob: there is no face"):
+        await client.enrol_many({"alice": "1.jpg", "bob": "empty.jpg"})
+    assert pair.a.requests == []
+
+
+async def test_unusable_photo_can_be_skipped(client: AsyncClient, pair: FakePair) -> None:
+    skipped: list[str] = []
+    await client.enrol_many(
+        {"alice": "1.jpg", "bob": "empty.jpg"}, skipped=lambda subject, error: skipped.append(subject)
+    )
+    assert (pair.templates, skipped) == (["alice"], ["bob"])
+
+
+async def test_cancelled_bulk_enrolment_sends_nothing(client: AsyncClient, pair: FakePair) -> None:
+    people = [(f"s{i}", face(1)) for i in range(20 * PARAMETERS.slots)]
+    task = asyncio.ensure_future(client.enrol_many_embeddings(people))
+    await asyncio.sleep(0.2)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert pair.a.requests == []
+
+
+# -- the next pair ---------------------------------------------------------------------------------------
+
+
+async def test_next_pair_gets_a_fresh_nonce(client: AsyncClient, pair: FakePair) -> None:
+    pair.a.before = fail_pairs("ab")
+    pair.looks_like = {"alice"}
+    result = await client.verify_embedding("alice", face(1))
+    assert result and result.pair == "ac"
+    first, second = (body_of(r) for r in pair.a.requests)
+    assert first.nonce != second.nonce
+    assert first.payload_digest == second.payload_digest
+
+
+async def test_mutation_keeps_its_token_and_is_done_once(client: AsyncClient, pair: FakePair) -> None:
+    def lose_the_answer(kind: str, signed: Any) -> None:
+        if body_of(signed).pair == "ab":
+            pair.mutate(1, signed)
+            raise UnavailableError("lost", alternatives=("ac",))
+
+    pair.b.before = lose_the_answer
+    assert (await client.enrol_embedding("alice", face(1))).templates == 1
+    first, second = (body_of(r) for r in pair.b.requests)
+    assert first.token == second.token and first.nonce != second.nonce
+    assert pair.templates == ["alice"]
+
+
+async def test_all_pairs_failing_is_unavailable(client: AsyncClient, pair: FakePair) -> None:
+    pair.b.before = fail_pairs("ab", "ac", "bc")
+    with pytest.raises(UnavailableError, match="out of stock"):
+        await client.verify_embedding("alice", face(1))
+    assert [body_of(r).pair for r in pair.b.requests] == ["ab", "ac", "bc"]
+
+
+async def test_pairs_are_tried_in_the_order_of_the_settings(settings: DeviceSettings, pair: FakePair) -> None:
+    chosen = settings.model_copy(update={"pairs": ["bc", "ab"]})
+    pair.a.before = fail_pairs("bc")
+    async with AsyncClient(chosen, matchers=pair.both) as client:
+        assert (await client.verify_embedding("alice", face(1))).pair == "ab"
+
+
+# -- errors and time -------------------------------------------------------------------------------------
+
+
+async def test_different_galleries_give_no_decision(client: AsyncClient, pair: FakePair) -> None:
+    def lag(reply: Any) -> Any:
+        reply.sequence += 1
+        return reply
+
+    pair.b.change = lag
+    with pytest.raises(GalleryMismatchError):
+        await client.verify_embedding("alice", face(1))
+
+
+async def test_refusal_at_one_cancels_the_other(client: AsyncClient, pair: FakePair) -> None:
+    def refuse(kind: str, signed: Any) -> None:
+        raise RequestRefusedError("not this device")
+
+    pair.a.before, pair.b.before = refuse, lambda kind, signed: asyncio.sleep(60)
+    with pytest.raises(RequestRefusedError):
+        await client.verify_embedding("alice", face(1))
+    assert pair.b.cancelled == 1
+
+
+@pytest.mark.parametrize("call", ["verify", "candidates", "enrol", "erase", "subjects", "bulk"])
+async def test_every_call_ends_at_its_deadline(client: AsyncClient, pair: FakePair, call: str) -> None:
+    pair.a.before = pair.b.before = lambda kind, signed: asyncio.sleep(60)
+    calls = {
+        "verify": lambda: client.verify_embedding("alice", face(1), timeout_s=0.05),
+        "candidates": lambda: client.candidates_embedding(face(1), timeout_s=0.05),
+        "enrol": lambda: client.enrol_embedding("alice", face(1), timeout_s=0.05),
+        "erase": lambda: client.erase("alice", timeout_s=0.05),
+        "subjects": lambda: client.subjects(timeout_s=0.05),
+        "bulk": lambda: client.enrol_many_embeddings([("alice", face(1))], timeout_s=0.05),
+    }
+    with pytest.raises(UnavailableError) as caught:
+        await asyncio.wait_for(calls[call](), 5)
+    assert caught.value.party == "matcher-a"
+    assert 0 < pair.a.timeouts[0] <= 0.05
+    assert (pair.a.cancelled, pair.b.cancelled) == (1, 1)
+
+
+async def test_time_out_of_the_settings_is_the_default(client: AsyncClient, pair: FakePair) -> None:
+    await client.subjects()
+    assert 4.9 < pair.a.timeouts[0] <= 5
+
+
+@pytest.mark.parametrize("timeout_s", [0, -1, float("inf"), float("nan"), "1"])
+async def test_endless_time_is_refused(client: AsyncClient, timeout_s: Any) -> None:
+    with pytest.raises(InvalidInputError):
+        await client.subjects(timeout_s=timeout_s)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "expected"),
+    [
+        (lambda c: c.verify_embedding("", face(1)), InvalidInputError),
+        (lambda c: c.verify_embedding(None, face(1)), InvalidInputError),
+        (lambda c: c.verify_embedding("alice", face(1)[:3]), EmbeddingError),
+        (lambda c: c.verify_embedding("alice", face(1) * float("nan")), EmbeddingError),
+        (lambda c: c.verify_embedding("alice", face(1), threshold=1.5), ParameterError),
+        (lambda c: c.verify_embedding("alice", face(1), threshold="high"), InvalidInputError),
+        (lambda c: c.enrol_embedding("alice"), InvalidInputError),
+        (lambda c: c.enrol_embedding("alice", face(1), token=b"short"), InvalidInputError),
+        (lambda c: c.erase("alice", token="0" * 16), InvalidInputError),
+        (lambda c: c.enrol_many_embeddings([]), InvalidInputError),
+        (lambda c: c.enrol_many_embeddings({"alice": [0.0] * 8}), EmbeddingError),
+    ],
+)
+async def test_wrong_input_is_refused_before_anything_is_sent(
+    client: AsyncClient, pair: FakePair, wrong: Callable[[Any], Any], expected: type[VeilmatchError]
+) -> None:
+    with pytest.raises(expected):
+        await wrong(client)
+    assert pair.a.requests == []
+
+
+async def test_face_model_of_another_size_is_refused(settings: DeviceSettings, pair: FakePair) -> None:
+    async with AsyncClient(settings, matchers=pair.both, capture=FakeCapture(dimension=512)) as client:
+        with pytest.raises(KeyMismatchError):
+            await client.verify("alice", "door.jpg")
+
+
+async def test_calls_run_side_by_side(client: AsyncClient, pair: FakePair) -> None:
+    pair.templates, pair.looks_like = ["alice", "bob"], {"bob"}
+    pair.a.before = lambda kind, signed: asyncio.sleep(0.05)
+    results = await asyncio.gather(*(client.candidates_embedding(face(i)) for i in range(8)))
+    assert {r.subjects for r in results} == {("bob",)}
+
+
+# -- opening and closing -----------------------------------------------------------------------------------
+
+
+async def test_leaving_the_block_closes_both(settings: DeviceSettings, pair: FakePair) -> None:
+    async with AsyncClient(settings, matchers=pair.both) as client:
+        await client.subjects()
+    assert pair.a.closed and pair.b.closed
+    with pytest.raises(ConfigurationError, match="closed"):
+        await client.subjects()
+    await client.aclose()
+
+
+def test_client_stays_in_its_event_loop(settings: DeviceSettings, pair: FakePair) -> None:
+    client = AsyncClient(settings, matchers=pair.both)
+    asyncio.run(_subjects(client))
+    with pytest.raises(ConfigurationError, match="event loop"):
+        asyncio.run(_subjects(client))
+
+
+async def _subjects(client: AsyncClient) -> Any:
+    return await client.subjects()
+
+
+def test_client_is_made_from_a_file(settings: DeviceSettings, tmp_path: Path) -> None:
+    assert "AsyncClient" in repr(AsyncClient.from_config(tmp_path / "device.toml"))
+    with pytest.raises(ConfigurationError):
+        AsyncClient.from_config(str(tmp_path / "other.toml"))
+
+
+def test_unusable_key_files_are_refused_at_once(settings: DeviceSettings, tmp_path: Path) -> None:
+    (tmp_path / "public.json").write_text("{}")
+    with pytest.raises(KeyFileError):
+        AsyncClient(settings)
+    (tmp_path / "public.json").unlink()
+    with pytest.raises(ConfigurationError):
+        AsyncClient(settings)

@@ -1,0 +1,138 @@
+"""The synchronous twin: same names, many threads, and nothing left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from veilmatch.client import AsyncClient, Client, DeviceSettings, SubjectEntry, UnavailableError
+from veilmatch.crypto.errors import ConfigurationError, NoFaceError
+
+from .conftest import FakeCapture, face
+from .fakes import FakePair
+
+
+@pytest.fixture
+def client(settings: DeviceSettings, pair: FakePair) -> Iterator[Client]:
+    with Client(settings, matchers=pair.both, capture=FakeCapture()) as made:
+        yield made
+
+
+def public(kind: type) -> set[str]:
+    return {name for name in vars(kind) if not name.startswith("_")}
+
+
+def test_twins_have_the_same_methods_and_arguments() -> None:
+    assert public(Client) - {"close"} == public(AsyncClient) - {"aclose"}
+    for name in public(Client) - {"close", "from_config"}:
+        ours, theirs = (inspect.signature(getattr(kind, name)) for kind in (Client, AsyncClient))
+        assert ours == theirs, name
+    assert inspect.signature(Client).parameters == inspect.signature(AsyncClient).parameters
+
+
+def test_every_method_answers(client: Client, pair: FakePair) -> None:
+    pair.looks_like = {"alice"}
+    assert client.enrol("alice", "1.jpg").templates == 1
+    assert client.enrol_embedding("alice", face(1)).templates == 1
+    assert client.enrol_many({"bob": "2.jpg"}).templates == 1
+    assert client.enrol_many_embeddings({"carol": face(3)}).templates == 1
+    assert client.verify("alice", "door.jpg") and client.verify_embedding("alice", face(1))
+    assert client.candidates("door.jpg").subjects == ("alice",)
+    assert client.candidates_embedding(face(1)).subjects == ("alice",)
+    assert client.erase("alice").templates == 2
+    assert client.subjects() == [SubjectEntry("bob", 1), SubjectEntry("carol", 1)]
+
+
+def test_errors_come_out_in_the_calling_thread(client: Client) -> None:
+    with pytest.raises(NoFaceError):
+        client.verify("alice", "empty.jpg")
+
+
+def test_many_threads_share_a_client(client: Client, pair: FakePair) -> None:
+    pair.looks_like = {"s3"}
+    pair.a.before = lambda kind, request: asyncio.sleep(0.05)
+    started = time.monotonic()
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(lambda i: bool(client.verify_embedding(f"s{i}", face(i))), range(8)))
+    assert found == [i == 3 for i in range(8)]
+    assert time.monotonic() - started < 2
+
+
+def test_client_works_inside_a_running_event_loop(settings: DeviceSettings, pair: FakePair) -> None:
+    async def caller() -> Any:
+        with Client(settings, matchers=pair.both) as client:
+            return client.subjects()
+
+    assert asyncio.run(caller()) == []
+
+
+def test_closing_ends_the_thread_and_both_connections(settings: DeviceSettings, pair: FakePair) -> None:
+    client = Client(settings, matchers=pair.both)
+    client.subjects()
+    client.close()
+    client.close()
+    assert pair.a.closed and pair.b.closed
+    assert "veilmatch-client" not in {thread.name for thread in threading.enumerate()}
+    with pytest.raises(ConfigurationError, match="closed"):
+        client.subjects()
+
+
+def test_closing_ends_a_call_of_another_thread(settings: DeviceSettings, pair: FakePair) -> None:
+    pair.a.before = pair.b.before = lambda kind, request: asyncio.sleep(60)
+    client, ended = Client(settings, matchers=pair.both), []
+
+    def call() -> None:
+        with pytest.raises(UnavailableError, match="closed"):
+            client.subjects()
+        ended.append(True)
+
+    caller = threading.Thread(target=call)
+    caller.start()
+    while not pair.b.requests:
+        time.sleep(0.01)
+    client.close()
+    caller.join(5)
+    assert ended == [True] and pair.a.cancelled == 1
+
+
+def test_interrupted_call_is_cancelled_at_both(
+    client: Client, pair: FakePair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair.a.before = pair.b.before = lambda kind, request: asyncio.sleep(60)
+    run = asyncio.run_coroutine_threadsafe
+
+    def interrupted(call: Any, loop: Any) -> Any:
+        future = run(call, loop)
+
+        def result() -> None:
+            while not pair.b.requests:
+                time.sleep(0.01)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(future, "result", result)
+        return future
+
+    with monkeypatch.context() as patch:
+        patch.setattr(asyncio, "run_coroutine_threadsafe", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            client.subjects()
+    for _ in range(100):
+        if pair.a.cancelled:
+            break
+        time.sleep(0.01)
+    assert (pair.a.cancelled, pair.b.cancelled) == (1, 1)
+
+
+def test_unusable_settings_start_no_thread(settings: DeviceSettings, tmp_path: Any) -> None:
+    (tmp_path / "device.key").unlink()
+    before = threading.active_count()
+    with pytest.raises(ConfigurationError):
+        Client(settings)
+    assert threading.active_count() == before

@@ -1,0 +1,278 @@
+"""The command line: exit statuses, JSON on standard output, everything else on standard error."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Callable
+from importlib.metadata import EntryPoint, version
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from veilmatch.client import Client, DeviceSettings
+from veilmatch.client.commands import _output, build_app, register_entry_point
+from veilmatch.crypto import errors
+from veilmatch.crypto.errors import UnavailableError, VeilmatchError
+
+from .conftest import FakeCapture
+from .fakes import FakePair
+
+Run = Callable[..., Result]
+COMMANDS = ("enrol", "verify", "candidates", "erase", "subjects")
+
+
+@pytest.fixture
+def run(settings: DeviceSettings, pair: FakePair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    def open_client(config: Path) -> Client:
+        return Client(DeviceSettings.load(config), matchers=pair.both, capture=FakeCapture())
+
+    for name in COMMANDS:
+        module = importlib.import_module(f"veilmatch.client.commands.{name}")
+        monkeypatch.setattr(module, "open_client", open_client)
+    monkeypatch.chdir(tmp_path)
+    app = build_app()
+    return lambda *args, **options: CliRunner().invoke(app, list(args), **options)
+
+
+# -- commands ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("matches", "status"), [(True, 0), (False, 1)])
+def test_verify_tells_by_its_exit_status(run: Run, pair: FakePair, matches: bool, status: int) -> None:
+    pair.looks_like = {"alice"} if matches else set()
+    result = run("verify", "alice", "door.jpg")
+    assert result.exit_code == status
+    assert result.stdout.startswith("match: alice" if matches else "no match: alice")
+
+
+def test_verify_in_json(run: Run, pair: FakePair) -> None:
+    pair.looks_like = {"alice"}
+    result = run("verify", "alice", "door.jpg", "--json")
+    document = json.loads(result.stdout)
+    assert result.exit_code == 0 and result.stderr == ""
+    assert document["match"] is True and document["pair"] == "ab"
+    a, b = (int(share, 16) for share in document["shares"])
+    assert (a ^ b) & 1 == 1
+    assert set(document["timings"]) == {"device_s", "convert_s", "match_s", "decide_s", "total_s"}
+
+
+def test_candidates_are_one_a_line(run: Run, pair: FakePair) -> None:
+    pair.templates, pair.looks_like = ["alice", "bob", "carol"], {"alice", "carol"}
+    result = run("candidates", "door.jpg")
+    assert (result.exit_code, result.stdout) == (0, "alice\ncarol\n")
+    assert "3 templates" in result.stderr
+
+
+def test_no_candidate_is_status_one(run: Run, pair: FakePair) -> None:
+    pair.templates = ["alice"]
+    result = run("candidates", "door.jpg", "--json")
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["subjects"] == []
+
+
+def test_enrol_several_photos(run: Run, pair: FakePair) -> None:
+    result = run("enrol", "alice", "1.jpg", "2.jpg", "--json")
+    assert result.exit_code == 0
+    assert json.loads(result.stdout) == {"subject": "alice", "templates": 2, "sequence": 2}
+    assert "enrolled: bob" in run("enrol", "bob", "1.jpg").stdout
+    assert pair.templates == ["alice", "alice", "bob"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    root = tmp_path / "people"
+    for name in (
+        "alice.jpg",
+        "bob/1.PNG",
+        "bob/2.png",
+        "e\u0301va.jpeg",
+        "notes.txt",
+        ".hidden.jpg",
+        "bob/list.csv",
+    ):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    return root
+
+
+def test_enrol_a_folder(run: Run, pair: FakePair, folder: Path) -> None:
+    result = run("enrol", "--folder", str(folder), "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout) == {"templates": 4, "sequence": 1, "skipped": []}
+    assert pair.templates == ["alice", "bob", "bob", "\u00e9va"]
+
+
+def test_folder_with_an_unusable_photo(run: Run, pair: FakePair, folder: Path) -> None:
+    (folder / "empty.jpg").touch()
+    assert run("enrol", "--folder", str(folder)).exit_code == 3
+    assert pair.templates == []
+    result = run("enrol", "--folder", str(folder), "--skip-unusable", "--json")
+    document = json.loads(result.stdout)
+    assert (document["templates"], document["skipped"][0]["subject"]) == (4, "empty")
+    assert document["skipped"][0]["error"]["code"] == "no_face"
+
+
+def test_empty_or_missing_folder_is_unusable_input(run: Run, tmp_path: Path) -> None:
+    assert run("enrol", "--folder", str(tmp_path / "none")).exit_code == 3
+    (tmp_path / "none").mkdir()
+    assert run("enrol", "--folder", str(tmp_path / "none")).exit_code == 3
+
+
+def test_subjects_and_erase(run: Run, pair: FakePair) -> None:
+    pair.templates = ["bob", "alice", "bob"]
+    assert run("subjects").stdout == "alice\t1\nbob\t2\n"
+    assert json.loads(run("erase", "bob", "--json").stdout)["templates"] == 2
+    assert json.loads(run("subjects", "--json").stdout) == {
+        "subjects": [{"subject": "alice", "templates": 1}]
+    }
+    assert run("erase", "alice").stdout.startswith("erased: alice")
+
+
+def test_subject_of_a_server_cannot_steer_the_terminal(run: Run, pair: FakePair) -> None:
+    pair.templates = ["al\x1b[2Jice"]
+    assert run("subjects").stdout == "al?[2Jice\t1\n"
+
+
+def test_threshold_and_time_out_reach_the_client(run: Run, pair: FakePair) -> None:
+    assert run("verify", "alice", "d.jpg", "--threshold", "2").exit_code == 3
+    run("verify", "alice", "d.jpg", "--timeout", "0.5")
+    assert pair.a.timeouts[-1] <= 0.5
+
+
+def test_configuration_may_be_named_in_the_environment(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere.toml").write_text((tmp_path / "device.toml").read_text())
+    (tmp_path / "device.toml").unlink()
+    assert run("subjects").exit_code == 3
+    assert run("subjects", env={"VEILMATCH_CONFIG": "elsewhere.toml"}).exit_code == 0
+    assert run("subjects", "--config", "elsewhere.toml").exit_code == 0
+
+
+# -- failures --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.NoFaceError("no face", got=0, expected="one face"),
+        errors.RequestRefusedError("not you"),
+        errors.GalleryMismatchError("two galleries", got=1, expected=2),
+        errors.UnavailableError("gone", party="keyholder-a", alternatives=()),
+        errors.IntegrityError("contradiction"),
+        errors.ModelError("no model"),
+        errors.VeilmatchError("internal"),
+    ],
+)
+def test_exit_status_is_that_of_the_error(run: Run, pair: FakePair, error: VeilmatchError) -> None:
+    def fail(kind: str, request: Any) -> None:
+        raise error
+
+    pair.a.before = fail
+    result = run("subjects", "--json")
+    assert result.exit_code == error.exit_status >= 3
+    told = json.loads(result.stdout)["error"]
+    assert error.fields().items() <= told.items()
+    assert error.message in result.stderr and error.code in result.stderr
+
+
+def test_error_without_json_leaves_standard_output_empty(run: Run) -> None:
+    result = run("verify", "alice", "empty.jpg")
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert "hint" in result.stderr and "expected: one face" in result.stderr
+
+
+def test_markup_in_an_error_is_only_text(run: Run, pair: FakePair) -> None:
+    def fail(kind: str, request: Any) -> None:
+        raise UnavailableError("[link=evil]x[/link] [red]", party="matcher-a")
+
+    pair.a.before = fail
+    assert "[link=evil]x[/link] [red]" in run("subjects").stderr
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["verify", "alice"],
+        ["enrol"],
+        ["enrol", "alice"],
+        ["enrol", "alice", "1.jpg", "--folder", "x"],
+        ["enrol", "alice", "1.jpg", "--skip-unusable"],
+        ["verify", "alice", "1.jpg", "--threshold", "high"],
+        ["no-such-command"],
+    ],
+)
+def test_wrong_usage_is_status_two(run: Run, args: list[str]) -> None:
+    result = run(*args)
+    assert (result.exit_code, result.stdout) == (2, "")
+
+
+def test_unforeseen_error_is_not_taken_for_no_match(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(self: Client, *args: Any, **options: Any) -> None:
+        raise RuntimeError("coordinates 1 2 3")
+
+    monkeypatch.setattr(Client, "verify", broken)
+    result = run("verify", "alice", "door.jpg", "--json")
+    assert result.exit_code == 10
+    assert "coordinates" not in result.output and "RuntimeError" in result.stderr
+    assert json.loads(result.stdout)["error"]["code"] == "internal"
+    assert "coordinates" in run("verify", "alice", "d.jpg", env={_output.DEBUG_VARIABLE: "1"}).stderr
+
+
+def test_interrupt_is_status_130(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(self: Client, **options: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Client, "subjects", interrupted)
+    assert run("subjects").exit_code == 130
+
+
+# -- the application -------------------------------------------------------------------------------------
+
+
+def test_version(run: Run) -> None:
+    result = run("--version")
+    assert (result.exit_code, result.stdout.strip()) == (0, f"veilmatch {version('veilmatch')}")
+
+
+def test_help_documents_the_exit_statuses(run: Run) -> None:
+    text = " ".join(run("--help").stdout.split())
+    for status in ("0 success or match", "1 no match", "6 a party is missing", "130 interrupted"):
+        assert status in text
+    assert all(name in text for name in COMMANDS)
+
+
+def _app_with(point: EntryPoint) -> typer.Typer:
+    app = build_app()
+    register_entry_point(app, point)
+    return app
+
+
+def test_command_of_an_entry_point_is_added(monkeypatch: pytest.MonkeyPatch) -> None:
+    point = EntryPoint("extra", "tests.client.test_commands:_register_extra", "veilmatch.commands")
+    result = CliRunner().invoke(_app_with(point), ["extra"])
+    assert (result.exit_code, result.stdout) == (0, "extra\n")
+
+
+def _register_extra(app: typer.Typer) -> None:
+    @app.command("extra")
+    def extra() -> None:
+        typer.echo("extra")
+
+
+def test_command_that_misses_a_library_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "needs_more.py").write_text("import no_such_library\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    point = EntryPoint("daemon", "needs_more:register", "veilmatch.commands")
+    result = CliRunner().invoke(_app_with(point), ["daemon", "--config", "x", "--json"])
+    assert result.exit_code == 3
+    assert "veilmatch[server]" in json.loads(result.stdout)["error"]["message"]
+
+
+def test_command_of_a_module_that_is_not_there_is_left_out() -> None:
+    point = EntryPoint("ghost", "veilmatch.server.commands.ghost:register", "veilmatch.commands")
+    assert CliRunner().invoke(_app_with(point), ["ghost"]).exit_code == 2

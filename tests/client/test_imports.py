@@ -1,0 +1,71 @@
+"""The SDK without the `device` extra: it imports, and everything but photos works."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+from veilmatch.client import DeviceSettings
+
+BLOCKED = """
+import sys
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {"onnxruntime", "PIL", "onnx", "sqlalchemy", "grpc_health"}:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Blocker())
+"""
+
+
+def run(code: str, *args: str) -> subprocess.CompletedProcess[str]:
+    program = BLOCKED + textwrap.dedent(code)
+    root = Path(__file__).resolve().parents[2]
+    return subprocess.run(
+        [sys.executable, "-c", program, *args],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        cwd=root,
+        check=False,
+    )
+
+
+def test_embeddings_need_no_extra_and_photos_say_what_is_missing(
+    settings: DeviceSettings, tmp_path: Path
+) -> None:
+    done = run(
+        """
+        from veilmatch.client import Client, DeviceSettings, ModelError
+        from tests.client.fakes import FakePair
+        from pathlib import Path
+
+        pair = FakePair()
+        pair.looks_like = {"alice"}
+        with Client(DeviceSettings.load(Path(sys.argv[1])), matchers=pair.both) as client:
+            assert client.verify_embedding("alice", [1, -2, 3, -4, 5, -6, 7, 8])
+            try:
+                client.verify("alice", b"photo")
+            except ModelError as error:
+                print(error.exit_status)
+        print(sorted(m for m in sys.modules if m.startswith("veilmatch.server")))
+        """,
+        str(tmp_path / "device.toml"),
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "8\n[]\n"
+
+
+def test_command_line_starts_without_any_extra() -> None:
+    done = run(
+        """
+        sys.argv = ["veilmatch", "--help"]
+        from veilmatch.client.commands import main
+        main()
+        """
+    )
+    assert done.returncode == 0, done.stderr
+    assert "verify" in done.stdout

@@ -1,0 +1,16 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from veilmatch.client.models import install_models, install_photos, orl_photo
+
+
+@pytest.fixture(scope="session")
+def orl() -> Callable[[int, int], Path]:
+    """Path of an AT&T/ORL photo: orl(person 1..40, photo 1..10). Installs models and photos if they are missing."""
+    install_models()
+    install_photos()
+    return orl_photo

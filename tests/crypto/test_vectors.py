@@ -1,0 +1,269 @@
+"""The code gives the known answers of tests/vectors, which a second implementation made."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.crypto.toys import toy_key, toy_public_key
+from tests.vectors.generate import load, outdated
+from veilmatch.crypto import digests, errors, fixed_base, lanes, requests, slots
+from veilmatch.crypto.arithmetic import Integer, from_bytes
+from veilmatch.crypto.conversion import Opening, Triple, fingerprint_hashes, hashes_agree, open_masked, output_share
+from veilmatch.crypto.dealing import Block, BlockName, bit_triples, check_block, deal, triples
+from veilmatch.crypto.errors import VeilmatchError
+from veilmatch.crypto.keys import KeyHolderKey, PairShare
+from veilmatch.crypto.messages import Envelope, Hello, LocalWork, Receive, Send
+from veilmatch.crypto.paillier import Paillier
+from veilmatch.crypto.parameters import D512, DEFAULT, ParameterSet
+from veilmatch.crypto.secret_access import SECRET_ACCESS
+from veilmatch.crypto.session import PairSession, Request
+
+Case = dict[str, Any]
+
+
+def cases(file: str, key: str = "cases", **fixed: object) -> list[Any]:
+    """The cases of a file whose fields are as given, as pytest parameters with a readable name."""
+    found = [c for c in load(file)[key] if all(c.get(name) == value for name, value in fixed.items())]
+    assert found, "no such cases"
+    return [pytest.param(case, id=f"{i}-{_title(case)}") for i, case in enumerate(found)]
+
+
+def _title(case: Case) -> str:
+    for field in ("name", "what", "why", "function", "kind"):
+        if isinstance(case.get(field), str):
+            return f"{case['expect']}: {case[field]}"
+    return str(case["expect"])
+
+
+def error(name: str) -> type[VeilmatchError]:
+    kind = getattr(errors, name)
+    assert issubclass(kind, VeilmatchError)
+    return kind  # type: ignore[no-any-return]
+
+
+def integers(values: Iterable[str]) -> list[Integer]:
+    return [Integer(int(v, 16)) for v in values]
+
+
+@cache
+def paillier(modulus_bits: int) -> Paillier:
+    return Paillier(toy_public_key(ParameterSet(4, 8, 3, modulus_bits)))
+
+
+def test_files_are_what_the_generator_makes() -> None:
+    assert outdated() == []
+
+
+def test_keys_of_the_vectors_say_unsafe() -> None:
+    assert "UNSAFE" in load("keys")["warning"]
+    assert "UNSAFE" in load("key_shares")["warning"]
+
+
+@pytest.mark.parametrize("case", cases("parameter_sets", "sets", expect="valid"))
+def test_parameter_set_has_the_known_numbers(case: Case) -> None:
+    p = ParameterSet(case["dimension"], case["scale"], case["clip"], case["modulus_bits"])
+    found = {
+        "name": p.name, "k": p.ring_bits, "M": p.norm_max, "M_lo": p.norm_min, "W": p.wrap_limit, "B": p.slot_bits,
+        "threshold_max": p.threshold_max, "offset": p.offset, "lane_risk": p.lane_risk, "lanes": p.lanes,
+        "lane_ciphertexts": p.lane_ciphertexts, "slots": p.slots, "ciphertext_bytes": p.ciphertext_bytes,
+    }  # fmt: skip
+    assert found == {name: case[name] for name in found}
+    assert ParameterSet.from_name(case["name"]) == p
+
+
+def test_named_sets_are_those_of_the_design() -> None:
+    assert (DEFAULT.ring_bits, DEFAULT.wrap_limit, DEFAULT.slot_bits, DEFAULT.slots) == (15, 5, 24, 125)
+    assert (D512.ring_bits, D512.wrap_limit, D512.slot_bits, D512.slots) == (14, 7, 23, 130)
+
+
+@pytest.mark.parametrize("case", cases("parameter_sets", "sets", expect="ParameterError"))
+def test_unsound_parameter_set_is_refused(case: Case) -> None:
+    with pytest.raises(error(case["expect"])):
+        ParameterSet(case["dimension"], case["scale"], case["clip"], case["modulus_bits"])
+
+
+@pytest.mark.parametrize("case", cases("parameter_sets", "names"))
+def test_name_of_no_parameter_set_is_refused(case: Case) -> None:
+    with pytest.raises(error(case["expect"])):
+        ParameterSet.from_name(case["name"])
+
+
+@pytest.mark.parametrize("case", cases("packing", kind="lanes"))
+def test_lanes_are_packed_and_cut_as_known(case: Case) -> None:
+    p = ParameterSet.from_name(case["parameter_set"])
+    assert lanes.pack(np.array(case["vector"]), p) == integers(case["plaintexts"])
+    for role in ("plus", "minus"):
+        fields = lanes.unpack(integers(case[f"w_{role}"]), p)
+        assert fields.tolist() == case["lanes"][role]
+        assert lanes.ring_share(fields, p, is_plus=role == "plus").tolist() == case["ring"][role]
+
+
+@pytest.mark.parametrize("case", cases("packing", kind="slots", expect="valid"))
+def test_slots_are_packed_and_cut_as_known(case: Case) -> None:
+    p = ParameterSet.from_name(case["parameter_set"])
+    plain = slots.pack(np.array(case["templates"]), p)
+    assert plain[0] == int(case["first_plaintext"], 16)
+    listed = "\n".join(f"{int(v):x}" for v in plain)
+    assert hashlib.sha256(listed.encode()).hexdigest() == case["plaintexts_sha256"]
+    assert slots.unpack(integers(case["w"]), p).tolist() == case["slots"]
+    assert slots.half(p) == int(case["half"], 16)
+
+
+@pytest.mark.parametrize("case", cases("packing", kind="slots", expect="ParameterError"))
+def test_templates_that_do_not_fit_a_pack_are_refused(case: Case) -> None:
+    with pytest.raises(error(case["expect"])):
+        slots.pack(np.zeros(case["shape"], dtype=np.int64), ParameterSet.from_name(case["parameter_set"]))
+
+
+@pytest.mark.parametrize("case", cases("encryption", kind="encrypt"))
+def test_encryption_with_a_fixed_randomiser_gives_the_known_ciphertext(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scheme, digits = paillier(case["modulus_bits"]), bytes.fromhex(case["digits"])
+    asked: list[int] = []
+    monkeypatch.setattr(fixed_base.secrets, "token_bytes", lambda size: asked.append(size) or digits)
+    c = scheme.encrypt(Integer(int(case["m"], 16)))
+    assert asked == [len(digits)]
+    assert scheme.serialise(c).hex() == case["ciphertext"]
+    assert scheme.parse(bytes.fromhex(case["ciphertext"])) == c
+
+
+@pytest.mark.parametrize("case", cases("encryption", kind="parse"))
+def test_bytes_are_a_ciphertext_or_refused(case: Case) -> None:
+    scheme, data = paillier(case["modulus_bits"]), bytes.fromhex(case["ciphertext"])
+    good = scheme.serialise(scheme.encrypt(Integer(7)))
+    if case["expect"] == "valid":
+        assert scheme.parse_many([good, data]) == [from_bytes(good), scheme.parse(data)]
+        assert scheme.serialise(scheme.parse(data)) == data
+        return
+    with pytest.raises(error(case["expect"])):
+        scheme.parse(data)
+    with pytest.raises(error(case["expect"])):
+        scheme.parse_many([good, data])
+
+
+@pytest.mark.parametrize("case", cases("conversion"))
+def test_conversion_with_fixed_shares_and_triples_gives_the_known_values(case: Case) -> None:
+    scheme = paillier(case["modulus_bits"])
+    N, c, session_id = scheme.modulus, Integer(int(case["ciphertext"], 16)), bytes.fromhex(case["session_id"])
+    local, w, hashed = {}, {}, {}
+    openings: dict[str, Opening] = {}
+    for role, party in (("plus", "a"), ("minus", "b")):
+        known = case[role]
+        share = PairShare("ab", party, *integers([known["o"], known["kappa"]]))  # type: ignore[arg-type]
+        assert share.is_plus == (role == "plus")
+        (local[role],) = scheme.local_shares([c], share.exponent(scheme.public_key, SECRET_ACCESS))
+        assert local[role].z == int(known["z"], 16)
+        opening = open_masked(local[role].z, share.kappa(SECRET_ACCESS), Triple(*integers(known["triple"])), N)
+        assert [opening.d, opening.e] == integers(known["opening"])
+        hashed[role] = fingerprint_hashes([local[role]], session_id, role, N)
+        assert hashed[role].hex() == known["fingerprint_hash"]
+        openings[role] = opening
+    for role, other in (("plus", "minus"), ("minus", "plus")):
+        triple = Triple(*integers(case[role]["triple"]))
+        w[role] = output_share(triple, openings[role], openings[other], N, is_plus=role == "plus")
+        assert w[role] == int(case[role]["w"], 16)
+    agree = hashes_agree(hashed["minus"], fingerprint_hashes([local["plus"]], session_id, "minus", N))
+    assert agree == (case["expect"] == "valid")
+    assert ((w["plus"] - w["minus"]) % N == int(case["m"], 16)) == (case["expect"] == "valid")
+
+
+@pytest.mark.parametrize("case", cases("dealing", "blocks"))
+def test_dealt_block_has_the_known_bytes(case: Case) -> None:
+    N, name = Integer(toy_key(case["modulus_bits"]).N), dict(case["name"])
+    name["stock"] = bytes.fromhex(name["stock"])
+    plus, minus = (
+        deal(bytes.fromhex(case["dealing_seed"]), BlockName(**name), N, for_plus=for_plus) for for_plus in (True, False)
+    )
+    assert (plus.seed.hex(), minus.seed.hex(), minus.corrections) == (case["plus_seed"], case["minus_seed"], b"")
+    assert len(plus.corrections) == case["corrections_bytes"]
+    assert hashlib.sha256(plus.corrections).hexdigest() == case["corrections_sha256"]
+    for unit in case["units"]:
+        for role, block in (("plus", plus), ("minus", minus)):
+            if name["kind"] == "bits":
+                part = bit_triples(block, unit["at"], 1)
+                assert [int(x[0]) for x in (part.a, part.b, part.c)] == unit[role]
+            else:
+                (triple,) = triples(block, unit["at"], 1, N)
+                assert [triple.a, triple.b, triple.ab] == integers(unit[role])
+
+
+@pytest.mark.parametrize("case", cases("dealing", "sizes"))
+def test_dealt_block_of_the_wrong_size_is_refused(case: Case) -> None:
+    block = Block(bytes(case["seed_bytes"]), bytes(case["corrections_bytes"]))
+    N = Integer(toy_key(512).N)
+    if case["expect"] == "valid":
+        assert check_block(block, case["kind"], N, is_plus=case["is_plus"]) is block
+        return
+    with pytest.raises(error(case["expect"])):
+        check_block(block, case["kind"], N, is_plus=case["is_plus"])
+
+
+def _request(fields: Case) -> Request:
+    raw = ("request_digest", "device_nonce", "chain", "key_id", "stock")
+    return Request(**{name: bytes.fromhex(value) if name in raw else value for name, value in fields.items()})
+
+
+@pytest.mark.parametrize("case", cases("digests", "sessions"))
+def test_session_has_the_known_context_and_id(case: Case) -> None:
+    request, scheme = _request(case["request"]), paillier(512)
+    assert request.subject_matter().hex() == case["subject_matter"]
+    assert request.context().hex() == case["context"]
+    nonces = {role: bytes.fromhex(case[f"{role}_nonce"]) for role in ("plus", "minus")}
+    pair = request.pair
+    for role, other, party in (("plus", "minus", pair[0]), ("minus", "plus", pair[1])):
+        share = PairShare(pair, party, Integer(5), Integer(7))  # type: ignore[arg-type]
+        session = PairSession(request, [scheme.encrypt(Integer(1))], share, scheme, nonces[role], (0, 0))
+        hello = Hello(request.context(), nonces[role], 0, 0)
+        assert session.start() == Send(Envelope(b"", 0, hello))
+        assert session.resume(None) == Receive()
+        action = session.resume(Envelope(b"", 0, Hello(request.context(), nonces[other], 0, 0)))
+        assert isinstance(action, LocalWork)
+        assert session.session_id.hex() == case["session_id"]
+
+
+@pytest.mark.parametrize("case", cases("digests", "requests"))
+def test_digest_of_a_request_is_the_known_one(case: Case) -> None:
+    function = getattr(requests, case["function"])
+    if "items" in case:
+        found = function([bytes.fromhex(item) for item in case["items"]])
+    elif "templates" in case:
+        found = function(bytes.fromhex(case["pack"]), [(s, bytes.fromhex(r)) for s, r in case["templates"]])
+    elif "subject" in case:
+        found = function(bytes.fromhex(case["salt"]), case["subject"])
+    else:
+        found = function(bytes.fromhex(case["body"]))
+    assert found.hex() == case["result"]
+    assert case["function"] == "signed_bytes" or len(found) == digests.DIGEST_BYTES
+
+
+@pytest.mark.parametrize("case", cases("key_shares", expect="valid"))
+def test_key_share_has_the_known_encoding(case: Case) -> None:
+    file = load("key_shares")
+    public_key = toy_public_key(ParameterSet.from_name(file["parameter_set"]))
+    key = KeyHolderKey.from_secret_bytes(bytes.fromhex(case["encoding"]), public_key)
+    assert (key.party, key.epoch, key.key_id) == (case["party"], case["epoch"], public_key.key_id)
+    for pair, exponent, kappa in zip(case["pairs"], case["exponents"], case["kappas"], strict=True):
+        share = key.share(pair)
+        assert (share.pair, share.party) == (pair, case["party"])
+        assert share.exponent(public_key, SECRET_ACCESS) == int(exponent, 16)
+        assert share.kappa(SECRET_ACCESS) == int(kappa, 16)
+    assert key.dealing_seed(SECRET_ACCESS).hex() == case["dealing_seed"]
+    assert key.storage_seed(SECRET_ACCESS).hex() == case["storage_seed"]
+    assert key.to_secret_bytes(public_key, SECRET_ACCESS).hex() == case["encoding"]
+
+
+@pytest.mark.parametrize(
+    "case", cases("key_shares", expect="KeyFileError") + cases("key_shares", expect="KeyMismatchError")
+)
+def test_malformed_key_share_is_refused(case: Case) -> None:
+    public_key = toy_public_key(ParameterSet.from_name(load("key_shares")["parameter_set"]))
+    with pytest.raises(error(case["expect"])) as raised:
+        KeyHolderKey.from_secret_bytes(bytes.fromhex(case["encoding"]), public_key)
+    assert type(raised.value) is error(case["expect"])

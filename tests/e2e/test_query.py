@@ -1,0 +1,159 @@
+"""The main job over real processes: what the device learns equals what plain integers say."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from tests.e2e.world import World, integers, near, running, unit, veilmatch
+from veilmatch.client.client import Client
+from veilmatch.crypto.errors import DuplicateTokenError, UnknownSubjectError
+from veilmatch.crypto.parameters import D512, DEFAULT, ParameterSet
+
+
+def check_exactness(client: Client, parameters: ParameterSet, people: int, queries: int) -> None:
+    """Enrol, verify and search random people; every decision has to equal the plaintext one."""
+    rng = np.random.default_rng(people)
+    gallery = unit(rng, people, parameters.dimension)
+    names = [f"p{i}" for i in range(people)]
+    client.enrol_embedding(names[0], gallery[0])
+    client.enrol_many_embeddings(list(zip(names[1:], gallery[1:], strict=True)))
+    templates = integers(gallery, parameters)
+    t = parameters.threshold(0.40)
+    for i in range(queries):
+        probe = near(rng, gallery[i % people], [0.3, 2.1, 2.3][i % 3])
+        scores = templates @ integers(probe, parameters)[0]
+        claimed = i % people if i % 2 else (i + 1) % people
+        assert client.verify_embedding(names[claimed], probe).decision == bool(scores[claimed] >= t)
+        found = client.candidates_embedding(probe)
+        assert found.subjects == tuple(n for n, s in zip(names, scores, strict=True) if s >= t)
+        assert found.compared == people
+
+
+def test_decisions_equal_the_plaintext_ones_with_a_toy_key(world: World) -> None:
+    with world.client(gallery="main") as client:
+        check_exactness(client, world.parameters, people=90, queries=8)
+        for entry in client.subjects():
+            client.erase(entry.subject)
+        assert client.subjects() == []
+        assert client.candidates_embedding(np.ones(128)).compared == 0
+
+
+@pytest.mark.parametrize("parameters", [DEFAULT, D512], ids=lambda p: p.name)
+def test_decisions_equal_the_plaintext_ones_at_full_size(tmp_path, parameters) -> None:  # type: ignore[no-untyped-def]
+    with running(tmp_path / "installation", parameters) as world, world.client(timeout_s=60.0) as client:
+        check_exactness(client, parameters, people=4, queries=3)
+        probe = client.verify_embedding("p1", np.ones(parameters.dimension))
+        assert probe.probe_bytes <= (3000 if parameters == DEFAULT else 8000)
+
+
+def test_scores_at_the_threshold_and_one_below_are_told_apart(world: World) -> None:
+    rng = np.random.default_rng(7)
+    template = unit(rng, 1, world.parameters.dimension)[0]
+    other = near(rng, template, 1.0)
+    score = int(integers(template, world.parameters)[0] @ integers(other, world.parameters)[0])
+    with world.client() as client:
+        client.enrol_embedding("edge", template)
+        square = world.parameters.scale**2
+        for t, expected in ((score, True), (score + 1, False), (score - 1, True)):
+            assert client.verify_embedding("edge", other, threshold=(t - 0.5) / square).decision is expected
+            assert bool(client.candidates_embedding(other, threshold=(t - 0.5) / square)) is expected
+        client.erase("edge")
+
+
+def test_any_of_several_templates_of_a_subject_is_enough(world: World) -> None:
+    rng = np.random.default_rng(11)
+    faces = unit(rng, 5, world.parameters.dimension)
+    with world.client() as client:
+        client.enrol_embedding("many", *faces[:4])
+        client.enrol_embedding("one", faces[4])
+        for face in faces[:4]:
+            assert client.verify_embedding("many", face)
+            assert client.candidates_embedding(face).subjects == ("many",)
+        assert not client.verify_embedding("many", faces[4])
+        assert {(s.subject, s.templates) for s in client.subjects()} == {("many", 4), ("one", 1)}
+        assert client.erase("many").templates == 4
+        with pytest.raises(UnknownSubjectError):
+            client.verify_embedding("many", faces[0])
+        assert client.candidates_embedding(faces[0]).subjects == ()
+        client.erase("one")
+
+
+def test_an_erased_template_is_gone_from_its_pack_and_its_slot_is_used_again(world: World) -> None:
+    rng = np.random.default_rng(12)
+    faces = unit(rng, 3, world.parameters.dimension)
+    with world.client() as client:
+        client.enrol_embedding("first", faces[0])
+        client.enrol_embedding("second", faces[1])
+        client.erase("first")
+        client.enrol_embedding("third", faces[2])
+        assert client.candidates_embedding(faces[0]).subjects == ()
+        assert client.candidates_embedding(faces[2]).subjects == ("third",)
+        assert client.candidates_embedding(faces[1]).subjects == ("second",)
+        for name in ("second", "third"):
+            client.erase(name)
+
+
+def test_a_repeated_mutation_with_its_token_is_done_once(world: World) -> None:
+    rng = np.random.default_rng(13)
+    face = unit(rng, 1, world.parameters.dimension)[0]
+    token = b"0123456789abcdef"
+    with world.client() as client:
+        first = client.enrol_embedding("again", face, token=token)
+        second = client.enrol_embedding("again", face, token=token)
+        assert first.sequence == second.sequence
+        assert [(s.subject, s.templates) for s in client.subjects()] == [("again", 1)]
+        with pytest.raises(DuplicateTokenError):
+            client.enrol_embedding("another", face, token=token)
+        erasure = b"fedcba9876543210"
+        assert client.erase("again", token=erasure).templates == 1
+        assert client.erase("again", token=erasure).templates == 1
+
+
+@pytest.mark.parametrize("pair", ["ab", "ac", "bc"])
+def test_any_two_of_the_three_key_holders_can_serve(world: World, pair: str) -> None:
+    rng = np.random.default_rng(14)
+    faces = unit(rng, 2, world.parameters.dimension)
+    with world.client(pairs=[pair]) as client:
+        client.enrol_embedding("x", faces[0])
+        assert client.verify_embedding("x", faces[0]).pair == pair
+        assert not client.verify_embedding("x", faces[1])
+        client.erase("x")
+
+
+def test_many_queries_and_changes_at_once_stay_exact(world: World) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    rng = np.random.default_rng(15)
+    faces = unit(rng, 6, world.parameters.dimension)
+    with world.client(timeout_s=60.0) as client, ThreadPoolExecutor(8) as threads:
+        client.enrol_embedding("base", faces[0])
+        changes = [threads.submit(client.enrol_embedding, f"c{i}", faces[i]) for i in range(1, 6)]
+        queries = [threads.submit(client.verify_embedding, "base", faces[i % 6]) for i in range(18)]
+        assert [bool(q.result()) for q in queries] == [i % 6 == 0 for i in range(18)]
+        assert sorted(c.result().sequence for c in changes) == list(
+            range(min(c.result().sequence for c in changes), min(c.result().sequence for c in changes) + 5)
+        )
+        for i in range(6):
+            assert client.candidates_embedding(faces[i]).subjects == (f"c{i}" if i else "base",)
+        for entry in client.subjects():
+            client.erase(entry.subject)
+
+
+def test_the_command_line_answers_with_exit_statuses_and_json(world: World, orl) -> None:  # type: ignore[no-untyped-def]
+    config = ["--config", str(world.device_config), "--json"]
+    enrolled = veilmatch("enrol", *config, "ada", str(orl(1, 1)), str(orl(1, 2)))
+    assert enrolled.returncode == 0, enrolled.stderr
+    right = veilmatch("verify", *config, "ada", str(orl(1, 5)))
+    assert (right.returncode, json.loads(right.stdout)["decision"]) == (0, True)
+    wrong = veilmatch("verify", *config, "ada", str(orl(2, 5)))
+    assert (wrong.returncode, json.loads(wrong.stdout)["decision"]) == (1, False)
+    found = veilmatch("candidates", *config, str(orl(1, 9)))
+    assert (found.returncode, json.loads(found.stdout)["subjects"]) == (0, ["ada"])
+    assert veilmatch("candidates", *config, str(orl(3, 9))).returncode == 1
+    assert [s["subject"] for s in json.loads(veilmatch("subjects", *config).stdout)["subjects"]] == ["ada"]
+    unknown = veilmatch("verify", *config, "nobody", str(orl(1, 5)))
+    assert (unknown.returncode, json.loads(unknown.stdout)["code"]) == (3, "unknown_subject")
+    assert veilmatch("erase", *config, "ada").returncode == 0

@@ -1,0 +1,53 @@
+"""Small ceremonies and installations, made once: UNSAFE sizes, cheap passphrases."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+from veilmatch.crypto.ceremony import Ceremony, run_ceremony
+from veilmatch.crypto.keys import KeyHolderKey
+from veilmatch.crypto.parameters import ParameterSet
+from veilmatch.crypto.public_key_format import PublicFile
+from veilmatch.crypto.secret_access import SECRET_ACCESS
+from veilmatch.server.installation.layout import Plan, write_installation
+from veilmatch.server.installation.sealed import ScryptCost
+
+PARAMETERS = ParameterSet.from_name("UNSAFE-d8-s60-c23-n512")
+PASSPHRASE = "correct horse"
+CHEAP = ScryptCost(10, 1, 1)
+
+
+def ceremony(number: int = 0) -> Ceremony:
+    """Return the ceremony of that number: two numbers are two unrelated keys."""
+    return _ceremony(number)
+
+
+def public_file(number: int = 0) -> PublicFile:
+    return _public_file(number)
+
+
+@cache
+def _ceremony(number: int) -> Ceremony:
+    return run_ceremony(PARAMETERS)
+
+
+@cache
+def _public_file(number: int) -> PublicFile:
+    return PublicFile.fresh(ceremony(number).public_key)
+
+
+def install(directory: Path, *devices: str, plan: Plan = Plan()) -> Path:  # noqa: B008
+    """Write a whole installation of ceremony 0 and return its folder."""
+    write_installation(directory, ceremony(), PASSPHRASE, devices or ("device-1",), plan, CHEAP)
+    return directory
+
+
+def material(key: KeyHolderKey) -> list[str]:
+    """Return every secret of a key as it could show up in a text: decimal, hexadecimal, and as bytes."""
+    public = ceremony().public_key
+    numbers = [n for share in key._shares for n in (share._exponent, share._kappa)]
+    seeds = [key.dealing_seed(SECRET_ACCESS), key.storage_seed(SECRET_ACCESS)]
+    whole = key.to_secret_bytes(public, SECRET_ACCESS)
+    texts = [str(int(n)) for n in numbers] + [f"{int(n):x}" for n in numbers]
+    return texts + [seed.hex() for seed in seeds] + [repr(seed)[2:-1] for seed in seeds] + [whole.hex()]

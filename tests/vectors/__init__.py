@@ -1,0 +1,1 @@
+"""Known-answer vectors; generate.py says how they were made."""

@@ -1,0 +1,563 @@
+"""Makes the known-answer vectors of this folder: `python tests/vectors/generate.py [--check]`.
+
+A second implementation, written from DESIGN.md with Python's own integers, hashlib, and AES and HKDF
+of `cryptography`. It imports nothing of Veilmatch, so a vector is not merely what the code once did.
+Inputs that look random are SHAKE-256 of a label. `--check` compares with the files and changes nothing.
+
+Every case has `expect`: "valid", or the name of the error that it ends in. Big integers and bytes are hex.
+The keys of keys.json are throw-away, their factors are beside them: UNSAFE outside tests. They are the
+only thing here that was drawn at random; `--new-keys` draws others (and then imports Veilmatch).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import struct
+import sys
+from decimal import Decimal, localcontext
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
+
+FOLDER = Path(__file__).parent
+SUBGROUP_BITS = {512: 128, 768: 192, 1024: 320, 2048: 448, 3072: 512}
+KEY_SIZES = (512, 1024, 3072)
+Json = dict[str, Any]
+
+
+def load(name: str) -> Json:
+    """Return the content of one file of vectors."""
+    return json.loads((FOLDER / f"{name}.json").read_text())  # type: ignore[no-any-return]
+
+
+def draw(label: str, bits: int) -> int:
+    """Return an integer of [0, 2^bits) that only the label decides."""
+    size = (bits + 7) // 8
+    return int.from_bytes(hashlib.shake_256(label.encode()).digest(size), "big") >> (8 * size - bits)
+
+
+def draw_bytes(label: str, size: int) -> bytes:
+    return hashlib.shake_256(label.encode()).digest(size)
+
+
+# -- parameter sets ----------------------------------------------------------------------------
+
+
+def parameter_numbers(D: int, S: int, c: int, modulus_bits: int) -> Json:
+    """Return all numbers that DESIGN.md section 3 derives from D, S, c and |N|, in exact arithmetic."""
+    with localcontext() as context:
+        context.prec = 60
+        noise = Decimal(D) / 12 + 8 * (2 * S / Decimal(12).sqrt() + Decimal(D) / 24)
+        honest = math.ceil(S * S + noise)
+        k = next(k for k in range(2, 64) if 2 * (honest + S * S) + 1 < 2 ** (k - 1))
+        M = 2 ** (k - 2) - 1 - S * S  # the largest with 2(M + S^2) + 1 < 2^(k-1)
+        mean = Decimal(D * M).sqrt() / 2**k
+        W = int(mean)
+        while W < D and binomial_tail(D, mean / D, W) > Decimal(2) ** -40:
+            W += 1
+    B = next(B for B in range(k + 1, 128) if 2 * (M + 2**k * c * W) < 2 ** (B - 1))
+    lanes = (modulus_bits - 65) // 48
+    unsafe = "" if modulus_bits in (2048, 3072) else "UNSAFE-"
+    return {
+        "name": f"{unsafe}d{D}-s{S}-c{c}-n{modulus_bits}",
+        "dimension": D, "scale": S, "clip": c, "modulus_bits": modulus_bits,
+        "k": k, "M": M, "M_lo": S * S // 2, "W": W, "B": B, "threshold_max": S * S,
+        "offset": c + 1, "lane_risk": 4 * c + 4, "lanes": lanes, "lane_ciphertexts": -(-D // lanes),
+        "slots": (modulus_bits - 65) // B, "ciphertext_bytes": modulus_bits // 4,
+    }  # fmt: skip
+
+
+def binomial_tail(n: int, p: Decimal, limit: int) -> Decimal:
+    """P[Bin(n, p) > limit], from the exact first term on."""
+    term = math.comb(n, limit + 1) * p ** (limit + 1) * (1 - p) ** (n - limit - 1) if limit < n else Decimal(0)
+    total, i = Decimal(0), limit + 1
+    while i <= n and term > total * Decimal(10) ** -50:
+        total += term
+        term = term * (n - i) / (i + 1) * p / (1 - p)
+        i += 1
+    return total
+
+
+#: ATTACKS.md section 4: D, S, c, k, M, W, B, identities at 2048 and at 3072 bits.
+_ATTACKS_TABLE = (
+    (128, 40, 7, 14, 2495, 6, 22, 90, 136), (128, 40, 15, 14, 2495, 6, 23, 86, 130),
+    (128, 90, 31, 17, 24667, 5, 27, 73, 111), (128, 255, 127, 20, 197118, 4, 31, 63, 97),
+    (512, 40, 7, 14, 2495, 7, 22, 90, 136), (512, 40, 15, 14, 2495, 7, 23, 86, 130),
+    (512, 90, 31, 17, 24667, 5, 27, 73, 111), (512, 255, 127, 20, 197118, 4, 31, 63, 97),
+)  # fmt: skip
+
+
+def parameter_sets() -> Json:
+    cases = []
+    for D, S, c, *_ in _ATTACKS_TABLE:
+        for bits in (2048, 3072):
+            cases.append(parameter_numbers(D, S, c, bits) | {"source": "ATTACKS.md section 4"})
+    for row, at in zip(_ATTACKS_TABLE, range(0, 2 * len(_ATTACKS_TABLE), 2), strict=True):
+        small, large = cases[at], cases[at + 1]
+        found = (*(small[x] for x in ("dimension", "scale", "clip", "k", "M", "W", "B", "slots")), large["slots"])
+        assert found == row, f"ATTACKS.md says {row}, DESIGN.md gives {found}"
+    cases.append(parameter_numbers(128, 60, 23, 3072) | {"source": "DESIGN.md section 3, the default"})
+    cases.append(parameter_numbers(512, 40, 15, 3072) | {"source": "DESIGN.md section 3, the second"})
+    for numbers in (
+        (128, 60, 23, 2048), (512, 40, 15, 2048), (128, 60, 23, 512), (128, 60, 23, 768), (128, 60, 23, 1024),
+        (512, 40, 15, 1024), (4, 8, 3, 512), (12, 8, 3, 512), (1, 4, 1, 512), (4096, 1024, 1023, 3072),
+        (4096, 4, 4, 512), (1, 1024, 1023, 512),
+    ):  # fmt: skip
+        cases.append(parameter_numbers(*numbers) | {"source": "toys and extremes"})
+    valid = [{"expect": "valid", **case} for case in cases]
+    invalid = [
+        {"expect": "ParameterError", "why": why, "dimension": D, "scale": S, "clip": c, "modulus_bits": bits}
+        for why, D, S, c, bits in (
+            ("modulus of no known size", 128, 60, 23, 4096), ("modulus of no known size", 128, 60, 23, 0),
+            ("dimension", 0, 60, 23, 3072), ("dimension", 4097, 60, 23, 3072), ("dimension", -1, 60, 23, 3072),
+            ("scale", 128, 3, 2, 3072), ("scale", 128, 1025, 23, 3072), ("clip", 128, 60, 0, 3072),
+            ("clip above scale", 128, 60, 61, 3072), ("clip", 128, 1024, 1024, 3072),
+        )
+    ]  # fmt: skip
+    names = [
+        {"expect": "ParameterError", "name": name}
+        for name in (
+            "", "d128-s60-c23", "D128-s60-c23-n3072", "UNSAFE-d128-s60-c23-n3072", "d128-s60-c23-n1024",
+            "d0128-s60-c23-n3072", "d128-s60-c23-n3072 ", "d128-s60-c23-n3072\n", "d128-s-60-c23-n3072",
+            "d١٢٨-s60-c23-n3072", "d0-s60-c23-n3072", "d128-s60-c61-n3072",
+        )
+    ]  # fmt: skip
+    return {"sets": valid + invalid, "names": names}
+
+
+# -- keys ---------------------------------------------------------------------------------------
+
+
+class Key:
+    """One throw-away key of keys.json, with everything that a real ceremony destroys."""
+
+    def __init__(self, modulus_bits: int) -> None:
+        fields = next(k for k in load("keys")["keys"] if k["modulus_bits"] == modulus_bits)
+        self.modulus_bits = modulus_bits
+        self.P, self.Q, self.p, self.q, self.y = (int(fields[x], 16) for x in ("P", "Q", "p", "q", "y"))
+        self.N, self.square = self.P * self.Q, (self.P * self.Q) ** 2
+        self.o = 2 * self.p * self.q
+        cofactors = (self.P - 1) // (2 * self.p) * ((self.Q - 1) // (2 * self.q))
+        self.h = -pow(self.y, 2 * cofactors, self.N) % self.N
+        self.hs = pow(self.h, self.N, self.square)
+        self.kappa = pow(self.o, -1, self.N)
+        assert (f"{self.N:x}", f"{self.hs:x}") == (fields["N"], fields["hs"])
+
+    @property
+    def randomiser_bits(self) -> int:
+        return SUBGROUP_BITS[self.modulus_bits] + 1 + 128
+
+    def key_id(self, name: str) -> bytes:
+        size = self.modulus_bits // 4
+        parts = (name.encode(), self.N.to_bytes(size, "big"), self.hs.to_bytes(size, "big"))
+        return hashlib.sha256(b"veilmatch public key v1\0" + b"\0".join(parts)).digest()[:16]
+
+    def log(self, g: int) -> int:
+        """floor(g/N) * (g mod N)^-1 mod N."""
+        return g // self.N * pow(g % self.N, -1, self.N) % self.N
+
+    def split(self, label: str) -> tuple[tuple[int, int], tuple[int, int]]:
+        """(o_plus, kappa_plus), (o_minus, kappa_minus) of one pair."""
+        o_minus = draw(f"{label} o", self.randomiser_bits)
+        kappa_minus = draw(f"{label} kappa", self.modulus_bits + 128) % self.N
+        return (self.o + o_minus, (self.kappa + kappa_minus) % self.N), (o_minus, kappa_minus)
+
+
+def new_keys() -> Json:
+    """Draw other throw-away keys."""
+    import secrets
+
+    from veilmatch.crypto.primes import special_prime
+
+    keys = []
+    for bits in KEY_SIZES:
+        P, Q = (special_prime(bits // 2, SUBGROUP_BITS[bits] // 2) for _ in "PQ")
+        N, y = int(P.prime * Q.prime), 2 + secrets.randbits(bits - 2)
+        h = -pow(y, int(2 * P.cofactor * Q.cofactor), N) % N
+        assert math.gcd(h * h - 1, N) == 1
+        numbers = {"P": P.prime, "Q": Q.prime, "p": P.factor, "q": Q.factor, "y": y, "N": N, "hs": pow(h, N, N * N)}
+        keys.append({"expect": "valid", "modulus_bits": bits} | {x: f"{int(v):x}" for x, v in numbers.items()})
+    return {"warning": "UNSAFE: throw-away keys for tests. The factors are here for everybody to see.", "keys": keys}
+
+
+# -- packing ------------------------------------------------------------------------------------
+
+
+def _fields(w: int, width: int, count: int, low: int | None = None) -> list[int]:
+    return [(w >> width * j) % 2 ** (width if low is None else low) for j in range(count)]
+
+
+def _vector(label: str, D: int, c: int) -> list[int]:
+    return [draw(f"{label} {i}", 64) % (2 * c + 1) - c for i in range(D)]
+
+
+def packing() -> Json:
+    cases: list[Json] = []
+    for D, S, c, bits in ((4, 8, 3, 512), (12, 8, 3, 512), (128, 60, 23, 1024), (128, 60, 23, 3072)):
+        n = parameter_numbers(D, S, c, bits)
+        vectors = {
+            "all c": [c] * D, "all -c": [-c] * D, "all zero": [0] * D, "alternating": [c * (-1) ** i for i in range(D)],
+            "drawn": _vector(f"packing {n['name']}", D, c),
+        }  # fmt: skip
+        for what, vector in vectors.items():
+            chunks = [vector[i : i + n["lanes"]] for i in range(0, D, n["lanes"])]
+            plain = [sum((x + c + 1) * 2 ** (48 * j) for j, x in enumerate(chunk)) for chunk in chunks]
+            minus = [draw(f"packing w {n['name']} {what} {i}", bits - 66) for i in range(len(plain))]
+            plus = [m + w for m, w in zip(plain, minus, strict=True)]
+            lanes = {
+                role: [x for w, chunk in zip(shares, chunks, strict=True) for x in _fields(w, 48, len(chunk))]
+                for role, shares in (("plus", plus), ("minus", minus))
+            }
+            mask = 2 ** n["k"]
+            ring = {"plus": [(x - c - 1) % mask for x in lanes["plus"]], "minus": [x % mask for x in lanes["minus"]]}
+            assert [(a - b + c) % mask - c for a, b in zip(ring["plus"], ring["minus"], strict=True)] == vector
+            cases.append({
+                "expect": "valid", "kind": "lanes", "parameter_set": n["name"], "what": what, "vector": vector,
+                "plaintexts": _hex(plain), "w_plus": _hex(plus), "w_minus": _hex(minus), "lanes": lanes, "ring": ring,
+            })  # fmt: skip
+        for what, count in (("one template", 1), ("full pack", n["slots"])) if D < 128 else (("two templates", 2),):
+            templates = [_vector(f"slots {n['name']} {j}", D, c) for j in range(count)]
+            plain = [sum(2 * t[i] * 2 ** (n["B"] * j) for j, t in enumerate(templates)) for i in range(D)]
+            w = [draw(f"slots w {n['name']} {what} {i}", bits - 65) for i in range(2)]
+            cases.append({
+                "expect": "valid", "kind": "slots", "parameter_set": n["name"], "what": what, "templates": templates,
+                "plaintexts_sha256": _sha256(plain), "first_plaintext": _hex(plain[:1])[0], "w": _hex(w),
+                "slots": [_fields(x, n["B"], n["slots"], n["k"]) for x in w],
+                "half": f"{sum(2 ** (n['B'] - 1 + n['B'] * j) for j in range(n['slots'])):x}",
+            })  # fmt: skip
+        cases.append({
+            "expect": "ParameterError", "kind": "slots", "parameter_set": n["name"], "what": "one template too many",
+            "shape": [n["slots"] + 1, D],
+        })  # fmt: skip
+        cases.append({
+            "expect": "ParameterError", "kind": "slots", "parameter_set": n["name"], "what": "a coordinate too many",
+            "shape": [1, D + 1],
+        })  # fmt: skip
+    return {"cases": cases}
+
+
+def _hex(values: list[int]) -> list[str]:
+    return [f"{v:x}" if v >= 0 else f"-{-v:x}" for v in values]
+
+
+def _sha256(values: list[int]) -> str:
+    return hashlib.sha256("\n".join(_hex(values)).encode()).hexdigest()
+
+
+# -- encryption and conversion --------------------------------------------------------------------
+
+
+def encryption() -> Json:
+    """The digits are what the randomiser is made of: r = sum (digit + 1) * 256^i."""
+    cases: list[Json] = []
+    for bits in (512, 1024):
+        key, size = Key(bits), bits // 4
+        rows = -(-key.randomiser_bits // 8)
+        for what, m in (
+            ("0", 0), ("1", 1), ("N-1", key.N - 1), ("half of N", key.N // 2), ("-1", -1),
+            ("drawn", draw("encryption m", bits + 64) % key.N),
+        ):  # fmt: skip
+            for digits in (bytes(rows), b"\xff" * rows, draw_bytes(f"encryption {bits} {what}", rows)):
+                r = sum((digit + 1) * 256**i for i, digit in enumerate(digits))
+                c = (1 + m % key.N * key.N) * pow(key.hs, r, key.square) % key.square
+                cases.append({
+                    "expect": "valid", "kind": "encrypt", "modulus_bits": bits, "what": what, "m": _hex([m])[0],
+                    "digits": digits.hex(), "ciphertext": c.to_bytes(size, "big").hex(),
+                })  # fmt: skip
+        one = 1 + key.N
+        for what, data in (
+            ("zero", bytes(size)), ("N^2", key.square.to_bytes(size, "big")), ("all ones", b"\xff" * size),
+            ("N", key.N.to_bytes(size, "big")), ("a multiple of P", (5 * key.P).to_bytes(size, "big")),
+            ("a multiple of Q", (key.Q * key.N).to_bytes(size, "big")), ("empty", b""),
+            ("a byte short", one.to_bytes(size - 1, "big")), ("a byte long", one.to_bytes(size + 1, "big")),
+        ):  # fmt: skip
+            cases.append({
+                "expect": "CiphertextError", "kind": "parse", "modulus_bits": bits, "what": what,
+                "ciphertext": data.hex(),
+            })  # fmt: skip
+        for what, c in (("1, no randomness", 1), ("N^2 - 1", key.square - 1)):
+            cases.append({
+                "expect": "valid", "kind": "parse", "modulus_bits": bits, "what": what,
+                "ciphertext": c.to_bytes(size, "big").hex(),
+            })  # fmt: skip
+    return {"cases": cases}
+
+
+def conversion() -> Json:
+    """Fixed shares, fixed triples. expect CiphertextError: the fingerprints of the two holders differ."""
+    cases: list[Json] = []
+    for bits in (512, 1024):
+        key = Key(bits)
+        N, top = key.N, 1 << (key.randomiser_bits + 16)
+        (o_plus, kappa_plus), (o_minus, kappa_minus) = key.split(f"conversion {bits}")
+        good = 1
+        bad = pow(draw("outside the subgroup", bits + 64) % N, N, key.square)
+        for what, m, factor in (
+            ("m = 0", 0, good), ("m = 1", 1, good), ("m = N-1", N - 1, good), ("m = half of N", N // 2, good),
+            ("m drawn", draw("conversion m", bits + 64) % N, good), ("-c", 5, -1), ("malformed", 5, bad),
+        ):  # fmt: skip
+            r = draw(f"conversion r {what}", key.randomiser_bits)
+            c = (1 + m * N) * pow(key.hs, r, key.square) * factor % key.square
+            g = [pow(c, top + x, key.square) for x in (o_plus, o_minus)]
+            z = [key.log(x) for x in g]
+            minus = [draw(f"triple {what} {i}", bits + 64) % N for i in range(3)]
+            a, b = (draw(f"product {what} {i}", bits + 64) % N for i in range(2))
+            plus = [(a + minus[0]) % N, (b + minus[1]) % N, (a * b + minus[2]) % N]
+            opened = [
+                ((z[i] - t[0]) % N, (kappa - t[1]) % N)
+                for i, t, kappa in ((0, plus, kappa_plus), (1, minus, kappa_minus))
+            ]
+            d, e = opened[0][0] - opened[1][0], opened[0][1] - opened[1][1]
+            w = [(plus[2] + d * plus[1] + e * plus[0] + d * e) % N, (minus[2] + d * minus[1] + e * minus[0]) % N]
+            assert what == "malformed" or (w[0] - w[1]) % N == m
+            session_id = draw_bytes("conversion session", 32)
+            hashes_ = [
+                hashlib.sha256(
+                    b"veilmatch fingerprint v1\0" + role + b"\0" + session_id + bytes(4)
+                    + (x % N).to_bytes(bits // 8, "big")
+                ).hexdigest()
+                for role, x in ((b"plus", g[0]), (b"minus", g[1]))
+            ]  # fmt: skip
+            cases.append({
+                "expect": "CiphertextError" if what == "malformed" else "valid", "modulus_bits": bits, "what": what,
+                "ciphertext": f"{c:x}", "m": f"{m:x}", "session_id": session_id.hex(),
+                "plus": {"o": f"{o_plus:x}", "kappa": f"{kappa_plus:x}", "triple": _hex(plus), "z": f"{z[0]:x}",
+                         "opening": _hex(list(opened[0])), "w": f"{w[0]:x}", "fingerprint_hash": hashes_[0]},
+                "minus": {"o": f"{o_minus:x}", "kappa": f"{kappa_minus:x}", "triple": _hex(minus), "z": f"{z[1]:x}",
+                          "opening": _hex(list(opened[1])), "w": f"{w[1]:x}", "fingerprint_hash": hashes_[1]},
+            })  # fmt: skip
+    return {"cases": cases}
+
+
+# -- digests and dealing --------------------------------------------------------------------------
+
+
+def digest(label: str, *parts: bytes | int | str) -> bytes:
+    """SHA-256 of the label and the parts, each behind its length in 8 bytes."""
+    raw = [b"veilmatch v1 " + label.encode()]
+    raw += [p.to_bytes(8, "big") if isinstance(p, int) else p.encode() if isinstance(p, str) else p for p in parts]
+    return hashlib.sha256(b"".join(len(p).to_bytes(8, "big") + p for p in raw)).digest()
+
+
+def digest_all(label: str, items: list[bytes]) -> bytes:
+    raw = [b"veilmatch v1 " + label.encode(), *items]
+    joined = b"".join(len(p).to_bytes(8, "big") + p for p in raw)
+    return hashlib.sha256(joined + len(items).to_bytes(8, "big")).digest()
+
+
+def _keystream(seed: bytes, length: int) -> bytes:
+    return Cipher(algorithms.AES(seed), modes.CTR(bytes(16))).encryptor().update(bytes(length))
+
+
+def dealing() -> Json:
+    cases: list[Json] = []
+    key, seed = Key(512), draw_bytes("dealing seed", 32)
+    for pair, stock, epoch, kind, number in (
+        ("ab", "first stock", 1, "triples", 0), ("ab", "first stock", 1, "bits", 0),
+        ("ac", "first stock", 1, "triples", 0), ("ab", "second stock", 1, "triples", 0),
+        ("ab", "first stock", 2, "triples", 0), ("ab", "first stock", 1, "triples", 1),
+        ("bc", "second stock", 65536, "bits", 2**40),
+    ):  # fmt: skip
+        name = {"pair": pair, "stock": draw_bytes(stock, 32).hex(), "epoch": epoch, "kind": kind, "number": number}
+        label = ("dealt block", pair, draw_bytes(stock, 32), epoch, kind, number)
+        seeds = [HKDFExpand(hashes.SHA256(), 32, digest(*label, role)).derive(seed) for role in ("plus", "minus")]
+        units: list[Json] = []
+        if kind == "bits":
+            count = 1 << 16
+            plus, minus = (
+                [s[i * count : (i + 1) * count] for i in range(3)] for s in (_keystream(x, 3 * count) for x in seeds)
+            )
+            right = bytes((a ^ x) & (b ^ y) ^ z for a, b, x, y, z in zip(plus[0], plus[1], *minus, strict=True))
+            corrections = right
+            for at in (0, 1, 15, 16, 4095, 65535):
+                units.append({"at": at, "plus": [plus[0][at], plus[1][at], right[at]], "minus": [m[at] for m in minus]})
+        else:
+            size, width = 64, 80  # |N|/8, and that plus 16 bytes, in whole AES blocks
+            parts = [
+                [int.from_bytes(s[i : i + width], "big") % key.N for i in range(0, 3 * 256 * width, width)]
+                for s in (_keystream(x, 3 * 256 * width) for x in seeds)
+            ]
+            corrected = []
+            for i in range(256):
+                a, b, _ = parts[0][3 * i : 3 * i + 3]
+                x, y, z = parts[1][3 * i : 3 * i + 3]
+                corrected.append(((a - x) * (b - y) + z) % key.N)
+            corrections = b"".join(x.to_bytes(size, "big") for x in corrected)
+            for at in (0, 1, 100, 255):
+                units.append({
+                    "at": at, "plus": _hex([*parts[0][3 * at : 3 * at + 2], corrected[at]]),
+                    "minus": _hex(parts[1][3 * at : 3 * at + 3]),
+                })  # fmt: skip
+        cases.append({
+            "expect": "valid", "modulus_bits": 512, "dealing_seed": seed.hex(), "name": name,
+            "plus_seed": seeds[0].hex(), "minus_seed": seeds[1].hex(),
+            "corrections_sha256": hashlib.sha256(corrections).hexdigest(), "corrections_bytes": len(corrections),
+            "units": units,
+        })  # fmt: skip
+    sizes = [
+        {"expect": expect, "kind": kind, "is_plus": is_plus, "seed_bytes": seed_bytes, "corrections_bytes": length}
+        for expect, kind, is_plus, seed_bytes, length in (
+            ("valid", "triples", True, 32, 256 * 64), ("valid", "triples", False, 32, 0),
+            ("valid", "bits", True, 32, 65536), ("valid", "bits", False, 32, 0),
+            ("ProtocolError", "triples", True, 32, 0), ("ProtocolError", "triples", True, 32, 256 * 64 - 1),
+            ("ProtocolError", "triples", False, 32, 256 * 64), ("ProtocolError", "bits", True, 32, 65537),
+            ("ProtocolError", "bits", True, 31, 65536), ("ProtocolError", "bits", False, 33, 0),
+            ("ProtocolError", "bits", False, 0, 0),
+        )
+    ]  # fmt: skip
+    return {"blocks": cases, "sizes": sizes}
+
+
+def digests() -> Json:
+    base: Json = {
+        "operation": "verify", "threshold": 1260, "request_digest": draw_bytes("request", 32).hex(),
+        "device_nonce": draw_bytes("device nonce", 32).hex(), "gallery": "main", "sequence": 7,
+        "chain": draw_bytes("chain", 32).hex(), "key_id": draw_bytes("key id", 16).hex(), "epoch": 3, "pair": "ab",
+        "stock": draw_bytes("stock", 32).hex(),
+    }  # fmt: skip
+    sessions = []
+    for changes in (
+        {},
+        {"operation": "candidates"},
+        {"sequence": 2**63},
+        {"gallery": "Galerie Nürnberg"},
+        {"pair": "bc"},
+    ):
+        r = base | changes
+        raw = {x: bytes.fromhex(r[x]) for x in ("request_digest", "device_nonce", "chain", "key_id", "stock")}
+        subject = digest(
+            "session request", r["operation"], r["threshold"], raw["request_digest"], raw["device_nonce"], r["gallery"]
+        )
+        context = subject + digest("session gallery", r["gallery"], r["sequence"], raw["chain"])
+        context += digest("session keys", raw["key_id"], r["epoch"], r["pair"], raw["stock"])
+        nonces = [draw_bytes(f"nonce {role}", 32) for role in ("plus", "minus")]
+        sessions.append({
+            "expect": "valid", "request": r, "subject_matter": subject.hex(), "context": context.hex(),
+            "plus_nonce": nonces[0].hex(), "minus_nonce": nonces[1].hex(),
+            "session_id": digest("session id", context, *nonces).hex(),
+        })  # fmt: skip
+    body, items = draw_bytes("body", 100), [draw_bytes(f"item {i}", 40) for i in range(3)]
+    salt = draw_bytes("salt", 16)
+    templates = [["Ada", items[0].hex()], ["Bé", items[1].hex()]]
+    packed = [x for subject, record in templates for x in (subject.encode(), bytes.fromhex(record))]
+    listed = [i.hex() for i in items]
+    values = [
+        ("signed_bytes", {"body": body.hex()}, b"veilmatch request v1\0" + body),
+        ("request_digest", {"body": body.hex()}, digest("request", body)),
+        ("payload_digest", {"items": listed}, digest_all("payload", items)),
+        ("payload_digest", {"items": []}, digest_all("payload", [])),
+        ("bulk_pack_digest", {"pack": listed[2], "templates": templates}, digest_all("bulk pack", [items[2], *packed])),
+        ("bulk_digest", {"items": listed}, digest_all("bulk", items)),
+        ("subject_digest", {"salt": salt.hex(), "subject": "Ada Lovelace"}, digest("subject", salt, "Ada Lovelace")),
+    ]  # fmt: skip
+    return {
+        "sessions": sessions,
+        "requests": [{"expect": "valid", "function": f, **given, "result": out.hex()} for f, given, out in values],
+    }
+
+
+# -- key shares -------------------------------------------------------------------------------------
+
+
+def key_shares() -> Json:
+    """UNSAFE like the key that they share. Layout: magic, key id, party, epoch, two shares, two seeds."""
+    cases: list[Json] = []
+    bits = 512
+    key, name = Key(bits), "UNSAFE-d4-s8-c3-n512"
+    limit = 1 << (key.randomiser_bits + 16)
+    exponent_bytes = (key.randomiser_bits + 17 + 7) // 8
+    shares = {pair: dict(zip(pair, key.split(f"key shares {pair}"), strict=True)) for pair in ("ab", "ac", "bc")}
+
+    seeds = [draw_bytes(f"seed {i}", 32) for i in (1, 2)]
+    both_seeds = {"dealing_seed": seeds[0].hex(), "storage_seed": seeds[1].hex()}
+
+    def encode(
+        party: bytes, epoch: int, parts: list[tuple[int, int]], key_id: bytes, magic: bytes = b"VMSHARE1"
+    ) -> bytes:
+        body = b"".join(o.to_bytes(exponent_bytes, "big") + k.to_bytes(bits // 8, "big") for o, k in parts)
+        return struct.pack(">8s16s1sI", magic, key_id, party, epoch) + body + b"".join(seeds)
+
+    own_id = key.key_id(name)
+    for party, epoch in (("a", 1), ("b", 2), ("c", 2**32 - 1)):
+        pairs = [pair for pair in shares if party in pair]
+        parts = [shares[pair][party] for pair in pairs]
+        cases.append({
+            "expect": "valid", "what": f"party {party}", "encoding": encode(party.encode(), epoch, parts, own_id).hex(),
+            "party": party, "epoch": epoch, "pairs": pairs, "exponents": _hex([limit + o for o, _ in parts]),
+            "kappas": _hex([k for _, k in parts]), **both_seeds,
+        })  # fmt: skip
+    ab, ac = shares["ab"]["a"], shares["ac"]["a"]
+    good = encode(b"a", 1, [ab, ac], own_id)
+    largest = encode(b"a", 1, [(limit - 1, key.N - 1), ac], own_id)
+    cases.append({
+        "expect": "valid", "what": "the largest share", "encoding": largest.hex(), "party": "a", "epoch": 1,
+        "pairs": ["ab", "ac"], "exponents": _hex([2 * limit - 1, limit + ac[0]]),
+        "kappas": _hex([key.N - 1, ac[1]]), **both_seeds,
+    })  # fmt: skip
+    other_id = Key(bits).key_id("UNSAFE-d12-s8-c3-n512")
+    for expect, what, data in (
+        ("KeyFileError", "empty", b""), ("KeyFileError", "magic alone", good[:8]),
+        ("KeyFileError", "a byte short", good[:-1]), ("KeyFileError", "a byte long", good + b"\0"),
+        ("KeyFileError", "header alone", good[:29]), ("KeyFileError", "half", good[: len(good) // 2]),
+        ("KeyFileError", "another magic", encode(b"a", 1, [ab, ac], own_id, b"VMSHARE2")),
+        ("KeyFileError", "a party d", encode(b"d", 1, [ab, ac], own_id)),
+        ("KeyFileError", "a party A", encode(b"A", 1, [ab, ac], own_id)),
+        ("KeyFileError", "epoch 0", encode(b"a", 0, [ab, ac], own_id)),
+        ("KeyFileError", "an exponent of one bit more", encode(b"a", 1, [(limit, ab[1]), ac], own_id)),
+        ("KeyFileError", "kappa = N", encode(b"a", 1, [ab, (ac[0], key.N)], own_id)),
+        ("KeyFileError", "kappa of all ones", encode(b"a", 1, [(ab[0], 2**bits - 1), ac], own_id)),
+        ("KeyMismatchError", "another parameter set", encode(b"a", 1, [ab, ac], other_id)),
+        ("KeyMismatchError", "a bit of the key id", good[:8] + bytes([good[8] ^ 1]) + good[9:]),
+    ):  # fmt: skip
+        cases.append({"expect": expect, "what": what, "encoding": data.hex()})
+    return {
+        "warning": "UNSAFE: shares of a throw-away key",
+        "parameter_set": name,
+        "modulus_bits": bits,
+        "cases": cases,
+    }
+
+
+FILES = {
+    "parameter_sets": parameter_sets, "packing": packing, "encryption": encryption, "conversion": conversion,
+    "dealing": dealing, "digests": digests, "key_shares": key_shares,
+}  # fmt: skip
+
+
+def encoded(content: Json) -> str:
+    """JSON with one case to a line."""
+    parts = []
+    for name, value in content.items():
+        cases = value if isinstance(value, list) else None
+        lines = ",\n".join(json.dumps(case, ensure_ascii=False) for case in cases) if cases else ""
+        parts.append(f"{json.dumps(name)}: " + (f"[\n{lines}\n]" if cases else json.dumps(value)))
+    return "{\n" + ",\n".join(parts) + "\n}\n"
+
+
+def outdated() -> list[str]:
+    """Return the names of the files that are not what this script makes."""
+    return [name for name, make in FILES.items() if encoded(make()) != (FOLDER / f"{name}.json").read_text()]
+
+
+def main(arguments: list[str]) -> int:
+    if arguments == ["--check"]:
+        wrong = outdated()
+        print("\n".join(f"{name}.json is not what generate.py makes" for name in wrong) or "all vectors are up to date")
+        return 1 if wrong else 0
+    if arguments == ["--new-keys"]:
+        (FOLDER / "keys.json").write_text(encoded(new_keys()))
+    elif arguments:
+        print(__doc__)
+        return 2
+    for name, make in FILES.items():
+        (FOLDER / f"{name}.json").write_text(encoded(make()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
