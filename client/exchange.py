@@ -17,6 +17,8 @@ from veilmatch.crypto.keys import Pair
 #: When one matcher says only that somebody is missing, the other gets this long to say what is wrong:
 #: a matcher that refuses a request leaves the other one, for an instant, merely without its partner.
 GRACE_S = 0.25
+#: The same where another pair can be tried: a refusal would come out there as well.
+GRACE_WITH_ALTERNATIVES_S = 0.05
 
 _R = TypeVar("_R")
 
@@ -36,7 +38,8 @@ async def ask_both(
         _, running = await asyncio.wait(tasks, timeout=timeout_s, return_when=asyncio.FIRST_EXCEPTION)
         errors = _errors(tasks, matchers)
         if running and errors and isinstance(errors[0], UnavailableError):
-            await asyncio.wait(running, timeout=max(0.0, min(GRACE_S, ends - time.monotonic())))
+            grace_s = GRACE_WITH_ALTERNATIVES_S if errors[0].alternatives else GRACE_S
+            await asyncio.wait(running, timeout=max(0.0, min(grace_s, ends - time.monotonic())))
             errors = _errors(tasks, matchers)
         elif running and not errors:
             errors = [_late(m) for t, m in zip(tasks, matchers, strict=True) if t in running]

@@ -209,7 +209,9 @@ class PairSession:
                 verdict = Verdict(again, seed)
                 yield from self._send(verdict)
             if not verdict.again:
-                return fields, (ring + self._mask(verdict.mask_seed)) & ((1 << parameters.ring_bits) - 1)
+                if verdict.mask_seed:
+                    ring = (ring + self._mask(verdict.mask_seed)) & ((1 << parameters.ring_bits) - 1)
+                return fields, ring
         raise ProtocolError("the minus holder asks for conversions without end", expected=f"<= {MAX_CONVERSIONS}")
 
     def _convert_results(self, results: Results) -> Generator[Action, Any, list[Integer]]:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from veilmatch.crypto import dealing, lanes, slots
-from veilmatch.crypto.arithmetic import Integer, invert, is_prime, random_below, random_bits
+from veilmatch.crypto.arithmetic import Integer, gcd, invert, random_below, random_bits
 from veilmatch.crypto.ceremony import run_ceremony
 from veilmatch.crypto.conversion import Triple
 from veilmatch.crypto.dealing import BLOCK_UNITS, BlockName
@@ -63,11 +63,11 @@ class Keys:
 
 def standin_keys(parameters: ParameterSet) -> Keys:
     """Shares of a made-up o for the stand-in scheme over a fresh odd modulus."""
+    top = Integer(1) << (parameters.modulus_bits - 1)
     while True:
-        N = random_bits(parameters.modulus_bits) | 1 | (Integer(1) << (parameters.modulus_bits - 1))
-        if is_prime(N, 5):
+        N, o = random_bits(parameters.modulus_bits) | top | 1, random_bits(parameters.subgroup_bits) | 1
+        if gcd(N, o) == 1:
             break
-    o = random_bits(parameters.subgroup_bits) | 1
     o_minus, kappa_minus = random_bits(parameters.subgroup_bits + 128), random_below(N)
     plus = PairShare("ab", "a", o + o_minus, (invert(o, N) + kappa_minus) % N)
     return Keys(StandIn(parameters, N), plus, PairShare("ab", "b", o_minus, kappa_minus), (o + o_minus, o_minus))

@@ -28,7 +28,6 @@ _HINTS: tuple[tuple[type[VeilmatchError], str], ...] = (
     (errors.NoFaceError, "Take a photo in which one face is large and seen from the front."),
     (errors.SeveralFacesError, "Crop the photo to the one face that is meant."),
     (errors.UnknownSubjectError, "`veilmatch subjects` lists who is enrolled."),
-    (errors.ConfigurationError, "Say where the configuration is with --config or VEILMATCH_CONFIG."),
     (errors.RequestExpiredError, "Check the clock of this device, and request_lifetime_s."),
     (errors.RequestSignatureError, "Both matchers have to list this device with its present signing key."),
     (errors.PartyRefusedError, "Check the certificates in [tls], and the name of this device."),

@@ -10,40 +10,43 @@ from pathlib import Path
 from veilmatch.crypto.errors import ConfigurationError
 
 VARIABLE = "VEILMATCH_PASSPHRASE"
-#: What OpenSSL takes for an encrypted PEM file.
-MAX_BYTES = 1023
 
 
 def read_passphrase(file: Path | None, *, confirm: bool = False) -> str:
     """Return the passphrase without the one newline that may end it; nothing else is stripped.
 
     file: read if given, and then nothing else is tried. confirm: a prompted passphrase is asked for twice. Raises
-    ConfigurationError if there is none, and no terminal to ask on, or if it cannot be one (see passphrase_bytes).
+    ConfigurationError if there is none, and no terminal to ask on, or if it is empty or not Unicode text.
     """
     if file is not None:
-        passphrase = _read(file)
+        passphrase, source = _read(file), str(file)
     elif VARIABLE in os.environ:
-        passphrase = os.environ[VARIABLE]
+        passphrase, source = os.environ[VARIABLE], VARIABLE
     elif sys.stdin is not None and sys.stdin.isatty():
-        passphrase = _prompt(confirm)
+        passphrase, source = _prompt(confirm), "the terminal"
     else:
-        raise ConfigurationError("no passphrase", expected=f"a passphrase file, {VARIABLE} or a terminal to ask on")
-    passphrase = passphrase.removesuffix("\n").removesuffix("\r") if passphrase.endswith("\n") else passphrase
-    passphrase_bytes(passphrase)
+        raise ConfigurationError("no passphrase", expected=f"--passphrase-file, {VARIABLE} or a terminal to ask on")
+    if passphrase.endswith("\n"):
+        passphrase = passphrase.removesuffix("\n").removesuffix("\r")
+    if not passphrase:
+        raise ConfigurationError(f"the passphrase of {source} is empty", expected="at least one character")
+    if _encoded(passphrase) is None:
+        raise ConfigurationError(f"the passphrase of {source} is not text", expected="UTF-8")
     return passphrase
 
 
 def passphrase_bytes(passphrase: str) -> bytes:
-    """Return the passphrase in UTF-8. Raises ConfigurationError if it is empty, over 1023 bytes or not Unicode."""
-    if not passphrase:
-        raise ConfigurationError("the passphrase is empty", expected="at least one character")
-    encoded = passphrase.encode(errors="replace")
-    # Not caught as an exception: Python's quotes the passphrase, and stays attached to the one raised here.
-    if encoded.decode() != passphrase:
+    """Return the passphrase in UTF-8. Raises ConfigurationError if it is not Unicode text."""
+    encoded = _encoded(passphrase)
+    if encoded is None:
         raise ConfigurationError("the passphrase is not text", expected="UTF-8")
-    if len(encoded) > MAX_BYTES:
-        raise ConfigurationError("the passphrase is too long", expected=f"at most {MAX_BYTES} bytes")
     return encoded
+
+
+def _encoded(passphrase: str) -> bytes | None:
+    # No exception is caught here: Python's would quote the passphrase and stay attached to ours.
+    encoded = passphrase.encode(errors="replace")
+    return encoded if encoded.decode() == passphrase else None
 
 
 def _read(file: Path) -> str:

@@ -3,8 +3,8 @@
     seal(Path("share.key"), key, public, passphrase)
     key = unseal(Path("share.key"), "a", public, passphrase)
 
-Layout, integers big-endian: magic (8 bytes), party (1), installation (16), key id (16), epoch (4), log2 n, r and p
-of scrypt (1 each), salt (16), nonce (12); then the key under AES-256-GCM with its tag. The associated data is all
+Layout, integers big-endian: magic (8 bytes), party (1), key id (16), epoch (4), log2 n, r and p of scrypt (1 each),
+salt (16), nonce (12), installation (16); then the key under AES-256-GCM with its tag. The associated data is all
 of this header and the name of the parameter set, so nothing that the file was made for can be changed in it.
 """
 
@@ -30,10 +30,10 @@ from veilmatch.server.installation.stretching import DEFAULT_COST, ScryptCost, s
 
 __all__ = ["DEFAULT_COST", "ScryptCost", "seal", "unseal"]
 
-_HEADER = struct.Struct(">8s1s16s16sIBBB16s12s")
+_HEADER = struct.Struct(">8s1s16sIBBB16s12s16s")
 _MAGIC = b"VMSEAL01"
 _TAG_BYTES = 16
-#: No sealed key is longer; one of 3072 bits has 1.2 kB.
+#: No sealed key is longer; one of 3072 bits has 1.1 kB.
 _MAX_BYTES = 1 << 14
 
 
@@ -42,25 +42,25 @@ class _Header:
     """What a sealed file says in clear about itself."""
 
     party: bytes
-    installation: bytes
     key_id: bytes
     epoch: int
     cost: ScryptCost
     salt: bytes
     nonce: bytes
+    installation: bytes
 
     def encode(self) -> bytes:
         cost = (self.cost.log2_n, self.cost.r, self.cost.p)
         return _HEADER.pack(
-            _MAGIC, self.party, self.installation, self.key_id, self.epoch, *cost, self.salt, self.nonce
+            _MAGIC, self.party, self.key_id, self.epoch, *cost, self.salt, self.nonce, self.installation
         )
 
     @staticmethod
     def decode(data: bytes) -> _Header:
-        magic, party, installation, key_id, epoch, log2_n, r, p, salt, nonce = _HEADER.unpack(data)
+        magic, party, key_id, epoch, log2_n, r, p, salt, nonce, installation = _HEADER.unpack(data)
         if magic != _MAGIC:
             raise KeyFileError("not a sealed key file", expected=_MAGIC.decode())
-        return _Header(party, installation, key_id, epoch, ScryptCost(log2_n, r, p), salt, nonce)
+        return _Header(party, key_id, epoch, ScryptCost(log2_n, r, p).check(), salt, nonce, installation)
 
     def cipher(self, passphrase: str) -> AESGCM:
         """Derive the key of the file."""
@@ -74,13 +74,13 @@ class _Header:
 def seal(path: Path, key: KeyHolderKey, public: PublicFile, passphrase: str, cost: ScryptCost = DEFAULT_COST) -> None:
     """Write the key's sealed file: mode 0600, atomically and durably; an older one is replaced.
 
-    Raises KeyMismatchError if the key is not of this public key, ConfigurationError if no passphrase can be as
-    this one is, OSError if the file cannot be written.
+    Raises KeyMismatchError if the key is not of this public key, ConfigurationError if the passphrase is
+    not text, KeyFileError for an unreasonable cost, OSError if the file cannot be written.
     """
     if key.key_id != public.public_key.key_id:
         raise KeyMismatchError("a key share of another public key", got=key.key_id.hex())
     salt, nonce = secrets.token_bytes(16), secrets.token_bytes(12)
-    header = _Header(key.party.encode(), public.installation, key.key_id, key.epoch, cost, salt, nonce)
+    header = _Header(key.party.encode(), key.key_id, key.epoch, cost, salt, nonce, public.installation)
     secret = key.to_secret_bytes(public.public_key, SECRET_ACCESS)
     sealed = header.cipher(passphrase).encrypt(nonce, secret, header.context(public))
     write_file(path, header.encode() + sealed, secret=True)
@@ -97,10 +97,10 @@ def unseal(path: Path, party: Party, public: PublicFile, passphrase: str, *, epo
     data = _read(path)
     header, sealed = _Header.decode(data[: _HEADER.size]), data[_HEADER.size :]
     if header.party != party.encode():
-        raise KeyFileError("the key file of another party", got=ascii(header.party.decode("latin-1")), expected=party)
+        raise KeyFileError("the key file of another party", got=header.party.decode("ascii", "replace"), expected=party)
     for what, got, expected in (
-        ("installation", header.installation.hex(), public.installation.hex()),
         ("public key", header.key_id.hex(), public.public_key.key_id.hex()),
+        ("installation", header.installation.hex(), public.installation.hex()),
         ("epoch", header.epoch, header.epoch if epoch is None else epoch),
     ):
         if got != expected:
@@ -129,7 +129,7 @@ def _read(path: Path) -> bytes:
     except OSError as error:
         raise KeyFileError("the key file cannot be read", got=error.strerror, expected=str(path)) from None
     if not stat.S_ISREG(mode):
-        raise KeyFileError("the key file is not a file", got=str(path))
+        raise KeyFileError("the key file is not a file", expected=str(path))
     if stat.S_IMODE(mode) & 0o077:
         raise KeyFileError("the key file is open to others", got=oct(stat.S_IMODE(mode)), expected="mode 0600")
     if len(data) <= _HEADER.size + _TAG_BYTES:

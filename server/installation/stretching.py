@@ -18,22 +18,21 @@ KEY_BYTES = 32
 
 @dataclass(frozen=True)
 class ScryptCost:
-    """Cost of trying one passphrase: n = 2^log2_n. The default takes about 0.4 s and 128 MiB.
-
-    Raises KeyFileError outside n 2^10..2^20, r 1..8, p 1..4: a file can ask for 1 GiB and some seconds, not more.
-    """
+    """Cost of trying one passphrase: n = 2^log2_n. The default takes about 0.4 s and 128 MiB."""
 
     log2_n: int = 17
     r: int = 8
     p: int = 1
 
-    def __post_init__(self) -> None:
+    def check(self) -> ScryptCost:
+        """Return self if the cost is one that a file may ask for: at most 1 GiB. Raises KeyFileError."""
         if not (10 <= self.log2_n <= 20 and 1 <= self.r <= 8 and 1 <= self.p <= 4):
             raise KeyFileError(
                 "the key file asks for an unreasonable scrypt cost",
                 got=f"n 2^{self.log2_n}, r {self.r}, p {self.p}",
                 expected="n 2^10..2^20, r 1..8, p 1..4",
             )
+        return self
 
 
 DEFAULT_COST = ScryptCost()
@@ -42,8 +41,10 @@ DEFAULT_COST = ScryptCost()
 def stretch(passphrase: str, salt: bytes, cost: ScryptCost) -> bytes:
     """Return 32 bytes derived from a passphrase and a salt.
 
-    Raises ConfigurationError if no passphrase can be as this one is, UnavailableError if memory is too short.
+    Raises KeyFileError for an unreasonable cost, ConfigurationError if the passphrase is not text, UnavailableError
+    if memory is too short.
     """
+    cost.check()
     try:
         scrypt = Scrypt(salt=salt, length=KEY_BYTES, n=1 << cost.log2_n, r=cost.r, p=cost.p)
         return scrypt.derive(passphrase_bytes(passphrase))

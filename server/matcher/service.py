@@ -157,8 +157,13 @@ class MatcherService(rpc.MatcherServicer):
         """Run a mutation to its end even if the device goes away: half a change must not lose its lock."""
         task = asyncio.ensure_future(mutation)
         self._mutations.add(task)
-        task.add_done_callback(self._mutations.discard)
+        task.add_done_callback(self._ended)
         return await asyncio.shield(task)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._mutations.discard(task)
+        if not task.cancelled():
+            task.exception()  # noted: the device may be gone and nobody else take it
 
 
 class MatcherPeerService(rpc.MatcherPeerServicer):

@@ -79,6 +79,13 @@ async def test_missing_party_is_reported_after_a_short_grace() -> None:
     assert script.cancelled == ["b"]
 
 
+async def test_other_pairs_are_not_kept_waiting() -> None:
+    script, started = Scripted(a=UnavailableError("gone", alternatives=("bc",)), b=None), time.monotonic()
+    with pytest.raises(UnavailableError, match="gone"):
+        await ask(script)
+    assert time.monotonic() - started < exchange.GRACE_S
+
+
 async def test_deadline_names_who_did_not_answer() -> None:
     script = Scripted(a="A", b=None)
     with pytest.raises(UnavailableError) as caught:

@@ -18,7 +18,7 @@ from veilmatch.crypto.conversion import Opening, Triple, fingerprint_hashes, has
 from veilmatch.crypto.dealing import Block, BlockName, bit_triples, check_block, deal, triples
 from veilmatch.crypto.errors import VeilmatchError
 from veilmatch.crypto.keys import KeyHolderKey, PairShare
-from veilmatch.crypto.messages import Envelope, Hello, LocalWork, Receive, Send
+from veilmatch.crypto.messages import Hello, LocalWork, Receive, Send
 from veilmatch.crypto.paillier import Paillier
 from veilmatch.crypto.parameters import D512, DEFAULT, ParameterSet
 from veilmatch.crypto.secret_access import SECRET_ACCESS
@@ -216,15 +216,23 @@ def test_session_has_the_known_context_and_id(case: Case) -> None:
     assert request.subject_matter().hex() == case["subject_matter"]
     assert request.context().hex() == case["context"]
     nonces = {role: bytes.fromhex(case[f"{role}_nonce"]) for role in ("plus", "minus")}
-    pair = request.pair
-    for role, other, party in (("plus", "minus", pair[0]), ("minus", "plus", pair[1])):
-        share = PairShare(pair, party, Integer(5), Integer(7))  # type: ignore[arg-type]
-        session = PairSession(request, [scheme.encrypt(Integer(1))], share, scheme, nonces[role], (0, 0))
-        hello = Hello(request.context(), nonces[role], 0, 0)
-        assert session.start() == Send(Envelope(b"", 0, hello))
+    sessions = [
+        PairSession(
+            request,
+            [scheme.encrypt(Integer(1))],
+            PairShare(request.pair, party, Integer(5), Integer(7)),  # type: ignore[arg-type]
+            scheme,
+            nonces[role],
+            (0, 0),
+        )
+        for role, party in zip(("plus", "minus"), request.pair, strict=True)
+    ]
+    sent = [session.start() for session in sessions]
+    for role, session, action, other in zip(("plus", "minus"), sessions, sent, sent[::-1], strict=True):
+        assert isinstance(action, Send) and isinstance(other, Send)
+        assert action.envelope.message == Hello(request.context(), nonces[role], 0, 0)
         assert session.resume(None) == Receive()
-        action = session.resume(Envelope(b"", 0, Hello(request.context(), nonces[other], 0, 0)))
-        assert isinstance(action, LocalWork)
+        assert isinstance(session.resume(other.envelope), LocalWork)
         assert session.session_id.hex() == case["session_id"]
 
 

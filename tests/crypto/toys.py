@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
 from hypothesis import strategies as st
 
-from tests.simulator import Keys, standin_keys
+from tests.simulator import Aim, Keys, standin_keys
 from tests.vectors.generate import Key
 from veilmatch.crypto.arithmetic import Integer, invert, random_below, random_bits
-from veilmatch.crypto.fields import Array
+from veilmatch.crypto.fields import Array, join
 from veilmatch.crypto.keys import PairShare
 from veilmatch.crypto.paillier import STATISTICAL_BITS, Paillier, PublicKey
-from veilmatch.crypto.parameters import ParameterSet
+from veilmatch.crypto.parameters import LANE_BITS, ParameterSet
+from veilmatch.crypto.primes import SpecialPrime
 from veilmatch.crypto.secret_access import SECRET_ACCESS
 
 #: Two lane ciphertexts a vector and 26 slots a pack: small, and nothing in it is a special case.
@@ -26,6 +28,14 @@ SCHEMES = ("stand-in", "paillier")
 def toy_key(modulus_bits: int) -> Key:
     """The key of tests/vectors/keys.json with its factors."""
     return Key(modulus_bits)
+
+
+def toy_primes() -> tuple[SpecialPrime, SpecialPrime]:
+    """The two special primes of the 512-bit toy key."""
+    key = toy_key(512)
+    return tuple(  # type: ignore[return-value]
+        SpecialPrime(Integer(P), Integer(p), Integer((P - 1) // (2 * p))) for P, p in ((key.P, key.p), (key.Q, key.q))
+    )
 
 
 def toy_public_key(parameters: ParameterSet) -> PublicKey:
@@ -75,3 +85,19 @@ def coordinates(parameters: ParameterSet) -> st.SearchStrategy[Array]:
 def repeated(value: int, parameters: ParameterSet) -> Array:
     """The vector of one value."""
     return np.full(parameters.dimension, value, dtype=np.int64)
+
+
+def lane_shares(fields: Array, parameters: ParameterSet) -> list[Integer]:
+    """The minus holder's w of one vector whose lanes are these."""
+    size = parameters.lanes
+    return [join(fields[i : i + size].tolist(), LANE_BITS) for i in range(0, parameters.dimension, size)]
+
+
+def with_low_bits(ring: Array, parameters: ParameterSet) -> Array:
+    """Lanes that are not at risk of a carry and whose ring share at the minus holder is this."""
+    return ring + (1 << 46)
+
+
+def aimed(*conversions: Sequence[Integer] | None) -> Aim:
+    """What the minus holder gets in the conversions of a session, one after the other; then leave it to chance."""
+    return lambda number, count: conversions[number] if number < len(conversions) else None

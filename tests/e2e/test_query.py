@@ -147,13 +147,13 @@ def test_the_command_line_answers_with_exit_statuses_and_json(world: World, orl)
     enrolled = veilmatch("enrol", *config, "ada", str(orl(1, 1)), str(orl(1, 2)))
     assert enrolled.returncode == 0, enrolled.stderr
     right = veilmatch("verify", *config, "ada", str(orl(1, 5)))
-    assert (right.returncode, json.loads(right.stdout)["decision"]) == (0, True)
+    assert (right.returncode, json.loads(right.stdout)["match"]) == (0, True)
     wrong = veilmatch("verify", *config, "ada", str(orl(2, 5)))
-    assert (wrong.returncode, json.loads(wrong.stdout)["decision"]) == (1, False)
+    assert (wrong.returncode, json.loads(wrong.stdout)["match"]) == (1, False)
     found = veilmatch("candidates", *config, str(orl(1, 9)))
     assert (found.returncode, json.loads(found.stdout)["subjects"]) == (0, ["ada"])
     assert veilmatch("candidates", *config, str(orl(3, 9))).returncode == 1
     assert [s["subject"] for s in json.loads(veilmatch("subjects", *config).stdout)["subjects"]] == ["ada"]
     unknown = veilmatch("verify", *config, "nobody", str(orl(1, 5)))
-    assert (unknown.returncode, json.loads(unknown.stdout)["code"]) == (3, "unknown_subject")
+    assert (unknown.returncode, json.loads(unknown.stdout)["error"]["code"]) == (3, "unknown_subject")
     assert veilmatch("erase", *config, "ada").returncode == 0

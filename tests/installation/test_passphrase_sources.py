@@ -5,7 +5,6 @@ from __future__ import annotations
 import getpass
 import io
 import sys
-import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -114,13 +113,7 @@ def test_what_is_not_text_is_refused_without_quoting_it(tmp_path: Path, monkeypa
         with pytest.raises(ConfigurationError, match="not text") as caught:
             read_passphrase(source)
         assert caught.value.__context__ is None
-        assert "hush" not in "".join(traceback.format_exception(caught.value)).replace('b"hush', "")
-
-
-def test_one_that_is_too_long_is_refused(tmp_path: Path) -> None:
-    assert len(read_passphrase(file_of(tmp_path, b"x" * 1023))) == 1023
-    with pytest.raises(ConfigurationError, match="too long"):
-        read_passphrase(file_of(tmp_path, b"x" * 1024))
+        assert "hush" not in str(caught.value)
 
 
 def test_a_new_passphrase_is_asked_for_twice(typed: list[str]) -> None:

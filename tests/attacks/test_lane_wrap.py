@@ -1,0 +1,57 @@
+"""A lane at the wrap point: without the second conversion an enrolment changes another subject's score."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from tests.crypto.toys import SCHEMES, aimed, keys_of, lane_shares, repeated
+from tests.simulator import Keys, PairSimulator, SimulatedGallery
+from veilmatch.crypto import lanes, slots
+from veilmatch.crypto.parameters import LANE_BITS, ParameterSet
+
+P = ParameterSet(16, 60, 23, 512)
+#: Its lane wraps at this coordinate, so that 2 * 2^48 is taken from the enrolled column.
+AT = 3
+#: Where that lands: slot and bit within it.
+SLOT, BIT = divmod(LANE_BITS + 1, P.slot_bits)
+
+
+@pytest.fixture(params=SCHEMES)
+def wide(request: pytest.FixtureRequest) -> Iterator[Keys]:
+    yield keys_of(request.param, P)
+
+
+def victim_is_accepted(keys: Keys) -> bool:
+    """Enrol somebody at slot 0 whose minus share has a lane at the wrap point; then ask about a victim further up."""
+    victim = np.resize(np.array([9, 2, -4, 7], dtype=np.int64), P.dimension)
+    enrolled = repeated(1, P)
+    templates = np.zeros((SLOT + 1, P.dimension), dtype=np.int64)
+    templates[SLOT] = victim
+    gallery = SimulatedGallery.of(keys.scheme, templates)
+    fields = repeated(1 << 46, P)
+    fields[AT] = 2**LANE_BITS - 1
+    simulator = PairSimulator(keys, aim=aimed(lane_shares(fields, P)))
+    for share in simulator.run(simulator.request("enrol", 0), simulator.encrypt(enrolled)):
+        column = slots.lane_column(share.lanes, 0, P, is_plus=share.is_plus)
+        gallery.packs[0] = [
+            keys.scheme.multiply(c, keys.scheme.encrypt(m)) for c, m in zip(gallery.packs[0], column, strict=True)
+        ]
+    probe = victim
+    accepted = PairSimulator(keys).decide("verify", probe, gallery, int(victim @ probe), [(0, SLOT)])
+    return bool(accepted[0])
+
+
+def test_the_wrap_lands_in_the_low_bits_of_another_slot() -> None:
+    assert SLOT >= 1 and P.ring_bits - 1 > BIT
+
+
+def test_with_the_second_conversion_the_victim_keeps_its_score(wide: Keys) -> None:
+    assert victim_is_accepted(wide)
+
+
+def test_without_the_second_conversion_the_victim_is_refused(wide: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lanes, "at_risk", lambda fields, parameters: False)
+    assert not victim_is_accepted(wide)

@@ -1,0 +1,143 @@
+"""No class that holds a secret shows it, and none can be pickled or copied."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import json
+import pickle
+import pkgutil
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+import veilmatch.crypto
+from tests.crypto.toys import TOY, keys_of, toy_primes
+from tests.simulator import PairSimulator
+from veilmatch.crypto.arithmetic import Integer
+from veilmatch.crypto.ceremony import run_ceremony
+from veilmatch.crypto.conversion import Opening, Triple
+from veilmatch.crypto.dealing import BitTriples, Block
+from veilmatch.crypto.keys import KeyHolderKey, PairShare
+from veilmatch.crypto.messages import (
+    Agreement,
+    DecisionShare,
+    GateLayer,
+    LaneShare,
+    LocalWork,
+    Openings,
+    ProbeShare,
+    Reserved,
+    Results,
+    Verdict,
+)
+from veilmatch.crypto.primes import SpecialPrime
+from veilmatch.crypto.scheme import LocalShare
+from veilmatch.crypto.secret_access import SecretHolder
+from veilmatch.crypto.session import PairSession
+
+NUMBER = Integer(9182736455463728)
+BYTES = b"material of a secret, 32 bytes.."
+ARRAY = np.array([918273, 645546, 372819], dtype=np.int64)
+BITS = np.array([173, 199, 251], dtype=np.uint8)
+SHARE = PairShare("ab", "a", NUMBER, NUMBER)
+TRIPLE = Triple(NUMBER, NUMBER, NUMBER)
+
+HANDLES: list[Any] = [
+    SHARE,
+    KeyHolderKey("a", bytes(16), 1, (SHARE, SHARE), BYTES, BYTES),
+    Block(BYTES, BYTES),
+    Agreement(BYTES, BYTES),
+    Openings(BYTES),
+    Verdict(False, BYTES),
+    GateLayer(BYTES),
+    LocalWork([NUMBER]),
+    Reserved(0, [TRIPLE]),
+    ProbeShare(bytes(32), ARRAY, True),
+    LaneShare(bytes(32), ARRAY, True),
+    Results([NUMBER], BITS.astype(bool)),
+    DecisionShare(BITS),
+]
+#: Values that pass through the memory of a key holder, and what a ceremony holds for a moment.
+VALUES: list[Any] = [
+    TRIPLE,
+    Opening(NUMBER, NUMBER),
+    LocalShare(NUMBER, NUMBER),
+    BitTriples(BITS, BITS, BITS),
+    SpecialPrime(NUMBER, NUMBER, NUMBER),
+    run_ceremony(TOY),
+]
+
+
+def name_of(thing: Any) -> str:
+    return type(thing).__name__
+
+
+def forms_of(value: Any) -> Iterator[str]:
+    """How material could appear in text."""
+    if isinstance(value, bytes):
+        yield from (value.hex(), repr(value)[2:-1]) if any(value) else ()
+    elif isinstance(value, np.ndarray):
+        yield from (str(value)[1:-1], str(value.tolist())[1:-1])
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from forms_of(item)
+    elif hasattr(value, "__dataclass_fields__"):
+        for field in value.__dataclass_fields__:
+            yield from forms_of(getattr(value, field))
+    elif not isinstance(value, bool | str) and int(value) > 1 << 32:
+        yield from (str(value), f"{int(value):x}")
+
+
+@pytest.mark.parametrize("thing", HANDLES + VALUES, ids=name_of)
+def test_no_representation_shows_material(thing: Any) -> None:
+    text = " ".join((repr(thing), str(thing), f"{thing}", f"{thing!a}", repr([thing]), json.dumps(thing, default=repr)))
+    forms = set(forms_of(thing))
+    assert forms and not [form for form in forms if form in text]
+    assert name_of(thing) in text
+
+
+@pytest.mark.parametrize("thing", HANDLES + VALUES, ids=name_of)
+def test_nothing_with_material_is_pickled_or_copied(thing: Any) -> None:
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        with pytest.raises(TypeError):
+            pickle.dumps(thing, protocol)
+    with pytest.raises(TypeError):
+        copy.copy(thing)
+    with pytest.raises(TypeError):
+        copy.deepcopy(thing)
+
+
+def all_handles() -> set[str]:
+    """The name of every class of crypto that says it holds a secret."""
+    for module in pkgutil.walk_packages(veilmatch.crypto.__path__, "veilmatch.crypto."):
+        importlib.import_module(module.name)
+    found, new = set(), {SecretHolder}
+    while new := {sub for kind in new for sub in kind.__subclasses__()}:
+        found |= new
+    return {kind.__qualname__ for kind in found if kind.__module__.startswith("veilmatch.crypto")}
+
+
+def test_every_handle_of_a_secret_is_tested_here() -> None:
+    assert all_handles() <= {name_of(thing) for thing in HANDLES + VALUES}
+    assert {name_of(thing) for thing in HANDLES} <= all_handles()
+
+
+def test_primes_of_a_key_are_not_shown() -> None:
+    for prime in toy_primes():
+        assert not any(f"{int(x)}" in repr(prime) for x in (prime.prime, prime.factor, prime.cofactor))
+
+
+def test_session_and_scheme_do_not_show_the_share() -> None:
+    keys = keys_of("paillier")
+    simulator = PairSimulator(keys)
+    simulator.enrol(np.zeros(TOY.dimension, dtype=np.int64))
+    (session, _) = simulator.last_sessions
+    assert isinstance(session, PairSession)
+    text = f"{session} {session!r} {session.request} {keys.scheme} {keys.plus} {keys.minus}"
+    secret = [*forms_of(keys.plus), *forms_of(keys.minus), str(int(keys.exponents[0])), str(int(keys.exponents[1]))]
+    assert secret and not [form for form in secret if form in text]
+    with pytest.raises(TypeError):
+        pickle.dumps(session)

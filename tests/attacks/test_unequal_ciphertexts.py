@@ -1,0 +1,62 @@
+"""Different ciphertexts for the two holders: the result is off by kappa times a share of o. ATTACKS.md F6."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.attacks.tools import Converted, opened, secrets_of
+from tests.crypto.toys import TOY
+from tests.simulator import MINUS, PLUS, Keys, PairSimulator, SimulatedGallery, unit_vectors
+from veilmatch.crypto import lanes
+from veilmatch.crypto import session as session_module
+from veilmatch.crypto.arithmetic import Integer
+from veilmatch.crypto.errors import ProtocolError
+from veilmatch.crypto.messages import Openings, Results
+
+PROBE, *OTHERS = unit_vectors(np.random.default_rng(6), 5, TOY)
+DELTA = 7
+
+
+def unequal(keys: Keys) -> tuple[list[Integer], list[Integer]]:
+    """c for the plus holder, c * (1+N)^delta for the minus holder: equal mod N, so of equal fingerprints."""
+    ciphertexts = PairSimulator(keys).encrypt(PROBE)
+    return ciphertexts, [keys.scheme.multiply(ciphertexts[0], keys.scheme.encode(Integer(DELTA))), *ciphertexts[1:]]
+
+
+def test_without_the_digests_the_result_depends_on_the_key(keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session_module, "digest_all", lambda label, items: bytes(32))
+    converted, simulator = Converted(monkeypatch), PairSimulator(keys)
+    simulator.run(simulator.request("enrol", 0), unequal(keys))
+    _, kappa = secrets_of(keys)
+    first = lanes.pack(PROBE, TOY)[0]
+    off = kappa * keys.exponents[MINUS] * DELTA
+    assert converted.values(keys)[0] == (first - off) % keys.scheme.modulus != first
+
+
+def test_different_probe_ciphertexts_are_refused_before_anything_is_opened(keys: Keys) -> None:
+    simulator, ciphertexts = PairSimulator(keys), unequal(keys)
+    for operation in ("verify", "candidates", "enrol", "erase"):
+        for both in (ciphertexts, ciphertexts[::-1]):
+            with pytest.raises(ProtocolError):
+                simulator.run(simulator.request(operation, 1), (both[0], both[1]))
+            assert not opened(simulator)
+
+
+@pytest.mark.parametrize("holder", [PLUS, MINUS])
+def test_different_results_are_refused_before_they_are_opened(keys: Keys, holder: int) -> None:
+    def shift(to: int, results: Results) -> Results:
+        shifted = [keys.scheme.multiply(c, keys.scheme.encode(Integer(DELTA))) for c in results.ciphertexts]
+        return Results(shifted, results.wanted) if to == holder else results
+
+    simulator = PairSimulator(keys, results_for=shift)
+    with pytest.raises(ProtocolError):
+        simulator.decide("verify", PROBE, SimulatedGallery.of(keys.scheme, np.array(OTHERS)), 1)
+    assert [h for h, e in simulator.sent if isinstance(e.message, Openings)] == [PLUS, MINUS], "those of the probe"
+
+
+def test_same_plaintext_under_other_randomness_is_another_ciphertext(paillier: Keys) -> None:
+    simulator = PairSimulator(paillier)
+    with pytest.raises(ProtocolError):
+        simulator.run(simulator.request("enrol", 0), (simulator.encrypt(PROBE), simulator.encrypt(PROBE)))
+    assert not opened(simulator)

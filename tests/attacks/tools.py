@@ -1,0 +1,65 @@
+"""What the attacks have in common: what was opened, what was converted, and what o is good for."""
+
+from __future__ import annotations
+
+import gmpy2
+import pytest
+
+from tests.simulator import MINUS, PLUS, Keys, PairSimulator
+from veilmatch.crypto import session as session_module
+from veilmatch.crypto.arithmetic import Integer
+from veilmatch.crypto.conversion import output_share
+from veilmatch.crypto.messages import Openings
+
+
+def opened(simulator: PairSimulator) -> bool:
+    """Whether any opening left a holder in the last run."""
+    return any(isinstance(envelope.message, Openings) for _, envelope in simulator.sent)
+
+
+def openings(simulator: PairSimulator, holder: int) -> list[tuple[Integer, Integer]]:
+    """(d, e) of every conversion that one holder sent in the last run."""
+    size = simulator.keys.scheme.parameters.modulus_bits // 8
+    data = b"".join(e.message.values for h, e in simulator.sent if h == holder and isinstance(e.message, Openings))
+    parts = [Integer(int.from_bytes(data[i : i + size], "big")) for i in range(0, len(data), size)]
+    return list(zip(parts[0::2], parts[1::2], strict=True))
+
+
+def both_openings(simulator: PairSimulator) -> list[tuple[Integer, Integer]]:
+    """What is opened to both: the differences d and e mod N."""
+    N = simulator.keys.scheme.modulus
+    sent = zip(openings(simulator, PLUS), openings(simulator, MINUS), strict=True)
+    return [((d - d_) % N, (e - e_) % N) for (d, e), (d_, e_) in sent]
+
+
+class Converted:
+    """Collects the w of both holders while the sessions run, which no party sees."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.plus: list[Integer] = []
+        self.minus: list[Integer] = []
+
+        def noting(*arguments: object, is_plus: bool) -> Integer:
+            w = output_share(*arguments, is_plus=is_plus)  # type: ignore[arg-type]
+            (self.plus if is_plus else self.minus).append(w)
+            return w
+
+        monkeypatch.setattr(session_module, "output_share", noting)
+
+    def values(self, keys: Keys) -> list[Integer]:
+        """w_plus - w_minus mod N of every conversion, in order."""
+        return [(x - y) % keys.scheme.modulus for x, y in zip(self.plus, self.minus, strict=True)]
+
+
+def secrets_of(keys: Keys) -> tuple[Integer, Integer]:
+    """o and kappa, which nobody has."""
+    o = keys.exponents[PLUS] - keys.exponents[MINUS]
+    return o, gmpy2.invert(o, keys.scheme.modulus)
+
+
+def decrypt_with(multiple_of_o: Integer, c: Integer, N: Integer) -> Integer | None:
+    """The plaintext of c for whoever has any multiple of o; None if it is not one."""
+    x = gmpy2.powmod(c, multiple_of_o, N * N)
+    if x % N != 1 or gmpy2.gcd(multiple_of_o, N) != 1:
+        return None
+    return (x - 1) // N * gmpy2.invert(multiple_of_o, N) % N  # type: ignore[no-any-return]

@@ -1,0 +1,111 @@
+"""`veilmatch ceremony` and `veilmatch device add`, as a user sees them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from tests.installation.making import PARAMETERS, PASSPHRASE
+from veilmatch.client.config import DeviceSettings
+from veilmatch.crypto.errors import ConfigurationError, ParameterError, WrongPassphraseError
+from veilmatch.server.commands import ceremony as module
+from veilmatch.server.config import KeyHolderSettings, MatcherSettings
+from veilmatch.server.installation.public_file import read_public_file
+from veilmatch.server.keyholder.opening import open_key
+
+
+def run(*arguments: str, passphrase: str | None = PASSPHRASE) -> Result:
+    app = typer.Typer()
+    module.register(app)
+    return CliRunner().invoke(app, list(arguments), env={"VEILMATCH_PASSPHRASE": passphrase})
+
+
+def ceremony(directory: Path, *arguments: str, passphrase: str | None = PASSPHRASE) -> Result:
+    parameters = ("--parameters", PARAMETERS.name, "--allow-unsafe")
+    return run("ceremony", str(directory), *parameters, *arguments, passphrase=passphrase)
+
+
+@pytest.fixture(scope="module")
+def installation(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Made once, at the real cost of its passphrase."""
+    directory = tmp_path_factory.mktemp("command") / "installation"
+    done = ceremony(directory, "--devices", "2", "--base-port", "9000", "--workers", "2", "--json")
+    assert done.exit_code == 0, done.output
+    printed = json.loads(done.stdout)
+    public = read_public_file(directory / "public.json").public_key
+    assert printed.pop("ceremony_s") >= 0
+    assert printed == {
+        "directory": str(directory),
+        "parameter_set": PARAMETERS.name,
+        "key_id": public.key_id.hex(),
+        "devices": ["device-1", "device-2"],
+    }
+    return directory
+
+
+def test_the_ceremony_makes_an_installation_that_opens(installation: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VEILMATCH_PASSPHRASE", PASSPHRASE)
+    settings = KeyHolderSettings.load(installation / "keyholder-b" / "keyholder.toml")
+    assert (settings.listen, settings.workers) == ("127.0.0.1:9012", 2)
+    public_key, key = open_key(settings)
+    assert (key.party, key.key_id) == ("b", public_key.key_id)
+
+
+def test_a_device_is_added_by_command(installation: Path) -> None:
+    done = run("device", "add", str(installation), "door", "--json")
+    assert done.exit_code == 0, done.output
+    printed = json.loads(done.stdout)
+    assert (printed["device"], printed["directory"]) == ("door", str(installation / "door"))
+    matcher = MatcherSettings.load(installation / "matcher-b" / "matcher.toml")
+    assert matcher.devices["door"] == printed["public_key"]
+    assert DeviceSettings.load(installation / "door" / "device.toml").device == "door"
+
+
+def test_people_are_told_the_line_for_other_machines(installation: Path) -> None:
+    done = run("device", "add", str(installation), "gate")
+    assert done.exit_code == 0, done.output
+    assert done.stdout == ""
+    key = MatcherSettings.load(installation / "matcher-a" / "matcher.toml").devices["gate"]
+    assert f'gate = "{key}"' in done.stderr
+    assert "[devices]" in done.stderr
+
+
+def test_people_get_a_table_on_standard_error(tmp_path: Path) -> None:
+    (tmp_path / "passphrase").write_text("from a file\n")
+    done = ceremony(tmp_path / "i", "--passphrase-file", str(tmp_path / "passphrase"), passphrase=None)
+    assert done.exit_code == 0, done.output
+    assert done.stdout == ""
+    assert PARAMETERS.name in done.stderr
+    assert "device-1" in done.stderr
+    assert "from a file" not in done.output
+
+
+def test_an_added_device_needs_the_passphrase(installation: Path) -> None:
+    assert isinstance(run("device", "add", str(installation), "late", passphrase="x").exception, WrongPassphraseError)
+    assert not (installation / "late").exists()
+
+
+def test_an_unsafe_set_has_to_be_asked_for(tmp_path: Path) -> None:
+    done = run("ceremony", str(tmp_path / "i"), "--parameters", PARAMETERS.name)
+    assert isinstance(done.exception, ParameterError)
+    assert "--allow-unsafe" in str(done.exception)
+    assert isinstance(run("ceremony", str(tmp_path / "i"), "--parameters", "huge").exception, ParameterError)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_cannot_work_is_found_before_the_ceremony(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def held(*_: object) -> None:
+        raise AssertionError("the ceremony was held")
+
+    monkeypatch.setattr("veilmatch.crypto.ceremony.run_ceremony", held)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "keep").write_text("me")
+    for arguments in ((str(tmp_path / "full"),), (str(tmp_path / "i"), "--host", "no host")):
+        done = ceremony(Path(arguments[0]), *arguments[1:])
+        assert isinstance(done.exception, ConfigurationError), done.output
+    assert isinstance(ceremony(tmp_path / "i", passphrase=None).exception, ConfigurationError)
+    assert [p.name for p in tmp_path.iterdir()] == ["full"]

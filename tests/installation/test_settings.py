@@ -1,0 +1,247 @@
+"""The configuration files: every field checked, the environment on top, and no value in an error."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from veilmatch.client import config as client_config
+from veilmatch.client.config import DeviceSettings
+from veilmatch.crypto.errors import ConfigurationError
+from veilmatch.server import config as server_config
+from veilmatch.server.config import KeyHolderSettings, MatcherSettings
+from veilmatch.server.installation.toml import to_toml
+
+Settings = KeyHolderSettings | MatcherSettings | DeviceSettings
+TLS = {"authority": "ca.pem", "certificate": "tls.pem", "key": "tls-key.pem"}
+DEVICES = {"device-1": "ab" * 32}
+FIELDS: dict[type[Settings], dict[str, Any]] = {
+    KeyHolderSettings: {
+        "party": "a", "listen": "127.0.0.1:7411", "data_dir": "data", "public_key": "public.json",
+        "key_file": "share.key", "peers": {"b": "b.example:7412", "c": "[::1]:7413"}, "devices": DEVICES, "tls": TLS,
+    },
+    MatcherSettings: {
+        "seat": "b", "listen": "0.0.0.0:7402", "data_dir": "data", "public_key": "public.json",
+        "peer": "a.example:7401", "key_holders": {"b": "b.example:7412", "c": "c.example:7413"},
+        "devices": DEVICES, "tls": TLS,
+    },
+    DeviceSettings: {
+        "device": "device-1", "public_key": "public.json", "signing_key": "signing.key",
+        "matchers": {"a": "a.example:7401", "b": "b.example:7402"}, "tls": TLS,
+    },
+}  # fmt: skip
+KINDS = list(FIELDS)
+
+
+def load(kind: type[Settings], folder: Path, **changes: Any) -> Any:
+    fields = {name: value for name, value in (FIELDS[kind] | changes).items() if value is not None}
+    (folder / "x.toml").write_text(to_toml(fields))
+    return kind.load(folder / "x.toml")
+
+
+def refused(kind: type[Settings], folder: Path, **changes: Any) -> str:
+    with pytest.raises(ConfigurationError) as caught:
+        load(kind, folder, **changes)
+    assert caught.value.__cause__ is None
+    return str(caught.value)
+
+
+# -- what is loaded --------------------------------------------------------------------------------
+
+
+def test_a_key_holder_has_these_defaults(tmp_path: Path) -> None:
+    settings = load(KeyHolderSettings, tmp_path)
+    assert settings.party_name == "keyholder-a"
+    assert settings.passphrase_file is None
+    assert (settings.workers, settings.stock_triples, settings.stock_bytes) == (0, 10240, 4194304)
+    assert (settings.max_clock_skew_s, settings.max_request_lifetime_s, settings.peer_timeout_s) == (30, 120, 5)
+    assert settings.peers == FIELDS[KeyHolderSettings]["peers"]
+    assert settings.devices == DEVICES
+
+
+def test_a_matcher_has_these_defaults(tmp_path: Path) -> None:
+    settings = load(MatcherSettings, tmp_path)
+    assert settings.party_name == "matcher-b"
+    assert (settings.galleries, settings.workers, settings.max_bulk_bytes) == (["main"], 0, 1 << 28)
+    assert (settings.max_clock_skew_s, settings.max_request_lifetime_s, settings.peer_timeout_s) == (30, 120, 5)
+
+
+def test_a_device_has_these_defaults(tmp_path: Path) -> None:
+    settings = load(DeviceSettings, tmp_path)
+    assert (settings.gallery, settings.threshold, settings.pairs) == ("main", 0.40, ["ab", "ac", "bc"])
+    assert (settings.timeout_s, settings.request_lifetime_s) == (15, 60)
+
+
+def test_devices_and_daemons_write_tls_in_one_way() -> None:
+    assert list(client_config.TlsSettings.model_fields) == list(server_config.TlsSettings.model_fields) == list(TLS)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_settings_do_not_change(kind: type[Settings], tmp_path: Path) -> None:
+    settings = load(kind, tmp_path)
+    for model in (settings, settings.tls):
+        with pytest.raises(ValueError, match="frozen"):
+            setattr(model, next(iter(type(model).model_fields)), "x")
+
+
+# -- paths -----------------------------------------------------------------------------------------
+
+
+def paths(model: BaseModel) -> dict[str, Path]:
+    found = {}
+    for name in type(model).model_fields:
+        value = getattr(model, name)
+        if isinstance(value, BaseModel):
+            found |= paths(value)
+        elif isinstance(value, Path):
+            found[name] = value
+    return found
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_relative_paths_are_those_of_the_files_folder(
+    kind: type[Settings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "there").mkdir()
+    load(kind, tmp_path / "there")
+    monkeypatch.chdir(tmp_path)
+    settings = kind.load(Path("there/x.toml"))
+    monkeypatch.chdir("/")
+    assert {path.parent for path in paths(settings).values()} == {tmp_path / "there"}
+    assert len(paths(settings)) >= 5
+
+
+def test_absolute_paths_stay(tmp_path: Path) -> None:
+    settings = load(KeyHolderSettings, tmp_path, key_file="/run/share.key", tls=TLS | {"key": "/run/tls.pem"})
+    assert settings.key_file == Path("/run/share.key")
+    assert settings.tls.key == Path("/run/tls.pem")
+    assert settings.tls.certificate == tmp_path / "tls.pem"
+
+
+# -- the environment -------------------------------------------------------------------------------
+
+
+def test_the_environment_goes_before_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "LISTEN": "127.0.0.1:9000", "WORKERS": "3", "TLS__KEY": "other.pem", "PASSPHRASE_FILE": "/run/passphrase",
+        "PEERS__B": "elsewhere:1", "DEVICES": '{"device-2": "' + "cd" * 32 + '"}', "MAX_CLOCK_SKEW_S": "1.5",
+    }.items():  # fmt: skip
+        monkeypatch.setenv(f"VEILMATCH_{name}", value)
+    settings = load(KeyHolderSettings, tmp_path)
+    assert (settings.listen, settings.workers, settings.max_clock_skew_s) == ("127.0.0.1:9000", 3, 1.5)
+    assert settings.passphrase_file == Path("/run/passphrase")
+    assert (settings.tls.key, settings.tls.certificate) == (tmp_path / "other.pem", tmp_path / "tls.pem")
+    assert settings.peers == {"b": "elsewhere:1", "c": "[::1]:7413"}
+    assert settings.devices == DEVICES | {"device-2": "cd" * 32}
+
+
+def test_a_field_may_be_in_the_environment_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VEILMATCH_SIGNING_KEY", "env.key")
+    monkeypatch.setenv("VEILMATCH_PAIRS", '["bc"]')
+    settings = load(DeviceSettings, tmp_path, signing_key=None)
+    assert (settings.signing_key, settings.pairs) == (tmp_path / "env.key", ["bc"])
+
+
+def test_the_passphrase_in_the_environment_is_no_field(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VEILMATCH_PASSPHRASE", "hush")
+    monkeypatch.setenv("VEILMATCH_CACHE", "/cache")
+    for kind in KINDS:
+        assert "hush" not in repr(load(kind, tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("DEVICES", "hush"), ("PEERS", "{hush"), ("WORKERS", "hush"), ("PEERS__D", "h:1"), ("TLS__HUSH", "x")],
+)
+def test_a_wrong_environment_is_a_typed_error(
+    name: str, value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"VEILMATCH_{name}", value)
+    message = refused(KeyHolderSettings, tmp_path)
+    assert name.split("__")[0].lower() in message
+    assert "hush" not in message.replace("tls.hush", "")
+
+
+# -- what is refused -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_unknown_field_is_refused_by_its_name(kind: type[Settings], tmp_path: Path) -> None:
+    assert "colour: " in refused(kind, tmp_path, colour="hush")
+    assert "tls.colour: " in refused(kind, tmp_path, tls=TLS | {"colour": "hush"})
+    for option in ("_env_prefix", "_case_sensitive", "_secrets_dir", "__pydantic_self__"):
+        assert f"{option}: " in refused(kind, tmp_path, **{option: "x"})
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_field_without_a_default_is_needed(kind: type[Settings], tmp_path: Path) -> None:
+    for name in FIELDS[kind]:
+        assert f"{name}: " in refused(kind, tmp_path, **{name: None})
+    for name in TLS:
+        assert f"tls.{name}: " in refused(kind, tmp_path, tls={k: v for k, v in TLS.items() if k != name})
+
+
+def test_all_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
+    message = refused(MatcherSettings, tmp_path, seat="c", listen="hush", workers=-1)
+    assert all(f"{name}: " in message for name in ("seat", "listen", "workers"))
+    assert "hush" not in message
+
+
+ADDRESSES = ["", "host", "host:", ":1", "host:65536", "host:x", "a b:1", "::1:80", "http://h:1", "h:1\n", "h:-1"]
+WRONG: dict[type[Settings], dict[str, list[Any]]] = {
+    KeyHolderSettings: {
+        "party": ["d", "A", "", 1],
+        "listen": ADDRESSES,
+        "peers": [{"b": "h:1"}, {"a": "h:1", "b": "h:1"}, {"b": "h:1", "c": "h"}, {"b": "h:1", "c": "h:1", "d": "h:1"}],
+        "devices": [{"": "ab" * 32}, *({"x": key} for key in ("", "AB" * 32, "ab" * 33, "zz" * 32, "ab" * 32 + "\n"))],
+        "workers": [-1, 1025, 1.5, "many"],
+        "stock_triples": [0, -1],
+        "stock_bytes": [0],
+        "max_clock_skew_s": [-1],
+        "max_request_lifetime_s": [0, -1],
+        "peer_timeout_s": [0, 1e9],
+        "data_dir": [7],
+    },
+    MatcherSettings: {
+        "seat": ["c", "", 0],
+        "peer": ADDRESSES,
+        "key_holders": [{"b": "h:1"}, {"a": "h:1", "c": "h:1"}, {"b": "h:1", "c": "h:1", "a": "h:1"}],
+        "galleries": [[], [""], ["main", "main"], ["x" * 65], "main"],
+        "max_bulk_bytes": [0, -1],
+    },
+    DeviceSettings: {
+        "device": ["", "x" * 65],
+        "matchers": [{"a": "h:1"}, {"a": "h:1", "b": "h"}, {"a": "h:1", "b": "h:1", "c": "h:1"}],
+        "threshold": [0, -0.1, 1.1],
+        "pairs": [[], ["ba"], ["ab", "ab"], "ab"],
+        "timeout_s": [0, -1],
+        "request_lifetime_s": [0, 121],
+        "gallery": [""],
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "field"), [(kind, field) for kind in KINDS for field in WRONG[kind]])
+def test_a_value_that_cannot_work_is_refused(kind: type[Settings], field: str, tmp_path: Path) -> None:
+    for value in WRONG[kind][field]:
+        assert "x.toml" in refused(kind, tmp_path, **{field: value}), value
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("text", ["a = ", "[tls", "a = 1\na = 2", "\0", b"\xff\xfe"])
+def test_what_is_not_toml_is_refused(kind: type[Settings], text: str | bytes, tmp_path: Path) -> None:
+    path = tmp_path / "x.toml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(ConfigurationError, match="not TOML"):
+        kind.load(path)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_file_that_is_not_there_is_refused(kind: type[Settings], tmp_path: Path) -> None:
+    for path in (tmp_path / "absent.toml", tmp_path):
+        with pytest.raises(ConfigurationError, match="cannot be read") as caught:
+            kind.load(path)
+        assert str(path) in str(caught.value)

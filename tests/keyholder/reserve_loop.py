@@ -1,0 +1,40 @@
+"""Reserves for ever and prints every range it was handed, until it is killed; see test_stock_kill.
+
+python -m tests.keyholder.reserve_loop <data folder> plus|minus
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import sys
+from pathlib import Path
+
+from tests.keyholder.dealers import Holder
+from veilmatch.crypto.dealing import Kind
+
+
+async def reserve_for_ever(folder: Path, *, is_plus: bool) -> None:
+    holder = Holder(folder, is_plus=is_plus)
+    rng = random.Random(os.urandom(8))
+
+    async def one(kind: Kind) -> None:
+        while True:
+            count = rng.randrange(1, 20) if kind == "triples" else rng.randrange(1, 3000)
+            index = 0 if kind == "triples" else 1
+            start = None if is_plus else holder.stock.floors[index] + rng.randrange(30)
+            try:
+                reserved = await holder.reserve(kind, count, start=start)
+            except Exception as error:
+                if is_plus or type(error).__name__ != "ProtocolError":
+                    raise
+                continue  # the minus holder was told a range that overlaps: it refuses, and goes on
+            # In one write: what is seen was handed out, whatever happens next.
+            os.write(1, f"{kind} {reserved.start} {reserved.start + count}\n".encode())
+
+    await asyncio.gather(*(one(kind) for kind in ("triples", "bits") for _ in range(4)))
+
+
+if __name__ == "__main__":
+    asyncio.run(reserve_for_ever(Path(sys.argv[1]), is_plus=sys.argv[2] == "plus"))
