@@ -57,9 +57,7 @@ def open_candidates(a: pb.MatchReply, b: pb.MatchReply, known: Labels) -> Opened
     if len(first) != a.count or len(second) != a.count:
         raise IntegrityError("an answer without the subjects it is about", got=len(first), expected=a.count)
     if first is not second and list(first) != list(second):
-        raise IntegrityError(
-            "the two matchers name different subjects", got="matcher-b", expected="matcher-a"
-        )
+        raise IntegrityError("the two matchers name different subjects", got="matcher-b", expected="matcher-a")
     return Opened(_xor(a, b), Labels(a.chain, tuple(first)), a.sequence)
 
 
@@ -72,9 +70,7 @@ def agreed_mutation(a: pb.MutateReply, b: pb.MutateReply) -> pb.MutateReply:
     """Return the answer of both. Raises GalleryMismatchError or IntegrityError if they differ."""
     _check_gallery(a, b)
     if a.templates != b.templates:
-        raise IntegrityError(
-            "the two matchers changed different templates", got=b.templates, expected=a.templates
-        )
+        raise IntegrityError("the two matchers changed different templates", got=b.templates, expected=a.templates)
     return a
 
 
@@ -99,9 +95,7 @@ def _check_match(a: pb.MatchReply, b: pb.MatchReply) -> None:
         raise IntegrityError("the two answers have different sizes", got=b.count, expected=a.count)
     for reply in (a, b):
         if len(reply.share) != (reply.count + 7) // 8:
-            raise IntegrityError(
-                "an answer of the wrong size", got=len(reply.share), expected=(reply.count + 7) // 8
-            )
+            raise IntegrityError("an answer of the wrong size", got=len(reply.share), expected=(reply.count + 7) // 8)
 
 
 def _check_gallery(

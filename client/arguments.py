@@ -32,9 +32,7 @@ def checked_token(token: bytes | None) -> bytes:
 def checked_cosine(cosine: float) -> float:
     """Return the threshold. Raises InvalidInputError if it is not a number; its range is checked later."""
     if not isinstance(cosine, int | float):
-        raise InvalidInputError(
-            "a threshold is a number", got=type(cosine).__name__, expected="0 < cosine <= 1"
-        )
+        raise InvalidInputError("a threshold is a number", got=type(cosine).__name__, expected="0 < cosine <= 1")
     return cosine
 
 

@@ -174,9 +174,7 @@ class AsyncClient:
                 if skipped is None:
                     raise about(subject, error) from None
                 skipped(subject, error)
-        return await self.enrol_many_embeddings(
-            embeddings, progress=progress, token=token, timeout_s=timeout_s
-        )
+        return await self.enrol_many_embeddings(embeddings, progress=progress, token=token, timeout_s=timeout_s)
 
     async def enrol_many_embeddings(
         self,
@@ -194,16 +192,12 @@ class AsyncClient:
         templates = [self._device.quantised(subject, embedding) for subject, embedding in pairs]
         packs = await self._device.packs(subjects, templates, self._workers, progress or _no_progress)
         limit = self._settings.timeout_s + BULK_PACK_S * len(packs) if timeout_s is None else timeout_s
-        draft = Draft(
-            request_pb2.OPERATION_BULK_ENROL, token=checked_token(token), bulk_digest=bulk.digest_of(packs)
-        )
+        draft = Draft(request_pb2.OPERATION_BULK_ENROL, token=checked_token(token), bulk_digest=bulk.digest_of(packs))
         answered = await self._ask(draft, limit, lambda m, signed, left: m.bulk_enrol(signed, packs, left))
         agreed = agreement.agreed_mutation(*answered.replies)
         return Enrolment(agreed.sequence, agreed.templates)
 
-    async def erase(
-        self, subject: str, *, token: bytes | None = None, timeout_s: float | None = None
-    ) -> Erasure:
+    async def erase(self, subject: str, *, token: bytes | None = None, timeout_s: float | None = None) -> Erasure:
         """Remove all templates of a subject. token: see `enrol`. Raises also UnknownSubjectError."""
         draft = Draft(
             request_pb2.OPERATION_ERASE,
@@ -217,10 +211,7 @@ class AsyncClient:
         """Return who is enrolled, in order of names."""
         draft = Draft(request_pb2.OPERATION_SUBJECTS)
         answered = await self._ask(draft, timeout_s, lambda m, signed, left: m.subjects(signed, left))
-        return [
-            SubjectEntry(subject, templates)
-            for subject, templates in agreement.agreed_subjects(*answered.replies)
-        ]
+        return [SubjectEntry(subject, templates) for subject, templates in agreement.agreed_subjects(*answered.replies)]
 
     # -- parts --------------------------------------------------------------------------------------
 
@@ -293,9 +284,7 @@ class AsyncClient:
     async def _match(
         self, draft: Draft, known_chain: bytes, timeout_s: float | None
     ) -> Answered[matcher_pb2.MatchReply]:
-        def ask(
-            matcher: Matcher, signed: request_pb2.SignedRequest, left: float
-        ) -> Awaitable[matcher_pb2.MatchReply]:
+        def ask(matcher: Matcher, signed: request_pb2.SignedRequest, left: float) -> Awaitable[matcher_pb2.MatchReply]:
             return matcher.match(matcher_pb2.MatchRequest(request=signed, known_chain=known_chain), left)
 
         return await self._ask(draft, timeout_s, ask)

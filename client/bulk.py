@@ -72,9 +72,7 @@ def encrypted_packs(
     workers: processes to use, 0 for none, None to choose by the number of packs. Closing the iterator
     ends them. Raises IntegrityError if a worker ends before its time.
     """
-    parts = [
-        templates[g.start : g.stop] for g in groups(len(templates), encryptor.public_key.parameters.slots)
-    ]
+    parts = [templates[g.start : g.stop] for g in groups(len(templates), encryptor.public_key.parameters.slots)]
     count = worker_count(len(parts), workers)
     if count == 0:
         yield from map(encryptor.pack, parts)
@@ -159,8 +157,7 @@ def encode_key(public_key: PublicKey) -> bytes:
 def bulk_pack(pack: EncryptedPack, subjects: Sequence[str]) -> pb.BulkPack:
     """Return the message of one pack. subjects: of its slots in order."""
     templates = [
-        pb.BulkTemplate(subject=subject, record=record)
-        for subject, record in zip(subjects, pack.records, strict=True)
+        pb.BulkTemplate(subject=subject, record=record) for subject, record in zip(subjects, pack.records, strict=True)
     ]
     return pb.BulkPack(ciphertexts=pack.ciphertexts, templates=templates)
 

@@ -113,9 +113,7 @@ class Client:
         self, embedding: Embedding, *, threshold: float | None = None, timeout_s: float | None = None
     ) -> Candidates:
         """See AsyncClient.candidates_embedding."""
-        return self._run(
-            self._client.candidates_embedding(embedding, threshold=threshold, timeout_s=timeout_s)
-        )
+        return self._run(self._client.candidates_embedding(embedding, threshold=threshold, timeout_s=timeout_s))
 
     def enrol(
         self, subject: str, *photos: ImageSource, token: bytes | None = None, timeout_s: float | None = None
@@ -139,9 +137,7 @@ class Client:
         timeout_s: float | None = None,
     ) -> Enrolment:
         """See AsyncClient.enrol_many."""
-        call = self._client.enrol_many(
-            photos, progress=progress, skipped=skipped, token=token, timeout_s=timeout_s
-        )
+        call = self._client.enrol_many(photos, progress=progress, skipped=skipped, token=token, timeout_s=timeout_s)
         return self._run(call)
 
     def enrol_many_embeddings(
@@ -153,9 +149,7 @@ class Client:
         timeout_s: float | None = None,
     ) -> Enrolment:
         """See AsyncClient.enrol_many_embeddings."""
-        call = self._client.enrol_many_embeddings(
-            embeddings, progress=progress, token=token, timeout_s=timeout_s
-        )
+        call = self._client.enrol_many_embeddings(embeddings, progress=progress, token=token, timeout_s=timeout_s)
         return self._run(call)
 
     def erase(self, subject: str, *, token: bytes | None = None, timeout_s: float | None = None) -> Erasure:

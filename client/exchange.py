@@ -52,9 +52,7 @@ async def ask_both(
     return tasks[0].result(), tasks[1].result()
 
 
-async def with_fallback(
-    pairs: Sequence[Pair], attempt: Callable[[Pair, float], Awaitable[_R]], timeout_s: float
-) -> _R:
+async def with_fallback(pairs: Sequence[Pair], attempt: Callable[[Pair, float], Awaitable[_R]], timeout_s: float) -> _R:
     """Return what `attempt` returns for the first pair that can serve.
 
     attempt: makes a fresh request for a pair, to be answered within the seconds given. pairs: tried in this
@@ -74,9 +72,7 @@ async def with_fallback(
 
 
 def _late(matcher: Matcher) -> VeilmatchError:
-    return UnavailableError(
-        f"{matcher.party} did not answer in time", party=matcher.party, needed=matcher.party
-    )
+    return UnavailableError(f"{matcher.party} did not answer in time", party=matcher.party, needed=matcher.party)
 
 
 def _errors(tasks: Sequence[asyncio.Future[_R]], matchers: Sequence[Matcher]) -> list[VeilmatchError]:

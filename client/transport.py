@@ -164,9 +164,7 @@ def error_from_rpc(error: grpc.aio.AioRpcError, party: str) -> VeilmatchError:
         return UnavailableError(f"{party} did not answer in time", party=party, needed=party)
     if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.ABORTED):
         # No alternatives: other key holders can stand in for each other, but nobody for a matcher.
-        return UnavailableError(
-            f"{party} cannot be reached", party=party, needed=party, available=_reason(error)
-        )
+        return UnavailableError(f"{party} cannot be reached", party=party, needed=party, available=_reason(error))
     if code in (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED):
         return PartyRefusedError(f"{party} does not serve this device", got=code.name)
     if code == grpc.StatusCode.RESOURCE_EXHAUSTED:
@@ -204,9 +202,7 @@ def _clean(text: str) -> str:
 # -- parts ---------------------------------------------------------------------------------------
 
 
-async def _chunks(
-    header: request_pb2.SignedRequest, packs: Sequence[pb.BulkPack]
-) -> AsyncIterator[pb.BulkChunk]:
+async def _chunks(header: request_pb2.SignedRequest, packs: Sequence[pb.BulkPack]) -> AsyncIterator[pb.BulkChunk]:
     yield pb.BulkChunk(header=header)
     for pack in packs:
         yield pb.BulkChunk(pack=pack)

@@ -25,11 +25,11 @@ from veilmatch.crypto.keys import PAIRS, PARTIES, SEED_BYTES, KeyHolderKey, Pair
 from veilmatch.crypto.paillier import STATISTICAL_BITS, Paillier, PublicKey
 from veilmatch.crypto.parameters import ParameterSet
 from veilmatch.crypto.primes import SpecialPrime, special_prime
-from veilmatch.crypto.secret_access import SECRET_ACCESS
+from veilmatch.crypto.secret_access import SECRET_ACCESS, SecretHolder
 
 
 @dataclass(frozen=True, repr=False)
-class Ceremony:
+class Ceremony(SecretHolder):
     """What a ceremony leaves: the public key, and one key per key holder in the order a, b, c."""
 
     public_key: PublicKey

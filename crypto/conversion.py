@@ -17,10 +17,11 @@ from dataclasses import dataclass
 
 from veilmatch.crypto.arithmetic import Integer, to_bytes
 from veilmatch.crypto.scheme import LocalShare
+from veilmatch.crypto.secret_access import SecretHolder
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Triple:
+class Triple(SecretHolder):
     """One holder's share of a random product mod N: the differences of both satisfy ab = a * b."""
 
     a: Integer
@@ -29,7 +30,7 @@ class Triple:
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Opening:
+class Opening(SecretHolder):
     """What a holder sends for one conversion: d = z - a and e = kappa - b, both mod N.
 
     Confidential between the two holders: the dealer, who knows b, could compute kappa from e.

@@ -57,7 +57,7 @@ class Block(SecretHolder):
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class BitTriples:
+class BitTriples(SecretHolder):
     """One holder's XOR shares of bit triples c = a AND b, eight to a byte: three uint8[n]."""
 
     a: Bytes

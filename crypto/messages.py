@@ -77,7 +77,7 @@ Message = Hello | Agreement | Allocation | Openings | Verdict | GateLayer
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """A message in its session: the session id (empty for Hello) and its number in its direction, from 0."""
+    """A message in its session: the session id (empty for Hello) and its number: even from plus, odd from minus."""
 
     session_id: bytes
     number: int

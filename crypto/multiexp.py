@@ -22,7 +22,7 @@ def window_bits(bases: int, exponent_bits: int) -> int:
 def _cost(bases: int, exponent_bits: int, window: int) -> int:
     """Multiplications of one multi-exponentiation: buckets, running products, squarings."""
     windows = -(-exponent_bits // window)
-    return windows * (bases + 2 * (1 << window)) + (windows - 1) * window
+    return windows * (bases + 2 * (1 << window) - 3) + (windows - 1) * window
 
 
 def product_of_powers(
@@ -36,8 +36,9 @@ def product_of_powers(
     window = window_bits(len(bases), exponent_bits)
     mask = (1 << window) - 1
     result = Integer(1)
-    for shift in range((exponent_bits - 1) // window * window, -1, -window):
-        for _ in range(window if result != 1 else 0):
+    top = (exponent_bits - 1) // window * window
+    for shift in range(top, -1, -window):
+        for _ in range(window if shift < top else 0):
             result = result * result % modulus
         buckets = [Integer(1)] * (1 << window)
         for base, exponent in zip(bases, exponents, strict=True):

@@ -71,7 +71,7 @@ class PublicKey:
         """
         N = self.modulus
         for wrong, expected in (
-            (N.bit_length() != self.parameters.modulus_bits, f"exactly {self.parameters.modulus_bits} bits"),
+            (N < 0 or N.bit_length() != self.parameters.modulus_bits, f"exactly {self.parameters.modulus_bits} bits"),
             (N % 2 == 0, "odd"),
             (is_prime(N, 30), "a composite number"),
             (is_square(N), "not a square"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property
 
 from veilmatch.crypto.errors import ParameterError
@@ -24,7 +25,7 @@ HEADROOM_BITS = 64
 #: A query is repeated for share wraps (see `wrap_limit`) with at most this probability, as log2.
 WRAP_RETRY_LOG2 = -40
 
-_NAME = re.compile(r"(?:UNSAFE-)?d(\d+)-s(\d+)-c(\d+)-n(\d+)")
+_NAME = re.compile(r"(?:UNSAFE-)?d(\d{1,4})-s(\d{1,4})-c(\d{1,4})-n(\d{1,5})")
 
 
 @dataclass(frozen=True)
@@ -96,8 +97,8 @@ class ParameterSet:
         return self.scale**2
 
     def threshold(self, cosine: float) -> int:
-        """Return t = ceil(cosine * S^2). Raises ParameterError unless 1 <= t <= S^2."""
-        t = math.ceil(cosine * self.scale**2) if math.isfinite(cosine) else 0
+        """Return t = ceil(cosine * S^2), cosine as written in decimal. Raises ParameterError unless 1 <= t <= S^2."""
+        t = math.ceil(Fraction(str(float(cosine))) * self.scale**2) if math.isfinite(cosine) else 0
         if not 1 <= t <= self.threshold_max:
             raise ParameterError("threshold out of range", got=cosine, expected="0 < cosine <= 1")
         return t

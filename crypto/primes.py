@@ -13,6 +13,7 @@ from functools import cache
 import numpy as np
 
 from veilmatch.crypto.arithmetic import Integer, is_prime, primes_below, random_below, random_bits
+from veilmatch.crypto.secret_access import SecretHolder
 
 _SIEVE_BOUND = 1 << 17
 _WINDOW = 1 << 19
@@ -22,7 +23,7 @@ _small_primes = cache(primes_below)
 
 
 @dataclass(frozen=True, repr=False)
-class SpecialPrime:
+class SpecialPrime(SecretHolder):
     """P = 2*p*P' + 1 with p and P' prime, P = 3 mod 4, and the two top bits of P and of p set."""
 
     prime: Integer

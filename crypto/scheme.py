@@ -13,10 +13,11 @@ from typing import Protocol
 
 from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.parameters import ParameterSet
+from veilmatch.crypto.secret_access import SecretHolder
 
 
 @dataclass(frozen=True, repr=False)
-class LocalShare:
+class LocalShare(SecretHolder):
     """One holder's part of a share conversion.
 
     z: additive share of o*m mod N, secret. fingerprint: g mod N, equal at both holders if and

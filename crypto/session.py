@@ -277,17 +277,14 @@ class PairSession:
         """Multiply every z by kappa with a fresh triple: this holder's w of every ciphertext."""
         N, is_plus = self._scheme.modulus, self._share.is_plus
         reserved = yield from self._reserve("triples", len(local))
-        triples = reserved.material
-        if not isinstance(triples, list) or len(triples) != len(local):
-            raise ProtocolError("reserved stock of the wrong kind", expected=f"{len(local)} triples")
+        triples = _triples(reserved.material, len(local))
         kappa = self._share.kappa(SECRET_ACCESS)
         mine = [open_masked(share.z, kappa, triple, N) for share, triple in zip(local, triples, strict=True)]
         yield from self._send(Openings(_join_openings(mine, N)))
         received = yield from self._receive(Openings)
         theirs = _split_openings(received.values, len(local), N)
         return [
-            output_share(triple, x, y, N, is_plus=is_plus)
-            for triple, x, y in zip(_all_triples(triples), mine, theirs, strict=True)
+            output_share(triple, x, y, N, is_plus=is_plus) for triple, x, y in zip(triples, mine, theirs, strict=True)
         ]
 
     def _reserve(self, kind: Literal["triples", "bits"], count: int) -> Generator[Action, Any, Reserved]:
@@ -332,12 +329,12 @@ class PairSession:
         return np.frombuffer(stream, dtype="<u4").astype(np.int64) & ((1 << self._scheme.parameters.ring_bits) - 1)
 
     def _send(self, message: Message) -> _Steps:
-        number, self._sent = self._sent, self._sent + 1
+        number, self._sent = 2 * self._sent + (not self._share.is_plus), self._sent + 1
         yield Send(Envelope(self.session_id, number, message))
 
     def _receive(self, kind: type[_M]) -> Generator[Action, Any, _M]:
         envelope = yield Receive()
-        number, self._received = self._received, self._received + 1
+        number, self._received = 2 * self._received + self._share.is_plus, self._received + 1
         if not isinstance(envelope, Envelope) or not isinstance(envelope.message, kind):
             raise ProtocolError("a message of the wrong kind from the peer", expected=kind.__name__)
         if envelope.session_id != self.session_id or envelope.number != number:
@@ -363,10 +360,11 @@ def _check_verdict(verdict: Verdict, *, masked: bool) -> None:
         raise ProtocolError("a mask seed of the wrong size", got=len(verdict.mask_seed), expected=sizes)
 
 
-def _all_triples(material: list[Any]) -> list[Triple]:
-    if not all(isinstance(item, Triple) for item in material):
-        raise ProtocolError("reserved stock of the wrong kind", expected="triples mod N")
-    return material
+def _triples(material: object, count: int) -> list[Triple]:
+    triples = [item for item in material if isinstance(item, Triple)] if isinstance(material, list) else []
+    if not isinstance(material, list) or not len(triples) == len(material) == count:
+        raise ProtocolError("reserved stock of the wrong kind", expected=f"{count} triples mod N")
+    return triples
 
 
 def _join_openings(openings: list[Opening], modulus: Integer) -> bytes:

@@ -54,9 +54,7 @@ class YuNetDetector:
     with a wide border: a face that fills the whole photo is only found with something around it.
     """
 
-    def __init__(
-        self, model: bytes, *, min_score: float = 0.6, max_overlap: float = 0.3, threads: int = 1
-    ) -> None:
+    def __init__(self, model: bytes, *, min_score: float = 0.6, max_overlap: float = 0.3, threads: int = 1) -> None:
         self._model = OnnxModel(model, threads=threads)
         self._min_score = min_score
         self._max_overlap = max_overlap
@@ -95,9 +93,7 @@ class _View:
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
         self._border = int(border * max(size))
         self._scale = np.array([size[0] / width, size[1] / height])
-        self._content = np.asarray(
-            Image.fromarray(photo).resize(size, Image.Resampling.BILINEAR, reducing_gap=3.0)
-        )
+        self._content = np.asarray(Image.fromarray(photo).resize(size, Image.Resampling.BILINEAR, reducing_gap=3.0))
 
     def grid_size(self) -> tuple[int, int]:
         """Height and width in pixels, padded to what the coarsest grid divides."""

@@ -100,9 +100,7 @@ def _from_pillow(image: PillowImage, max_pixels: int) -> RgbArray:
     from PIL import Image, ImageOps
 
     if not isinstance(image, Image.Image):
-        raise ImageError(
-            "not an image", got=type(image).__name__, expected="path, bytes, Pillow image or array"
-        )
+        raise ImageError("not an image", got=type(image).__name__, expected="path, bytes, Pillow image or array")
     _check_pixels(image.width, image.height, max_pixels)
     try:
         image.load()

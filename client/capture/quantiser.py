@@ -39,9 +39,7 @@ def unit_vector(embedding: npt.ArrayLike, dimension: int) -> npt.NDArray[np.floa
     except (ValueError, TypeError):
         raise EmbeddingError("an embedding is one row of real numbers", expected=f"({dimension},)") from None
     if vector.shape != (dimension,):
-        raise EmbeddingError(
-            "an embedding of another dimension", got=f"{vector.shape}", expected=f"({dimension},)"
-        )
+        raise EmbeddingError("an embedding of another dimension", got=f"{vector.shape}", expected=f"({dimension},)")
     if vector.dtype.kind not in "fiu":
         raise EmbeddingError("an embedding is made of real numbers", got=f"dtype {vector.dtype}")
     vector = vector.astype(np.float64)

@@ -17,9 +17,7 @@ Config = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 Threshold = Annotated[
     float | None,
-    typer.Option(
-        "--threshold", help="Cosine from which two faces match, above 0 up to 1; default: the configuration."
-    ),
+    typer.Option("--threshold", help="Cosine from which two faces match, above 0 up to 1; default: the configuration."),
 ]
 Timeout = Annotated[
     float | None,

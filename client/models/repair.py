@@ -73,9 +73,7 @@ def _fold(node: NodeProto, constants: dict[str, _Tensor]) -> _Tensor | None:
     attributes = _attributes(node)
     if node.op_type == "Constant":
         return numpy_helper.to_array(attributes["value"])
-    if node.op_type not in ("DequantizeLinear", "Reshape") or any(
-        i and i not in constants for i in node.input
-    ):
+    if node.op_type not in ("DequantizeLinear", "Reshape") or any(i and i not in constants for i in node.input):
         return None
     operands = [constants[i] for i in node.input if i]
     if node.op_type == "Reshape":

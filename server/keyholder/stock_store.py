@@ -90,7 +90,7 @@ class StockStore:
             return None
         try:
             data = self._aead.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], _context(name))
-        except InvalidTag:
+        except (InvalidTag, ValueError):
             raise IntegrityError(
                 "a stored block of dealt stock was altered", got=f"{name.kind} {name.number}"
             ) from None

@@ -86,9 +86,7 @@ def test_a_face_of_twenty_pixels_is_found(detector: YuNetDetector, installed: No
 
 
 @pytest.mark.parametrize("factor", [0.2, 0.5, 1.5, 3.0])
-def test_landmarks_scale_with_the_photo(
-    detector: YuNetDetector, portraits: dict[str, Path], factor: float
-) -> None:
+def test_landmarks_scale_with_the_photo(detector: YuNetDetector, portraits: dict[str, Path], factor: float) -> None:
     photo = load_image(portraits["impostor_1.jpg"])
     (face,) = detector.detect(photo)
     (scaled,) = detector.detect(enlarged(photo, factor))
@@ -109,19 +107,14 @@ def test_a_face_that_fills_a_large_photo_is_found(
 
 
 def test_several_faces_are_all_found_best_first(detector: YuNetDetector, portraits: dict[str, Path]) -> None:
-    photos = [
-        load_image(portraits[f"{name}.jpg"])[:640, :640]
-        for name in ("person_a_2", "person_b_2", "impostor_2")
-    ]
+    photos = [load_image(portraits[f"{name}.jpg"])[:640, :640] for name in ("person_a_2", "person_b_2", "impostor_2")]
     faces = detector.detect(np.concatenate(photos, axis=1))
     assert sorted(int(face.landmarks[2, 0]) // 640 for face in faces) == [0, 1, 2]
     assert [face.score for face in faces] == sorted((face.score for face in faces), reverse=True)
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 3), (1, 700, 3), (700, 1, 3), (33, 31, 3), (2000, 20, 3)], ids=str)
-def test_any_shape_without_a_face_gives_an_empty_list(
-    detector: YuNetDetector, shape: tuple[int, ...]
-) -> None:
+def test_any_shape_without_a_face_gives_an_empty_list(detector: YuNetDetector, shape: tuple[int, ...]) -> None:
     assert detector.detect(np.full(shape, 128, np.uint8)) == []
 
 
@@ -146,9 +139,7 @@ def boxes(*rows: tuple[float, float, float, float, float]) -> np.ndarray:
 
 
 def test_overlap_is_intersection_over_union() -> None:
-    others = boxes(
-        (0, 0, 10, 10, 1), (5, 0, 15, 10, 1), (10, 0, 20, 10, 1), (2, 2, 4, 4, 1), (12, 12, 20, 20, 1)
-    )
+    others = boxes((0, 0, 10, 10, 1), (5, 0, 15, 10, 1), (10, 0, 20, 10, 1), (2, 2, 4, 4, 1), (12, 12, 20, 20, 1))
     np.testing.assert_allclose(_overlap(others[0], others), [1, 50 / 150, 0, 4 / 100, 0])
 
 

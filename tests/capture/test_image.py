@@ -46,9 +46,7 @@ def test_path_bytes_pillow_and_array_give_the_same_pixels(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("file_format", ["PNG", "PPM", "BMP", "TIFF", "WEBP"])
 def test_every_lossless_format_is_read(file_format: str) -> None:
-    data = encoded(
-        Image.fromarray(GRADIENT), file_format, **({"lossless": True} if file_format == "WEBP" else {})
-    )
+    data = encoded(Image.fromarray(GRADIENT), file_format, **({"lossless": True} if file_format == "WEBP" else {}))
     np.testing.assert_array_equal(load_image(data), GRADIENT)
 
 
@@ -168,9 +166,7 @@ def test_damaged_bytes_give_an_image_or_image_error(damage: bytes, at: int, file
     assert pixels.ndim == 3
 
 
-@pytest.mark.parametrize(
-    ("width", "height"), [(8001, 8001), (20000, 20000), (2**31 - 1, 2**31 - 1), (1, 2**31 - 1)]
-)
+@pytest.mark.parametrize(("width", "height"), [(8001, 8001), (20000, 20000), (2**31 - 1, 2**31 - 1), (1, 2**31 - 1)])
 def test_huge_dimensions_are_refused_before_decoding(width: int, height: int) -> None:
     with pytest.raises(ImageError, match="too many pixels"):
         load_image(png_header(width, height))

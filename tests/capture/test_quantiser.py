@@ -19,9 +19,7 @@ from veilmatch.crypto.errors import EmbeddingError
 from veilmatch.crypto.parameters import D512, DEFAULT, ParameterSet
 
 SMALL = ParameterSet(dimension=4, scale=60, clip=60, modulus_bits=512)
-face_like = st.integers(0, 2**32).map(
-    lambda seed: np.random.default_rng(seed).standard_normal(DEFAULT.dimension)
-)
+face_like = st.integers(0, 2**32).map(lambda seed: np.random.default_rng(seed).standard_normal(DEFAULT.dimension))
 any_vector = arrays(np.float64, DEFAULT.dimension, elements=st.floats(allow_nan=False, allow_infinity=False))
 
 
@@ -139,9 +137,7 @@ def test_integers_and_single_precision_are_accepted() -> None:
     np.testing.assert_array_equal(quantise(whole.tolist(), DEFAULT), expected)
 
 
-@pytest.mark.parametrize(
-    "make", [lambda v: v[:-1], lambda v: np.append(v[:-1], np.nan), lambda v: v * (v == v.max())]
-)
+@pytest.mark.parametrize("make", [lambda v: v[:-1], lambda v: np.append(v[:-1], np.nan), lambda v: v * (v == v.max())])
 def test_no_error_quotes_a_value_of_the_embedding(make: object) -> None:
     vector = np.random.default_rng(5).standard_normal(128)
     with pytest.raises(EmbeddingError) as caught:

@@ -36,15 +36,11 @@ def published(*, slope_is_input: bool = False) -> bytes:
         "slope": SLOPE,
     }
     nodes = [
-        helper.make_node(
-            "DequantizeLinear", ["w_q", "w_scale", "w_zero"], ["w_flat"], axis=1, block_size=BLOCK
-        ),
+        helper.make_node("DequantizeLinear", ["w_q", "w_scale", "w_zero"], ["w_flat"], axis=1, block_size=BLOCK),
         helper.make_node("Reshape", ["w_flat", "w_shape"], ["w"]),
         helper.make_node("DequantizeLinear", ["b_q", "b_scale"], ["b"]),
         helper.make_node("DequantizeLinear", ["r_q", "r_scale"], ["r"], axis=0),
-        helper.make_node(
-            "Constant", [], ["shift"], value=numpy_helper.from_array(np.array(0.25, np.float32))
-        ),
+        helper.make_node("Constant", [], ["shift"], value=numpy_helper.from_array(np.array(0.25, np.float32))),
         helper.make_node("Conv", ["image", "w", "b"], ["conv"], kernel_shape=[3, 3], pads=[1, 1, 1, 1]),
         helper.make_node("PRelu", ["conv", "slope"], ["active"]),
         helper.make_node("Dropout", ["active", "shift"], ["kept"]),
@@ -63,11 +59,7 @@ def published(*, slope_is_input: bool = False) -> bytes:
         "published",
         inputs,
         [helper.make_tensor_value_info("out", TensorProto.FLOAT, [1, CHANNELS])],
-        [
-            numpy_helper.from_array(v, k)
-            for k, v in constants.items()
-            if not (slope_is_input and k == "slope")
-        ],
+        [numpy_helper.from_array(v, k) for k, v in constants.items() if not (slope_is_input and k == "slope")],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
     return bytes(model.SerializeToString())

@@ -51,9 +51,7 @@ class FakeMatcher:
     async def mutate(self, request: Signed, timeout_s: float) -> pb.MutateReply:
         return await self._answer("mutate", request, timeout_s, self.pair.mutate)
 
-    async def bulk_enrol(
-        self, header: Signed, packs: Sequence[pb.BulkPack], timeout_s: float
-    ) -> pb.MutateReply:
+    async def bulk_enrol(self, header: Signed, packs: Sequence[pb.BulkPack], timeout_s: float) -> pb.MutateReply:
         return await self._answer("bulk", header, timeout_s, self.pair.bulk, list(packs))
 
     async def subjects(self, request: Signed, timeout_s: float) -> pb.SubjectsReply:

@@ -34,9 +34,7 @@ from .conftest import PARAMETERS, FakeCapture, face, faces
 from .fakes import FakePair, body_of
 
 
-def fail_pairs(
-    *failing: str, alternatives: tuple[str, ...] = ("ab", "ac", "bc")
-) -> Callable[[str, Any], None]:
+def fail_pairs(*failing: str, alternatives: tuple[str, ...] = ("ab", "ac", "bc")) -> Callable[[str, Any], None]:
     def before(kind: str, signed: Any) -> None:
         if body_of(signed).pair in failing:
             raise UnavailableError("out of stock", party="keyholder-a", alternatives=alternatives)
@@ -48,9 +46,7 @@ def fail_pairs(
 
 
 @pytest.mark.parametrize("matches", [True, False])
-async def test_verification_is_true_only_for_a_match(
-    client: AsyncClient, pair: FakePair, matches: bool
-) -> None:
+async def test_verification_is_true_only_for_a_match(client: AsyncClient, pair: FakePair, matches: bool) -> None:
     pair.looks_like = {"alice"} if matches else set()
     result = await client.verify_embedding("alice", face(1))
     assert (result.decision, bool(result)) == (matches, matches)
@@ -78,9 +74,7 @@ async def test_request_holds_the_encrypted_probe(
     assert sent == lanes.pack(quantise(face(1), PARAMETERS), PARAMETERS)
 
 
-async def test_threshold_of_a_call_goes_before_that_of_the_settings(
-    client: AsyncClient, pair: FakePair
-) -> None:
+async def test_threshold_of_a_call_goes_before_that_of_the_settings(client: AsyncClient, pair: FakePair) -> None:
     await client.verify_embedding("alice", face(1))
     await client.verify_embedding("alice", face(1), threshold=0.25)
     assert [body_of(r).threshold for r in pair.a.requests] == [200, 100]
@@ -150,9 +144,7 @@ async def test_call_repeated_with_its_token_adds_nothing(client: AsyncClient, pa
     assert pair.templates == ["alice", "alice"]
 
 
-async def test_bulk_enrolment_repeated_with_its_token_adds_nothing(
-    client: AsyncClient, pair: FakePair
-) -> None:
+async def test_bulk_enrolment_repeated_with_its_token_adds_nothing(client: AsyncClient, pair: FakePair) -> None:
     token = new_token()
     for _ in range(2):
         await client.enrol_many_embeddings({"alice": face(1), "bob": face(2)}, token=token)

@@ -102,9 +102,7 @@ def test_closing_ends_a_call_of_another_thread(settings: DeviceSettings, pair: F
     assert ended == [True] and pair.a.cancelled == 1
 
 
-def test_interrupted_call_is_cancelled_at_both(
-    client: Client, pair: FakePair, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_interrupted_call_is_cancelled_at_both(client: Client, pair: FakePair, monkeypatch: pytest.MonkeyPatch) -> None:
     pair.a.before = pair.b.before = lambda kind, request: asyncio.sleep(60)
     run = asyncio.run_coroutine_threadsafe
 

@@ -126,9 +126,7 @@ def test_subjects_and_erase(run: Run, pair: FakePair) -> None:
     pair.templates = ["bob", "alice", "bob"]
     assert run("subjects").stdout == "alice\t1\nbob\t2\n"
     assert json.loads(run("erase", "bob", "--json").stdout)["templates"] == 2
-    assert json.loads(run("subjects", "--json").stdout) == {
-        "subjects": [{"subject": "alice", "templates": 1}]
-    }
+    assert json.loads(run("subjects", "--json").stdout) == {"subjects": [{"subject": "alice", "templates": 1}]}
     assert run("erase", "alice").stdout.startswith("erased: alice")
 
 
@@ -262,9 +260,7 @@ def _register_extra(app: typer.Typer) -> None:
         typer.echo("extra")
 
 
-def test_command_that_misses_a_library_says_what_to_install(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_command_that_misses_a_library_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "needs_more.py").write_text("import no_such_library\n")
     monkeypatch.syspath_prepend(tmp_path)
     point = EntryPoint("daemon", "needs_more:register", "veilmatch.commands")

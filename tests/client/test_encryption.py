@@ -85,9 +85,7 @@ def test_worker_that_ends_early_is_reported(encryptor: Encryptor, monkeypatch: p
 def test_closing_the_iterator_ends_the_workers(encryptor: Encryptor, monkeypatch: pytest.MonkeyPatch) -> None:
     started = []
     popen = bulk.subprocess.Popen
-    monkeypatch.setattr(
-        bulk.subprocess, "Popen", lambda *a, **k: started.append(popen(*a, **k)) or started[-1]
-    )
+    monkeypatch.setattr(bulk.subprocess, "Popen", lambda *a, **k: started.append(popen(*a, **k)) or started[-1])
     packs = bulk.encrypted_packs(encryptor, templates(3 * PARAMETERS.slots), 1)
     next(packs)
     packs.close()

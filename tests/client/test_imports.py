@@ -34,9 +34,7 @@ def run(code: str, *args: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_embeddings_need_no_extra_and_photos_say_what_is_missing(
-    settings: DeviceSettings, tmp_path: Path
-) -> None:
+def test_embeddings_need_no_extra_and_photos_say_what_is_missing(settings: DeviceSettings, tmp_path: Path) -> None:
     done = run(
         """
         from veilmatch.client import Client, DeviceSettings, ModelError

@@ -29,14 +29,10 @@ from .fakes import body_of
 
 @pytest.fixture
 def signer(signing_handle: DeviceKey, ceremony: Ceremony) -> RequestSigner:
-    return RequestSigner(
-        signing_handle, "kiosk-1", "staff", ceremony.public_key, 30.0, now=lambda: 1_700_000_000.25
-    )
+    return RequestSigner(signing_handle, "kiosk-1", "staff", ceremony.public_key, 30.0, now=lambda: 1_700_000_000.25)
 
 
-def test_signature_verifies_over_the_prefixed_body(
-    signer: RequestSigner, device_key: Ed25519PrivateKey
-) -> None:
+def test_signature_verifies_over_the_prefixed_body(signer: RequestSigner, device_key: Ed25519PrivateKey) -> None:
     signed = signer.sign(Draft(pb.OPERATION_VERIFY, (b"c1", b"c2"), 180, "alice"), "ab")
     device_key.public_key().verify(signed.signature, signed_bytes(signed.body))
     with pytest.raises(InvalidSignature):

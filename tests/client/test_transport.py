@@ -58,9 +58,7 @@ class Servicer(rpc.MatcherServicer):
 
     async def BulkEnrol(self, request_iterator: Any, context: Any) -> Any:
         chunks = [chunk async for chunk in request_iterator]
-        return await self._typed(
-            self.fake.bulk_enrol(chunks[0].header, [c.pack for c in chunks[1:]], 0), context
-        )
+        return await self._typed(self.fake.bulk_enrol(chunks[0].header, [c.pack for c in chunks[1:]], 0), context)
 
     async def Subjects(self, request: Any, context: Any) -> Any:
         return await self._typed(self.fake.subjects(request, 0), context)
@@ -249,17 +247,13 @@ class Authority:
         (self.folder / f"{name}.key").write_bytes(secret)
         return secret, pem
 
-    def _certificate(
-        self, name: str, key: EllipticCurvePrivateKey, *, is_authority: bool = False
-    ) -> x509.Certificate:
+    def _certificate(self, name: str, key: EllipticCurvePrivateKey, *, is_authority: bool = False) -> x509.Certificate:
         def named(text: str) -> x509.Name:
             return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
 
         now = datetime.now(UTC)
         return (
-            x509.CertificateBuilder(
-                named(self.name), named(name), key.public_key(), x509.random_serial_number()
-            )
+            x509.CertificateBuilder(named(self.name), named(name), key.public_key(), x509.random_serial_number())
             .not_valid_before(now - timedelta(hours=1))
             .not_valid_after(now + timedelta(hours=1))
             .add_extension(x509.BasicConstraints(is_authority, None), critical=True)
@@ -269,9 +263,7 @@ class Authority:
 
 
 @pytest.fixture
-async def installation(
-    settings: DeviceSettings, pair: FakePair, tmp_path: Path
-) -> AsyncIterator[Callable[..., Any]]:
+async def installation(settings: DeviceSettings, pair: FakePair, tmp_path: Path) -> AsyncIterator[Callable[..., Any]]:
     """Starts both matchers with certificates of these names; returns the settings of the device."""
     authority, servers = Authority(tmp_path), []
     authority.issue("kiosk-1")
@@ -281,9 +273,7 @@ async def installation(
         for seat, fake, name in (("a", pair.a, name_a), ("b", pair.b, name_b)):
             server = grpc.aio.server()
             rpc.add_MatcherServicer_to_server(Servicer(fake), server)
-            credentials = grpc.ssl_server_credentials(
-                [authority.issue(name)], authority.pem, require_client_auth=True
-            )
+            credentials = grpc.ssl_server_credentials([authority.issue(name)], authority.pem, require_client_auth=True)
             addresses[seat] = f"127.0.0.1:{server.add_secure_port('127.0.0.1:0', credentials)}"
             await server.start()
             servers.append(server)
@@ -304,9 +294,7 @@ async def test_whole_client_over_mutual_tls(installation: Callable[..., Any], pa
         assert (await client.candidates_embedding(face(1))).subjects == ("alice",)
 
 
-async def test_server_with_another_name_is_not_talked_to(
-    installation: Callable[..., Any], pair: FakePair
-) -> None:
+async def test_server_with_another_name_is_not_talked_to(installation: Callable[..., Any], pair: FakePair) -> None:
     async with AsyncClient(await installation(name_b="matcher-a")) as client:
         with pytest.raises(UnavailableError, match="matcher-b") as caught:
             await client.verify_embedding("alice", face(1))
@@ -330,9 +318,7 @@ async def test_device_of_another_authority_is_not_served(
     assert pair.a.requests == pair.b.requests == []
 
 
-async def test_missing_tls_file_or_address_is_a_configuration_error(
-    settings: DeviceSettings, tmp_path: Path
-) -> None:
+async def test_missing_tls_file_or_address_is_a_configuration_error(settings: DeviceSettings, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"ca\.pem"):
         open_matchers(settings)
     Authority(tmp_path).issue("kiosk-1")

@@ -37,10 +37,7 @@ def mutation(
         token=f"token {number}".encode(),
         request_digest=hashlib.sha256(f"request {number}".encode()).digest(),
         packs={pack: content(f"pack {number} {pack}", pack_bytes) for pack in touched},
-        added=[
-            Template(p, s, subject, content(f"record {number} {p} {s}", record_bytes))
-            for p, s, subject in added
-        ],
+        added=[Template(p, s, subject, content(f"record {number} {p} {s}", record_bytes)) for p, s, subject in added],
         removed=removed,
         result=f'{{"number": {number}}}',
     )

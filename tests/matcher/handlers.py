@@ -48,9 +48,7 @@ def make_handler(prefix: str = "") -> Handler:
             case "die":
                 os.kill(os.getpid(), signal.SIGKILL)
             case "threads":
-                return json.dumps(
-                    {k: v for k, v in os.environ.items() if k.endswith("_NUM_THREADS")}
-                ).encode()
+                return json.dumps({k: v for k, v in os.environ.items() if k.endswith("_NUM_THREADS")}).encode()
         raise AssertionError(command)
 
     return handle

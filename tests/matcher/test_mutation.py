@@ -91,8 +91,7 @@ def test_digest_and_chain_are_those_of_version_1() -> None:
         == "e0cf94ab3f0d106aa1dcae8b10c6d12f34cec79f87f48477e3714b691694f7f0"
     )
     assert (
-        next_chain(bytes(32), 1, bytes(32)).hex()
-        == "d625553bae470a391f73b65e2d4d196934a9cc24b242aab943e29e81dd18fa99"
+        next_chain(bytes(32), 1, bytes(32)).hex() == "d625553bae470a391f73b65e2d4d196934a9cc24b242aab943e29e81dd18fa99"
     )
 
 

@@ -402,9 +402,7 @@ def test_a_folder_that_cannot_be_used_is_unavailable(tmp_path: Path) -> None:
 
 def test_errors_quote_no_statement_and_no_value(store: Store, tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / FILE_NAME)) as connection:
-        connection.execute(
-            "CREATE TRIGGER no BEFORE INSERT ON templates BEGIN SELECT RAISE(ABORT, 'ada'); END"
-        )
+        connection.execute("CREATE TRIGGER no BEFORE INSERT ON templates BEGIN SELECT RAISE(ABORT, 'ada'); END")
         connection.commit()
     with pytest.raises(VeilmatchError) as caught:
         store.prepare("staff", ENROL)
