@@ -22,8 +22,8 @@ SAFE_MODULUS_BITS = (2048, 3072)
 LANE_BITS = 48
 #: Bits left free below N: the wrap of a conversion mod N then has probability 2^-64.
 HEADROOM_BITS = 64
-#: A query is repeated for share wraps (see `wrap_limit`) with at most this probability, as log2.
-WRAP_RETRY_LOG2 = -40
+#: More than `wrap_limit` coordinates of a query have shares that wrap with at most this probability, as log2.
+WRAP_LOG2 = -40
 
 _NAME = re.compile(r"(?:UNSAFE-)?d(\d{1,4})-s(\d{1,4})-c(\d{1,4})-n(\d{1,5})")
 
@@ -138,13 +138,24 @@ class ParameterSet:
         """W: how many coordinates of a query may have shares that wrap mod 2^k.
 
         Their number is Poisson-binomial with mean |q|_1 / 2^k <= sqrt(D*M) / 2^k; more than W has
-        probability below 2^-40 (Hoeffding: the binomial with that mean dominates).
+        probability below 2^-40 (Hoeffding: the binomial with that mean dominates). The minus holder cannot
+        count wraps, only coordinates that might: it asks for a mask more often, see `mask_probability`.
         """
         mean = math.sqrt(self.dimension * self.norm_max) / (1 << self.ring_bits)
         p, limit = min(mean / self.dimension, 1.0), int(mean)
-        while limit < self.dimension and _binomial_tail(self.dimension, p, limit) > 2.0**WRAP_RETRY_LOG2:
+        while limit < self.dimension and _binomial_tail(self.dimension, p, limit) > 2.0**WRAP_LOG2:
             limit += 1
         return limit
+
+    @property
+    def mask_probability(self) -> float:
+        """How often a query needs a common fresh mask: 2^-24.7 for the default set, 2^-17.3 for D512.
+
+        The minus holder asks for one if more than W of its D values lie within c of the wrap point, whatever
+        q is: 2c of the 2^k residues, each as likely. A mask costs 16 bytes and no conversion. A W that made
+        this 2^-40 would be 8 and 14, and a slot one bit wider: 120 instead of 125 in a pack of the default set.
+        """
+        return _binomial_tail(self.dimension, 2 * self.clip / (1 << self.ring_bits), self.wrap_limit)
 
     @cached_property
     def slot_bits(self) -> int:

@@ -6,11 +6,13 @@ import math
 from decimal import Decimal
 from fractions import Fraction
 
+import numpy as np
 import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from tests.vectors.generate import binomial_tail, parameter_numbers
+from veilmatch.crypto import lanes
 from veilmatch.crypto.errors import ParameterError, VeilmatchError
 from veilmatch.crypto.parameters import D512, DEFAULT, SUBGROUP_BITS, ParameterSet
 
@@ -65,6 +67,21 @@ def test_name_is_content(p: ParameterSet) -> None:
 def test_a_common_mask_is_found_after_a_few_draws(p: ParameterSet) -> None:
     chance = 1 - binomial_tail(p.dimension, Decimal(2 * p.clip) / 2**p.ring_bits, p.wrap_limit)
     assert chance > 0.01
+
+
+@pytest.mark.parametrize(("p", "log2"), [(DEFAULT, -24.73), (D512, -17.30)], ids=["default", "D512"])
+def test_a_fresh_mask_is_as_rare_as_it_says_and_a_real_excess_of_wraps_rarer(p: ParameterSet, log2: float) -> None:
+    every_value = np.arange(1 << p.ring_bits, dtype=np.int64)
+    risk = Fraction(lanes.wraps_at_risk(every_value, p), len(every_value))
+    assert risk == Fraction(2 * p.clip, 1 << p.ring_bits)
+    exact = sum(
+        math.comb(p.dimension, i) * risk**i * (1 - risk) ** (p.dimension - i)
+        for i in range(p.wrap_limit + 1, p.dimension + 1)
+    )
+    assert p.mask_probability == pytest.approx(float(exact), rel=1e-9)
+    assert math.log2(exact) == pytest.approx(log2, abs=0.01)
+    mean = Decimal(p.dimension * p.norm_max).sqrt() / 2**p.ring_bits
+    assert binomial_tail(p.dimension, mean / p.dimension, p.wrap_limit) < Decimal(2) ** -40
 
 
 @pytest.mark.parametrize("parameters", [DEFAULT, D512], ids=lambda p: p.name)
