@@ -1,0 +1,15 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.keyholder.trio import Trio, started
+
+
+@pytest.fixture
+async def trio(tmp_path: Path) -> AsyncIterator[Trio]:
+    """Three key holders with empty stocks, each in its own data folder."""
+    async with started(tmp_path / "trio") as made:
+        yield made

@@ -1,0 +1,86 @@
+"""Whole sessions of three key holders over gRPC: the opened answers equal the plaintext ones."""
+
+from __future__ import annotations
+
+import asyncio
+
+import numpy as np
+import pytest
+
+from tests.keyholder.trio import TOY, Trio, answers, ceremony, encrypted, results_of, signed
+from tests.simulator import SimulatedGallery
+from veilmatch.crypto.fields import Array
+from veilmatch.crypto.keys import PAIRS, PARTIES, SEATS, Pair, dealer_of
+from veilmatch.crypto.paillier import Paillier
+from veilmatch.protos.v1 import request_pb2
+
+
+def vectors(seed: int, count: int) -> Array:
+    return np.random.default_rng(seed).integers(-TOY.clip, TOY.clip + 1, (count, TOY.dimension))
+
+
+def gallery_of(templates: Array) -> SimulatedGallery:
+    return SimulatedGallery.of(Paillier(ceremony().public_key), templates)
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+async def test_each_pair_decides_as_plain_integers_do(trio: Trio, pair: Pair) -> None:
+    templates = vectors(1, TOY.slots + 9)
+    gallery = gallery_of(templates)
+    for probe in (templates[3], vectors(2, 1)[0]):
+        scores = templates @ probe
+        for threshold in (1, int(np.clip(scores[3], 1, TOY.threshold_max))):
+            bits = await trio.decide(signed(probe, pair, threshold), pair, gallery, range(len(templates)))
+            assert bits == (scores >= threshold).astype(int).tolist()
+    assert trio.running[dealer_of(pair)].pool.batches == 0
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+async def test_only_the_slots_that_are_asked_for_are_answered(trio: Trio, pair: Pair) -> None:
+    templates = vectors(3, 12)
+    wanted, probe = [1, 4, 5, 11], vectors(3, 1)[0]
+    bits = await trio.decide(signed(probe, pair), pair, gallery_of(templates), wanted)
+    assert bits == [int(templates[i] @ probe >= 1) for i in wanted]
+
+
+async def test_verify_joins_the_templates_of_a_subject_into_one_bit(trio: Trio) -> None:
+    templates = vectors(4, 6)
+    gallery, probe = gallery_of(templates), templates[5]
+    threshold = int(min(probe @ probe, TOY.threshold_max))
+    for wanted in ([0, 5], [0, 1], [5]):
+        request = signed(probe, "ab", threshold, request_pb2.OPERATION_VERIFY)
+        async with trio.both(request, "ab") as calls:
+            results = await results_of(calls, gallery, wanted, "ab")
+            assert await answers(calls, results, 1) == [int((templates[wanted] @ probe >= threshold).any())]
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+async def test_an_enrolment_ends_with_shares_of_the_template(trio: Trio, pair: Pair) -> None:
+    template = vectors(5, 1)[0]
+    async with trio.both(signed(template, pair, operation=request_pb2.OPERATION_ENROL), pair) as calls:
+        shares = await asyncio.gather(*(calls[seat].lane_share(1) for seat in SEATS))
+    first, second = (share.values for share in shares)
+    plus, minus = (first, second) if pair != "bc" else (second, first)
+    assert (plus - minus - TOY.offset).tolist() == template.tolist()
+
+
+async def test_an_erasure_converts_the_records_that_the_matchers_bring(trio: Trio) -> None:
+    templates = vectors(6, 3)
+    record = [c for template in templates for c in encrypted(template)]
+    request = signed([], "ab", operation=request_pb2.OPERATION_ERASE)
+    async with trio.both(request, "ab", record=record) as calls:
+        plus, minus = await asyncio.gather(*(calls[seat].lane_share(3) for seat in SEATS))
+    assert (plus.values - minus.values - TOY.offset).tolist() == templates.ravel().tolist()
+
+
+async def test_many_sessions_of_all_pairs_at_once_stay_exact(trio: Trio) -> None:
+    templates = vectors(7, 20)
+    gallery = gallery_of(templates)
+
+    async def one(i: int) -> bool:
+        pair, probe = PAIRS[i % 3], vectors(100 + i, 1)[0]
+        bits = await trio.decide(signed(probe, pair, 3), pair, gallery, range(20))
+        return bits == (templates @ probe >= 3).astype(int).tolist()
+
+    assert all(await asyncio.gather(*(one(i) for i in range(12))))
+    assert all(not trio[party].rendezvous._links for party in PARTIES)

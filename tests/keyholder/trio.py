@@ -1,0 +1,277 @@
+"""Three key holders in one process, over mutual TLS on loopback, and the matchers and devices that ask them.
+
+Everything but the processes is real: services, sessions, stocks on disk, certificates. The arithmetic
+runs in this process, with a toy key.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import grpc
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from tests.simulator import SimulatedGallery
+from veilmatch.client.signing import DeviceKey, Draft, RequestSigner
+from veilmatch.crypto import lanes
+from veilmatch.crypto.arithmetic import Integer
+from veilmatch.crypto.ceremony import Ceremony, run_ceremony
+from veilmatch.crypto.fields import Array
+from veilmatch.crypto.keys import PARTIES, SEATS, Pair, Party, Seat, holder_at
+from veilmatch.crypto.messages import ProbeShare, Results
+from veilmatch.crypto.paillier import Paillier
+from veilmatch.crypto.parameters import ParameterSet
+from veilmatch.protos.v1 import keyholder_pb2_grpc as rpc
+from veilmatch.protos.v1 import request_pb2
+from veilmatch.server.config import KeyHolderSettings, TlsSettings
+from veilmatch.server.installation.authority import Authority
+from veilmatch.server.keyholder.service import KeyHolderPeerService, KeyHolderService
+from veilmatch.server.keyholder.serving import KeyHolder
+from veilmatch.server.keyholder.share_worker import ShareWorkers, make_handler
+from veilmatch.server.matcher.keyholder_call import KeyHolderCall, opened
+from veilmatch.server.matcher.mutation import GalleryState
+from veilmatch.server.transport.channels import channel_to, server_credentials, server_options
+
+TOY = ParameterSet(dimension=12, scale=8, clip=3, modulus_bits=512)
+#: Everybody with a certificate of the installation. The mallory of these tests has one too, of no known role.
+NAMES = ("keyholder-a", "keyholder-b", "keyholder-c", "matcher-a", "matcher-b", "device-1", "mallory")
+STATE = GalleryState(7, bytes(32))
+
+
+@cache
+def ceremony() -> Ceremony:
+    """One toy key for all tests."""
+    return run_ceremony(TOY)
+
+
+@cache
+def certificates() -> tuple[bytes, dict[str, tuple[bytes, bytes]]]:
+    """The authority's certificate, and everybody's certificate and key."""
+    authority = Authority.fresh()
+    return authority.certificate_pem(), {name: authority.issue(name) for name in NAMES}
+
+
+@cache
+def device_key(name: str = "device-1") -> Ed25519PrivateKey:
+    """A device's signing key."""
+    return Ed25519PrivateKey.generate()
+
+
+def tls_of(name: str, folder: Path) -> TlsSettings:
+    """Write a party's TLS files and return where they are."""
+    authority, issued = certificates()
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{name}.{part}.pem" for part in ("authority", "certificate", "key")]
+    for path, content in zip(paths, (authority, *issued[name]), strict=True):
+        path.write_bytes(content)
+    return TlsSettings(authority=paths[0], certificate=paths[1], key=paths[2])
+
+
+class LocalPool:
+    """The worker pool's two calls, in this process. `before`: awaited before every batch of ciphertexts."""
+
+    count = 1
+
+    def __init__(self) -> None:
+        self._handle = make_handler(ceremony().public_key)
+        self.batches = 0
+        self.before: Any = None
+
+    async def call(self, _worker: int, request: bytes) -> bytes:
+        self.batches += 1
+        if self.before is not None:
+            await self.before()
+        return self._handle(request)
+
+    async def map(self, requests: Sequence[bytes]) -> list[bytes]:
+        return [self._handle(request) for request in requests]
+
+
+@dataclass
+class Running:
+    """One key holder that serves."""
+
+    holder: KeyHolder
+    pool: LocalPool
+    server: grpc.aio.Server
+
+    async def stop(self) -> None:
+        """End as a killed process would, except that the port is free at once."""
+        await self.server.stop(0)
+        await self.holder.close()
+
+
+@dataclass
+class Trio:
+    """The three key holders, and channels to them in anybody's name."""
+
+    folder: Path
+    ports: dict[Party, int] = field(default_factory=dict)
+    running: dict[Party, Running] = field(default_factory=dict)
+    channels: dict[tuple[str, Party], grpc.aio.Channel] = field(default_factory=dict)
+    #: Changes to the settings of every key holder that is started from now on.
+    changes: dict[str, Any] = field(default_factory=dict)
+
+    def __getitem__(self, party: Party) -> KeyHolder:
+        return self.running[party].holder
+
+    async def start(self, *parties: Party) -> None:
+        """Start these key holders, at the addresses that they had before."""
+        servers = {party: grpc.aio.server(options=server_options(serves_devices=False)) for party in parties}
+        for party, server in servers.items():
+            credentials = server_credentials(tls_of(f"keyholder-{party}", self.folder))
+            self.ports[party] = server.add_secure_port(f"127.0.0.1:{self.ports.get(party, 0)}", credentials)
+        for party, server in servers.items():
+            key, pool = ceremony().keys[PARTIES.index(party)], LocalPool()
+            workers = ShareWorkers(pool, ceremony().public_key)  # type: ignore[arg-type]
+            await workers.setup(key)
+            holder = KeyHolder(self.settings(party), ceremony().public_key, key, workers)
+            rpc.add_KeyHolderServicer_to_server(KeyHolderService(holder), server)
+            rpc.add_KeyHolderPeerServicer_to_server(KeyHolderPeerService(holder, key), server)
+            await server.start()
+            self.running[party] = Running(holder, pool, server)
+
+    async def stop(self, *parties: Party) -> None:
+        for party in parties:
+            await self.running.pop(party).stop()
+
+    def settings(self, party: Party) -> KeyHolderSettings:
+        public = device_key().public_key().public_bytes_raw().hex()
+        fields: dict[str, Any] = {
+            "listen": f"127.0.0.1:{self.ports[party]}",
+            "data_dir": self.data_dir(party),
+            "public_key": self.folder / "public.json",
+            "tls": tls_of(f"keyholder-{party}", self.folder),
+            "devices": {"device-1": public},
+            "party": party,
+            "key_file": self.folder / "share.key",
+            "peers": {other: f"127.0.0.1:{self.ports[other]}" for other in PARTIES if other != party},
+            "peer_timeout_s": 2.0,
+            "stock_triples": 256,
+            "stock_bytes": 1 << 16,
+        }
+        return KeyHolderSettings(**(fields | self.changes))
+
+    def data_dir(self, party: Party) -> Path:
+        return self.folder / f"data-{party}"
+
+    def channel(self, name: str, party: Party) -> grpc.aio.Channel:
+        """Return a channel to a key holder that shows the certificate of `name`."""
+        if (name, party) not in self.channels:
+            tls = tls_of(name, self.folder)
+            self.channels[name, party] = channel_to(f"127.0.0.1:{self.ports[party]}", f"keyholder-{party}", tls)
+        return self.channels[name, party]
+
+    @asynccontextmanager
+    async def call(
+        self, request: request_pb2.SignedRequest, seat: Seat, pair: Pair, **changes: Any
+    ) -> AsyncIterator[KeyHolderCall]:
+        """Open the session of a request as the matcher of `seat` does. changes: caller, party, state, record."""
+        party: Party = changes.get("party", holder_at(pair, seat))
+        stub = rpc.KeyHolderStub(self.channel(changes.get("caller", f"matcher-{seat}"), party))
+        async with opened(
+            stub, party, request, changes.get("state", STATE), changes.get("record", ()), TOY,
+            is_plus=party == pair[0], timeout_s=changes.get("timeout_s", 10.0),
+        ) as call:  # fmt: skip
+            yield call
+
+    @asynccontextmanager
+    async def both(
+        self, request: request_pb2.SignedRequest, pair: Pair, **changes: Any
+    ) -> AsyncIterator[dict[Seat, KeyHolderCall]]:
+        """Open the session at both key holders of the pair."""
+        async with AsyncExitStack() as stack:
+            yield {s: await stack.enter_async_context(self.call(request, s, pair, **changes)) for s in SEATS}
+
+    async def decide(
+        self, request: request_pb2.SignedRequest, pair: Pair, gallery: SimulatedGallery, wanted: Sequence[int]
+    ) -> list[int]:
+        """Play both matchers to the end of a query; the opened answer bits."""
+        async with self.both(request, pair) as calls:
+            results = await results_of(calls, gallery, wanted, pair)
+            return await answers(calls, results)
+
+    async def close(self) -> None:
+        for channel in self.channels.values():
+            await channel.close()
+        await self.stop(*self.running)
+
+
+@asynccontextmanager
+async def started(folder: Path, **changes: Any) -> AsyncIterator[Trio]:
+    """Three key holders with empty stocks. changes: to their settings."""
+    trio = Trio(folder, changes=changes)
+    await trio.start(*PARTIES)
+    try:
+        yield trio
+    finally:
+        await trio.close()
+
+
+# -- what a device says ------------------------------------------------------------------------
+
+
+def encrypted(vector: Array) -> list[bytes]:
+    """A vector's lane ciphertexts."""
+    scheme = Paillier(ceremony().public_key)
+    return [scheme.serialise(scheme.encrypt(Integer(m))) for m in lanes.pack(vector, TOY)]
+
+
+def signed(
+    vector: Array | Sequence[bytes],
+    pair: Pair = "ab",
+    threshold: int = 1,
+    operation: request_pb2.Operation.ValueType = request_pb2.OPERATION_CANDIDATES,
+    **changes: Any,
+) -> request_pb2.SignedRequest:
+    """A request of device-1. vector: the probe or template, or its ciphertexts. changes: device, key, now."""
+    ciphertexts = encrypted(vector) if not isinstance(vector, list | tuple) else list(vector)
+    probe = operation in (request_pb2.OPERATION_CANDIDATES, request_pb2.OPERATION_VERIFY)
+    subject = "" if operation == request_pb2.OPERATION_CANDIDATES else "ada"
+    draft = Draft(
+        operation, tuple(ciphertexts), threshold if probe else 0, subject, b"" if probe else secrets.token_bytes(16)
+    )
+    signer = RequestSigner(
+        DeviceKey(changes.get("key", device_key())), changes.get("device", "device-1"), "main",
+        ceremony().public_key, 60.0, changes.get("now", time.time),
+    )  # fmt: skip
+    request = signer.sign(draft, pair)
+    request.subject, request.subject_salt = "", b""
+    return request
+
+
+# -- what the two matchers do ------------------------------------------------------------------
+
+
+async def results_of(
+    calls: dict[Seat, KeyHolderCall], gallery: SimulatedGallery, wanted: Sequence[int], pair: Pair
+) -> Results:
+    """Wait for both shares of the probe and compute V of every pack with a wanted template."""
+    shares = await asyncio.gather(*(call.probe_share() for call in calls.values()))
+    assert shares[0].session_id == shares[1].session_id
+    made = {
+        holder_at(pair, seat) == pair[0]: ProbeShare(share.session_id, share.values, holder_at(pair, seat) == pair[0])
+        for seat, share in zip(calls, shares, strict=True)
+    }
+    return gallery.results(made, [gallery.places[i] for i in wanted])
+
+
+async def answers(calls: dict[Seat, KeyHolderCall], results: Results, count: int | None = None) -> list[int]:
+    """Hand V to both key holders and open the answer bits as the device would."""
+    expected = int(results.wanted.sum()) if count is None else count
+    data = [Paillier(ceremony().public_key).serialise(c) for c in results.ciphertexts]
+
+    async def one(call: KeyHolderCall) -> bytes:
+        await call.send_results(data, results.wanted)
+        return await call.decision_share(expected, len(data))
+
+    plus, minus = await asyncio.gather(*(one(call) for call in calls.values()))
+    return [(plus[i // 8] ^ minus[i // 8]) >> (i % 8) & 1 for i in range(expected)]
