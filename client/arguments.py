@@ -10,7 +10,7 @@ import math
 
 from veilmatch.client.signing import new_token
 from veilmatch.crypto.errors import InvalidInputError
-from veilmatch.crypto.requests import TOKEN_BYTES, check_subject
+from veilmatch.crypto.requests import TOKEN_BYTES, check_model, check_subject
 
 
 def checked_name(subject: str) -> str:
@@ -18,6 +18,13 @@ def checked_name(subject: str) -> str:
     if not isinstance(subject, str):
         raise InvalidInputError("a subject is a text", got=type(subject).__name__, expected="str")
     return check_subject(subject)
+
+
+def checked_model(model: str) -> str:
+    """Return the name of an embedding model. Raises InvalidInputError if it is no text, or cannot be one."""
+    if not isinstance(model, str):
+        raise InvalidInputError("the name of a model is a text", got=type(model).__name__, expected="str")
+    return check_model(model)
 
 
 def checked_token(token: bytes | None) -> bytes:

@@ -6,7 +6,8 @@
             ...
 
 Every method that takes a photo has a twin ending in `_embedding` for devices with their own capture; the
-twins work without the `device` extra. `client.Client` is the synchronous one. All errors are
+twins work without the `device` extra. They take the name of that model: a gallery holds embeddings of one
+model, and refuses those of another. `client.Client` is the synchronous one. All errors are
 VeilmatchErrors, and every call ends within its time.
 """
 
@@ -19,7 +20,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar
 
 from veilmatch.client import agreement, bulk
-from veilmatch.client.arguments import checked_name, checked_token, finite_seconds
+from veilmatch.client.arguments import checked_model, checked_name, checked_token, finite_seconds
 from veilmatch.client.config import DeviceSettings
 from veilmatch.client.connection import Answered, Ask, Connection
 from veilmatch.client.device import Capture, Device, Embedding, Progress, about
@@ -28,7 +29,7 @@ from veilmatch.client.signing import Draft
 from veilmatch.client.transport import Matcher
 from veilmatch.crypto.digests import digest
 from veilmatch.crypto.errors import InvalidInputError, VeilmatchError
-from veilmatch.crypto.requests import TOKEN_BYTES
+from veilmatch.crypto.requests import EMBEDDING_MODEL, TOKEN_BYTES
 from veilmatch.protos.v1 import matcher_pb2, request_pb2
 
 if TYPE_CHECKING:
@@ -48,8 +49,9 @@ class AsyncClient:
 
     Common to all methods: timeout_s bounds the exchange with the servers, all attempts together (default:
     the settings); capture and encryption come before it. When key holders are missing, the other pairs
-    of the settings are tried. Raises UnavailableError, GalleryMismatchError, RequestRefusedError,
-    KeyMismatchError, IntegrityError.
+    of the settings are tried. model names what made an embedding, 1 to 64 characters: the first templates
+    of an empty gallery fix it. Raises UnavailableError, GalleryMismatchError, ModelMismatchError,
+    RequestRefusedError, KeyMismatchError, IntegrityError.
     """
 
     def __init__(
@@ -103,31 +105,39 @@ class AsyncClient:
         started = time.perf_counter()
         checked_name(subject)
         embedding = await self._device.embed(photo)
-        return await self._verify(started, subject, embedding, threshold, timeout_s)
+        return await self._verify(started, subject, embedding, await self._device.model(), threshold, timeout_s)
 
     async def verify_embedding(
         self,
         subject: str,
         embedding: Embedding,
         *,
+        model: str = EMBEDDING_MODEL,
         threshold: float | None = None,
         timeout_s: float | None = None,
     ) -> Verification:
         """`verify` for an embedding: real numbers [D] of any length but zero."""
-        return await self._verify(time.perf_counter(), checked_name(subject), embedding, threshold, timeout_s)
+        started = time.perf_counter()
+        return await self._verify(started, checked_name(subject), embedding, checked_model(model), threshold, timeout_s)
 
     async def candidates(
         self, photo: ImageSource, *, threshold: float | None = None, timeout_s: float | None = None
     ) -> Candidates:
         """Return every subject of the gallery that the face in the photo matches. Errors: see `verify`."""
         started = time.perf_counter()
-        return await self._candidates(started, await self._device.embed(photo), threshold, timeout_s)
+        embedding = await self._device.embed(photo)
+        return await self._candidates(started, embedding, await self._device.model(), threshold, timeout_s)
 
     async def candidates_embedding(
-        self, embedding: Embedding, *, threshold: float | None = None, timeout_s: float | None = None
+        self,
+        embedding: Embedding,
+        *,
+        model: str = EMBEDDING_MODEL,
+        threshold: float | None = None,
+        timeout_s: float | None = None,
     ) -> Candidates:
         """`candidates` for an embedding."""
-        return await self._candidates(time.perf_counter(), embedding, threshold, timeout_s)
+        return await self._candidates(time.perf_counter(), embedding, checked_model(model), threshold, timeout_s)
 
     # -- changing the gallery -----------------------------------------------------------------------
 
@@ -140,13 +150,19 @@ class AsyncClient:
         not see the answer can repeat it. Raises also InvalidInputError and what `verify` raises.
         """
         checked_name(subject)
-        return await self._enrol(subject, [await self._device.embed(p) for p in photos], token, timeout_s)
+        embeddings = [await self._device.embed(photo) for photo in photos]
+        return await self._enrol(subject, embeddings, await self._device.model(), token, timeout_s)
 
     async def enrol_embedding(
-        self, subject: str, *embeddings: Embedding, token: bytes | None = None, timeout_s: float | None = None
+        self,
+        subject: str,
+        *embeddings: Embedding,
+        model: str = EMBEDDING_MODEL,
+        token: bytes | None = None,
+        timeout_s: float | None = None,
     ) -> Enrolment:
         """`enrol` for embeddings."""
-        return await self._enrol(checked_name(subject), embeddings, token, timeout_s)
+        return await self._enrol(checked_name(subject), embeddings, checked_model(model), token, timeout_s)
 
     async def enrol_many(
         self,
@@ -174,25 +190,34 @@ class AsyncClient:
                 if skipped is None:
                     raise about(subject, error) from None
                 skipped(subject, error)
-        return await self.enrol_many_embeddings(embeddings, progress=progress, token=token, timeout_s=timeout_s)
+        model = await self._device.model()
+        return await self.enrol_many_embeddings(
+            embeddings, model=model, progress=progress, token=token, timeout_s=timeout_s
+        )
 
     async def enrol_many_embeddings(
         self,
         embeddings: Mapping[str, Embedding] | Iterable[tuple[str, Embedding]],
         *,
+        model: str = EMBEDDING_MODEL,
         progress: Progress | None = None,
         token: bytes | None = None,
         timeout_s: float | None = None,
     ) -> Enrolment:
         """`enrol_many` for embeddings."""
-        pairs = _listed(embeddings)
+        pairs, model = _listed(embeddings), checked_model(model)
         if not pairs:
             raise InvalidInputError("nobody to enrol", got=0, expected="at least one subject")
         subjects = [checked_name(subject) for subject, _ in pairs]
         templates = [self._device.quantised(subject, embedding) for subject, embedding in pairs]
         packs = await self._device.packs(subjects, templates, self._workers, progress or _no_progress)
         limit = self._settings.timeout_s + BULK_PACK_S * len(packs) if timeout_s is None else timeout_s
-        draft = Draft(request_pb2.OPERATION_BULK_ENROL, token=checked_token(token), bulk_digest=bulk.digest_of(packs))
+        draft = Draft(
+            request_pb2.OPERATION_BULK_ENROL,
+            token=checked_token(token),
+            bulk_digest=bulk.digest_of(packs),
+            model=model,
+        )
         answered = await self._ask(draft, limit, lambda m, signed, left: m.bulk_enrol(signed, packs, left))
         agreed = agreement.agreed_mutation(*answered.replies)
         return Enrolment(agreed.sequence, agreed.templates)
@@ -220,12 +245,13 @@ class AsyncClient:
         started: float,
         subject: str,
         embedding: Embedding,
+        model: str,
         cosine: float | None,
         timeout_s: float | None,
     ) -> Verification:
         t = self._device.threshold(cosine)
         probe = await self._device.lanes(embedding)
-        draft = Draft(request_pb2.OPERATION_VERIFY, probe, t, subject)
+        draft = Draft(request_pb2.OPERATION_VERIFY, probe, t, subject, model=model)
         prepared = time.perf_counter()
         answered = await self._match(draft, b"", timeout_s)
         opened = agreement.open_verification(*answered.replies)
@@ -240,11 +266,11 @@ class AsyncClient:
         )
 
     async def _candidates(
-        self, started: float, embedding: Embedding, cosine: float | None, timeout_s: float | None
+        self, started: float, embedding: Embedding, model: str, cosine: float | None, timeout_s: float | None
     ) -> Candidates:
         t = self._device.threshold(cosine)
         probe = await self._device.lanes(embedding)
-        draft = Draft(request_pb2.OPERATION_CANDIDATES, probe, t)
+        draft = Draft(request_pb2.OPERATION_CANDIDATES, probe, t, model=model)
         prepared = time.perf_counter()
         known = self._labels
         answered = await self._match(draft, known.chain, timeout_s)
@@ -261,7 +287,7 @@ class AsyncClient:
         )
 
     async def _enrol(
-        self, subject: str, embeddings: Iterable[Embedding], token: bytes | None, timeout_s: float | None
+        self, subject: str, embeddings: Iterable[Embedding], model: str, token: bytes | None, timeout_s: float | None
     ) -> Enrolment:
         templates = [await self._device.lanes(embedding) for embedding in embeddings]
         if not templates:
@@ -271,7 +297,7 @@ class AsyncClient:
         for number, lanes in enumerate(templates):
             # Derived, so that the whole call can be repeated under its one token.
             own = digest("enrolment token", first, number)[:TOKEN_BYTES] if number else first
-            draft = Draft(request_pb2.OPERATION_ENROL, lanes, subject=subject, token=own)
+            draft = Draft(request_pb2.OPERATION_ENROL, lanes, subject=subject, token=own, model=model)
             # The last instant is left to the exchange, which then says who did not answer.
             agreed = await self._mutate(draft, max(ends - time.monotonic(), 0.001))
             added, sequence = added + agreed.templates, agreed.sequence

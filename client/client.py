@@ -25,6 +25,7 @@ from veilmatch.client.device import Capture, Embedding, Progress
 from veilmatch.client.results import Candidates, Enrolment, Erasure, SubjectEntry, Verification
 from veilmatch.client.transport import Matcher
 from veilmatch.crypto.errors import ConfigurationError, UnavailableError, VeilmatchError
+from veilmatch.crypto.requests import EMBEDDING_MODEL
 
 if TYPE_CHECKING:
     from veilmatch.client.capture.image import ImageSource
@@ -96,12 +97,14 @@ class Client:
         subject: str,
         embedding: Embedding,
         *,
+        model: str = EMBEDDING_MODEL,
         threshold: float | None = None,
         timeout_s: float | None = None,
     ) -> Verification:
         """See AsyncClient.verify_embedding."""
-        call = self._client.verify_embedding(subject, embedding, threshold=threshold, timeout_s=timeout_s)
-        return self._run(call)
+        return self._run(
+            self._client.verify_embedding(subject, embedding, model=model, threshold=threshold, timeout_s=timeout_s)
+        )
 
     def candidates(
         self, photo: ImageSource, *, threshold: float | None = None, timeout_s: float | None = None
@@ -110,10 +113,17 @@ class Client:
         return self._run(self._client.candidates(photo, threshold=threshold, timeout_s=timeout_s))
 
     def candidates_embedding(
-        self, embedding: Embedding, *, threshold: float | None = None, timeout_s: float | None = None
+        self,
+        embedding: Embedding,
+        *,
+        model: str = EMBEDDING_MODEL,
+        threshold: float | None = None,
+        timeout_s: float | None = None,
     ) -> Candidates:
         """See AsyncClient.candidates_embedding."""
-        return self._run(self._client.candidates_embedding(embedding, threshold=threshold, timeout_s=timeout_s))
+        return self._run(
+            self._client.candidates_embedding(embedding, model=model, threshold=threshold, timeout_s=timeout_s)
+        )
 
     def enrol(
         self, subject: str, *photos: ImageSource, token: bytes | None = None, timeout_s: float | None = None
@@ -122,10 +132,17 @@ class Client:
         return self._run(self._client.enrol(subject, *photos, token=token, timeout_s=timeout_s))
 
     def enrol_embedding(
-        self, subject: str, *embeddings: Embedding, token: bytes | None = None, timeout_s: float | None = None
+        self,
+        subject: str,
+        *embeddings: Embedding,
+        model: str = EMBEDDING_MODEL,
+        token: bytes | None = None,
+        timeout_s: float | None = None,
     ) -> Enrolment:
         """See AsyncClient.enrol_embedding."""
-        return self._run(self._client.enrol_embedding(subject, *embeddings, token=token, timeout_s=timeout_s))
+        return self._run(
+            self._client.enrol_embedding(subject, *embeddings, model=model, token=token, timeout_s=timeout_s)
+        )
 
     def enrol_many(
         self,
@@ -144,13 +161,17 @@ class Client:
         self,
         embeddings: Mapping[str, Embedding] | Iterable[tuple[str, Embedding]],
         *,
+        model: str = EMBEDDING_MODEL,
         progress: Progress | None = None,
         token: bytes | None = None,
         timeout_s: float | None = None,
     ) -> Enrolment:
         """See AsyncClient.enrol_many_embeddings."""
-        call = self._client.enrol_many_embeddings(embeddings, progress=progress, token=token, timeout_s=timeout_s)
-        return self._run(call)
+        return self._run(
+            self._client.enrol_many_embeddings(
+                embeddings, model=model, progress=progress, token=token, timeout_s=timeout_s
+            )
+        )
 
     def erase(self, subject: str, *, token: bytes | None = None, timeout_s: float | None = None) -> Erasure:
         """See AsyncClient.erase."""

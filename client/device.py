@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from veilmatch.client import bulk
-from veilmatch.client.arguments import checked_cosine
+from veilmatch.client.arguments import checked_cosine, checked_model
 from veilmatch.client.capture.quantiser import quantise
 from veilmatch.client.encryption import Encryptor
 from veilmatch.client.signing import DeviceKey, Draft, RequestSigner
@@ -43,6 +43,10 @@ class Capture(Protocol):
     @property
     def dimension(self) -> int:
         """Number of coordinates."""
+
+    @property
+    def model_id(self) -> str:
+        """Names the embedding model: a gallery holds embeddings of one model only."""
 
     def embed_photo(self, source: ImageSource) -> npt.NDArray[np.float64]:
         """Return the embedding of the one face in the photo. Called from several threads."""
@@ -87,7 +91,11 @@ class Device:
 
     async def embed(self, photo: ImageSource) -> Embedding:
         """Return the embedding of the one face in the photo. Raises ImageError, NoFaceError, ModelError ..."""
-        return await asyncio.to_thread(self._embed, photo)
+        return await asyncio.to_thread(lambda: self._loaded().embed_photo(photo))
+
+    async def model(self) -> str:
+        """Return the name of the model that photos are embedded with. Raises ModelError, KeyMismatchError."""
+        return checked_model((await asyncio.to_thread(self._loaded)).model_id)
 
     async def lanes(self, embedding: Embedding) -> tuple[bytes, ...]:
         """Return the lane ciphertexts of an embedding. Raises EmbeddingError if it cannot be one of a face."""
@@ -125,7 +133,8 @@ class Device:
             thread.shutdown(wait=False)
         return made
 
-    def _embed(self, photo: ImageSource) -> Embedding:
+    def _loaded(self) -> Capture:
+        """Return the capture pipeline, whose embeddings have the size that the parameter set needs."""
         with self._loading:
             if self._capture is None:
                 from veilmatch.client.capture.pipeline import CapturePipeline
@@ -137,7 +146,7 @@ class Device:
                 got=f"{self._capture.dimension} coordinates",
                 expected=f"{self.parameters.dimension} ({self.parameters.name})",
             )
-        return self._capture.embed_photo(photo)
+        return self._capture
 
 
 def about(subject: str, error: VeilmatchError) -> VeilmatchError:

@@ -25,8 +25,10 @@ from veilmatch.crypto.errors import ConfigurationError, InvalidInputError, KeyFi
 from veilmatch.crypto.keys import Pair
 from veilmatch.crypto.paillier import PublicKey
 from veilmatch.crypto.requests import (
+    EMBEDDING_MODEL,
     SALT_BYTES,
     TOKEN_BYTES,
+    check_model,
     check_subject,
     payload_digest,
     signed_bytes,
@@ -98,8 +100,9 @@ class Draft:
 
     operation: pb.OPERATION_*. ciphertexts: lane ciphertexts, may be empty. threshold: t in 1..S^2, or 0
     where nothing is compared. subject: "" where none is named. token: 16 bytes of a mutation, else empty.
-    bulk_digest: replaces the digest of `ciphertexts` where the payload follows in a stream.
-    Raises InvalidInputError for a subject or a token that cannot be one.
+    bulk_digest: replaces the digest of `ciphertexts` where the payload follows in a stream. model: names
+    the embedding model of what is sent; left out of a request without vectors.
+    Raises InvalidInputError for a subject, a token or a model that cannot be one.
     """
 
     operation: pb.Operation.ValueType
@@ -108,11 +111,13 @@ class Draft:
     subject: str = ""
     token: bytes = b""
     bulk_digest: bytes = field(default=b"", repr=False)
+    model: str = EMBEDDING_MODEL
     salt: bytes = field(default_factory=lambda: secrets.token_bytes(SALT_BYTES), repr=False)
 
     def __post_init__(self) -> None:
         if self.subject:
             check_subject(self.subject)
+        check_model(self.model)
         if len(self.token) not in (0, TOKEN_BYTES):
             raise InvalidInputError(
                 "a token of the wrong length",
@@ -166,6 +171,7 @@ class RequestSigner:
             expires_at_ms=now_ms + self._lifetime_ms,
             payload_digest=draft.payload_digest,
             subject_digest=subject_digest(draft.salt, draft.subject) if draft.subject else b"",
+            model=draft.model if draft.ciphertexts or draft.bulk_digest else "",
         ).SerializeToString(deterministic=True)
         return pb.SignedRequest(
             body=body,

@@ -18,6 +18,7 @@
             PartyRefusedError        the certificate at the other end is not that of a party served here
         KeyMismatchError             another key, epoch, gallery, model or parameter set
             GalleryMismatchError     the two matchers do not hold the same gallery
+            ModelMismatchError       embeddings of another model than those in the gallery
         UnavailableError             too few parties or too little stock; needed and available are fields
         IntegrityError               stored or received state contradicts itself
             KeyFileError             a key file that is truncated, altered or not one
@@ -170,6 +171,12 @@ class GalleryMismatchError(KeyMismatchError):
     """The two matchers do not hold the same gallery."""
 
     code = "gallery_mismatch"
+
+
+class ModelMismatchError(KeyMismatchError):
+    """Embeddings of another model than those in the gallery; the two cannot be compared."""
+
+    code = "model_mismatch"
 
 
 class UnavailableError(VeilmatchError):

@@ -13,6 +13,9 @@ from veilmatch.crypto.digests import digest, digest_all
 from veilmatch.crypto.errors import InvalidInputError
 
 SUBJECT_CHARACTERS = 128
+MODEL_CHARACTERS = 64
+#: Names the model of embeddings that a caller brings without saying where they are from.
+EMBEDDING_MODEL = "embedding"
 TOKEN_BYTES = 16
 SALT_BYTES = 16
 _SIGNATURE_PREFIX = b"veilmatch request v1\0"
@@ -53,10 +56,20 @@ def check_subject(subject: str) -> str:
 
     Raises InvalidInputError otherwise.
     """
-    if not 1 <= len(subject) <= SUBJECT_CHARACTERS:
-        raise InvalidInputError(
-            "subject of the wrong length", got=len(subject), expected=f"1..{SUBJECT_CHARACTERS} characters"
-        )
-    if not subject.isprintable() or subject != subject.strip() or unicodedata.normalize("NFC", subject) != subject:
-        raise InvalidInputError("subject is not printable NFC text", expected="no control characters, no outer spaces")
-    return subject
+    return _checked_text("subject", subject, SUBJECT_CHARACTERS)
+
+
+def check_model(model: str) -> str:
+    """Return the name of an embedding model if it can be one: 1..64 characters, otherwise like a subject.
+
+    Raises InvalidInputError otherwise.
+    """
+    return _checked_text("model", model, MODEL_CHARACTERS)
+
+
+def _checked_text(what: str, text: str, characters: int) -> str:
+    if not 1 <= len(text) <= characters:
+        raise InvalidInputError(f"{what} of the wrong length", got=len(text), expected=f"1..{characters} characters")
+    if not text.isprintable() or text != text.strip() or unicodedata.normalize("NFC", text) != text:
+        raise InvalidInputError(f"{what} is not printable NFC text", expected="no control characters, no outer spaces")
+    return text

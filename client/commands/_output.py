@@ -32,6 +32,7 @@ _HINTS: tuple[tuple[type[VeilmatchError], str], ...] = (
     (errors.RequestSignatureError, "Both matchers have to list this device with its present signing key."),
     (errors.PartyRefusedError, "Check the certificates in [tls], and the name of this device."),
     (errors.GalleryMismatchError, "Repeat once; if it stays, tell the operators of both matchers."),
+    (errors.ModelMismatchError, "Use the face model that the gallery was enrolled with, or another gallery."),
     (errors.KeyMismatchError, "Get the present public key and parameter set from the installation."),
     (errors.WrongPassphraseError, "Try the passphrase again."),
     (errors.KeyFileError, "Restore the file from where it was made."),

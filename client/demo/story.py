@@ -55,6 +55,7 @@ class Story:
 
     threshold: int
     subjects: list[str]
+    model: str
     embed_s: list[float] = field(default_factory=list)
     enrol_s: list[float] = field(default_factory=list)
     verifications: list[Verified] = field(default_factory=list)
@@ -73,15 +74,16 @@ async def live_through(config: Path, people: int, parameters: ParameterSet, prog
     """Run the demonstration against the parties of a device's configuration. people: 2..40."""
     settings = DeviceSettings.load(config)
     subjects = [f"person-{number:02d}" for number in range(1, people + 1)]
-    story = Story(parameters.threshold(settings.threshold), subjects)
-    photos = _embed_all(people, story, progress)
+    pipeline = CapturePipeline.default()
+    story = Story(parameters.threshold(settings.threshold), subjects, pipeline.model_id)
+    photos = _embed_all(people, pipeline, story, progress)
     vectors = {key: quantise(embedding, parameters) for key, embedding in photos.items()}
     story.witness = Witness(settings)
     async with AsyncClient(settings, matchers=story.witness.matchers) as client:
         for done, subject in enumerate(subjects):
             progress("enrol", done, people)
             started = time.perf_counter()
-            await client.enrol_embedding(subject, photos[done + 1, ENROLLED_PHOTO])
+            await client.enrol_embedding(subject, photos[done + 1, ENROLLED_PHOTO], model=story.model)
             story.enrol_s.append(time.perf_counter() - started)
         for done in range(people):
             progress("verify", done, people)
@@ -93,8 +95,9 @@ async def live_through(config: Path, people: int, parameters: ParameterSet, prog
     return story
 
 
-def _embed_all(people: int, story: Story, progress: Progress) -> dict[tuple[int, int], Embedding]:
-    pipeline = CapturePipeline.default()
+def _embed_all(
+    people: int, pipeline: CapturePipeline, story: Story, progress: Progress
+) -> dict[tuple[int, int], Embedding]:
     wanted = [(p, n) for p in range(1, people + 1) for n in (ENROLLED_PHOTO, VERIFIED_PHOTO, SEARCHED_PHOTO)]
     photos = {}
     for done, (person, number) in enumerate(wanted):
@@ -113,7 +116,8 @@ async def _verify(
     person: int,
     claimed: int,
 ) -> Verified:
-    result = await client.verify_embedding(story.subjects[claimed - 1], photos[person, VERIFIED_PHOTO])
+    claim, photo = story.subjects[claimed - 1], photos[person, VERIFIED_PHOTO]
+    result = await client.verify_embedding(claim, photo, model=story.model)
     expected = _score(vectors[person, VERIFIED_PHOTO], vectors[claimed, ENROLLED_PHOTO]) >= story.threshold
     return Verified(result.subject, _photo_name(person, VERIFIED_PHOTO), person == claimed, expected, result)
 
@@ -125,7 +129,7 @@ async def _search(
     vectors: Mapping[tuple[int, int], Array],
     person: int,
 ) -> Searched:
-    result = await client.candidates_embedding(photos[person, SEARCHED_PHOTO])
+    result = await client.candidates_embedding(photos[person, SEARCHED_PHOTO], model=story.model)
     probe = vectors[person, SEARCHED_PHOTO]
     expected = tuple(
         subject

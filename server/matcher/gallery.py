@@ -10,7 +10,7 @@ from veilmatch.protos.v1 import matcher_pb2 as pb
 from veilmatch.server.matcher.agreement import Action, reconcile
 from veilmatch.server.matcher.index import SlotIndex
 from veilmatch.server.matcher.locks import ReadWriteLock
-from veilmatch.server.matcher.mutation import GalleryState, LogEntry, Mutation
+from veilmatch.server.matcher.mutation import GalleryState, LogEntry, Mutation, require_same_model
 from veilmatch.server.matcher.pack_worker import PackWorkers
 from veilmatch.server.matcher.store import Store
 
@@ -19,7 +19,10 @@ _LOAD_BATCH = 64
 
 
 class Gallery:
-    """A named gallery. Queries hold `lock` shared, mutations exclusively; `state` is what is committed."""
+    """A named gallery. Queries hold `lock` shared, mutations exclusively; `state` is what is committed.
+
+    model: the embedding model of all its templates; None while there is none, so that any may be the first.
+    """
 
     def __init__(self, name: str, number: int, store: Store, workers: PackWorkers, slots: int) -> None:
         self.name = name
@@ -27,12 +30,13 @@ class Gallery:
         self.lock = ReadWriteLock()
         self.state = GalleryState(0, b"")
         self.index = SlotIndex(slots)
+        self.model: str | None = None
         self._slots = slots
         self._store = store
         self._workers = workers
 
     async def load(self) -> None:
-        """Read everything from the store: state, slots, packs."""
+        """Read everything from the store: state, slots, packs, model."""
         self.state = await asyncio.to_thread(self._store.open_gallery, self.name)
         packs, count = self._store.packs(self.name), 0
         while batch := await asyncio.to_thread(lambda: dict(islice(packs, _LOAD_BATCH))):
@@ -40,6 +44,11 @@ class Gallery:
             count += len(batch)
         templates = await asyncio.to_thread(self._store.templates, self.name)
         self.index = SlotIndex.load(self._slots, count, templates)
+        self.model = await asyncio.to_thread(self._store.model, self.name)
+
+    def require_model(self, model: str) -> None:
+        """Raise ModelMismatchError unless embeddings of `model` can be compared with those of this gallery."""
+        require_same_model(self.model, model)
 
     # -- agreeing with the other matcher ------------------------------------------------------
 
@@ -92,6 +101,7 @@ class Gallery:
             self.index.remove(pack, slot)
         for template in sorted(mutation.added, key=lambda t: (t.pack, t.slot)):
             self.index.add(template.subject, template.pack, template.slot)
+        self.model = (mutation.model or self.model) if len(self.index) else None
         await self._workers.load(self.number, mutation.packs)
 
     async def discard(self) -> None:

@@ -58,16 +58,27 @@ class Surroundings:
 
 
 async def match(
-    checked: CheckedRequest, request: request_pb2.SignedRequest, known_chain: bytes, gallery: Gallery, on: Surroundings
+    checked: CheckedRequest,
+    request: request_pb2.SignedRequest,
+    model: str,
+    known_chain: bytes,
+    gallery: Gallery,
+    on: Surroundings,
 ) -> pb.MatchReply:
-    """Serve verify or candidates; raises UnknownSubjectError for verify of a subject that is not there."""
+    """Serve verify or candidates with a probe of this embedding model.
+
+    Raises UnknownSubjectError for verify of a subject that is not there, ModelMismatchError for a probe that
+    cannot be compared.
+    """
     verify = checked.operation == "verify"
+    gallery.require_model(model)  # refuse before the other matcher is met
     if verify:
-        gallery.index.require(request.subject)  # refuse before the other matcher is met
+        gallery.index.require(request.subject)
     async with (
         on.meetings.about(checked.digest) as meeting,
         on.meetings.agreed(meeting, gallery, gallery.lock.shared),
     ):
+        gallery.require_model(model)  # the first templates may have come meanwhile
         places = gallery.index.require(request.subject) if verify else _occupied(gallery)
         reply = pb.MatchReply(sequence=gallery.state.sequence, chain=gallery.state.chain)
         if not verify and known_chain != gallery.state.chain:

@@ -35,16 +35,17 @@ class ReadyPack:
 
 
 async def enrol(
-    checked: CheckedRequest, request: request_pb2.SignedRequest, gallery: Gallery, on: Surroundings
+    checked: CheckedRequest, request: request_pb2.SignedRequest, model: str, gallery: Gallery, on: Surroundings
 ) -> pb.MutateReply:
-    """Add one template of request.subject in the lowest free slot."""
-    identity = digest("mutation", "enrol", request.subject)
+    """Add one template of request.subject, an embedding of `model`, in the lowest free slot."""
+    identity = digest("mutation", "enrol", request.subject, model)
     async with (
         on.meetings.about(checked.digest) as meeting,
         on.meetings.agreed(meeting, gallery, gallery.lock.exclusive),
     ):
         if (done := await gallery.find_token(checked.token)) is not None:
             return _done_before(done, identity)
+        gallery.require_model(model)
         (place,) = gallery.index.allocate(1)
         async with on.open_session(checked, request, gallery) as call:
             share = await call.lane_share(1)
@@ -64,7 +65,7 @@ async def enrol(
             )
         ]
         template = Template(*place, request.subject, b"".join(map(on.scheme.serialise, record)))
-        mutation = Mutation("enrol", checked.token, identity, {place[0]: pack}, [template], [], _result(1))
+        mutation = Mutation("enrol", checked.token, identity, {place[0]: pack}, [template], [], _result(1), model)
         return await _commit_both(mutation, meeting, gallery)
 
 
@@ -100,22 +101,23 @@ async def erase(
             )
             for pack in sorted({pack for pack, _ in places})
         }
-        mutation = Mutation("erase", checked.token, identity, packs, [], places, _result(len(places)))
+        mutation = Mutation("erase", checked.token, identity, packs, [], places, _result(len(places)), "")
         return await _commit_both(mutation, meeting, gallery)
 
 
 async def enrol_bulk(
-    checked: CheckedRequest, ready: Sequence[ReadyPack], gallery: Gallery, on: Surroundings
+    checked: CheckedRequest, ready: Sequence[ReadyPack], model: str, gallery: Gallery, on: Surroundings
 ) -> pb.MutateReply:
-    """Append ready packs, already checked, after the last pack."""
+    """Append ready packs of embeddings of `model`, already checked, after the last pack."""
     subjects = [subject.encode() for pack in ready for subject, _ in pack.templates]
-    identity = digest("mutation", "bulk", digest_all("subjects", subjects))
+    identity = digest("mutation", "bulk", digest_all("subjects", subjects), model)
     async with (
         on.meetings.about(checked.digest, _BULK_PATIENCE) as meeting,
         on.meetings.agreed(meeting, gallery, gallery.lock.exclusive),
     ):
         if (done := await gallery.find_token(checked.token)) is not None:
             return _done_before(done, identity)
+        gallery.require_model(model)
         numbers = gallery.index.allocate_packs(len(ready))
         added = [
             Template(number, slot, subject, record)
@@ -123,7 +125,7 @@ async def enrol_bulk(
             for slot, (subject, record) in enumerate(pack.templates)
         ]
         packs = {number: pack.ciphertexts for number, pack in zip(numbers, ready, strict=True)}
-        mutation = Mutation("bulk", checked.token, identity, packs, added, [], _result(len(added)))
+        mutation = Mutation("bulk", checked.token, identity, packs, added, [], _result(len(added)), model)
         return await _commit_both(mutation, meeting, gallery)
 
 

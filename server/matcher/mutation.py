@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from veilmatch.crypto.errors import IntegrityError
+from veilmatch.crypto.errors import IntegrityError, ModelMismatchError
 from veilmatch.crypto.parameters import ParameterSet
 
 Kind = Literal["enrol", "erase", "bulk"]
@@ -45,7 +45,8 @@ class Mutation:
     token: chosen by the client, names the mutation for retries; request_digest: of the request that
     carried the token. packs: new whole content of every changed pack, D ciphertexts joined
     (dimension * ciphertext_bytes bytes). added and removed: every (pack, slot) lies in one of `packs`.
-    result: JSON that a retry with the same token is answered with.
+    result: JSON that a retry with the same token is answered with. model: names the embedding model of
+    what is added; "" where nothing is.
     """
 
     kind: Kind
@@ -55,14 +56,15 @@ class Mutation:
     added: Sequence[Template] = field(repr=False)
     removed: Sequence[tuple[int, int]] = field(repr=False)
     result: str
+    model: str
 
     def digest(self) -> bytes:
         """Return SHA-256 (32 bytes) over an unambiguous encoding of every field.
 
         The order of packs, added and removed has no meaning and does not change the digest.
         """
-        h = hashlib.sha256(b"veilmatch mutation v1\0")
-        for part in (self.kind.encode(), self.token, self.request_digest, self.result.encode()):
+        h = hashlib.sha256(b"veilmatch mutation v2\0")
+        for part in (self.kind.encode(), self.token, self.request_digest, self.result.encode(), self.model.encode()):
             _update(h, part)
         _update(h, _number(len(self.packs)))
         for pack in sorted(self.packs):
@@ -88,6 +90,7 @@ class Mutation:
         for wrong, message in (
             (self.kind not in KINDS, "a mutation of unknown kind"),
             (not self.token or not self.request_digest, "a mutation without token or request digest"),
+            (bool(self.model) != bool(self.added), "a mutation that names no model, or one for nothing"),
             (any(len(c) != pack_bytes for c in self.packs.values()), "a pack of the wrong size"),
             (any(len(t.record) != record_bytes for t in self.added), "a record of the wrong size"),
             (not all(0 <= pack < _PACKS_MAX for pack in self.packs), "a pack out of range"),
@@ -122,6 +125,12 @@ class LogEntry:
     kind: str
     request_digest: bytes
     result: str
+
+
+def require_same_model(present: str | None, model: str) -> None:
+    """Raise ModelMismatchError unless embeddings of `model` can stand beside those present (None: there are none)."""
+    if present is not None and model != present:
+        raise ModelMismatchError("the gallery holds embeddings of another model", got=model, expected=present)
 
 
 def initial_chain(gallery: str, key_id: bytes, parameters: ParameterSet) -> bytes:

@@ -25,12 +25,17 @@ from sqlalchemy import (
 )
 
 from veilmatch.crypto.errors import IntegrityError, KeyMismatchError
-from veilmatch.server.matcher.mutation import GalleryState, LogEntry, Mutation
+from veilmatch.server.matcher.mutation import GalleryState, LogEntry, Mutation, require_same_model
 from veilmatch.server.matcher.schema import contents, galleries, log, packs, templates
 
 
 def check_fits(connection: Connection, gallery: Row[Any], mutation: Mutation) -> None:
-    """Raise IntegrityError unless removed slots are occupied, added ones free, and packs have no gaps."""
+    """Raise IntegrityError unless removed slots are occupied, added ones free, and packs have no gaps.
+
+    Raises ModelMismatchError if it adds embeddings of another model than those that are there.
+    """
+    if mutation.added:
+        require_same_model(model_of(connection, gallery), mutation.model)
     rows = connection.execute(
         select(templates.c.pack, templates.c.slot).where(
             visible(templates, gallery), templates.c.pack.in_(sorted(mutation.packs))
@@ -60,6 +65,13 @@ def find_gallery(connection: Connection, name: str) -> Row[Any]:
 def state_of(gallery: Row[Any]) -> GalleryState:
     """Return what the row of `galleries` says."""
     return GalleryState(gallery.sequence, gallery.chain, gallery.pending_chain)
+
+
+def model_of(connection: Connection, gallery: Row[Any]) -> str | None:
+    """Return the embedding model of the templates of `gallery`, None if it has none."""
+    added_by = and_(log.c.gallery_id == templates.c.gallery_id, log.c.sequence == templates.c.added_in)
+    query = select(log.c.model).select_from(templates.join(log, added_by)).where(visible(templates, gallery))
+    return connection.scalar(query.limit(1))
 
 
 def update_gallery(gallery: Row[Any]) -> Update:
@@ -99,6 +111,7 @@ def write_pending(connection: Connection, gallery: Row[Any], mutation: Mutation,
             request_digest=mutation.request_digest,
             digest=digest,
             result=mutation.result,
+            model=mutation.model,
             **key,
         )
     )

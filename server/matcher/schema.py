@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 
 #: Raised by one with every change of the tables; a store refuses databases with a larger one.
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 #: Marks the file as ours in `file(1)` and to `Store`: "veil".
 APPLICATION_ID = 0x7665696C
 
@@ -49,7 +49,7 @@ galleries = Table(
     Column("pending_chain", LargeBinary),
 )
 
-#: Every mutation; the pending one has the number after the gallery's sequence.
+#: Every mutation; the pending one has the number after the gallery's sequence. model: of what it added, or "".
 log = Table(
     "log",
     metadata,
@@ -60,6 +60,7 @@ log = Table(
     Column("request_digest", LargeBinary, nullable=False),
     Column("digest", LargeBinary, nullable=False),
     Column("result", Text, nullable=False),
+    Column("model", Text, nullable=False),
     UniqueConstraint("gallery_id", "token"),
 )
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import structlog
 
 from veilmatch.crypto.errors import InvalidInputError, KeyMismatchError, ProtocolError, RequestSignatureError
 from veilmatch.crypto.parameters import ParameterSet
-from veilmatch.crypto.requests import bulk_digest, bulk_pack_digest, check_subject, subject_digest
+from veilmatch.crypto.requests import bulk_digest, bulk_pack_digest, check_model, check_subject, subject_digest
 from veilmatch.protos.v1 import matcher_pb2 as pb
 from veilmatch.protos.v1 import matcher_pb2_grpc as rpc
 from veilmatch.protos.v1 import request_pb2
@@ -22,6 +23,7 @@ from veilmatch.server.transport.channels import Context, caller, require_caller
 from veilmatch.server.transport.links import AcceptedLink
 from veilmatch.server.transport.replay import ReplayLog
 from veilmatch.server.transport.requests import (
+    WITH_LANES,
     CheckedRequest,
     Operation,
     RequestChecker,
@@ -34,6 +36,15 @@ _T = TypeVar("_T")
 _log = structlog.get_logger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A request that may be served, and its gallery. model: of the embeddings in it, "" where there are none."""
+
+    checked: CheckedRequest
+    gallery: Gallery
+    model: str
+
+
 class Admission:
     """What every request of a device passes before anything is done for it."""
 
@@ -42,16 +53,15 @@ class Admission:
         self._replays = replays
         self._galleries = galleries
 
-    async def admit(
-        self, request: request_pb2.SignedRequest, context: Context, *operations: Operation
-    ) -> tuple[CheckedRequest, Gallery]:
-        """Return the checked request and its gallery; the nonce is noted durably."""
+    async def admit(self, request: request_pb2.SignedRequest, context: Context, *operations: Operation) -> Admitted:
+        """Return the checked request, its gallery and its model; the nonce is noted durably."""
         checked = self._checker.check(request, *operations)
         require_device(checked, caller(context))
         if checked.subject_digest:
             check_subject(request.subject)
             if subject_digest(request.subject_salt, request.subject) != checked.subject_digest:
                 raise RequestSignatureError("the subject is not the one that was signed")
+        model = _signed_model(request, checked.operation)
         gallery = self._galleries.get(checked.gallery)
         if gallery is None:
             raise KeyMismatchError(
@@ -59,7 +69,17 @@ class Admission:
             )
         await asyncio.to_thread(self._replays.register, checked.nonce, checked.expires_at_ms)
         _log.info("admitted", operation=checked.operation, device=checked.device, gallery=checked.gallery)
-        return checked, gallery
+        return Admitted(checked, gallery, model)
+
+
+def _signed_model(request: request_pb2.SignedRequest, operation: Operation) -> str:
+    """Return the embedding model that a checked request names; it must where it brings vectors, and only there."""
+    model = request_pb2.RequestBody.FromString(request.body).model
+    if operation in WITH_LANES or operation == "bulk":
+        return check_model(model)
+    if model:
+        raise InvalidInputError("a field of the request has no sense here", got="model", expected=operation)
+    return model
 
 
 class MatcherService(rpc.MatcherServicer):
@@ -75,19 +95,20 @@ class MatcherService(rpc.MatcherServicer):
     async def Match(self, request: pb.MatchRequest, context: Context) -> pb.MatchReply:
         """See matcher.proto."""
         signed = request.request
-        checked, gallery = await self._admission.admit(signed, context, "verify", "candidates")
-        self._check_lanes(checked, signed)
-        return await match(checked, signed, request.known_chain, gallery, self._on)
+        admitted = await self._admission.admit(signed, context, "verify", "candidates")
+        self._check_lanes(admitted.checked, signed)
+        return await match(admitted.checked, signed, admitted.model, request.known_chain, admitted.gallery, self._on)
 
     @unary
     async def Mutate(self, request: request_pb2.SignedRequest, context: Context) -> pb.MutateReply:
         """See matcher.proto."""
-        checked, gallery = await self._admission.admit(request, context, "enrol", "erase")
+        admitted = await self._admission.admit(request, context, "enrol", "erase")
+        checked, gallery = admitted.checked, admitted.gallery
         if checked.operation == "erase":
             check_payload(checked, [])
             return await self._to_the_end(erase(checked, request, gallery, self._on))
         self._check_lanes(checked, request)
-        return await self._to_the_end(enrol(checked, request, gallery, self._on))
+        return await self._to_the_end(enrol(checked, request, admitted.model, gallery, self._on))
 
     @unary
     async def BulkEnrol(self, chunks: AsyncIterator[pb.BulkChunk], context: Context) -> pb.MutateReply:
@@ -95,15 +116,16 @@ class MatcherService(rpc.MatcherServicer):
         first = await anext(aiter(chunks), None)
         if first is None or first.WhichOneof("content") != "header":
             raise ProtocolError("a bulk enrolment begins with its request", expected="header")
-        checked, gallery = await self._admission.admit(first.header, context, "bulk")
-        ready = await self._receive_packs(chunks, checked)
-        return await self._to_the_end(enrol_bulk(checked, ready, gallery, self._on))
+        admitted = await self._admission.admit(first.header, context, "bulk")
+        ready = await self._receive_packs(chunks, admitted.checked)
+        return await self._to_the_end(enrol_bulk(admitted.checked, ready, admitted.model, admitted.gallery, self._on))
 
     @unary
     async def Subjects(self, request: request_pb2.SignedRequest, context: Context) -> pb.SubjectsReply:
         """See matcher.proto."""
-        checked, gallery = await self._admission.admit(request, context, "subjects")
-        check_payload(checked, [])
+        admitted = await self._admission.admit(request, context, "subjects")
+        gallery = admitted.gallery
+        check_payload(admitted.checked, [])
         async with gallery.lock.shared():
             subjects = [pb.Subject(subject=s, templates=n) for s, n in gallery.index.subjects()]
             return pb.SubjectsReply(sequence=gallery.state.sequence, chain=gallery.state.chain, subjects=subjects)

@@ -40,6 +40,7 @@ from veilmatch.server.matcher.rows import (
     delete_rows,
     find_entry,
     find_gallery,
+    model_of,
     of,
     state_of,
     update_gallery,
@@ -100,7 +101,8 @@ class Store:
 
         Raises IntegrityError if another one is pending, or if it does not fit the gallery (sizes,
         slots occupied or free already, a gap in the packs); DuplicateTokenError if a committed
-        mutation has its token. Nothing is changed then.
+        mutation has its token; ModelMismatchError if it adds embeddings of another model than those
+        that are there. Nothing is changed then.
         """
         mutation.check(self._parameters)
         digest = mutation.digest()
@@ -185,6 +187,11 @@ class Store:
             query = select(t.pack, t.slot, t.subject).order_by(t.pack, t.slot)
             rows = connection.execute(query.where(visible(templates, find_gallery(connection, name))))
             return [(pack, slot, subject) for pack, slot, subject in rows]
+
+    def model(self, name: str) -> str | None:
+        """Return the name of the model that all templates are embeddings of, None if there is no template."""
+        with self._database.reading() as connection:
+            return model_of(connection, find_gallery(connection, name))
 
     def record(self, name: str, pack: int, slot: int) -> bytes:
         """Return the record (lane ciphertexts joined) of the template in this slot.

@@ -85,6 +85,7 @@ class FakeCapture:
     """Embeds any photo as the numbers of its name; refuses those called `empty`."""
 
     dimension: int = PARAMETERS.dimension
+    model_id: str = "names-2"
 
     def embed_photo(self, source: Any) -> np.ndarray:
         from veilmatch.crypto.errors import NoFaceError

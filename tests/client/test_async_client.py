@@ -22,6 +22,7 @@ from veilmatch.crypto.errors import (
     InvalidInputError,
     KeyFileError,
     KeyMismatchError,
+    ModelMismatchError,
     NoFaceError,
     ParameterError,
     RequestRefusedError,
@@ -114,6 +115,33 @@ async def test_photo_and_embedding_ask_the_same(client: AsyncClient, pair: FakeP
     pair.templates, pair.looks_like = ["alice"], {"alice"}
     assert await client.verify("alice", "door.jpg")
     assert await client.candidates("door.jpg")
+
+
+async def test_request_names_the_model_of_the_capture_or_that_of_the_caller(
+    client: AsyncClient, pair: FakePair
+) -> None:
+    await client.enrol("alice", "1.jpg", "2.jpg")
+    await client.enrol_many([("bob", "3.jpg")])
+    await client.verify("alice", "door.jpg")
+    await client.candidates("door.jpg")
+    assert [body_of(r).model for r in pair.a.requests] == ["names-2"] * 5
+    for model, given in (("embedding", {}), ("arcface-7", {"model": "arcface-7"})):
+        pair.a.requests.clear()
+        await client.enrol_embedding("alice", face(1), face(2), **given)
+        await client.enrol_many_embeddings([("bob", face(3))], **given)
+        await client.verify_embedding("alice", face(1), **given)
+        await client.candidates_embedding(face(1), **given)
+        assert [body_of(r).model for r in pair.a.requests] == [model] * 5
+
+
+async def test_model_mismatch_reaches_the_caller_with_both_names(client: AsyncClient, pair: FakePair) -> None:
+    def refuse(kind: str, signed: Any) -> None:
+        raise ModelMismatchError("another model", got=body_of(signed).model, expected="sface-1")
+
+    pair.a.before = pair.b.before = refuse
+    with pytest.raises(ModelMismatchError) as caught:
+        await client.verify("alice", "door.jpg")
+    assert (caught.value.got, caught.value.expected) == ("names-2", "sface-1")
 
 
 async def test_subjects_are_listed_by_name(client: AsyncClient, pair: FakePair) -> None:
@@ -307,6 +335,10 @@ async def test_endless_time_is_refused(client: AsyncClient, timeout_s: Any) -> N
         (lambda c: c.enrol_embedding("alice"), InvalidInputError),
         (lambda c: c.enrol_embedding("alice", face(1), token=b"short"), InvalidInputError),
         (lambda c: c.erase("alice", token="0" * 16), InvalidInputError),
+        (lambda c: c.enrol_embedding("alice", face(1), model=""), InvalidInputError),
+        (lambda c: c.enrol_many_embeddings({"alice": face(1)}, model="x" * 65), InvalidInputError),
+        (lambda c: c.verify_embedding("alice", face(1), model=None), InvalidInputError),
+        (lambda c: c.candidates_embedding(face(1), model=b"sface"), InvalidInputError),
         (lambda c: c.enrol_many_embeddings([]), InvalidInputError),
         (lambda c: c.enrol_many_embeddings({"alice": [0.0] * 8}), EmbeddingError),
     ],

@@ -80,6 +80,21 @@ def test_bulk_digest_takes_the_place_of_the_payload(signer: RequestSigner) -> No
     assert body_of(signer.sign(draft, "ab")).payload_digest == bytes(range(32))
 
 
+def test_model_is_named_where_vectors_are_sent_and_nowhere_else(signer: RequestSigner) -> None:
+    probe = Draft(pb.OPERATION_CANDIDATES, (b"c",), 180, model="sface-1")
+    bulk = Draft(pb.OPERATION_BULK_ENROL, token=new_token(), bulk_digest=bytes(32), model="sface-1")
+    unnamed = Draft(pb.OPERATION_CANDIDATES, (b"c",), 180)
+    bare = [Draft(pb.OPERATION_SUBJECTS), Draft(pb.OPERATION_ERASE, subject="alice", token=new_token())]
+    named = [body_of(signer.sign(draft, "ab")).model for draft in (probe, bulk, unnamed, *bare)]
+    assert named == ["sface-1", "sface-1", "embedding", "", ""]
+
+
+@pytest.mark.parametrize("model", ["", "x" * 65, "a\nb"])
+def test_what_cannot_be_a_model_is_refused(model: str) -> None:
+    with pytest.raises(InvalidInputError):
+        Draft(pb.OPERATION_VERIFY, model=model)
+
+
 @pytest.mark.parametrize("subject", ["x" * 129, " alice", "a\nb", "e\u0301"])
 def test_what_cannot_be_a_subject_is_refused(subject: str) -> None:
     with pytest.raises(InvalidInputError):

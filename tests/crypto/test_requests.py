@@ -82,6 +82,17 @@ def test_subject_digest_depends_on_salt_and_name() -> None:
     assert len(made) == 4
 
 
+@pytest.mark.parametrize("model", ["embedding", "sface-2021dec-fb143eea", "x" * 64, "modèle"])
+def test_model_that_can_be_one_is_returned(model: str) -> None:
+    assert requests.check_model(model) == model
+
+
+@pytest.mark.parametrize("model", ["", "x" * 65, " a", "a\n", "e\u0301"])
+def test_model_that_cannot_be_one_is_refused(model: str) -> None:
+    with pytest.raises(InvalidInputError, match="model"):
+        requests.check_model(model)
+
+
 @pytest.mark.parametrize("subject", ["a", "Ada Lovelace", "Zoë", "李小龍", "x" * 128, "#1/a", "é"])
 def test_subject_that_can_be_one_is_returned(subject: str) -> None:
     assert requests.check_subject(subject) == subject

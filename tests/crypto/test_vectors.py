@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.crypto.toys import toy_key, toy_public_key
-from tests.vectors.generate import load, outdated
+from tests.vectors.generate import BODY_BYTES, load, outdated
 from veilmatch.crypto import digests, errors, fixed_base, lanes, requests, slots
 from veilmatch.crypto.arithmetic import Integer, from_bytes
 from veilmatch.crypto.conversion import Opening, Triple, fingerprint_hashes, hashes_agree, open_masked, output_share
@@ -21,8 +21,10 @@ from veilmatch.crypto.keys import KeyHolderKey, PairShare
 from veilmatch.crypto.messages import Hello, LocalWork, Receive, Send
 from veilmatch.crypto.paillier import Paillier
 from veilmatch.crypto.parameters import D512, DEFAULT, ParameterSet
+from veilmatch.crypto.requests import check_model
 from veilmatch.crypto.secret_access import SECRET_ACCESS
 from veilmatch.crypto.session import PairSession, Request
+from veilmatch.protos.v1 import request_pb2
 
 Case = dict[str, Any]
 
@@ -234,6 +236,14 @@ def test_session_has_the_known_context_and_id(case: Case) -> None:
         assert session.resume(None) == Receive()
         assert isinstance(session.resume(other.envelope), LocalWork)
         assert session.session_id.hex() == case["session_id"]
+
+
+@pytest.mark.parametrize("case", cases("digests", "bodies"))
+def test_signed_body_has_the_known_encoding(case: Case) -> None:
+    fields = {x: bytes.fromhex(v) if x in BODY_BYTES else v for x, v in case["fields"].items()}
+    encoded = request_pb2.RequestBody(**fields).SerializeToString(deterministic=True)
+    assert encoded.hex() == case["body"]
+    assert check_model(fields.get("model", "-"))
 
 
 @pytest.mark.parametrize("case", cases("digests", "requests"))

@@ -9,7 +9,7 @@ import pytest
 
 from tests.e2e.world import World, integers, near, running, unit, veilmatch
 from veilmatch.client.client import Client
-from veilmatch.crypto.errors import DuplicateTokenError, UnknownSubjectError
+from veilmatch.crypto.errors import DuplicateTokenError, ModelMismatchError, UnknownSubjectError
 from veilmatch.crypto.parameters import D512, DEFAULT, ParameterSet
 
 
@@ -110,6 +110,43 @@ def test_a_repeated_mutation_with_its_token_is_done_once(world: World) -> None:
         erasure = b"fedcba9876543210"
         assert client.erase("again", token=erasure).templates == 1
         assert client.erase("again", token=erasure).templates == 1
+
+
+def test_embeddings_of_another_model_are_refused_and_change_nothing(world: World) -> None:
+    faces = unit(np.random.default_rng(16), 3, world.parameters.dimension)
+    with world.client() as client:
+        first = client.enrol_embedding("ada", faces[0], model="model-1")
+        for refused in (
+            lambda: client.enrol_embedding("bob", faces[1], model="model-2"),
+            lambda: client.enrol_many_embeddings({"bob": faces[1]}, model="model-2"),
+            lambda: client.verify_embedding("ada", faces[0], model="model-2"),
+            lambda: client.candidates_embedding(faces[0], model="model-2"),
+            lambda: client.verify_embedding("ada", faces[0]),
+        ):
+            with pytest.raises(ModelMismatchError) as caught:
+                refused()
+            assert (caught.value.got, caught.value.expected) in (("model-2", "model-1"), ("embedding", "model-1"))
+        assert client.verify_embedding("ada", faces[0], model="model-1")
+        assert client.candidates_embedding(faces[0], model="model-1").sequence == first.sequence
+        assert [entry.subject for entry in client.subjects()] == ["ada"]
+        client.erase("ada")
+        client.enrol_embedding("bob", faces[1], model="model-2")
+        assert client.verify_embedding("bob", faces[1], model="model-2")
+        client.erase("bob")
+
+
+def test_the_model_of_a_gallery_outlives_a_restart(world: World) -> None:
+    face = unit(np.random.default_rng(17), 1, world.parameters.dimension)[0]
+    with world.client() as client:
+        client.enrol_embedding("ada", face, model="model-1")
+        for matcher in ("matcher-a", "matcher-b"):
+            world.parties.stop(matcher)
+        world.restart()
+    with world.client() as client:
+        with pytest.raises(ModelMismatchError):
+            client.verify_embedding("ada", face)
+        assert client.verify_embedding("ada", face, model="model-1")
+        client.erase("ada")
 
 
 @pytest.mark.parametrize("pair", ["ab", "ac", "bc"])

@@ -12,6 +12,7 @@ from veilmatch.server.matcher.store import Store
 
 PARAMETERS = ParameterSet(dimension=4, scale=60, clip=23, modulus_bits=512)
 KEY_ID = b"key of the tests"
+MODEL = "model-1"
 PACK_BYTES = PARAMETERS.dimension * PARAMETERS.ciphertext_bytes
 RECORD_BYTES = PARAMETERS.lane_ciphertexts * PARAMETERS.ciphertext_bytes
 
@@ -26,6 +27,7 @@ def mutation(
     added: Iterable[tuple[int, int, str]] = (),
     removed: Iterable[tuple[int, int]] = (),
     parameters: ParameterSet = PARAMETERS,
+    model: str = MODEL,
 ) -> Mutation:
     """Return the mutation with token `number` that adds and removes these; `number` decides all contents."""
     added, removed = list(added), list(removed)
@@ -40,6 +42,7 @@ def mutation(
         added=[Template(p, s, subject, content(f"record {number} {p} {s}", record_bytes)) for p, s, subject in added],
         removed=removed,
         result=f'{{"number": {number}}}',
+        model=model if added else "",
     )
 
 

@@ -27,7 +27,7 @@ def test_ten_thousand_identities(tmp_path: Path) -> None:
     record_bytes = DEFAULT.lane_ciphertexts * DEFAULT.ciphertext_bytes
     packs = {pack: os.urandom(pack_bytes) for pack in range(places[-1][0] + 1)}
     added = [Template(p, s, f"subject {p}/{s}", os.urandom(record_bytes)) for p, s in places]
-    bulk = Mutation("bulk", b"token", b"digest", packs, added, [], "{}")
+    bulk = Mutation("bulk", b"token", b"digest", packs, added, [], "{}", "model")
     size = len(packs) * pack_bytes + len(added) * record_bytes
 
     with closing(Store(tmp_path, KEY_ID, DEFAULT)) as store:

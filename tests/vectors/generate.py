@@ -457,8 +457,57 @@ def digests() -> Json:
     ]  # fmt: skip
     return {
         "sessions": sessions,
+        "bodies": [
+            {"expect": "valid", "what": what, "fields": fields, "body": protobuf(fields).hex()}
+            for what, fields in request_bodies()
+        ],
         "requests": [{"expect": "valid", "function": f, **given, "result": out.hex()} for f, given, out in values],
     }
+
+
+#: RequestBody of request.proto: field numbers, and which fields are bytes.
+_BODY_FIELDS = {
+    "parameter_set": 1, "key_id": 2, "device": 3, "gallery": 4, "operation": 5, "threshold": 6, "pair": 7, "nonce": 8,
+    "token": 9, "issued_at_ms": 10, "expires_at_ms": 11, "payload_digest": 12, "subject_digest": 13, "model": 14,
+}  # fmt: skip
+BODY_BYTES = ("key_id", "nonce", "token", "payload_digest", "subject_digest")
+
+
+def request_bodies() -> list[tuple[str, Json]]:
+    """What devices sign; fields that are empty are left out of the encoding."""
+    common: Json = {
+        "parameter_set": "d128-s60-c23-n3072", "key_id": draw_bytes("key id", 16).hex(), "device": "kiosk-1",
+        "gallery": "Galerie Nürnberg", "pair": "ac", "nonce": draw_bytes("nonce", 32).hex(),
+        "issued_at_ms": 1_700_000_000_250, "expires_at_ms": 1_700_000_060_250,
+        "payload_digest": draw_bytes("payload", 32).hex(),
+    }  # fmt: skip
+    subject, token = draw_bytes("subject", 32).hex(), draw_bytes("token", 16).hex()
+    model = "sface-2021dec-fb143eea"
+    return [
+        ("verify", common | {"operation": 1, "threshold": 1440, "subject_digest": subject, "model": model}),
+        ("candidates", common | {"operation": 2, "threshold": 1440, "model": "embedding"}),
+        ("enrol", common | {"operation": 3, "token": token, "subject_digest": subject, "model": "modèle " + "x" * 57}),
+        ("erase", common | {"operation": 4, "token": token, "subject_digest": subject}),
+        ("bulk enrolment", common | {"operation": 5, "token": token, "model": model}),
+        ("subjects", common | {"operation": 6}),
+    ]
+
+
+def protobuf(fields: Json) -> bytes:
+    """Encode a RequestBody: fields in the order of their numbers, varints and length-prefixed strings."""
+
+    def varint(value: int) -> bytes:
+        return bytes([value]) if value < 128 else bytes([value & 127 | 128]) + varint(value >> 7)
+
+    encoded = b""
+    for name, number in _BODY_FIELDS.items():
+        value = fields.get(name)
+        if isinstance(value, int):
+            encoded += varint(number << 3) + varint(value)
+        elif value is not None:
+            data = bytes.fromhex(value) if name in BODY_BYTES else value.encode()
+            encoded += varint(number << 3 | 2) + varint(len(data)) + data
+    return encoded
 
 
 # -- key shares -------------------------------------------------------------------------------------
