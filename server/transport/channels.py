@@ -9,6 +9,9 @@ from __future__ import annotations
 from typing import Any, TypeAlias
 
 import grpc
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from veilmatch.crypto.errors import ConfigurationError, PartyRefusedError
 from veilmatch.server.config import TlsSettings
@@ -19,20 +22,26 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
 def server_credentials(tls: TlsSettings) -> grpc.ServerCredentials:
-    """Return credentials that ask every caller for a certificate. Raises ConfigurationError if a file is missing."""
+    """Return credentials that ask every caller for a certificate.
+
+    Raises ConfigurationError if a file is missing or does not hold what it should.
+    """
     authority, certificate, key = _read(tls)
     return grpc.ssl_server_credentials([(key, certificate)], authority, require_client_auth=True)
 
 
 def server_options(*, serves_devices: bool) -> list[tuple[str, int]]:
-    """Return the message limits of a daemon's listening side."""
-    if serves_devices:
-        return options(max(DEVICE_MESSAGE_BYTES, PEER_MESSAGE_BYTES), REPLY_MESSAGE_BYTES)
-    return options(PEER_MESSAGE_BYTES, PEER_MESSAGE_BYTES)
+    """Return the options of a daemon's listening side: message limits, and an address that is its own."""
+    sent = REPLY_MESSAGE_BYTES if serves_devices else PEER_MESSAGE_BYTES
+    # Or gRPC would let two daemons listen on one port, and each would get some of the calls.
+    return [*options(max(DEVICE_MESSAGE_BYTES, PEER_MESSAGE_BYTES), sent), ("grpc.so_reuseport", 0)]
 
 
 def channel_to(address: str, party_name: str, tls: TlsSettings) -> grpc.aio.Channel:
-    """Return a channel to the party of that name; a server with another certificate is refused by TLS."""
+    """Return a channel to the party of that name; a server with another certificate is refused by TLS.
+
+    Raises ConfigurationError as `server_credentials` does.
+    """
     authority, certificate, key = _read(tls)
     credentials = grpc.ssl_channel_credentials(authority, key, certificate)
     limits = options(PEER_MESSAGE_BYTES, PEER_MESSAGE_BYTES)
@@ -60,6 +69,15 @@ def require_caller(context: Context, *allowed: str) -> str:
 
 def _read(tls: TlsSettings) -> tuple[bytes, bytes, bytes]:
     try:
-        return tls.authority.read_bytes(), tls.certificate.read_bytes(), tls.key.read_bytes()
+        authority, certificate, key = (path.read_bytes() for path in (tls.authority, tls.certificate, tls.key))
     except OSError as error:
         raise ConfigurationError("a TLS file cannot be read", got=error.filename, expected="a PEM file") from error
+    try:
+        x509.load_pem_x509_certificate(authority)
+        public_key = x509.load_pem_x509_certificate(certificate).public_key()
+        belongs = load_pem_private_key(key, password=None).public_key() == public_key
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise ConfigurationError("a TLS file is not a PEM file of its kind", got=tls.certificate.parent) from None
+    if not belongs:
+        raise ConfigurationError("the TLS key is not that of the certificate", got=tls.key)
+    return authority, certificate, key

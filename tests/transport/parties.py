@@ -1,0 +1,89 @@
+"""Parties with certificates, and servers of theirs on this machine, for tests over real gRPC."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import grpc
+from google.protobuf.message import Message
+
+from veilmatch.server.config import TlsSettings
+from veilmatch.server.installation.authority import Authority
+from veilmatch.server.transport.channels import server_credentials, server_options
+
+#: The method that `serving` offers, and how one calls it.
+METHOD = "/test.Service/Method"
+
+
+@cache
+def authority(number: int = 0) -> Authority:
+    """The authority of that number: two numbers are two unrelated installations."""
+    return Authority.fresh()
+
+
+@cache
+def _issued(name: str, number: int, is_server: bool) -> tuple[bytes, bytes]:
+    return authority(number).issue(name, is_server=is_server)
+
+
+def tls_of(folder: Path, name: str, number: int = 0, *, is_server: bool = True) -> TlsSettings:
+    """Write the TLS files of a party of that authority."""
+    home = folder / f"{name}-of-{number}"
+    home.mkdir(parents=True, exist_ok=True)
+    certificate, key = _issued(name, number, is_server)
+    parts = {"ca.pem": authority(number).certificate_pem(), "tls.pem": certificate, "tls-key.pem": key}
+    for file, data in parts.items():
+        (home / file).write_bytes(data)
+    return TlsSettings(authority=home / "ca.pem", certificate=home / "tls.pem", key=home / "tls-key.pem")
+
+
+def bytes_of(message: Any) -> bytes:
+    """Serialise protobuf messages, and let bytes through."""
+    return message.SerializeToString() if isinstance(message, Message) else message
+
+
+@asynccontextmanager
+async def serving(
+    kind: str, method: Callable[..., Any], tls: TlsSettings | None = None, message: type[Message] | None = None
+) -> AsyncIterator[str]:
+    """Offer one method, e.g. of kind "unary_unary", on a free port; yields the address.
+
+    method: as a servicer's, without self. tls: None listens without TLS. message: what comes in; None for bytes.
+    """
+
+    async def call(request: Any, context: Any) -> Any:
+        return await method(None, request, context)
+
+    async def stream(request: Any, context: Any) -> Any:
+        async for answer in method(None, request, context):
+            yield answer
+
+    yields = kind.endswith("_stream") and not kind.startswith("stream_")
+    handler = getattr(grpc, f"{kind}_rpc_method_handler")(
+        stream if yields else call,
+        request_deserializer=message.FromString if message else None,
+        response_serializer=bytes_of,
+    )
+    service, name = METHOD.strip("/").split("/")
+    server = grpc.aio.server(options=server_options(serves_devices=False))
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {name: handler}),))
+    if tls is None:
+        port = server.add_insecure_port("127.0.0.1:0")
+    else:
+        port = server.add_secure_port("127.0.0.1:0", server_credentials(tls))
+    await server.start()
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        await server.stop(None)
+
+
+async def ask(channel: grpc.aio.Channel, request: bytes = b"hello") -> bytes:
+    """Call `METHOD` of kind "unary_unary" and close the channel."""
+    async with channel:
+        answer: Awaitable[bytes] = channel.unary_unary(METHOD)(request, timeout=5)
+        return await answer
