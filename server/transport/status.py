@@ -18,6 +18,7 @@ from veilmatch.crypto.errors import (
     IntegrityError,
     InvalidInputError,
     KeyMismatchError,
+    PartyRefusedError,
     RequestRefusedError,
     UnavailableError,
     UnknownSubjectError,
@@ -26,6 +27,13 @@ from veilmatch.crypto.errors import (
 from veilmatch.server.transport.channels import Context
 
 METADATA_KEY = "veilmatch-error-bin"
+_END = object()
+_ABSENT = (
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.CANCELLED,
+    grpc.StatusCode.ABORTED,
+)
 _CODES: tuple[tuple[type[VeilmatchError], grpc.StatusCode], ...] = (
     (UnknownSubjectError, grpc.StatusCode.NOT_FOUND),
     (InvalidInputError, grpc.StatusCode.INVALID_ARGUMENT),
@@ -54,18 +62,25 @@ def from_rpc(error: grpc.aio.AioRpcError, party: str, alternatives: tuple[str, .
 
 
 def from_metadata(code: Any, metadata: Any, party: str, alternatives: tuple[str, ...] = ()) -> VeilmatchError:
-    """Return the error of a call's status and trailing metadata; one without our fields means nobody is there."""
+    """Return the error of a call's status and trailing metadata; without our fields, what gRPC's status stands for.
+
+    alternatives: pairs that could serve without the party, for the error that says it cannot be reached.
+    """
     for key, value in metadata or ():
         if key == METADATA_KEY:
             try:
-                return VeilmatchError.from_fields(dict(json.loads(value)))
-            except (ValueError, TypeError, RecursionError):
+                return VeilmatchError.from_fields(json.loads(value))
+            except (ValueError, TypeError, AttributeError, RecursionError):
                 return IntegrityError(f"{party} failed, and its error cannot be read")
-    if code in (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.UNIMPLEMENTED):
-        return IntegrityError(f"{party} failed", got=code.name)
-    return UnavailableError(
-        f"{party} cannot be reached", party=party, needed=party, available="no answer", alternatives=alternatives
-    )
+    if code in _ABSENT:
+        return UnavailableError(
+            f"{party} cannot be reached", party=party, needed=party, available="no answer", alternatives=alternatives
+        )
+    if code in (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED):
+        return PartyRefusedError(f"{party} does not serve this party", got=code.name)
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        return RequestRefusedError(f"{party} or this server does not take so large a message", got=code.name)
+    return IntegrityError(f"{party} failed", got=code.name)
 
 
 def unary(method: _F) -> _F:
@@ -88,11 +103,7 @@ def streaming(method: _F) -> _F:
     async def handler(self: Any, request: Any, context: Context) -> AsyncIterator[Any]:
         answers = method(self, request, context)
         try:
-            while True:
-                try:
-                    answer = await _typed(anext(answers), method.__name__)
-                except StopAsyncIteration:
-                    return
+            while (answer := await _typed(anext(answers, _END), method.__name__)) is not _END:
                 yield answer
         except VeilmatchError as error:
             await abort(context, error)
@@ -107,8 +118,6 @@ async def _typed(work: Awaitable[Any], name: str) -> Any:
         return await work
     except VeilmatchError as error:
         _log.info("call refused", method=name, code=error.code, reason=error.message)
-        raise
-    except StopAsyncIteration:
         raise
     except Exception as error:
         # The text of an unforeseen error may quote data; its type and place do not.
