@@ -67,21 +67,25 @@ class PublicKey:
     def validate(self) -> PublicKey:
         """Return self if N and hs can be a public key. Raises KeyFileError saying what is wrong.
 
-        N: the right size, odd, not prime, not a square, no factor under 2^20; hs: a unit mod N^2 and not 1.
+        N: the right size, odd, not prime, not a square, no factor under 2^20; hs: a unit mod N^2, and neither
+        1 nor -1 mod N or a factor of it. With hs = 1 or -1 mod N a ciphertext would show its plaintext.
         """
-        N = self.modulus
-        for wrong, expected in (
-            (N < 0 or N.bit_length() != self.parameters.modulus_bits, f"exactly {self.parameters.modulus_bits} bits"),
-            (N % 2 == 0, "odd"),
-            (is_prime(N, 30), "a composite number"),
-            (is_square(N), "not a square"),
-            (gcd(N, primorial(_SMALL_FACTOR_BOUND)) != 1, "no factor under 2^20"),
-        ):
-            if wrong:
-                raise KeyFileError("the modulus of the public key is unsound", expected=expected)
-        if not 1 < self.hs < N * N or gcd(self.hs, N) != 1:
-            raise KeyFileError("the base of the public key is unsound", expected="1 < hs < N^2, a unit")
+        N, hs, bits = self.modulus, self.hs, self.parameters.modulus_bits
+        # Sizes first: everything after them takes long for a long number.
+        _require(N > 0 and N.bit_length() == bits, "modulus", f"exactly {bits} bits")
+        _require(1 < hs < N * N, "base", "1 < hs < N^2, a unit")
+        _require(N % 2 == 1, "modulus", "odd")
+        _require(gcd(N, primorial(_SMALL_FACTOR_BOUND)) == 1, "modulus", "no factor under 2^20")
+        _require(not is_square(N), "modulus", "not a square")
+        _require(not is_prime(N, 30), "modulus", "a composite number")
+        _require(gcd(hs, N) == 1, "base", "1 < hs < N^2, a unit")
+        _require(gcd(hs * hs - 1, N) == 1, "base", "gcd(hs^2 - 1, N) = 1")
         return self
+
+
+def _require(holds: bool, what: str, expected: str) -> None:
+    if not holds:
+        raise KeyFileError(f"the {what} of the public key is unsound", expected=expected)
 
 
 class Paillier:

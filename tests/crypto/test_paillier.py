@@ -210,6 +210,33 @@ def test_unsound_base_is_refused(hs: Integer) -> None:
     assert raised.value.expected == "1 < hs < N^2, a unit"
 
 
+@pytest.mark.parametrize("hs", [1 + N, 1 + 5 * N, N - 1, SQUARE - 1, SQUARE - 1 - 5 * N, Integer(KEY.P) + 1])
+def test_base_that_hides_nothing_is_refused(hs: Integer) -> None:
+    with pytest.raises(KeyFileError) as raised:
+        replace(PUBLIC_KEY, hs=hs).validate()
+    assert (raised.value.message, raised.value.expected) == (
+        "the base of the public key is unsound",
+        "gcd(hs^2 - 1, N) = 1",
+    )
+
+
+@pytest.mark.parametrize(
+    ("modulus", "hs"),
+    [(Integer(1) << 100_000 | 1, Integer(2)), (Integer(0), Integer(2)), (-N, Integer(2)), (N, Integer(1) << 100_000)],
+    ids=["long modulus", "no modulus", "negative modulus", "long base"],
+)
+def test_sizes_are_checked_before_anything_that_takes_long(
+    monkeypatch: pytest.MonkeyPatch, modulus: Integer, hs: Integer
+) -> None:
+    def never(*_: object) -> bool:
+        raise AssertionError("expensive arithmetic on a number of the wrong size")
+
+    for name in ("is_prime", "is_square", "gcd", "primorial"):
+        monkeypatch.setattr(module, name, never)
+    with pytest.raises(KeyFileError):
+        replace(PUBLIC_KEY, modulus=modulus, hs=hs).validate()
+
+
 def test_key_id_names_parameters_modulus_and_base() -> None:
     others = [
         PUBLIC_KEY,

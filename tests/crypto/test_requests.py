@@ -41,6 +41,13 @@ def test_parts_cannot_be_moved_between_each_other_or_into_the_label() -> None:
     assert all(one != other for one, other in combinations(made, 2))
 
 
+def test_a_part_is_its_bytes_whatever_it_was_before() -> None:
+    assert digest("x", 258) == digest("x", bytes([0, 0, 0, 0, 0, 0, 1, 2]))
+    assert digest("x", "é") == digest("x", b"\xc3\xa9")
+    assert digest("x", 0) != digest("x", b"\0") != digest("x", "0")
+    assert digest_all("x", []) == digest("x", b""), "why the two functions share no label"
+
+
 @pytest.mark.parametrize("number", [-1, 2**64])
 def test_number_of_more_than_64_bits_has_no_digest(number: int) -> None:
     with pytest.raises(OverflowError):
