@@ -1,0 +1,76 @@
+"""Signed requests whose every field a test can set: right ones of each operation, to be spoilt."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from tests.installation.making import ceremony
+from veilmatch.crypto.digests import NONCE_BYTES
+from veilmatch.crypto.requests import SALT_BYTES, TOKEN_BYTES, payload_digest, signed_bytes, subject_digest
+from veilmatch.protos.v1 import request_pb2 as pb
+from veilmatch.server.transport.requests import MUTATIONS, WITH_LANES, WITH_PROBE, Operation, RequestChecker
+
+NOW_S = 1_700_000_000.0
+NOW_MS = int(NOW_S * 1000)
+SKEW_S, LIFETIME_S = 30.0, 120.0
+DEVICE, OTHER_DEVICE = "kiosk-1", "kiosk-2"
+KEYS = {name: Ed25519PrivateKey.generate() for name in (DEVICE, OTHER_DEVICE)}
+#: The key of a device that this installation does not list.
+STRANGER = Ed25519PrivateKey.generate()
+SUBJECT, SALT = "ada", secrets.token_bytes(SALT_BYTES)
+CIPHERTEXTS = (b"c1", b"c2")
+
+NUMBERS: dict[Operation, pb.Operation] = {
+    "verify": pb.OPERATION_VERIFY,
+    "candidates": pb.OPERATION_CANDIDATES,
+    "enrol": pb.OPERATION_ENROL,
+    "erase": pb.OPERATION_ERASE,
+    "bulk": pb.OPERATION_BULK_ENROL,
+    "subjects": pb.OPERATION_SUBJECTS,
+}
+OPERATIONS = tuple(NUMBERS)
+
+
+def checker(**changes: Any) -> RequestChecker:
+    """The checker of a server of this installation, at NOW_S."""
+    arguments: dict[str, Any] = {
+        "public_key": ceremony().public_key,
+        "devices": {name: key.public_key().public_bytes_raw().hex() for name, key in KEYS.items()},
+        "max_clock_skew_s": SKEW_S,
+        "max_lifetime_s": LIFETIME_S,
+        "now": lambda: NOW_S,
+    }
+    return RequestChecker(**arguments | changes)
+
+
+def body(operation: Operation = "verify", /, **changes: Any) -> pb.RequestBody:
+    """What a right request of that operation says, but for `changes`."""
+    public_key = ceremony().public_key
+    has_vectors = operation in WITH_LANES or operation == "bulk"
+    fields: dict[str, Any] = {
+        "parameter_set": public_key.parameters.name,
+        "key_id": public_key.key_id,
+        "device": DEVICE,
+        "gallery": "main",
+        "operation": NUMBERS[operation],
+        "threshold": 1 if operation in WITH_PROBE else 0,
+        "pair": "ab",
+        "nonce": secrets.token_bytes(NONCE_BYTES),
+        "token": secrets.token_bytes(TOKEN_BYTES) if operation in MUTATIONS else b"",
+        "issued_at_ms": NOW_MS,
+        "expires_at_ms": NOW_MS + 60_000,
+        "payload_digest": payload_digest(CIPHERTEXTS if operation in WITH_LANES else ()),
+        "subject_digest": subject_digest(SALT, SUBJECT) if operation in ("verify", "enrol", "erase") else b"",
+        "model": "embedding" if has_vectors else "",
+    }
+    return pb.RequestBody(**fields | changes)
+
+
+def signed(said: pb.RequestBody | bytes, key: Ed25519PrivateKey = KEYS[DEVICE], **changes: Any) -> pb.SignedRequest:
+    """A request with this body, signed."""
+    data = said if isinstance(said, bytes) else said.SerializeToString(deterministic=True)
+    fields = {"body": data, "signature": key.sign(signed_bytes(data)), "ciphertexts": CIPHERTEXTS}
+    return pb.SignedRequest(**fields | {"subject": SUBJECT, "subject_salt": SALT} | changes)

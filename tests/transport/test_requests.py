@@ -1,0 +1,278 @@
+"""A request is served only if every field of it is right, and each wrong one has its own typed error."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from tests.installation.making import ceremony
+from tests.transport.signed import (
+    CIPHERTEXTS,
+    DEVICE,
+    KEYS,
+    LIFETIME_S,
+    NOW_MS,
+    NUMBERS,
+    OPERATIONS,
+    OTHER_DEVICE,
+    SKEW_S,
+    STRANGER,
+    body,
+    checker,
+    signed,
+)
+from veilmatch.crypto.errors import (
+    ConfigurationError,
+    InvalidInputError,
+    KeyMismatchError,
+    PartyRefusedError,
+    RequestExpiredError,
+    RequestSignatureError,
+    VeilmatchError,
+)
+from veilmatch.crypto.requests import request_digest
+from veilmatch.protos.v1 import request_pb2 as pb
+from veilmatch.server.transport.requests import MUTATIONS, WITH_PROBE, Operation, check_payload, require_device
+
+LIMIT = ceremony().public_key.parameters.threshold_max
+
+
+def refusal(request: pb.SignedRequest, *operations: Operation, **changes: Any) -> VeilmatchError:
+    """Return the error with which the request is refused, for whatever operation it may be."""
+    with pytest.raises(VeilmatchError) as caught:
+        checker(**changes).check(request, *(operations or OPERATIONS))
+    return caught.value
+
+
+@pytest.mark.parametrize("pair", ["ab", "ac", "bc"])
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_a_right_request_is_read_field_by_field(operation: Operation, pair: str) -> None:
+    said = body(operation, pair=pair)
+    request = signed(said)
+    checked = checker().check(request, "subjects", operation)
+    assert (checked.operation, checked.pair, checked.device, checked.gallery) == (operation, pair, DEVICE, "main")
+    assert checked.digest == request_digest(request.body)
+    for field in ("threshold", "nonce", "token", "expires_at_ms", "payload_digest", "subject_digest"):
+        assert getattr(checked, field) == getattr(said, field)
+
+
+def test_each_device_signs_with_its_own_key() -> None:
+    request = signed(body(device=OTHER_DEVICE), KEYS[OTHER_DEVICE])
+    assert checker().check(request, "verify").device == OTHER_DEVICE
+
+
+# -- signature -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("device", "key"),
+    [
+        (DEVICE, KEYS[OTHER_DEVICE]),
+        (DEVICE, STRANGER),
+        (OTHER_DEVICE, KEYS[DEVICE]),
+        ("kiosk-3", STRANGER),
+        ("", KEYS[DEVICE]),
+        ("KIOSK-1", KEYS[DEVICE]),
+        ("kiosk-1 ", KEYS[DEVICE]),
+        ("x" * 10_000, KEYS[DEVICE]),
+    ],
+)
+def test_a_request_is_signed_by_the_device_that_it_names(device: str, key: Ed25519PrivateKey) -> None:
+    error = refusal(signed(body(device=device), key))
+    assert type(error) is RequestSignatureError
+    assert len(str(error)) < 200
+
+
+def test_a_device_that_is_no_longer_listed_is_refused() -> None:
+    remaining = {OTHER_DEVICE: KEYS[OTHER_DEVICE].public_key().public_bytes_raw().hex()}
+    assert type(refusal(signed(body()), devices=remaining)) is RequestSignatureError
+    assert checker(devices=remaining).check(signed(body(device=OTHER_DEVICE), KEYS[OTHER_DEVICE]), "verify")
+
+
+@pytest.mark.parametrize("length", [0, 1, 32, 63, 65, 128])
+def test_a_signature_of_another_length_is_refused(length: int) -> None:
+    right = signed(body())
+    request = signed(body(), signature=(right.signature * 2)[:length])
+    assert type(refusal(request)) is RequestSignatureError
+
+
+def test_the_signature_is_over_the_prefixed_body() -> None:
+    said = body().SerializeToString()
+    assert type(refusal(signed(said, signature=KEYS[DEVICE].sign(said)))) is RequestSignatureError
+
+
+def test_no_byte_of_body_or_signature_can_be_changed() -> None:
+    request = signed(body())
+    for name in ("body", "signature"):
+        data = getattr(request, name)
+        for at in range(len(data)):
+            spoilt = pb.SignedRequest(body=request.body, signature=request.signature)
+            setattr(spoilt, name, data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+            error = refusal(spoilt)
+            # A body that cannot be read any more names no device.
+            assert isinstance(error, RequestSignatureError) or "body" in error.message, (name, at)
+
+
+@pytest.mark.parametrize("change", [lambda said: said[:-1], lambda said: said[: len(said) // 2], lambda said: said * 2])
+def test_a_body_that_is_cut_or_prolonged_is_refused(change: Any) -> None:
+    request = signed(body())
+    error = refusal(signed(b"", body=change(request.body), signature=request.signature))
+    assert isinstance(error, RequestSignatureError | InvalidInputError)
+
+
+@pytest.mark.parametrize("said", [b"\xff", b"\x0a\xff", b"\x1a\x02\xff\xfe", b"\x08"])
+def test_a_body_that_is_none_is_refused(said: bytes) -> None:
+    error = refusal(signed(said))
+    assert type(error) is InvalidInputError and "body" in error.message
+
+
+def test_an_empty_request_is_refused() -> None:
+    assert type(refusal(pb.SignedRequest())) is RequestSignatureError
+
+
+# -- times -----------------------------------------------------------------------------------------
+
+SKEW_MS, LIFETIME_MS = int(SKEW_S * 1000), int(LIFETIME_S * 1000)
+
+
+@pytest.mark.parametrize(
+    ("issued_ms", "expires_ms"),
+    [(0, 0), (-LIFETIME_MS, 0), (0, LIFETIME_MS), (SKEW_MS, SKEW_MS + LIFETIME_MS), (SKEW_MS, SKEW_MS)],
+    ids=["now only", "expires now", "longest", "latest", "latest and shortest"],
+)
+def test_times_at_the_limits_are_accepted(issued_ms: int, expires_ms: int) -> None:
+    request = signed(body(issued_at_ms=NOW_MS + issued_ms, expires_at_ms=NOW_MS + expires_ms))
+    assert checker().check(request, "verify").expires_at_ms == NOW_MS + expires_ms
+
+
+@pytest.mark.parametrize(
+    ("issued_ms", "expires_ms", "why"),
+    [
+        (-1000, -1, "expired"),
+        (-NOW_MS, -NOW_MS, "expired"),
+        (SKEW_MS + 1, SKEW_MS + 1000, "dated ahead"),
+        (2**62, 2**62, "dated ahead"),
+        (2**62, 0, "dated ahead"),
+        (0, LIFETIME_MS + 1, "too long"),
+        (-1, LIFETIME_MS, "too long"),
+        (-NOW_MS, 1000, "too long"),
+        (0, 2**64 - 1 - NOW_MS, "too long"),
+        (1001, 1000, "too long"),
+    ],
+)
+def test_times_beyond_the_limits_are_refused(issued_ms: int, expires_ms: int, why: str) -> None:
+    error = refusal(signed(body(issued_at_ms=NOW_MS + issued_ms, expires_at_ms=NOW_MS + expires_ms)))
+    assert type(error) is RequestExpiredError and why in error.message
+
+
+def test_the_clock_is_read_for_every_request() -> None:
+    clock = [NOW_MS / 1000]
+    strict, request = checker(now=lambda: clock[0]), signed(body(expires_at_ms=NOW_MS + 1000))
+    strict.check(request, "verify")
+    clock[0] += 1.001
+    with pytest.raises(RequestExpiredError):
+        strict.check(request, "verify")
+
+
+# -- key, operation, fields ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"parameter_set": "d128-s60-c23-n3072"},
+        {"parameter_set": ""},
+        {"parameter_set": "x" * 10_000},
+        {"key_id": ceremony(1).public_key.key_id},
+        {"key_id": b""},
+        {"key_id": ceremony().public_key.key_id + b"\0"},
+        {"key_id": bytes(10_000)},
+    ],
+    ids=lambda change: next(f"{name} of {len(value)}" for name, value in change.items()),
+)
+def test_another_key_or_parameter_set_is_a_mismatch(change: dict[str, Any]) -> None:
+    error = refusal(signed(body(**change)))
+    assert type(error) is KeyMismatchError
+    assert len(str(error)) < 300
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_a_call_serves_its_own_operations_only(operation: Operation) -> None:
+    others = tuple(other for other in OPERATIONS if other != operation)
+    assert type(refusal(signed(body(operation)), *others)) is InvalidInputError
+
+
+@pytest.mark.parametrize("number", [pb.OPERATION_UNSPECIFIED, 7, -1, 2**31 - 1])
+def test_an_operation_that_is_none_is_refused(number: int) -> None:
+    error = refusal(signed(body(operation=number)))
+    assert type(error) is InvalidInputError and "operation" in error.message
+
+
+@pytest.mark.parametrize("threshold", [1, LIMIT])
+@pytest.mark.parametrize("operation", WITH_PROBE)
+def test_thresholds_at_the_limits_are_accepted(operation: Operation, threshold: int) -> None:
+    assert checker().check(signed(body(operation, threshold=threshold)), operation).threshold == threshold
+
+
+FIELDS: list[tuple[Operation, str, list[Any]]] = [
+    *((operation, "threshold", [0, LIMIT + 1, 2**32 - 1]) for operation in WITH_PROBE),
+    *((operation, "threshold", [1, LIMIT]) for operation in OPERATIONS if operation not in WITH_PROBE),
+    *((operation, "pair", ["", "a", "ba", "aa", "abc", "AB", "ab "]) for operation in OPERATIONS),
+    *((operation, "nonce", [b"", bytes(31), bytes(33), bytes(10_000)]) for operation in OPERATIONS),
+    *((operation, "token", [b"", bytes(15), bytes(17)]) for operation in MUTATIONS),
+    *((operation, "token", [b"\0", bytes(16)]) for operation in OPERATIONS if operation not in MUTATIONS),
+    *((operation, "payload_digest", [b"", bytes(31), bytes(33)]) for operation in OPERATIONS),
+    *((operation, "subject_digest", [b"", bytes(31), bytes(33)]) for operation in ("verify", "enrol", "erase")),
+    *((operation, "subject_digest", [b"\0", bytes(32)]) for operation in ("candidates", "bulk", "subjects")),
+]
+
+
+@pytest.mark.parametrize(
+    ("operation", "field", "value"),
+    [
+        pytest.param(operation, field, value, id=f"{operation}-{field}-{number}")
+        for operation, field, values in FIELDS
+        for number, value in enumerate(values)
+    ],
+)
+def test_a_field_without_sense_is_refused_and_named(operation: Operation, field: str, value: Any) -> None:
+    error = refusal(signed(body(operation, **{field: value})))
+    assert type(error) is InvalidInputError
+    assert (error.got, error.expected) == (field, operation)
+
+
+def test_every_operation_has_its_rules() -> None:
+    named = {number for number in pb.Operation.values() if number != pb.OPERATION_UNSPECIFIED}
+    assert set(NUMBERS.values()) == named
+    assert {operation for operation, _, _ in FIELDS} == set(OPERATIONS)
+
+
+# -- what goes with the body -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [(), CIPHERTEXTS[:1], CIPHERTEXTS[::-1], (*CIPHERTEXTS, b""), (b"c1c2",), (b"c1", b"c3"), (b"c1", b"c2\0")],
+)
+def test_the_ciphertexts_are_those_that_were_signed(sent: tuple[bytes, ...]) -> None:
+    checked = checker().check(signed(body()), "verify")
+    check_payload(checked, CIPHERTEXTS)
+    with pytest.raises(RequestSignatureError, match="ciphertexts"):
+        check_payload(checked, sent)
+
+
+@pytest.mark.parametrize("caller", [OTHER_DEVICE, "matcher-a", "", "kiosk-1 ", "x" * 10_000])
+def test_a_device_brings_its_own_requests_only(caller: str) -> None:
+    checked = checker().check(signed(body()), "verify")
+    require_device(checked, DEVICE)
+    with pytest.raises(PartyRefusedError) as caught:
+        require_device(checked, caller)
+    assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize("key", ["", "00", "g" * 64, "00" * 33])
+def test_a_device_key_that_is_none_is_a_configuration_error(key: str) -> None:
+    with pytest.raises(ConfigurationError, match="kiosk-9"):
+        checker(devices={"kiosk-9": key})
