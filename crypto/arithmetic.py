@@ -32,6 +32,16 @@ def to_bytes(x: Integer, length: int) -> bytes:
     return int(x).to_bytes(length, "big")
 
 
+def from_little_endian(data: bytes) -> Integer:
+    """Return the non-negative integer that `data` holds, little-endian."""
+    return mpz(int.from_bytes(data, "little"))
+
+
+def to_little_endian(x: Integer, length: int) -> bytes:
+    """Return x in exactly `length` bytes, little-endian. Raises OverflowError if 0 <= x < 256^length does not hold."""
+    return int(x).to_bytes(length, "little")
+
+
 def random_bits(bits: int) -> Integer:
     """Return a uniform integer of [0, 2^bits) from the operating system's generator."""
     return mpz(secrets.randbits(bits))

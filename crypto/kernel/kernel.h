@@ -1,0 +1,60 @@
+/* The operations of the kernel, one table of them for each instruction set.
+ *
+ * A number mod N^2 is held in pair form: x = x0 + x1*N, two numbers below 2N of n limbs each, in
+ * Montgomery form with R = 2^(n * limb_bits). A *group* is `lanes` such numbers side by side:
+ * uint64_t[2][n][lanes], 64-byte aligned. All operations take the same time for all values.
+ */
+#ifndef VEILMATCH_KERNEL_H
+#define VEILMATCH_KERNEL_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum {
+    TILE = 5,         /* a tile of TILE x TILE limb products keeps its columns and one operand in registers */
+    MAX_LIMBS = 120,  /* 3072 bits: 60 limbs of 52 bits, 110 of 28 */
+    ALIGNMENT = 64,
+    WINDOW_BITS = 5,  /* of a secret power */
+};
+
+/* What an operation needs to know of N. Digits are limbs, least significant first. */
+typedef struct {
+    size_t limbs;            /* n, a multiple of 2 * TILE */
+    uint64_t inverse;        /* -N^-1 mod 2^limb_bits */
+    const uint64_t *modulus; /* N */
+    const uint64_t *offset;  /* the least multiple of N that is >= R; its top digit is wider than a limb */
+    const uint64_t *one;     /* R mod N^2 in pair form, 2n digits */
+} Ring;
+
+/* One product of a program: number `to` = number `left` * number `right`. Numbers below the count
+ * of bases are the bases, which are never written; those from there on are scratch. */
+typedef struct {
+    int32_t to, left, right;
+} Step;
+
+typedef struct {
+    const char *name;
+    size_t lanes, limb_bits;
+    int (*is_available)(void);
+    /* out[i] = a[i] * b[i * b_step] for `groups` groups; b_step is 1, or 0 for one b for all; out may be a. */
+    void (*multiply)(const Ring *ring, uint64_t *out, const uint64_t *a, size_t groups, const uint64_t *b,
+                     size_t b_step);
+    /* out[i] = a[i]^2. */
+    void (*square)(const Ring *ring, uint64_t *out, const uint64_t *a, size_t groups);
+    /* Runs a program over `bases` groups and writes the number that its last step made.
+     * scratch: room for every number that is not a base. */
+    void (*run)(const Ring *ring, uint64_t *out, const uint64_t *bases, size_t count, const Step *steps,
+                size_t step_count, uint64_t *scratch);
+    /* out[i] = a[i]^e for a secret e of `bits` bits, little-endian bytes: fixed windows, and every
+     * table read touches every entry. scratch: 2^WINDOW_BITS + 1 groups. */
+    void (*power)(const Ring *ring, uint64_t *out, const uint64_t *a, size_t groups, const uint8_t *exponent,
+                  size_t bits, uint64_t *scratch);
+    /* out = product over rows r of table[r][digit of the lane in row r]; every entry is touched.
+     * table: uint64_t[rows][entries][2n], one number an entry; digits: uint64_t[rows][lanes]. */
+    void (*select_and_multiply)(const Ring *ring, uint64_t *out, const uint64_t *table, size_t rows,
+                                size_t entries, const uint64_t *digits, uint64_t *scratch);
+} Backend;
+
+extern const Backend veilmatch_ifma, veilmatch_avx2;
+
+#endif

@@ -1,0 +1,245 @@
+/* veilmatch.crypto._kernel: the operations of kernel.h over buffers, with the GIL released.
+ *
+ * Every function takes the name of a backend, the ring as uint64_t words (inverse, N[n], offset[n],
+ * one[2n]; see kernel.h) and arrays of groups; sizes, alignment and indices are checked here, so that
+ * no argument can make the kernel touch other memory. The stable ABI of CPython 3.11.
+ */
+#define Py_LIMITED_API 0x030B0000
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernel.h"
+
+#if defined(__x86_64__) && defined(__GNUC__)
+static const Backend *const compiled[] = {&veilmatch_ifma, &veilmatch_avx2, NULL};
+#else
+static const Backend *const compiled[] = {NULL};
+#endif
+
+/* The first arguments of every function, checked. */
+typedef struct {
+    const Backend *backend;
+    Ring ring;
+    size_t group_bytes;
+} Call;
+
+static int begin(Call *call, const char *name, const Py_buffer *ring) {
+    const Backend *const *backend = compiled;
+    while (*backend && strcmp((*backend)->name, name) != 0) backend++;
+    if (!*backend || !(*backend)->is_available()) {
+        PyErr_Format(PyExc_ValueError, "backend '%s' is not available on this processor", name);
+        return 0;
+    }
+    const size_t words = (size_t)ring->len / 8, n = (words - 1) / 4;
+    if (ring->len % 8 != 0 || words != 4 * n + 1 || n == 0 || n % (2 * TILE) != 0 || n > MAX_LIMBS) {
+        PyErr_Format(PyExc_ValueError, "a ring of %zd bytes", ring->len);
+        return 0;
+    }
+    const uint64_t *word = ring->buf;
+    call->backend = *backend;
+    call->ring = (Ring){n, word[0], word + 1, word + 1 + n, word + 1 + 2 * n};
+    call->group_bytes = 2 * n * (*backend)->lanes * sizeof(uint64_t);
+    return 1;
+}
+
+/* The number of groups in an array; -1 with an exception if it is not a whole number of aligned ones. */
+static Py_ssize_t groups_in(const Call *call, const Py_buffer *array) {
+    if ((size_t)array->len % call->group_bytes != 0 || (uintptr_t)array->buf % ALIGNMENT != 0) {
+        PyErr_Format(PyExc_ValueError, "an array of %zd bytes at offset %zu: not groups of %zu bytes aligned to %d",
+                     array->len, (size_t)((uintptr_t)array->buf % ALIGNMENT), call->group_bytes, ALIGNMENT);
+        return -1;
+    }
+    return array->len / (Py_ssize_t)call->group_bytes;
+}
+
+static int is_as_long(const Call *call, const Py_buffer *array, Py_ssize_t groups) {
+    const Py_ssize_t found = groups_in(call, array);
+    if (found < 0) return 0;
+    if (found != groups) PyErr_Format(PyExc_ValueError, "%zd groups where %zd belong", found, groups);
+    return found == groups;
+}
+
+static uint64_t *make_scratch(const Call *call, size_t groups) {
+    uint64_t *scratch = aligned_alloc(ALIGNMENT, groups * call->group_bytes);
+    if (!scratch) PyErr_NoMemory();
+    return scratch;
+}
+
+static PyObject *finish(Py_buffer *buffers, int count) {
+    for (int i = 0; i < count; i++) {
+        if (buffers[i].obj) PyBuffer_Release(&buffers[i]);
+    }
+    return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
+}
+
+static PyObject *backends(PyObject *module, PyObject *unused) {
+    (void)module, (void)unused;
+    PyObject *found = PyList_New(0);
+    for (const Backend *const *b = compiled; found && *b; b++) {
+        if (!(*b)->is_available()) continue;
+        PyObject *entry = Py_BuildValue("(sII)", (*b)->name, (unsigned)(*b)->lanes, (unsigned)(*b)->limb_bits);
+        if (!entry || PyList_Append(found, entry) < 0) Py_CLEAR(found);
+        Py_XDECREF(entry);
+    }
+    return found;
+}
+
+static PyObject *multiply(PyObject *module, PyObject *args) {
+    (void)module;
+    const char *name;
+    Py_buffer b[4] = {{0}};
+    Call call;
+    if (PyArg_ParseTuple(args, "sy*w*y*y*", &name, &b[0], &b[1], &b[2], &b[3]) && begin(&call, name, &b[0])) {
+        const Py_ssize_t groups = groups_in(&call, &b[1]);
+        const Py_ssize_t factors = groups < 0 ? -1 : groups_in(&call, &b[3]);
+        if (factors >= 0 && is_as_long(&call, &b[2], groups) &&
+            (factors == 1 || is_as_long(&call, &b[3], groups))) {
+            Py_BEGIN_ALLOW_THREADS
+            call.backend->multiply(&call.ring, b[1].buf, b[2].buf, (size_t)groups, b[3].buf, factors == groups);
+            Py_END_ALLOW_THREADS
+        }
+    }
+    return finish(b, 4);
+}
+
+static PyObject *square(PyObject *module, PyObject *args) {
+    (void)module;
+    const char *name;
+    Py_buffer b[3] = {{0}};
+    Call call;
+    if (PyArg_ParseTuple(args, "sy*w*y*", &name, &b[0], &b[1], &b[2]) && begin(&call, name, &b[0])) {
+        const Py_ssize_t groups = groups_in(&call, &b[1]);
+        if (groups >= 0 && is_as_long(&call, &b[2], groups)) {
+            Py_BEGIN_ALLOW_THREADS
+            call.backend->square(&call.ring, b[1].buf, b[2].buf, (size_t)groups);
+            Py_END_ALLOW_THREADS
+        }
+    }
+    return finish(b, 3);
+}
+
+/* Checks that every step reads bases or numbers made before it; returns how many scratch numbers it needs. */
+static Py_ssize_t scratch_numbers(const Step *steps, size_t count, size_t bases) {
+    if (count == 0) {
+        PyErr_SetString(PyExc_ValueError, "a program without steps");
+        return -1;
+    }
+    /* A program makes at most one new number a step. */
+    unsigned char *made = calloc(count, 1);
+    if (!made) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    Py_ssize_t needed = 0;
+    for (size_t s = 0; s < count && needed >= 0; s++) {
+        const int64_t first = (int64_t)bases, end = first + (int64_t)count;
+        const int64_t operands[2] = {steps[s].left, steps[s].right}, to = steps[s].to;
+        int valid = to >= first && to < end;
+        for (int i = 0; i < 2; i++)
+            valid = valid && operands[i] >= 0 && operands[i] < end && (operands[i] < first || made[operands[i] - first]);
+        if (valid) {
+            made[to - first] = 1;
+            if (to - first >= needed) needed = (Py_ssize_t)(to - first + 1);
+        } else {
+            PyErr_Format(PyExc_ValueError, "step %zu of the program is not valid", s);
+            needed = -1;
+        }
+    }
+    free(made);
+    return needed;
+}
+
+static PyObject *run(PyObject *module, PyObject *args) {
+    (void)module;
+    const char *name;
+    Py_buffer b[4] = {{0}};
+    Call call;
+    if (PyArg_ParseTuple(args, "sy*w*y*y*", &name, &b[0], &b[1], &b[2], &b[3]) && begin(&call, name, &b[0])) {
+        const Py_ssize_t bases = groups_in(&call, &b[2]);
+        const size_t steps = (size_t)b[3].len / sizeof(Step);
+        if (bases >= 0 && is_as_long(&call, &b[1], 1)) {
+            if ((size_t)b[3].len % sizeof(Step) != 0 || (uintptr_t)b[3].buf % sizeof(int32_t) != 0)
+                PyErr_SetString(PyExc_ValueError, "a program is int32 triples");
+            const Py_ssize_t numbers = PyErr_Occurred() ? -1 : scratch_numbers(b[3].buf, steps, (size_t)bases);
+            uint64_t *scratch = numbers < 0 ? NULL : make_scratch(&call, (size_t)numbers);
+            if (scratch) {
+                Py_BEGIN_ALLOW_THREADS
+                call.backend->run(&call.ring, b[1].buf, b[2].buf, (size_t)bases, b[3].buf, steps, scratch);
+                Py_END_ALLOW_THREADS
+            }
+            free(scratch);
+        }
+    }
+    return finish(b, 4);
+}
+
+static PyObject *power(PyObject *module, PyObject *args) {
+    (void)module;
+    const char *name;
+    Py_buffer b[4] = {{0}};
+    Call call;
+    if (PyArg_ParseTuple(args, "sy*w*y*y*", &name, &b[0], &b[1], &b[2], &b[3]) && begin(&call, name, &b[0])) {
+        const Py_ssize_t groups = groups_in(&call, &b[1]);
+        if (groups >= 0 && is_as_long(&call, &b[2], groups)) {
+            uint64_t *scratch = make_scratch(&call, (1u << WINDOW_BITS) + 1);
+            if (scratch) {
+                Py_BEGIN_ALLOW_THREADS
+                call.backend->power(&call.ring, b[1].buf, b[2].buf, (size_t)groups, b[3].buf, 8 * (size_t)b[3].len,
+                                    scratch);
+                Py_END_ALLOW_THREADS
+            }
+            free(scratch);
+        }
+    }
+    return finish(b, 4);
+}
+
+static PyObject *select_and_multiply(PyObject *module, PyObject *args) {
+    (void)module;
+    const char *name;
+    Py_buffer b[4] = {{0}};
+    Call call;
+    if (PyArg_ParseTuple(args, "sy*w*y*y*", &name, &b[0], &b[1], &b[2], &b[3]) && begin(&call, name, &b[0]) &&
+        is_as_long(&call, &b[1], 1)) {
+        const size_t row = call.backend->lanes * sizeof(uint64_t), rows = (size_t)b[3].len / row;
+        const size_t entry = 2 * call.ring.limbs * sizeof(uint64_t);
+        const size_t entries = rows == 0 ? 0 : (size_t)b[2].len / (rows * entry);
+        if (entries == 0 || (size_t)b[3].len % row != 0 || (size_t)b[2].len != rows * entries * entry ||
+            (uintptr_t)b[3].buf % ALIGNMENT != 0 || (uintptr_t)b[2].buf % sizeof(uint64_t) != 0) {
+            PyErr_Format(PyExc_ValueError, "a table of %zd bytes with %zd bytes of digits", b[2].len, b[3].len);
+        } else {
+            uint64_t *scratch = make_scratch(&call, 1);
+            if (scratch) {
+                Py_BEGIN_ALLOW_THREADS
+                call.backend->select_and_multiply(&call.ring, b[1].buf, b[2].buf, rows, entries, b[3].buf, scratch);
+                Py_END_ALLOW_THREADS
+            }
+            free(scratch);
+        }
+    }
+    return finish(b, 4);
+}
+
+static PyMethodDef methods[] = {
+    {"backends", backends, METH_NOARGS, "backends() -> [(name, lanes, limb_bits)] that this processor runs, best first."},
+    {"multiply", multiply, METH_VARARGS, "multiply(backend, ring, out, a, b): out[i] = a[i] * b[i], or * b[0] for one b."},
+    {"square", square, METH_VARARGS, "square(backend, ring, out, a): out[i] = a[i]^2."},
+    {"run", run, METH_VARARGS, "run(backend, ring, out, bases, steps): the number that the last step makes."},
+    {"power", power, METH_VARARGS, "power(backend, ring, out, a, exponent): out[i] = a[i]^exponent, little-endian, secret."},
+    {"select_and_multiply", select_and_multiply, METH_VARARGS,
+     "select_and_multiply(backend, ring, out, table, digits): the product of one entry of each row of the table."},
+    {NULL, NULL, 0, NULL},
+};
+
+static struct PyModuleDef definition = {
+    .m_base = PyModuleDef_HEAD_INIT,
+    .m_name = "veilmatch.crypto._kernel",
+    .m_doc = "Modular arithmetic on several numbers at once; see kernel.h.",
+    .m_size = 0,
+    .m_methods = methods,
+};
+
+PyMODINIT_FUNC PyInit__kernel(void) { return PyModule_Create(&definition); }

@@ -1,0 +1,80 @@
+"""Big integers as limbs side by side, the form in which the kernel takes them.
+
+A *group* holds as many numbers as the backend has lanes: uint64[2, n, lanes], limbs of 52 or 28
+bits, least significant first; [0] and [1] are the two parts of pair form (crypto/kernel/kernel.h).
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+
+from veilmatch.crypto.arithmetic import Integer, from_little_endian, to_little_endian
+
+Limbs = npt.NDArray[np.uint64]
+
+_ALIGNMENT = 64
+_HUGE_PAGE = 1 << 21
+
+
+def empty(shape: tuple[int, ...]) -> Limbs:
+    """Return an array aligned for the kernel, of no particular content; large ones in huge pages where there are such."""
+    size = 8 * int(np.prod(shape))
+    if size >= _HUGE_PAGE:
+        memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        if hasattr(mmap, "MADV_HUGEPAGE"):
+            memory.madvise(mmap.MADV_HUGEPAGE)
+        return np.frombuffer(memory, dtype=np.uint64).reshape(shape)
+    buffer = np.empty(size + _ALIGNMENT, dtype=np.uint8)
+    start = -buffer.ctypes.data % _ALIGNMENT
+    return buffer[start : start + size].view(np.uint64).reshape(shape)
+
+
+def to_limbs(numbers: Iterable[Integer], limbs: int, limb_bits: int) -> Limbs:
+    """Return uint64[count, limbs]. limbs: even; limb_bits: 4 mod 8. Raises OverflowError for a number that is too large."""
+    pair_bytes = limb_bits // 4  # two limbs are a whole number of bytes, one ends with half of one
+    half = pair_bytes // 2
+    data = b"".join(to_little_endian(x, limbs * limb_bits // 8) for x in numbers)
+    pairs = np.frombuffer(data, dtype=np.uint8).reshape(-1, limbs // 2, pair_bytes)
+    words = np.zeros((*pairs.shape[:2], 2, 8), dtype=np.uint8)
+    words[:, :, 0, : half + 1] = pairs[:, :, : half + 1]
+    words[:, :, 1, : half + 1] = pairs[:, :, half:]
+    values = words.view("<u8")[..., 0].astype(np.uint64, copy=False)
+    values[:, :, 0] &= np.uint64((1 << limb_bits) - 1)
+    values[:, :, 1] >>= np.uint64(4)
+    return values.reshape(-1, limbs)
+
+
+def from_limbs(values: Limbs, limb_bits: int) -> list[Integer]:
+    """Return the number of each row of uint64[count, limbs] of limbs below 2^limb_bits."""
+    count, limbs = values.shape
+    half = limb_bits // 8
+    pairs = np.ascontiguousarray(values).reshape(count, limbs // 2, 2)
+    data = np.empty((count, limbs // 2, 2 * half + 1), dtype=np.uint8)
+    low = pairs[:, :, 0] | pairs[:, :, 1] << np.uint64(limb_bits)
+    high = pairs[:, :, 1] >> np.uint64(4)
+    data[:, :, : half + 1] = low.astype("<u8").view(np.uint8).reshape(count, limbs // 2, 8)[:, :, : half + 1]
+    data[:, :, half + 1 :] = high.astype("<u8").view(np.uint8).reshape(count, limbs // 2, 8)[:, :, :half]
+    rows = data.reshape(count, -1)
+    return [from_little_endian(row.tobytes()) for row in rows]
+
+
+def side_by_side(values: Limbs, lanes: int) -> Limbs:
+    """Return groups uint64[groups, 2, n, lanes] of uint64[count, 2, n]; lanes that are left over hold zero."""
+    count, parts, n = values.shape
+    groups = empty((-(-count // lanes), parts, n, lanes))
+    full = count // lanes * lanes
+    groups[: count // lanes] = values[:full].reshape(-1, lanes, parts, n).transpose(0, 2, 3, 1)
+    if full < count:
+        groups[-1] = 0
+        groups[-1, :, :, : count - full] = values[full:].transpose(1, 2, 0)
+    return groups
+
+
+def one_by_one(groups: Limbs, count: int) -> Limbs:
+    """Return uint64[count, 2, n] of the first `count` numbers of groups."""
+    _, parts, n, _ = groups.shape
+    return np.ascontiguousarray(groups.transpose(0, 3, 1, 2)).reshape(-1, parts, n)[:count]

@@ -1,0 +1,186 @@
+"""Arithmetic mod N^2 by the native kernel: several numbers at a time, in pair form.
+
+A number x mod N^2 is kept as x0 + x1*N in Montgomery form (crypto/kernel/kernel.h). It enters and leaves
+as an integer, through one division by N and one product; between them nothing is converted.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+
+import numpy as np
+
+from veilmatch.crypto import _kernel
+from veilmatch.crypto.arithmetic import Integer, invert, to_little_endian
+from veilmatch.crypto.rings.limbs import Limbs, empty, from_limbs, one_by_one, side_by_side, to_limbs
+from veilmatch.crypto.rings.programs import compile_program
+
+#: The kernel works in two halves of whole tiles of 5 limbs.
+_LIMBS_STEP = 10
+#: R > 64 N keeps results below 2N without a subtraction.
+_HEADROOM_BITS = 6
+_DIGIT_BITS = 6
+
+
+class NativeRing:
+    """The integers mod N^2, N odd, on one backend of the kernel."""
+
+    def __init__(self, modulus: Integer, backend: str) -> None:
+        self.backend = backend
+        self.lanes, self._limb_bits = {name: sizes for name, *sizes in _kernel.backends()}[backend]
+        self._modulus, self._square = modulus, modulus**2
+        step = _LIMBS_STEP * self._limb_bits
+        self._limbs = -(-(modulus.bit_length() + _HEADROOM_BITS) // step) * _LIMBS_STEP
+        R = Integer(1) << (self._limbs * self._limb_bits)
+        self._ring = self._describe(R)
+        # Multiplying by R^2 brings a number into Montgomery form, by 1 out of it.
+        self._enter_factor = self._in_every_lane(R**2 % self._square)
+        self._leave_factor = self._in_every_lane(Integer(1))
+
+    def powers_secret(self, bases: Sequence[Integer], exponent: Integer) -> list[Integer]:
+        """Return base^exponent for every base, in constant time for exponents of one length in bytes."""
+        if not bases:
+            return []
+        groups = self.enter(bases)
+        data = to_little_endian(exponent, (exponent.bit_length() + 7) // 8)
+        _kernel.power(self.backend, self._ring, groups, groups, data)
+        return self.leave(groups, len(bases))
+
+    def fixed_base(self, base: Integer, exponent_bits: int) -> NativeFixedBase:
+        """Return a table for random powers of `base` with exponents of at least `exponent_bits` bits."""
+        return NativeFixedBase(self, base, exponent_bits)
+
+    def pack_group(self, dimension: int) -> NativePackGroup:
+        """Return room for `lanes` packs of `dimension` numbers each."""
+        return NativePackGroup(self, dimension)
+
+    # -- groups --------------------------------------------------------------------------------
+
+    def enter(self, numbers: Sequence[Integer]) -> Limbs:
+        """Return groups that hold the numbers, each in [0, N^2), in Montgomery form."""
+        groups = side_by_side(self._pairs(numbers), self.lanes)
+        return self.multiply(groups, groups, self._enter_factor)
+
+    def leave(self, groups: Limbs, count: int) -> list[Integer]:
+        """Return the first `count` numbers of groups in Montgomery form."""
+        plain = self.multiply(empty(groups.shape), groups, self._leave_factor)
+        values = from_limbs(one_by_one(plain, count).reshape(2 * count, self._limbs), self._limb_bits)
+        return [(low + high * self._modulus) % self._square for low, high in zip(values[::2], values[1::2], strict=True)]
+
+    def multiply(self, out: Limbs, a: Limbs, b: Limbs) -> Limbs:
+        """Write a * b to `out`, which may be `a`, and return it. b: as many groups as a, or one for all."""
+        _kernel.multiply(self.backend, self._ring, out, a, b)
+        return out
+
+    def square(self, out: Limbs, a: Limbs) -> Limbs:
+        """Write a^2 to `out`, which may be `a`, and return it."""
+        _kernel.square(self.backend, self._ring, out, a)
+        return out
+
+    def run(self, out: Limbs, bases: Limbs, exponents: Sequence[int], exponent_bits: int) -> None:
+        """Write prod bases[i]^exponents[i] of groups to the group `out`."""
+        program = compile_program(exponents, exponent_bits)
+        if program.result is None:
+            out[...] = self.ones
+        elif not len(program.steps):
+            out[...] = bases[program.result]
+        else:
+            _kernel.run(self.backend, self._ring, out, bases, program.steps)
+
+    def select_and_multiply(self, out: Limbs, table: Limbs, digits: Limbs) -> None:
+        """Write prod over rows table[row, digits[row, lane]] to every lane of the group `out`."""
+        _kernel.select_and_multiply(self.backend, self._ring, out, table, digits)
+
+    @property
+    def ones(self) -> Limbs:
+        """A group of ones in Montgomery form."""
+        n = self._limbs
+        return np.repeat(self._ring[1 + 2 * n :].reshape(2, n, 1), self.lanes, axis=2)
+
+    def group_shape(self, count: int) -> tuple[int, int, int, int]:
+        """Return the shape of `count` groups."""
+        return count, 2, self._limbs, self.lanes
+
+    def _pairs(self, numbers: Sequence[Integer]) -> Limbs:
+        parts = [part for x in numbers for part in reversed(divmod(x, self._modulus))]
+        return to_limbs(parts, self._limbs, self._limb_bits).reshape(-1, 2, self._limbs)
+
+    def _in_every_lane(self, x: Integer) -> Limbs:
+        return side_by_side(np.repeat(self._pairs([x]), self.lanes, axis=0), self.lanes)
+
+    def _describe(self, R: Integer) -> Limbs:
+        """Return -N^-1, N, the least multiple of N that is >= R, and R mod N^2, as the kernel reads them."""
+        N, n, bits = self._modulus, self._limbs, self._limb_bits
+        offset = -(-R // N) * N
+        words = np.zeros(1 + 4 * n, dtype=np.uint64)
+        words[0] = int(-invert(N, Integer(1) << bits) % (1 << bits))
+        words[1 : 1 + n] = to_limbs([N], n, bits)
+        words[1 + n : 1 + 2 * n] = to_limbs([offset - R], n, bits)
+        words[2 * n] += np.uint64(1 << bits)  # R itself, in the top digit
+        words[1 + 2 * n :] = self._pairs([R % self._square]).reshape(-1)
+        return words
+
+
+class NativePackGroup:
+    """As many packs as there are lanes, side by side: uint64[D, 2, n, lanes]. An empty lane holds zeros."""
+
+    def __init__(self, ring: NativeRing, dimension: int) -> None:
+        self._ring = ring
+        self._bases = empty(ring.group_shape(dimension))
+        self._bases[...] = 0
+
+    def put(self, lane: int, pack: Sequence[Integer]) -> None:
+        """Keep a pack of D numbers in a lane."""
+        groups = self._ring.enter(pack)
+        self._bases[:, :, :, lane] = one_by_one(groups, len(pack))
+
+    def get(self, lane: int) -> list[Integer]:
+        """Return the pack of a lane."""
+        values = np.ascontiguousarray(self._bases[:, :, :, lane])
+        return self._ring.leave(side_by_side(values, self._ring.lanes), len(values))
+
+    def products_of_powers(self, exponents: Sequence[int], exponent_bits: int) -> list[Integer]:
+        """Return prod pack[i]^exponents[i] of every lane, 0 for an empty one; 0 <= exponents[i] < 2^exponent_bits."""
+        out = empty(self._ring.group_shape(1))
+        self._ring.run(out, self._bases, exponents, exponent_bits)
+        return self._ring.leave(out, self._ring.lanes)
+
+
+class NativeFixedBase:
+    """Random powers of one base, from a table that is read whole for every digit: nothing of the exponent leaks.
+
+    Exponents are sums of digits of 6 bits taken from 1..64, see `fixed_base.py`.
+    """
+
+    def __init__(self, ring: NativeRing, base: Integer, exponent_bits: int) -> None:
+        self._ring = ring
+        rows = -(-exponent_bits // _DIGIT_BITS)
+        row_bases = [base]
+        power = ring.enter([base])
+        columns = []
+        for _ in range(rows - 1):
+            for _ in range(_DIGIT_BITS):
+                ring.square(power, power)
+            columns.append(one_by_one(power, 1).copy())
+        first = ring.enter(row_bases)
+        starts = side_by_side(np.concatenate([one_by_one(first, 1), *columns]), ring.lanes)
+        self._table = np.empty((rows, 1 << _DIGIT_BITS, 2, starts.shape[2]), dtype=np.uint64)
+        multiple = starts.copy()
+        multiple = empty(starts.shape)
+        multiple[...] = starts
+        for entry in range(1 << _DIGIT_BITS):
+            if entry:
+                ring.multiply(multiple, multiple, starts)
+            self._table[:, entry] = one_by_one(multiple, rows)
+
+    def random_powers(self, count: int) -> list[Integer]:
+        """Return base^e for `count` fresh uniform exponents."""
+        rows, lanes = len(self._table), self._ring.lanes
+        groups = empty(self._ring.group_shape(-(-count // lanes)))
+        digits = empty((rows, lanes))
+        for group in groups:
+            random = np.frombuffer(secrets.token_bytes(rows * lanes), dtype=np.uint8).reshape(rows, lanes)
+            digits[...] = random & ((1 << _DIGIT_BITS) - 1)
+            self._ring.select_and_multiply(group, self._table, digits)
+        return self._ring.leave(groups, count)
