@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import grpc
 
 from veilmatch.crypto.dealing import Block, BlockName
-from veilmatch.crypto.errors import ProtocolError
+from veilmatch.crypto.errors import ProtocolError, UnavailableError
 from veilmatch.crypto.keys import Pair, Party, dealer_of, other_party, pairs_without
 from veilmatch.protos.v1 import keyholder_pb2 as pb
 from veilmatch.protos.v1 import keyholder_pb2_grpc as rpc
@@ -16,6 +17,10 @@ from veilmatch.server.keyholder.stock_store import GENERATION_BYTES
 from veilmatch.server.keyholder.wire import KIND_TO_WIRE
 from veilmatch.server.transport.channels import channel_to
 from veilmatch.server.transport.status import from_rpc
+
+#: Part of the time-out that a meeting or one dealt block may take. A session may have to wait for an attempt under
+#: way and then for its own, and must be able to say who is missing before its peer and its matcher give up on it.
+_PATIENCE = 1 / 3
 
 
 def party_name(party: Party) -> str:
@@ -29,6 +34,7 @@ class Peers:
     def __init__(self, settings: KeyHolderSettings) -> None:
         self._party: Party = settings.party
         self._timeout_s = settings.peer_timeout_s
+        self._patience_s = _PATIENCE * settings.peer_timeout_s
         self._channels = {
             party: channel_to(address, party_name(party), settings.tls) for party, address in settings.peers.items()
         }
@@ -42,7 +48,7 @@ class Peers:
         peer = other_party(pair, self._party)
         mine = pb.StockGeneration(pair=pair, epoch=epoch, generation=generation)
         try:
-            theirs = await self.stub(peer).MeetStock(mine, timeout=self._timeout_s)
+            theirs = await self.stub(peer).MeetStock(mine, timeout=self._patience_s)
         except grpc.aio.AioRpcError as error:
             raise from_rpc(error, party_name(peer), pairs_without(peer)) from None
         if len(theirs.generation) != GENERATION_BYTES:
@@ -56,13 +62,18 @@ class Peers:
             pair=first.pair, epoch=first.epoch, stock=first.stock, kind=KIND_TO_WIRE[first.kind],
             first=first.number, count=count,
         )  # fmt: skip
+        call = self.stub(dealer).Deal(request, timeout=self._timeout_s * (1 + count))
         try:
-            async for dealt in self.stub(dealer).Deal(request, timeout=self._timeout_s * (1 + count)):
+            while isinstance(dealt := await asyncio.wait_for(call.read(), self._patience_s), pb.DealtBlock):
                 if not first.number <= dealt.number < first.number + count:
                     raise ProtocolError("the dealer sent another block", got=dealt.number)
                 yield dealt.number, Block(dealt.seed, dealt.corrections)
+        except TimeoutError:
+            raise UnavailableError(f"{party_name(dealer)} does not answer", party=party_name(dealer)) from None
         except grpc.aio.AioRpcError as error:
             raise from_rpc(error, party_name(dealer)) from None
+        finally:
+            call.cancel()
 
     async def close(self) -> None:
         """Close the channels."""

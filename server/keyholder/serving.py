@@ -10,17 +10,24 @@ import asyncio
 import secrets
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager
-from weakref import WeakValueDictionary
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import structlog
 
 from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.dealing import Kind
 from veilmatch.crypto.digests import NONCE_BYTES
-from veilmatch.crypto.errors import KeyMismatchError, PartyRefusedError, ProtocolError, UnavailableError, VeilmatchError
+from veilmatch.crypto.errors import (
+    GalleryMismatchError,
+    KeyMismatchError,
+    PartyRefusedError,
+    ProtocolError,
+    UnavailableError,
+    VeilmatchError,
+)
 from veilmatch.crypto.keys import KeyHolderKey, Pair, Party, other_party, pairs_of, pairs_without, seat_of
 from veilmatch.crypto.messages import (
+    Action,
     AwaitResults,
     DecisionShare,
     LaneShare,
@@ -76,8 +83,8 @@ class KeyHolder:
             public_key, settings.devices, settings.max_clock_skew_s, settings.max_request_lifetime_s
         )
         self._stocks: dict[Pair, Stock] = {}
-        #: Every stock that a session still uses, by name: two of one name would each hand out the same ranges.
-        self._open: WeakValueDictionary[bytes, Stock] = WeakValueDictionary()
+        #: Pairs whose peer is known to have the storage that the stock was made for.
+        self._met: set[Pair] = set()
         self._meeting = {pair: asyncio.Lock() for pair in pairs_of(key.party)}
 
     # -- stock ----------------------------------------------------------------------------------
@@ -88,30 +95,33 @@ class KeyHolder:
         return self._store.generation
 
     def meet(self, pair: Pair, peer_generation: bytes) -> Stock:
-        """Return the stock of `pair` for the peer's generation, opening it if it is new."""
+        """Return the stock of `pair` for the peer's generation; that for another generation is used no more."""
         is_plus = pair[0] == self.party
         generations = (self.generation, peer_generation) if is_plus else (peer_generation, self.generation)
         name = stock_name(pair, *generations)
-        stock = self._open.get(name)
-        if stock is None:
-            stock = Stock(
+        stock = self._stocks.get(pair)
+        if stock is None or stock.name != name:
+            if stock is not None:
+                # Sessions may still hold it, and two of one name would each hand out the same ranges.
+                stock.retire()
+            self._store.adopt(pair, name)
+            stock = self._stocks[pair] = Stock(
                 pair, name, self.epoch, self._store, self._peers.fetch, self._targets,
                 self._public_key.modulus, is_plus=is_plus,
             )  # fmt: skip
-            self._open[name] = stock
-        self._stocks[pair] = stock
+        self._met.add(pair)
         return stock
 
     async def stock(self, pair: Pair) -> Stock:
         """Return the stock of `pair`, meeting the peer first if that has not happened yet."""
-        if pair not in self._stocks:
+        if pair not in self._met:
             async with self._meeting[pair]:
-                if pair not in self._stocks:
+                if pair not in self._met:
                     self.meet(pair, await self._peers.meet_stock(pair, self.epoch, self.generation))
         return self._stocks[pair]
 
     async def keep_stocked(self, pair: Pair, every_s: float) -> None:
-        """Refill the stock of a pair for ever; a dealer that is down is tried again."""
+        """Refill the stock of a pair for ever; whatever goes wrong is tried again."""
         stocked = None
         while True:
             try:
@@ -122,6 +132,11 @@ class KeyHolder:
             except VeilmatchError as error:
                 if stocked is not False:
                     _log.warning("stock not refilled", pair=pair, code=error.code, reason=error.message)
+                stocked = False
+            except Exception as error:
+                # A full disk, say. Its text may quote data.
+                if stocked is not False:
+                    _log.error("stock not refilled", pair=pair, code="internal", reason=type(error).__name__)
                 stocked = False
             await asyncio.sleep(every_s)
 
@@ -140,17 +155,20 @@ class KeyHolder:
             check_payload(checked, opening.request.ciphertexts)
             data = opening.request.ciphertexts
         ciphertexts = self.scheme.parse_many(data)
-        stock = await self.stock(checked.pair)
         await asyncio.to_thread(self._replays.register, checked.nonce, checked.expires_at_ms)
+        stock = await self.stock(checked.pair)
         session = self._session(checked, opening, ciphertexts, stock)
+        action = session.start()
         peer = other_party(checked.pair, self.party)
         try:
             async with self._link(session.request, peer) as link:
-                async for answer in self._drive(session, link, stock, results):
+                async for answer in self._drive(session, action, link, stock, results):
                     yield answer
+        except GalleryMismatchError:
+            raise  # between the matchers: it says nothing of the key holders
         except KeyMismatchError:
             # The peer's storage may be a new one: meet it again before the next request.
-            self._stocks.pop(checked.pair, None)
+            self._met.discard(checked.pair)
             raise
         _log.info("served", operation=checked.operation, pair=checked.pair, peer=party_name(peer))
 
@@ -182,26 +200,40 @@ class KeyHolder:
         nonce = secrets.token_bytes(NONCE_BYTES)
         return PairSession(request, ciphertexts, self._key.share(checked.pair), self.scheme, nonce, stock.floors)
 
-    def _link(self, request: Request, peer: Party) -> AbstractAsyncContextManager[Link[pb.PairMessage]]:
-        matter, alternatives = request.subject_matter(), pairs_without(peer)
+    @asynccontextmanager
+    async def _link(self, request: Request, peer: Party) -> AsyncIterator[Link[pb.PairMessage]]:
+        matter, name, alternatives = request.subject_matter(), party_name(peer), pairs_without(peer)
         if request.pair[0] != self.party:
-            return self.rendezvous.take(party_name(peer).encode() + matter, party_name(peer), alternatives)
+            async with self.rendezvous.take(name.encode() + matter, name, alternatives) as link:
+                yield link
+            return
         first = pb.PairMessage(rendezvous=pb.PairRendezvous(subject_matter=matter))
         call = self._peers.stub(peer).Pair(timeout=60 * self._timeout_s)
-        return dialled(call, first, party_name(peer), alternatives)
+        async with AsyncExitStack() as stack:
+            # A stopped process still accepts connections, and then says nothing.
+            async with self._waiting_for(peer):
+                link = await stack.enter_async_context(dialled(call, first, name, alternatives))
+            yield link
 
     async def _drive(
-        self, session: PairSession, link: Link[pb.PairMessage], stock: Stock, results: AsyncIterator[Results]
+        self,
+        session: PairSession,
+        action: Action,
+        link: Link[pb.PairMessage],
+        stock: Stock,
+        results: AsyncIterator[Results],
     ) -> AsyncIterator[Answer]:
-        action = session.start()
+        peer = other_party(session.request.pair, self.party)
         worked_s = 0.0
         while True:
             outcome: object = None
             match action:
                 case Send(envelope):
-                    await link.send(to_wire(envelope))
+                    async with self._waiting_for(peer, worked_s):
+                        await link.send(to_wire(envelope))
                 case Receive():
-                    outcome = from_wire(await self._next(link, session.request.pair, worked_s))
+                    async with self._waiting_for(peer, worked_s):
+                        outcome = from_wire(await link.receive())
                 case LocalWork(ciphertexts):
                     started = time.monotonic()
                     outcome = await self._workers.local_shares(session.request.pair, ciphertexts)
@@ -217,12 +249,13 @@ class KeyHolder:
                     return
             action = session.resume(outcome)
 
-    async def _next(self, link: Link[pb.PairMessage], pair: Pair, worked_s: float) -> pb.PairMessage:
-        """Return the peer's next message; a peer that takes much longer than this holder did counts as down."""
+    @asynccontextmanager
+    async def _waiting_for(self, peer: Party, worked_s: float = 0.0) -> AsyncIterator[None]:
+        """Bound a wait: a peer that takes much longer than this holder worked on the same counts as down."""
         try:
-            return await asyncio.wait_for(link.receive(), self._timeout_s + _PEER_SLOWER * worked_s)
+            async with asyncio.timeout(self._timeout_s + _PEER_SLOWER * worked_s):
+                yield
         except TimeoutError:
-            peer = other_party(pair, self.party)
             raise UnavailableError(
                 f"{party_name(peer)} does not answer", party=party_name(peer), alternatives=pairs_without(peer)
             ) from None

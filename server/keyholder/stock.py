@@ -86,6 +86,7 @@ class Shelf:
         self._cache: OrderedDict[int, Block] = OrderedDict()
         self._reserving = asyncio.Lock()
         self._refilling = asyncio.Lock()
+        self._retired = False
 
     @property
     def floor(self) -> int:
@@ -99,9 +100,13 @@ class Shelf:
         return sum(number >= current for number in self._present) * BLOCK_UNITS[self._name.kind]
 
     async def reserve(self, wanted: Reserve) -> Reserved:
-        """Return a range nobody had before, marked used durably. Raises UnavailableError if the stock has run out."""
+        """Return a range nobody had before, marked used durably.
+
+        Raises UnavailableError if the stock has run out or was replaced, ProtocolError for a range that it may not be.
+        """
         units = BLOCK_UNITS[self._name.kind]
         async with self._reserving:
+            self._require_current()
             start = max(self._next, wanted.floor) if wanted.start is None else wanted.start
             stop = start + wanted.count
             if start > self._next + _MAX_SKIP_BLOCKS * units:
@@ -109,6 +114,7 @@ class Shelf:
                     "stock allocated far ahead of what was used", got=start, expected=f"near {self._next}"
                 )
             await self._ensure(start // units, (stop - 1) // units)
+            self._require_current()
             if not self._used.take(start, stop):
                 raise ProtocolError("stock of this range was used before", got=start, expected=f">= {self._used.low}")
             self._next = max(self._next, stop)
@@ -116,7 +122,15 @@ class Shelf:
                 mark = stop + _MARK_AHEAD[self._name.kind]
                 await asyncio.to_thread(self._store.advance, self._name.stock, self._name.kind, mark)
                 self._durable = mark
+            # A successor of the same name may have read the mark before it was moved.
+            self._require_current()
             return Reserved(start, self._material(start, stop))
+
+    def retire(self) -> None:
+        """Hand out nothing any more, and forget the blocks."""
+        self._retired = True
+        self._present.clear()
+        self._cache.clear()
 
     async def refill(self) -> None:
         """Bring the stock up to its target if less than half of it is left, and forget used-up blocks."""
@@ -149,6 +163,7 @@ class Shelf:
             else:
                 block = await asyncio.to_thread(self._store.get, self._at(number))
                 if block is None:
+                    self._require_current()
                     raise UnavailableError("a block of the stock is missing", needed=number)
                 self._cache[number] = block
                 if len(self._cache) > _CACHED_BLOCKS + last - first:
@@ -162,9 +177,15 @@ class Shelf:
             for start in range(missing[0], missing[-1] + 1, _FETCHED_BLOCKS):
                 count = min(_FETCHED_BLOCKS, missing[-1] + 1 - start)
                 async for number, block in self._fetch(self._at(start), count):
+                    if self._retired:
+                        return
                     dealing.check_block(block, self._name.kind, self._modulus, is_plus=self._is_plus)
                     await asyncio.to_thread(self._store.put, self._at(number), block)
                     self._present.add(number)
+
+    def _require_current(self) -> None:
+        if self._retired:
+            raise UnavailableError("the stock of this pair was replaced", needed="the current stock")
 
     def _at(self, number: int) -> BlockName:
         n = self._name
@@ -217,6 +238,11 @@ class Stock:
     async def reserve(self, wanted: Reserve) -> Reserved:
         """See Shelf.reserve."""
         return await self._shelves[wanted.kind].reserve(wanted)
+
+    def retire(self) -> None:
+        """See Shelf.retire."""
+        for shelf in self._shelves.values():
+            shelf.retire()
 
     async def refill(self) -> None:
         """See Shelf.refill."""

@@ -2,7 +2,8 @@
 
 A mark is written with fsync before any randomness below it is used, and never goes back. After a
 restart everything below the mark is skipped, used or not, so nothing is ever used twice. The
-`generation` is drawn once per storage: a key holder that lost its storage starts another stock.
+`generation` is drawn once per storage: a key holder that lost its storage starts another stock. Each
+pair has one current stock; the blocks of the one before are deleted, its marks stay for ever.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
-from sqlalchemy import BigInteger, Column, LargeBinary, MetaData, String, Table, delete, select
+from sqlalchemy import BigInteger, Column, LargeBinary, MetaData, String, Table, delete, literal, select
 from sqlalchemy.dialects.sqlite import insert
 
 from veilmatch.crypto.dealing import Block, BlockName, Kind
 from veilmatch.crypto.digests import digest
 from veilmatch.crypto.errors import IntegrityError
-from veilmatch.crypto.keys import SEED_BYTES
+from veilmatch.crypto.keys import SEED_BYTES, Pair
 from veilmatch.server.transport.database import open_database
 
 GENERATION_BYTES = 16
@@ -34,6 +35,9 @@ _marks = Table(
     Column("stock", LargeBinary, primary_key=True),
     Column("kind", String, primary_key=True),
     Column("mark", BigInteger, nullable=False),
+)
+_current = Table(
+    "current", _metadata, Column("pair", String, primary_key=True), Column("stock", LargeBinary, nullable=False)
 )
 _blocks = Table(
     "blocks",
@@ -53,6 +57,15 @@ class StockStore:
         self._aead = AESGCM(HKDFExpand(hashes.SHA256(), 32, b"veilmatch stock storage v1").derive(storage_seed))
         self.generation = self._open_generation()
 
+    def adopt(self, pair: Pair, stock: bytes) -> None:
+        """Make `stock` the current one of `pair`, durably, and delete the blocks of the one before."""
+        replaced = select(_current.c.stock).where(_current.c.pair == pair, _current.c.stock != stock)
+        statement = insert(_current).values(pair=pair, stock=stock)
+        statement = statement.on_conflict_do_update(index_elements=["pair"], set_={"stock": stock})
+        with self._engine.begin() as connection:
+            connection.execute(delete(_blocks).where(_blocks.c.stock.in_(replaced)))
+            connection.execute(statement)
+
     def mark(self, stock: bytes, kind: Kind) -> int:
         """Return the first index of this stock that was never reserved."""
         with self._engine.connect() as connection:
@@ -71,10 +84,14 @@ class StockStore:
             connection.execute(statement)
 
     def put(self, name: BlockName, block: Block) -> None:
-        """Keep a block, sealed."""
+        """Keep a block, sealed; one of another stock than the current one of its pair is let go."""
         nonce = secrets.token_bytes(_NONCE_BYTES)
         sealed = nonce + self._aead.encrypt(nonce, block.seed + block.corrections, _context(name))
-        statement = insert(_blocks).values(stock=name.stock, kind=name.kind, number=name.number, sealed=sealed)
+        # In one statement: a block that arrives while its stock is being replaced must not stay behind.
+        row = select(_current.c.stock, literal(name.kind), literal(name.number), literal(sealed)).where(
+            _current.c.pair == name.pair, _current.c.stock == name.stock
+        )
+        statement = insert(_blocks).from_select(["stock", "kind", "number", "sealed"], row)
         with self._engine.begin() as connection:
             connection.execute(statement.on_conflict_do_nothing())
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -78,7 +78,8 @@ class KeyHolderCall:
                 packs=len(part),
                 last=start + step >= len(results),
             )
-            await self._link.send(pb.MatcherToKeyHolder(results=chunk))  # type: ignore[arg-type]
+            async with _waiting_for(self._party, self._timeout_s):
+                await self._link.send(pb.MatcherToKeyHolder(results=chunk))  # type: ignore[arg-type]
 
     async def decision_share(self, count: int, packs: int) -> bytes:
         """Return this organisation's XOR share of `count` answer bits on `packs` results, packed little-endian."""
@@ -88,13 +89,8 @@ class KeyHolderCall:
         return share.share
 
     async def _next(self, kind: str, work_s: float = 0.0) -> pb.KeyHolderToMatcher:
-        try:
-            message = await asyncio.wait_for(self._link.receive(), self._timeout_s + work_s)
-        except TimeoutError:
-            name = f"keyholder-{self._party}"
-            raise UnavailableError(
-                f"{name} does not answer", party=name, alternatives=pairs_without(self._party)
-            ) from None
+        async with _waiting_for(self._party, self._timeout_s + work_s):
+            message = await self._link.receive()
         if message.WhichOneof("content") != kind:
             raise ProtocolError("another answer from the key holder", got=message.WhichOneof("content"), expected=kind)
         return message
@@ -124,5 +120,19 @@ async def opened(
     first = pb.OpenSession(request=forwarded, sequence=state.sequence, chain=state.chain, record=record)
     call = stub.Serve(timeout=60 * timeout_s)
     # One stream carries two message types, one in each direction; the link is typed by what comes back.
-    async with dialled(call, pb.MatcherToKeyHolder(open=first), f"keyholder-{party}", pairs_without(party)) as link:
+    connected = dialled(call, pb.MatcherToKeyHolder(open=first), f"keyholder-{party}", pairs_without(party))
+    async with AsyncExitStack() as stack:
+        # A stopped process still accepts connections, and then says nothing.
+        async with _waiting_for(party, timeout_s):
+            link = await stack.enter_async_context(connected)
         yield KeyHolderCall(link, party, parameters, timeout_s, is_plus=is_plus)  # type: ignore[arg-type]
+
+
+@asynccontextmanager
+async def _waiting_for(party: Party, limit_s: float) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(limit_s):
+            yield
+    except TimeoutError:
+        name = f"keyholder-{party}"
+        raise UnavailableError(f"{name} does not answer", party=name, alternatives=pairs_without(party)) from None

@@ -48,6 +48,7 @@ class Holder:
 
     def start(self) -> None:
         self.store = StockStore(self.folder, bytes([self.is_plus]) * 32)
+        self.store.adopt(PAIR, NAME)
         self.stock = Stock(PAIR, NAME, 1, self.store, self.dealer, self.targets, MODULUS, is_plus=self.is_plus)
 
     def restart(self) -> None:

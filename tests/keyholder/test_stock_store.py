@@ -24,7 +24,13 @@ BLOCK = Block(bytes([7]) * 32, b"corrections" * 50)
 
 @pytest.fixture
 def store(tmp_path: Path) -> StockStore:
-    return StockStore(tmp_path, SEED)
+    return opened(tmp_path)
+
+
+def opened(folder: Path) -> StockStore:
+    store = StockStore(folder, SEED)
+    store.adopt(NAME.pair, NAME.stock)
+    return store
 
 
 def content(block: Block | None) -> tuple[bytes, bytes] | None:
@@ -67,7 +73,7 @@ def test_the_file_is_the_owners_alone_and_shows_nothing_of_a_block(store: StockS
 def test_a_block_that_was_put_twice_is_sealed_with_two_nonces(tmp_path: Path) -> None:
     rows = []
     for folder in ("one", "other"):
-        made = StockStore(tmp_path / folder, SEED)
+        made = opened(tmp_path / folder)
         made.put(NAME, BLOCK)
         made.close()
         rows.append(sealed_row(tmp_path / folder))
@@ -78,7 +84,7 @@ def test_a_block_that_was_put_twice_is_sealed_with_two_nonces(tmp_path: Path) ->
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40)
 @given(st.integers(0, 10_000), st.integers(1, 255))
 def test_an_altered_row_is_refused(tmp_path: Path, at: int, mask: int) -> None:
-    store = StockStore(tmp_path / "altered", SEED)
+    store = opened(tmp_path / "altered")
     store.put(NAME, BLOCK)
     good = sealed_row(tmp_path / "altered")
     bad = bytearray(good)
@@ -152,10 +158,11 @@ def test_every_commit_reaches_the_disk(store: StockStore) -> None:
 
 
 def test_dropping_blocks_leaves_the_marks_and_the_other_stocks(store: StockStore) -> None:
+    store.adopt("ac", bytes([1]) * 32)
     for number in range(6):
         store.put(replace(NAME, number=number), BLOCK)
         store.put(replace(NAME, number=number, kind="bits"), BLOCK)
-        store.put(replace(NAME, number=number, stock=bytes([1]) * 32), BLOCK)
+        store.put(replace(NAME, pair="ac", number=number, stock=bytes([1]) * 32), BLOCK)
     store.advance(NAME.stock, "triples", 500)
     store.drop_below(NAME.stock, "triples", 4)
     assert store.numbers(NAME.stock, "triples") == {4, 5}

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tests.simulator import SimulatedGallery
@@ -24,6 +25,7 @@ from veilmatch.client.signing import DeviceKey, Draft, RequestSigner
 from veilmatch.crypto import lanes
 from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.ceremony import Ceremony, run_ceremony
+from veilmatch.crypto.errors import VeilmatchError
 from veilmatch.crypto.fields import Array
 from veilmatch.crypto.keys import PARTIES, SEATS, Pair, Party, Seat, holder_at
 from veilmatch.crypto.messages import ProbeShare, Results
@@ -39,6 +41,7 @@ from veilmatch.server.keyholder.share_worker import ShareWorkers, make_handler
 from veilmatch.server.matcher.keyholder_call import KeyHolderCall, opened
 from veilmatch.server.matcher.mutation import GalleryState
 from veilmatch.server.transport.channels import channel_to, server_credentials, server_options
+from veilmatch.server.transport.status import from_rpc
 
 TOY = ParameterSet(dimension=12, scale=8, clip=3, modulus_bits=512)
 #: Everybody with a certificate of the installation. The mallory of these tests has one too, of no known role.
@@ -214,6 +217,17 @@ async def started(folder: Path, **changes: Any) -> AsyncIterator[Trio]:
         yield trio
     finally:
         await trio.close()
+
+
+async def refused(call: Any, party: Party) -> VeilmatchError:
+    """Run a call of any shape to the error that it has to end with."""
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        if hasattr(call, "__aiter__"):
+            async for _ in call:
+                pass
+        else:
+            await call
+    return from_rpc(caught.value, f"keyholder-{party}")
 
 
 # -- what a device says ------------------------------------------------------------------------

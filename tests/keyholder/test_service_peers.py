@@ -1,0 +1,132 @@
+"""What key holders ask of each other: who may ask it, and what is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.keyholder.trio import NAMES, Trio, ceremony, refused
+from veilmatch.crypto import dealing
+from veilmatch.crypto.dealing import BLOCK_UNITS, Block
+from veilmatch.crypto.digests import DIGEST_BYTES
+from veilmatch.crypto.errors import (
+    InvalidInputError,
+    KeyMismatchError,
+    PartyRefusedError,
+    ProtocolError,
+    UnavailableError,
+    VeilmatchError,
+)
+from veilmatch.crypto.keys import PAIRS, PARTIES, Pair, Party, dealer_of, pairs_of
+from veilmatch.protos.v1 import keyholder_pb2 as pb
+from veilmatch.protos.v1 import keyholder_pb2_grpc as rpc
+from veilmatch.server.keyholder.stock_store import GENERATION_BYTES
+
+
+def meet_stock(**changes: Any) -> pb.StockGeneration:
+    return pb.StockGeneration(**({"pair": "ab", "epoch": 1, "generation": bytes(GENERATION_BYTES)} | changes))
+
+
+def deal(**changes: Any) -> pb.DealRequest:
+    fields: dict[str, Any] = {"pair": "ab", "epoch": 1, "stock": bytes(DIGEST_BYTES), "kind": pb.STOCK_KIND_TRIPLES}
+    return pb.DealRequest(**(fields | {"first": 0, "count": 1} | changes))
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+@pytest.mark.parametrize("caller", NAMES)
+async def test_stock_is_dealt_to_the_holders_of_its_pair_alone(trio: Trio, pair: Pair, caller: str) -> None:
+    dealer = dealer_of(pair)
+    stub = rpc.KeyHolderPeerStub(trio.channel(caller, dealer))
+    if caller in {f"keyholder-{party}" for party in PARTIES if party in pair}:
+        blocks = [block async for block in stub.Deal(deal(pair=pair), timeout=20.0)]
+        assert [bool(block.corrections) for block in blocks] == [caller == f"keyholder-{pair[0]}"]
+        return
+    error = await refused(stub.Deal(deal(pair=pair), timeout=20.0), dealer)
+    assert isinstance(error, PartyRefusedError) and error.got == caller
+
+
+async def test_both_holders_are_dealt_parts_that_multiply(trio: Trio) -> None:
+    """What the dealer streams to each is their own part of one block."""
+    N, parts = ceremony().public_key.modulus, []
+    for caller in ("keyholder-a", "keyholder-b"):
+        stub = rpc.KeyHolderPeerStub(trio.channel(caller, "c"))
+        (dealt,) = [block async for block in stub.Deal(deal(first=5), timeout=20.0)]
+        assert dealt.number == 5
+        parts.append(dealing.triples(Block(dealt.seed, dealt.corrections), 0, BLOCK_UNITS["triples"], N))
+    assert all(((p.a - m.a) * (p.b - m.b) - (p.ab - m.ab)) % N == 0 for p, m in zip(*parts, strict=True))
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+async def test_a_holder_of_the_pair_is_not_its_dealer(trio: Trio, pair: Pair) -> None:
+    for party, caller in ((pair[0], pair[1]), (pair[1], pair[0])):
+        stub = rpc.KeyHolderPeerStub(trio.channel(f"keyholder-{caller}", party))  # type: ignore[arg-type]
+        error = await refused(stub.Deal(deal(pair=pair), timeout=20.0), party)  # type: ignore[arg-type]
+        assert isinstance(error, InvalidInputError) and (error.got, error.expected) == (party, dealer_of(pair))
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind"),
+    [
+        ({"pair": "ba"}, InvalidInputError),
+        ({"pair": ""}, InvalidInputError),
+        ({"epoch": 2}, KeyMismatchError),
+        ({"stock": b"short"}, InvalidInputError),
+        ({"count": 0}, InvalidInputError),
+        ({"count": 4097}, InvalidInputError),
+        ({"kind": pb.STOCK_KIND_UNSPECIFIED}, ProtocolError),
+    ],
+)
+async def test_what_cannot_be_dealt_is_refused(trio: Trio, changes: dict[str, Any], kind: type[VeilmatchError]) -> None:
+    stub = rpc.KeyHolderPeerStub(trio.channel("keyholder-a", "c"))
+    assert isinstance(await refused(stub.Deal(deal(**changes), timeout=20.0), "c"), kind)
+
+
+@pytest.mark.parametrize("party", PARTIES)
+@pytest.mark.parametrize("caller", NAMES)
+async def test_a_stock_is_met_by_the_other_holder_of_its_pair_alone(trio: Trio, party: Party, caller: str) -> None:
+    for pair in PAIRS:
+        stub = rpc.KeyHolderPeerStub(trio.channel(caller, party))
+        call = stub.MeetStock(meet_stock(pair=pair), timeout=20.0)
+        if pair in pairs_of(party) and caller in {f"keyholder-{p}" for p in pair if p != party}:
+            assert (await call).generation == trio[party].generation
+        else:
+            kind = PartyRefusedError if pair in pairs_of(party) else InvalidInputError
+            assert isinstance(await refused(call, party), kind)
+            assert pair not in trio[party]._stocks
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind"),
+    [
+        ({"pair": "xy"}, InvalidInputError),
+        ({"epoch": 0}, KeyMismatchError),
+        ({"generation": b""}, ProtocolError),
+        ({"generation": bytes(GENERATION_BYTES + 1)}, ProtocolError),
+    ],
+)
+async def test_a_stock_that_cannot_be_met_is_refused(
+    trio: Trio, changes: dict[str, Any], kind: type[VeilmatchError]
+) -> None:
+    stub = rpc.KeyHolderPeerStub(trio.channel("keyholder-b", "a"))
+    assert isinstance(await refused(stub.MeetStock(meet_stock(**changes), timeout=20.0), "a"), kind)
+    assert not trio["a"]._stocks
+
+
+@pytest.mark.parametrize("caller", NAMES)
+async def test_only_peers_call_about_a_request(trio: Trio, caller: str) -> None:
+    call = rpc.KeyHolderPeerStub(trio.channel(caller, "b")).Pair(timeout=20.0)
+    if caller in ("keyholder-a", "keyholder-c"):
+        await call.write(pb.PairMessage(rendezvous=pb.PairRendezvous(subject_matter=bytes(DIGEST_BYTES))))
+        error = await refused(call, "b")
+        assert isinstance(error, UnavailableError) and "was not brought the request" in error.message
+    else:
+        assert isinstance(await refused(call, "b"), PartyRefusedError)
+    assert all(trio.running[party].pool.batches == 0 for party in PARTIES)
+    assert not trio["b"].rendezvous._links
+
+
+async def test_a_call_of_a_peer_begins_with_a_rendezvous(trio: Trio) -> None:
+    call = rpc.KeyHolderPeerStub(trio.channel("keyholder-a", "b")).Pair(timeout=20.0)
+    await call.write(pb.PairMessage(gate_layer=b"x"))
+    assert isinstance(await refused(call, "b"), ProtocolError)
