@@ -6,7 +6,7 @@ A channel of gRPC belongs to the event loop that it was made in, so a connection
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -73,9 +73,9 @@ class Connection:
         """
         matchers = self.open()
 
-        async def attempt(pair: Pair, left_s: float) -> Answered[_R]:
+        async def attempt(pair: Pair, left_s: float, others: Sequence[Pair]) -> Answered[_R]:
             request = self._sign(draft, pair)
-            replies = await ask_both(matchers, lambda matcher: ask(matcher, request, left_s), left_s)
+            replies = await ask_both(matchers, lambda matcher: ask(matcher, request, left_s), left_s, others)
             return Answered(replies, request, pair)
 
         return await with_fallback(self._settings.pairs, attempt, timeout_s)
