@@ -15,6 +15,7 @@ enum {
     MAX_LIMBS = 120,  /* 3072 bits: 60 limbs of 52 bits, 110 of 28 */
     ALIGNMENT = 64,
     WINDOW_BITS = 5,  /* of a secret power */
+    MAX_ENTRIES = 64, /* in a row of a table that is read by digits */
 };
 
 /* What an operation needs to know of N. Digits are limbs, least significant first. */
@@ -49,9 +50,10 @@ typedef struct {
      * table read touches every entry. scratch: 2^WINDOW_BITS + 1 groups. */
     void (*power)(const Ring *ring, uint64_t *out, const uint64_t *a, size_t groups, const uint8_t *exponent,
                   size_t bits, uint64_t *scratch);
-    /* out = product over rows r of table[r][digit of the lane in row r]; every entry is touched.
-     * table: uint64_t[rows][entries][2n], one number an entry; digits: uint64_t[rows][lanes]. */
-    void (*select_and_multiply)(const Ring *ring, uint64_t *out, const uint64_t *table, size_t rows,
+    /* out[i] = product over rows r of the number in table[r] that the lane's digit names; every entry is read.
+     * table: uint64_t[rows][2n][entries]; digits: uint64_t[rows][groups][lanes], all below `entries`, which is
+     * a multiple of lanes; scratch: one group. */
+    void (*select_and_multiply)(const Ring *ring, uint64_t *out, size_t groups, const uint64_t *table, size_t rows,
                                 size_t entries, const uint64_t *digits, uint64_t *scratch);
 } Backend;
 

@@ -200,25 +200,27 @@ static PyObject *power(PyObject *module, PyObject *args) {
 static PyObject *select_and_multiply(PyObject *module, PyObject *args) {
     (void)module;
     const char *name;
+    unsigned int rows, entries;
     Py_buffer b[4] = {{0}};
     Call call;
-    if (PyArg_ParseTuple(args, "sy*w*y*y*", &name, &b[0], &b[1], &b[2], &b[3]) && begin(&call, name, &b[0]) &&
-        is_as_long(&call, &b[1], 1)) {
-        const size_t row = call.backend->lanes * sizeof(uint64_t), rows = (size_t)b[3].len / row;
-        const size_t entry = 2 * call.ring.limbs * sizeof(uint64_t);
-        const size_t entries = rows == 0 ? 0 : (size_t)b[2].len / (rows * entry);
-        if (entries == 0 || (size_t)b[3].len % row != 0 || (size_t)b[2].len != rows * entries * entry ||
-            (uintptr_t)b[3].buf % ALIGNMENT != 0 || (uintptr_t)b[2].buf % sizeof(uint64_t) != 0) {
-            PyErr_Format(PyExc_ValueError, "a table of %zd bytes with %zd bytes of digits", b[2].len, b[3].len);
-        } else {
-            uint64_t *scratch = make_scratch(&call, 1);
-            if (scratch) {
-                Py_BEGIN_ALLOW_THREADS
-                call.backend->select_and_multiply(&call.ring, b[1].buf, b[2].buf, rows, entries, b[3].buf, scratch);
-                Py_END_ALLOW_THREADS
-            }
-            free(scratch);
+    if (PyArg_ParseTuple(args, "sy*w*y*IIy*", &name, &b[0], &b[1], &b[2], &rows, &entries, &b[3]) &&
+        begin(&call, name, &b[0])) {
+        const Py_ssize_t groups = groups_in(&call, &b[1]);
+        const size_t row_bytes = call.group_bytes / call.backend->lanes * entries;
+        const size_t digit_bytes = call.backend->lanes * sizeof(uint64_t) * (size_t)(groups < 0 ? 0 : groups);
+        if (groups >= 0 && (rows == 0 || entries == 0 || entries % call.backend->lanes != 0 || entries > MAX_ENTRIES ||
+                            (size_t)b[2].len != rows * row_bytes || (size_t)b[3].len != rows * digit_bytes ||
+                            (uintptr_t)b[2].buf % ALIGNMENT != 0 || (uintptr_t)b[3].buf % ALIGNMENT != 0))
+            PyErr_Format(PyExc_ValueError, "a table of %zd bytes for %u rows of %u entries with %zd bytes of digits",
+                         b[2].len, rows, entries, b[3].len);
+        uint64_t *scratch = PyErr_Occurred() ? NULL : make_scratch(&call, 1);
+        if (scratch) {
+            Py_BEGIN_ALLOW_THREADS
+            call.backend->select_and_multiply(&call.ring, b[1].buf, (size_t)groups, b[2].buf, rows, entries, b[3].buf,
+                                              scratch);
+            Py_END_ALLOW_THREADS
         }
+        free(scratch);
     }
     return finish(b, 4);
 }
@@ -230,7 +232,7 @@ static PyMethodDef methods[] = {
     {"run", run, METH_VARARGS, "run(backend, ring, out, bases, steps): the number that the last step makes."},
     {"power", power, METH_VARARGS, "power(backend, ring, out, a, exponent): out[i] = a[i]^exponent, little-endian, secret."},
     {"select_and_multiply", select_and_multiply, METH_VARARGS,
-     "select_and_multiply(backend, ring, out, table, digits): the product of one entry of each row of the table."},
+     "select_and_multiply(backend, ring, out, table, rows, entries, digits): products of an entry of each row."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -36,11 +36,30 @@ static void run(const Ring *ring, uint64_t *out, const uint64_t *bases, size_t c
 }
 
 /* out = table[index] for a secret index: reads every entry. */
-static void select_entry(V *out, const V *table, size_t entries, size_t size, V index) {
-    for (size_t i = 0; i < size; i++) out[i] = broadcast(0);
-    for (size_t e = 0; e < entries; e++) {
-        const V chosen = equal(index, broadcast(e));
-        for (size_t i = 0; i < size; i++) out[i] = or(out[i], and(chosen, table[e * size + i]));
+static void select_group(V *out, const V *table, size_t entries, size_t size, V index) {
+    enum { AT_ONCE = 2 * TILE }; /* limbs in registers while the table goes by */
+    for (size_t i = 0; i < size; i += AT_ONCE) {
+        V limbs[AT_ONCE];
+        UNROLL for (size_t j = 0; j < AT_ONCE; j++) limbs[j] = table[i + j];
+        for (size_t e = 1; e < entries; e++) {
+            const Mask chosen = equal(index, broadcast(e));
+            UNROLL for (size_t j = 0; j < AT_ONCE; j++) limbs[j] = choose(chosen, table[e * size + i + j], limbs[j]);
+        }
+        UNROLL for (size_t j = 0; j < AT_ONCE; j++) out[i + j] = limbs[j];
+    }
+}
+
+/* In each lane, the number whose secret index stands there: reads the whole table, V[size][entries / LANES],
+ * LANES entries at a time. */
+static void select_number(V *out, const V *table, size_t entries, size_t size, V index) {
+    const size_t blocks = entries / LANES;
+    const V places = places_of(index), high = high_part(index);
+    Mask chosen[MAX_ENTRIES / LANES];
+    for (size_t b = 1; b < blocks; b++) chosen[b] = equal(high, broadcast(b));
+    for (size_t i = 0; i < size; i++, table += blocks) {
+        V limb = look_up(table[0], places);
+        for (size_t b = 1; b < blocks; b++) limb = choose(chosen[b], look_up(table[b], places), limb);
+        out[i] = limb;
     }
 }
 
@@ -69,32 +88,26 @@ static void power(const Ring *ring, uint64_t *out, const uint64_t *a, size_t gro
             if (w + 1 < windows) {
                 for (int i = 0; i < WINDOW_BITS; i++) square_pair(result, result, &v);
             }
-            select_entry(chosen, table, ENTRIES, size, broadcast(digit));
+            select_group(chosen, table, ENTRIES, size, broadcast(digit));
             multiply_pair(result, result, chosen, &v);
         }
     }
 }
 
-static void select_and_multiply(const Ring *ring, uint64_t *out, const uint64_t *table, size_t rows,
+static void select_and_multiply(const Ring *ring, uint64_t *out, size_t groups, const uint64_t *table, size_t rows,
                                 size_t entries, const uint64_t *digits, uint64_t *scratch) {
-    enum { AT_ONCE = 2 * TILE };
     VectorRing v;
     spread_ring(&v, ring);
-    const size_t size = 2 * ring->limbs;
-    V *result = (V *)out, *chosen = (V *)scratch;
-    for (size_t r = 0; r < rows; r++, table += entries * size) {
-        const V index = ((const V *)digits)[r];
-        V *selected = r == 0 ? result : chosen;
-        for (size_t i = 0; i < size; i += AT_ONCE) {
-            V limbs[AT_ONCE];
-            clear_columns(limbs, 0, AT_ONCE);
-            for (size_t e = 0; e < entries; e++) {
-                const V mask = equal(index, broadcast(e));
-                UNROLL for (int j = 0; j < AT_ONCE; j++)
-                    limbs[j] = or(limbs[j], and(mask, broadcast(table[e * size + i + (size_t)j])));
-            }
-            UNROLL for (int j = 0; j < AT_ONCE; j++) selected[i + (size_t)j] = limbs[j];
+    const size_t size = 2 * ring->limbs, row_size = size * entries / LANES;
+    V *chosen = (V *)scratch;
+    /* Row by row: a row of the table then comes from memory once for all groups. */
+    for (size_t r = 0; r < rows; r++) {
+        const V *row = (const V *)table + r * row_size;
+        for (size_t g = 0; g < groups; g++) {
+            V *result = (V *)out + g * size;
+            const V index = ((const V *)digits)[r * groups + g];
+            select_number(r == 0 ? result : chosen, row, entries, size, index);
+            if (r > 0) multiply_pair(result, result, chosen, &v);
         }
-        if (r > 0) multiply_pair(result, result, chosen, &v);
     }
 }

@@ -11,7 +11,7 @@
 
 typedef __m256i V;
 
-enum { LANES = 4, LIMB_BITS = 28 };
+enum { LANES = 4, LOG_LANES = 2, LIMB_BITS = 28 };
 
 /* A column holds 2^7 products as a signed number: carries are taken before a reduction is added. */
 #define COLUMNS_NEED_CARRY 1
@@ -21,15 +21,25 @@ static inline V broadcast(uint64_t x) { return _mm256_set1_epi64x((long long)x);
 static inline V add(V a, V b) { return _mm256_add_epi64(a, b); }
 static inline V sub(V a, V b) { return _mm256_sub_epi64(a, b); }
 static inline V and(V a, V b) { return _mm256_and_si256(a, b); }
-static inline V or(V a, V b) { return _mm256_or_si256(a, b); }
 /* Division by 2^LIMB_BITS, rounding down, of a signed column. AVX2 shifts 64-bit words as unsigned
  * ones only: 2^63 is added before the shift and its share taken off again after it. */
 static inline V carry_of(V a) {
     const V half = broadcast(1ULL << 63), shifted_half = broadcast(1ULL << (63 - LIMB_BITS));
     return sub(_mm256_srli_epi64(add(a, half), LIMB_BITS), shifted_half);
 }
-/* All ones in the lanes where a == b, else zero; no branch. */
-static inline V equal(V a, V b) { return _mm256_cmpeq_epi64(a, b); }
+/* A choice for each lane, made without a branch. */
+typedef V Mask;
+static inline Mask equal(V a, V b) { return _mm256_cmpeq_epi64(a, b); }
+static inline V choose(Mask m, V chosen, V otherwise) { return _mm256_blendv_epi8(otherwise, chosen, m); }
+
+/* In each lane, the word of `table` whose number stands in that lane of `places`. AVX2 permutes halves of
+ * words, by the low three bits of each half of a place. */
+static inline V places_of(V index) {
+    const V low = _mm256_slli_epi64(and(index, broadcast(LANES - 1)), 1);
+    return add(low, _mm256_slli_epi64(add(low, broadcast(1)), 32));
+}
+static inline V look_up(V table, V places) { return _mm256_permutevar8x32_epi32(table, places); }
+static inline V high_part(V index) { return _mm256_srli_epi64(index, LOG_LANES); }
 
 static inline V add_product(V c, V a, V b) { return add(c, _mm256_mul_epu32(a, b)); }
 /* (a * b) mod 2^LIMB_BITS */

@@ -11,7 +11,7 @@
 
 typedef __m512i V;
 
-enum { LANES = 8, LIMB_BITS = 52 };
+enum { LANES = 8, LOG_LANES = 3, LIMB_BITS = 52 };
 
 /* A column holds 2^11 half products: no carry is needed between a product and its reduction. */
 #define COLUMNS_NEED_CARRY 0
@@ -22,11 +22,17 @@ static inline V broadcast(uint64_t x) { return _mm512_set1_epi64((long long)x); 
 static inline V add(V a, V b) { return _mm512_add_epi64(a, b); }
 static inline V sub(V a, V b) { return _mm512_sub_epi64(a, b); }
 static inline V and(V a, V b) { return _mm512_and_si512(a, b); }
-static inline V or(V a, V b) { return _mm512_or_si512(a, b); }
 /* Division by 2^LIMB_BITS, rounding down, of a signed column. */
 static inline V carry_of(V a) { return _mm512_srai_epi64(a, LIMB_BITS); }
-/* All ones in the lanes where a == b, else zero; no branch. */
-static inline V equal(V a, V b) { return _mm512_movm_epi64(_mm512_cmpeq_epi64_mask(a, b)); }
+/* A choice for each lane, made without a branch. */
+typedef __mmask8 Mask;
+static inline Mask equal(V a, V b) { return _mm512_cmpeq_epi64_mask(a, b); }
+static inline V choose(Mask m, V chosen, V otherwise) { return _mm512_mask_mov_epi64(otherwise, m, chosen); }
+
+/* In each lane, the word of `table` whose number stands in that lane of `places`. */
+static inline V places_of(V index) { return index; } /* vpermq reads the low three bits */
+static inline V look_up(V table, V places) { return _mm512_permutexvar_epi64(places, table); }
+static inline V high_part(V index) { return _mm512_srli_epi64(index, LOG_LANES); }
 
 static inline V add_low(V c, V a, V b) { return _mm512_madd52lo_epu64(c, a, b); }
 static inline V add_high(V c, V a, V b) { return _mm512_madd52hi_epu64(c, a, b); }

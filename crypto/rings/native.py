@@ -89,8 +89,12 @@ class NativeRing:
             _kernel.run(self.backend, self._ring, out, bases, program.steps)
 
     def select_and_multiply(self, out: Limbs, table: Limbs, digits: Limbs) -> None:
-        """Write prod over rows table[row, digits[row, lane]] to every lane of the group `out`."""
-        _kernel.select_and_multiply(self.backend, self._ring, out, table, digits)
+        """Write prod over rows of table[row, :, :, digits[row, group, lane]] to every lane of the groups `out`.
+
+        table: uint64[rows, 2, n, entries], one number an entry. Takes the same time for all digits.
+        """
+        rows, _, _, entries = table.shape
+        _kernel.select_and_multiply(self.backend, self._ring, out, table, rows, entries, digits)
 
     @property
     def ones(self) -> Limbs:
@@ -156,31 +160,28 @@ class NativeFixedBase:
     def __init__(self, ring: NativeRing, base: Integer, exponent_bits: int) -> None:
         self._ring = ring
         rows = -(-exponent_bits // _DIGIT_BITS)
-        row_bases = [base]
+        entries = 1 << _DIGIT_BITS
+        starts = ring.enter([base] * rows)  # becomes base^(entries^row), then its multiples
+        numbers = one_by_one(starts, rows)
         power = ring.enter([base])
-        columns = []
-        for _ in range(rows - 1):
+        for row in range(1, rows):
             for _ in range(_DIGIT_BITS):
                 ring.square(power, power)
-            columns.append(one_by_one(power, 1).copy())
-        first = ring.enter(row_bases)
-        starts = side_by_side(np.concatenate([one_by_one(first, 1), *columns]), ring.lanes)
-        self._table = np.empty((rows, 1 << _DIGIT_BITS, 2, starts.shape[2]), dtype=np.uint64)
-        multiple = starts.copy()
-        multiple = empty(starts.shape)
-        multiple[...] = starts
-        for entry in range(1 << _DIGIT_BITS):
+            numbers[row] = one_by_one(power, 1)[0]
+        starts = side_by_side(numbers, ring.lanes)
+        multiples = side_by_side(numbers, ring.lanes)
+        self._table = empty((*numbers.shape, entries))
+        for entry in range(entries):
             if entry:
-                ring.multiply(multiple, multiple, starts)
-            self._table[:, entry] = one_by_one(multiple, rows)
+                ring.multiply(multiples, multiples, starts)
+            self._table[..., entry] = one_by_one(multiples, rows)
 
     def random_powers(self, count: int) -> list[Integer]:
         """Return base^e for `count` fresh uniform exponents."""
-        rows, lanes = len(self._table), self._ring.lanes
-        groups = empty(self._ring.group_shape(-(-count // lanes)))
-        digits = empty((rows, lanes))
-        for group in groups:
-            random = np.frombuffer(secrets.token_bytes(rows * lanes), dtype=np.uint8).reshape(rows, lanes)
-            digits[...] = random & ((1 << _DIGIT_BITS) - 1)
-            self._ring.select_and_multiply(group, self._table, digits)
-        return self._ring.leave(groups, count)
+        rows, _, _, entries = self._table.shape
+        groups, lanes = -(-count // self._ring.lanes), self._ring.lanes
+        out, digits = empty(self._ring.group_shape(groups)), empty((rows, groups, lanes))
+        random = np.frombuffer(secrets.token_bytes(rows * groups * lanes), dtype=np.uint8)
+        digits[...] = random.reshape(rows, groups, lanes) & (entries - 1)
+        self._ring.select_and_multiply(out, self._table, digits)
+        return self._ring.leave(out, count)
