@@ -15,7 +15,8 @@ import grpc
 from google.protobuf.message import Message
 
 from veilmatch.crypto.errors import ProtocolError, UnavailableError, VeilmatchError
-from veilmatch.server.transport.status import from_metadata, from_rpc
+from veilmatch.server.transport.limits import PEER_MESSAGE_BYTES
+from veilmatch.server.transport.status import from_metadata
 
 M = TypeVar("M", bound=Message)
 
@@ -24,7 +25,7 @@ class Link(Protocol[M]):
     """One request's stream to the peer. Both methods raise the error that ended it at the other end."""
 
     async def send(self, message: M) -> None:
-        """Send one message."""
+        """Send one message. Raises ProtocolError if it is larger than any that servers take."""
 
     async def receive(self) -> M:
         """Return the next message."""
@@ -35,25 +36,26 @@ class _DialledLink(Generic[M]):
         self._call, self._peer, self._alternatives = call, peer, alternatives
 
     async def send(self, message: M) -> None:
+        _require_sendable(message)
         try:
             await self._call.write(message)
-        except grpc.aio.AioRpcError as error:
-            raise from_rpc(error, self._peer, self._alternatives) from None
-        except asyncio.InvalidStateError:
-            raise self._ended() from None
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            raise await self._reason() from None
 
     async def receive(self) -> M:
         try:
             message: M = await self._call.read()
-        except grpc.aio.AioRpcError as error:
-            raise from_rpc(error, self._peer, self._alternatives) from None
+        except grpc.aio.AioRpcError:
+            raise await self._reason() from None
         if not isinstance(message, Message):
-            # The end of the stream: the status of the call says why.
-            code, metadata = await self._call.code(), await self._call.trailing_metadata()
-            raise from_metadata(code, metadata, self._peer, self._alternatives)
+            raise await self._reason()
         return message
 
-    def _ended(self) -> UnavailableError:
+    async def _reason(self) -> VeilmatchError:
+        """Return why the call has ended."""
+        code, metadata = await self._call.code(), await self._call.trailing_metadata()
+        if code is not grpc.StatusCode.OK:
+            return from_metadata(code, metadata, self._peer, self._alternatives)
         return UnavailableError(
             f"{self._peer} ended the request", party=self._peer, needed=self._peer, alternatives=self._alternatives
         )
@@ -87,6 +89,7 @@ class AcceptedLink(Generic[M]):
 
     async def send(self, message: M) -> None:
         """Send one message."""
+        _require_sendable(message)
         try:
             await self._context.write(message)
         except (grpc.aio.UsageError, grpc.aio.InternalError, grpc.aio.AbortError, RuntimeError):
@@ -96,6 +99,7 @@ class AcceptedLink(Generic[M]):
         """Return the next message; raises UnavailableError once the peer is gone."""
         message = await self._inbox.get()
         if message is None:
+            self._inbox.put_nowait(None)  # for whoever asks again
             raise self._gone()
         return message
 
@@ -154,23 +158,36 @@ class Rendezvous(Generic[M]):
         """Wait for the peer's call about this and use its link for the session."""
         place = self._place(subject)
         try:
-            link = await asyncio.wait_for(asyncio.shield(place), timeout_s or self._timeout_s)
-        except TimeoutError:
-            raise UnavailableError(
-                f"{peer} did not call about the request", party=peer, needed=peer, alternatives=alternatives
-            ) from None
-        finally:
-            if self._links.get(subject) is place:
-                del self._links[subject]
-        try:
-            yield link
+            try:
+                async with asyncio.timeout(timeout_s or self._timeout_s):
+                    await asyncio.shield(place)
+            except TimeoutError:
+                raise UnavailableError(
+                    f"{peer} did not call about the request", party=peer, needed=peer, alternatives=alternatives
+                ) from None
+            finally:
+                if self._links.get(subject) is place:
+                    del self._links[subject]
+            yield place.result()
         except VeilmatchError as error:
-            link.end(error)
+            _end(place, error)
             raise
         except BaseException:
-            link.end(UnavailableError("the request was abandoned here"))
+            _end(place, UnavailableError("the request was abandoned here"))
             raise
-        link.end(None)
+        _end(place, None)
 
     def _place(self, subject: bytes) -> asyncio.Future[AcceptedLink[M]]:
         return self._links.setdefault(subject, asyncio.get_running_loop().create_future())
+
+
+def _require_sendable(message: Message) -> None:
+    # gRPC would end the call as if the other end had failed.
+    if message.ByteSize() > PEER_MESSAGE_BYTES:
+        raise ProtocolError("a message too large to send", got=message.ByteSize(), expected=f"<= {PEER_MESSAGE_BYTES}")
+
+
+def _end(place: asyncio.Future[AcceptedLink[M]], error: VeilmatchError | None) -> None:
+    """End the link that was brought, if one was: it may have come in the moment when the wait for it ended."""
+    if place.done():
+        place.result().end(error)
