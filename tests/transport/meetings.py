@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ import grpc
 from tests.transport.parties import METHOD, bytes_of, serving, tls_of
 from veilmatch.crypto.errors import ProtocolError
 from veilmatch.protos.v1.keyholder_pb2 import PairMessage, PairRendezvous
+from veilmatch.server.config import TlsSettings
 from veilmatch.server.transport.channels import caller, channel_to
 from veilmatch.server.transport.links import AcceptedLink, Link, Rendezvous, dialled
 from veilmatch.server.transport.status import unary
@@ -59,7 +60,9 @@ class Meetings:
 
 
 @asynccontextmanager
-async def meeting(folder: Path, timeout_s: float = 5.0) -> AsyncIterator[Meetings]:
+async def meeting(
+    folder: Path, tls: Callable[[Path, str], TlsSettings] = tls_of, timeout_s: float = 5.0
+) -> AsyncIterator[Meetings]:
     """Both parties, connected by mutual TLS. timeout_s: of the rendezvous."""
 
     @unary
@@ -76,8 +79,8 @@ async def meeting(folder: Path, timeout_s: float = 5.0) -> AsyncIterator[Meeting
             meetings.calls -= 1
 
     async with (
-        serving("stream_stream", pair, tls_of(folder, CALLED), PairMessage) as address,
-        channel_to(address, CALLED, tls_of(folder, DIALS)) as channel,
+        serving("stream_stream", pair, tls(folder, CALLED), PairMessage) as address,
+        channel_to(address, CALLED, tls(folder, DIALS)) as channel,
     ):
         meetings = Meetings(Rendezvous(timeout_s), channel, address)
         yield meetings

@@ -32,12 +32,18 @@ def _issued(name: str, number: int, is_server: bool) -> tuple[bytes, bytes]:
 
 def tls_of(folder: Path, name: str, number: int = 0, *, is_server: bool = True) -> TlsSettings:
     """Write the TLS files of a party of that authority."""
-    home = folder / f"{name}-of-{number}"
-    home.mkdir(parents=True, exist_ok=True)
+    tls = tls_from(folder, name, number)
+    tls.key.parent.mkdir(parents=True, exist_ok=True)
+    tls.authority.write_bytes(authority(number).certificate_pem())
     certificate, key = _issued(name, number, is_server)
-    parts = {"ca.pem": authority(number).certificate_pem(), "tls.pem": certificate, "tls-key.pem": key}
-    for file, data in parts.items():
-        (home / file).write_bytes(data)
+    tls.certificate.write_bytes(certificate)
+    tls.key.write_bytes(key)
+    return tls
+
+
+def tls_from(folder: Path, name: str, number: int = 0) -> TlsSettings:
+    """Where `tls_of` has written the files: for another process of the same test."""
+    home = folder / f"{name}-of-{number}"
     return TlsSettings(authority=home / "ca.pem", certificate=home / "tls.pem", key=home / "tls-key.pem")
 
 
