@@ -10,22 +10,29 @@ from pathlib import Path
 from veilmatch.crypto.errors import ConfigurationError
 
 VARIABLE = "VEILMATCH_PASSPHRASE"
+#: Of the passphrase that takes the place of another one.
+NEW_VARIABLE = "VEILMATCH_NEW_PASSPHRASE"
 
 
-def read_passphrase(file: Path | None, *, confirm: bool = False) -> str:
+def read_passphrase(
+    file: Path | None, *, confirm: bool = False, variable: str = VARIABLE, name: str = "Passphrase"
+) -> str:
     """Return the passphrase without the one newline that may end it; nothing else is stripped.
 
-    file: read if given, and then nothing else is tried. confirm: a prompted passphrase is asked for twice. Raises
-    ConfigurationError if there is none, and no terminal to ask on, or if it is empty or not Unicode text.
+    file: read if given, and then nothing else is tried. confirm: a prompted passphrase is asked for twice.
+    variable: of the environment. name: what the prompt calls it. Raises ConfigurationError if there is none, and
+    no terminal to ask on, or if it is empty or not Unicode text.
     """
     if file is not None:
         passphrase, source = _read(file), str(file)
-    elif VARIABLE in os.environ:
-        passphrase, source = os.environ[VARIABLE], VARIABLE
+    elif variable in os.environ:
+        passphrase, source = os.environ[variable], variable
     elif sys.stdin is not None and sys.stdin.isatty():
-        passphrase, source = _prompt(confirm), "the terminal"
+        passphrase, source = _prompt(name, confirm), "the terminal"
     else:
-        raise ConfigurationError("no passphrase", expected=f"--passphrase-file, {VARIABLE} or a terminal to ask on")
+        raise ConfigurationError(
+            f"no {name.lower()}", expected=f"a passphrase file, {variable} or a terminal to ask on"
+        )
     if passphrase.endswith("\n"):
         passphrase = passphrase.removesuffix("\n").removesuffix("\r")
     if not passphrase:
@@ -58,10 +65,10 @@ def _read(file: Path) -> str:
     return data.decode(errors="surrogateescape")
 
 
-def _prompt(confirm: bool) -> str:
+def _prompt(name: str, confirm: bool) -> str:
     try:
-        passphrase = getpass.getpass("Passphrase: ")
-        again = getpass.getpass("Passphrase again: ") if confirm else passphrase
+        passphrase = getpass.getpass(f"{name}: ")
+        again = getpass.getpass(f"{name} again: ") if confirm else passphrase
     except EOFError:
         raise ConfigurationError("no passphrase was entered") from None
     if again != passphrase:

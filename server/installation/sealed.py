@@ -2,6 +2,7 @@
 
     seal(Path("share.key"), key, public, passphrase)
     key = unseal(Path("share.key"), "a", public, passphrase)
+    reseal(Path("share.key"), "a", public, passphrase, another)
 
 Layout, integers big-endian: magic (8 bytes), party (1), key id (16), epoch (4), log2 n, r and p of scrypt (1 each),
 salt (16), nonce (12), installation (16); then the key under AES-256-GCM with its tag. The associated data is all
@@ -21,14 +22,14 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from veilmatch.crypto.digests import digest
-from veilmatch.crypto.errors import KeyFileError, KeyMismatchError, WrongPassphraseError
+from veilmatch.crypto.errors import ConfigurationError, KeyFileError, KeyMismatchError, WrongPassphraseError
 from veilmatch.crypto.keys import KeyHolderKey, Party
 from veilmatch.crypto.public_key_format import PublicFile
 from veilmatch.crypto.secret_access import SECRET_ACCESS
 from veilmatch.server.installation.files import write_file
 from veilmatch.server.installation.stretching import DEFAULT_COST, ScryptCost, stretch
 
-__all__ = ["DEFAULT_COST", "ScryptCost", "seal", "unseal"]
+__all__ = ["DEFAULT_COST", "ScryptCost", "reseal", "seal", "unseal"]
 
 _HEADER = struct.Struct(">8s1s16sIBBB16s12s16s")
 _MAGIC = b"VMSEAL01"
@@ -116,6 +117,26 @@ def unseal(path: Path, party: Party, public: PublicFile, passphrase: str, *, epo
     if key.party != party or key.epoch != header.epoch:
         raise KeyFileError("the key file contradicts its own header")
     return key
+
+
+def reseal(path: Path, party: Party, public: PublicFile, old: str, new: str, cost: ScryptCost = DEFAULT_COST) -> None:
+    """Let a sealed file open with the passphrase `new` instead of `old`; the key in it stays the same.
+
+    The file is replaced at once when the new one is complete and durable: until then the old one is untouched. A
+    link stays, and the file that it leads to is replaced. Raises what `unseal` raises, and ConfigurationError if
+    both passphrases are the same, if the file is another user's, who could not read a new one, or if it cannot be
+    written.
+    """
+    key = unseal(path, party, public, old)
+    if new == old:
+        raise ConfigurationError("the new passphrase is the present one", expected="another passphrase")
+    target = path.resolve()
+    try:
+        if target.stat().st_uid != os.geteuid():
+            raise ConfigurationError("the key file is another user's", expected="to be run by its owner")
+        seal(target, key, public, new, cost)
+    except OSError as error:
+        raise ConfigurationError("the key file cannot be written", got=error.strerror, expected=str(path)) from None
 
 
 def _read(path: Path) -> bytes:
