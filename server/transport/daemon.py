@@ -44,13 +44,18 @@ def configure_logging(party_name: str) -> None:
 def sole_owner(data_dir: Path) -> Iterator[None]:
     """Hold the data directory: two daemons on one would each hand out the same stock.
 
-    Raises ConfigurationError if another process holds it. The lock ends with the process, however it ends.
+    Raises ConfigurationError if another process holds it, or it cannot be one. The lock ends with the process,
+    however it ends.
     """
-    data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with (data_dir / "lock").open("w") as file:
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        file = (data_dir / "lock").open("w")
+    except OSError as error:
+        raise ConfigurationError("the data directory cannot be used", got=f"{data_dir}: {error.strerror}") from None
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             raise ConfigurationError("another daemon uses the data directory", got=str(data_dir)) from None
         yield
 
@@ -72,13 +77,13 @@ async def run_daemon(
         server.add_secure_port(listen, credentials)
     except RuntimeError:
         raise ConfigurationError("cannot listen", got=listen, expected="a free address of this machine") from None
-    await server.start()
-    await servicer.set("", health_pb2.HealthCheckResponse.SERVING)
-    _log.info("serving", listen=listen)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    await server.start()
+    await servicer.set("", health_pb2.HealthCheckResponse.SERVING)
+    _log.info("serving", listen=listen)
     asked, broken = asyncio.ensure_future(stop.wait()), asyncio.ensure_future(failed())
     await asyncio.wait([asked, broken], return_when=asyncio.FIRST_COMPLETED)
     status = 0 if asked.done() else 1

@@ -1,0 +1,58 @@
+"""A daemon with one method, whose answers and failures are steered by files; see test_daemon.
+
+python -m tests.transport.daemon_loop <folder> <listen> <grace in seconds>
+
+Files in the folder: `release` lets calls end, `broken` is a worker that has died.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from tests.transport.parties import METHOD, tls_from
+from veilmatch.crypto.errors import VeilmatchError
+from veilmatch.server.transport import daemon
+from veilmatch.server.transport.channels import server_credentials, server_options
+
+NAME = "matcher-a"
+REFUSED = 3
+
+
+async def appears(path: Path) -> None:
+    while not path.exists():
+        await asyncio.sleep(0.01)
+
+
+async def serve(folder: Path, listen: str) -> int:
+    async def answer(request: bytes, context: Any) -> bytes:
+        os.write(1, b"called\n")
+        await appears(folder / "release")
+        return b"answer to " + request
+
+    service, name = METHOD.strip("/").split("/")
+    handlers = {name: grpc.unary_unary_rpc_method_handler(answer)}
+    server = grpc.aio.server(options=server_options(serves_devices=True))
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
+    credentials = server_credentials(tls_from(folder, NAME))
+    return await daemon.run_daemon(server, credentials, listen, lambda: appears(folder / "broken"))
+
+
+def main(folder: Path, listen: str) -> int:
+    daemon.configure_logging(NAME)
+    try:
+        with daemon.sole_owner(folder / "data"):
+            return asyncio.run(serve(folder, listen))
+    except VeilmatchError as error:
+        os.write(1, f"{error.code}: {error}\n".encode())
+        return REFUSED
+
+
+if __name__ == "__main__":
+    daemon.GRACE_S = float(sys.argv[3])
+    sys.exit(main(Path(sys.argv[1]), sys.argv[2]))
