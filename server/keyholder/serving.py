@@ -69,7 +69,8 @@ class KeyHolder:
     ) -> None:
         self.party: Party = key.party
         self.epoch = key.epoch
-        self.rendezvous: Rendezvous[pb.PairMessage] = Rendezvous(settings.peer_timeout_s)
+        # A peer's call is kept for longer than the peer waits: it can say who is missing, and who could serve instead.
+        self.rendezvous: Rendezvous[pb.PairMessage] = Rendezvous(2 * settings.peer_timeout_s)
         self.scheme = Paillier(public_key)
         self._public_key = public_key
         self._key = key
@@ -204,7 +205,8 @@ class KeyHolder:
     async def _link(self, request: Request, peer: Party) -> AsyncIterator[Link[pb.PairMessage]]:
         matter, name, alternatives = request.subject_matter(), party_name(peer), pairs_without(peer)
         if request.pair[0] != self.party:
-            async with self.rendezvous.take(name.encode() + matter, name, alternatives) as link:
+            subject = name.encode() + matter
+            async with self.rendezvous.take(subject, name, alternatives, self._timeout_s) as link:
                 yield link
             return
         first = pb.PairMessage(rendezvous=pb.PairRendezvous(subject_matter=matter))
