@@ -38,7 +38,9 @@ protos: $(INSTALLED)
 imports: $(INSTALLED)
 	$(BIN)/lint-imports
 
-$(INSTALLED): pyproject.toml constraints.txt
+KERNEL := $(wildcard crypto/kernel/*.[ch])
+
+$(INSTALLED): pyproject.toml setup.py constraints.txt $(KERNEL)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Veilmatch needs Python 3.11 or newer: make PYTHON=...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=24" -c constraints.txt

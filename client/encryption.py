@@ -41,21 +41,24 @@ class Encryptor:
 
     def lanes(self, vector: Array) -> tuple[bytes, ...]:
         """Return the lane ciphertexts of int64[D] in [-c, c], fresh each time."""
-        return tuple(self._encrypted(m) for m in lanes.pack(vector, self.public_key.parameters))
+        return tuple(self._encrypted(lanes.pack(vector, self.public_key.parameters)))
 
     def pack(self, templates: Array) -> EncryptedPack:
         """Return one pack of int64[n, D] in [-c, c]. Raises ParameterError if n exceeds the slots of a pack.
 
         Takes D + n * lane_ciphertexts encryptions: about half a second for a full pack of the default set.
         """
-        plaintexts = slots.pack(templates, self.public_key.parameters)
+        parameters = self.public_key.parameters
+        columns = slots.pack(templates, parameters)
+        records = [m for template in templates for m in lanes.pack(template, parameters)]
+        encrypted, size = self._encrypted([*columns, *records]), parameters.lane_ciphertexts
         return EncryptedPack(
-            ciphertexts=b"".join(self._encrypted(m) for m in plaintexts),
-            records=tuple(b"".join(self.lanes(template)) for template in templates),
+            ciphertexts=b"".join(encrypted[: len(columns)]),
+            records=tuple(b"".join(encrypted[i : i + size]) for i in range(len(columns), len(encrypted), size)),
         )
 
-    def _encrypted(self, m: Integer) -> bytes:
-        return self._scheme.serialise(self._scheme.encrypt(m))
+    def _encrypted(self, plaintexts: Sequence[Integer]) -> list[bytes]:
+        return [self._scheme.serialise(c) for c in self._scheme.encrypt_many(plaintexts)]
 
 
 def groups(count: int, size: int) -> Sequence[range]:

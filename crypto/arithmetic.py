@@ -1,9 +1,7 @@
 """Big integers: the only module that calls gmpy2.
 
-Everything above works on `Integer` with these functions and Python's operators, so that a faster
-backend can take the place of this module's bodies without the callers changing. The batch
-operations that dominate the time of a query are in `multiexp.py` and `fixed_base.py`; those and
-`power_secret` are what a native backend would replace.
+Everything above works on `Integer` with these functions and Python's operators. The batches of
+operations mod N^2 that dominate the time of a query go through `rings`, which has a faster backend.
 """
 
 from __future__ import annotations
@@ -61,6 +59,18 @@ def invert_secret(x: Integer, modulus: Integer) -> Integer:
     """Return x^-1 mod modulus of a secret x: the inversion sees only u*x for a fresh uniform u."""
     blind = 1 + random_below(modulus - 1)
     return blind * gmpy2.invert(blind * x % modulus, modulus) % modulus
+
+
+def invert_many_secret(xs: Sequence[Integer], modulus: Integer) -> list[Integer]:
+    """Return x^-1 mod modulus of secret x, by one inversion of their product (Montgomery, 1987)."""
+    products = [Integer(1)]
+    for x in xs:
+        products.append(products[-1] * x % modulus)
+    inverse, inverses = invert_secret(products[-1], modulus), []
+    for x, product in zip(reversed(xs), reversed(products[:-1]), strict=True):
+        inverses.append(inverse * product % modulus)
+        inverse = inverse * x % modulus
+    return inverses[::-1]
 
 
 def gcd(x: Integer, y: Integer) -> Integer:

@@ -31,9 +31,12 @@ class FixedBaseTable:
             self._rows.append(row)
             base = row[-1]  # base^256
 
-    def random_power(self) -> Integer:
-        """Return base^e for a fresh uniform e of 8 * rows bits (shifted, see above), 81 products at 641 bits."""
+    def random_powers(self, count: int) -> list[Integer]:
+        """Return base^e for `count` fresh uniform e of 8 * rows bits (shifted, see above), a product a row."""
+        return [self._power(secrets.token_bytes(len(self._rows))) for _ in range(count)]
+
+    def _power(self, digits: bytes) -> Integer:
         power = Integer(1)
-        for row, digit in zip(self._rows, secrets.token_bytes(len(self._rows)), strict=True):
+        for row, digit in zip(self._rows, digits, strict=True):
             power = power * row[digit] % self._modulus
         return power

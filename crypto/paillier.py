@@ -17,18 +17,16 @@ from veilmatch.crypto.arithmetic import (
     from_bytes,
     gcd,
     invert,
-    invert_secret,
+    invert_many_secret,
     is_prime,
     is_square,
-    power_secret,
     primorial,
     product_mod,
     to_bytes,
 )
 from veilmatch.crypto.errors import CiphertextError, KeyFileError
-from veilmatch.crypto.fixed_base import FixedBaseTable
-from veilmatch.crypto.multiexp import product_of_powers
 from veilmatch.crypto.parameters import ParameterSet
+from veilmatch.crypto.rings.ring import FixedBase, PackGroup, Ring, make_ring
 from veilmatch.crypto.scheme import LocalShare
 
 #: Statistical distance 2^-128 of a short randomiser from a uniform element of the subgroup.
@@ -89,25 +87,33 @@ def _require(holds: bool, what: str, expected: str) -> None:
 
 
 class Paillier:
-    """The scheme of one public key. Builds its fixed-base table (about 0.3 s at 3072 bits) on first encryption."""
+    """The scheme of one public key. Builds its fixed-base table (at most 0.3 s at 3072 bits) on first encryption.
+
+    Threads may share an instance. Raises ConfigurationError if VEILMATCH_BACKEND names a backend that does not run.
+    """
 
     def __init__(self, public_key: PublicKey) -> None:
         self.public_key = public_key
         self.parameters = public_key.parameters
         self.modulus = public_key.modulus
+        self.ring: Ring = make_ring(public_key.modulus)
         self._square = public_key.modulus**2
 
     @cached_property
-    def _table(self) -> FixedBaseTable:
-        return FixedBaseTable(self.public_key.hs, self._square, self.public_key.randomiser_bits)
+    def _table(self) -> FixedBase:
+        return self.ring.fixed_base(self.public_key.hs, self.public_key.randomiser_bits)
 
     def encrypt(self, m: Integer) -> Integer:
         """Return (1 + mN) * hs^r mod N^2 with fresh r; m is taken mod N."""
-        return self.encode(m) * self.encrypt_zero() % self._square
+        return self.encrypt_many([m])[0]
 
-    def encrypt_zero(self) -> Integer:
-        """Return hs^r mod N^2 with fresh r."""
-        return self._table.random_power()
+    def encrypt_many(self, ms: Sequence[Integer]) -> list[Integer]:
+        """Return what `encrypt` returns for each."""
+        return [self.encode(m) * zero % self._square for m, zero in zip(ms, self.encrypt_zeros(len(ms)), strict=True)]
+
+    def encrypt_zeros(self, count: int) -> list[Integer]:
+        """Return hs^r mod N^2 for `count` fresh r."""
+        return self._table.random_powers(count)
 
     def encode(self, m: Integer) -> Integer:
         """Return 1 + mN mod N^2."""
@@ -122,8 +128,14 @@ class Paillier:
         return c * invert(d, self._square) % self._square
 
     def product_of_powers(self, pack: Sequence[Integer], exponents: Sequence[int], exponent_bits: int) -> Integer:
-        """Return prod pack[i]^exponents[i] mod N^2; see multiexp.product_of_powers."""
-        return product_of_powers(pack, exponents, exponent_bits, self._square)
+        """Return prod pack[i]^exponents[i] mod N^2. For many packs and queries use `pack_group`."""
+        group = self.ring.pack_group(len(pack))
+        group.put(0, pack)
+        return group.products_of_powers(exponents, exponent_bits)[0]
+
+    def pack_group(self) -> PackGroup:
+        """Return room for `ring.lanes` packs."""
+        return self.ring.pack_group(self.parameters.dimension)
 
     def local_shares(self, ciphertexts: Sequence[Integer], exponent: Integer) -> list[LocalShare]:
         """Return z = floor(g/N) * (g mod N)^-1 mod N and g mod N, for g = c^exponent mod N^2, of every c.
@@ -132,11 +144,9 @@ class Paillier:
         z_plus - z_minus = o*m mod N; the map from c to one z alone is not a homomorphism.
         """
         N = self.modulus
-        shares = []
-        for g in power_secret(ciphertexts, exponent, self._square):
-            quotient, remainder = divmod(g, N)
-            shares.append(LocalShare(quotient * invert_secret(remainder, N) % N, remainder))
-        return shares
+        parts = [divmod(g, N) for g in self.ring.powers_secret(ciphertexts, exponent)]
+        inverses = invert_many_secret([remainder for _, remainder in parts], N)
+        return [LocalShare(q * inverse % N, r) for (q, r), inverse in zip(parts, inverses, strict=True)]
 
     def parse(self, data: bytes) -> Integer:
         """Return c of exactly ciphertext_bytes bytes with 0 < c < N^2, gcd(c, N) = 1. Raises CiphertextError."""

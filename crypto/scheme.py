@@ -42,8 +42,11 @@ class Scheme(Protocol):
     def encrypt(self, m: Integer) -> Integer:
         """Return a fresh encryption of m mod N."""
 
-    def encrypt_zero(self) -> Integer:
-        """Return a fresh encryption of 0, by which a ciphertext is multiplied to re-randomise it."""
+    def encrypt_many(self, ms: Sequence[Integer]) -> list[Integer]:
+        """Return what `encrypt` returns for each, faster."""
+
+    def encrypt_zeros(self, count: int) -> list[Integer]:
+        """Return fresh encryptions of 0, by which ciphertexts are multiplied to re-randomise them."""
 
     def encode(self, m: Integer) -> Integer:
         """Return the ciphertext of m without randomness: a public constant."""

@@ -27,9 +27,13 @@ class StandIn:
         """Return m mod N."""
         return self.encode(m)
 
-    def encrypt_zero(self) -> Integer:
-        """Return 0."""
-        return Integer(0)
+    def encrypt_many(self, ms: Sequence[Integer]) -> list[Integer]:
+        """Return every m mod N."""
+        return [self.encode(m) for m in ms]
+
+    def encrypt_zeros(self, count: int) -> list[Integer]:
+        """Return zeros."""
+        return [Integer(0)] * count
 
     def encode(self, m: Integer) -> Integer:
         """Return m mod N."""

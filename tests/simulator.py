@@ -163,7 +163,7 @@ class SimulatedGallery:
         """What one matcher computes from its probe share and sends to the other: R of one pack."""
         scheme, k = self.scheme, self.scheme.parameters.ring_bits
         R = scheme.product_of_powers(self.packs[pack], share.exponents.tolist(), k)
-        return scheme.multiply(R, scheme.encrypt_zero()) if self.rerandomised else R
+        return scheme.multiply(R, scheme.encrypt_zeros(1)[0]) if self.rerandomised else R
 
     def _combined(self, pack: int, shares: dict[bool, ProbeShare]) -> Integer:
         scheme = self.scheme

@@ -21,7 +21,7 @@ _HUGE_PAGE = 1 << 21
 
 
 def empty(shape: tuple[int, ...]) -> Limbs:
-    """Return an array aligned for the kernel, of no particular content; large ones in huge pages where there are such."""
+    """Return an array aligned for the kernel, of any content; a large one in huge pages where there are such."""
     size = 8 * int(np.prod(shape))
     if size >= _HUGE_PAGE:
         memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
@@ -34,7 +34,7 @@ def empty(shape: tuple[int, ...]) -> Limbs:
 
 
 def to_limbs(numbers: Iterable[Integer], limbs: int, limb_bits: int) -> Limbs:
-    """Return uint64[count, limbs]. limbs: even; limb_bits: 4 mod 8. Raises OverflowError for a number that is too large."""
+    """Return uint64[count, limbs]. limbs: even; limb_bits: 4 mod 8. Raises OverflowError for too large a number."""
     pair_bytes = limb_bits // 4  # two limbs are a whole number of bytes, one ends with half of one
     half = pair_bytes // 2
     data = b"".join(to_little_endian(x, limbs * limb_bits // 8) for x in numbers)

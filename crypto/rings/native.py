@@ -24,7 +24,9 @@ _DIGIT_BITS = 6
 
 
 class NativeRing:
-    """The integers mod N^2, N odd, on one backend of the kernel."""
+    """The integers mod N^2, N odd, on one backend of the kernel. Threads may share it."""
+
+    releases_gil = True
 
     def __init__(self, modulus: Integer, backend: str) -> None:
         self.backend = backend
@@ -66,7 +68,8 @@ class NativeRing:
         """Return the first `count` numbers of groups in Montgomery form."""
         plain = self.multiply(empty(groups.shape), groups, self._leave_factor)
         values = from_limbs(one_by_one(plain, count).reshape(2 * count, self._limbs), self._limb_bits)
-        return [(low + high * self._modulus) % self._square for low, high in zip(values[::2], values[1::2], strict=True)]
+        parts = zip(values[::2], values[1::2], strict=True)
+        return [(low + high * self._modulus) % self._square for low, high in parts]
 
     def multiply(self, out: Limbs, a: Limbs, b: Limbs) -> Limbs:
         """Write a * b to `out`, which may be `a`, and return it. b: as many groups as a, or one for all."""

@@ -39,10 +39,10 @@ class Program:
 
 
 def compile_program(exponents: Sequence[int], exponent_bits: int) -> Program:
-    """Return a program for prod base_i^exponents[i], 0 <= exponents[i] < 2^exponent_bits, of a length that tells little.
+    """Return a program for prod base_i^exponents[i], 0 <= exponents[i] < 2^exponent_bits.
 
-    Its length would be a function of the exponents, which are secret from the parties that see the
-    time of an answer. Idle products fill it up to what 4 standard deviations above the mean of
+    Its length alone would tell something of the exponents, which are secret from the parties that see
+    the time of an answer. Idle products fill it up to what 4 standard deviations above the mean of
     random exponents need, so that one query in 30,000 is longer.
     """
     steps, result = _Compiler(exponents).compile()

@@ -9,7 +9,7 @@ import grpc
 import structlog
 
 from veilmatch.crypto.keys import KeyHolderKey, pairs_of
-from veilmatch.crypto.paillier import PublicKey
+from veilmatch.crypto.paillier import Paillier, PublicKey
 from veilmatch.protos.v1 import keyholder_pb2_grpc as rpc
 from veilmatch.server.config import KeyHolderSettings
 from veilmatch.server.keyholder.service import KeyHolderPeerService, KeyHolderService
@@ -17,7 +17,7 @@ from veilmatch.server.keyholder.serving import KeyHolder
 from veilmatch.server.keyholder.share_worker import ShareWorkers, make_handler
 from veilmatch.server.transport.channels import server_credentials, server_options
 from veilmatch.server.transport.daemon import configure_logging, run_daemon, sole_owner
-from veilmatch.server.workers import WorkerPool
+from veilmatch.server.worker_threads import Pool, make_pool
 
 _REFILL_EVERY_S = 0.5
 
@@ -25,15 +25,18 @@ _log = structlog.get_logger(__name__)
 
 
 def run_keyholder(settings: KeyHolderSettings, public_key: PublicKey, key: KeyHolderKey) -> int:
-    """Serve until told to stop; return the exit status. The worker processes are made before gRPC starts."""
+    """Serve until told to stop; return the exit status. The workers are made before gRPC starts."""
     configure_logging(settings.party_name)
     count = settings.workers or os.cpu_count() or 1
-    with sole_owner(settings.data_dir), WorkerPool(count, make_handler, public_key) as pool:
-        return asyncio.run(_serve(settings, public_key, key, pool))
+    scheme = Paillier(public_key)
+    threads = scheme.ring.releases_gil
+    with sole_owner(settings.data_dir), make_pool(count, threads, make_handler, public_key) as pool:
+        return asyncio.run(_serve(settings, scheme, key, pool))
 
 
-async def _serve(settings: KeyHolderSettings, public_key: PublicKey, key: KeyHolderKey, pool: WorkerPool) -> int:
-    workers = ShareWorkers(pool, public_key)
+async def _serve(settings: KeyHolderSettings, scheme: Paillier, key: KeyHolderKey, pool: Pool) -> int:
+    public_key = scheme.public_key
+    workers = ShareWorkers(pool, scheme)
     await workers.setup(key)
     holder = KeyHolder(settings, public_key, key, workers)
     server = grpc.aio.server(options=server_options(serves_devices=False))

@@ -1,6 +1,6 @@
-"""Worker processes that hold the secret exponents and compute local shares, in constant time.
+"""Workers that hold the secret exponents and compute local shares, in constant time.
 
-The exponents reach a worker as bytes over its pipe, never as an argument or a pickle.
+The exponents reach a worker as bytes (over its pipe, if it is a process), never as an argument or a pickle.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from veilmatch.crypto.keys import KeyHolderKey, Pair, exponent_bits, pairs_of
 from veilmatch.crypto.paillier import Paillier, PublicKey
 from veilmatch.crypto.scheme import LocalShare
 from veilmatch.crypto.secret_access import SECRET_ACCESS
-from veilmatch.server.workers import WorkerPool
+from veilmatch.server.worker_threads import Pool
 
 _SETUP, _SHARES = b"S", b"W"
 _PAIR = struct.Struct(">2s")
@@ -54,9 +54,10 @@ def make_handler(public_key: PublicKey) -> Callable[[bytes], bytes]:
 class ShareWorkers:
     """The pool of a key holder: local shares of many ciphertexts, spread over its workers."""
 
-    def __init__(self, pool: WorkerPool, public_key: PublicKey) -> None:
+    def __init__(self, pool: Pool, scheme: Paillier) -> None:
         self._pool = pool
-        self._public_key = public_key
+        self._public_key = scheme.public_key
+        self._lanes = scheme.ring.lanes
         self._turn = 0
 
     async def setup(self, key: KeyHolderKey) -> None:
@@ -71,8 +72,10 @@ class ShareWorkers:
     async def local_shares(self, pair: Pair, ciphertexts: Sequence[Integer]) -> list[LocalShare]:
         """Return the local shares under this holder's exponent for `pair`, in order."""
         size = self._public_key.parameters.ciphertext_bytes
-        count = min(self._pool.count, len(ciphertexts))
-        bounds = [len(ciphertexts) * i // count for i in range(count + 1)]
+        # In whole groups of lanes: a part of one costs as much.
+        lane_groups = -(-len(ciphertexts) // self._lanes)
+        count = min(self._pool.count, lane_groups)
+        bounds = [lane_groups * i // count * self._lanes for i in range(count + 1)]
         parts = [
             _SHARES + pair.encode() + b"".join(to_bytes(c, size) for c in ciphertexts[low:high])
             for low, high in pairwise(bounds)

@@ -23,22 +23,25 @@ from veilmatch.server.transport.channels import channel_to, server_credentials, 
 from veilmatch.server.transport.daemon import configure_logging, run_daemon, sole_owner
 from veilmatch.server.transport.replay import ReplayLog
 from veilmatch.server.transport.requests import RequestChecker
-from veilmatch.server.workers import WorkerPool
+from veilmatch.server.worker_threads import Pool, make_pool
 
 _log = structlog.get_logger(__name__)
 
 
 def run_matcher(settings: MatcherSettings, public_key: PublicKey) -> int:
-    """Serve until told to stop; return the exit status. The worker processes are made before gRPC starts."""
+    """Serve until told to stop; return the exit status. The workers are made before gRPC starts."""
     configure_logging(settings.party_name)
     count = settings.workers or os.cpu_count() or 1
-    with sole_owner(settings.data_dir), WorkerPool(count, make_handler, public_key) as pool:
-        return asyncio.run(_serve(settings, public_key, pool))
+    scheme = Paillier(public_key)
+    threads = scheme.ring.releases_gil
+    with sole_owner(settings.data_dir), make_pool(count, threads, make_handler, public_key) as pool:
+        return asyncio.run(_serve(settings, scheme, pool))
 
 
-async def _serve(settings: MatcherSettings, public_key: PublicKey, pool: WorkerPool) -> int:
+async def _serve(settings: MatcherSettings, scheme: Paillier, pool: Pool) -> int:
     started = time.perf_counter()
-    workers = PackWorkers(pool, public_key)
+    public_key = scheme.public_key
+    workers = PackWorkers(pool, scheme)
     store = Store(settings.data_dir, public_key.key_id, public_key.parameters)
     replays = ReplayLog(settings.data_dir)
     galleries = {
@@ -58,7 +61,7 @@ async def _serve(settings: MatcherSettings, public_key: PublicKey, pool: WorkerP
     }
     on = Surroundings(
         seat=settings.seat,
-        scheme=Paillier(public_key),
+        scheme=scheme,
         workers=workers,
         meetings=Meetings(settings.seat, rpc.MatcherPeerStub(peer), settings.peer_timeout_s),
         key_holders={p: keyholder_rpc.KeyHolderStub(channel) for p, channel in key_holders.items()},

@@ -1,7 +1,8 @@
-"""Worker processes that hold the packs and do the matcher's modular arithmetic.
+"""Workers that hold the packs and do the matcher's modular arithmetic.
 
-Each worker is given its packs once; a query reaches it as exponents only. Messages are bytes: one
+They are given the packs once; a query reaches them as exponents only. Messages are bytes: one
 letter for the kind, then fixed-width fields. They carry shares of probes and are never pickled.
+Packs lie in groups of as many as the backend works on at the cost of one, in order of their numbers.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from veilmatch.crypto.arithmetic import Integer, from_bytes
 from veilmatch.crypto.errors import ProtocolError
 from veilmatch.crypto.fields import Array
 from veilmatch.crypto.paillier import Paillier, PublicKey
-from veilmatch.server.workers import WorkerPool
+from veilmatch.crypto.rings.ring import PackGroup
+from veilmatch.server.worker_threads import Pool
 
 _LOAD, _MATCH, _COLUMN, _ZEROS, _APPLY = b"L", b"M", b"C", b"Z", b"A"
 _GALLERY = struct.Struct(">HI")  # number of the gallery, number of the pack
@@ -25,18 +27,19 @@ _COLUMN_HEAD = struct.Struct(">I??")  # slot, is_plus, erase
 
 
 def make_handler(public_key: PublicKey) -> Callable[[bytes], bytes]:
-    """Return the handler of one worker, without packs."""
+    """Return a handler without packs."""
     return _Packs(public_key).handle
 
 
 class _Packs:
-    """The packs of one worker: by (gallery, pack), D integers each."""
+    """Packs by gallery and number. Threads may share it: galleries are locked above while packs change."""
 
     def __init__(self, public_key: PublicKey) -> None:
         self._scheme = Paillier(public_key)
         self._parameters = public_key.parameters
-        self._packs: dict[tuple[int, int], list[Integer]] = {}
-        self._scheme.encrypt_zero()  # builds the fixed-base table before the first query
+        self._groups: dict[tuple[int, int], PackGroup] = {}
+        self._known: set[tuple[int, int]] = set()
+        self._scheme.encrypt_zeros(1)  # builds the fixed-base table before the first query
 
     def handle(self, message: bytes) -> bytes:
         steps = {
@@ -46,7 +49,11 @@ class _Packs:
 
     def _load(self, body: bytes) -> bytes:
         gallery, pack = _GALLERY.unpack_from(body)
-        self._packs[gallery, pack] = self._split(body[_GALLERY.size :])
+        group, lane = divmod(pack, self._scheme.ring.lanes)
+        if (gallery, group) not in self._groups:
+            self._groups[gallery, group] = self._scheme.pack_group()
+        self._groups[gallery, group].put(lane, self._split(body[_GALLERY.size :]))
+        self._known.add((gallery, pack))
         return b""
 
     def _match(self, body: bytes) -> bytes:
@@ -55,31 +62,34 @@ class _Packs:
         at = _GALLERY.size + 4 * count
         numbers = np.frombuffer(body[_GALLERY.size : at], dtype=">u4").tolist()
         exponents = np.frombuffer(body[at:], dtype="<u4").tolist()
-        k, scheme = self._parameters.ring_bits, self._scheme
-        results = []
-        for number in numbers:
-            product = scheme.product_of_powers(self._packs[gallery, number], exponents, k)
-            # Fresh randomness for every pack: without it the peer reads the exponents out of R.
-            results.append(scheme.serialise(scheme.multiply(product, scheme.encrypt_zero())))
-        return b"".join(results)
+        k, lanes, scheme = self._parameters.ring_bits, self._scheme.ring.lanes, self._scheme
+        groups = dict.fromkeys(number // lanes for number in numbers)
+        products = {group: self._groups[gallery, group].products_of_powers(exponents, k) for group in groups}
+        # Fresh randomness for every pack: without it the peer reads the exponents out of R.
+        return b"".join(
+            scheme.serialise(scheme.multiply(products[number // lanes][number % lanes], zero))
+            for number, zero in zip(numbers, scheme.encrypt_zeros(count), strict=True)
+        )
 
     def _column(self, body: bytes) -> bytes:
         """slot, role, erase, lanes of some coordinates -> this matcher's encrypted part of their column."""
         slot, is_plus, erase = _COLUMN_HEAD.unpack_from(body)
         lanes = np.frombuffer(body[_COLUMN_HEAD.size :], dtype="<i8")
         plaintexts = slots.lane_column(lanes, slot, self._parameters, is_plus=is_plus, erase=erase)
-        return b"".join(self._scheme.serialise(self._scheme.encrypt(m)) for m in plaintexts)
+        return b"".join(map(self._scheme.serialise, self._scheme.encrypt_many(plaintexts)))
 
     def _zeros(self, body: bytes) -> bytes:
         """count -> that many fresh encryptions of zero."""
-        return b"".join(self._scheme.serialise(self._scheme.encrypt_zero()) for _ in range(int.from_bytes(body, "big")))
+        return b"".join(map(self._scheme.serialise, self._scheme.encrypt_zeros(int.from_bytes(body, "big"))))
 
     def _apply(self, body: bytes) -> bytes:
         """gallery, pack, columns of D ciphertexts each -> the pack with all columns multiplied in (not kept)."""
         gallery, number = _GALLERY.unpack_from(body)
         D = self._parameters.dimension
         factors = self._split(body[_GALLERY.size :])
-        pack = self._packs.get((gallery, number), [self._scheme.encode(Integer(0))] * D)
+        group, lane = divmod(number, self._scheme.ring.lanes)
+        known = (gallery, number) in self._known
+        pack = self._groups[gallery, group].get(lane) if known else [self._scheme.encode(Integer(0))] * D
         for start in range(0, len(factors), D):
             column = factors[start : start + D]
             pack = [self._scheme.multiply(c, f) for c, f in zip(pack, column, strict=True)]
@@ -91,17 +101,18 @@ class _Packs:
 
 
 class PackWorkers:
-    """The pool of a matcher: pack p lives in worker p mod count."""
+    """The workers of a matcher: a group of packs belongs to one of them, in turn."""
 
-    def __init__(self, pool: WorkerPool, public_key: PublicKey) -> None:
+    def __init__(self, pool: Pool, scheme: Paillier) -> None:
         self._pool = pool
-        self._parameters = public_key.parameters
+        self._parameters = scheme.parameters
+        self._lanes = scheme.ring.lanes
 
     async def load(self, gallery: int, packs: Mapping[int, bytes]) -> None:
         """Give packs to their workers, in place of what they had under these numbers."""
         await asyncio.gather(
             *(
-                self._pool.call(pack % self._pool.count, _LOAD + _GALLERY.pack(gallery, pack) + data)
+                self._pool.call(self._worker_of(pack), _LOAD + _GALLERY.pack(gallery, pack) + data)
                 for pack, data in packs.items()
             )
         )
@@ -109,22 +120,23 @@ class PackWorkers:
     async def match(self, gallery: int, packs: Sequence[int], exponents: Array) -> list[bytes]:
         """Return R of every pack in `packs`, re-randomised, for this matcher's probe share, int64[D] in [0, 2^k)."""
         query = exponents.astype("<u4").tobytes()
-        groups = [[p for p in packs if p % self._pool.count == i] for i in range(self._pool.count)]
+        shares: dict[int, list[int]] = {}
+        for pack in packs:
+            shares.setdefault(self._worker_of(pack), []).append(pack)
         answers = await asyncio.gather(
             *(
                 self._pool.call(
-                    i, _MATCH + _GALLERY.pack(gallery, len(group)) + np.array(group, dtype=">u4").tobytes() + query
+                    worker, _MATCH + _GALLERY.pack(gallery, len(share)) + np.array(share, dtype=">u4").tobytes() + query
                 )
-                for i, group in enumerate(groups)
-                if group
+                for worker, share in shares.items()
             )
         )
         size = self._parameters.ciphertext_bytes
         results: dict[int, bytes] = {}
-        for group, data in zip((g for g in groups if g), answers, strict=True):
-            if len(data) != size * len(group):
-                raise ProtocolError("a worker's answer of the wrong size", got=len(data), expected=size * len(group))
-            results |= {pack: data[i * size : (i + 1) * size] for i, pack in enumerate(group)}
+        for share, data in zip(shares.values(), answers, strict=True):
+            if len(data) != size * len(share):
+                raise ProtocolError("a worker's answer of the wrong size", got=len(data), expected=size * len(share))
+            results |= {pack: data[i * size : (i + 1) * size] for i, pack in enumerate(share)}
         return [results[pack] for pack in packs]
 
     async def column(self, lanes: Array, slot: int, *, is_plus: bool, erase: bool) -> bytes:
@@ -143,4 +155,7 @@ class PackWorkers:
     async def apply(self, gallery: int, pack: int, columns: Sequence[bytes]) -> bytes:
         """Return the content of `pack` (empty if it is new) with `columns` multiplied in; nothing is kept yet."""
         body = _GALLERY.pack(gallery, pack) + b"".join(columns)
-        return await self._pool.call(pack % self._pool.count, _APPLY + body)
+        return await self._pool.call(self._worker_of(pack), _APPLY + body)
+
+    def _worker_of(self, pack: int) -> int:
+        return pack // self._lanes % self._pool.count

@@ -69,7 +69,7 @@ def test_operations_on_ciphertexts_are_those_on_plaintexts(terms: list[tuple[Int
         (SCHEME.multiply(product, SCHEME.encrypt(m)), total + m),
         (SCHEME.divide(product, SCHEME.encrypt(m)), total - m),
         (SCHEME.multiply(product, SCHEME.encode(m)), total + m),
-        (SCHEME.multiply(product, SCHEME.encrypt_zero()), total),
+        (SCHEME.multiply(product, SCHEME.encrypt_zeros(1)[0]), total),
     ):
         assert 0 < c < SQUARE and PHE.raw_decrypt(int(c)) == expected % N
 
@@ -81,7 +81,7 @@ def test_stand_in_computes_the_same_plaintexts(terms: list[tuple[int, int]]) -> 
     pack = [scheme.encrypt(Integer(x)) for x, _ in terms]
     product = scheme.product_of_powers(pack, [e for _, e in terms], 15)
     assert product == sum(x * e for x, e in terms)
-    assert scheme.divide(product, product) == scheme.encrypt_zero() == 0
+    assert scheme.divide(product, product) == scheme.encrypt_zeros(1)[0] == 0
 
 
 # -- what a ciphertext is ---------------------------------------------------------------------------------
@@ -157,14 +157,18 @@ def test_ciphertexts_of_python_paillier_are_outside_the_subgroup_and_told_by_the
 def test_local_shares_use_the_exponent_in_constant_time_only(monkeypatch: pytest.MonkeyPatch) -> None:
     share, seen = split_toy_key(PUBLIC_KEY)[0], []
     exponent = share.exponent(PUBLIC_KEY, SECRET_ACCESS)
-    original = module.power_secret
-    monkeypatch.setattr(module, "power_secret", lambda b, e, m: seen.append(e) or original(b, e, m))
+    scheme = Paillier(PUBLIC_KEY)
+    original = scheme.ring.powers_secret
+    monkeypatch.setattr(scheme.ring, "powers_secret", lambda c, e: seen.append(e) or original(c, e))
     inverted: list[Integer] = []
     real_invert = gmpy2.invert
     monkeypatch.setattr(gmpy2, "invert", lambda x, n: inverted.append(x) or real_invert(x, n))
-    SCHEME.local_shares([SCHEME.encrypt(Integer(5))] * 3, exponent)
-    assert seen == [exponent] and exponent.bit_length() == exponent_bits(PUBLIC_KEY)
-    assert len(set(inverted)) == 3, "the same secret is never inverted as it is"
+    monkeypatch.delattr(gmpy2, "powmod")
+    ciphertexts = [scheme.encrypt(Integer(5))] * 3
+    first, second = (scheme.local_shares(ciphertexts, exponent) for _ in range(2))
+    assert [(s.z, s.fingerprint) for s in first] == [(s.z, s.fingerprint) for s in second]
+    assert seen == [exponent] * 2 and exponent.bit_length() == exponent_bits(PUBLIC_KEY)
+    assert len(inverted) == len(set(inverted)) == 2, "the same secret is never inverted as it is"
 
 
 # -- public keys --------------------------------------------------------------------------------------------

@@ -134,7 +134,7 @@ def table() -> FixedBaseTable:
 
 def test_random_powers_lie_in_the_subgroup_and_differ(table: FixedBaseTable) -> None:
     key = toy_key(512)
-    powers = [int(table.random_power()) for _ in range(40)]
+    powers = [int(x) for x in table.random_powers(40)]
     assert all(pow(x, key.o, key.square) == 1 for x in powers)
     assert len(set(powers)) == len(powers)
 
@@ -155,7 +155,7 @@ def test_power_of_equal_digits_is_the_shifted_one(
     key, rows = toy_key(512), len(table._rows)
     monkeypatch.setattr(fixed_base.secrets, "token_bytes", lambda size: bytes([digit]) * size)
     expected = pow(key.hs, (digit + 1) * ((256**rows - 1) // 255), key.square)
-    assert table.random_power() == expected != 1
+    assert table.random_powers(1) == [expected] != [1]
 
 
 def test_every_power_costs_one_multiplication_a_row(table: FixedBaseTable, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,7 +164,7 @@ def test_every_power_costs_one_multiplication_a_row(table: FixedBaseTable, monke
     for digit in (0, 77, 255):
         monkeypatch.setattr(fixed_base.secrets, "token_bytes", lambda size, digit=digit: bytes([digit]) * size)
         Counted.reductions = 0
-        table.random_power()
+        table.random_powers(1)
         counts.add(Counted.reductions)
     assert counts == {len(table._rows)}
 

@@ -127,7 +127,8 @@ def test_templates_that_do_not_fit_a_pack_are_refused(case: Case) -> None:
 def test_encryption_with_a_fixed_randomiser_gives_the_known_ciphertext(
     case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scheme, digits = paillier(case["modulus_bits"]), bytes.fromhex(case["digits"])
+    monkeypatch.setenv("VEILMATCH_BACKEND", "gmpy2")  # the digits of the vectors are bytes
+    scheme, digits = Paillier(paillier(case["modulus_bits"]).public_key), bytes.fromhex(case["digits"])
     asked: list[int] = []
     monkeypatch.setattr(fixed_base.secrets, "token_bytes", lambda size: asked.append(size) or digits)
     c = scheme.encrypt(Integer(int(case["m"], 16)))

@@ -134,7 +134,7 @@ class Trio:
             self.ports[party] = server.add_secure_port(f"127.0.0.1:{self.ports.get(party, 0)}", credentials)
         for party, server in servers.items():
             key, pool = ceremony().keys[PARTIES.index(party)], LocalPool()
-            workers = ShareWorkers(pool, ceremony().public_key)  # type: ignore[arg-type]
+            workers = ShareWorkers(pool, Paillier(ceremony().public_key))  # type: ignore[arg-type]
             await workers.setup(key)
             holder = KeyHolder(self.settings(party), ceremony().public_key, key, workers)
             rpc.add_KeyHolderServicer_to_server(KeyHolderService(holder), server)

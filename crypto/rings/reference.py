@@ -1,0 +1,51 @@
+"""Arithmetic mod N^2 by gmpy2, one number at a time: runs everywhere, and is what the kernel is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from veilmatch.crypto.arithmetic import Integer, power_secret
+from veilmatch.crypto.fixed_base import FixedBaseTable
+from veilmatch.crypto.multiexp import product_of_powers
+
+
+class ReferenceRing:
+    """The integers mod N^2."""
+
+    lanes = 1
+    releases_gil = False
+
+    def __init__(self, modulus: Integer) -> None:
+        self._square = modulus**2
+
+    def powers_secret(self, bases: Sequence[Integer], exponent: Integer) -> list[Integer]:
+        """Return base^exponent for every base; see arithmetic.power_secret."""
+        return power_secret(bases, exponent, self._square)
+
+    def fixed_base(self, base: Integer, exponent_bits: int) -> FixedBaseTable:
+        """Return the table of `base`."""
+        return FixedBaseTable(base, self._square, exponent_bits)
+
+    def pack_group(self, dimension: int) -> ReferencePackGroup:
+        """Return room for one pack."""
+        return ReferencePackGroup(self._square, dimension)
+
+
+class ReferencePackGroup:
+    """One pack."""
+
+    def __init__(self, square: Integer, dimension: int) -> None:
+        self._square = square
+        self._pack = [Integer(0)] * dimension
+
+    def put(self, lane: int, pack: Sequence[Integer]) -> None:
+        """Keep the pack. lane: 0."""
+        self._pack = list(pack)
+
+    def get(self, lane: int) -> list[Integer]:
+        """Return the pack. lane: 0."""
+        return list(self._pack)
+
+    def products_of_powers(self, exponents: Sequence[int], exponent_bits: int) -> list[Integer]:
+        """Return prod pack[i]^exponents[i]; see multiexp.product_of_powers."""
+        return [product_of_powers(self._pack, exponents, exponent_bits, self._square)]

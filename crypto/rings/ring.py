@@ -1,0 +1,65 @@
+"""The batch operations mod N^2, as the scheme uses them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from veilmatch.crypto.arithmetic import Integer
+from veilmatch.crypto.rings.choice import REFERENCE, choose
+from veilmatch.crypto.rings.reference import ReferenceRing
+
+
+class PackGroup(Protocol):
+    """Packs of D numbers each, side by side in the ring's lanes, for one multi-exponentiation at a time."""
+
+    def put(self, lane: int, pack: Sequence[Integer]) -> None:
+        """Keep a pack of D numbers of [0, N^2) in a lane, in place of what was there."""
+
+    def get(self, lane: int) -> list[Integer]:
+        """Return the pack of a lane, D zeros if none was put there."""
+
+    def products_of_powers(self, exponents: Sequence[int], exponent_bits: int) -> list[Integer]:
+        """Return prod pack[i]^exponents[i] of every lane, for D exponents in [0, 2^exponent_bits).
+
+        The number of products does not depend on the exponents (but see `programs.compile_program`).
+        The outcome of a lane without a pack means nothing.
+        """
+
+
+class FixedBase(Protocol):
+    """A table of one base."""
+
+    def random_powers(self, count: int) -> list[Integer]:
+        """Return base^e for `count` fresh exponents, each uniform in an interval of at least 2^exponent_bits."""
+
+
+class Ring(Protocol):
+    """The integers mod N^2 for an odd N."""
+
+    @property
+    def lanes(self) -> int:
+        """How many numbers are worked on at the cost of one."""
+
+    @property
+    def releases_gil(self) -> bool:
+        """Whether threads of one process can work side by side."""
+
+    def powers_secret(self, bases: Sequence[Integer], exponent: Integer) -> list[Integer]:
+        """Return base^exponent for every base, in constant time for positive exponents of one bit length."""
+
+    def fixed_base(self, base: Integer, exponent_bits: int) -> FixedBase:
+        """Return the table of `base` for random exponents of at least exponent_bits bits."""
+
+    def pack_group(self, dimension: int) -> PackGroup:
+        """Return room for `lanes` packs of `dimension` numbers each."""
+
+
+def make_ring(modulus: Integer) -> Ring:
+    """Return the ring mod modulus^2 on the backend that `choose` names. Raises ConfigurationError as it does."""
+    backend = choose().backend
+    if backend == REFERENCE:
+        return ReferenceRing(modulus)
+    from veilmatch.crypto.rings.native import NativeRing  # the kernel may not have been built
+
+    return NativeRing(modulus, backend)
