@@ -179,6 +179,15 @@ async def test_a_call_that_comes_as_the_wait_is_cancelled_is_ended_at_once() -> 
     assert rendezvous._links == {}
 
 
+async def test_a_link_whose_handler_is_cancelled_does_not_keep_its_session_waiting() -> None:
+    link: AcceptedLink[PairMessage] = AcceptedLink(Unused(), DIALS)
+    feeding, receiving = asyncio.ensure_future(link.feed()), asyncio.ensure_future(link.receive())
+    await asyncio.sleep(0)
+    feeding.cancel()
+    with pytest.raises(UnavailableError, match=DIALS):
+        await asyncio.wait_for(receiving, 5)
+
+
 # -- a peer that dies ------------------------------------------------------------------------------
 
 

@@ -25,7 +25,7 @@ from veilmatch.crypto.errors import (
 from veilmatch.server.transport.status import METADATA_KEY, from_metadata, from_rpc, streaming, unary
 
 PARTY = "keyholder-b"
-SECRET = "a template's coordinates"
+SECRET = "coordinates of a template"
 Metadata = tuple[tuple[str, str | bytes], ...]
 
 
@@ -184,6 +184,27 @@ async def test_a_caller_that_leaves_a_stream_closes_its_handler() -> None:
         assert await call.read() == b"more"
         call.cancel()
         await asyncio.wait_for(closed.wait(), 5)
+
+
+async def test_a_stream_that_is_left_between_two_answers_closes_its_handler() -> None:
+    closed, kept = [], []
+
+    async def answers() -> AsyncIterator[bytes]:
+        try:
+            yield b"first"
+            yield b"second"
+        finally:
+            closed.append(True)
+
+    @streaming
+    def stream(_self: None, request: Any, context: Any) -> AsyncIterator[bytes]:
+        kept.append(answers())
+        return kept[0]
+
+    left = stream(None, b"", Silent())
+    assert await anext(left) == b"first"
+    await left.aclose()  # type: ignore[attr-defined]
+    assert closed == [True]
 
 
 async def test_answers_arrive_in_order_and_the_stream_ends() -> None:
