@@ -7,7 +7,7 @@ operations mod N^2 that dominate the time of a query go through `rings`, which h
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import gmpy2
@@ -61,12 +61,23 @@ def invert_secret(x: Integer, modulus: Integer) -> Integer:
     return blind * gmpy2.invert(blind * x % modulus, modulus) % modulus
 
 
+def invert_many(xs: Sequence[Integer], modulus: Integer) -> list[Integer]:
+    """Return x^-1 mod modulus of every x, by one inversion of their product (Montgomery, 1987). Raises as `invert`."""
+    return _invert_all(xs, modulus, invert)
+
+
 def invert_many_secret(xs: Sequence[Integer], modulus: Integer) -> list[Integer]:
-    """Return x^-1 mod modulus of secret x, by one inversion of their product (Montgomery, 1987)."""
+    """Return what `invert_many` returns for secret x; the inversion is that of `invert_secret`."""
+    return _invert_all(xs, modulus, invert_secret)
+
+
+def _invert_all(
+    xs: Sequence[Integer], modulus: Integer, invert_one: Callable[[Integer, Integer], Integer]
+) -> list[Integer]:
     products = [Integer(1)]
     for x in xs:
         products.append(products[-1] * x % modulus)
-    inverse, inverses = invert_secret(products[-1], modulus), []
+    inverse, inverses = invert_one(products[-1], modulus), []
     for x, product in zip(reversed(xs), reversed(products[:-1]), strict=True):
         inverses.append(inverse * product % modulus)
         inverse = inverse * x % modulus

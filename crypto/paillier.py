@@ -17,6 +17,7 @@ from veilmatch.crypto.arithmetic import (
     from_bytes,
     gcd,
     invert,
+    invert_many,
     invert_many_secret,
     is_prime,
     is_square,
@@ -126,6 +127,11 @@ class Paillier:
     def divide(self, c: Integer, d: Integer) -> Integer:
         """Return c * d^-1 mod N^2."""
         return c * invert(d, self._square) % self._square
+
+    def divide_many(self, cs: Sequence[Integer], ds: Sequence[Integer]) -> list[Integer]:
+        """Return c * d^-1 mod N^2 for each c and d, by one inversion for all."""
+        inverses = invert_many(ds, self._square)
+        return [c * inverse % self._square for c, inverse in zip(cs, inverses, strict=True)]
 
     def product_of_powers(self, pack: Sequence[Integer], exponents: Sequence[int], exponent_bits: int) -> Integer:
         """Return prod pack[i]^exponents[i] mod N^2. For many packs and queries use `pack_group`."""

@@ -125,5 +125,6 @@ def _combine(mine: Sequence[bytes], theirs: Sequence[bytes], on: Surroundings, *
     """Return V = R_plus * R_minus^-1 * half of every pack: the score of each slot plus 2^(B-1)."""
     scheme = on.scheme
     half = scheme.encode(slots.half(scheme.parameters))
-    parsed = zip(scheme.parse_many(mine), scheme.parse_many(theirs), strict=True)
-    return [scheme.serialise(scheme.multiply(scheme.divide(*((x, y) if is_plus else (y, x))), half)) for x, y in parsed]
+    plus, minus = (mine, theirs) if is_plus else (theirs, mine)
+    scores = scheme.divide_many(scheme.parse_many(plus), scheme.parse_many(minus))
+    return [scheme.serialise(scheme.multiply(score, half)) for score in scores]
