@@ -1,0 +1,319 @@
+"""What goes wrong around a session: who is named, and that nothing of it is left over."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.keyholder.trio import TOY, Trio, ceremony, results_of, signed, started
+from tests.simulator import SimulatedGallery
+from veilmatch.crypto import dealing
+from veilmatch.crypto.errors import IntegrityError, UnavailableError, VeilmatchError
+from veilmatch.crypto.keys import PAIRS, PARTIES, SEATS, Pair, Party, Seat, dealer_of, holder_at, pairs_without
+from veilmatch.crypto.paillier import Paillier
+from veilmatch.protos.v1 import keyholder_pb2 as pb
+from veilmatch.protos.v1 import request_pb2
+
+TEMPLATES = np.random.default_rng(1).integers(-TOY.clip, TOY.clip + 1, (5, TOY.dimension))
+PROBE = TEMPLATES[0]
+SECRET = "the secret is 42"
+
+
+@pytest.fixture
+async def hasty(tmp_path: Path) -> AsyncIterator[Trio]:
+    """Key holders that wait little for each other."""
+    async with started(tmp_path / "trio", peer_timeout_s=0.6) as made:
+        yield made
+
+
+def gallery() -> SimulatedGallery:
+    return SimulatedGallery.of(Paillier(ceremony().public_key), TEMPLATES)
+
+
+async def query(trio: Trio, pair: Pair = "ab") -> None:
+    """A search; it has to be right."""
+    bits = await trio.decide(signed(PROBE, pair, 5), pair, gallery(), range(5))
+    assert bits == (TEMPLATES @ PROBE >= 5).astype(int).tolist()
+
+
+async def recovers(trio: Trio, pair: Pair) -> None:
+    """Wait until the channels to a holder that came back are open again: the pair has to serve then."""
+    deadline = time.monotonic() + 20.0
+    while True:
+        try:
+            return await query(trio, pair)
+        except UnavailableError:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.05)
+
+
+async def enrol(trio: Trio, pair: Pair = "ab") -> list[Any]:
+    """An enrolment, whatever comes of it at either matcher."""
+
+    async def one(seat: Seat) -> Any:
+        async with trio.call(request, seat, pair) as call:
+            return await call.lane_share(1)
+
+    request = signed(PROBE, pair, operation=request_pb2.OPERATION_ENROL)
+    return await asyncio.gather(*(one(seat) for seat in SEATS), return_exceptions=True)
+
+
+def plus_error(outcomes: list[Any], pair: Pair) -> UnavailableError:
+    """Both matchers are told that somebody is missing; the plus holder, who allocates stock, knows who it is."""
+    assert [type(outcome) for outcome in outcomes] == [UnavailableError] * 2
+    return next(o for o, seat in zip(outcomes, SEATS, strict=True) if holder_at(pair, seat) == pair[0])
+
+
+async def nothing_is_left(trio: Trio, tasks: int) -> None:
+    """Wait until there are no more tasks than before and no holder waits for a peer any more."""
+    deadline = time.monotonic() + 20.0
+    while len(asyncio.all_tasks()) > tasks or any(trio[party].rendezvous._links for party in trio.running):
+        assert time.monotonic() < deadline, asyncio.all_tasks()
+        await asyncio.sleep(0.02)
+
+
+# -- a matcher that leaves ---------------------------------------------------------------------
+
+
+class LeftError(Exception):
+    """A matcher leaves, as it does when its device is gone."""
+
+
+@pytest.mark.parametrize("seats", [("a",), ("b",), ("a", "b")])
+@pytest.mark.parametrize("working", [False, True])
+async def test_a_matcher_that_leaves_ends_the_session(hasty: Trio, seats: tuple[Seat, ...], working: bool) -> None:
+    """At once, or while its key holder is at work."""
+    await query(hasty)
+    tasks = len(asyncio.all_tasks())
+    request = signed(PROBE)
+
+    async def one(seat: Seat) -> None:
+        async with hasty.call(request, seat, "ab") as call:
+            if seat in seats:
+                if working:
+                    await at_work[seat].wait()
+                raise LeftError
+            await call.probe_share()
+
+    at_work = {seat: asyncio.Event() for seat in SEATS}
+
+    async def work_for_ever(seat: Seat) -> None:
+        at_work[seat].set()
+        await asyncio.Event().wait()
+
+    for seat in seats if working else ():
+        hasty.running[seat].pool.before = partial(work_for_ever, seat)
+    outcomes = await asyncio.gather(*(one(seat) for seat in SEATS), return_exceptions=True)
+    for seat, outcome in zip(SEATS, outcomes, strict=True):
+        assert isinstance(outcome, LeftError if seat in seats else UnavailableError)
+        hasty.running[seat].pool.before = None
+    await nothing_is_left(hasty, tasks)
+    await query(hasty)
+
+
+@pytest.mark.parametrize("leaves", SEATS)
+async def test_a_matcher_that_leaves_with_its_share_of_the_probe_ends_the_session(hasty: Trio, leaves: Seat) -> None:
+    await query(hasty)
+    tasks = len(asyncio.all_tasks())
+    with pytest.raises(LeftError):
+        async with hasty.both(signed(PROBE), "ab") as calls:
+            results = await results_of(calls, gallery(), range(5), "ab")
+            stays = next(seat for seat in SEATS if seat != leaves)
+            data = [Paillier(ceremony().public_key).serialise(c) for c in results.ciphertexts]
+            await calls[stays].send_results(data, results.wanted)
+            raise LeftError
+    await nothing_is_left(hasty, tasks)
+    await query(hasty)
+
+
+async def test_a_matcher_whose_results_are_cut_off_ends_the_session(hasty: Trio) -> None:
+    await query(hasty)
+    tasks = len(asyncio.all_tasks())
+    with pytest.raises(VeilmatchError):
+        async with hasty.both(signed(PROBE), "ab") as calls:
+            results = await results_of(calls, gallery(), range(5), "ab")
+            data = Paillier(ceremony().public_key).serialise(results.ciphertexts[0])
+            wanted = np.packbits(results.wanted, bitorder="little").tobytes()
+            for call in calls.values():
+                chunk = pb.ResultsChunk(results=data, wanted=wanted, packs=1, last=False)
+                await call._link.send(pb.MatcherToKeyHolder(results=chunk))  # type: ignore[arg-type]
+                await call._link._call.done_writing()  # type: ignore[attr-defined]
+            await asyncio.gather(*(call.decision_share(5, 1) for call in calls.values()))
+    await nothing_is_left(hasty, tasks)
+    await query(hasty)
+
+
+# -- a peer or a dealer that is missing --------------------------------------------------------
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+@pytest.mark.parametrize("seat", SEATS)
+async def test_a_peer_that_never_comes_is_named(hasty: Trio, pair: Pair, seat: Seat) -> None:
+    await query(hasty, pair)
+    tasks = len(asyncio.all_tasks())
+    missing = holder_at(pair, "b" if seat == "a" else "a")
+    async with hasty.call(signed(PROBE, pair), seat, pair) as call:
+        with pytest.raises(UnavailableError) as caught:
+            await call.probe_share()
+    assert (caught.value.party, caught.value.alternatives) == (f"keyholder-{missing}", pairs_without(missing))
+    await nothing_is_left(hasty, tasks)
+    await query(hasty, pair)
+
+
+@pytest.mark.parametrize("met", [True, False])
+@pytest.mark.parametrize("pair", PAIRS)
+@pytest.mark.parametrize("seat", SEATS)
+async def test_a_peer_that_is_down_is_named(hasty: Trio, pair: Pair, seat: Seat, met: bool) -> None:
+    missing = holder_at(pair, "b" if seat == "a" else "a")
+    if met:
+        await query(hasty, pair)
+    await hasty.stop(missing)
+    async with hasty.call(signed(PROBE, pair), seat, pair) as call:
+        with pytest.raises(UnavailableError) as caught:
+            await call.probe_share()
+    assert (caught.value.party, caught.value.alternatives) == (f"keyholder-{missing}", pairs_without(missing))
+    await hasty.start(missing)
+    await recovers(hasty, pair)
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+async def test_a_key_holder_that_is_down_is_named_by_its_matcher(hasty: Trio, pair: Pair) -> None:
+    for seat in SEATS:
+        missing = holder_at(pair, seat)
+        await hasty.stop(missing)
+        with pytest.raises(UnavailableError) as caught:
+            async with hasty.call(signed(PROBE, pair), seat, pair) as call:
+                await call.probe_share()
+        assert (caught.value.party, caught.value.alternatives) == (f"keyholder-{missing}", pairs_without(missing))
+        await hasty.start(missing)
+    await recovers(hasty, pair)
+
+
+async def test_a_server_that_accepts_connections_and_says_nothing_is_named(hasty: Trio) -> None:
+    """What a stopped process looks like to those who have no connection to it yet."""
+    await hasty.stop("b")
+    silent = await asyncio.start_server(lambda _reader, _writer: None, "127.0.0.1", hasty.ports["b"])
+    request = signed(PROBE)
+
+    async def ask(seat: Seat) -> None:
+        async with hasty.call(request, seat, "ab", timeout_s=0.6) as call:
+            await call.probe_share()
+
+    outcomes = await asyncio.gather(*(ask(seat) for seat in SEATS), return_exceptions=True)
+    for outcome in outcomes:
+        assert isinstance(outcome, UnavailableError)
+        assert (outcome.party, outcome.alternatives) == ("keyholder-b", ("ac",))
+    silent.close()
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+async def test_a_dealer_that_is_down_is_missed_only_once_the_stock_has_run_out(hasty: Trio, pair: Pair) -> None:
+    dealer = dealer_of(pair)
+    await hasty.stop(dealer)
+    error = plus_error(await enrol(hasty, pair), pair)
+    assert (error.party, error.alternatives) == (f"keyholder-{dealer}", ())
+    await hasty.start(dealer)
+    await recovers(hasty, pair)  # and fills the stock
+    await hasty.stop(dealer)
+    await query(hasty, pair)
+
+
+@pytest.mark.parametrize("refilling", [False, True])
+async def test_a_dealer_that_does_not_answer_is_named_before_the_peer_gives_up(
+    hasty: Trio, monkeypatch: pytest.MonkeyPatch, refilling: bool
+) -> None:
+    """Also if a refill in the background waits for it already."""
+    gate, deal = threading.Event(), dealing.deal
+
+    def late(*arguments: Any, **roles: Any) -> Any:
+        gate.wait()
+        return deal(*arguments, **roles)
+
+    monkeypatch.setattr(dealing, "deal", late)
+    stocks = [await hasty[party].stock("ab") for party in ("a", "b")]  # type: ignore[index]
+    refills = [asyncio.ensure_future(stock.refill()) for stock in stocks if refilling]
+    try:
+        assert plus_error(await enrol(hasty), "ab").party == "keyholder-c"
+    finally:
+        gate.set()
+    await asyncio.gather(*refills, return_exceptions=True)
+    await query(hasty)
+
+
+async def test_stock_is_refilled_in_the_background_whatever_happened_before(
+    hasty: Trio, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    holder, put = hasty["a"], hasty["a"]._store.put
+    failures = iter([OSError(SECRET), UnavailableError("no"), RuntimeError(SECRET)])
+
+    def fail_first(*arguments: Any) -> None:
+        if error := next(failures, None):
+            raise error
+        put(*arguments)
+
+    monkeypatch.setattr(holder._store, "put", fail_first)
+    keeping = asyncio.ensure_future(holder.keep_stocked("ab", 0.01))
+    deadline = time.monotonic() + 20.0
+    while "ab" not in holder._stocks or min(holder._stocks["ab"].remaining.values()) == 0:
+        assert time.monotonic() < deadline and not keeping.done()
+        await asyncio.sleep(0.02)
+    keeping.cancel()
+    log = capsys.readouterr().out
+    assert "stock not refilled" in log and "OSError" in log
+    assert SECRET not in log and "Traceback" not in log
+
+
+# -- what nobody foresaw -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("party", ["a", "b"])
+async def test_an_unforeseen_failure_does_not_show_its_text(
+    hasty: Trio, party: Party, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await query(hasty)
+    tasks = len(asyncio.all_tasks())
+
+    async def fail() -> None:
+        raise RuntimeError(SECRET)
+
+    hasty.running[party].pool.before = fail
+    outcomes = dict(zip(SEATS, await enrol(hasty), strict=True))
+    hasty.running[party].pool.before = None
+    assert type(outcomes.pop(party)) is IntegrityError  # type: ignore[call-overload]
+    assert all(isinstance(outcome, UnavailableError | IntegrityError) for outcome in outcomes.values())
+    printed = capsys.readouterr()
+    shown = printed.out + printed.err + "".join(str(o) + str(o.fields()) for o in outcomes.values())
+    assert SECRET not in shown and "Traceback" not in shown and "RuntimeError" in printed.out
+    await nothing_is_left(hasty, tasks)
+    await query(hasty)
+
+
+@pytest.mark.parametrize("where", ["a peer's call", "a meeting", "dealing"])
+async def test_an_unforeseen_failure_of_a_peer_is_an_integrity_error_there(
+    hasty: Trio, where: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: Any, **__: Any) -> Any:
+        raise RuntimeError(SECRET)
+
+    if where == "a peer's call":
+        monkeypatch.setattr(hasty["b"].rendezvous, "bring", fail)
+    elif where == "a meeting":
+        monkeypatch.setattr(hasty["b"], "meet", fail)
+    else:
+        monkeypatch.setattr(dealing, "deal", fail)
+    for outcome in await enrol(hasty):
+        assert isinstance(outcome, IntegrityError | UnavailableError)
+        assert SECRET not in str(outcome) + str(outcome.fields())
+    printed = capsys.readouterr()
+    assert SECRET not in printed.out + printed.err and "Traceback" not in printed.out + printed.err
+    monkeypatch.undo()
+    assert all(not isinstance(outcome, BaseException) for outcome in await enrol(hasty))
+    assert set(hasty.running) == set(PARTIES)
