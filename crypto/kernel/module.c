@@ -26,6 +26,11 @@ typedef struct {
     size_t group_bytes;
 } Call;
 
+/* Whether an array may be read as words of so many bytes; one without bytes is never read. */
+static int is_aligned(const Py_buffer *array, size_t bytes) {
+    return array->len == 0 || (uintptr_t)array->buf % bytes == 0;
+}
+
 static int begin(Call *call, const char *name, const Py_buffer *ring) {
     const Backend *const *backend = compiled;
     while (*backend && strcmp((*backend)->name, name) != 0) backend++;
@@ -34,7 +39,8 @@ static int begin(Call *call, const char *name, const Py_buffer *ring) {
         return 0;
     }
     const size_t words = (size_t)ring->len / 8, n = (words - 1) / 4;
-    if (ring->len % 8 != 0 || words != 4 * n + 1 || n == 0 || n % (2 * TILE) != 0 || n > MAX_LIMBS) {
+    if (ring->len % 8 != 0 || words != 4 * n + 1 || n == 0 || n % (2 * TILE) != 0 || n > MAX_LIMBS ||
+        !is_aligned(ring, sizeof(uint64_t))) {
         PyErr_Format(PyExc_ValueError, "a ring of %zd bytes", ring->len);
         return 0;
     }
@@ -47,7 +53,7 @@ static int begin(Call *call, const char *name, const Py_buffer *ring) {
 
 /* The number of groups in an array; -1 with an exception if it is not a whole number of aligned ones. */
 static Py_ssize_t groups_in(const Call *call, const Py_buffer *array) {
-    if ((size_t)array->len % call->group_bytes != 0 || (uintptr_t)array->buf % ALIGNMENT != 0) {
+    if ((size_t)array->len % call->group_bytes != 0 || !is_aligned(array, ALIGNMENT)) {
         PyErr_Format(PyExc_ValueError, "an array of %zd bytes at offset %zu: not groups of %zu bytes aligned to %d",
                      array->len, (size_t)((uintptr_t)array->buf % ALIGNMENT), call->group_bytes, ALIGNMENT);
         return -1;
@@ -127,15 +133,16 @@ static Py_ssize_t scratch_numbers(const Step *steps, size_t count, size_t bases)
         PyErr_SetString(PyExc_ValueError, "a program without steps");
         return -1;
     }
-    /* A program makes at most one new number a step. */
-    unsigned char *made = calloc(count, 1);
+    /* A number is made by a step, and may have the place of a base among the scratch numbers. */
+    const size_t places = bases + count;
+    unsigned char *made = calloc(places, 1);
     if (!made) {
         PyErr_NoMemory();
         return -1;
     }
     Py_ssize_t needed = 0;
     for (size_t s = 0; s < count && needed >= 0; s++) {
-        const int64_t first = (int64_t)bases, end = first + (int64_t)count;
+        const int64_t first = (int64_t)bases, end = first + (int64_t)places;
         const int64_t operands[2] = {steps[s].left, steps[s].right}, to = steps[s].to;
         int valid = to >= first && to < end;
         for (int i = 0; i < 2; i++)
@@ -161,7 +168,7 @@ static PyObject *run(PyObject *module, PyObject *args) {
         const Py_ssize_t bases = groups_in(&call, &b[2]);
         const size_t steps = (size_t)b[3].len / sizeof(Step);
         if (bases >= 0 && is_as_long(&call, &b[1], 1)) {
-            if ((size_t)b[3].len % sizeof(Step) != 0 || (uintptr_t)b[3].buf % sizeof(int32_t) != 0)
+            if ((size_t)b[3].len % sizeof(Step) != 0 || !is_aligned(&b[3], sizeof(int32_t)))
                 PyErr_SetString(PyExc_ValueError, "a program is int32 triples");
             const Py_ssize_t numbers = PyErr_Occurred() ? -1 : scratch_numbers(b[3].buf, steps, (size_t)bases);
             uint64_t *scratch = numbers < 0 ? NULL : make_scratch(&call, (size_t)numbers);
@@ -210,7 +217,7 @@ static PyObject *select_and_multiply(PyObject *module, PyObject *args) {
         const size_t digit_bytes = call.backend->lanes * sizeof(uint64_t) * (size_t)(groups < 0 ? 0 : groups);
         if (groups >= 0 && (rows == 0 || entries == 0 || entries % call.backend->lanes != 0 || entries > MAX_ENTRIES ||
                             (size_t)b[2].len != rows * row_bytes || (size_t)b[3].len != rows * digit_bytes ||
-                            (uintptr_t)b[2].buf % ALIGNMENT != 0 || (uintptr_t)b[3].buf % ALIGNMENT != 0))
+                            !is_aligned(&b[2], ALIGNMENT) || !is_aligned(&b[3], ALIGNMENT)))
             PyErr_Format(PyExc_ValueError, "a table of %zd bytes for %u rows of %u entries with %zd bytes of digits",
                          b[2].len, rows, entries, b[3].len);
         uint64_t *scratch = PyErr_Occurred() ? NULL : make_scratch(&call, 1);
