@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.keyholder.trio import TOY, Trio, answers, ceremony, encrypted, results_of, signed, started
+from tests.keyholder.trio import TOY, Trio, answers, ceremony, encrypted, results_of, signed
 from tests.simulator import SimulatedGallery
 from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.errors import GalleryMismatchError, ProtocolError, UnavailableError, VeilmatchError
@@ -25,13 +23,6 @@ from veilmatch.server.matcher.mutation import GalleryState
 
 TEMPLATES = np.random.default_rng(1).integers(-TOY.clip, TOY.clip + 1, (TOY.slots + 3, TOY.dimension))
 PROBE = TEMPLATES[0]
-
-
-@pytest.fixture
-async def hasty(tmp_path: Path) -> AsyncIterator[Trio]:
-    """Key holders that wait half a second for each other."""
-    async with started(tmp_path / "trio", peer_timeout_s=0.5) as made:
-        yield made
 
 
 @pytest.fixture

@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.keyholder.trio import TOY, Trio, ceremony, results_of, signed, started
+from tests.keyholder.trio import TOY, Trio, ceremony, results_of, signed
 from tests.simulator import SimulatedGallery
 from veilmatch.crypto import dealing
 from veilmatch.crypto.errors import IntegrityError, UnavailableError, VeilmatchError
@@ -25,13 +23,6 @@ from veilmatch.protos.v1 import request_pb2
 TEMPLATES = np.random.default_rng(1).integers(-TOY.clip, TOY.clip + 1, (5, TOY.dimension))
 PROBE = TEMPLATES[0]
 SECRET = "the secret is 42"
-
-
-@pytest.fixture
-async def hasty(tmp_path: Path) -> AsyncIterator[Trio]:
-    """Key holders that wait little for each other."""
-    async with started(tmp_path / "trio", peer_timeout_s=0.6) as made:
-        yield made
 
 
 def gallery() -> SimulatedGallery:

@@ -114,16 +114,16 @@ async def test_a_stock_that_cannot_be_met_is_refused(
 
 
 @pytest.mark.parametrize("caller", NAMES)
-async def test_only_peers_call_about_a_request(trio: Trio, caller: str) -> None:
-    call = rpc.KeyHolderPeerStub(trio.channel(caller, "b")).Pair(timeout=20.0)
+async def test_only_peers_call_about_a_request(hasty: Trio, caller: str) -> None:
+    call = rpc.KeyHolderPeerStub(hasty.channel(caller, "b")).Pair(timeout=20.0)
     if caller in ("keyholder-a", "keyholder-c"):
         await call.write(pb.PairMessage(rendezvous=pb.PairRendezvous(subject_matter=bytes(DIGEST_BYTES))))
         error = await refused(call, "b")
         assert isinstance(error, UnavailableError) and "was not brought the request" in error.message
     else:
         assert isinstance(await refused(call, "b"), PartyRefusedError)
-    assert all(trio.running[party].pool.batches == 0 for party in PARTIES)
-    assert not trio["b"].rendezvous._links
+    assert all(hasty.running[party].pool.batches == 0 for party in PARTIES)
+    assert not hasty["b"].rendezvous._links
 
 
 async def test_a_call_of_a_peer_begins_with_a_rendezvous(trio: Trio) -> None:
