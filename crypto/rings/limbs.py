@@ -6,7 +6,6 @@ bits, least significant first; [0] and [1] are the two parts of pair form (crypt
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Iterable
 
 import numpy as np
@@ -15,22 +14,22 @@ import numpy.typing as npt
 from veilmatch.crypto.arithmetic import Integer, from_little_endian, to_little_endian
 
 Limbs = npt.NDArray[np.uint64]
+#: Groups as they rest in memory: limbs without gaps between them.
+Rows = npt.NDArray[np.uint8]
 
 _ALIGNMENT = 64
-_HUGE_PAGE = 1 << 21
 
 
 def empty(shape: tuple[int, ...]) -> Limbs:
-    """Return an array aligned for the kernel, of any content; a large one in huge pages where there are such."""
-    size = 8 * int(np.prod(shape))
-    if size >= _HUGE_PAGE:
-        memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        if hasattr(mmap, "MADV_HUGEPAGE"):
-            memory.madvise(mmap.MADV_HUGEPAGE)
-        return np.frombuffer(memory, dtype=np.uint64).reshape(shape)
+    """Return an array of any content, aligned for the kernel."""
+    return empty_bytes(8 * int(np.prod(shape))).view(np.uint64).reshape(shape)
+
+
+def empty_bytes(size: int) -> Rows:
+    """Return uint8[size] of any content, aligned for the kernel."""
     buffer = np.empty(size + _ALIGNMENT, dtype=np.uint8)
     start = -buffer.ctypes.data % _ALIGNMENT
-    return buffer[start : start + size].view(np.uint64).reshape(shape)
+    return buffer[start : start + size]
 
 
 def to_limbs(numbers: Iterable[Integer], limbs: int, limb_bits: int) -> Limbs:
@@ -58,7 +57,7 @@ def from_limbs(values: Limbs, limb_bits: int) -> list[Integer]:
     high = pairs[:, :, 1] >> np.uint64(4)
     data[:, :, : half + 1] = low.astype("<u8").view(np.uint8).reshape(count, limbs // 2, 8)[:, :, : half + 1]
     data[:, :, half + 1 :] = high.astype("<u8").view(np.uint8).reshape(count, limbs // 2, 8)[:, :, :half]
-    rows = data.reshape(count, -1)
+    rows = data.reshape(count, limbs * limb_bits // 8)
     return [from_little_endian(row.tobytes()) for row in rows]
 
 

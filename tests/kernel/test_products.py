@@ -54,11 +54,6 @@ def random_pairs(ring: NativeRing, count: int) -> list[Pair]:
     return list(zip(parts[:count], parts[count:], strict=True))
 
 
-@pytest.fixture(params=BACKENDS)
-def backend(request: pytest.FixtureRequest) -> str:
-    return request.param
-
-
 @pytest.fixture(params=SIZES)
 def bits(request: pytest.FixtureRequest) -> int:
     return request.param
