@@ -1,6 +1,6 @@
 /* The backend for processors with AVX-512 IFMA. The pragma lets a build with default flags compile it. */
 #if defined(__x86_64__) && defined(__GNUC__)
-#pragma GCC target("avx512f,avx512dq,avx512vl,avx512ifma")
+#pragma GCC target("avx512f,avx512dq,avx512vl,avx512ifma,avx512vbmi")
 #include <string.h>
 
 #include "vector_ifma.h"
@@ -11,9 +11,10 @@
 
 static int is_available(void) {
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512ifma");
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512ifma") &&
+           __builtin_cpu_supports("avx512vbmi");
 }
 
 const Backend veilmatch_ifma = {"ifma", LANES,  LIMB_BITS, is_available,       multiply,
-                                square, run,    power,     select_and_multiply};
+                                square, power,  select_and_multiply, compress, expand, run};
 #endif

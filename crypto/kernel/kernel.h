@@ -16,6 +16,7 @@ enum {
     ALIGNMENT = 64,
     WINDOW_BITS = 5,  /* of a secret power */
     MAX_ENTRIES = 64, /* in a row of a table that is read by digits */
+    ROW_SLACK = 64,
 };
 
 /* What an operation needs to know of N. Digits are limbs, least significant first. */
@@ -42,10 +43,6 @@ typedef struct {
                      size_t b_step);
     /* out[i] = a[i]^2. */
     void (*square)(const Ring *ring, uint64_t *out, const uint64_t *a, size_t groups);
-    /* Runs a program over `bases` groups and writes the number that its last step made.
-     * scratch: room for every number that is not a base. */
-    void (*run)(const Ring *ring, uint64_t *out, const uint64_t *bases, size_t count, const Step *steps,
-                size_t step_count, uint64_t *scratch);
     /* out[i] = a[i]^e for a secret e of `bits` bits, little-endian bytes: fixed windows, and every
      * table read touches every entry. scratch: 2^WINDOW_BITS + 1 groups. */
     void (*power)(const Ring *ring, uint64_t *out, const uint64_t *a, size_t groups, const uint8_t *exponent,
@@ -55,6 +52,14 @@ typedef struct {
      * a multiple of lanes; scratch: one group. */
     void (*select_and_multiply)(const Ring *ring, uint64_t *out, size_t groups, const uint64_t *table, size_t rows,
                                 size_t entries, const uint64_t *digits, uint64_t *scratch);
+    /* Packs rest in rows: the same limb of all lanes without gaps, lanes * limb_bits / 8 bytes, so that memory
+     * holds little more than their numbers. 2n rows a group; ROW_SLACK bytes after the last one may be read. */
+    void (*compress)(const Ring *ring, uint8_t *rows, const uint64_t *a, size_t groups);
+    void (*expand)(const Ring *ring, uint64_t *out, const uint8_t *rows, size_t groups);
+    /* Runs a program over `count` bases in rows and writes the number that its last step made.
+     * scratch: room for two numbers and every one that is not a base. */
+    void (*run)(const Ring *ring, uint64_t *out, const uint8_t *bases, size_t count, const Step *steps,
+                size_t step_count, uint64_t *scratch);
 } Backend;
 
 extern const Backend veilmatch_ifma, veilmatch_avx2;

@@ -127,62 +127,6 @@ static PyObject *square(PyObject *module, PyObject *args) {
     return finish(b, 3);
 }
 
-/* Checks that every step reads bases or numbers made before it; returns how many scratch numbers it needs. */
-static Py_ssize_t scratch_numbers(const Step *steps, size_t count, size_t bases) {
-    if (count == 0) {
-        PyErr_SetString(PyExc_ValueError, "a program without steps");
-        return -1;
-    }
-    /* A number is made by a step, and may have the place of a base among the scratch numbers. */
-    const size_t places = bases + count;
-    unsigned char *made = calloc(places, 1);
-    if (!made) {
-        PyErr_NoMemory();
-        return -1;
-    }
-    Py_ssize_t needed = 0;
-    for (size_t s = 0; s < count && needed >= 0; s++) {
-        const int64_t first = (int64_t)bases, end = first + (int64_t)places;
-        const int64_t operands[2] = {steps[s].left, steps[s].right}, to = steps[s].to;
-        int valid = to >= first && to < end;
-        for (int i = 0; i < 2; i++)
-            valid = valid && operands[i] >= 0 && operands[i] < end && (operands[i] < first || made[operands[i] - first]);
-        if (valid) {
-            made[to - first] = 1;
-            if (to - first >= needed) needed = (Py_ssize_t)(to - first + 1);
-        } else {
-            PyErr_Format(PyExc_ValueError, "step %zu of the program is not valid", s);
-            needed = -1;
-        }
-    }
-    free(made);
-    return needed;
-}
-
-static PyObject *run(PyObject *module, PyObject *args) {
-    (void)module;
-    const char *name;
-    Py_buffer b[4] = {{0}};
-    Call call;
-    if (PyArg_ParseTuple(args, "sy*w*y*y*", &name, &b[0], &b[1], &b[2], &b[3]) && begin(&call, name, &b[0])) {
-        const Py_ssize_t bases = groups_in(&call, &b[2]);
-        const size_t steps = (size_t)b[3].len / sizeof(Step);
-        if (bases >= 0 && is_as_long(&call, &b[1], 1)) {
-            if ((size_t)b[3].len % sizeof(Step) != 0 || !is_aligned(&b[3], sizeof(int32_t)))
-                PyErr_SetString(PyExc_ValueError, "a program is int32 triples");
-            const Py_ssize_t numbers = PyErr_Occurred() ? -1 : scratch_numbers(b[3].buf, steps, (size_t)bases);
-            uint64_t *scratch = numbers < 0 ? NULL : make_scratch(&call, (size_t)numbers);
-            if (scratch) {
-                Py_BEGIN_ALLOW_THREADS
-                call.backend->run(&call.ring, b[1].buf, b[2].buf, (size_t)bases, b[3].buf, steps, scratch);
-                Py_END_ALLOW_THREADS
-            }
-            free(scratch);
-        }
-    }
-    return finish(b, 4);
-}
-
 static PyObject *power(PyObject *module, PyObject *args) {
     (void)module;
     const char *name;
@@ -232,10 +176,105 @@ static PyObject *select_and_multiply(PyObject *module, PyObject *args) {
     return finish(b, 4);
 }
 
+/* The number of groups in an array of rows; -1 with an exception if it is not a whole number of them and the slack. */
+static Py_ssize_t groups_in_rows(const Call *call, const Py_buffer *rows) {
+    const size_t size = 2 * call->ring.limbs * call->backend->lanes * call->backend->limb_bits / 8;
+    if (rows->len < ROW_SLACK || ((size_t)rows->len - ROW_SLACK) % size != 0) {
+        PyErr_Format(PyExc_ValueError, "rows of %zd bytes: not groups of %zu bytes and %d more", rows->len, size,
+                     ROW_SLACK);
+        return -1;
+    }
+    return (Py_ssize_t)(((size_t)rows->len - ROW_SLACK) / size);
+}
+
+static PyObject *compress(PyObject *module, PyObject *args) {
+    (void)module;
+    const char *name;
+    Py_buffer b[3] = {{0}};
+    Call call;
+    if (PyArg_ParseTuple(args, "sy*w*y*", &name, &b[0], &b[1], &b[2]) && begin(&call, name, &b[0])) {
+        const Py_ssize_t groups = groups_in_rows(&call, &b[1]);
+        if (groups >= 0 && is_as_long(&call, &b[2], groups))
+            call.backend->compress(&call.ring, b[1].buf, b[2].buf, (size_t)groups);
+    }
+    return finish(b, 3);
+}
+
+static PyObject *expand(PyObject *module, PyObject *args) {
+    (void)module;
+    const char *name;
+    Py_buffer b[3] = {{0}};
+    Call call;
+    if (PyArg_ParseTuple(args, "sy*w*y*", &name, &b[0], &b[1], &b[2]) && begin(&call, name, &b[0])) {
+        const Py_ssize_t groups = groups_in_rows(&call, &b[2]);
+        if (groups >= 0 && is_as_long(&call, &b[1], groups))
+            call.backend->expand(&call.ring, b[1].buf, b[2].buf, (size_t)groups);
+    }
+    return finish(b, 3);
+}
+
+/* Checks that every step reads bases or numbers made before it; returns how many scratch numbers it needs. */
+static Py_ssize_t scratch_numbers(const Step *steps, size_t count, size_t bases) {
+    if (count == 0) {
+        PyErr_SetString(PyExc_ValueError, "a program without steps");
+        return -1;
+    }
+    /* A number is made by a step, and may have the place of a base among the scratch numbers. */
+    const size_t places = bases + count;
+    unsigned char *made = calloc(places, 1);
+    if (!made) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    Py_ssize_t needed = 0;
+    for (size_t s = 0; s < count && needed >= 0; s++) {
+        const int64_t first = (int64_t)bases, end = first + (int64_t)places;
+        const int64_t operands[2] = {steps[s].left, steps[s].right}, to = steps[s].to;
+        int valid = to >= first && to < end;
+        for (int i = 0; i < 2; i++)
+            valid = valid && operands[i] >= 0 && operands[i] < end && (operands[i] < first || made[operands[i] - first]);
+        if (valid) {
+            made[to - first] = 1;
+            if (to - first >= needed) needed = (Py_ssize_t)(to - first + 1);
+        } else {
+            PyErr_Format(PyExc_ValueError, "step %zu of the program is not valid", s);
+            needed = -1;
+        }
+    }
+    free(made);
+    return needed;
+}
+
+static PyObject *run(PyObject *module, PyObject *args) {
+    (void)module;
+    const char *name;
+    Py_buffer b[4] = {{0}};
+    Call call;
+    if (PyArg_ParseTuple(args, "sy*w*y*y*", &name, &b[0], &b[1], &b[2], &b[3]) && begin(&call, name, &b[0])) {
+        const Py_ssize_t bases = groups_in_rows(&call, &b[2]);
+        const size_t steps = (size_t)b[3].len / sizeof(Step);
+        if (bases >= 0 && is_as_long(&call, &b[1], 1)) {
+            if ((size_t)b[3].len % sizeof(Step) != 0 || !is_aligned(&b[3], sizeof(int32_t)))
+                PyErr_SetString(PyExc_ValueError, "a program is int32 triples");
+            const Py_ssize_t numbers = PyErr_Occurred() ? -1 : scratch_numbers(b[3].buf, steps, (size_t)bases);
+            uint64_t *scratch = numbers < 0 ? NULL : make_scratch(&call, (size_t)numbers + 2);
+            if (scratch) {
+                Py_BEGIN_ALLOW_THREADS
+                call.backend->run(&call.ring, b[1].buf, b[2].buf, (size_t)bases, b[3].buf, steps, scratch);
+                Py_END_ALLOW_THREADS
+            }
+            free(scratch);
+        }
+    }
+    return finish(b, 4);
+}
+
 static PyMethodDef methods[] = {
     {"backends", backends, METH_NOARGS, "backends() -> [(name, lanes, limb_bits)] that this processor runs, best first."},
     {"multiply", multiply, METH_VARARGS, "multiply(backend, ring, out, a, b): out[i] = a[i] * b[i], or * b[0] for one b."},
     {"square", square, METH_VARARGS, "square(backend, ring, out, a): out[i] = a[i]^2."},
+    {"compress", compress, METH_VARARGS, "compress(backend, ring, rows, a): groups as rows without gaps."},
+    {"expand", expand, METH_VARARGS, "expand(backend, ring, out, rows): groups of rows."},
     {"run", run, METH_VARARGS, "run(backend, ring, out, bases, steps): the number that the last step makes."},
     {"power", power, METH_VARARGS, "power(backend, ring, out, a, exponent): out[i] = a[i]^exponent, little-endian, secret."},
     {"select_and_multiply", select_and_multiply, METH_VARARGS,

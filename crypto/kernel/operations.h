@@ -16,25 +16,6 @@ static void square(const Ring *ring, uint64_t *out, const uint64_t *a, size_t gr
     for (size_t g = 0; g < groups; g++) square_pair((V *)out + g * size, (const V *)a + g * size, &v);
 }
 
-static void run(const Ring *ring, uint64_t *out, const uint64_t *bases, size_t count, const Step *steps,
-                size_t step_count, uint64_t *scratch) {
-    VectorRing v;
-    spread_ring(&v, ring);
-    const size_t size = 2 * ring->limbs;
-    V *made = (V *)out;
-    for (size_t s = 0; s < step_count; s++) {
-        const size_t left = (size_t)steps[s].left, right = (size_t)steps[s].right, to = (size_t)steps[s].to;
-        const V *x = left < count ? (const V *)bases + left * size : (V *)scratch + (left - count) * size;
-        const V *y = right < count ? (const V *)bases + right * size : (V *)scratch + (right - count) * size;
-        made = (V *)scratch + (to - count) * size;
-        if (left == right)
-            square_pair(made, x, &v);
-        else
-            multiply_pair(made, x, y, &v);
-    }
-    memcpy(out, made, size * sizeof(V));
-}
-
 /* out = table[index] for a secret index: reads every entry. */
 static void select_group(V *out, const V *table, size_t entries, size_t size, V index) {
     enum { AT_ONCE = 2 * TILE }; /* limbs in registers while the table goes by */
@@ -110,4 +91,42 @@ static void select_and_multiply(const Ring *ring, uint64_t *out, size_t groups, 
             if (r > 0) multiply_pair(result, result, chosen, &v);
         }
     }
+}
+
+/* -- packs at rest --------------------------------------------------------------------------------- */
+
+/* Two limbs are a whole number of bytes, one ends with half of one. */
+enum { PAIR_BYTES = LIMB_BITS / 4, ROW_BYTES = LANES / 2 * PAIR_BYTES };
+
+static void compress(const Ring *ring, uint8_t *rows, const uint64_t *a, size_t groups) {
+    for (size_t i = 0; i < groups * 2 * ring->limbs * LANES; i += 2, rows += PAIR_BYTES) {
+        const unsigned __int128 pair = (unsigned __int128)a[i + 1] << LIMB_BITS | a[i];
+        memcpy(rows, &pair, PAIR_BYTES);
+    }
+}
+
+static void expand(const Ring *ring, uint64_t *out, const uint8_t *rows, size_t groups) {
+    for (size_t i = 0; i < groups * 2 * ring->limbs; i++) ((V *)out)[i] = load_row(rows + i * ROW_BYTES);
+}
+
+static void run(const Ring *ring, uint64_t *out, const uint8_t *bases, size_t count, const Step *steps,
+                size_t step_count, uint64_t *scratch) {
+    VectorRing v;
+    spread_ring(&v, ring);
+    const size_t size = 2 * ring->limbs;
+    V *expanded[2] = {(V *)scratch, (V *)scratch + size}, *made = (V *)scratch + 2 * size, *last = made;
+    for (size_t s = 0; s < step_count; s++) {
+        const size_t operands[2] = {(size_t)steps[s].left, (size_t)steps[s].right};
+        const V *x[2];
+        for (int i = 0; i < 2; i++) {
+            x[i] = operands[i] < count ? expanded[i] : made + (operands[i] - count) * size;
+            if (operands[i] < count) expand(ring, (uint64_t *)expanded[i], bases + operands[i] * size * ROW_BYTES, 1);
+        }
+        last = made + ((size_t)steps[s].to - count) * size;
+        if (operands[0] == operands[1])
+            square_pair(last, x[0], &v);
+        else
+            multiply_pair(last, x[0], x[1], &v);
+    }
+    memcpy(out, last, size * sizeof(V));
 }

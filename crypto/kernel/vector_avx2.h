@@ -41,6 +41,16 @@ static inline V places_of(V index) {
 static inline V look_up(V table, V places) { return _mm256_permutevar8x32_epi32(table, places); }
 static inline V high_part(V index) { return _mm256_srli_epi64(index, LOG_LANES); }
 
+/* Four limbs of a row, see operations.h: the bytes of each go to their word, those at odd places come down by
+ * half a byte. */
+static inline V load_row(const uint8_t *row) {
+    const V bytes = _mm256_set_epi8(-1, -1, -1, -1, 13, 12, 11, 10, -1, -1, -1, -1, 10, 9, 8, 7, /* lanes 3 and 2 */
+                                    -1, -1, -1, -1, 6, 5, 4, 3, -1, -1, -1, -1, 3, 2, 1, 0);
+    const V shifts = _mm256_set_epi64x(4, 0, 4, 0);
+    const V twice = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)row));
+    return and(_mm256_srlv_epi64(_mm256_shuffle_epi8(twice, bytes), shifts), broadcast((1ULL << LIMB_BITS) - 1));
+}
+
 static inline V add_product(V c, V a, V b) { return add(c, _mm256_mul_epu32(a, b)); }
 /* (a * b) mod 2^LIMB_BITS */
 static inline V product_low(V a, V b) {

@@ -34,6 +34,17 @@ static inline V places_of(V index) { return index; } /* vpermq reads the low thr
 static inline V look_up(V table, V places) { return _mm512_permutexvar_epi64(places, table); }
 static inline V high_part(V index) { return _mm512_srli_epi64(index, LOG_LANES); }
 
+/* Eight limbs of a row, see operations.h: the bytes of each go to their word, those at odd places come down by
+ * half a byte. */
+static inline V load_row(const uint8_t *row) {
+    const V bytes = _mm512_set_epi8(52, 51, 50, 49, 48, 47, 46, 45, 46, 45, 44, 43, 42, 41, 40, 39, 39, 38, 37, 36, 35,
+                                    34, 33, 32, 33, 32, 31, 30, 29, 28, 27, 26, 26, 25, 24, 23, 22, 21, 20, 19, 20, 19,
+                                    18, 17, 16, 15, 14, 13, 13, 12, 11, 10, 9, 8, 7, 6, 7, 6, 5, 4, 3, 2, 1, 0);
+    const V shifts = _mm512_set_epi64(4, 0, 4, 0, 4, 0, 4, 0);
+    const V words = _mm512_srlv_epi64(_mm512_permutexvar_epi8(bytes, _mm512_loadu_si512(row)), shifts);
+    return and(words, broadcast((1ULL << LIMB_BITS) - 1));
+}
+
 static inline V add_low(V c, V a, V b) { return _mm512_madd52lo_epu64(c, a, b); }
 static inline V add_high(V c, V a, V b) { return _mm512_madd52hi_epu64(c, a, b); }
 /* (a * b) mod 2^LIMB_BITS */

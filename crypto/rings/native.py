@@ -13,7 +13,16 @@ import numpy as np
 
 from veilmatch.crypto import _kernel
 from veilmatch.crypto.arithmetic import Integer, invert, to_little_endian
-from veilmatch.crypto.rings.limbs import Limbs, empty, from_limbs, one_by_one, side_by_side, to_limbs
+from veilmatch.crypto.rings.limbs import (
+    Limbs,
+    Rows,
+    empty,
+    empty_bytes,
+    from_limbs,
+    one_by_one,
+    side_by_side,
+    to_limbs,
+)
 from veilmatch.crypto.rings.programs import compile_program
 
 #: The kernel works in two halves of whole tiles of 5 limbs.
@@ -21,6 +30,8 @@ _LIMBS_STEP = 10
 #: R > 64 N keeps results below 2N without a subtraction.
 _HEADROOM_BITS = 6
 _DIGIT_BITS = 6
+#: Bytes after the last row that the kernel may read.
+_ROW_SLACK = 64
 
 
 class NativeRing:
@@ -81,15 +92,29 @@ class NativeRing:
         _kernel.square(self.backend, self._ring, out, a)
         return out
 
-    def run(self, out: Limbs, bases: Limbs, exponents: Sequence[int], exponent_bits: int) -> None:
-        """Write prod bases[i]^exponents[i] of groups to the group `out`."""
+    def compress(self, groups: Limbs) -> Rows:
+        """Return the groups as they rest in memory, see crypto/kernel/kernel.h."""
+        rows = empty_bytes(len(groups) * 2 * self._limbs * self.lanes * self._limb_bits // 8 + _ROW_SLACK)
+        _kernel.compress(self.backend, self._ring, rows, groups)
+        return rows
+
+    def expand(self, rows: Rows, count: int) -> Limbs:
+        """Return the `count` groups that rest in rows."""
+        groups = empty(self.group_shape(count))
+        _kernel.expand(self.backend, self._ring, groups, rows)
+        return groups
+
+    def run(self, rows: Rows, exponents: Sequence[int], exponent_bits: int) -> Limbs:
+        """Return the group prod base_i^exponents[i] of bases that rest in rows."""
         program = compile_program(exponents, exponent_bits)
+        if len(program.steps):
+            out = empty(self.group_shape(1))
+            _kernel.run(self.backend, self._ring, out, rows, program.steps)
+            return out
         if program.result is None:
-            out[...] = self.ones
-        elif not len(program.steps):
-            out[...] = bases[program.result]
-        else:
-            _kernel.run(self.backend, self._ring, out, bases, program.steps)
+            return self._ones()
+        bases: Limbs = self.expand(rows, len(exponents))
+        return bases[program.result : program.result + 1]
 
     def select_and_multiply(self, out: Limbs, table: Limbs, digits: Limbs) -> None:
         """Write prod over rows of table[row, :, :, digits[row, group, lane]] to every lane of the groups `out`.
@@ -98,12 +123,6 @@ class NativeRing:
         """
         rows, _, _, entries = table.shape
         _kernel.select_and_multiply(self.backend, self._ring, out, table, rows, entries, digits)
-
-    @property
-    def ones(self) -> Limbs:
-        """A group of ones in Montgomery form."""
-        n = self._limbs
-        return np.repeat(self._ring[1 + 2 * n :].reshape(2, n, 1), self.lanes, axis=2)
 
     def group_shape(self, count: int) -> tuple[int, int, int, int]:
         """Return the shape of `count` groups."""
@@ -115,6 +134,10 @@ class NativeRing:
 
     def _in_every_lane(self, x: Integer) -> Limbs:
         return side_by_side(np.repeat(self._pairs([x]), self.lanes, axis=0), self.lanes)
+
+    def _ones(self) -> Limbs:
+        one = self._ring[1 + 2 * self._limbs :].reshape(1, 2, self._limbs)
+        return side_by_side(np.repeat(one, self.lanes, axis=0), self.lanes)
 
     def _describe(self, R: Integer) -> Limbs:
         """Return -N^-1, N, the least multiple of N that is >= R, and R mod N^2, as the kernel reads them."""
@@ -130,28 +153,29 @@ class NativeRing:
 
 
 class NativePackGroup:
-    """As many packs as there are lanes, side by side: uint64[D, 2, n, lanes]. An empty lane holds zeros."""
+    """As many packs as there are lanes, side by side and compressed. An empty lane holds zeros."""
 
     def __init__(self, ring: NativeRing, dimension: int) -> None:
         self._ring = ring
-        self._bases = empty(ring.group_shape(dimension))
-        self._bases[...] = 0
+        self._dimension = dimension
+        nothing = empty(ring.group_shape(dimension))
+        nothing[...] = 0
+        self._rows = ring.compress(nothing)
 
     def put(self, lane: int, pack: Sequence[Integer]) -> None:
         """Keep a pack of D numbers in a lane."""
-        groups = self._ring.enter(pack)
-        self._bases[:, :, :, lane] = one_by_one(groups, len(pack))
+        groups = self._ring.expand(self._rows, self._dimension)
+        groups[:, :, :, lane] = one_by_one(self._ring.enter(pack), len(pack))
+        self._rows = self._ring.compress(groups)
 
     def get(self, lane: int) -> list[Integer]:
         """Return the pack of a lane."""
-        values = np.ascontiguousarray(self._bases[:, :, :, lane])
-        return self._ring.leave(side_by_side(values, self._ring.lanes), len(values))
+        values = np.ascontiguousarray(self._ring.expand(self._rows, self._dimension)[:, :, :, lane])
+        return self._ring.leave(side_by_side(values, self._ring.lanes), self._dimension)
 
     def products_of_powers(self, exponents: Sequence[int], exponent_bits: int) -> list[Integer]:
         """Return prod pack[i]^exponents[i] of every lane, 0 for an empty one; 0 <= exponents[i] < 2^exponent_bits."""
-        out = empty(self._ring.group_shape(1))
-        self._ring.run(out, self._bases, exponents, exponent_bits)
-        return self._ring.leave(out, self._ring.lanes)
+        return self._ring.leave(self._ring.run(self._rows, exponents, exponent_bits), self._ring.lanes)
 
 
 class NativeFixedBase:
