@@ -22,7 +22,10 @@ M = TypeVar("M", bound=Message)
 
 
 class Link(Protocol[M]):
-    """One request's stream to the peer. Both methods raise the error that ended it at the other end."""
+    """One request's stream to the peer. Both methods raise the error that ended it at the other end.
+
+    If it ends while a message is being sent, that error may be lost: UnavailableError then.
+    """
 
     async def send(self, message: M) -> None:
         """Send one message. Raises ProtocolError if it is larger than any that servers take."""
@@ -54,7 +57,9 @@ class _DialledLink(Generic[M]):
     async def _reason(self) -> VeilmatchError:
         """Return why the call has ended."""
         code, metadata = await self._call.code(), await self._call.trailing_metadata()
-        if code is not grpc.StatusCode.OK:
+        # If the call ends while a message is being sent, gRPC says INTERNAL and forgets what the peer said.
+        unknown = code is grpc.StatusCode.INTERNAL and not metadata
+        if code is not grpc.StatusCode.OK and not unknown:
             return from_metadata(code, metadata, self._peer, self._alternatives)
         return UnavailableError(
             f"{self._peer} ended the request", party=self._peer, needed=self._peer, alternatives=self._alternatives

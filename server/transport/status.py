@@ -15,6 +15,7 @@ import grpc
 import structlog
 
 from veilmatch.crypto.errors import (
+    BudgetExceededError,
     IntegrityError,
     InvalidInputError,
     KeyMismatchError,
@@ -39,6 +40,7 @@ _CODES: tuple[tuple[type[VeilmatchError], grpc.StatusCode], ...] = (
     (InvalidInputError, grpc.StatusCode.INVALID_ARGUMENT),
     (RequestRefusedError, grpc.StatusCode.PERMISSION_DENIED),
     (KeyMismatchError, grpc.StatusCode.FAILED_PRECONDITION),
+    (BudgetExceededError, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (UnavailableError, grpc.StatusCode.UNAVAILABLE),
     (IntegrityError, grpc.StatusCode.DATA_LOSS),
     (VeilmatchError, grpc.StatusCode.INTERNAL),

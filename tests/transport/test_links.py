@@ -107,23 +107,35 @@ ENDS: list[VeilmatchError] = [
 ]
 
 
-@pytest.mark.parametrize("waiting", ["receive", "send"])
-@pytest.mark.parametrize("error", ENDS, ids=lambda error: error.code)
-async def test_the_called_partys_error_is_raised_at_the_caller(
-    error: VeilmatchError, waiting: str, meetings: Meetings
-) -> None:
-    async def take() -> None:
+async def taken_and_failed(meetings: Meetings, error: VeilmatchError) -> None:
+    """Take the call and end it with the error."""
+    with pytest.raises(type(error)):
         async with meetings.take(SUBJECT):
             raise error
 
+
+@pytest.mark.parametrize("error", ENDS, ids=lambda error: error.code)
+async def test_the_called_partys_error_is_raised_at_the_caller(error: VeilmatchError, meetings: Meetings) -> None:
     with pytest.raises(type(error)) as caught:
         async with asyncio.timeout(5), meetings.dial(SUBJECT) as link:
-            with pytest.raises(type(error)):
-                await take()
-            while True:
-                await (link.receive() if waiting == "receive" else link.send(message(1)))
-                await asyncio.sleep(0.001)
+            await taken_and_failed(meetings, error)
+            with pytest.raises(type(error)) as received:
+                await link.receive()
+            assert received.value.fields() == error.fields()
+            await link.send(message(1))
     assert caught.value.fields() == error.fields()
+
+
+async def test_a_message_that_is_sent_as_the_peer_fails_finds_out_that_it_has_ended(meetings: Meetings) -> None:
+    error = KeyMismatchError("another stock")
+    for _ in range(20):
+        with pytest.raises((KeyMismatchError, UnavailableError)) as caught:
+            async with asyncio.timeout(5), meetings.dial(SUBJECT) as link:
+                failing = asyncio.ensure_future(taken_and_failed(meetings, error))
+                while True:
+                    await link.send(message(1))
+        await failing
+        assert isinstance(caught.value, KeyMismatchError) or absent(caught.value, CALLED, ALTERNATIVES)
 
 
 async def test_an_unforeseen_error_of_the_called_party_says_that_it_left(meetings: Meetings) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from tests.transport.parties import METHOD, ask, serving
 from veilmatch.crypto.errors import (
+    BudgetExceededError,
     IntegrityError,
     InvalidInputError,
     PartyRefusedError,
@@ -40,8 +41,9 @@ def filled(kind: type[VeilmatchError]) -> VeilmatchError:
     values: dict[str, Any] = {}
     for name, parameter in inspect.signature(kind).parameters.items():
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
-            is_tuple = isinstance(parameter.default, tuple)
-            values[name] = ("ab", "bc") if is_tuple else f"{name}: 1 < \N{GREEK SMALL LETTER ALPHA}\n"
+            is_tuple, is_number = isinstance(parameter.default, tuple), str(parameter.annotation).startswith(("int", "fl"))
+            text = f"{name}: 1 < \N{GREEK SMALL LETTER ALPHA}\n"
+            values[name] = ("ab", "bc") if is_tuple else len(values) if is_number else text
     return kind(f"a {kind.__name__} \N{EM DASH} with 100 % of\ttext", **values)
 
 
@@ -106,6 +108,7 @@ def test_no_two_classes_share_a_code() -> None:
         (RequestRefusedError, grpc.StatusCode.PERMISSION_DENIED),
         (PartyRefusedError, grpc.StatusCode.PERMISSION_DENIED),
         (UnavailableError, grpc.StatusCode.UNAVAILABLE),
+        (BudgetExceededError, grpc.StatusCode.RESOURCE_EXHAUSTED),
         (IntegrityError, grpc.StatusCode.DATA_LOSS),
         (VeilmatchError, grpc.StatusCode.INTERNAL),
     ],
