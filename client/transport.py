@@ -192,6 +192,8 @@ def _sent_error(value: str | bytes, party: str) -> VeilmatchError:
     alternatives = fields.get("alternatives")
     if isinstance(alternatives, list):
         clean["alternatives"] = [pair for pair in PAIRS if pair in alternatives]
+    # The error itself takes none that is not finite or not a number.
+    clean |= {name: fields[name] for name in ("limit", "retry_after_s") if isinstance(fields.get(name), int | float)}
     return VeilmatchError.from_fields(clean)
 
 

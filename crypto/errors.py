@@ -20,7 +20,9 @@
             GalleryMismatchError     the two matchers do not hold the same gallery
             ModelMismatchError       embeddings of another model than those in the gallery
         UnavailableError             too few parties or too little stock; needed and available are fields
+        BudgetExceededError          more answers than a device, a subject or a gallery gets; retry_after_s is a field
         IntegrityError               stored or received state contradicts itself
+            AuditLogError            what is served cannot be noted in the audit log, so nothing is served
             KeyFileError             a key file that is truncated, altered or not one
             WrongPassphraseError     a key file that this passphrase does not open
             ProtocolError            a message that does not belong where it came
@@ -34,6 +36,9 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+
+#: Numbers of an error that came from elsewhere are below it: exact as floats.
+_MAX_NUMBER = 2**53
 
 class VeilmatchError(Exception):
     """Base of all errors. `message` is a sentence; `got` and `expected` are short descriptions or None."""
@@ -189,6 +194,47 @@ class UnavailableError(VeilmatchError):
         self,
         message: str,
         *,
+class BudgetExceededError(VeilmatchError):
+    """More than a budget gives. `budget` names it, `limit` is its size, `retry_after_s` says when to ask again.
+
+    retry_after_s is None if the request alone is larger than the budget: it can never be served as it is.
+    """
+
+    code = "budget_exceeded"
+    exit_status = 9
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        budget: str | None = None,
+        limit: int | None = None,
+        retry_after_s: float | None = None,
+        got: object = None,
+    ) -> None:
+        super().__init__(message, got=got, expected=None if limit is None else f"<= {limit}")
+        self.budget = budget
+        self.limit = limit
+        self.retry_after_s = retry_after_s
+
+    def fields(self) -> dict[str, Any]:
+        """See VeilmatchError.fields."""
+        own = {"budget": self.budget, "limit": self.limit, "retry_after_s": self.retry_after_s}
+        return super().fields() | own
+
+    @classmethod
+    def _restore(cls, fields: dict[str, Any]) -> VeilmatchError:
+        limit, retry_after_s = (_number(fields.get(name)) for name in ("limit", "retry_after_s"))
+        budget = fields.get("budget")
+        return cls(
+            str(fields.get("message", "")),
+            budget=None if budget is None else str(budget),
+            limit=None if limit is None else int(limit),
+            retry_after_s=retry_after_s,
+            got=fields.get("got"),
+        )
+
+
         party: str | None = None,
         needed: object = None,
         available: object = None,
@@ -225,6 +271,12 @@ class IntegrityError(VeilmatchError):
 class KeyFileError(IntegrityError):
     """A key file that is truncated, altered, of another party or not a key file."""
 
+class AuditLogError(UnavailableError):
+    """What is served cannot be noted in the audit log, so nothing is served."""
+
+    code = "audit_log"
+
+
     code = "key_file"
 
 
@@ -249,3 +301,9 @@ class ModelError(VeilmatchError):
 
 def _by_code(root: type[VeilmatchError]) -> dict[str, type[VeilmatchError]]:
     return {root.code: root} | {c: k for sub in root.__subclasses__() for c, k in _by_code(sub).items()}
+def _number(value: object) -> float | None:
+    """Return a number that came from elsewhere, or None for anything else, and for one that cannot be waited for."""
+    usable = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= _MAX_NUMBER
+    return float(value) if usable else None  # type: ignore[arg-type]
+
+

@@ -2,7 +2,8 @@
 
 Exit status: 0 success or match; 1 no match; 2 wrong usage; 3 input that cannot be what was meant (photo,
 subject, configuration); 4 request refused; 5 another key, gallery or model; 6 a party is missing;
-7 state or files that contradict themselves; 8 face model missing; 10 anything unforeseen; 130 Ctrl-C.
+7 state or files that contradict themselves; 8 face model missing; 9 a budget is used up; 10 anything
+unforeseen; 130 Ctrl-C.
 3 to 10 are `exit_status` of the classes in `veilmatch.crypto.errors`.
 
 Commands are the modules of this package, and the entry points of the group `veilmatch.commands`, where the
@@ -31,7 +32,7 @@ _ORDER = ("enrol", "verify", "candidates", "subjects", "erase", "models")
 _HELP = """Private face matching: only this device learns the decision.
 
 Exit status: 0 success or match, 1 no match, 2 wrong usage, 3 unusable input, 4 refused, 5 other key or
-gallery, 6 a party is missing, 7 integrity, 8 face model missing, 10 unforeseen, 130 interrupted."""
+gallery, 6 a party is missing, 7 integrity, 8 face model missing, 9 budget used up, 10 unforeseen, 130 interrupted."""
 
 
 def main() -> None:

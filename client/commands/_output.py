@@ -17,7 +17,7 @@ from rich.panel import Panel
 from rich.text import Text
 
 from veilmatch.crypto import errors
-from veilmatch.crypto.errors import UnavailableError, VeilmatchError
+from veilmatch.crypto.errors import BudgetExceededError, UnavailableError, VeilmatchError
 
 #: Shows the trace of an unforeseen error. Off by default: its text may quote what was being handled.
 DEBUG_VARIABLE = "VEILMATCH_DEBUG"
@@ -76,7 +76,18 @@ def hint(error: VeilmatchError) -> str | None:
     if isinstance(error, UnavailableError):
         others = f" Pairs that could serve: {', '.join(error.alternatives)}." if error.alternatives else ""
         return f"Try again later; {error.party or 'a party'} is missing.{others}"
+    if isinstance(error, BudgetExceededError):
+        if error.retry_after_s is None:
+            return "This can never be served: the request alone is larger than the budget."
+        return f"Try again in {_span(error.retry_after_s)}; asking earlier does not help."
     return next((text for kind, text in _HINTS if isinstance(error, kind)), None)
+
+
+def _span(seconds: float) -> str:
+    for size, name in ((86400, "days"), (3600, "hours"), (60, "minutes")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {name}"
+    return f"{seconds:.0f} seconds"
 
 
 def unforeseen(error: Exception) -> VeilmatchError:

@@ -161,6 +161,8 @@ class KeyHolder:
         session = self._session(checked, opening, ciphertexts, stock)
         action = session.start()
         peer = other_party(checked.pair, self.party)
+        if checked.operation == "candidates":
+            results = _within(results, opening.output_bits)
         try:
             async with self._link(session.request, peer) as link:
                 async for answer in self._drive(session, action, link, stock, results):
@@ -267,3 +269,11 @@ class KeyHolder:
         await self._peers.close()
         self._store.close()
         self._replays.close()
+
+
+async def _within(results: AsyncIterator[Results], output_bits: int) -> AsyncIterator[Results]:
+    """Pass results on that ask for at most the answer bits that were announced. Raises ProtocolError for more."""
+    async for found in results:
+        if int(found.wanted.sum()) > output_bits:
+            raise ProtocolError("more answers than were announced", got=int(found.wanted.sum()), expected=output_bits)
+        yield found

@@ -111,13 +111,20 @@ async def opened(
     *,
     is_plus: bool,
     timeout_s: float,
+    output_bits: int = 0,
 ) -> AsyncIterator[KeyHolderCall]:
-    """Open a session for this request and gallery state; record: for erase, the lane ciphertexts on record."""
+    """Open a session for this request and gallery state.
+
+    record: for erase, the lane ciphertexts on record. output_bits: most answer bits that will be asked for; the key
+    holder counts them before it begins and refuses results that ask for more.
+    """
     # The subject's name and its salt stay here.
     forwarded = request_pb2.SignedRequest(
         body=request.body, signature=request.signature, ciphertexts=request.ciphertexts
     )
-    first = pb.OpenSession(request=forwarded, sequence=state.sequence, chain=state.chain, record=record)
+    first = pb.OpenSession(
+        request=forwarded, sequence=state.sequence, chain=state.chain, record=record, output_bits=output_bits
+    )
     call = stub.Serve(timeout=60 * timeout_s)
     # One stream carries two message types, one in each direction; the link is typed by what comes back.
     connected = dialled(call, pb.MatcherToKeyHolder(open=first), f"keyholder-{party}", pairs_without(party))

@@ -48,12 +48,13 @@ class Surroundings:
         request: request_pb2.SignedRequest,
         gallery: Gallery,
         record: Sequence[bytes] = (),
+        output_bits: int = 0,
     ) -> AbstractAsyncContextManager[KeyHolderCall]:
-        """Open a session at the key holder that serves this matcher in the request's pair."""
+        """Open a session at the key holder that serves this matcher in the request's pair; see `opened`."""
         party = holder_at(checked.pair, self.seat)
         return opened(
             self.key_holders[party], party, request, gallery.state, record, self.scheme.parameters,
-            is_plus=self.is_plus(checked.pair), timeout_s=self.timeout_s,
+            is_plus=self.is_plus(checked.pair), timeout_s=self.timeout_s, output_bits=output_bits,
         )  # fmt: skip
 
 
@@ -88,7 +89,8 @@ async def match(
             return reply
         packs, wanted = _wanted(places, on.scheme.parameters.slots)
         started = time.perf_counter()
-        async with on.open_session(checked, request, gallery) as call:
+        count = 1 if verify else len(places)
+        async with on.open_session(checked, request, gallery, output_bits=count) as call:
             share = await call.probe_share()
             converted = time.perf_counter()
             mine = await on.workers.match(gallery.number, packs, share.values)
@@ -96,7 +98,7 @@ async def match(
             combined = _combine(mine, theirs, on, is_plus=on.is_plus(checked.pair))
             matched = time.perf_counter()
             await call.send_results(combined, wanted)
-            reply.count = 1 if verify else len(places)
+            reply.count = count
             reply.share = await call.decision_share(reply.count, len(packs))
             decided = time.perf_counter()
         reply.session_id = share.session_id

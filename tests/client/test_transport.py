@@ -26,6 +26,7 @@ from cryptography.x509.oid import NameOID
 from veilmatch.client import AsyncClient, DeviceSettings
 from veilmatch.client.transport import ERROR_METADATA_KEY, GrpcMatcher, channel_options, open_matchers
 from veilmatch.crypto.errors import (
+    BudgetExceededError,
     ConfigurationError,
     GalleryMismatchError,
     IntegrityError,
@@ -110,6 +111,7 @@ async def subjects(matcher: GrpcMatcher, timeout_s: float = 5) -> pb.SubjectsRep
         UnknownSubjectError("no such subject", got="alice"),
         GalleryMismatchError("two galleries", got=7, expected=8),
         UnavailableError("gone", party="keyholder-a", needed=2, available=1, alternatives=("bc",)),
+        BudgetExceededError("used up", budget="searches of a device in a day", limit=100, retry_after_s=3600.5),
     ],
 )
 async def test_typed_error_arrives_as_it_was_raised(server: Server, error: VeilmatchError) -> None:

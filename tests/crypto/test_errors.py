@@ -8,7 +8,7 @@ import re
 import pytest
 
 from veilmatch.crypto import errors
-from veilmatch.crypto.errors import UnavailableError, VeilmatchError
+from veilmatch.crypto.errors import BudgetExceededError, UnavailableError, VeilmatchError
 
 
 def tree(root: type[VeilmatchError] = VeilmatchError) -> list[type[VeilmatchError]]:
@@ -38,6 +38,8 @@ def test_docstring_draws_the_tree_as_it_is() -> None:
 def test_error_is_the_same_at_the_other_end(kind: type[VeilmatchError]) -> None:
     if issubclass(kind, UnavailableError):
         sent = kind("too few", party="c", needed=2, available=1, alternatives=("ab", "bc"))
+    elif issubclass(kind, BudgetExceededError):
+        sent = kind("used up", budget="requests of a device", limit=60, retry_after_s=12.5, got=61)
     else:
         sent = kind("is wrong", got=3, expected="4")
     received = VeilmatchError.from_fields(json.loads(json.dumps(sent.fields())))
@@ -50,6 +52,13 @@ def test_error_is_the_same_at_the_other_end(kind: type[VeilmatchError]) -> None:
 def test_unavailable_party_and_alternatives_are_fields() -> None:
     error = UnavailableError("down", party="c", needed=2, available=1, alternatives=("ab",))
     assert (error.party, error.needed, error.available, error.alternatives) == ("c", "2", "1", ("ab",))
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -1, 10**400, True, "12", None, [1]])
+def test_a_number_that_cannot_be_one_does_not_come_through(number: object) -> None:
+    fields = {"code": "budget_exceeded", "message": "m", "limit": number, "retry_after_s": number}
+    error = VeilmatchError.from_fields(fields)
+    assert isinstance(error, BudgetExceededError) and (error.limit, error.retry_after_s) == (None, None)
 
 
 @pytest.mark.parametrize("fields", [{}, {"code": "of a newer peer", "message": "m"}, {"code": None}, {"code": ["x"]}])

@@ -177,12 +177,16 @@ class Trio:
     async def call(
         self, request: request_pb2.SignedRequest, seat: Seat, pair: Pair, **changes: Any
     ) -> AsyncIterator[KeyHolderCall]:
-        """Open the session of a request as the matcher of `seat` does. changes: caller, party, state, record."""
+        """Open the session of a request as the matcher of `seat` does.
+
+        changes: caller, party, state, record, output_bits.
+        """
         party: Party = changes.get("party", holder_at(pair, seat))
         stub = rpc.KeyHolderStub(self.channel(changes.get("caller", f"matcher-{seat}"), party))
         async with opened(
             stub, party, request, changes.get("state", STATE), changes.get("record", ()), TOY,
             is_plus=party == pair[0], timeout_s=changes.get("timeout_s", 10.0),
+            output_bits=changes.get("output_bits", 4096),
         ) as call:  # fmt: skip
             yield call
 

@@ -41,7 +41,8 @@ def filled(kind: type[VeilmatchError]) -> VeilmatchError:
     values: dict[str, Any] = {}
     for name, parameter in inspect.signature(kind).parameters.items():
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
-            is_tuple, is_number = isinstance(parameter.default, tuple), str(parameter.annotation).startswith(("int", "fl"))
+            is_tuple = isinstance(parameter.default, tuple)
+            is_number = str(parameter.annotation).startswith(("int", "float"))
             text = f"{name}: 1 < \N{GREEK SMALL LETTER ALPHA}\n"
             values[name] = ("ab", "bc") if is_tuple else len(values) if is_number else text
     return kind(f"a {kind.__name__} \N{EM DASH} with 100 % of\ttext", **values)

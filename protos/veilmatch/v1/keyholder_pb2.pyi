@@ -71,8 +71,11 @@ class OpenSession(_message.Message):
     SEQUENCE_FIELD_NUMBER: _builtins.int
     CHAIN_FIELD_NUMBER: _builtins.int
     RECORD_FIELD_NUMBER: _builtins.int
+    OUTPUT_BITS_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     chain: _builtins.bytes
+    output_bits: _builtins.int
+    """most answer bits that the results will ask for: they are counted before the session"""
     @_builtins.property
     def request(self) -> _request_pb2.SignedRequest:
         """without subject"""
@@ -88,10 +91,11 @@ class OpenSession(_message.Message):
         sequence: _builtins.int = ...,
         chain: _builtins.bytes = ...,
         record: _abc.Iterable[_builtins.bytes] | None = ...,
+        output_bits: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chain", b"chain", "record", b"record", "request", b"request", "sequence", b"sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chain", b"chain", "output_bits", b"output_bits", "record", b"record", "request", b"request", "sequence", b"sequence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
