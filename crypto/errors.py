@@ -19,10 +19,10 @@
         KeyMismatchError             another key, epoch, gallery, model or parameter set
             GalleryMismatchError     the two matchers do not hold the same gallery
             ModelMismatchError       embeddings of another model than those in the gallery
-        UnavailableError             too few parties or too little stock; needed and available are fields
         BudgetExceededError          more answers than a device, a subject or a gallery gets; retry_after_s is a field
-        IntegrityError               stored or received state contradicts itself
+        UnavailableError             too few parties or too little stock; needed and available are fields
             AuditLogError            what is served cannot be noted in the audit log, so nothing is served
+        IntegrityError               stored or received state contradicts itself
             KeyFileError             a key file that is truncated, altered or not one
             WrongPassphraseError     a key file that this passphrase does not open
             ProtocolError            a message that does not belong where it came
@@ -36,9 +36,9 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-
 #: Numbers of an error that came from elsewhere are below it: exact as floats.
 _MAX_NUMBER = 2**53
+
 
 class VeilmatchError(Exception):
     """Base of all errors. `message` is a sentence; `got` and `expected` are short descriptions or None."""
@@ -184,16 +184,6 @@ class ModelMismatchError(KeyMismatchError):
     code = "model_mismatch"
 
 
-class UnavailableError(VeilmatchError):
-    """Too few parties, or too little stock. `party` is who is missing; `alternatives` are pairs that could serve."""
-
-    code = "unavailable"
-    exit_status = 6
-
-    def __init__(
-        self,
-        message: str,
-        *,
 class BudgetExceededError(VeilmatchError):
     """More than a budget gives. `budget` names it, `limit` is its size, `retry_after_s` says when to ask again.
 
@@ -235,6 +225,16 @@ class BudgetExceededError(VeilmatchError):
         )
 
 
+class UnavailableError(VeilmatchError):
+    """Too few parties, or too little stock. `party` is who is missing; `alternatives` are pairs that could serve."""
+
+    code = "unavailable"
+    exit_status = 6
+
+    def __init__(
+        self,
+        message: str,
+        *,
         party: str | None = None,
         needed: object = None,
         available: object = None,
@@ -261,6 +261,12 @@ class BudgetExceededError(VeilmatchError):
         )
 
 
+class AuditLogError(UnavailableError):
+    """What is served cannot be noted in the audit log, so nothing is served."""
+
+    code = "audit_log"
+
+
 class IntegrityError(VeilmatchError):
     """Stored or received state contradicts itself."""
 
@@ -270,12 +276,6 @@ class IntegrityError(VeilmatchError):
 
 class KeyFileError(IntegrityError):
     """A key file that is truncated, altered, of another party or not a key file."""
-
-class AuditLogError(UnavailableError):
-    """What is served cannot be noted in the audit log, so nothing is served."""
-
-    code = "audit_log"
-
 
     code = "key_file"
 
@@ -299,11 +299,11 @@ class ModelError(VeilmatchError):
     exit_status = 8
 
 
-def _by_code(root: type[VeilmatchError]) -> dict[str, type[VeilmatchError]]:
-    return {root.code: root} | {c: k for sub in root.__subclasses__() for c, k in _by_code(sub).items()}
 def _number(value: object) -> float | None:
     """Return a number that came from elsewhere, or None for anything else, and for one that cannot be waited for."""
     usable = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= _MAX_NUMBER
     return float(value) if usable else None  # type: ignore[arg-type]
 
 
+def _by_code(root: type[VeilmatchError]) -> dict[str, type[VeilmatchError]]:
+    return {root.code: root} | {c: k for sub in root.__subclasses__() for c, k in _by_code(sub).items()}
