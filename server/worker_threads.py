@@ -7,8 +7,9 @@ it, and nothing is sent through pipes.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -45,12 +46,17 @@ def make_pool(count: int, threads: bool, factory: Callable[..., Handler], *args:
 
 
 class WorkerThreads:
-    """`count` threads that share the handler `factory(*args)`, which must be thread-safe; a context manager."""
+    """`count` threads that share the handler `factory(*args)`, which must be thread-safe; a context manager.
+
+    Raises what the factory raised if that is a VeilmatchError, IntegrityError("worker failed") for any other
+    exception of it.
+    """
 
     def __init__(self, count: int, factory: Callable[..., Handler], *args: object) -> None:
         if count < 1:
             raise ValueError("a pool needs a worker")
-        self._handler = factory(*args)
+        with _without_text():
+            self._handler = factory(*args)
         # One thread each: a worker answers in the order of the calls, as a process does.
         self._threads = [ThreadPoolExecutor(1, thread_name_prefix=f"worker {number}") for number in range(count)]
         self._closed = False
@@ -64,9 +70,13 @@ class WorkerThreads:
         """Return the answer of worker number `worker`. Raises as `WorkerPool.call` does."""
         if not 0 <= worker < self.count:
             raise IndexError(f"no worker {worker} of {self.count}")
-        if self._closed:
-            raise UnavailableError("the worker pool is closed")
-        return await asyncio.wrap_future(self._threads[worker].submit(self._answer, request))
+        try:
+            answer = self._threads[worker].submit(self._answer, request)
+        except RuntimeError:  # the thread was shut down
+            if not self._closed:
+                raise
+            raise _closed() from None
+        return await asyncio.wrap_future(answer)
 
     async def map(self, requests: Sequence[bytes]) -> list[bytes]:
         """Return the answers to at most `count` requests, the i-th given by worker i. Raises as `WorkerPool.map`."""
@@ -85,10 +95,8 @@ class WorkerThreads:
         await asyncio.get_running_loop().create_future()
 
     def close(self) -> None:
-        """Take no more requests, drop those that wait, let those in progress end; blocks. Twice does nothing."""
+        """Let requests in progress end; blocks. Calls that wait and later ones raise UnavailableError."""
         self._closed = True
-        for thread in self._threads:
-            thread.shutdown(wait=False, cancel_futures=True)
         for thread in self._threads:
             thread.shutdown()
 
@@ -101,10 +109,22 @@ class WorkerThreads:
         self.close()
 
     def _answer(self, request: bytes) -> bytes:
-        try:
+        if self._closed:
+            raise _closed()
+        with _without_text():
             return self._handler(request)
-        except VeilmatchError:
-            raise
-        except Exception as error:
-            # Its text may quote a secret; the name of its class does not.
-            raise IntegrityError("worker failed", got=type(error).__name__) from None
+
+
+def _closed() -> UnavailableError:
+    return UnavailableError("the worker pool is closed")
+
+
+@contextmanager
+def _without_text() -> Iterator[None]:
+    """Let no exception but a VeilmatchError out: its text may quote a secret; the name of its class does not."""
+    try:
+        yield
+    except VeilmatchError:
+        raise
+    except Exception as error:
+        raise IntegrityError("worker failed", got=type(error).__name__) from None
