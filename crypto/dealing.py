@@ -1,4 +1,4 @@
-"""Correlated randomness from the dealer: Beaver triples mod N and bit triples, from seeds.
+"""Correlated randomness from the dealer: Beaver triples mod N, bit triples and products, from seeds.
 
 The third key holder deals to a pair ahead of time, in numbered blocks. Per block the minus holder
 gets a seed, the plus holder another seed and the corrections that make the products right; both
@@ -27,11 +27,13 @@ from veilmatch.crypto.errors import ProtocolError
 from veilmatch.crypto.keys import Pair
 from veilmatch.crypto.secret_access import SecretHolder
 
-Kind = Literal["triples", "bits"]
+Kind = Literal["triples", "bits", "products"]
 Bytes = NDArray[np.uint8]
+Words = NDArray[np.uint64]
 
-#: Units in one block: triples mod N, or bytes of eight bit triples each.
-BLOCK_UNITS: dict[Kind, int] = {"triples": 256, "bits": 1 << 16}
+#: Units in one block: triples mod N, bytes of eight bit triples each, or products mod 2^64.
+BLOCK_UNITS: dict[Kind, int] = {"triples": 256, "bits": 1 << 16, "products": 1 << 14}
+WORD_BYTES = 8
 _AES_BLOCK = 16
 #: Extra bytes before a reduction mod N: distance 2^-128 from uniform.
 _EXCESS_BYTES = 16
@@ -65,6 +67,18 @@ class BitTriples(SecretHolder):
     c: Bytes
 
 
+@dataclass(frozen=True, slots=True, repr=False)
+class Products(SecretHolder):
+    """One holder's part of products mod 2^64, two uint64[n]: product_plus - product_minus = factor_plus * factor_minus.
+
+    For a multiplication of what one holder knows by what the other knows. Masked by its factor, either may be
+    opened once, and to the peer alone: the dealer knows the factors.
+    """
+
+    factor: Words
+    product: Words
+
+
 def deal(dealing_seed: bytes, name: BlockName, modulus: Integer, *, for_plus: bool) -> Block:
     """Return the part of block `name` for one holder. Deterministic in all arguments."""
     seeds = {role: _block_seed(dealing_seed, name, role) for role in ("plus", "minus")}
@@ -74,6 +88,9 @@ def deal(dealing_seed: bytes, name: BlockName, modulus: Integer, *, for_plus: bo
     if name.kind == "bits":
         plus, minus = (_expand_bits(seeds[role], 0, count) for role in ("plus", "minus"))
         return Block(seeds["plus"], (((plus[0] ^ minus[0]) & (plus[1] ^ minus[1])) ^ minus[2]).tobytes())
+    if name.kind == "products":
+        (u, _), (v, product) = (_expand_products(seeds[role], 0, count) for role in ("plus", "minus"))
+        return Block(seeds["plus"], (u * v + product).astype("<u8").tobytes())
     size = _modulus_bytes(modulus)
     corrections = []
     plus_parts, minus_parts = (_expand_triples(seeds[role], 0, count, modulus) for role in ("plus", "minus"))
@@ -85,7 +102,7 @@ def deal(dealing_seed: bytes, name: BlockName, modulus: Integer, *, for_plus: bo
 
 def check_block(block: Block, kind: Kind, modulus: Integer, *, is_plus: bool) -> Block:
     """Return the block if its sizes are right for its holder. Raises ProtocolError otherwise."""
-    unit = 1 if kind == "bits" else _modulus_bytes(modulus)
+    unit = {"bits": 1, "products": WORD_BYTES, "triples": _modulus_bytes(modulus)}[kind]
     expected = BLOCK_UNITS[kind] * unit if is_plus else 0
     if len(block.seed) != 32 or len(block.corrections) != expected:
         raise ProtocolError("a dealt block of the wrong size", got=len(block.corrections), expected=expected)
@@ -110,6 +127,14 @@ def bit_triples(block: Block, start: int, count: int) -> BitTriples:
     return BitTriples(a, b, c)
 
 
+def products(block: Block, start: int, count: int) -> Products:
+    """Return products start..start+count of a block of kind "products"."""
+    factor, product = _expand_products(block.seed, start, count)
+    if block.corrections:
+        product = np.frombuffer(block.corrections, dtype="<u8")[start : start + count].astype(np.uint64)
+    return Products(factor, product)
+
+
 def _block_seed(dealing_seed: bytes, name: BlockName, role: str) -> bytes:
     info = digest("dealt block", name.pair, name.stock, name.epoch, name.kind, name.number, role)
     return HKDFExpand(hashes.SHA256(), 32, info).derive(dealing_seed)
@@ -119,26 +144,32 @@ def _modulus_bytes(modulus: Integer) -> int:
     return (modulus.bit_length() + 7) // 8
 
 
-def _keystream(seed: bytes, offset: int, length: int) -> bytes:
-    """AES-256-CTR keystream from `offset`, a multiple of 16."""
+def keystream(seed: bytes, offset: int, length: int) -> bytes:
+    """Return `length` bytes of the AES-256-CTR keystream of a 32-byte seed from `offset` on, a multiple of 16."""
     counter = (offset // _AES_BLOCK).to_bytes(16, "big")
     return Cipher(algorithms.AES(seed), modes.CTR(counter)).encryptor().update(bytes(length))
 
 
 def _expand_triples(seed: bytes, start: int, count: int, modulus: Integer) -> list[tuple[Integer, Integer, Integer]]:
     size = -(-(_modulus_bytes(modulus) + _EXCESS_BYTES) // _AES_BLOCK) * _AES_BLOCK
-    stream = _keystream(seed, 3 * size * start, 3 * size * count)
+    stream = keystream(seed, 3 * size * start, 3 * size * count)
     x = [from_bytes(stream[i : i + size]) % modulus for i in range(0, len(stream), size)]
     return list(zip(x[0::3], x[1::3], x[2::3], strict=True))
 
 
 def _expand_bits(seed: bytes, start: int, count: int) -> tuple[Bytes, Bytes, Bytes]:
-    """Three streams a, b, c, each as long as a block: random access keeps every byte at its place."""
-    block = BLOCK_UNITS["bits"]
-    parts = []
-    for stream in range(3):
-        first = stream * block + start
-        aligned = first // _AES_BLOCK * _AES_BLOCK
-        data = _keystream(seed, aligned, first - aligned + count)
-        parts.append(np.frombuffer(data, dtype=np.uint8)[first - aligned :])
-    return parts[0], parts[1], parts[2]
+    a, b, c = (_stream_part(seed, i, "bits", 1, start, count) for i in range(3))
+    return a, b, c
+
+
+def _expand_products(seed: bytes, start: int, count: int) -> tuple[Words, Words]:
+    factor, product = (_stream_part(seed, i, "products", WORD_BYTES, start, count).view("<u8") for i in range(2))
+    return factor.astype(np.uint64), product.astype(np.uint64)
+
+
+def _stream_part(seed: bytes, stream: int, kind: Kind, unit: int, start: int, count: int) -> Bytes:
+    """Units start..start+count of one of several streams, each as long as a block: every unit keeps its place."""
+    first = (stream * BLOCK_UNITS[kind] + start) * unit
+    aligned = first // _AES_BLOCK * _AES_BLOCK
+    data = keystream(seed, aligned, first - aligned + count * unit)
+    return np.frombuffer(data[first - aligned :], dtype=np.uint8)

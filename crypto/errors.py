@@ -7,6 +7,7 @@
             SeveralFacesError        more than one face in the photo
             EmbeddingError           wrong dimension, not finite, or not a usable direction
             CiphertextError          not an element of Z*_(N^2), wrong length, or not well-formed
+            InvalidVectorError       an encrypted probe or template that is not a vector of this parameter set
             UnknownSubjectError      no such subject in the gallery
             DuplicateTokenError      a client token was used again for another mutation
             ParameterError           numbers that do not make a sound parameter set
@@ -108,6 +109,21 @@ class CiphertextError(InvalidInputError):
     """Not an element of Z*_(N^2), of the wrong length, or outside the subgroup of honest ciphertexts."""
 
     code = "ciphertext"
+
+
+class InvalidVectorError(InvalidInputError):
+    """An encrypted probe or template out of range. One text for every cause: what is wrong would tell of the vector."""
+
+    code = "invalid_vector"
+
+    def __init__(
+        self,
+        message: str = "the encrypted vector is not a valid one of this parameter set",
+        *,
+        got: object = None,
+        expected: object = None,
+    ) -> None:
+        super().__init__(message, got=got, expected=expected)
 
 
 class UnknownSubjectError(InvalidInputError):

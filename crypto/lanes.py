@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
-from veilmatch.crypto.arithmetic import Integer
+from veilmatch.crypto.arithmetic import Integer, to_bytes
 from veilmatch.crypto.errors import ProtocolError
 from veilmatch.crypto.fields import Array, cut, join
 from veilmatch.crypto.parameters import HEADROOM_BITS, LANE_BITS, ParameterSet
@@ -28,9 +29,21 @@ def unpack(shares: Sequence[Integer], parameters: ParameterSet) -> Array:
     """Return this holder's lanes in [0, 2^48), int64[n*D], from its w of the lane ciphertexts of n vectors."""
     if not shares or len(shares) % parameters.lane_ciphertexts:
         raise ProtocolError("number of lane ciphertexts", got=len(shares), expected=parameters.lane_ciphertexts)
+    return np.concatenate([cut(w, LANE_BITS, used) for w, used in zip(shares, _used(shares, parameters), strict=True)])
+
+
+def above(shares: Sequence[Integer], parameters: ParameterSet) -> NDArray[np.uint8]:
+    """Return all bits of every w above its last used lane, up to the size of N, joined: uint8[...]."""
+    size, lane = parameters.modulus_bits // 8, LANE_BITS // 8
+    tops = [to_bytes(w, size)[::-1][lane * used :] for w, used in zip(shares, _used(shares, parameters), strict=True)]
+    return np.frombuffer(b"".join(tops), dtype=np.uint8)
+
+
+def _used(shares: Sequence[Integer], parameters: ParameterSet) -> list[int]:
+    """How many lanes of each ciphertext carry a coordinate."""
     full, last = divmod(parameters.dimension, parameters.lanes)
     counts = [parameters.lanes] * full + ([last] if last else [])
-    return np.concatenate([cut(w, LANE_BITS, counts[i % parameters.lane_ciphertexts]) for i, w in enumerate(shares)])
+    return [counts[i % parameters.lane_ciphertexts] for i in range(len(shares))]
 
 
 def wraps_modulus(shares: Sequence[Integer], modulus: Integer) -> bool:

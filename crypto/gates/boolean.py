@@ -21,6 +21,30 @@ Circuit = Generator[bytes, bytes, Wire]
 Layer = Generator[bytes, bytes, list[Wire]]
 
 
+def together(*circuits: Circuit) -> Layer:
+    """Run circuits side by side; what all of them send in a layer is one message. Returns what each returns."""
+    results: dict[int, Wire] = {}
+    sent: dict[int, bytes] = {}
+    received: dict[int, bytes | None] = dict.fromkeys(range(len(circuits)))
+    while True:
+        sent = {}
+        for i, part in received.items():
+            try:
+                sent[i] = circuits[i].send(part)  # type: ignore[arg-type]
+            except StopIteration as stop:
+                results[i] = stop.value
+        if not sent:
+            return [results[i] for i in range(len(circuits))]
+        message = yield b"".join(sent.values())
+        if len(message) != sum(map(len, sent.values())):
+            raise ProtocolError(
+                "a gate's message of the wrong size", got=len(message), expected=sum(map(len, sent.values()))
+            )
+        received, at = {}, 0
+        for i, part in sent.items():
+            received[i], at = message[at : at + len(part)], at + len(part)
+
+
 class Evaluator:
     """One holder's side of a circuit: its role and the bit triples it may use up, each once."""
 

@@ -53,15 +53,27 @@ def _join_level(level: list[Group], evaluator: Evaluator) -> Generator[bytes, by
     return joined + level[2 * len(pairs) :]
 
 
-def any_of(bits: Wire, count: int, evaluator: Evaluator) -> Circuit:
-    """Circuit: return one byte whose lowest bit shares the OR of the first `count` bits."""
-    flags = np.unpackbits(evaluator.negate(bits), count=count, bitorder="little")
+def every_of(bits: Wire, count: int, evaluator: Evaluator) -> Circuit:
+    """Circuit: return one byte whose lowest bit shares the AND of the first `count` bits."""
+    flags = np.unpackbits(bits, count=count, bitorder="little")
     while len(flags) > 1:
         half = len(flags) // 2
         pair = [np.packbits(part, bitorder="little") for part in (flags[:half], flags[half : 2 * half])]
         (both,) = yield from evaluator.all_of(pair[:1], pair[1:])
         flags = np.concatenate([np.unpackbits(both, count=half, bitorder="little"), flags[2 * half :]])
-    return evaluator.negate(np.packbits(flags, bitorder="little")) & np.uint8(1)
+    return np.packbits(flags, bitorder="little")
+
+
+def any_of(bits: Wire, count: int, evaluator: Evaluator) -> Circuit:
+    """Circuit: return one byte whose lowest bit shares the OR of the first `count` bits."""
+    none = yield from every_of(evaluator.negate(bits), count, evaluator)
+    return evaluator.negate(none) & np.uint8(1)
+
+
+def only_if(valid: Wire, bits: Wire, evaluator: Evaluator) -> Circuit:
+    """Circuit: return shares of every bit AND the lowest bit of `valid`, one byte. One layer."""
+    (answered,) = yield from evaluator.all_of([bits], [np.repeat(np.uint8(0) - (valid & np.uint8(1)), len(bits))])
+    return answered
 
 
 def decide_cost(slots: int, ring_bits: int) -> int:
@@ -75,9 +87,14 @@ def decide_cost(slots: int, ring_bits: int) -> int:
 
 
 def any_cost(count: int) -> int:
-    """Return how many triple bytes `any_of` uses for `count` bits."""
+    """Return how many triple bytes `any_of` or `every_of` uses for `count` bits."""
     used = 0
     while count > 1:
         used += -(-(count // 2) // 8)
         count -= count // 2
     return used
+
+
+def only_if_cost(count: int) -> int:
+    """Return how many triple bytes `only_if` uses for `count` bits."""
+    return -(-count // 8)

@@ -15,7 +15,7 @@ from tests.vectors.generate import BODY_BYTES, load, outdated
 from veilmatch.crypto import digests, errors, fixed_base, lanes, requests, slots
 from veilmatch.crypto.arithmetic import Integer, from_bytes
 from veilmatch.crypto.conversion import Opening, Triple, fingerprint_hashes, hashes_agree, open_masked, output_share
-from veilmatch.crypto.dealing import Block, BlockName, bit_triples, check_block, deal, triples
+from veilmatch.crypto.dealing import Block, BlockName, bit_triples, check_block, deal, products, triples
 from veilmatch.crypto.errors import VeilmatchError
 from veilmatch.crypto.keys import KeyHolderKey, PairShare
 from veilmatch.crypto.messages import Hello, LocalWork, Receive, Send
@@ -192,6 +192,9 @@ def test_dealt_block_has_the_known_bytes(case: Case) -> None:
             if name["kind"] == "bits":
                 part = bit_triples(block, unit["at"], 1)
                 assert [int(x[0]) for x in (part.a, part.b, part.c)] == unit[role]
+            elif name["kind"] == "products":
+                word = products(block, unit["at"], 1)
+                assert [int(word.factor[0]), int(word.product[0])] == integers(unit[role])
             else:
                 (triple,) = triples(block, unit["at"], 1, N)
                 assert [triple.a, triple.b, triple.ab] == integers(unit[role])

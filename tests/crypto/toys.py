@@ -82,6 +82,21 @@ def coordinates(parameters: ParameterSet) -> st.SearchStrategy[Array]:
     return st.lists(coordinate, min_size=size, max_size=size).map(lambda v: np.array(v, dtype=np.int64))
 
 
+def valid_vectors(parameters: ParameterSet) -> st.SearchStrategy[Array]:
+    """Vectors that the validity gate accepts, often at an edge of the norm window."""
+
+    def into_window(vector: Array) -> Array:
+        """Move one coordinate after another by one until the norm is within."""
+        x, c, at = vector.copy(), parameters.clip, 0
+        while not parameters.norm_min <= int(x @ x) <= parameters.norm_max:
+            step = 1 if int(x @ x) < parameters.norm_min else -1
+            x[at] = np.clip((1 if x[at] >= 0 else -1) * max(0, abs(int(x[at])) + step), -c, c)
+            at = (at + 1) % len(x)
+        return x
+
+    return coordinates(parameters).map(into_window)
+
+
 def repeated(value: int, parameters: ParameterSet) -> Array:
     """The vector of one value."""
     return np.full(parameters.dimension, value, dtype=np.int64)

@@ -361,7 +361,7 @@ def dealing() -> Json:
         ("ab", "first stock", 1, "triples", 0), ("ab", "first stock", 1, "bits", 0),
         ("ac", "first stock", 1, "triples", 0), ("ab", "second stock", 1, "triples", 0),
         ("ab", "first stock", 2, "triples", 0), ("ab", "first stock", 1, "triples", 1),
-        ("bc", "second stock", 65536, "bits", 2**40),
+        ("bc", "second stock", 65536, "bits", 2**40), ("ab", "first stock", 1, "products", 0),
     ):  # fmt: skip
         name = {"pair": pair, "stock": draw_bytes(stock, 32).hex(), "epoch": epoch, "kind": kind, "number": number}
         label = ("dealt block", pair, draw_bytes(stock, 32), epoch, kind, number)
@@ -376,6 +376,19 @@ def dealing() -> Json:
             corrections = right
             for at in (0, 1, 15, 16, 4095, 65535):
                 units.append({"at": at, "plus": [plus[0][at], plus[1][at], right[at]], "minus": [m[at] for m in minus]})
+        elif kind == "products":
+            count = 1 << 14
+            words = [
+                [int.from_bytes(s[i : i + 8], "little") for i in range(0, 16 * count, 8)]
+                for s in (_keystream(x, 16 * count) for x in seeds)
+            ]
+            factors, masks = [w[:count] for w in words], words[1][count:]
+            sums = [(u * v + x) % 2**64 for u, v, x in zip(*factors, masks, strict=True)]
+            corrections = b"".join(x.to_bytes(8, "little") for x in sums)
+            for at in (0, 1, 2, 4095, 16383):
+                units.append({
+                    "at": at, "plus": _hex([factors[0][at], sums[at]]), "minus": _hex([factors[1][at], masks[at]]),
+                })  # fmt: skip
         else:
             size, width = 64, 80  # |N|/8, and that plus 16 bytes, in whole AES blocks
             parts = [
@@ -407,7 +420,8 @@ def dealing() -> Json:
             ("ProtocolError", "triples", True, 32, 0), ("ProtocolError", "triples", True, 32, 256 * 64 - 1),
             ("ProtocolError", "triples", False, 32, 256 * 64), ("ProtocolError", "bits", True, 32, 65537),
             ("ProtocolError", "bits", True, 31, 65536), ("ProtocolError", "bits", False, 33, 0),
-            ("ProtocolError", "bits", False, 0, 0),
+            ("ProtocolError", "bits", False, 0, 0), ("valid", "products", True, 32, 131072),
+            ("valid", "products", False, 32, 0), ("ProtocolError", "products", True, 32, 16384),
         )
     ]  # fmt: skip
     return {"blocks": cases, "sizes": sizes}

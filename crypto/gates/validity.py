@@ -1,0 +1,174 @@
+"""The validity gate: are these plaintexts vectors of the parameter set, on shares and without opening anything.
+
+Valid is a plaintext m = sum v_j * 2^(48*j) over its used lanes with every v_j in [1, 2c+1], and a vector whose
+squared norm is in [M_lo, M]. DESIGN.md section 5. The plus holder has w_plus, the minus holder w_minus, both in
+[0, N), with w_plus - w_minus = m mod N; p_j and q_j are their fields at lane j. After the minus holder's rule
+(`lanes.at_risk`) every q_j < 2^48 - 2(2c+2). The gate checks
+
+    for every used lane j:  p_j = q_j + d_j as integers, for some d_j in [1, 2c+1];
+    for every ciphertext:   the bits of w_plus and w_minus above the last used lane are equal;
+    for every vector:       M_lo <= sum (p_j - q_j - offset)^2 <= M.
+
+**Sound for every m in [0, N).** If the first two hold, then w_plus - w_minus = sum d_j * 2^(48*j) over the
+integers, field by field. That number is in [0, N), so it is m itself and not merely m mod N: whatever
+wraps mod N, carries between lanes or bits at the top a dishonest m would cause, it does not pass. **Complete:** for
+a valid m nothing wraps or carries (DESIGN.md section 3), so all three hold, always.
+
+How the first line is checked. With 2^h the smallest power above 2c+1, p_j and q_j are cut into a low part of h
+bits and a high part. d = p_low - q_low mod 2^h has to be in [1, 2c+1], and p_high = q_high + carry with carry = 1
+if and only if q_low + d >= 2^h, which is p_low < q_low. Both are functions of p_low and q_low: the plus holder
+shares the unit vector of its p_low, the minus holder the table of the function at its q_low, and their inner
+product is one layer of ANDs. In the second layer carry is multiplied by q_high ^ (q_high + 1), which the minus
+holder knows: p_high ^ q_high ^ that product is zero if and only if the high parts fit. q_high + 1 does not
+overflow, because 2^h <= 2(2c+2).
+
+All these bits, and the XOR of the bits above, have to be zero. 64 random parities of them are computed without
+communication, and six layers AND those: a string that is not zero passes with probability 2^-64. The
+parities come from the session id, which both holders' nonces make and no device knows before its request, hence
+m, is fixed.
+
+The norm is an inner product of what each holder knows, with dealt products mod 2^64 and one message, and two
+comparisons like those of the decision gate. It says something only if the coordinates are in range, hence
+the AND at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from veilmatch.crypto.dealing import Products, Words, keystream
+from veilmatch.crypto.digests import digest
+from veilmatch.crypto.errors import ProtocolError
+from veilmatch.crypto.fields import Array
+from veilmatch.crypto.gates.boolean import Circuit, Evaluator, Wire, together
+from veilmatch.crypto.gates.decision import any_cost, any_of, decide, decide_cost, every_of
+from veilmatch.crypto.parameters import LANE_BITS, ParameterSet
+
+#: A string of checked bits that is not zero passes with probability 2^-64.
+PARITIES = 64
+
+
+def validate(
+    lanes: Array, above: Wire, parameters: ParameterSet, session_id: bytes, products: Products, evaluator: Evaluator
+) -> Circuit:
+    """Circuit: return one byte whose lowest bit shares "all these vectors are valid"; 9 layers for one vector.
+
+    lanes: this holder's lanes of n vectors, int64[n*D] in [0, 2^48), after the minus holder's rule. above: all bits
+    above the last used lanes, uint8 (lanes.above). products: n*D of them, fresh. Uses `validity_cost` triple bytes.
+    """
+    coordinates, norms = yield from together(
+        _coordinates(lanes, above, parameters, session_id, evaluator),
+        _norms(lanes, parameters, products, evaluator),
+    )
+    (both,) = yield from evaluator.all_of([coordinates], [norms])
+    return both & np.uint8(1)
+
+
+def validity_cost(vectors: int, parameters: ParameterSet) -> int:
+    """Return how many triple bytes `validate` uses for so many vectors."""
+    h, lanes = _low_bits(parameters.clip), -(-vectors * parameters.dimension // 8)
+    deviations = (2 * (1 << h) + LANE_BITS - h) * lanes
+    norms = decide_cost(2 * vectors, _norm_bits(parameters)) + any_cost(2 * vectors)
+    return deviations + any_cost(PARITIES) + norms + 1
+
+
+def deviations(lanes: Array, clip: int, width: int, evaluator: Evaluator) -> Circuit:
+    """Circuit: return uint8[rows, bytes]; column j is zero if and only if lane j is in range. Two layers.
+
+    lanes: int64[n] in [0, 2^width), those of the minus holder below 2^width - 2^h. Columns: lanes, eight to a
+    byte, little-endian.
+    """
+    h = _low_bits(clip)
+    low, high = lanes & ((1 << h) - 1), lanes >> h
+    value = np.arange(1 << h)[:, None]
+    difference = (value - low) & ((1 << h) - 1)
+    in_range = (difference >= 1) & (difference <= 2 * clip + 1)
+    table = [value == low] * 2 if evaluator.is_plus else [in_range, in_range & (value < low)]
+    looked_up = yield from _share_products(_packed(np.concatenate(table)), evaluator)
+    fits, carry = np.bitwise_xor.reduce(looked_up.reshape(2, 1 << h, -1), axis=1)
+
+    bit = np.arange(width - h)[:, None]
+    step = _packed((high ^ (high + 1)) >> bit & 1)
+    mine = np.zeros_like(step) if evaluator.is_plus else step
+    (carried,) = yield from evaluator.all_of([np.tile(carry, width - h)], [mine.ravel()])
+    unequal = _packed(high >> bit & 1) ^ carried.reshape(step.shape)
+    misfits = evaluator.negate(fits) & _packed(np.ones_like(lanes))  # the last byte has columns of no lane
+    return np.vstack([unequal, misfits])
+
+
+def _share_products(mine: Wire, evaluator: Evaluator) -> Generator[bytes, bytes, Wire]:
+    """One layer: shares of the AND of what the plus holder and what the minus holder knows."""
+    flat, nothing = mine.ravel(), np.zeros(mine.size, dtype=np.uint8)
+    xs, ys = (flat, nothing) if evaluator.is_plus else (nothing, flat)
+    (products,) = yield from evaluator.all_of([xs], [ys])
+    return products.reshape(mine.shape)
+
+
+def _coordinates(
+    lanes: Array, above: Wire, parameters: ParameterSet, session_id: bytes, evaluator: Evaluator
+) -> Circuit:
+    """Circuit: one byte whose lowest bit shares "every lane in range, every bit above zero". Eight layers."""
+    rows = yield from deviations(lanes & ((1 << LANE_BITS) - 1), parameters.clip, LANE_BITS, evaluator)
+    wrong = _parities(np.concatenate([rows.ravel(), above]), session_id)
+    some = yield from any_of(wrong, PARITIES, evaluator)
+    return evaluator.negate(some)
+
+
+def _norms(lanes: Array, parameters: ParameterSet, products: Products, evaluator: Evaluator) -> Circuit:
+    """Circuit: one byte whose lowest bit shares "every norm in its window", if every coordinate is in range."""
+    norms = yield from _norm_shares(lanes, parameters, products, evaluator)
+    low, high = np.uint64(parameters.norm_min), np.uint64(parameters.norm_max)
+    nothing = np.zeros_like(norms)
+    inputs = [norms - low, high - norms] if evaluator.is_plus else [nothing - norms, norms]
+    bits = _norm_bits(parameters)
+    within = yield from decide((np.concatenate(inputs) & np.uint64((1 << bits) - 1)).astype(np.int64), bits, evaluator)
+    return (yield from every_of(within, 2 * len(norms), evaluator))
+
+
+def _norm_shares(
+    lanes: Array, parameters: ParameterSet, products: Products, evaluator: Evaluator
+) -> Generator[bytes, bytes, Words]:
+    """One layer: uint64[n]; the difference of both holders' is the squared norm of each vector mod 2^64.
+
+    sum (p - q)^2 = sum p^2 + sum q^2 - 2 sum pq, with p - offset for p.
+    """
+    is_plus = evaluator.is_plus
+    mine = (lanes - parameters.offset if is_plus else lanes).astype(np.uint64)
+    if len(products.factor) != len(mine) or len(products.product) != len(mine):
+        raise ProtocolError("dealt products of another number", got=len(products.factor), expected=len(mine))
+    sent = (mine - products.factor).astype("<u8").tobytes()
+    received = yield sent
+    if len(received) != len(sent):
+        raise ProtocolError("a gate's message of the wrong size", got=len(received), expected=len(sent))
+    theirs = np.frombuffer(received, dtype="<u8").astype(np.uint64)
+    if is_plus:
+        terms = mine * mine - np.uint64(2) * (products.product + mine * theirs)
+    else:
+        terms = np.uint64(2) * (products.factor * theirs - products.product) - mine * mine
+    return np.asarray(terms.reshape(-1, parameters.dimension).sum(axis=1), dtype=np.uint64)
+
+
+def _parities(string: Wire, session_id: bytes) -> Wire:
+    """Return PARITIES bits, packed: each the parity of the string's bits at random places. Linear, hence local."""
+    stream = keystream(digest("validity parities", session_id), 0, PARITIES * len(string))
+    places = np.frombuffer(stream, dtype=np.uint8).reshape(PARITIES, len(string))
+    folded = np.bitwise_xor.reduce(places & string, axis=1)
+    return np.packbits(np.unpackbits(folded[:, None], axis=1).sum(axis=1) & 1, bitorder="little")
+
+
+def _packed(bits: NDArray[np.bool_] | Array) -> Wire:
+    """Pack along the last axis, eight lanes to a byte."""
+    return np.packbits(bits.astype(np.uint8), axis=-1, bitorder="little")
+
+
+def _low_bits(clip: int) -> int:
+    """h: bits of the smallest power of two above 2c+1."""
+    return (2 * clip + 1).bit_length()
+
+
+def _norm_bits(parameters: ParameterSet) -> int:
+    """Bits in which norms of vectors in range are compared with M_lo and M, the sign included."""
+    return max(parameters.dimension * parameters.clip**2, parameters.norm_max).bit_length() + 1
