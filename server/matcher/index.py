@@ -2,17 +2,23 @@
 
 Built from `store.Store.templates` at start-up and changed when a mutation is committed. Both
 matchers allocate with the same rule on the same content, so they choose the same slots.
+
+Slots are numbered through all packs, place = pack * slots + slot. The places of a subject are
+chained: one number a subject and one a slot, for galleries of a hundred thousand.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from itertools import islice
+from array import array
+from collections.abc import Iterable, Iterator
+from itertools import islice, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from veilmatch.crypto.errors import IntegrityError, UnknownSubjectError
+
+_END = -1
 
 
 class SlotIndex:
@@ -26,8 +32,13 @@ class SlotIndex:
         if slots < 1 or pack_count < 0:
             raise IntegrityError("an index without slots", got=(slots, pack_count))
         self.slots = slots
-        self._rows: list[list[str | None]] = [[None] * slots for _ in range(pack_count)]
-        self._by_subject: dict[str, set[tuple[int, int]]] = {}
+        self._labels: list[str | None] = []
+        self._next = array("q")  # the place of the subject's next template
+        self._occupied = bytearray()
+        self._first: dict[str, int] = {}
+        self._count = 0
+        for _ in range(pack_count):
+            self._append_pack()
 
     @classmethod
     def load(cls, slots: int, pack_count: int, templates: Iterable[tuple[int, int, str]]) -> SlotIndex:
@@ -45,11 +56,11 @@ class SlotIndex:
     @property
     def pack_count(self) -> int:
         """Number of packs, those with free slots only included."""
-        return len(self._rows)
+        return len(self._labels) // self.slots
 
     def __len__(self) -> int:
         """Number of occupied slots."""
-        return sum(map(len, self._by_subject.values()))
+        return self._count
 
     # -- where the next templates go --------------------------------------------------------
 
@@ -58,12 +69,11 @@ class SlotIndex:
 
         Reserves nothing: the same call returns the same until `add`.
         """
-        free = (
-            (pack, slot) for pack, row in enumerate(self._rows) for slot, subject in enumerate(row) if subject is None
-        )
+        free = (place for place, label in enumerate(self._labels) if label is None)
         places = list(islice(free, count))
         missing = count - len(places)
-        return places + [divmod(self.pack_count * self.slots + i, self.slots) for i in range(missing)]
+        places += range(len(self._labels), len(self._labels) + missing)
+        return [divmod(place, self.slots) for place in places]
 
     def allocate_packs(self, count: int) -> list[int]:
         """Return the numbers of `count` new packs after the last one, for bulk enrolment; reserve nothing."""
@@ -80,31 +90,38 @@ class SlotIndex:
             raise IntegrityError("a slot out of range", got=(pack, slot), expected=(self.pack_count, self.slots))
         if not subject:
             raise IntegrityError("a template without a subject", got=(pack, slot))
-        if pack < self.pack_count and self._rows[pack][slot] is not None:
+        place = pack * self.slots + slot
+        if pack < self.pack_count and self._labels[place] is not None:
             raise IntegrityError("a slot is occupied already", got=(pack, slot))
         if pack == self.pack_count:
-            self._rows.append([None] * self.slots)
-        self._rows[pack][slot] = subject
-        self._by_subject.setdefault(subject, set()).add((pack, slot))
+            self._append_pack()
+        self._labels[place], self._occupied[place] = subject, 1
+        self._next[place], self._first[subject] = self._first.get(subject, _END), place
+        self._count += 1
 
     def remove(self, pack: int, slot: int) -> str:
         """Free a slot and return the subject it held. Raises IntegrityError if it is not occupied."""
+        place = pack * self.slots + slot
         in_range = 0 <= pack < self.pack_count and 0 <= slot < self.slots
-        subject = self._rows[pack][slot] if in_range else None
+        subject = self._labels[place] if in_range else None
         if subject is None:
             raise IntegrityError("a slot is not occupied", got=(pack, slot))
-        self._rows[pack][slot] = None
-        places = self._by_subject[subject]
-        places.remove((pack, slot))
-        if not places:
-            del self._by_subject[subject]
+        self._labels[place], self._occupied[place] = None, 0
+        rest = [other for other in self._places_of(subject) if other != place]
+        for other, following in pairwise([*rest, _END]):
+            self._next[other] = following
+        if rest:
+            self._first[subject] = rest[0]
+        else:
+            del self._first[subject]
+        self._count -= 1
         return subject
 
     # -- questions --------------------------------------------------------------------------
 
     def slots_of(self, subject: str) -> list[tuple[int, int]]:
         """Return the (pack, slot) of every template of `subject`, ascending; empty if there is none."""
-        return sorted(self._by_subject.get(subject, ()))
+        return [divmod(place, self.slots) for place in sorted(self._places_of(subject))]
 
     def require(self, subject: str) -> list[tuple[int, int]]:
         """Return `slots_of(subject)`. Raises UnknownSubjectError if there is none."""
@@ -115,17 +132,33 @@ class SlotIndex:
 
     def subjects(self) -> list[tuple[str, int]]:
         """Return every subject with the number of its templates, sorted by subject."""
-        return sorted((subject, len(places)) for subject, places in self._by_subject.items())
+        return sorted((subject, sum(1 for _ in self._places_of(subject))) for subject in self._first)
 
-    def occupancy(self, pack: int) -> NDArray[np.bool_]:
-        """Return a new array of bool, shape (slots,): which slots of `pack` hold a template.
+    def occupied(self) -> NDArray[np.bool_]:
+        """Return a new array bool[pack_count, slots]: which slots hold a template."""
+        return np.frombuffer(self._occupied, dtype=np.bool_).reshape(-1, self.slots).copy()
 
-        Raises IntegrityError if there is no such pack.
+    def occupied_by(self, subject: str) -> NDArray[np.bool_]:
+        """Return a new array bool[pack_count, slots]: which slots hold a template of `subject`.
+
+        Raises UnknownSubjectError if there is none.
         """
-        if not 0 <= pack < self.pack_count:
-            raise IntegrityError("a pack out of range", got=pack, expected=f"< {self.pack_count}")
-        return np.array([subject is not None for subject in self._rows[pack]], dtype=np.bool_)
+        found = np.zeros((self.pack_count, self.slots), dtype=np.bool_)
+        for pack, slot in self.require(subject):
+            found[pack, slot] = True
+        return found
 
     def labels(self) -> list[str | None]:
         """Return the subject of every slot, None for a free one; (pack, slot) is at pack * slots + slot."""
-        return [subject for row in self._rows for subject in row]
+        return list(self._labels)
+
+    def _places_of(self, subject: str) -> Iterator[int]:
+        place = self._first.get(subject, _END)
+        while place != _END:
+            yield place
+            place = self._next[place]
+
+    def _append_pack(self) -> None:
+        self._labels.extend([None] * self.slots)
+        self._next.extend([_END] * self.slots)
+        self._occupied.extend(bytes(self.slots))

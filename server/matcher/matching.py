@@ -12,7 +12,6 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from veilmatch.crypto import slots
 from veilmatch.crypto.keys import Pair, Seat, holder_at
@@ -80,16 +79,18 @@ async def match(
         on.meetings.agreed(meeting, gallery, gallery.lock.shared),
     ):
         gallery.require_model(model)  # the first templates may have come meanwhile
-        places = gallery.index.require(request.subject) if verify else _occupied(gallery)
+        index = gallery.index
+        slots_asked = index.occupied_by(request.subject) if verify else index.occupied()
         reply = pb.MatchReply(sequence=gallery.state.sequence, chain=gallery.state.chain)
         if not verify and known_chain != gallery.state.chain:
             reply.labels.extend(label for label in gallery.index.labels() if label is not None)
-        if not places:
+        packs = np.flatnonzero(slots_asked.any(axis=1)).tolist()
+        if not packs:
             reply.session_id = checked.digest  # no session was needed
             return reply
-        packs, wanted = _wanted(places, on.scheme.parameters.slots)
+        wanted = slots_asked[packs]
         started = time.perf_counter()
-        count = 1 if verify else len(places)
+        count = 1 if verify else int(wanted.sum())
         async with on.open_session(checked, request, gallery, output_bits=count) as call:
             share = await call.probe_share()
             converted = time.perf_counter()
@@ -106,21 +107,6 @@ async def match(
         reply.timings.match_s = matched - converted
         reply.timings.decide_s = decided - matched
         return reply
-
-
-def _occupied(gallery: Gallery) -> list[tuple[int, int]]:
-    size = gallery.index.slots
-    return [divmod(i, size) for i, label in enumerate(gallery.index.labels()) if label is not None]
-
-
-def _wanted(places: Sequence[tuple[int, int]], slot_count: int) -> tuple[list[int], NDArray[np.bool_]]:
-    """Return the packs that hold these places, and bool[packs, slots] of which slots they are."""
-    packs = sorted({pack for pack, _ in places})
-    row = {pack: i for i, pack in enumerate(packs)}
-    mask = np.zeros((len(packs), slot_count), dtype=np.bool_)
-    for pack, slot in places:
-        mask[row[pack], slot] = True
-    return packs, mask
 
 
 def _combine(mine: Sequence[bytes], theirs: Sequence[bytes], on: Surroundings, *, is_plus: bool) -> list[bytes]:

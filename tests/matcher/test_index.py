@@ -79,10 +79,11 @@ class IndexAgainstModel(RuleBasedStateMachine):
             assert self.index.slots_of(name) == sorted(p for p, n in self.model.items() if n == name)
         every = [(p, s) for p in range(self.packs) for s in range(SLOTS)]
         assert self.index.labels() == [self.model.get(place) for place in every]
-        for pack in range(self.packs):
-            occupancy = self.index.occupancy(pack)
-            assert occupancy.dtype == np.bool_
-            assert occupancy.tolist() == [(pack, slot) in self.model for slot in range(SLOTS)]
+        occupied = self.index.occupied()
+        assert (occupied.dtype, occupied.shape) == (np.bool_, (self.packs, SLOTS))
+        assert [tuple(place) for place in np.argwhere(occupied).tolist()] == sorted(self.model)
+        for name in names:
+            assert [tuple(p) for p in np.argwhere(self.index.occupied_by(name)).tolist()] == self.index.slots_of(name)
 
 
 IndexAgainstModel.TestCase.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
@@ -125,14 +126,14 @@ def test_a_refused_addition_changes_nothing() -> None:
 def test_changing_an_occupancy_does_not_change_the_index() -> None:
     index = SlotIndex(2)
     index.add("ada", 0, 0)
-    index.occupancy(0)[:] = True
-    assert index.occupancy(0).tolist() == [True, False]
+    index.occupied()[:] = True
+    index.occupied_by("ada")[:] = True
+    assert index.occupied().tolist() == index.occupied_by("ada").tolist() == [[True, False]]
 
 
-def test_occupancy_of_a_pack_that_does_not_exist_is_refused() -> None:
-    for pack in (-1, 0):
-        with pytest.raises(IntegrityError):
-            SlotIndex(2).occupancy(pack)
+def test_occupancy_of_an_unknown_subject_is_refused() -> None:
+    with pytest.raises(UnknownSubjectError):
+        SlotIndex(2).occupied_by("ada")
 
 
 @pytest.mark.parametrize("templates", [[(0, 0, "ada"), (0, 0, "bela")], [(1, 0, "ada")], [(0, 2, "ada")]])
