@@ -13,14 +13,19 @@ from rich.console import Console
 from rich.table import Table
 
 from veilmatch.client.models import (
+    EVALUATION,
     MODELS,
     PHOTOS,
     cache_dir,
+    install_evaluation_model,
     install_models,
     install_photos,
     is_installed,
 )
 
+Evaluation = Annotated[
+    bool, typer.Option("--evaluation", help="Also the second embedder, which only `veilmatch eval` uses.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 
 
@@ -34,6 +39,7 @@ def register(app: typer.Typer) -> None:
 
 def install(
     photos: Annotated[bool, typer.Option("--photos", help="Also fetch the test photos.")] = False,
+    evaluation: Evaluation = False,
     as_json: Json = False,
 ) -> None:
     """Download, verify and repair the face models. Does nothing if they are installed."""
@@ -47,15 +53,17 @@ def install(
         install_models(show)
         if photos:
             install_photos(show)
-    _report(console, as_json)
+        if evaluation:
+            install_evaluation_model(show)
+    _report(console, evaluation, as_json)
 
 
-def list_installed(as_json: Json = False) -> None:
+def list_installed(evaluation: Evaluation = False, as_json: Json = False) -> None:
     """Say what is installed, verifying every file."""
-    _report(Console(stderr=True), as_json)
+    _report(Console(stderr=True), evaluation, as_json)
 
 
-def _report(console: Console, as_json: bool) -> None:
+def _report(console: Console, evaluation: bool, as_json: bool) -> None:
     bundles = [
         {
             "name": bundle.name,
@@ -65,7 +73,7 @@ def _report(console: Console, as_json: bool) -> None:
             "sha256": bundle.archive.sha256,
             "licence": bundle.licence,
         }
-        for bundle in (MODELS, *PHOTOS)
+        for bundle in (MODELS, *PHOTOS, *([EVALUATION] if evaluation else []))
     ]
     if as_json:
         typer.echo(json.dumps({"cache": str(cache_dir()), "bundles": bundles}))

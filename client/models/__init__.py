@@ -15,12 +15,23 @@ from pathlib import Path
 
 from veilmatch.client.models import cache
 from veilmatch.client.models.cache import cache_dir, is_installed
-from veilmatch.client.models.catalogue import MODEL_LIST, MODELS, PHOTOS, SFACE, YUNET, Model
-from veilmatch.client.models.install import Progress, install_models, install_photos
+from veilmatch.client.models.catalogue import (
+    EVALUATION,
+    EVALUATION_MODEL,
+    MODEL_LIST,
+    MODELS,
+    PHOTOS,
+    SFACE,
+    YUNET,
+    Model,
+)
+from veilmatch.client.models.install import Progress, install_evaluation_model, install_models, install_photos
 from veilmatch.client.models.photos import FixturePhoto, fixture_photos, orl_photo, verified_path
 from veilmatch.crypto.errors import ModelError
 
 __all__ = [
+    "EVALUATION",
+    "EVALUATION_MODEL",
     "MODELS",
     "MODEL_LIST",
     "PHOTOS",
@@ -30,6 +41,7 @@ __all__ = [
     "Progress",
     "cache_dir",
     "fixture_photos",
+    "install_evaluation_model",
     "install_models",
     "install_photos",
     "is_installed",

@@ -131,7 +131,7 @@ def _altered(bundle: Bundle, name: str) -> ModelError:
 
 
 def _command(bundle: Bundle) -> str:
-    return "veilmatch models install" + ("" if bundle.name == "models" else " --photos")
+    return "veilmatch models install" + {"models": "", "evaluation": " --evaluation"}.get(bundle.name, " --photos")
 
 
 def _write_durably(path: Path, data: bytes) -> None:

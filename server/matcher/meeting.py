@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
 import grpc
 
@@ -26,25 +26,32 @@ from veilmatch.server.transport.status import from_rpc
 #: A crash leaves at most one mutation to settle, so the second comparison must succeed.
 _ATTEMPTS = 2
 
+#: What one pack may take at the other matcher, generously: for time-outs only.
+_MATCH_S = 0.1
+#: A change may have to wait for others, and tens of megabytes for the disk.
+_CHANGE_PATIENCE = 6
+
 Hold = Callable[[], AbstractAsyncContextManager[None]]
 
 
 class Meeting:
     """One request at both matchers; see `Meetings.about`."""
 
-    def __init__(self, link: Link[pb.MatcherMessage], *, leads: bool, peer: str) -> None:
+    def __init__(self, link: Link[pb.MatcherMessage], *, leads: bool, peer: str, timeout_s: float) -> None:
         self._link = link
         self.leads = leads
         self._peer = peer
+        # The other matcher may have to wait for its key holder that long, and then it is the one to say so.
+        self._timeout_s = 2 * timeout_s
 
     async def swap_states(self, mine: Callable[[], pb.GalleryState], kind: str) -> pb.GalleryState:
         """Exchange gallery states; the leader's goes first. Used for begin, prepared and committed."""
         if self.leads:
-            await self._link.send(pb.MatcherMessage(**{kind: mine()}))  # type: ignore[arg-type]
-            return getattr(await self._next(kind), kind)  # type: ignore[no-any-return]
-        theirs = getattr(await self._next(kind), kind)
-        await self._link.send(pb.MatcherMessage(**{kind: mine()}))  # type: ignore[arg-type]
-        return theirs  # type: ignore[no-any-return]
+            await self.send_state(mine(), kind)
+            return await self.receive_state(kind)
+        theirs = await self.receive_state(kind)
+        await self.send_state(mine(), kind)
+        return theirs
 
     async def send_state(self, state: pb.GalleryState, kind: str) -> None:
         """Send a gallery state alone."""
@@ -52,7 +59,9 @@ class Meeting:
 
     async def receive_state(self, kind: str) -> pb.GalleryState:
         """Receive a gallery state alone."""
-        return getattr(await self._next(kind), kind)  # type: ignore[no-any-return]
+        # The leader says "begin" when it has got hold of its gallery, and "prepared" when a change is on its disk.
+        patience_s = 0.0 if kind == "begin" and self.leads else _CHANGE_PATIENCE * self._timeout_s
+        return getattr(await self._next(kind, patience_s), kind)  # type: ignore[no-any-return]
 
     async def swap_results(self, session_id: bytes, results: Sequence[bytes]) -> list[bytes]:
         """Exchange R of the same packs; returns the other matcher's, in order."""
@@ -66,7 +75,7 @@ class Meeting:
             await self._link.send(pb.MatcherMessage(results=chunk))
         received = bytearray()
         while True:
-            chunk = (await self._next("results")).results
+            chunk = (await self._next("results", _MATCH_S * len(results))).results
             if chunk.session_id != session_id:
                 raise ProtocolError("the two matchers are in different sessions")
             received += chunk.results
@@ -96,8 +105,13 @@ class Meeting:
             raise ProtocolError("the other matcher sent another part than it committed to")
         return theirs
 
-    async def _next(self, kind: str) -> pb.MatcherMessage:
-        message = await self._link.receive()
+    async def _next(self, kind: str, patience_s: float = 0.0) -> pb.MatcherMessage:
+        """Return the next message, of this kind. patience_s: what to wait beyond the usual."""
+        try:
+            async with asyncio.timeout(self._timeout_s + patience_s):
+                message = await self._link.receive()
+        except TimeoutError:
+            raise UnavailableError(f"{self._peer} does not answer", party=self._peer, needed=self._peer) from None
         if message.WhichOneof("content") != kind:
             raise ProtocolError(
                 "another message from the other matcher", got=message.WhichOneof("content"), expected=kind
@@ -121,19 +135,24 @@ class Meetings:
         hello = pb.MatcherMessage(rendezvous=pb.Rendezvous(request_digest=request_digest))
         wait_s = self._timeout_s * patience
         if self._leads:
-            async with dialled(self._stub.Exchange(timeout=60 * wait_s), hello, self.peer) as link:
-                meeting = Meeting(link, leads=True, peer=self.peer)
+            async with AsyncExitStack() as stack:
                 try:
-                    await asyncio.wait_for(meeting._next("rendezvous"), wait_s)
+                    async with asyncio.timeout(wait_s):
+                        call = dialled(self._stub.Exchange(timeout=60 * wait_s), hello, self.peer)
+                        link = await stack.enter_async_context(call)
+                        meeting = Meeting(link, leads=True, peer=self.peer, timeout_s=self._timeout_s)
+                        await meeting._next("rendezvous", wait_s)
                 except TimeoutError:
                     raise UnavailableError(
-                        f"{self.peer} was not brought the request", party=self.peer, needed=self.peer
+                        f"{self.peer} was not brought the request, or does not answer",
+                        party=self.peer,
+                        needed=self.peer,
                     ) from None
                 yield meeting
         else:
             async with self.rendezvous.take(request_digest, self.peer, (), wait_s) as link:
                 await link.send(hello)
-                yield Meeting(link, leads=False, peer=self.peer)
+                yield Meeting(link, leads=False, peer=self.peer, timeout_s=self._timeout_s)
 
     @asynccontextmanager
     async def agreed(self, meeting: Meeting, gallery: Gallery, hold: Hold) -> AsyncIterator[None]:

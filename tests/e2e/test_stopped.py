@@ -123,3 +123,11 @@ def test_a_stopped_matcher_is_named(patient: World, party: str) -> None:
         assert error.party == party
         assert error.alternatives == ()  # nobody stands in for a matcher
     assert serves(patient, "ab")
+
+
+def test_a_matcher_that_never_spoke_to_the_stopped_one_names_it_as_well(patient: World) -> None:
+    with stopped(patient, "matcher-b"):
+        restart(patient, "matcher-a")
+        assert error_of(patient).party == "matcher-b"
+    settle(patient)
+    assert serves(patient, "ab")
