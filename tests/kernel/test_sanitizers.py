@@ -63,7 +63,8 @@ def run_python(extension: Path, *arguments: object) -> subprocess.CompletedProce
 def test_the_tests_of_the_kernel_pass_without_a_report(sanitized: Path, name: str) -> None:
     result = run_python(
         sanitized,
-        *("-m", "pytest", "-q", "-p", "no:cacheprovider", "--confcutdir", "tests/kernel"),
+        # The sanitizers write to the standard error of the process, which pytest would take for itself.
+        *("-m", "pytest", "-q", "--capture=sys", "-p", "no:cacheprovider", "--confcutdir", "tests/kernel"),
         *(f"tests/kernel/{name}", "-k", TESTS[name]),
     )
     output = result.stdout + result.stderr
