@@ -24,7 +24,8 @@ static void select_group(V *out, const V *table, size_t entries, size_t size, V 
         UNROLL for (size_t j = 0; j < AT_ONCE; j++) limbs[j] = table[i + j];
         for (size_t e = 1; e < entries; e++) {
             const Mask chosen = equal(index, broadcast(e));
-            UNROLL for (size_t j = 0; j < AT_ONCE; j++) limbs[j] = choose(chosen, table[e * size + i + j], limbs[j]);
+            UNROLL for (size_t j = 0; j < AT_ONCE; j++)
+                limbs[j] = choose(chosen, loaded(table[e * size + i + j]), limbs[j]);
         }
         UNROLL for (size_t j = 0; j < AT_ONCE; j++) out[i + j] = limbs[j];
     }
@@ -39,7 +40,7 @@ static void select_number(V *out, const V *table, size_t entries, size_t size, V
     for (size_t b = 1; b < blocks; b++) chosen[b] = equal(high, broadcast(b));
     for (size_t i = 0; i < size; i++, table += blocks) {
         V limb = look_up(table[0], places);
-        for (size_t b = 1; b < blocks; b++) limb = choose(chosen[b], look_up(table[b], places), limb);
+        for (size_t b = 1; b < blocks; b++) limb = choose(chosen[b], look_up(loaded(table[b]), places), limb);
         out[i] = limb;
     }
 }

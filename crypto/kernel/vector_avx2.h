@@ -31,6 +31,11 @@ static inline V carry_of(V a) {
 typedef V Mask;
 static inline Mask equal(V a, V b) { return _mm256_cmpeq_epi64(a, b); }
 static inline V choose(Mask m, V chosen, V otherwise) { return _mm256_blendv_epi8(otherwise, chosen, m); }
+/* A word in a register; see vector_ifma.h. */
+static inline V loaded(V a) {
+    __asm__("" : "+x"(a));
+    return a;
+}
 
 /* In each lane, the word of `table` whose number stands in that lane of `places`. AVX2 permutes halves of
  * words, by the low three bits of each half of a place. */

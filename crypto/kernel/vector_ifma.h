@@ -28,6 +28,12 @@ static inline V carry_of(V a) { return _mm512_srai_epi64(a, LIMB_BITS); }
 typedef __mmask8 Mask;
 static inline Mask equal(V a, V b) { return _mm512_cmpeq_epi64_mask(a, b); }
 static inline V choose(Mask m, V chosen, V otherwise) { return _mm512_mask_mov_epi64(otherwise, m, chosen); }
+/* A word in a register. A masked instruction that takes its operand from memory is not bound to read what the
+ * mask leaves out; a table is to be read whole. */
+static inline V loaded(V a) {
+    __asm__("" : "+v"(a));
+    return a;
+}
 
 /* In each lane, the word of `table` whose number stands in that lane of `places`. */
 static inline V places_of(V index) { return index; } /* vpermq reads the low three bits */
