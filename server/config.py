@@ -103,6 +103,8 @@ class KeyHolderSettings(DaemonSettings):
     #: How much dealt stock to keep for each pair: triples mod N, and bytes of eight bit triples.
     stock_triples: int = Field(default=10240, ge=256)
     stock_bytes: int = Field(default=4 << 20, ge=1 << 16)
+    #: A file of the audit log that has reached this size is followed by another.
+    audit_file_bytes: int = Field(default=64 << 20, ge=1 << 12)
 
     @property
     def party_name(self) -> str:

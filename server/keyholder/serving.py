@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 
 import structlog
 
@@ -42,7 +42,10 @@ from veilmatch.crypto.paillier import Paillier, PublicKey
 from veilmatch.crypto.secret_access import SECRET_ACCESS
 from veilmatch.crypto.session import PairSession, Request
 from veilmatch.protos.v1 import keyholder_pb2 as pb
+from veilmatch.protos.v1.request_pb2 import RequestBody
 from veilmatch.server.config import KeyHolderSettings
+from veilmatch.server.keyholder.audit_log import AuditLog
+from veilmatch.server.keyholder.audit_record import Auditor, Record
 from veilmatch.server.keyholder.peers import Peers, party_name
 from veilmatch.server.keyholder.share_worker import ShareWorkers
 from veilmatch.server.keyholder.stock import Stock, stock_name
@@ -80,6 +83,8 @@ class KeyHolder:
         self._peers = Peers(settings)
         self._store = StockStore(settings.data_dir, key.storage_seed(SECRET_ACCESS))
         self._replays = ReplayLog(settings.data_dir)
+        audit_log = AuditLog(settings.data_dir, key.party, key.key_id, settings.audit_file_bytes)
+        self._auditor = Auditor(audit_log, key.party)
         self._checker = RequestChecker(
             public_key, settings.devices, settings.max_clock_skew_s, settings.max_request_lifetime_s
         )
@@ -146,8 +151,23 @@ class KeyHolder:
     async def serve(
         self, caller: str, opening: pb.OpenSession, results: AsyncIterator[Results]
     ) -> AsyncIterator[Answer]:
-        """Serve one request that the matcher `caller` brings; yields the answers for it."""
+        """Serve one request that the matcher `caller` brings; yields the answers for it.
+
+        The audit log has it before anything made from its ciphertexts leaves, and has it too if it is refused.
+        """
+        async with (
+            self._auditor.about(caller) as record,
+            aclosing(self._serve(caller, opening, results, record)) as answers,
+        ):
+            async for answer in answers:
+                yield answer
+
+    async def _serve(
+        self, caller: str, opening: pb.OpenSession, results: AsyncIterator[Results], record: Record
+    ) -> AsyncGenerator[Answer, None]:
         checked = self._checker.check(opening.request, *WITH_LANES, "erase")
+        output_bits = {"verify": 1, "candidates": opening.output_bits}.get(checked.operation, 0)
+        record.identify(checked, RequestBody.FromString(opening.request.body).model, output_bits)
         self._require_seat(checked.pair, caller)
         if checked.operation == "erase":
             check_payload(checked, [])
@@ -162,10 +182,10 @@ class KeyHolder:
         action = session.start()
         peer = other_party(checked.pair, self.party)
         if checked.operation == "candidates":
-            results = _within(results, opening.output_bits)
+            results = _within(results, output_bits)
         try:
             async with self._link(session.request, peer) as link:
-                async for answer in self._drive(session, action, link, stock, results):
+                async for answer in self._drive(session, action, link, stock, results, record):
                     yield answer
         except GalleryMismatchError:
             raise  # between the matchers: it says nothing of the key holders
@@ -226,6 +246,7 @@ class KeyHolder:
         link: Link[pb.PairMessage],
         stock: Stock,
         results: AsyncIterator[Results],
+        record: Record,
     ) -> AsyncIterator[Answer]:
         peer = other_party(session.request.pair, self.party)
         worked_s = 0.0
@@ -252,6 +273,8 @@ class KeyHolder:
                     yield action
                     return
             action = session.resume(outcome)
+            # From here on, what leaves this holder is made from the ciphertexts.
+            await record.begin(session.session_id, session.request.sequence, session.request.chain)
 
     @asynccontextmanager
     async def _waiting_for(self, peer: Party, worked_s: float = 0.0) -> AsyncIterator[None]:
@@ -269,6 +292,7 @@ class KeyHolder:
         await self._peers.close()
         self._store.close()
         self._replays.close()
+        self._auditor.close()
 
 
 async def _within(results: AsyncIterator[Results], output_bits: int) -> AsyncIterator[Results]:

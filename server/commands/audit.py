@@ -1,0 +1,150 @@
+"""`veilmatch audit verify` and `veilmatch audit show`: reading the audit logs of key holders."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from veilmatch.server.keyholder.audit_check import Checked, Comparison
+
+Log = Annotated[Path, typer.Argument(help="A log file, a folder of them, or a key holder's data directory.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+_INTACT, _DIFFERENT, _BROKEN = 0, 1, 7
+#: Differences shown to a person; --json has all.
+_SHOWN = 50
+_COLUMNS = ("seq", "at", "event", "device", "operation", "gallery", "pair", "output_bits", "code")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    audit = typer.Typer(help="Audit logs of key holders.", no_args_is_help=True)
+    audit.command()(verify)
+    audit.command()(show)
+    app.add_typer(audit, name="audit")
+
+
+def verify(
+    log: Log,
+    against: Annotated[Path | None, typer.Option(help="Log of another key holder, to compare with.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check the hash chain of an audit log, and whether another key holder's log tells of the same sessions.
+
+    Exit status: 0 intact, and both agree; 1 both intact, but they tell of different sessions; 3 no such log; 7 a
+    chain is broken.
+    """
+    from veilmatch.server.keyholder.audit_check import check_log, compare
+
+    if against is None:
+        logs, comparison = [check_log(log)], None
+    else:
+        *logs, comparison = compare(log, against)
+    status = _BROKEN if any(found.broken for found in logs) else _INTACT
+    if comparison is not None and not comparison.agree:
+        status = status or _DIFFERENT
+    if as_json:
+        document: dict[str, Any] = {"status": status, "logs": [_document(found) for found in logs]}
+        if comparison is not None:
+            document["comparison"] = asdict(comparison) | {"agree": comparison.agree}
+        sys.stdout.write(json.dumps(document) + "\n")
+    else:
+        console = Console(highlight=False)
+        console.print(_logs_table(logs))
+        if comparison is not None:
+            _print_comparison(console, comparison)
+    raise typer.Exit(status)
+
+
+def show(
+    log: Log,
+    device: Annotated[str | None, typer.Option(help="Only this device.")] = None,
+    event: Annotated[str | None, typer.Option(help="Only open, session, failed or refused.")] = None,
+    operation: Annotated[str | None, typer.Option(help="Only this operation.")] = None,
+    gallery: Annotated[str | None, typer.Option(help="Only this gallery.")] = None,
+    since: Annotated[
+        str | None, typer.Option(help="From this UTC time on, as in the log: 2026-01-31 or longer.")
+    ] = None,
+    last: Annotated[int, typer.Option(min=1, help="At most this many, the latest.")] = 50,
+    as_json: AsJson = False,
+) -> None:
+    """Show entries of an audit log, up to its first break (exit status 7 then)."""
+    from veilmatch.server.keyholder.audit_chain import Entry
+    from veilmatch.server.keyholder.audit_check import check_log
+
+    wanted = {"device": device, "event": event, "operation": operation, "gallery": gallery}
+    found: list[dict[str, Any]] = []
+
+    def note(entry: Entry) -> None:
+        fields = {"seq": entry.number, **entry.fields}
+        fits = all(value is None or fields.get(name) == value for name, value in wanted.items())
+        if fits and (since is None or str(fields.get("at")) >= since):
+            found.append(fields)
+            del found[:-last]
+
+    checked = check_log(log, note)
+    if as_json:
+        sys.stdout.write(json.dumps({"entries": found, "broken": _document(checked)["broken"]}) + "\n")
+    else:
+        table = Table(*_COLUMNS, title=f"{checked.party}: {len(found)} of {checked.entries} entries")
+        for fields in found:
+            table.add_row(*(Text(_clean(fields.get(name, ""))) for name in _COLUMNS))
+        console = Console(highlight=False)
+        console.print(table)
+        if checked.broken:
+            console.print(Text(f"broken at {checked.broken.file}, line {checked.broken.line}: {checked.broken.why}"))
+    raise typer.Exit(_BROKEN if checked.broken else _INTACT)
+
+
+def _document(checked: Checked) -> dict[str, Any]:
+    document = asdict(checked)
+    return document | {"path": str(checked.path), "files": [file.name for file in checked.files]}
+
+
+def _logs_table(logs: list[Checked]) -> Table:
+    table = Table("", *(_clean(found.party or str(found.path)) for found in logs), title="audit log")
+    rows: dict[str, list[object]] = {
+        "key": [found.key_id[:16] for found in logs],
+        "files": [len(found.files) for found in logs],
+        "first entry": [found.first for found in logs],
+        "entries": [found.entries for found in logs],
+        **{name: [found.counts.get(name, 0) for found in logs] for name in ("session", "failed", "refused")},
+        "head": [found.head[:16] for found in logs],
+        "incomplete last line": [f"{found.torn_bytes} bytes" if found.torn_bytes else "no" for found in logs],
+        "chain": [
+            f"BROKEN at {found.broken.file}, line {found.broken.line}: {found.broken.why}" if found.broken else "intact"
+            for found in logs
+        ],
+    }
+    for name, values in rows.items():
+        table.add_row(name, *(Text(_clean(value)) for value in values))
+    return table
+
+
+def _print_comparison(console: Console, comparison: Comparison) -> None:
+    console.print(f"{comparison.common} sessions are in both logs")
+    if comparison.not_covered:
+        console.print(f"{comparison.not_covered} sessions are from before the other log begins: not compared")
+    if not comparison.differences:
+        return
+    table = Table("session", "at", "difference", title=f"{len(comparison.differences)} differences")
+    for found in comparison.differences[:_SHOWN]:
+        what = [f"not at {found.missing_at}"] if found.missing_at else []
+        what += ["failed before it could be noted there"] if found.failed else []
+        what += [f"{name}: {ours} and {theirs}" for name, (ours, theirs) in found.fields.items()]
+        table.add_row(*(Text(_clean(text)) for text in (found.session[:16], found.at, "; ".join(what))))
+    console.print(table)
+
+
+def _clean(value: object) -> str:
+    """Text of a log goes to a terminal: no control character gets through."""
+    return "".join(c if c.isprintable() else "?" for c in str(value))
