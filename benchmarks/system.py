@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import secrets
 import tempfile
 import time
@@ -26,6 +25,7 @@ from typing import Any
 
 import numpy as np
 import psutil
+from machine import cpu
 from rich.console import Console
 from rich.table import Table
 
@@ -70,7 +70,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         figures = {
             "parameter_set": parameters.name,
             "identities": options.identities,
-            "cpu": _cpu(),
+            "cpu": cpu(),
             "cores": os.cpu_count(),
             "backend": choose().backend,
             "ceremony_s": hold_ceremony(directory, parameters.name, passphrase)["ceremony_s"],
@@ -290,14 +290,6 @@ def _median(work: Callable[[], object], repeats: int) -> float:
         work()
         times.append(time.perf_counter() - started)
     return sorted(times)[repeats // 2]
-
-
-def _cpu() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 if __name__ == "__main__":

@@ -16,5 +16,5 @@ static int is_available(void) {
 }
 
 const Backend veilmatch_ifma = {"ifma", LANES,  LIMB_BITS, is_available,       multiply,
-                                square, power,  select_and_multiply, compress, expand, run};
+                                square, power,  select_and_multiply, compress, expand, run, saturate};
 #endif

@@ -15,6 +15,7 @@ enum {
     MAX_LIMBS = 120,  /* 3072 bits: 60 limbs of 52 bits, 110 of 28 */
     ALIGNMENT = 64,
     WINDOW_BITS = 5,  /* of a secret power */
+    SATURATING = 12,  /* independent multiplications that keep the multiplier busy */
     MAX_ENTRIES = 64, /* in a row of a table that is read by digits */
     ROW_SLACK = 64,
 };
@@ -60,6 +61,8 @@ typedef struct {
      * scratch: room for two numbers and every one that is not a base. */
     void (*run)(const Ring *ring, uint64_t *out, const uint8_t *bases, size_t count, const Step *steps,
                 size_t step_count, uint64_t *scratch);
+    /* Does rounds * SATURATING multiply instructions and nothing else, for measuring how fast they can be. */
+    void (*saturate)(size_t rounds);
 } Backend;
 
 extern const Backend veilmatch_ifma, veilmatch_avx2;

@@ -31,13 +31,17 @@ static int is_aligned(const Py_buffer *array, size_t bytes) {
     return array->len == 0 || (uintptr_t)array->buf % bytes == 0;
 }
 
-static int begin(Call *call, const char *name, const Py_buffer *ring) {
+static const Backend *find_backend(const char *name) {
     const Backend *const *backend = compiled;
     while (*backend && strcmp((*backend)->name, name) != 0) backend++;
-    if (!*backend || !(*backend)->is_available()) {
-        PyErr_Format(PyExc_ValueError, "backend '%s' is not available on this processor", name);
-        return 0;
-    }
+    if (*backend && (*backend)->is_available()) return *backend;
+    PyErr_Format(PyExc_ValueError, "backend '%s' is not available on this processor", name);
+    return NULL;
+}
+
+static int begin(Call *call, const char *name, const Py_buffer *ring) {
+    const Backend *backend = find_backend(name);
+    if (!backend) return 0;
     const size_t words = (size_t)ring->len / 8, n = (words - 1) / 4;
     if (ring->len % 8 != 0 || words != 4 * n + 1 || n == 0 || n % (2 * TILE) != 0 || n > MAX_LIMBS ||
         !is_aligned(ring, sizeof(uint64_t))) {
@@ -45,9 +49,9 @@ static int begin(Call *call, const char *name, const Py_buffer *ring) {
         return 0;
     }
     const uint64_t *word = ring->buf;
-    call->backend = *backend;
+    call->backend = backend;
     call->ring = (Ring){n, word[0], word + 1, word + 1 + n, word + 1 + 2 * n};
-    call->group_bytes = 2 * n * (*backend)->lanes * sizeof(uint64_t);
+    call->group_bytes = 2 * n * backend->lanes * sizeof(uint64_t);
     return 1;
 }
 
@@ -269,6 +273,19 @@ static PyObject *run(PyObject *module, PyObject *args) {
     return finish(b, 4);
 }
 
+static PyObject *saturate(PyObject *module, PyObject *args) {
+    (void)module;
+    const char *name;
+    unsigned int rounds;
+    if (!PyArg_ParseTuple(args, "sI", &name, &rounds)) return NULL;
+    const Backend *backend = find_backend(name);
+    if (!backend) return NULL;
+    Py_BEGIN_ALLOW_THREADS
+    backend->saturate(rounds);
+    Py_END_ALLOW_THREADS
+    return PyLong_FromUnsignedLongLong((unsigned long long)rounds * SATURATING);
+}
+
 static PyMethodDef methods[] = {
     {"backends", backends, METH_NOARGS, "backends() -> [(name, lanes, limb_bits)] that this processor runs, best first."},
     {"multiply", multiply, METH_VARARGS, "multiply(backend, ring, out, a, b): out[i] = a[i] * b[i], or * b[0] for one b."},
@@ -279,6 +296,7 @@ static PyMethodDef methods[] = {
     {"power", power, METH_VARARGS, "power(backend, ring, out, a, exponent): out[i] = a[i]^exponent, little-endian, secret."},
     {"select_and_multiply", select_and_multiply, METH_VARARGS,
      "select_and_multiply(backend, ring, out, table, rows, entries, digits): products of an entry of each row."},
+    {"saturate", saturate, METH_VARARGS, "saturate(backend, rounds) -> how many multiply instructions it did."},
     {NULL, NULL, 0, NULL},
 };
 

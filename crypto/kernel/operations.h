@@ -131,3 +131,12 @@ static void run(const Ring *ring, uint64_t *out, const uint8_t *bases, size_t co
     }
     memcpy(out, last, size * sizeof(V));
 }
+
+static void saturate(size_t rounds) {
+    V c[SATURATING];
+    for (int i = 0; i < SATURATING; i++) c[i] = broadcast((uint64_t)i + 3);
+    V factor = broadcast(5);
+    __asm__ volatile("" : "+x"(factor)); /* nothing about it is known at compile time */
+    for (size_t r = 0; r < rounds; r++) UNROLL for (int i = 0; i < SATURATING; i++) c[i] = multiply_only(c[i], factor);
+    for (int i = 0; i < SATURATING; i++) __asm__ volatile("" : : "x"(c[i]));
+}

@@ -57,6 +57,7 @@ static inline V load_row(const uint8_t *row) {
 }
 
 static inline V add_product(V c, V a, V b) { return add(c, _mm256_mul_epu32(a, b)); }
+static inline V multiply_only(V a, V b) { return _mm256_mul_epu32(a, b); }
 /* (a * b) mod 2^LIMB_BITS */
 static inline V product_low(V a, V b) {
     return and(_mm256_mul_epu32(a, b), broadcast((1ULL << LIMB_BITS) - 1));

@@ -53,6 +53,7 @@ static inline V load_row(const uint8_t *row) {
 
 static inline V add_low(V c, V a, V b) { return _mm512_madd52lo_epu64(c, a, b); }
 static inline V add_high(V c, V a, V b) { return _mm512_madd52hi_epu64(c, a, b); }
+static inline V multiply_only(V a, V b) { return add_low(a, a, b); }
 /* (a * b) mod 2^LIMB_BITS */
 static inline V product_low(V a, V b) { return add_low(_mm512_setzero_si512(), a, b); }
 

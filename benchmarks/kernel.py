@@ -1,0 +1,182 @@
+"""The native kernel against gmpy2 and against the processor's multiplier, on one core, in one run.
+
+    python benchmarks/kernel.py                     the backend that is chosen here (about half a minute)
+    python benchmarks/kernel.py --backend avx2
+    python benchmarks/kernel.py --json PATH         writes the figures as well
+
+Each time is CPU time, the median over repeats, for one number: a group of as many as there are lanes, divided by
+them. gmpy2 does the same work one number at a time. The bound is what the multiply instructions of the
+algorithm take if nothing else is done: their count, times the time of one in a loop that does nothing else,
+measured in the same run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from machine import cpu, only_one_core
+from rich.console import Console
+from rich.table import Table
+
+from veilmatch.crypto import _kernel
+from veilmatch.crypto.arithmetic import Integer, random_below, random_bits
+from veilmatch.crypto.parameters import SUBGROUP_BITS
+from veilmatch.crypto.rings.choice import NATIVE, choose
+from veilmatch.crypto.rings.native import NativeRing
+from veilmatch.crypto.rings.programs import usual_length
+from veilmatch.crypto.rings.reference import ReferenceRing
+from veilmatch.crypto.rings.ring import Ring
+
+MODULI = (2048, 3072)
+EXPONENT_BITS = 16
+#: Groups of numbers in one call that multiplies or squares.
+GROUPS = 4
+#: A key holder's exponent is longer than |o| by this (crypto/keys.py).
+SLACK_BITS = 145
+WINDOW_BITS = 5
+DIGIT_BITS = 6
+
+
+@dataclass(frozen=True)
+class Row:
+    """One operation mod N^2. modulus_bits: of N^2; times for one number, in microseconds."""
+
+    operation: str
+    modulus_bits: int
+    gmpy2_us: float
+    native_us: float
+    bound_us: float
+
+
+def main() -> None:
+    """Measure, print a table, write JSON if asked."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--backend", choices=NATIVE, help="default: the one that VEILMATCH_BACKEND or cpuid chooses")
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    options = parser.parse_args()
+    backend = options.backend or choose().backend
+    if backend not in [name for name, _, _ in _kernel.backends()]:
+        raise SystemExit(f"{backend} is no native backend that runs here")
+    only_one_core()
+    rows = [row for bits in MODULI for row in measure(backend, bits)]
+    show(backend, rows)
+    if options.json:
+        document = {"cpu": cpu(), "backend": backend, "rows": [asdict(row) for row in rows]}
+        options.json.write_text(json.dumps(document, indent=1) + "\n")
+
+
+def measure(backend: str, bits: int) -> Iterator[Row]:
+    """Yield the rows of one size of N."""
+    N = random_bits(bits) | 1 | Integer(1) << (bits - 1)
+    native, reference, square = NativeRing(N, backend), ReferenceRing(N), N**2
+    lanes, limbs = native.lanes, native.group_shape(1)[2]
+    costs = Costs(limbs, halves=backend == "ifma", instruction_us=instruction_us(backend), lanes=lanes)
+    x, y = random_below(square), random_below(square)
+    numbers = [random_below(square) for _ in range(lanes)]
+    batch = [random_below(square) for _ in range(lanes * GROUPS)]
+    a, b, out = native.enter(batch), native.enter(batch[::-1]), native.enter(batch)
+
+    def row(operation: str, theirs: float, ours: float, bound_us: float) -> Row:
+        return Row(operation, 2 * bits, 1e6 * theirs, 1e6 * ours / lanes, bound_us)
+
+    theirs, ours = median(lambda: x * y % square, 1000), median(lambda: native.multiply(out, a, b), 50) / GROUPS
+    yield row("multiply", theirs, ours, costs.multiply)
+    theirs, ours = median(lambda: x * x % square, 1000), median(lambda: native.square(out, a), 50) / GROUPS
+    yield row("square", theirs, ours, costs.square)
+    for dimension in (128, 512):
+        yield row(
+            f"pack, D={dimension}, {EXPONENT_BITS}-bit exponents",
+            *(pack_s(ring, dimension, square) for ring in (reference, native)),
+            usual_length(dimension, EXPONENT_BITS) * costs.multiply,
+        )
+
+    exponent_bits = SUBGROUP_BITS[bits] + 1 + SLACK_BITS
+    exponent = random_bits(exponent_bits) | Integer(1) << (exponent_bits - 1)
+    windows = -(-8 * -(-exponent_bits // 8) // WINDOW_BITS)
+    table = 1 << WINDOW_BITS
+    yield row(
+        f"conversion, {exponent_bits}-bit exponent",
+        median(lambda: reference.powers_secret(numbers[:1], exponent), 1),
+        median(lambda: native.powers_secret(numbers, exponent), 1),
+        (windows + table // 2 - 1) * costs.multiply + ((windows - 1) * WINDOW_BITS + table // 2 - 1) * costs.square,
+    )
+
+    randomiser_bits = SUBGROUP_BITS[bits] + 1 + 128
+    ours_base, their_base = native.fixed_base(x, randomiser_bits), reference.fixed_base(x, randomiser_bits)
+    digits = -(-randomiser_bits // DIGIT_BITS)
+    for batch in (8, 128):
+        groups = -(-batch // lanes)
+        yield Row(
+            f"encryption, batch of {batch}",
+            2 * bits,
+            1e6 * median(lambda: their_base.random_powers(8), 1) / 8,
+            1e6 * median(lambda count=batch: ours_base.random_powers(count), 1) / batch,
+            (digits - 1) * costs.multiply * groups * lanes / batch,
+        )
+
+
+def pack_s(ring: Ring, dimension: int, square: Integer) -> float:
+    """Return the time of one multi-exponentiation with all lanes of the ring full."""
+    pack, group = [random_below(square) for _ in range(dimension)], ring.pack_group(dimension)
+    for lane in range(ring.lanes):
+        group.put(lane, pack)
+    exponents = [secrets.randbits(EXPONENT_BITS) for _ in pack]
+    return median(lambda: group.products_of_powers(exponents, EXPONENT_BITS), 1)
+
+
+class Costs:
+    """Multiply instructions of one level of Karatsuba in pair form, as time for one number (pair_form.h)."""
+
+    def __init__(self, limbs: int, *, halves: bool, instruction_us: float, lanes: int) -> None:
+        half, per_product = limbs // 2, 2 if halves else 1
+        reductions = 2 * (limbs * limbs * per_product + (0 if halves else limbs))
+        products = 9 * half * half * per_product
+        squares = (3 * half * (half + 1) // 2 + 3 * half * half) * per_product
+        self.multiply = (products + reductions) * instruction_us / lanes
+        self.square = (squares + reductions) * instruction_us / lanes
+
+
+def instruction_us(backend: str) -> float:
+    """Return the time of one multiply instruction of this backend when it is all that the core does."""
+    count = _kernel.saturate(backend, 1)
+    return 1e6 * min(median(lambda: _kernel.saturate(backend, 100_000), 1) for _ in range(3)) / (100_000 * count)
+
+
+def median(work: Callable[[], object], calls: int) -> float:
+    """Return the median CPU time of one call in seconds, over repeats that take about two seconds or 30 runs."""
+    work()
+    times: list[float] = []
+    while len(times) < 5 or (sum(times) < 2 and len(times) < 31):
+        started = time.process_time()
+        for _ in range(calls):
+            work()
+        times.append(time.process_time() - started)
+    return sorted(times)[len(times) // 2] / calls
+
+
+def show(backend: str, rows: list[Row]) -> None:
+    """Print the table."""
+    table = Table(title=f"{backend} on one core of {cpu()}, microseconds for one number")
+    for column in ("operation", "bits of N^2", "gmpy2", "native", "bound", "faster than gmpy2", "of the bound"):
+        table.add_column(column, justify="left" if column == "operation" else "right")
+    for row in rows:
+        table.add_row(
+            row.operation,
+            str(row.modulus_bits),
+            f"{row.gmpy2_us:,.2f}",
+            f"{row.native_us:,.3f}",
+            f"{row.bound_us:,.3f}",
+            f"{row.gmpy2_us / row.native_us:.2f}",
+            f"{row.native_us / row.bound_us:.2f}",
+        )
+    Console(width=120).print(table)
+
+
+if __name__ == "__main__":
+    main()
