@@ -62,7 +62,7 @@ def bits(request: pytest.FixtureRequest) -> int:
 def test_every_backend_that_the_processor_runs_is_tested() -> None:
     assert choice.kernel_is_built()
     flags = set(Path("/proc/cpuinfo").read_text().split())
-    needed = {"ifma": {"avx512f", "avx512dq", "avx512vl", "avx512ifma"}, "avx2": {"avx2"}}
+    needed = {"ifma": {"avx512f", "avx512dq", "avx512vl", "avx512ifma", "avx512vbmi"}, "avx2": {"avx2"}}
     assert tuple(name for name in choice.NATIVE if needed[name] <= flags) == BACKENDS
 
 
