@@ -16,10 +16,9 @@ import numpy.typing as npt
 from veilmatch.client.evaluation.libraries import require
 from veilmatch.client.evaluation.pairs import Flags
 from veilmatch.crypto.errors import InvalidInputError
+from veilmatch.crypto.fields import Array
 
 Floats = npt.NDArray[np.float64]
-#: Floats or integers.
-Numbers = npt.NDArray[np.float64] | npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,8 +46,8 @@ class Curve:
         return int(np.searchsorted(self.fmr, fmr, side="right")) - 1
 
 
-def curve(scores: Numbers, genuine: Flags, weights: Numbers | None = None) -> Curve:
-    """Return the curve of scores, real [n]. weights: how often each counts. By scikit-learn's `roc_curve`.
+def curve(scores: Floats, genuine: Flags, weights: Array | None = None) -> Curve:
+    """Return the curve of scores, float64[n]. weights: how often each counts, int64[n]. By scikit-learn's `roc_curve`.
 
     Raises InvalidInputError unless there are genuine and impostor comparisons of some weight.
     """
@@ -61,7 +60,7 @@ def curve(scores: Numbers, genuine: Flags, weights: Numbers | None = None) -> Cu
     return Curve(fmr, 1 - matched, thresholds)
 
 
-def rates(matches: Flags, genuine: Flags, weights: Numbers | None = None) -> tuple[float, float]:
+def rates(matches: Flags, genuine: Flags, weights: Array | None = None) -> tuple[float, float]:
     """Return (FMR, FNMR) of decisions, bool[n]; NaN where there is nothing to count. weights: see `curve`."""
     w = np.ones(len(genuine)) if weights is None else weights
     impostor, mated = float(w[~genuine].sum()), float(w[genuine].sum())

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from veilmatch.client.evaluation.pairs import Flags
-from veilmatch.client.evaluation.rates import Curve, Floats, Numbers, curve
+from veilmatch.client.evaluation.rates import Curve, Floats, curve
 from veilmatch.crypto.fields import Array
 
 _T = TypeVar("_T", bound=np.generic)
@@ -47,7 +47,7 @@ class Searches:
         return np.asarray(self.mates[:, None] == np.arange(len(self.enrolled)))
 
 
-def rank_one(searches: Searches, scores: Numbers) -> float:
+def rank_one(searches: Searches, scores: Floats) -> float:
     """Return the rank-1 identification rate; a tie with another subject is an error. scores: [probes, enrolled]."""
     mated, best_other = _mated_and_others(searches, scores)
     return float(np.mean(mated > best_other))
@@ -59,13 +59,13 @@ def open_set(searches: Searches, matches: Flags) -> tuple[float, float]:
     return float(np.mean((matches & ~mate).any(axis=1))), float(np.mean(~matches[mate]))
 
 
-def open_set_curve(searches: Searches, scores: Numbers) -> Curve:
+def open_set_curve(searches: Searches, scores: Floats) -> Curve:
     """Return the curve of FPIR (as fmr) and FNIR (as fnmr) over all thresholds."""
     mated, best_other = _mated_and_others(searches, scores)
     return curve(np.concatenate([mated, best_other]), np.repeat([True, False], [len(mated), len(best_other)]))
 
 
-def _mated_and_others(searches: Searches, scores: Numbers) -> tuple[Floats, Floats]:
+def _mated_and_others(searches: Searches, scores: Floats) -> tuple[Floats, Floats]:
     """Return the score with the own subject and the best one with another, float64[probes] each."""
-    mate, table = searches.is_mate, scores.astype(np.float64)
-    return table[mate], np.where(mate, -np.inf, table).max(axis=1)
+    mate = searches.is_mate
+    return scores[mate], np.asarray(np.where(mate, -np.inf, scores).max(axis=1))

@@ -1,0 +1,137 @@
+"""The sweep: every photo made worse, step by step, and compared with the good photos of the set.
+
+A degraded photo is the probe, the others as they are the templates: all ordered comparisons of different photos. The
+threshold is the operating one and stays. FNMR and FMR are of the degraded photos that were still acquired, FTA counts
+the others. Only photos that were acquired as they are take part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from veilmatch.client.capture.detector import Detector
+from veilmatch.client.capture.embedder import Embedder, Embedding
+from veilmatch.client.capture.image import ImageSource, RgbArray, load_image
+from veilmatch.client.capture.pipeline import CapturePipeline
+from veilmatch.client.evaluation.degrade import DEGRADATIONS, Degradation, Place
+from veilmatch.client.evaluation.faces import FaceSet, Progress, from_photos
+from veilmatch.client.evaluation.intervals import interval, resamples
+from veilmatch.client.evaluation.pairs import Flags
+from veilmatch.client.evaluation.study import Rate
+from veilmatch.crypto.errors import InvalidInputError
+from veilmatch.crypto.fields import Array
+from veilmatch.crypto.parameters import ParameterSet
+
+
+@dataclass(frozen=True)
+class SweepPoint:
+    """One degradation at one strength. loss: its FNMR above that of the same comparisons without degradation.
+
+    fnmr and loss are None if no photo was acquired. frr: failures to acquire and false non-matches together, FTA +
+    FNMR * (1 - FTA): what a user meets with (ISO/IEC 19795-1: false reject rate, one attempt).
+    """
+
+    degradation: str
+    unit: str
+    strength: float
+    fta: float
+    fnmr: Rate | None
+    fmr: float | None
+    loss: float | None
+    frr: float
+
+
+@dataclass(frozen=True)
+class SweepSettings:
+    """t: the operating threshold; seed, replicates: of the degradations and of the bootstrap."""
+
+    parameters: ParameterSet
+    t: int
+    seed: int = 1
+    replicates: int = 1000
+
+
+def sweep(
+    photos: Sequence[tuple[str, ImageSource]],
+    faces: FaceSet,
+    detector: Detector,
+    embedder: Embedder,
+    settings: SweepSettings,
+    progress: Progress = lambda stage, done, total: None,
+    degradations: Sequence[Degradation] = DEGRADATIONS,
+) -> list[SweepPoint]:
+    """Return the points of every degradation and strength.
+
+    photos: all (subject, photo) pairs that faces was made of.
+    """
+    pipeline = CapturePipeline(detector, embedder)
+    used = [photos[number] for number in faces.photos]
+    places = [_place(detector, load_image(photo)) for _, photo in used]
+    steps = [(degradation, strength) for degradation in degradations for strength in degradation.strengths]
+    points = []
+    for done, (degradation, strength) in enumerate(steps):
+        progress("degradations", done, len(steps))
+
+        def embed(number: int, photo: ImageSource, d: Degradation = degradation, by: float = strength) -> Embedding:
+            return pipeline.embed_photo(d(load_image(photo), places[number], by, (settings.seed, number)))
+
+        try:
+            worse: FaceSet | None = from_photos(used, embed, faces.model, settings.parameters)
+        except InvalidInputError:
+            worse = None
+        points.append(_point(degradation, strength, faces, worse, settings))
+    progress("degradations", len(steps), len(steps))
+    return points
+
+
+def _place(detector: Detector, photo: RgbArray) -> Place:
+    return Place.of(detector.detect(photo)[0])
+
+
+def _point(
+    degradation: Degradation, strength: float, faces: FaceSet, worse: FaceSet | None, settings: SweepSettings
+) -> SweepPoint:
+    name, unit = degradation.name, degradation.unit
+    if worse is None:
+        return SweepPoint(name, unit, strength, 1.0, None, None, None, 1.0)
+    rows = np.array(worse.photos)
+    labels = faces.labels
+    same = labels[rows][:, None] == labels[None, :]
+    others = rows[:, None] != np.arange(len(labels))
+    matches = worse.integers @ faces.integers.T >= settings.t
+    before = faces.integers[rows] @ faces.integers.T >= settings.t
+    genuine, impostor = same & others, ~same
+    fta = worse.fta
+    if not genuine.any():
+        return SweepPoint(name, unit, strength, fta, None, None, None, 1.0)
+    fnmr = _fnmr(~matches, genuine, labels[rows], settings)
+    return SweepPoint(
+        degradation=name,
+        unit=unit,
+        strength=strength,
+        fta=fta,
+        fnmr=fnmr,
+        fmr=float(np.mean(matches[impostor])),
+        loss=fnmr.rate - float(np.mean(~before[genuine])),
+        frr=fta + fnmr.rate * (1 - fta),
+    )
+
+
+def _fnmr(errors: Flags, genuine: Flags, labels: Array, settings: SweepSettings) -> Rate:
+    """Return the FNMR with its interval, from subjects drawn again. labels: int64[probes]."""
+    subjects = int(labels.max()) + 1
+    wrong, total = (
+        np.bincount(labels, weights=np.count_nonzero(table, axis=1), minlength=subjects)
+        for table in (errors & genuine, genuine)
+    )
+
+    def statistic(counts: Array) -> list[float]:
+        trials = float(counts @ total)
+        return [float(counts @ wrong) / trials if trials else float("nan")]
+
+    replicates = resamples(statistic, subjects, settings.replicates, settings.seed)[:, 0]
+    found, trials = int(wrong.sum()), int(total.sum())
+    return Rate(found / trials, found, trials, interval(found / trials, replicates, trials))
