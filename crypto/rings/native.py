@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -23,7 +24,10 @@ from veilmatch.crypto.rings.limbs import (
     side_by_side,
     to_limbs,
 )
-from veilmatch.crypto.rings.programs import compile_program
+from veilmatch.crypto.rings.programs import Program, compile_program
+
+if TYPE_CHECKING:
+    from veilmatch.crypto.rings.ring import PackGroup
 
 #: The kernel works in two halves of whole tiles of 5 limbs.
 _LIMBS_STEP = 10
@@ -104,16 +108,22 @@ class NativeRing:
         _kernel.expand(self.backend, self._ring, groups, rows)
         return groups
 
-    def run(self, rows: Rows, exponents: Sequence[int], exponent_bits: int) -> Limbs:
-        """Return the group prod base_i^exponents[i] of bases that rest in rows."""
+    def products_of_powers(
+        self, groups: Sequence[PackGroup], exponents: Sequence[int], exponent_bits: int
+    ) -> list[list[Integer]]:
+        """Return prod pack[i]^exponents[i] of every lane of every group; one program serves all."""
         program = compile_program(exponents, exponent_bits)
+        return [cast(NativePackGroup, group).run(program) for group in groups]
+
+    def run(self, rows: Rows, count: int, program: Program) -> Limbs:
+        """Return the group that a program makes of `count` bases that rest in rows."""
         if len(program.steps):
             out = empty(self.group_shape(1))
             _kernel.run(self.backend, self._ring, out, rows, program.steps)
             return out
         if program.result is None:
             return self._ones()
-        bases: Limbs = self.expand(rows, len(exponents))
+        bases: Limbs = self.expand(rows, count)
         return bases[program.result : program.result + 1]
 
     def select_and_multiply(self, out: Limbs, table: Limbs, digits: Limbs) -> None:
@@ -175,7 +185,11 @@ class NativePackGroup:
 
     def products_of_powers(self, exponents: Sequence[int], exponent_bits: int) -> list[Integer]:
         """Return prod pack[i]^exponents[i] of every lane, 0 for an empty one; 0 <= exponents[i] < 2^exponent_bits."""
-        return self._ring.leave(self._ring.run(self._rows, exponents, exponent_bits), self._ring.lanes)
+        return self.run(compile_program(exponents, exponent_bits))
+
+    def run(self, program: Program) -> list[Integer]:
+        """Return what a program makes of the pack of every lane."""
+        return self._ring.leave(self._ring.run(self._rows, self._dimension, program), self._ring.lanes)
 
 
 class NativeFixedBase:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from veilmatch.crypto.arithmetic import Integer, power_secret
 from veilmatch.crypto.fixed_base import FixedBaseTable
 from veilmatch.crypto.multiexp import product_of_powers
+
+if TYPE_CHECKING:
+    from veilmatch.crypto.rings.ring import PackGroup
 
 
 class ReferenceRing:
@@ -25,6 +29,12 @@ class ReferenceRing:
     def fixed_base(self, base: Integer, exponent_bits: int) -> FixedBaseTable:
         """Return the table of `base`."""
         return FixedBaseTable(base, self._square, exponent_bits)
+
+    def products_of_powers(
+        self, groups: Sequence[PackGroup], exponents: Sequence[int], exponent_bits: int
+    ) -> list[list[Integer]]:
+        """Return prod pack[i]^exponents[i] of every group."""
+        return [group.products_of_powers(exponents, exponent_bits) for group in groups]
 
     def pack_group(self, dimension: int) -> ReferencePackGroup:
         """Return room for one pack."""

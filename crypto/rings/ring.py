@@ -54,6 +54,11 @@ class Ring(Protocol):
     def pack_group(self, dimension: int) -> PackGroup:
         """Return room for `lanes` packs of `dimension` numbers each."""
 
+    def products_of_powers(
+        self, groups: Sequence[PackGroup], exponents: Sequence[int], exponent_bits: int
+    ) -> list[list[Integer]]:
+        """Return what `PackGroup.products_of_powers` returns for each of these groups of this ring, faster."""
+
 
 def make_ring(modulus: Integer) -> Ring:
     """Return the ring mod modulus^2 on the backend that `choose` names. Raises ConfigurationError as it does."""

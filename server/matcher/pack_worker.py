@@ -64,7 +64,8 @@ class _Packs:
         exponents = np.frombuffer(body[at:], dtype="<u4").tolist()
         k, lanes, scheme = self._parameters.ring_bits, self._scheme.ring.lanes, self._scheme
         groups = dict.fromkeys(number // lanes for number in numbers)
-        products = {group: self._groups[gallery, group].products_of_powers(exponents, k) for group in groups}
+        asked = [self._groups[gallery, group] for group in groups]
+        products = dict(zip(groups, scheme.ring.products_of_powers(asked, exponents, k), strict=True))
         # Fresh randomness for every pack: without it the peer reads the exponents out of R.
         return b"".join(
             scheme.serialise(scheme.multiply(products[number // lanes][number % lanes], zero))
