@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from veilmatch.crypto.digests import DIGEST_BYTES
-from veilmatch.crypto.errors import GalleryMismatchError, IntegrityError
+from veilmatch.crypto.errors import GalleryMismatchError, IntegrityError, InvalidVectorError
 from veilmatch.protos.v1 import matcher_pb2 as pb
 
 
@@ -38,7 +38,7 @@ class Opened:
 
 
 def open_verification(a: pb.MatchReply, b: pb.MatchReply) -> Opened:
-    """Return the one bit of a verification. Raises IntegrityError or GalleryMismatchError."""
+    """Return the one bit of a verification. Raises IntegrityError, GalleryMismatchError, or InvalidVectorError."""
     _check_match(a, b)
     if a.count != 1:
         raise IntegrityError("a verification has one answer", got=a.count, expected=1)
@@ -49,7 +49,7 @@ def open_candidates(a: pb.MatchReply, b: pb.MatchReply, known: Labels) -> Opened
     """Return the bits of a search with their subjects.
 
     known: the labels that the request said are known; they stand in where a reply leaves its own out.
-    Raises IntegrityError or GalleryMismatchError.
+    Raises IntegrityError, GalleryMismatchError, or InvalidVectorError.
     """
     _check_match(a, b)
     remembered = known.subjects if a.chain == known.chain else ()
@@ -96,6 +96,9 @@ def _check_match(a: pb.MatchReply, b: pb.MatchReply) -> None:
     for reply in (a, b):
         if len(reply.share) != (reply.count + 7) // 8:
             raise IntegrityError("an answer of the wrong size", got=len(reply.share), expected=(reply.count + 7) // 8)
+    # Opened here and nowhere else. Where nothing was compared, no probe was converted.
+    if a.count and a.valid_share == b.valid_share:
+        raise InvalidVectorError()
 
 
 def _check_gallery(

@@ -15,7 +15,8 @@ import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from veilmatch.crypto.arithmetic import Integer, to_bytes
+from veilmatch.crypto.arithmetic import Integer, from_bytes, to_bytes
+from veilmatch.crypto.errors import ProtocolError
 from veilmatch.crypto.scheme import LocalShare
 from veilmatch.crypto.secret_access import SecretHolder
 
@@ -51,6 +52,23 @@ def output_share(triple: Triple, mine: Opening, theirs: Opening, modulus: Intege
     d, e = plus.d - minus.d, plus.e - minus.e
     w = triple.ab + d * triple.b + e * triple.a
     return (w + d * e if is_plus else w) % modulus
+
+
+def join_openings(openings: Sequence[Opening], modulus: Integer) -> bytes:
+    """Return d and e of every opening, each of modulus length, joined."""
+    size = (modulus.bit_length() + 7) // 8
+    return b"".join(to_bytes(x, size) for opening in openings for x in (opening.d, opening.e))
+
+
+def split_openings(values: bytes, count: int, modulus: Integer) -> list[Opening]:
+    """Return the `count` openings of a message. Raises ProtocolError for another size, or values not reduced."""
+    size = (modulus.bit_length() + 7) // 8
+    if len(values) != 2 * size * count:
+        raise ProtocolError("openings of the wrong size", got=len(values), expected=2 * size * count)
+    parts = [from_bytes(values[i : i + size]) for i in range(0, len(values), size)]
+    if any(part >= modulus for part in parts):
+        raise ProtocolError("an opening is not reduced mod N", expected="0 <= d, e < N")
+    return [Opening(d, e) for d, e in zip(parts[0::2], parts[1::2], strict=True)]
 
 
 def fingerprint_hashes(shares: Sequence[LocalShare], session_id: bytes, role: str, modulus: Integer) -> bytes:

@@ -28,6 +28,8 @@ from veilmatch.crypto.keys import Pair
 from veilmatch.crypto.secret_access import SecretHolder
 
 Kind = Literal["triples", "bits", "products"]
+#: All kinds, in the order of stock floors.
+STOCK_KINDS: tuple[Kind, ...] = ("triples", "bits", "products")
 Bytes = NDArray[np.uint8]
 Words = NDArray[np.uint64]
 
@@ -145,7 +147,7 @@ def _modulus_bytes(modulus: Integer) -> int:
 
 
 def keystream(seed: bytes, offset: int, length: int) -> bytes:
-    """Return `length` bytes of the AES-256-CTR keystream of a 32-byte seed from `offset` on, a multiple of 16."""
+    """Return `length` bytes of the AES-CTR keystream of a seed from `offset` on, a multiple of 16."""
     counter = (offset // _AES_BLOCK).to_bytes(16, "big")
     return Cipher(algorithms.AES(seed), modes.CTR(counter)).encryptor().update(bytes(length))
 

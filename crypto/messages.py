@@ -25,13 +25,14 @@ class Hello:
     """First message of both: what each believes the session is about, and its nonce.
 
     context: 32-byte digest of everything that must be the same at both (Request.context).
-    nonce: 32 random bytes. triples_floor, bits_floor: first stock index this holder may still use.
+    nonce: 32 random bytes. triples_floor, bits_floor, products_floor: first stock index this holder may still use.
     """
 
     context: bytes
     nonce: bytes
     triples_floor: int
     bits_floor: int
+    products_floor: int
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -72,7 +73,14 @@ class GateLayer(SecretHolder):
     payload: bytes
 
 
-Message = Hello | Agreement | Allocation | Openings | Verdict | GateLayer
+@dataclass(frozen=True, slots=True, repr=False)
+class Validity(SecretHolder):
+    """One holder's XOR share of "the templates are valid": opened for enrol and erase, and for no query."""
+
+    share: bool
+
+
+Message = Hello | Agreement | Allocation | Openings | Verdict | GateLayer | Validity
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +129,7 @@ class Reserve:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Reserved(SecretHolder):
-    """A range marked used for ever: list[Triple] for "triples", BitTriples for "bits"."""
+    """A range marked used for ever: list[Triple] for "triples", BitTriples for "bits", Products for "products"."""
 
     start: int
     material: object
@@ -163,9 +171,11 @@ class DecisionShare(SecretHolder):
     """For the device, through this holder's matcher: XOR shares of the answer bits; ends the session.
 
     bits: uint8[n] of 0 or 1. verify: n = 1. candidates: one per wanted slot, in the order of packs and slots.
+    valid: share of whether the probe is valid, 0 or 1; if it is not, every answer bit is 0.
     """
 
     bits: NDArray[np.uint8]
+    valid: int
 
 
 Action = Send | Receive | LocalWork | Reserve | ProbeShare | LaneShare | AwaitResults | DecisionShare

@@ -6,11 +6,14 @@ surroundings do it and resume it with the outcome. Both holders run the same ste
 1. hello: compare what the session is about, make its id from three nonces;
 2. convert the lanes: compare digests and fingerprints, reserve triples, exchange openings; the minus
    holder asks for another conversion at a risk of carry, or for a fresh mask at too many wraps;
-3. hand the matcher its share of the probe (or, for enrol and erase, of the template, and end);
-4. convert the matchers' results in the same way;
-5. decision gate on the wanted slots; hand over this holder's share of the answer.
+3. for enrol and erase: validity gate, open its bit, and hand the matcher its share of the template, or
+   refuse; the session ends here;
+4. hand the matcher its share of the probe, and run the validity gate while the matchers work;
+5. convert the matchers' results in the same way;
+6. decision gate on the wanted slots; hand over this holder's share of decision AND valid, and of valid.
 
-Rules: no opening leaves before both comparisons succeeded; a triple is reserved before it is used;
+Rules: no opening leaves before both comparisons succeeded; a triple is reserved before it is used; the
+validity of a probe is opened to no server, and nothing derived from a template that is not valid leaves;
 a message of another kind, number or session ends in ProtocolError, and a session that ended with an
 error answers nothing more. DESIGN.md sections 2 to 5.
 """
@@ -22,24 +25,31 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 import numpy as np
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
-from veilmatch.crypto import lanes, slots
-from veilmatch.crypto.arithmetic import Integer, from_bytes, random_bits, to_bytes
+from veilmatch.crypto import lanes, masks, slots
+from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.conversion import (
-    Opening,
     Triple,
     fingerprint_hashes,
     hashes_agree,
+    join_openings,
     open_masked,
     output_share,
+    split_openings,
 )
-from veilmatch.crypto.dealing import BitTriples
+from veilmatch.crypto.dealing import STOCK_KINDS, BitTriples, Kind, Products
 from veilmatch.crypto.digests import DIGEST_BYTES, NONCE_BYTES, digest, digest_all
-from veilmatch.crypto.errors import CiphertextError, GalleryMismatchError, KeyMismatchError, ProtocolError
+from veilmatch.crypto.errors import (
+    CiphertextError,
+    GalleryMismatchError,
+    InvalidVectorError,
+    KeyMismatchError,
+    ProtocolError,
+)
 from veilmatch.crypto.fields import Array
-from veilmatch.crypto.gates.boolean import Circuit, Evaluator
-from veilmatch.crypto.gates.decision import any_cost, any_of, decide, decide_cost, decision_input
+from veilmatch.crypto.gates.boolean import Circuit, Evaluator, Wire
+from veilmatch.crypto.gates.decision import any_cost, any_of, decide, decide_cost, decision_input, only_if, only_if_cost
+from veilmatch.crypto.gates.validity import validate, validity_cost
 from veilmatch.crypto.keys import Pair, PairShare
 from veilmatch.crypto.messages import (
     Action,
@@ -60,18 +70,28 @@ from veilmatch.crypto.messages import (
     Reserved,
     Results,
     Send,
+    Validity,
     Verdict,
 )
 from veilmatch.crypto.scheme import LocalShare, Scheme
-from veilmatch.crypto.secret_access import SECRET_ACCESS
+from veilmatch.crypto.secret_access import SECRET_ACCESS, SecretHolder
 
 Operation = Literal["verify", "candidates", "enrol", "erase"]
-MASK_SEED_BYTES = 16
 #: An honest minus holder asks for a second conversion once in 2^34 vectors, for an eighth never.
 MAX_CONVERSIONS = 8
 
 _M = TypeVar("_M", bound=Message)
+_T = TypeVar("_T")
 _Steps = Generator[Action, Any, None]
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class _Vectors(SecretHolder):
+    """This holder's part of converted vectors: lanes, all bits above them, and the ring share of the coordinates."""
+
+    lanes: Array
+    above: Wire
+    ring: Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,9 +141,9 @@ class PairSession:
         share: PairShare,
         scheme: Scheme,
         nonce: bytes,
-        floors: tuple[int, int],
+        floors: tuple[int, int, int],
     ) -> None:
-        """ciphertexts: the lanes, validated. nonce: 32 random bytes, fresh. floors: stock floors (triples, bits)."""
+        """ciphertexts: the lanes, parsed. nonce: 32 random bytes, fresh. floors: of triples, bits and products."""
         self.request = request
         self.finished = False
         self.session_id = b""
@@ -131,7 +151,7 @@ class PairSession:
         self._share = share
         self._scheme = scheme
         self._nonce = nonce
-        self._floors = floors
+        self._floors: dict[Kind, int] = dict(zip(STOCK_KINDS, floors, strict=True))
         self._sent = self._received = 0
         self._steps = self._run()
 
@@ -167,31 +187,34 @@ class PairSession:
             )
         yield from self._hello()
         template = self.request.operation in ("enrol", "erase")
-        lane_fields, ring = yield from self._convert_lanes(masked=not template)
+        converted = yield from self._convert_lanes(masked=not template)
         if template:
-            yield LaneShare(self.session_id, lane_fields, self._share.is_plus)
+            yield from self._require_valid((yield from self._validate(converted)))
+            yield LaneShare(self.session_id, converted.lanes, self._share.is_plus)
             return
-        yield ProbeShare(self.session_id, ring, self._share.is_plus)
+        yield ProbeShare(self.session_id, converted.ring, self._share.is_plus)
+        valid = yield from self._validate(converted)
         results: Results = yield AwaitResults()
         shares = yield from self._convert_results(results)
-        yield from self._decide(slots.unpack(shares, self._scheme.parameters)[results.wanted])
+        yield from self._decide(slots.unpack(shares, self._scheme.parameters)[results.wanted], valid)
 
     def _hello(self) -> _Steps:
-        mine = Hello(self.request.context(), self._nonce, *self._floors)
+        mine = Hello(self.request.context(), self._nonce, *self._floors.values())
         yield from self._send(mine)
         theirs = yield from self._receive(Hello)
         _compare_context(mine.context, theirs.context)
         if len(theirs.nonce) != NONCE_BYTES or theirs.nonce == mine.nonce:
             raise ProtocolError("a session nonce of the wrong size, or my own", expected=f"{NONCE_BYTES} fresh bytes")
-        self._floors = (
-            max(mine.triples_floor, theirs.triples_floor),
-            max(mine.bits_floor, theirs.bits_floor),
-        )
+        self._floors = {
+            "triples": max(mine.triples_floor, theirs.triples_floor),
+            "bits": max(mine.bits_floor, theirs.bits_floor),
+            "products": max(mine.products_floor, theirs.products_floor),
+        }
         nonces = (mine.nonce, theirs.nonce) if self._share.is_plus else (theirs.nonce, mine.nonce)
         self.session_id = digest("session id", mine.context, *nonces)
 
-    def _convert_lanes(self, *, masked: bool) -> Generator[Action, Any, tuple[Array, Array]]:
-        """Return this holder's lanes and their ring share, exact for every valid vector."""
+    def _convert_lanes(self, *, masked: bool) -> Generator[Action, Any, _Vectors]:
+        """Return this holder's part of the vectors, exact for every valid one."""
         parameters, is_plus = self._scheme.parameters, self._share.is_plus
         local = yield from self._agree(
             self._ciphertexts, digest_all("lanes", map(self._scheme.serialise, self._ciphertexts))
@@ -205,13 +228,12 @@ class PairSession:
                 _check_verdict(verdict, masked=masked)
             else:
                 again = lanes.wraps_modulus(shares, self._scheme.modulus) or lanes.at_risk(fields, parameters)
-                seed = b"" if again or not masked else self._mask_seed(ring)
+                seed = b"" if again or not masked else masks.seed_for(ring, parameters)
                 verdict = Verdict(again, seed)
                 yield from self._send(verdict)
             if not verdict.again:
-                if verdict.mask_seed:
-                    ring = (ring + self._mask(verdict.mask_seed)) & ((1 << parameters.ring_bits) - 1)
-                return fields, ring
+                ring = masks.masked(ring, verdict.mask_seed, parameters)
+                return _Vectors(fields, lanes.above(shares, parameters), ring)
         raise ProtocolError("the minus holder asks for conversions without end", expected=f"<= {MAX_CONVERSIONS}")
 
     def _convert_results(self, results: Results) -> Generator[Action, Any, list[Integer]]:
@@ -240,21 +262,36 @@ class PairSession:
                 return shares
         raise ProtocolError("the minus holder asks for conversions without end", expected=f"<= {MAX_CONVERSIONS}")
 
-    def _decide(self, wanted: Array) -> _Steps:
-        k, is_plus = self._scheme.parameters.ring_bits, self._share.is_plus
+    def _validate(self, vectors: _Vectors) -> Generator[Action, Any, Wire]:
+        """Return this holder's share of whether all the vectors are valid, in the lowest bit of one byte."""
+        parameters, count = self._scheme.parameters, len(vectors.lanes)
+        products = yield from self._dealt("products", count, Products)
+        evaluator = yield from self._evaluator(validity_cost(count // parameters.dimension, parameters))
+        circuit = validate(vectors.lanes, vectors.above, parameters, self.session_id, products, evaluator)
+        valid: Wire = yield from self._run_circuit(circuit)
+        return valid
+
+    def _require_valid(self, valid: Wire) -> _Steps:
+        """Open the bit to both holders. Raises InvalidVectorError, and nothing more leaves this session."""
+        mine = bool(valid[0] & 1)
+        yield from self._send(Validity(mine))
+        theirs = yield from self._receive(Validity)
+        if mine == theirs.share:
+            raise InvalidVectorError()
+
+    def _decide(self, wanted: Array, valid: Wire) -> _Steps:
+        """Hand over this holder's share of every decision AND valid, and of valid."""
+        k, is_plus, count = self._scheme.parameters.ring_bits, self._share.is_plus, len(wanted)
         verify = self.request.operation == "verify"
-        cost = decide_cost(len(wanted), k) + (any_cost(len(wanted)) if verify else 0)
-        reserved = yield from self._reserve("bits", cost)
-        if not isinstance(reserved.material, BitTriples):
-            raise ProtocolError("reserved stock of the wrong kind", expected="bit triples")
-        evaluator = Evaluator(reserved.material, is_plus=is_plus)
+        answers = 1 if verify else count
+        cost = decide_cost(count, k) + (any_cost(count) if verify else 0) + only_if_cost(answers)
+        evaluator = yield from self._evaluator(cost)
         inputs = decision_input(wanted, self.request.threshold, k, is_plus=is_plus)
         bits = yield from self._run_circuit(decide(inputs, k, evaluator))
-        count = len(wanted)
         if verify:
             bits = yield from self._run_circuit(any_of(bits, count, evaluator))
-            count = 1
-        yield DecisionShare(np.unpackbits(bits, count=count, bitorder="little"))
+        bits = yield from self._run_circuit(only_if(valid, bits, evaluator))
+        yield DecisionShare(np.unpackbits(bits, count=answers, bitorder="little"), int(valid[0] & 1))
 
     # -- parts of steps ----------------------------------------------------------------------
 
@@ -276,20 +313,31 @@ class PairSession:
     def _beaver(self, local: list[LocalShare]) -> Generator[Action, Any, list[Integer]]:
         """Multiply every z by kappa with a fresh triple: this holder's w of every ciphertext."""
         N, is_plus = self._scheme.modulus, self._share.is_plus
-        reserved = yield from self._reserve("triples", len(local))
-        triples = _triples(reserved.material, len(local))
+        triples = _triples((yield from self._dealt("triples", len(local), list)), len(local))
         kappa = self._share.kappa(SECRET_ACCESS)
         mine = [open_masked(share.z, kappa, triple, N) for share, triple in zip(local, triples, strict=True)]
-        yield from self._send(Openings(_join_openings(mine, N)))
+        yield from self._send(Openings(join_openings(mine, N)))
         received = yield from self._receive(Openings)
-        theirs = _split_openings(received.values, len(local), N)
+        theirs = split_openings(received.values, len(local), N)
         return [
             output_share(triple, x, y, N, is_plus=is_plus) for triple, x, y in zip(triples, mine, theirs, strict=True)
         ]
 
-    def _reserve(self, kind: Literal["triples", "bits"], count: int) -> Generator[Action, Any, Reserved]:
+    def _evaluator(self, triple_bytes: int) -> Generator[Action, Any, Evaluator]:
+        """An evaluator with fresh bit triples."""
+        triples = yield from self._dealt("bits", triple_bytes, BitTriples)
+        return Evaluator(triples, is_plus=self._share.is_plus)
+
+    def _dealt(self, kind: Kind, count: int, material: type[_T]) -> Generator[Action, Any, _T]:
+        """Reserve stock and return what it is."""
+        reserved = yield from self._reserve(kind, count)
+        if not isinstance(reserved.material, material):
+            raise ProtocolError("reserved stock of the wrong kind", expected=kind)
+        return reserved.material
+
+    def _reserve(self, kind: Kind, count: int) -> Generator[Action, Any, Reserved]:
         """Plus holder allocates and says where; minus holder reserves the same range."""
-        floor = self._floors[0 if kind == "triples" else 1]
+        floor = self._floors[kind]
         if self._share.is_plus:
             reserved: Reserved = yield Reserve(kind, count, floor, None)
             yield from self._send(Allocation(kind, reserved.start))
@@ -309,24 +357,6 @@ class PairSession:
                 payload = circuit.send(received.payload)
         except StopIteration as stop:
             return stop.value
-
-    def _mask_seed(self, ring: Array) -> bytes:
-        """Return b"" if the wraps are within bounds, else a seed whose mask brings them there."""
-        parameters = self._scheme.parameters
-        seed = b""
-        while lanes.wraps_at_risk((ring + self._mask(seed)) & ((1 << parameters.ring_bits) - 1), parameters) > (
-            parameters.wrap_limit
-        ):
-            seed = to_bytes(random_bits(8 * MASK_SEED_BYTES), MASK_SEED_BYTES)
-        return seed
-
-    def _mask(self, seed: bytes) -> Array:
-        """Return the common mask of `seed`, int64[D] in [0, 2^k); zeros for b""."""
-        dimension = self._scheme.parameters.dimension
-        if not seed:
-            return np.zeros(dimension, dtype=np.int64)
-        stream = Cipher(algorithms.AES(seed), modes.CTR(bytes(16))).encryptor().update(bytes(4 * dimension))
-        return np.frombuffer(stream, dtype="<u4").astype(np.int64) & ((1 << self._scheme.parameters.ring_bits) - 1)
 
     def _send(self, message: Message) -> _Steps:
         number, self._sent = 2 * self._sent + (not self._share.is_plus), self._sent + 1
@@ -355,28 +385,13 @@ def _compare_context(mine: bytes, theirs: bytes) -> None:
 
 
 def _check_verdict(verdict: Verdict, *, masked: bool) -> None:
-    sizes = (0, MASK_SEED_BYTES) if masked and not verdict.again else (0,)
+    sizes = (0, masks.MASK_SEED_BYTES) if masked and not verdict.again else (0,)
     if len(verdict.mask_seed) not in sizes:
         raise ProtocolError("a mask seed of the wrong size", got=len(verdict.mask_seed), expected=sizes)
 
 
-def _triples(material: object, count: int) -> list[Triple]:
-    triples = [item for item in material if isinstance(item, Triple)] if isinstance(material, list) else []
-    if not isinstance(material, list) or not len(triples) == len(material) == count:
+def _triples(material: list[object], count: int) -> list[Triple]:
+    triples = [item for item in material if isinstance(item, Triple)]
+    if not len(triples) == len(material) == count:
         raise ProtocolError("reserved stock of the wrong kind", expected=f"{count} triples mod N")
     return triples
-
-
-def _join_openings(openings: list[Opening], modulus: Integer) -> bytes:
-    size = (modulus.bit_length() + 7) // 8
-    return b"".join(to_bytes(x, size) for opening in openings for x in (opening.d, opening.e))
-
-
-def _split_openings(values: bytes, count: int, modulus: Integer) -> list[Opening]:
-    size = (modulus.bit_length() + 7) // 8
-    if len(values) != 2 * size * count:
-        raise ProtocolError("openings of the wrong size", got=len(values), expected=2 * size * count)
-    parts = [from_bytes(values[i : i + size]) for i in range(0, len(values), size)]
-    if any(part >= modulus for part in parts):
-        raise ProtocolError("an opening is not reduced mod N", expected="0 <= d, e < N")
-    return [Opening(d, e) for d, e in zip(parts[0::2], parts[1::2], strict=True)]

@@ -20,8 +20,8 @@ from veilmatch.crypto import dealing, lanes, slots
 from veilmatch.crypto.arithmetic import Integer, gcd, invert, random_below, random_bits
 from veilmatch.crypto.ceremony import run_ceremony
 from veilmatch.crypto.conversion import Triple
-from veilmatch.crypto.dealing import BLOCK_UNITS, BlockName
-from veilmatch.crypto.errors import ProtocolError
+from veilmatch.crypto.dealing import BLOCK_UNITS, STOCK_KINDS, BlockName
+from veilmatch.crypto.errors import InvalidVectorError, ProtocolError
 from veilmatch.crypto.fields import Array
 from veilmatch.crypto.keys import PairShare, exponent_bits
 from veilmatch.crypto.messages import (
@@ -90,14 +90,14 @@ class SimulatedStock:
     modulus: Integer
     seed: bytes
     is_plus: bool
-    marks: dict[str, int] = field(default_factory=lambda: {"triples": 0, "bits": 0})
+    marks: dict[str, int] = field(default_factory=lambda: dict.fromkeys(STOCK_KINDS, 0))
     reuse_triples: bool = False
     _blocks: dict[tuple[str, int], dealing.Block] = field(default_factory=dict)
 
     @property
-    def floors(self) -> tuple[int, int]:
-        """First index of triples and of bits that was not handed out."""
-        return (0 if self.reuse_triples else self.marks["triples"]), self.marks["bits"]
+    def floors(self) -> tuple[int, int, int]:
+        """First index of triples, bits and products that was not handed out."""
+        return (0 if self.reuse_triples else self.marks["triples"]), self.marks["bits"], self.marks["products"]
 
     def reserve(self, wanted: Reserve) -> Reserved:
         """Return a range nobody had before. Raises ProtocolError if some of it was used (unless `reuse_triples`)."""
@@ -110,6 +110,9 @@ class SimulatedStock:
         parts = list(self._parts(wanted.kind, start, wanted.count))
         if wanted.kind == "triples":
             return Reserved(start, [triple for part in parts for triple in part])
+        if wanted.kind == "products":
+            joined = (np.concatenate([getattr(p, x) for p in parts]) for x in ("factor", "product"))
+            return Reserved(start, dealing.Products(*joined))
         return Reserved(start, dealing.BitTriples(*(np.concatenate([getattr(t, x) for t in parts]) for x in "abc")))
 
     def _parts(self, kind: dealing.Kind, start: int, count: int) -> Iterable[Any]:
@@ -120,6 +123,8 @@ class SimulatedStock:
             block = self._block(kind, number)
             if kind == "triples":
                 yield dealing.triples(block, at, size, self.modulus)
+            elif kind == "products":
+                yield dealing.products(block, at, size)
             else:
                 yield dealing.bit_triples(block, at, size)
             start, count = start + size, count - size
@@ -308,9 +313,22 @@ class PairSimulator:
         threshold: int,
         wanted: Iterable[tuple[int, int]] | None = None,
     ) -> Array:
-        """Return the opened decision bits of a probe, as the device would see them."""
+        """Return the opened decision bits of a probe, as the device would see them. Raises InvalidVectorError."""
+        return self.answer(operation, self.encrypt(probe), gallery, threshold, wanted)
+
+    def answer(
+        self,
+        operation: Operation,
+        ciphertexts: Sequence[Integer],
+        gallery: SimulatedGallery,
+        threshold: int,
+        wanted: Iterable[tuple[int, int]] | None = None,
+    ) -> Array:
+        """The same for a probe that is encrypted already."""
         places = gallery.places if wanted is None else list(wanted)
-        plus, minus = self.run(self.request(operation, threshold), self.encrypt(probe), gallery, places)
+        plus, minus = self.run(self.request(operation, threshold), ciphertexts, gallery, places)
+        if plus.valid == minus.valid:
+            raise InvalidVectorError()
         return plus.bits ^ minus.bits
 
     def encrypt(self, vector: Array) -> list[Integer]:
@@ -318,7 +336,12 @@ class PairSimulator:
 
 
 def unit_vectors(rng: np.random.Generator, count: int, parameters: ParameterSet) -> Array:
-    """Random quantised unit vectors, int64[count, D]."""
-    e = rng.standard_normal((count, parameters.dimension))
-    e /= np.linalg.norm(e, axis=1, keepdims=True)
-    return np.clip(np.rint(parameters.scale * e), -parameters.clip, parameters.clip).astype(np.int64)
+    """Random quantised unit vectors, int64[count, D], all valid: a toy set clips some down to too low a norm."""
+    found = np.zeros((0, parameters.dimension), dtype=np.int64)
+    while len(found) < count:
+        e = rng.standard_normal((count, parameters.dimension))
+        e /= np.linalg.norm(e, axis=1, keepdims=True)
+        made = np.clip(np.rint(parameters.scale * e), -parameters.clip, parameters.clip).astype(np.int64)
+        norms = np.sum(made**2, axis=1)
+        found = np.vstack([found, made[(norms >= parameters.norm_min) & (norms <= parameters.norm_max)]])
+    return found[:count]

@@ -150,4 +150,6 @@ def _answer_to_wire(answer: Answer) -> pb.KeyHolderToMatcher:
             lane_share=pb.LaneShareMessage(session_id=answer.session_id, lanes=lanes, is_plus=answer.is_plus)
         )
     share = np.packbits(answer.bits, bitorder="little").tobytes()
-    return pb.KeyHolderToMatcher(decision_share=pb.DecisionShareMessage(share=share, count=len(answer.bits)))
+    return pb.KeyHolderToMatcher(
+        decision_share=pb.DecisionShareMessage(share=share, count=len(answer.bits), valid_share=bool(answer.valid))
+    )

@@ -79,7 +79,11 @@ class KeyHolder:
         self._key = key
         self._workers = workers
         self._timeout_s = settings.peer_timeout_s
-        self._targets: dict[Kind, int] = {"triples": settings.stock_triples, "bits": settings.stock_bytes}
+        self._targets: dict[Kind, int] = {
+            "triples": settings.stock_triples,
+            "bits": settings.stock_bytes,
+            "products": settings.stock_products,
+        }
         self._peers = Peers(settings)
         self._store = StockStore(settings.data_dir, key.storage_seed(SECRET_ACCESS))
         self._replays = ReplayLog(settings.data_dir)

@@ -16,7 +16,7 @@ import numpy as np
 from veilmatch.crypto import dealing
 from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.conversion import Triple
-from veilmatch.crypto.dealing import BLOCK_UNITS, BitTriples, Block, BlockName, Kind
+from veilmatch.crypto.dealing import BLOCK_UNITS, STOCK_KINDS, BitTriples, Block, BlockName, Kind, Products
 from veilmatch.crypto.digests import digest
 from veilmatch.crypto.errors import ProtocolError, UnavailableError, VeilmatchError
 from veilmatch.crypto.keys import Pair, dealer_of
@@ -26,7 +26,7 @@ from veilmatch.server.keyholder.stock_store import StockStore
 #: Fetches blocks first..first+count of a kind from the dealer, as (number, block).
 Fetch = Callable[[BlockName, int], AsyncIterator[tuple[int, Block]]]
 #: The mark is moved this many units at a time, so that not every session waits for an fsync.
-_MARK_AHEAD: dict[Kind, int] = {"triples": 64, "bits": 8192}
+_MARK_AHEAD: dict[Kind, int] = {"triples": 64, "bits": 32768, "products": 2048}
 _CACHED_BLOCKS = 8
 #: Blocks asked for in one call to the dealer.
 _FETCHED_BLOCKS = 64
@@ -191,7 +191,7 @@ class Shelf:
         n = self._name
         return BlockName(n.pair, n.stock, n.epoch, n.kind, number)
 
-    def _material(self, start: int, stop: int) -> list[Triple] | BitTriples:
+    def _material(self, start: int, stop: int) -> list[Triple] | BitTriples | Products:
         units = BLOCK_UNITS[self._name.kind]
         pieces = []
         for number in range(start // units, (stop - 1) // units + 1):
@@ -199,12 +199,15 @@ class Shelf:
             pieces.append((self._cache[number], low - number * units, high - low))
         if self._name.kind == "triples":
             return [t for block, at, count in pieces for t in dealing.triples(block, at, count, self._modulus)]
+        if self._name.kind == "products":
+            parts = [dealing.products(block, at, count) for block, at, count in pieces]
+            return Products(*(np.concatenate([getattr(p, part) for p in parts]) for part in ("factor", "product")))
         bits = [dealing.bit_triples(block, at, count) for block, at, count in pieces]
         return BitTriples(*(np.concatenate([getattr(b, part) for b in bits]) for part in ("a", "b", "c")))
 
 
 class Stock:
-    """The stock of one pair: a shelf of triples mod N and one of bit triples."""
+    """The stock of one pair: a shelf of triples mod N, one of bit triples and one of products."""
 
     def __init__(
         self,
@@ -219,16 +222,16 @@ class Stock:
         is_plus: bool,
     ) -> None:
         self.name = stock
-        kinds: tuple[Kind, Kind] = ("triples", "bits")
         self._shelves = {
             kind: Shelf(BlockName(pair, stock, epoch, kind, 0), store, fetch, targets[kind], modulus, is_plus=is_plus)
-            for kind in kinds
+            for kind in STOCK_KINDS
         }
 
     @property
-    def floors(self) -> tuple[int, int]:
-        """First usable index of triples and of bits."""
-        return self._shelves["triples"].floor, self._shelves["bits"].floor
+    def floors(self) -> tuple[int, int, int]:
+        """First usable index of triples, bits and products."""
+        triples, bits, products = (self._shelves[kind].floor for kind in STOCK_KINDS)
+        return triples, bits, products
 
     @property
     def remaining(self) -> dict[Kind, int]:

@@ -12,6 +12,7 @@ from veilmatch.crypto.messages import (
     Hello,
     Message,
     Openings,
+    Validity,
     Verdict,
 )
 from veilmatch.protos.v1 import keyholder_pb2 as pb
@@ -19,6 +20,7 @@ from veilmatch.protos.v1 import keyholder_pb2 as pb
 KIND_TO_WIRE: dict[Kind, pb.StockKind.ValueType] = {
     "triples": pb.STOCK_KIND_TRIPLES,
     "bits": pb.STOCK_KIND_BITS,
+    "products": pb.STOCK_KIND_PRODUCTS,
 }
 _KIND_FROM_WIRE = {value: kind for kind, value in KIND_TO_WIRE.items()}
 
@@ -38,6 +40,7 @@ def to_wire(envelope: Envelope) -> pb.PairMessage:
     if isinstance(message, Hello):
         wire.hello.context, wire.hello.nonce = message.context, message.nonce
         wire.hello.triples_floor, wire.hello.bits_floor = message.triples_floor, message.bits_floor
+        wire.hello.products_floor = message.products_floor
     elif isinstance(message, Agreement):
         wire.agreement.ciphertexts, wire.agreement.fingerprints = message.ciphertexts, message.fingerprints
     elif isinstance(message, Allocation):
@@ -46,6 +49,8 @@ def to_wire(envelope: Envelope) -> pb.PairMessage:
         wire.openings = message.values
     elif isinstance(message, Verdict):
         wire.verdict.again, wire.verdict.mask_seed = message.again, message.mask_seed
+    elif isinstance(message, Validity):
+        wire.validity = message.share
     else:
         wire.gate_layer = message.payload
     return wire
@@ -60,7 +65,7 @@ def _message(wire: pb.PairMessage) -> Message:
     match wire.WhichOneof("content"):
         case "hello":
             hello = wire.hello
-            return Hello(hello.context, hello.nonce, hello.triples_floor, hello.bits_floor)
+            return Hello(hello.context, hello.nonce, hello.triples_floor, hello.bits_floor, hello.products_floor)
         case "agreement":
             return Agreement(wire.agreement.ciphertexts, wire.agreement.fingerprints)
         case "allocation":
@@ -71,5 +76,7 @@ def _message(wire: pb.PairMessage) -> Message:
             return Verdict(wire.verdict.again, wire.verdict.mask_seed)
         case "gate_layer":
             return GateLayer(wire.gate_layer)
+        case "validity":
+            return Validity(wire.validity)
         case other:
             raise ProtocolError("not a message of a session", got=other)

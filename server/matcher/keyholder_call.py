@@ -81,12 +81,12 @@ class KeyHolderCall:
             async with _waiting_for(self._party, self._timeout_s):
                 await self._link.send(pb.MatcherToKeyHolder(results=chunk))  # type: ignore[arg-type]
 
-    async def decision_share(self, count: int, packs: int) -> bytes:
-        """Return this organisation's XOR share of `count` answer bits on `packs` results, packed little-endian."""
+    async def decision_share(self, count: int, packs: int) -> tuple[bytes, bool]:
+        """Return this organisation's XOR shares of `count` answer bits, packed little-endian, and of "valid probe"."""
         share = (await self._next("decision_share", _CONVERSION_S * packs)).decision_share
         if share.count != count or len(share.share) != -(-count // 8):
             raise ProtocolError("a decision share of the wrong size", got=share.count, expected=count)
-        return share.share
+        return share.share, share.valid_share
 
     async def _next(self, kind: str, work_s: float = 0.0) -> pb.KeyHolderToMatcher:
         async with _waiting_for(self._party, self._timeout_s + work_s):

@@ -100,7 +100,7 @@ async def match(
             matched = time.perf_counter()
             await call.send_results(combined, wanted)
             reply.count = count
-            reply.share = await call.decision_share(reply.count, len(packs))
+            reply.share, reply.valid_share = await call.decision_share(reply.count, len(packs))
             decided = time.perf_counter()
         reply.session_id = share.session_id
         reply.timings.convert_s = converted - started

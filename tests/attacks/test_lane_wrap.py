@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from tests.crypto.toys import SCHEMES, aimed, keys_of, lane_shares, repeated
+from tests.crypto.toys import SCHEMES, aimed, keys_of, lane_shares, repeated, take_validity_out
 from tests.simulator import Keys, PairSimulator, SimulatedGallery
 from veilmatch.crypto import lanes, slots
 from veilmatch.crypto.parameters import LANE_BITS, ParameterSet
@@ -26,8 +26,8 @@ def wide(request: pytest.FixtureRequest) -> Iterator[Keys]:
 
 def victim_is_accepted(keys: Keys) -> bool:
     """Enrol somebody at slot 0 whose minus share has a lane at the wrap point; then ask about a victim further up."""
-    victim = np.resize(np.array([9, 2, -4, 7], dtype=np.int64), P.dimension)
-    enrolled = repeated(1, P)
+    victim = np.resize(np.array([19, 2, -4, 13], dtype=np.int64), P.dimension)
+    enrolled = repeated(11, P)
     templates = np.zeros((SLOT + 1, P.dimension), dtype=np.int64)
     templates[SLOT] = victim
     gallery = SimulatedGallery.of(keys.scheme, templates)
@@ -54,4 +54,5 @@ def test_with_the_second_conversion_the_victim_keeps_its_score(wide: Keys) -> No
 
 def test_without_the_second_conversion_the_victim_is_refused(wide: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lanes, "at_risk", lambda fields, parameters: False)
+    take_validity_out(monkeypatch)
     assert not victim_is_accepted(wide)

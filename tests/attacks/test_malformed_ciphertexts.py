@@ -10,7 +10,7 @@ import pytest
 from phe import paillier as phe
 
 from tests.attacks.tools import Converted, opened
-from tests.crypto.toys import TOY, toy_key
+from tests.crypto.toys import TOY, take_validity_out, toy_key
 from tests.simulator import MINUS, PLUS, Keys, PairSimulator, SimulatedGallery, unit_vectors
 from veilmatch.crypto import lanes
 from veilmatch.crypto import session as session_module
@@ -36,6 +36,7 @@ def test_without_the_fingerprints_the_result_is_a_constant_of_the_key(
     paillier: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(session_module, "fingerprint_hashes", lambda shares, *rest: bytes(32 * len(shares)))
+    take_validity_out(monkeypatch)  # it would refuse what comes out
     simulator = PairSimulator(paillier)
     first, second = simulator.encrypt(PROBE)
     bad = malformed(paillier, first)
@@ -118,6 +119,7 @@ def test_without_the_fingerprints_a_stale_share_gives_a_wrong_result(
     paillier: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(session_module, "fingerprint_hashes", lambda shares, *rest: bytes(32 * len(shares)))
+    take_validity_out(monkeypatch)  # it would refuse what comes out
     wrong = PairSimulator(refreshed(paillier, PLUS)).enrol(PROBE)
     assert not np.array_equal(wrong, PROBE + TOY.offset)
 

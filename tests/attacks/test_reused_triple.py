@@ -17,7 +17,7 @@ from veilmatch.crypto.messages import Allocation, Envelope, Openings
 from veilmatch.crypto.parameters import ParameterSet
 
 #: One short lane ciphertext a vector, so that o * m stays below N.
-SMALL = ParameterSet(4, 8, 3, 512)
+SMALL = ParameterSet(4, 8, 7, 512)
 TEMPLATES = unit_vectors(np.random.default_rng(8), 4, SMALL)
 
 
@@ -76,16 +76,17 @@ def test_holder_restored_from_a_backup_is_carried_past_what_its_peer_used(small:
     simulator = PairSimulator(small)
     for template in TEMPLATES[:3]:
         simulator.enrol(template)
-    simulator.stocks[restored].marks.update(triples=0, bits=0)
+    before = dict(simulator.stocks[restored].marks)
+    simulator.stocks[restored].marks.update(triples=0, bits=0, products=0)
     simulator.enrol(TEMPLATES[3])
-    (allocation,) = (e.message for _, e in simulator.sent if isinstance(e.message, Allocation))
-    assert allocation.start == 3
+    assert before["triples"] == 3 and min(before.values()) > 0
+    assert {e.message.kind: e.message.start for _, e in simulator.sent if isinstance(e.message, Allocation)} == before
 
 
 def test_retry_of_a_conversion_takes_fresh_triples(small: Keys) -> None:
     risky = lane_shares(repeated(2**48 - 1, SMALL), SMALL)
     simulator = PairSimulator(small, aim=aimed(risky, risky))
     simulator.enrol(TEMPLATES[0])
-    starts = [e.message.start for _, e in simulator.sent if isinstance(e.message, Allocation)]
+    starts = [e.message.start for _, e in simulator.sent if getattr(e.message, "kind", "") == "triples"]
     assert starts == [0, 1, 2]
     assert len({d for d, _ in both_openings(simulator)}) == 3

@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 
 import veilmatch.crypto
-from tests.crypto.toys import TOY, keys_of, toy_primes
+from tests.crypto.toys import TOY, keys_of, repeated, toy_primes
 from tests.simulator import PairSimulator
 from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.ceremony import run_ceremony
 from veilmatch.crypto.conversion import Opening, Triple
-from veilmatch.crypto.dealing import BitTriples, Block
+from veilmatch.crypto.dealing import BitTriples, Block, Products
 from veilmatch.crypto.keys import KeyHolderKey, PairShare
 from veilmatch.crypto.messages import (
     Agreement,
@@ -31,12 +31,13 @@ from veilmatch.crypto.messages import (
     ProbeShare,
     Reserved,
     Results,
+    Validity,
     Verdict,
 )
 from veilmatch.crypto.primes import SpecialPrime
 from veilmatch.crypto.scheme import LocalShare
 from veilmatch.crypto.secret_access import SecretHolder
-from veilmatch.crypto.session import PairSession
+from veilmatch.crypto.session import PairSession, _Vectors
 
 NUMBER = Integer(9182736455463728)
 BYTES = b"material of a secret, 32 bytes.."
@@ -58,7 +59,8 @@ HANDLES: list[Any] = [
     ProbeShare(bytes(32), ARRAY, True),
     LaneShare(bytes(32), ARRAY, True),
     Results([NUMBER], BITS.astype(bool)),
-    DecisionShare(BITS),
+    DecisionShare(BITS, 1),
+    _Vectors(ARRAY, BITS, ARRAY),
 ]
 #: Values that pass through the memory of a key holder, and what a ceremony holds for a moment.
 VALUES: list[Any] = [
@@ -66,9 +68,12 @@ VALUES: list[Any] = [
     Opening(NUMBER, NUMBER),
     LocalShare(NUMBER, NUMBER),
     BitTriples(BITS, BITS, BITS),
+    Products(ARRAY.view(np.uint64), ARRAY.view(np.uint64)),
     SpecialPrime(NUMBER, NUMBER, NUMBER),
     run_ceremony(TOY),
 ]
+#: A share of one bit: nothing that could be told from other text.
+BIT = Validity(True)
 
 
 def name_of(thing: Any) -> str:
@@ -99,7 +104,11 @@ def test_no_representation_shows_material(thing: Any) -> None:
     assert name_of(thing) in text
 
 
-@pytest.mark.parametrize("thing", HANDLES + VALUES, ids=name_of)
+def test_no_representation_shows_a_bit() -> None:
+    assert repr(BIT) == str(BIT) == repr(Validity(False)) == "<Validity>"
+
+
+@pytest.mark.parametrize("thing", [*HANDLES, *VALUES, BIT], ids=name_of)
 def test_nothing_with_material_is_pickled_or_copied(thing: Any) -> None:
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
         with pytest.raises(TypeError):
@@ -121,7 +130,7 @@ def all_handles() -> set[str]:
 
 
 def test_every_handle_of_a_secret_is_tested_here() -> None:
-    assert all_handles() <= {name_of(thing) for thing in HANDLES + VALUES}
+    assert all_handles() <= {name_of(thing) for thing in [*HANDLES, *VALUES, BIT]}
     assert {name_of(thing) for thing in HANDLES} <= all_handles()
 
 
@@ -133,7 +142,7 @@ def test_primes_of_a_key_are_not_shown() -> None:
 def test_session_and_scheme_do_not_show_the_share() -> None:
     keys = keys_of("paillier")
     simulator = PairSimulator(keys)
-    simulator.enrol(np.zeros(TOY.dimension, dtype=np.int64))
+    simulator.enrol(repeated(2, TOY))
     (session, _) = simulator.last_sessions
     assert isinstance(session, PairSession)
     text = f"{session} {session!r} {session.request} {keys.scheme} {keys.plus} {keys.minus}"

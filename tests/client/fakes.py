@@ -105,6 +105,7 @@ class FakePair:
             session_id=(signed.body[-32:] * 32)[:32],
             share=shares[seat],
             count=len(bits),
+            valid_share=seat == 0 and bool(bits),
             labels=compared if candidates and known_chain != self.chain else [],
             timings=pb.Timings(convert_s=0.1 + seat, match_s=0.2, decide_s=0.3),
         )

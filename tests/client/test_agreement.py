@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
 from typing import Any
 
@@ -15,10 +16,13 @@ from veilmatch.client.agreement import (
     open_candidates,
     open_verification,
 )
-from veilmatch.crypto.errors import GalleryMismatchError, IntegrityError
+from veilmatch.crypto.errors import GalleryMismatchError, IntegrityError, InvalidVectorError
 from veilmatch.protos.v1 import matcher_pb2 as pb
 
 from .fakes import xor_shares
+
+#: One matcher's share of "valid"; that of the other is not this one.
+VALID = secrets.choice([False, True])
 
 
 def replies(bits: list[int], labels: list[str] | None = None) -> tuple[pb.MatchReply, pb.MatchReply]:
@@ -30,8 +34,9 @@ def replies(bits: list[int], labels: list[str] | None = None) -> tuple[pb.MatchR
             share=share,
             count=len(bits),
             labels=labels or [],
+            valid_share=valid_share,
         )
-        for share in xor_shares(bits)
+        for share, valid_share in zip(xor_shares(bits), (VALID, not VALID), strict=True)
     )
     return a, b
 
@@ -40,6 +45,26 @@ def replies(bits: list[int], labels: list[str] | None = None) -> tuple[pb.MatchR
 def test_decision_is_the_xor_of_the_shares(bit: int) -> None:
     for _ in range(8):
         assert open_verification(*replies([bit])).bits.tolist() == [bit]
+
+
+@pytest.mark.parametrize("share", [False, True])
+@pytest.mark.parametrize("bit", [0, 1])
+def test_answer_about_a_probe_that_is_not_valid_is_one_refusal(bit: int, share: bool) -> None:
+    a, b = replies([bit])
+    a.valid_share = b.valid_share = share
+    with pytest.raises(InvalidVectorError) as verified:
+        open_verification(a, b)
+    a, b = replies([bit, 0, 1], ["x", "y", "z"])
+    a.valid_share = b.valid_share = share
+    with pytest.raises(InvalidVectorError) as searched:
+        open_candidates(a, b, Labels())
+    assert verified.value.fields() == searched.value.fields()
+
+
+def test_where_nothing_was_compared_no_probe_was_refused() -> None:
+    a, b = replies([])
+    a.valid_share = b.valid_share = False
+    assert matching_subjects(open_candidates(a, b, Labels())) == ()
 
 
 def test_padding_of_a_share_means_nothing() -> None:

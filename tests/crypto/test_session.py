@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.crypto.toys import TOY, aimed, keys_of, lane_shares, repeated, with_low_bits
+from tests.crypto.toys import TOY, aimed, keys_of, lane_shares, repeated, take_validity_out, with_low_bits
 from tests.simulator import MINUS, PLUS, Keys, PairSimulator, SimulatedGallery, unit_vectors
 from veilmatch.crypto import lanes
 from veilmatch.crypto.arithmetic import Integer, random_below
+from veilmatch.crypto.dealing import STOCK_KINDS
 from veilmatch.crypto.errors import (
     CiphertextError,
     GalleryMismatchError,
@@ -24,6 +25,7 @@ from veilmatch.crypto.fields import Array
 from veilmatch.crypto.messages import (
     Agreement,
     Allocation,
+    AwaitResults,
     GateLayer,
     Hello,
     LocalWork,
@@ -34,6 +36,7 @@ from veilmatch.crypto.messages import (
     Reserved,
     Results,
     Send,
+    Validity,
     Verdict,
 )
 from veilmatch.crypto.parameters import ParameterSet
@@ -102,7 +105,7 @@ def test_verify_of_several_templates_is_whether_any_matches(
         assert bits.tolist() == [int(best >= threshold)]
 
 
-@pytest.mark.parametrize("value", [-TOY.clip, 0, TOY.clip, "face"])
+@pytest.mark.parametrize("value", [-TOY.clip, 2, TOY.clip, "face"])
 def test_enrolment_gives_both_matchers_exact_integer_shares(simulator: PairSimulator, value: int | str) -> None:
     template = PROBE if isinstance(value, str) else repeated(value, TOY)
     assert np.array_equal(simulator.enrol(template), template + TOY.offset)
@@ -162,8 +165,22 @@ CONVERSION_OF_MINUS = [LocalWork, Agreement, Receive, Receive, Reserve, Openings
 
 def test_template_is_converted_in_the_order_of_the_rules(keys: Keys, gallery: SimulatedGallery) -> None:
     plus, minus = actions_of(keys, "enrol", gallery)
-    assert [kind_of(a) for a in plus] == [Hello, Receive, *CONVERSION_OF_PLUS]
-    assert [kind_of(a) for a in minus] == [Hello, Receive, *CONVERSION_OF_MINUS]
+    layers = [GateLayer, Receive] * 9
+    opened = [Validity, Receive]
+    stock_of_plus, stock_of_minus = [Reserve, Allocation] * 2, [Receive, Reserve] * 2
+    assert [kind_of(a) for a in plus] == [Hello, Receive, *CONVERSION_OF_PLUS, *stock_of_plus, *layers, *opened]
+    assert [kind_of(a) for a in minus] == [Hello, Receive, *CONVERSION_OF_MINUS, *stock_of_minus, *layers, *opened]
+
+
+@pytest.mark.parametrize("operation", ["verify", "candidates"])
+def test_probe_is_validated_while_the_matchers_work_and_its_validity_is_not_opened(
+    keys: Keys, gallery: SimulatedGallery, operation: Operation
+) -> None:
+    for actions in actions_of(keys, operation, gallery):
+        kinds = [kind_of(a) for a in actions]
+        handed, awaited = kinds.index(ProbeShare), kinds.index(AwaitResults)
+        assert kinds[handed:awaited].count(GateLayer) == 9
+        assert Validity not in kinds
 
 
 def test_nothing_is_opened_before_both_comparisons_and_the_reservation(keys: Keys, gallery: SimulatedGallery) -> None:
@@ -176,11 +193,11 @@ def test_nothing_is_opened_before_both_comparisons_and_the_reservation(keys: Key
         layers = [i for i, kind in enumerate(kinds) if kind is GateLayer]
         assert any(isinstance(a, Reserve) and a.kind == "bits" for a in actions[: layers[0]])
         reserved = [(a.kind, a.count) for a in actions if isinstance(a, Reserve)]
-        assert [kind for kind, _ in reserved] == ["triples", "triples", "bits"]
+        assert [kind for kind, _ in reserved] == ["triples", "products", "bits", "triples", "bits"]
 
 
 def test_no_index_of_stock_is_handed_out_twice(simulator: PairSimulator, gallery: SimulatedGallery) -> None:
-    used: dict[tuple[int, str], list[int]] = {(h, kind): [] for h in (PLUS, MINUS) for kind in ("triples", "bits")}
+    used: dict[tuple[int, str], list[int]] = {(h, kind): [] for h in (PLUS, MINUS) for kind in STOCK_KINDS}
 
     def noting(holder: int, reserve: Callable[[Reserve], Reserved]) -> Callable[[Reserve], Reserved]:
         def reserve_and_note(wanted: Reserve) -> Reserved:
@@ -194,7 +211,7 @@ def test_no_index_of_stock_is_handed_out_twice(simulator: PairSimulator, gallery
         stock.reserve = noting(holder, stock.reserve)  # type: ignore[method-assign]
     for operation in ("verify", "candidates", "enrol", "erase", "verify"):
         simulator.run(simulator.request(operation, 1), simulator.encrypt(PROBE), gallery, gallery.places[:3])
-    for kind in ("triples", "bits"):
+    for kind in STOCK_KINDS:
         assert used[PLUS, kind] == used[MINUS, kind] == list(range(len(used[PLUS, kind]))) != []
 
 
@@ -370,6 +387,7 @@ def test_without_the_second_conversion_a_lane_at_the_wrap_point_is_wrong(
     keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lanes, "at_risk", lambda fields, parameters: False)
+    take_validity_out(monkeypatch)
     simulator = PairSimulator(keys, aim=aimed(lane_shares(fields_with(3, 2**48 - 1), TOY)))
     wrong = simulator.enrol(PROBE) - (PROBE + TOY.offset)
     assert wrong.tolist() == [0, 0, 0, -(2**48), 1, *[0] * 7], "the lane wraps and carries into the next"
@@ -385,6 +403,7 @@ def test_without_the_second_conversion_a_decision_at_the_threshold_is_wrong(
     aim = aimed(lane_shares(fields_with(3, 2**48 - 1), TOY))
     assert PairSimulator(keys, aim=aim).decide("verify", probe, gallery, score).tolist() == [1]
     monkeypatch.setattr(lanes, "at_risk", lambda fields, parameters: False)
+    take_validity_out(monkeypatch)
     assert PairSimulator(keys, aim=aim).decide("verify", probe, gallery, score).tolist() == [0]
 
 
@@ -414,6 +433,7 @@ def test_without_the_second_conversion_a_lane_share_at_the_modulus_is_wrong(
     keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lanes, "wraps_modulus", lambda shares, modulus: False)
+    take_validity_out(monkeypatch)
     template, aim = repeated(TOY.clip, TOY), lane_shares(SAFE, TOY)
     aim[0] = near_modulus(keys)
     wrong = PairSimulator(keys, aim=aimed(aim)).enrol(template) - (template + TOY.offset)

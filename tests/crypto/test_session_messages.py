@@ -15,6 +15,7 @@ import pytest
 
 from tests.crypto.toys import SCHEMES, TOY, keys_of
 from tests.simulator import MINUS, PLUS, PairSimulator, SimulatedGallery, unit_vectors
+from veilmatch.crypto.dealing import STOCK_KINDS
 from veilmatch.crypto.errors import CiphertextError, ProtocolError, VeilmatchError
 from veilmatch.crypto.messages import (
     Agreement,
@@ -25,6 +26,7 @@ from veilmatch.crypto.messages import (
     Hello,
     LaneShare,
     Openings,
+    Validity,
     Verdict,
 )
 from veilmatch.crypto.session import Operation
@@ -35,7 +37,7 @@ PROBE = TEMPLATES[4]
 THRESHOLD = int(PROBE @ PROBE)
 OPERATIONS: tuple[Operation, ...] = ("verify", "candidates", "enrol", "erase")
 #: Messages that each holder sends in one session without a second conversion.
-LENGTHS = {"verify": (17, 16), "candidates": (13, 12), "enrol": (4, 4), "erase": (4, 4)}
+LENGTHS = {"verify": (29, 26), "candidates": (25, 22), "enrol": (16, 14), "erase": (16, 14)}
 
 Delivery = Sequence[Envelope]
 
@@ -268,9 +270,9 @@ def test_hello_of_another_session_of_the_same_request_leads_nowhere(
 
 
 KINDS = [
-    Hello(bytes(96), bytes(32), 0, 0), Agreement(bytes(32), bytes(64)), Allocation("triples", 0),
+    Hello(bytes(96), bytes(32), 0, 0, 0), Agreement(bytes(32), bytes(64)), Allocation("triples", 0),
     Allocation("bits", 0), Openings(bytes(256)), Verdict(False, b""), Verdict(True, b""), Verdict(False, bytes(16)),
-    GateLayer(b""), None, b"bytes",
+    GateLayer(b""), Validity(True), None, b"bytes",
 ]  # fmt: skip
 
 
@@ -377,7 +379,7 @@ def test_mask_seed_for_a_template_or_a_result_ends_the_session(
 
 def test_stock_allocated_below_a_floor_ends_the_session(simulator: PairSimulator, gallery: SimulatedGallery) -> None:
     outcome_of(simulator, "verify", gallery)
-    for kind in ("triples", "bits"):
+    for kind in STOCK_KINDS:
 
         def used(sender: int, envelope: Envelope, kind: str = kind) -> Delivery:
             message = envelope.message
@@ -428,7 +430,7 @@ def test_hello_with_the_receiver_s_own_nonce_ends_the_session(
 def test_stock_of_the_other_kind_ends_the_session(simulator: PairSimulator, gallery: SimulatedGallery) -> None:
     def swapped(sender: int, envelope: Envelope) -> Delivery:
         if isinstance(envelope.message, Allocation):
-            kind = "bits" if envelope.message.kind == "triples" else "triples"
+            kind = STOCK_KINDS[STOCK_KINDS.index(envelope.message.kind) - 1]
             return [replace(envelope, message=replace(envelope.message, kind=kind))]
         return [envelope]
 

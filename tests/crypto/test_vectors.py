@@ -229,14 +229,14 @@ def test_session_has_the_known_context_and_id(case: Case) -> None:
             PairShare(request.pair, party, Integer(5), Integer(7)),  # type: ignore[arg-type]
             scheme,
             nonces[role],
-            (0, 0),
+            (0, 0, 0),
         )
         for role, party in zip(("plus", "minus"), request.pair, strict=True)
     ]
     sent = [session.start() for session in sessions]
     for role, session, action, other in zip(("plus", "minus"), sessions, sent, sent[::-1], strict=True):
         assert isinstance(action, Send) and isinstance(other, Send)
-        assert action.envelope.message == Hello(request.context(), nonces[role], 0, 0)
+        assert action.envelope.message == Hello(request.context(), nonces[role], 0, 0, 0)
         assert session.resume(None) == Receive()
         assert isinstance(session.resume(other.envelope), LocalWork)
         assert session.session_id.hex() == case["session_id"]

@@ -56,7 +56,8 @@ def test_a_key_holder_has_these_defaults(tmp_path: Path) -> None:
     settings = load(KeyHolderSettings, tmp_path)
     assert settings.party_name == "keyholder-a"
     assert settings.passphrase_file is None
-    assert (settings.workers, settings.stock_triples, settings.stock_bytes) == (0, 10240, 4194304)
+    assert (settings.workers, settings.stock_triples) == (0, 10240)
+    assert (settings.stock_bytes, settings.stock_products) == (8388608, 524288)
     assert (settings.max_clock_skew_s, settings.max_request_lifetime_s, settings.peer_timeout_s) == (30, 120, 5)
     assert settings.peers == FIELDS[KeyHolderSettings]["peers"]
     assert settings.devices == DEVICES
@@ -200,6 +201,7 @@ WRONG: dict[type[Settings], dict[str, list[Any]]] = {
         "workers": [-1, 1025, 1.5, "many"],
         "stock_triples": [0, -1],
         "stock_bytes": [0],
+        "stock_products": [0, 16383],
         "max_clock_skew_s": [-1],
         "max_request_lifetime_s": [0, -1],
         "peer_timeout_s": [0, 1e9],

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from veilmatch.crypto import dealing
 from veilmatch.crypto.arithmetic import Integer
-from veilmatch.crypto.dealing import BitTriples, Block, BlockName, Kind
+from veilmatch.crypto.dealing import BitTriples, Block, BlockName, Kind, Products
 from veilmatch.crypto.errors import UnavailableError
 from veilmatch.crypto.keys import Pair
 from veilmatch.crypto.messages import Reserve, Reserved
@@ -18,7 +18,7 @@ MODULUS = (Integer(1) << 511) + 187
 PAIR: Pair = "ab"
 NAME = stock_name(PAIR, bytes(16), bytes([1]) * 16)
 UNITS = dealing.BLOCK_UNITS
-TARGETS: dict[Kind, int] = {"triples": 2 * UNITS["triples"], "bits": 2 * UNITS["bits"]}
+TARGETS: dict[Kind, int] = {kind: 2 * UNITS[kind] for kind in dealing.STOCK_KINDS}
 
 
 class Dealer:
@@ -66,6 +66,10 @@ def multiply_right(plus: Reserved, minus: Reserved) -> bool:
         assert isinstance(theirs, BitTriples)
         assert len(ours.a) == len(ours.b) == len(ours.c) == len(theirs.a) > 0
         return bool((((ours.a ^ theirs.a) & (ours.b ^ theirs.b)) == (ours.c ^ theirs.c)).all())
+    if isinstance(plus.material, Products):
+        one, other = plus.material, minus.material
+        assert isinstance(other, Products) and len(one.factor) == len(one.product) == len(other.factor) > 0
+        return bool((one.factor * other.factor == one.product - other.product).all())
     pairs = list(zip(plus.material, minus.material, strict=True))  # type: ignore[call-overload]
     assert pairs
     return all(((p.a - m.a) * (p.b - m.b) - (p.ab - m.ab)) % MODULUS == 0 for p, m in pairs)

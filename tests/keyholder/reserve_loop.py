@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from tests.keyholder.dealers import Holder
-from veilmatch.crypto.dealing import Kind
+from veilmatch.crypto.dealing import STOCK_KINDS, Kind
 
 
 async def reserve_for_ever(folder: Path, *, is_plus: bool) -> None:
@@ -22,7 +22,7 @@ async def reserve_for_ever(folder: Path, *, is_plus: bool) -> None:
     async def one(kind: Kind) -> None:
         while True:
             count = rng.randrange(1, 20) if kind == "triples" else rng.randrange(1, 3000)
-            index = 0 if kind == "triples" else 1
+            index = STOCK_KINDS.index(kind)
             start = None if is_plus else holder.stock.floors[index] + rng.randrange(30)
             try:
                 reserved = await holder.reserve(kind, count, start=start)
@@ -33,7 +33,7 @@ async def reserve_for_ever(folder: Path, *, is_plus: bool) -> None:
             # In one write: what is seen was handed out, whatever happens next.
             os.write(1, f"{kind} {reserved.start} {reserved.start + count}\n".encode())
 
-    await asyncio.gather(*(one(kind) for kind in ("triples", "bits") for _ in range(4)))
+    await asyncio.gather(*(one(kind) for kind in STOCK_KINDS for _ in range(4)))
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ def nothing_was_computed(trio: Trio) -> bool:
 
 
 def nothing_was_used(trio: Trio) -> bool:
-    return all(stock.floors == (0, 0) for party in PARTIES for stock in trio[party]._stocks.values())
+    return all(stock.floors == (0, 0, 0) for party in PARTIES for stock in trio[party]._stocks.values())
 
 
 # -- who asks ----------------------------------------------------------------------------------

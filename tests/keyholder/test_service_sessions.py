@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.keyholder.trio import TOY, Trio, answers, ceremony, encrypted, results_of, signed
-from tests.simulator import SimulatedGallery
+from tests.simulator import SimulatedGallery, unit_vectors
 from veilmatch.crypto.fields import Array
 from veilmatch.crypto.keys import PAIRS, PARTIES, SEATS, Pair, dealer_of
 from veilmatch.crypto.paillier import Paillier
@@ -16,7 +16,7 @@ from veilmatch.protos.v1 import request_pb2
 
 
 def vectors(seed: int, count: int) -> Array:
-    return np.random.default_rng(seed).integers(-TOY.clip, TOY.clip + 1, (count, TOY.dimension))
+    return unit_vectors(np.random.default_rng(seed), count, TOY)
 
 
 def gallery_of(templates: Array) -> SimulatedGallery:

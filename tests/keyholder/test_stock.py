@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 
 from tests.keyholder.dealers import MODULUS, NAME, PAIR, TARGETS, UNITS, Dealer, Holder, multiply_right
 from veilmatch.crypto import dealing
-from veilmatch.crypto.dealing import BitTriples, Block, BlockName, Kind
+from veilmatch.crypto.dealing import BitTriples, Block, BlockName, Kind, Products
 from veilmatch.crypto.errors import ProtocolError, UnavailableError
 from veilmatch.crypto.messages import Reserve
 from veilmatch.server.keyholder.stock import Stock, UsedRanges, stock_name
 
-KINDS: tuple[Kind, ...] = ("triples", "bits")
+KINDS = dealing.STOCK_KINDS
 #: One step of the durable mark, at most.
-AHEAD = {"triples": 64, "bits": 8192}
+AHEAD = {"triples": 64, "bits": 32768, "products": 2048}
 
 
 @pytest.fixture
@@ -100,12 +100,17 @@ async def test_a_range_holds_what_its_blocks_hold_wherever_it_lies(data: st.Data
     ]
     if kind == "triples":
         expected = [t.a for b in blocks for t in dealing.triples(b, 0, size, MODULUS)]
+    elif kind == "products":
+        expected = [u for b in blocks for u in dealing.products(b, 0, size).factor]
     else:
         expected = [a for b in blocks for a in dealing.bit_triples(b, 0, size).a]
     first = start // size * size
     shelf = _in_memory_minus()._shelves[kind]
     got = (await shelf.reserve(_wanted(kind, count, start))).material
-    values = list(got.a) if isinstance(got, BitTriples) else [t.a for t in got]  # type: ignore[attr-defined]
+    if isinstance(got, Products):
+        values = list(got.factor)
+    else:
+        values = list(got.a) if isinstance(got, BitTriples) else [t.a for t in got]  # type: ignore[attr-defined]
     assert values == expected[start - first : start - first + count]
 
 
@@ -147,10 +152,10 @@ async def test_allocations_may_arrive_out_of_order(plus: Holder, minus: Holder) 
         assert multiply_right(reserved, await minus.reserve("triples", 7, start=reserved.start))
 
 
-async def test_triples_and_bits_are_counted_apart(plus: Holder) -> None:
-    assert (await plus.reserve("triples", 5)).start == 0
-    assert (await plus.reserve("bits", 5)).start == 0
-    assert plus.stock.floors == (5, 5)
+async def test_kinds_are_counted_apart(plus: Holder) -> None:
+    for count, kind in enumerate(KINDS, 5):
+        assert (await plus.reserve(kind, count)).start == 0
+    assert plus.stock.floors == (5, 6, 7)
 
 
 async def test_the_plus_holder_starts_no_lower_than_the_floor_that_both_agreed_on(plus: Holder) -> None:
@@ -253,11 +258,11 @@ async def test_the_pair_goes_on_after_a_restart_of_either(who: str, plus: Holder
 
 
 async def test_the_floor_of_the_minus_holder_is_what_it_has_seen_used_without_a_gap(minus: Holder) -> None:
-    assert minus.stock.floors == (0, 0)
+    assert minus.stock.floors == (0, 0, 0)
     await minus.reserve("triples", 5, start=10)
-    assert minus.stock.floors == (0, 0)
+    assert minus.stock.floors == (0, 0, 0)
     await minus.reserve("triples", 10, start=0)
-    assert minus.stock.floors == (15, 0)
+    assert minus.stock.floors == (15, 0, 0)
 
 
 def test_another_generation_of_either_storage_is_another_stock() -> None:
@@ -285,7 +290,7 @@ async def test_stock_is_refilled_to_its_target_and_then_left_alone(plus: Holder)
     await plus.stock.refill()
     assert plus.stock.remaining == TARGETS
     asked = list(plus.dealer.asked)
-    assert len(asked) == 4
+    assert len(asked) == 2 * len(KINDS)
     await plus.stock.refill()
     assert plus.dealer.asked == asked
 

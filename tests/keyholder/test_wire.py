@@ -7,20 +7,32 @@ from google.protobuf.message import DecodeError
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from veilmatch.crypto.dealing import STOCK_KINDS
 from veilmatch.crypto.errors import ProtocolError
-from veilmatch.crypto.messages import Agreement, Allocation, Envelope, GateLayer, Hello, Message, Openings, Verdict
+from veilmatch.crypto.messages import (
+    Agreement,
+    Allocation,
+    Envelope,
+    GateLayer,
+    Hello,
+    Message,
+    Openings,
+    Validity,
+    Verdict,
+)
 from veilmatch.protos.v1 import keyholder_pb2 as pb
 from veilmatch.server.keyholder.wire import KIND_TO_WIRE, from_wire, kind_from_wire, to_wire
 
 bytes_ = st.binary(max_size=80)
 index = st.integers(0, (1 << 64) - 1)
 MESSAGES: dict[type, st.SearchStrategy[Message]] = {
-    Hello: st.builds(Hello, bytes_, bytes_, index, index),
+    Hello: st.builds(Hello, bytes_, bytes_, index, index, index),
     Agreement: st.builds(Agreement, bytes_, bytes_),
-    Allocation: st.builds(Allocation, st.sampled_from(["triples", "bits"]), index),
+    Allocation: st.builds(Allocation, st.sampled_from(STOCK_KINDS), index),
     Openings: st.builds(Openings, bytes_),
     Verdict: st.builds(Verdict, st.booleans(), bytes_),
     GateLayer: st.builds(GateLayer, bytes_),
+    Validity: st.builds(Validity, st.booleans()),
 }
 envelopes = st.builds(Envelope, bytes_, st.integers(0, (1 << 32) - 1), st.one_of(*MESSAGES.values()))
 
@@ -32,9 +44,10 @@ def test_every_kind_of_message_is_tried() -> None:
 @given(envelopes)
 @example(Envelope(b"", 0, Openings(b"")))
 @example(Envelope(b"", 0, GateLayer(b"")))
-@example(Envelope(b"", 0, Hello(b"", b"", 0, 0)))
+@example(Envelope(b"", 0, Hello(b"", b"", 0, 0, 0)))
 @example(Envelope(b"", 0, Agreement(b"", b"")))
 @example(Envelope(b"", 0, Verdict(False, b"")))
+@example(Envelope(b"", 0, Validity(False)))
 def test_every_message_survives_the_wire(envelope: Envelope) -> None:
     again = from_wire(pb.PairMessage.FromString(to_wire(envelope).SerializeToString()))
     assert again == envelope
@@ -53,7 +66,7 @@ def test_a_rendezvous_is_not_a_message_of_a_session() -> None:
     assert caught.value.got == "rendezvous"
 
 
-@pytest.mark.parametrize("kind", [0, 3, 77, -1])
+@pytest.mark.parametrize("kind", [0, 4, 77, -1])
 def test_an_unknown_kind_of_stock_is_refused(kind: int) -> None:
     with pytest.raises(ProtocolError):
         kind_from_wire(kind)
@@ -64,7 +77,7 @@ def test_an_unknown_kind_of_stock_is_refused(kind: int) -> None:
 
 
 def test_kinds_of_stock_survive_the_wire() -> None:
-    assert {kind: kind_from_wire(wire) for kind, wire in KIND_TO_WIRE.items()} == {"triples": "triples", "bits": "bits"}
+    assert {kind: kind_from_wire(wire) for kind, wire in KIND_TO_WIRE.items()} == {kind: kind for kind in STOCK_KINDS}
 
 
 @given(st.binary(max_size=200) | envelopes.map(lambda e: to_wire(e).SerializeToString()).flatmap(

@@ -25,7 +25,7 @@ from veilmatch.client.signing import DeviceKey, Draft, RequestSigner
 from veilmatch.crypto import lanes
 from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.ceremony import Ceremony, run_ceremony
-from veilmatch.crypto.errors import VeilmatchError
+from veilmatch.crypto.errors import InvalidVectorError, VeilmatchError
 from veilmatch.crypto.fields import Array
 from veilmatch.crypto.keys import PARTIES, SEATS, Pair, Party, Seat, holder_at
 from veilmatch.crypto.messages import ProbeShare, Results
@@ -160,6 +160,7 @@ class Trio:
             "peer_timeout_s": 2.0,
             "stock_triples": 256,
             "stock_bytes": 1 << 16,
+            "stock_products": 1 << 14,
         }
         return KeyHolderSettings(**(fields | self.changes))
 
@@ -287,9 +288,11 @@ async def answers(calls: dict[Seat, KeyHolderCall], results: Results, count: int
     expected = int(results.wanted.sum()) if count is None else count
     data = [Paillier(ceremony().public_key).serialise(c) for c in results.ciphertexts]
 
-    async def one(call: KeyHolderCall) -> bytes:
+    async def one(call: KeyHolderCall) -> tuple[bytes, bool]:
         await call.send_results(data, results.wanted)
         return await call.decision_share(expected, len(data))
 
-    plus, minus = await asyncio.gather(*(one(call) for call in calls.values()))
+    (plus, plus_valid), (minus, minus_valid) = await asyncio.gather(*(one(call) for call in calls.values()))
+    if plus_valid == minus_valid:
+        raise InvalidVectorError()
     return [(plus[i // 8] ^ minus[i // 8]) >> (i % 8) & 1 for i in range(expected)]

@@ -29,12 +29,14 @@ class _StockKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StockKind.V
     STOCK_KIND_UNSPECIFIED: _StockKind.ValueType  # 0
     STOCK_KIND_TRIPLES: _StockKind.ValueType  # 1
     STOCK_KIND_BITS: _StockKind.ValueType  # 2
+    STOCK_KIND_PRODUCTS: _StockKind.ValueType  # 3
 
 class StockKind(_StockKind, metaclass=_StockKindEnumTypeWrapper): ...
 
 STOCK_KIND_UNSPECIFIED: StockKind.ValueType  # 0
 STOCK_KIND_TRIPLES: StockKind.ValueType  # 1
 STOCK_KIND_BITS: StockKind.ValueType  # 2
+STOCK_KIND_PRODUCTS: StockKind.ValueType  # 3
 Global___StockKind: _TypeAlias = StockKind  # noqa: Y015
 
 @_typing.final
@@ -219,18 +221,22 @@ class DecisionShareMessage(_message.Message):
 
     SHARE_FIELD_NUMBER: _builtins.int
     COUNT_FIELD_NUMBER: _builtins.int
+    VALID_SHARE_FIELD_NUMBER: _builtins.int
     share: _builtins.bytes
-    """packed little-endian"""
+    """of the answer bits, packed little-endian"""
     count: _builtins.int
+    valid_share: _builtins.bool
+    """XOR share of whether the probe is valid"""
     def __init__(
         self,
         *,
         share: _builtins.bytes = ...,
         count: _builtins.int = ...,
+        valid_share: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "share", b"share"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "share", b"share", "valid_share", b"valid_share"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -249,10 +255,13 @@ class PairMessage(_message.Message):
     OPENINGS_FIELD_NUMBER: _builtins.int
     VERDICT_FIELD_NUMBER: _builtins.int
     GATE_LAYER_FIELD_NUMBER: _builtins.int
+    VALIDITY_FIELD_NUMBER: _builtins.int
     session_id: _builtins.bytes
     number: _builtins.int
     openings: _builtins.bytes
     gate_layer: _builtins.bytes
+    validity: _builtins.bool
+    """enrol and erase: XOR share of whether the templates are valid"""
     @_builtins.property
     def rendezvous(self) -> Global___PairRendezvous: ...
     @_builtins.property
@@ -275,12 +284,13 @@ class PairMessage(_message.Message):
         openings: _builtins.bytes = ...,
         verdict: Global___VerdictMessage | None = ...,
         gate_layer: _builtins.bytes = ...,
+        validity: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["agreement", b"agreement", "allocation", b"allocation", "content", b"content", "gate_layer", b"gate_layer", "hello", b"hello", "openings", b"openings", "rendezvous", b"rendezvous", "verdict", b"verdict"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agreement", b"agreement", "allocation", b"allocation", "content", b"content", "gate_layer", b"gate_layer", "hello", b"hello", "openings", b"openings", "rendezvous", b"rendezvous", "validity", b"validity", "verdict", b"verdict"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement", b"agreement", "allocation", b"allocation", "content", b"content", "gate_layer", b"gate_layer", "hello", b"hello", "number", b"number", "openings", b"openings", "rendezvous", b"rendezvous", "session_id", b"session_id", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement", b"agreement", "allocation", b"allocation", "content", b"content", "gate_layer", b"gate_layer", "hello", b"hello", "number", b"number", "openings", b"openings", "rendezvous", b"rendezvous", "session_id", b"session_id", "validity", b"validity", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["rendezvous", "hello", "agreement", "allocation", "openings", "verdict", "gate_layer"]  # noqa: Y015
+    _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["rendezvous", "hello", "agreement", "allocation", "openings", "verdict", "gate_layer", "validity"]  # noqa: Y015
     _WhichOneofArgType_content: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_content) -> _WhichOneofReturnType_content | None: ...
 
@@ -314,10 +324,12 @@ class HelloMessage(_message.Message):
     NONCE_FIELD_NUMBER: _builtins.int
     TRIPLES_FLOOR_FIELD_NUMBER: _builtins.int
     BITS_FLOOR_FIELD_NUMBER: _builtins.int
+    PRODUCTS_FLOOR_FIELD_NUMBER: _builtins.int
     context: _builtins.bytes
     nonce: _builtins.bytes
     triples_floor: _builtins.int
     bits_floor: _builtins.int
+    products_floor: _builtins.int
     def __init__(
         self,
         *,
@@ -325,10 +337,11 @@ class HelloMessage(_message.Message):
         nonce: _builtins.bytes = ...,
         triples_floor: _builtins.int = ...,
         bits_floor: _builtins.int = ...,
+        products_floor: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bits_floor", b"bits_floor", "context", b"context", "nonce", b"nonce", "triples_floor", b"triples_floor"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bits_floor", b"bits_floor", "context", b"context", "nonce", b"nonce", "products_floor", b"products_floor", "triples_floor", b"triples_floor"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

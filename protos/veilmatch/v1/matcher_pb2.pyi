@@ -54,6 +54,7 @@ class MatchReply(_message.Message):
     COUNT_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     TIMINGS_FIELD_NUMBER: _builtins.int
+    VALID_SHARE_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     chain: _builtins.bytes
     session_id: _builtins.bytes
@@ -61,6 +62,8 @@ class MatchReply(_message.Message):
     """this organisation's XOR share of the answer bits, packed little-endian"""
     count: _builtins.int
     """number of answer bits"""
+    valid_share: _builtins.bool
+    """this organisation's XOR share of whether the probe is valid; false if count is 0"""
     @_builtins.property
     def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """candidates: the subject of each bit; empty if known_chain is current"""
@@ -77,10 +80,11 @@ class MatchReply(_message.Message):
         count: _builtins.int = ...,
         labels: _abc.Iterable[_builtins.str] | None = ...,
         timings: Global___Timings | None = ...,
+        valid_share: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["timings", b"timings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chain", b"chain", "count", b"count", "labels", b"labels", "sequence", b"sequence", "session_id", b"session_id", "share", b"share", "timings", b"timings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chain", b"chain", "count", b"count", "labels", b"labels", "sequence", b"sequence", "session_id", b"session_id", "share", b"share", "timings", b"timings", "valid_share", b"valid_share"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
