@@ -16,12 +16,12 @@ from tests.kernel.conftest import VARIABLE
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted((ROOT / "crypto" / "kernel").glob("*.c"))
 FLAGS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-O1", "-g"]
-#: Every operation at one and at several tiles, every check of arguments, every kind of program.
+#: Every operation at the fewest limbs, products at the most as well, every check of arguments, every kind of program.
 TESTS = {
-    "test_products.py": "not 1024 and not 2048",
-    "test_powers.py": "not 1024 and not 2048 and not any_modulus",
-    "test_selections.py": "not 1024 and not 2048",
-    "test_programs.py": "kernel_runs or edges or lane or long",
+    "test_products.py": "512 or most or edge_meets or any_modulus",
+    "test_powers.py": "512 or leading or window or partial",
+    "test_selections.py": "512 or every_entry",
+    "test_programs.py": "512 or 26 or lane or long",
     "test_limbs.py": "rest",
     "test_arguments.py": "",
 }
