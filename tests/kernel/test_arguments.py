@@ -268,3 +268,15 @@ def test_a_digit_beyond_the_entries_reads_nothing_else(arguments: Arguments, dig
 def test_backends_are_named_with_their_sizes() -> None:
     sizes = {"ifma": (8, 52), "avx2": (4, 28)}
     assert all(sizes[name] == (lanes, bits) for name, lanes, bits in _kernel.backends())
+
+
+@pytest.mark.parametrize("rounds", [0, 1, 1000])
+def test_saturating_counts_its_multiplications(backend: str, rounds: int) -> None:
+    assert _kernel.saturate(backend, rounds) == rounds * _kernel.saturate(backend, 1)
+
+
+def test_only_a_backend_that_runs_can_be_saturated() -> None:
+    with pytest.raises(ValueError, match="is not available"):
+        _kernel.saturate("gmpy2", 1)
+    with pytest.raises(TypeError):
+        _kernel.saturate("avx2", "1")  # type: ignore[arg-type]

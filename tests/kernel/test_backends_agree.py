@@ -91,6 +91,29 @@ def test_products_of_packs_are_the_same(schemes: dict[str, Paillier], reference:
         assert group.products_of_powers(exponents, p.ring_bits)[: len(lanes)] == expected[: len(lanes)]
 
 
+@pytest.mark.parametrize("kind", ["random", "zeros", "one"])
+def test_one_query_over_many_groups_is_the_same(schemes: dict[str, Paillier], reference: Paillier, kind: str) -> None:
+    """As a matcher searches: one vector of exponents, all groups of packs at once, the last one not full."""
+    p = reference.parameters
+    exponents = {
+        "random": [secrets.randbits(p.ring_bits) for _ in range(p.dimension)],
+        "zeros": [0] * p.dimension,
+        "one": [0] * (p.dimension - 1) + [1],
+    }[kind]
+    column = reference.encrypt_many([Integer(i) for i in range(9)])
+    packs = [[column[(i + j) % 9] for j in range(p.dimension)] for i in range(9)]
+    expected = [reference.product_of_powers(pack, exponents, p.ring_bits) for pack in packs]
+    for scheme in schemes.values():
+        lanes = scheme.ring.lanes
+        groups = [scheme.pack_group() for _ in range(-(-len(packs) // lanes))]
+        for number, pack in enumerate(packs):
+            groups[number // lanes].put(number % lanes, pack)
+        found = scheme.ring.products_of_powers(groups, exponents, p.ring_bits)
+        assert [len(products) for products in found] == [lanes] * len(groups)
+        assert [x for products in found for x in products][: len(packs)] == expected
+    assert all(scheme.ring.products_of_powers([], exponents, p.ring_bits) == [] for scheme in schemes.values())
+
+
 def test_fresh_zeros_of_every_backend_are_in_the_subgroup(schemes: dict[str, Paillier]) -> None:
     for scheme in schemes.values():
         key = toy_key(scheme.parameters.modulus_bits)
