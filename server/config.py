@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 from pydantic_settings import (
@@ -43,6 +43,13 @@ DeviceKeyHex = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 
 
+#: The spans of time that budgets have; a month is 30 days.
+Window = Literal["minute", "hour", "day", "month"]
+WINDOW_S: dict[Window, int] = {"minute": 60, "hour": 3600, "day": 86400, "month": 30 * 86400}
+#: The most in any span of that length; a window that is left out has no limit, 0 allows nothing.
+Limits = dict[Window, Annotated[int, Field(ge=0, le=1 << 53)]]
+
+
 class TlsSettings(BaseModel):
     """PEM files: the authority's certificate, this party's certificate and its key."""
 
@@ -51,6 +58,27 @@ class TlsSettings(BaseModel):
     authority: Path
     certificate: Path
     key: Path
+
+
+class KeyHolderBudgets(BaseModel):
+    """What key holders count: requests, searches (`candidates`) among them, bits of answers. See docs/budgets.md."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    device_requests: Limits = {"minute": 300, "hour": 1500, "day": 10_000, "month": 100_000}
+    device_searches: Limits = {"minute": 30, "hour": 60, "day": 100, "month": 1000}
+    device_bits: Limits = {"day": 2_000_000, "month": 20_000_000}
+    gallery_requests: Limits = {"day": 200_000, "month": 2_000_000}
+    gallery_searches: Limits = {"day": 1000, "month": 10_000}
+    gallery_bits: Limits = {"day": 20_000_000, "month": 200_000_000}
+
+
+class MatcherBudgets(BaseModel):
+    """What matchers count, because they alone know the subject: verifications of each. See docs/budgets.md."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    subject_requests: Limits = {"minute": 30, "hour": 40, "day": 60, "month": 500}
 
 
 class DaemonSettings(BaseSettings):
@@ -106,6 +134,7 @@ class KeyHolderSettings(DaemonSettings):
     stock_products: int = Field(default=1 << 19, ge=1 << 14)
     #: A file of the audit log that has reached this size is followed by another.
     audit_file_bytes: int = Field(default=64 << 20, ge=1 << 12)
+    budgets: KeyHolderBudgets = KeyHolderBudgets()
 
     @property
     def party_name(self) -> str:
@@ -128,6 +157,7 @@ class MatcherSettings(DaemonSettings):
     galleries: list[Name] = Field(default=["main"], min_length=1)
     #: Largest bulk enrolment, which is held in memory while it arrives.
     max_bulk_bytes: int = Field(default=1 << 28, ge=1 << 20)
+    budgets: MatcherBudgets = MatcherBudgets()
 
     @property
     def party_name(self) -> str:

@@ -10,7 +10,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 
 import structlog
 
@@ -18,6 +18,7 @@ from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.dealing import Kind
 from veilmatch.crypto.digests import NONCE_BYTES
 from veilmatch.crypto.errors import (
+    BudgetExceededError,
     GalleryMismatchError,
     KeyMismatchError,
     PartyRefusedError,
@@ -51,6 +52,7 @@ from veilmatch.server.keyholder.share_worker import ShareWorkers
 from veilmatch.server.keyholder.stock import Stock, stock_name
 from veilmatch.server.keyholder.stock_store import StockStore
 from veilmatch.server.keyholder.wire import from_wire, to_wire
+from veilmatch.server.transport.budgets import Budgets, budgets_of
 from veilmatch.server.transport.links import Link, Rendezvous, dialled
 from veilmatch.server.transport.replay import ReplayLog
 from veilmatch.server.transport.requests import WITH_LANES, CheckedRequest, RequestChecker, check_payload
@@ -89,6 +91,11 @@ class KeyHolder:
         self._replays = ReplayLog(settings.data_dir)
         audit_log = AuditLog(settings.data_dir, key.party, key.key_id, settings.audit_file_bytes)
         self._auditor = Auditor(audit_log, key.party)
+        self._budgets = Budgets(
+            settings.data_dir, budgets_of(settings.budgets.model_dump()), settings.party_name, pairs_without(key.party)
+        )
+        #: Peers that are being told that a budget is used up.
+        self._refusing: set[asyncio.Task[None]] = set()
         self._checker = RequestChecker(
             public_key, settings.devices, settings.max_clock_skew_s, settings.max_request_lifetime_s
         )
@@ -181,6 +188,7 @@ class KeyHolder:
             data = opening.request.ciphertexts
         ciphertexts = self.scheme.parse_many(data)
         await asyncio.to_thread(self._replays.register, checked.nonce, checked.expires_at_ms)
+        await self._count(checked, opening, output_bits)
         stock = await self.stock(checked.pair)
         session = self._session(checked, opening, ciphertexts, stock)
         action = session.start()
@@ -199,6 +207,29 @@ class KeyHolder:
             raise
         _log.info("served", operation=checked.operation, pair=checked.pair, peer=party_name(peer))
 
+    async def _count(self, checked: CheckedRequest, opening: pb.OpenSession, output_bits: int) -> None:
+        """Count the request against the budgets; if one is used up, the peer is told as well."""
+        names = {"device": checked.device, "gallery": checked.gallery}
+        cost = {"requests": 1, "searches": int(checked.operation == "candidates"), "bits": output_bits}
+        try:
+            await asyncio.to_thread(self._budgets.admit, names, cost)
+        except BudgetExceededError as error:
+            refusing = asyncio.create_task(self._refuse_peer(self._request(checked, opening, b""), error))
+            self._refusing.add(refusing)
+            refusing.add_done_callback(self._refusing.discard)
+            raise
+
+    async def _refuse_peer(self, request: Request, error: BudgetExceededError) -> None:
+        """End the request at the peer as well, which may have counted less and be waiting for this holder."""
+        peer = other_party(request.pair, self.party)
+        with suppress(VeilmatchError):
+            async with self._link(request, peer) as link:
+                if request.pair[0] == self.party:
+                    # A call that is cancelled before it was taken would be as if it had never come.
+                    async with self._waiting_for(peer):
+                        await link.receive()
+                raise error
+
     def _require_seat(self, pair: Pair, caller: str) -> None:
         if self.party not in pair:
             raise PartyRefusedError("this key holder is not in the pair of the request", got=self.party, expected=pair)
@@ -209,9 +240,14 @@ class KeyHolder:
     def _session(
         self, checked: CheckedRequest, opening: pb.OpenSession, ciphertexts: list[Integer], stock: Stock
     ) -> PairSession:
+        request = self._request(checked, opening, stock.name)
+        nonce = secrets.token_bytes(NONCE_BYTES)
+        return PairSession(request, ciphertexts, self._key.share(checked.pair), self.scheme, nonce, stock.floors)
+
+    def _request(self, checked: CheckedRequest, opening: pb.OpenSession, stock: bytes) -> Request:
         if checked.operation not in ("verify", "candidates", "enrol", "erase"):
             raise ProtocolError("an operation without a session", got=checked.operation)
-        request = Request(
+        return Request(
             operation=checked.operation,
             threshold=checked.threshold,
             request_digest=checked.digest,
@@ -222,10 +258,8 @@ class KeyHolder:
             key_id=self._key.key_id,
             epoch=self.epoch,
             pair=checked.pair,
-            stock=stock.name,
+            stock=stock,
         )
-        nonce = secrets.token_bytes(NONCE_BYTES)
-        return PairSession(request, ciphertexts, self._key.share(checked.pair), self.scheme, nonce, stock.floors)
 
     @asynccontextmanager
     async def _link(self, request: Request, peer: Party) -> AsyncIterator[Link[pb.PairMessage]]:
@@ -293,9 +327,12 @@ class KeyHolder:
 
     async def close(self) -> None:
         """Close stores and channels."""
+        for refusing in self._refusing:
+            refusing.cancel()
         await self._peers.close()
         self._store.close()
         self._replays.close()
+        self._budgets.close()
         self._auditor.close()
 
 

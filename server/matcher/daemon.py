@@ -19,6 +19,7 @@ from veilmatch.server.matcher.meeting import Meetings
 from veilmatch.server.matcher.pack_worker import PackWorkers, make_handler
 from veilmatch.server.matcher.service import Admission, MatcherPeerService, MatcherService
 from veilmatch.server.matcher.store import Store
+from veilmatch.server.transport.budgets import Budgets, budgets_of
 from veilmatch.server.transport.channels import channel_to, server_credentials, server_options
 from veilmatch.server.transport.daemon import configure_logging, run_daemon, sole_owner
 from veilmatch.server.transport.replay import ReplayLog
@@ -70,12 +71,14 @@ async def _serve(settings: MatcherSettings, scheme: Paillier, pool: Pool) -> int
     checker = RequestChecker(public_key, settings.devices, settings.max_clock_skew_s, settings.max_request_lifetime_s)
     server = grpc.aio.server(options=server_options(serves_devices=True))
     admission = Admission(checker, replays, galleries)
-    rpc.add_MatcherServicer_to_server(MatcherService(admission, on, settings.max_bulk_bytes), server)
+    budgets = Budgets(settings.data_dir, budgets_of(settings.budgets.model_dump()), settings.party_name)
+    rpc.add_MatcherServicer_to_server(MatcherService(admission, budgets, on, settings.max_bulk_bytes), server)
     rpc.add_MatcherPeerServicer_to_server(MatcherPeerService(on, galleries), server)
     try:
         return await run_daemon(server, server_credentials(settings.tls), settings.listen, pool.wait_failed)
     finally:
         for channel in (peer, *key_holders.values()):
             await channel.close()
+        budgets.close()
         replays.close()
         store.close()

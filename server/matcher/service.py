@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import structlog
 
+from veilmatch.crypto.digests import digest
 from veilmatch.crypto.errors import InvalidInputError, KeyMismatchError, ProtocolError, RequestSignatureError
 from veilmatch.crypto.parameters import ParameterSet
 from veilmatch.crypto.requests import bulk_digest, bulk_pack_digest, check_model, check_subject, subject_digest
@@ -19,6 +20,7 @@ from veilmatch.server.matcher.gallery import Gallery
 from veilmatch.server.matcher.matching import Surroundings, match
 from veilmatch.server.matcher.meeting import answer_reconcile
 from veilmatch.server.matcher.mutating import ReadyPack, enrol, enrol_bulk, erase
+from veilmatch.server.transport.budgets import Budgets
 from veilmatch.server.transport.channels import Context, caller, require_caller
 from veilmatch.server.transport.links import AcceptedLink
 from veilmatch.server.transport.replay import ReplayLog
@@ -83,10 +85,11 @@ def _signed_model(request: request_pb2.SignedRequest, operation: Operation) -> s
 
 
 class MatcherService(rpc.MatcherServicer):
-    """For devices."""
+    """For devices. budgets: of subjects; those of devices and galleries are at the key holders."""
 
-    def __init__(self, admission: Admission, on: Surroundings, max_bulk_bytes: int) -> None:
+    def __init__(self, admission: Admission, budgets: Budgets, on: Surroundings, max_bulk_bytes: int) -> None:
         self._admission = admission
+        self._budgets = budgets
         self._on = on
         self._max_bulk_bytes = max_bulk_bytes
         self._mutations: set[asyncio.Task[Any]] = set()
@@ -97,6 +100,8 @@ class MatcherService(rpc.MatcherServicer):
         signed = request.request
         admitted = await self._admission.admit(signed, context, "verify", "candidates")
         self._check_lanes(admitted.checked, signed)
+        if admitted.checked.operation == "verify":
+            await self._count(signed.subject, admitted.gallery)
         return await match(admitted.checked, signed, admitted.model, request.known_chain, admitted.gallery, self._on)
 
     @unary
@@ -129,6 +134,12 @@ class MatcherService(rpc.MatcherServicer):
         async with gallery.lock.shared():
             subjects = [pb.Subject(subject=s, templates=n) for s, n in gallery.index.subjects()]
             return pb.SubjectsReply(sequence=gallery.state.sequence, chain=gallery.state.chain, subjects=subjects)
+
+    async def _count(self, subject: str, gallery: Gallery) -> None:
+        """Count a verification of the subject; one that is not in the gallery is refused without being counted."""
+        gallery.index.require(subject)
+        pseudonym = digest("budget subject", gallery.name, subject).hex()
+        await asyncio.to_thread(self._budgets.admit, {"subject": pseudonym}, {"requests": 1})
 
     def _check_lanes(self, checked: CheckedRequest, request: request_pb2.SignedRequest) -> None:
         expected = self._on.scheme.parameters.lane_ciphertexts

@@ -19,6 +19,7 @@ from veilmatch.client.config import DeviceSettings
 from veilmatch.client.demo.parties import free_base_port
 from veilmatch.crypto.fields import Array
 from veilmatch.crypto.parameters import ParameterSet
+from veilmatch.server.config import KeyHolderBudgets, MatcherBudgets
 from veilmatch.server.supervisor import Supervisor
 
 PASSPHRASE = "a passphrase for tests"
@@ -39,13 +40,25 @@ def veilmatch(*arguments: str, **environment: str) -> subprocess.CompletedProces
 
 
 def hold_ceremony(directory: Path, parameters: ParameterSet, devices: int = 1) -> dict[str, object]:
-    """Make an installation by `veilmatch ceremony`."""
+    """Make an installation by `veilmatch ceremony`, without budgets: tests ask more in a minute than people do."""
     done = veilmatch(
         "ceremony", str(directory), "--parameters", parameters.name, "--allow-unsafe", "--workers", "1",
         "--devices", str(devices), "--base-port", str(free_base_port()), "--json",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+    for party in EVERYBODY:
+        set_budgets(directory, party)
     return json.loads(done.stdout)  # type: ignore[no-any-return]
+
+
+def set_budgets(directory: Path, party: str, **limits: dict[str, int]) -> None:
+    """Write [budgets] of a party; what is not named has no limit. It counts from the next start on."""
+    config = directory / party / f"{party.split('-')[0]}.toml"
+    model = KeyHolderBudgets if party in KEY_HOLDERS else MatcherBudgets
+    chosen = {name: limits.get(name, {}) for name in model.model_fields}
+    lines = [f"{n} = {{{', '.join(f'{w} = {x}' for w, x in of.items())}}}" for n, of in chosen.items()]
+    text = config.read_text().split("\n[budgets]\n")[0]
+    config.write_text("\n".join([text, "[budgets]", *lines, ""]))
 
 
 @dataclass

@@ -33,7 +33,7 @@ from veilmatch.crypto.paillier import Paillier
 from veilmatch.crypto.parameters import ParameterSet
 from veilmatch.protos.v1 import keyholder_pb2_grpc as rpc
 from veilmatch.protos.v1 import request_pb2
-from veilmatch.server.config import KeyHolderSettings, TlsSettings
+from veilmatch.server.config import KeyHolderBudgets, KeyHolderSettings, TlsSettings
 from veilmatch.server.installation.authority import Authority
 from veilmatch.server.keyholder.service import KeyHolderPeerService, KeyHolderService
 from veilmatch.server.keyholder.serving import KeyHolder
@@ -160,6 +160,8 @@ class Trio:
             "peer_timeout_s": 2.0,
             "stock_triples": 256,
             "stock_bytes": 1 << 16,
+            # Tests that are not about budgets ask as often as they like.
+            "budgets": {name: {} for name in KeyHolderBudgets.model_fields},
             "stock_products": 1 << 14,
         }
         return KeyHolderSettings(**(fields | self.changes))

@@ -1,0 +1,156 @@
+"""Budgets at key holders: refused by both, before anything is used, and bounded over all pairs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.keyholder.test_service_sessions import gallery_of, vectors
+from tests.keyholder.trio import TOY, Trio, answers, results_of, signed, started
+from veilmatch.crypto.errors import BudgetExceededError, ProtocolError, RequestReplayedError, VeilmatchError
+from veilmatch.crypto.keys import PAIRS, Pair, Party
+from veilmatch.protos.v1 import request_pb2
+from veilmatch.server.config import KeyHolderBudgets
+from veilmatch.server.keyholder.audit_check import entries_of
+
+PROBE = np.arange(TOY.dimension) % 7 - 3
+GALLERY = gallery_of(vectors(1, 3))
+LIMIT = 4
+
+
+@pytest.fixture
+async def trio_with(tmp_path: Path) -> AsyncIterator[Callable[..., Any]]:
+    """Make three key holders with these budgets."""
+    running = []
+
+    async def make(**limits: Any) -> Trio:
+        manager = started(tmp_path / "trio", budgets={name: {} for name in KeyHolderBudgets.model_fields} | limits)
+        running.append(manager)
+        return await manager.__aenter__()
+
+    yield make
+    for manager in running:
+        await manager.__aexit__(None, None, None)
+
+
+async def served(trio: Trio, pair: Pair = "ab") -> bool:
+    try:
+        await trio.decide(signed(PROBE, pair), pair, GALLERY, range(3))
+    except BudgetExceededError:
+        return False
+    return True
+
+
+async def outcomes(trio: Trio, pair: Pair = "ab", **changes: Any) -> list[Any]:
+    """What each matcher hears of one request."""
+    async with trio.both(signed(PROBE, pair), pair, **changes) as calls:
+        return await asyncio.gather(*(call.probe_share() for call in calls.values()), return_exceptions=True)
+
+
+def batches(trio: Trio) -> list[int]:
+    return [trio.running[party].pool.batches for party in trio.running]
+
+
+def stock_used(trio: Trio) -> list[tuple[int, ...]]:
+    return [tuple(stock.floors) for party in trio.running for stock in trio[party]._stocks.values()]
+
+
+async def test_both_holders_refuse_alike_and_nothing_is_computed_or_used(trio_with: Any) -> None:
+    trio = await trio_with(device_searches={"day": LIMIT})
+    assert [await served(trio) for _ in range(LIMIT)] == [True] * LIMIT
+    before = batches(trio), stock_used(trio)
+    for error in await outcomes(trio):
+        assert isinstance(error, BudgetExceededError)
+        assert (error.budget, error.limit) == ("searches of a device in a day", LIMIT)
+        assert error.retry_after_s is not None and 86000 < error.retry_after_s <= 86400 * 61 / 60
+    assert (batches(trio), stock_used(trio)) == before
+    assert entries_of(trio.data_dir("a"))[-1].fields["code"] == "budget_exceeded"
+
+
+@pytest.mark.parametrize("party", ["a", "b"])
+async def test_a_refusal_by_one_holder_ends_the_request_at_the_other_at_once(trio_with: Any, party: Party) -> None:
+    trio = await trio_with(device_requests={"day": LIMIT})
+    for _ in range(LIMIT):
+        trio[party]._budgets.admit({"device": "device-1"}, {"requests": 1})
+    await trio["a"].stock("ab")
+    before = stock_used(trio)
+    started_at = asyncio.get_running_loop().time()
+    found = dict(zip("ab", await outcomes(trio), strict=True))
+    # The waiting time of a key holder here is 2 s.
+    assert asyncio.get_running_loop().time() - started_at < 1.5
+    assert isinstance(found[party], BudgetExceededError)
+    assert all(isinstance(error, VeilmatchError) for error in found.values())
+    assert stock_used(trio) == before and batches(trio) == [0, 0, 0]
+    assert not trio["a"].rendezvous._links and not trio["b"].rendezvous._links
+
+
+async def test_over_all_pairs_at_most_one_and_a_half_times_the_limit_is_served(trio_with: Any) -> None:
+    trio = await trio_with(device_requests={"day": LIMIT})
+    count = 0
+    for i in range(4 * LIMIT):
+        count += await served(trio, PAIRS[i % 3])
+    assert LIMIT <= count <= LIMIT * 3 // 2
+
+
+async def test_requests_at_once_are_served_exactly_as_often_as_the_limit_says(trio_with: Any) -> None:
+    trio = await trio_with(device_requests={"day": LIMIT})
+    results = await asyncio.gather(*(served(trio) for _ in range(3 * LIMIT)), return_exceptions=True)
+    # A request that only one holder still admitted is refused by the other, and counts where it was admitted.
+    assert sum(result is True for result in results) <= LIMIT
+    charged = [LIMIT - _room(trio, party) for party in ("a", "b")]
+    assert charged == [LIMIT, LIMIT]
+
+
+def _room(trio: Trio, party: Any) -> int:
+    room = 0
+    while room < LIMIT:
+        try:
+            trio[party]._budgets.admit({"device": "device-1"}, {"requests": 1})
+        except BudgetExceededError:
+            break
+        room += 1
+    return room
+
+
+async def test_a_replay_is_refused_as_one_and_not_counted_again(trio_with: Any) -> None:
+    trio = await trio_with(device_requests={"day": 2})
+    request = signed(PROBE, operation=request_pb2.OPERATION_ENROL)
+    for _ in range(4):
+        try:
+            async with trio.both(request, "ab") as calls:
+                await asyncio.gather(*(call.lane_share(1) for call in calls.values()))
+        except RequestReplayedError:
+            pass
+    assert await served(trio) and not await served(trio)
+
+
+async def test_a_session_that_fails_has_been_counted(trio_with: Any) -> None:
+    trio = await trio_with(device_requests={"day": 2})
+    async with trio.call(signed(PROBE), "a", "ab") as call:
+        with pytest.raises(VeilmatchError):
+            await call.probe_share()
+    assert await served(trio) and not await served(trio)
+
+
+async def test_bits_are_counted_as_announced_and_more_are_not_answered(trio_with: Any) -> None:
+    trio = await trio_with(device_bits={"day": 10}, gallery_bits={"day": 100})
+    with pytest.raises(ProtocolError, match="more answers"):
+        async with trio.both(signed(PROBE), "ab", output_bits=2) as calls:
+            await answers(calls, await results_of(calls, GALLERY, range(3), "ab"))
+    assert all(isinstance(e, BudgetExceededError) and e.retry_after_s is None for e in await outcomes(trio))
+    (error, _) = await outcomes(trio, output_bits=9)
+    assert isinstance(error, BudgetExceededError) and error.retry_after_s is not None
+    assert not any(isinstance(e, Exception) for e in await outcomes(trio, output_bits=8))
+
+
+async def test_a_budget_holds_over_a_restart(trio_with: Any) -> None:
+    trio = await trio_with(gallery_requests={"month": 2})
+    assert await served(trio)
+    await trio.stop("a", "b")
+    await trio.start("a", "b")
+    assert await served(trio) and not await served(trio)

@@ -1,0 +1,204 @@
+"""Budgets: never more than the limit in any window, exactly the limit under load, and nothing given away by a clock."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from sqlalchemy import func, select, text
+
+from veilmatch.crypto.errors import BudgetExceededError, UnavailableError
+from veilmatch.server.config import WINDOW_S, KeyHolderBudgets, MatcherBudgets, Window
+from veilmatch.server.transport.budgets import PARTS, Budget, Budgets, _used, budgets_of
+
+DOOR = {"device": "door-1"}
+ONE = {"requests": 1}
+
+
+class Clock:
+    def __init__(self, now: float = 1.7e9) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    yield tmp_path
+
+
+def opened(folder: Path, clock: Clock, *budgets: Budget) -> Budgets:
+    chosen = list(budgets) or [Budget("device", "requests", "minute", 5)]
+    return Budgets(folder, chosen, "keyholder-a", ("bc",), clock)
+
+
+def admitted(budgets: Budgets, names: dict[str, str] = DOOR, cost: dict[str, int] = ONE) -> bool:
+    try:
+        budgets.admit(names, cost)
+    except BudgetExceededError:
+        return False
+    return True
+
+
+def refusal(budgets: Budgets, names: dict[str, str] = DOOR, cost: dict[str, int] = ONE) -> BudgetExceededError:
+    with pytest.raises(BudgetExceededError) as caught:
+        budgets.admit(names, cost)
+    return caught.value
+
+
+def test_the_limit_is_admitted_and_nothing_more(folder: Path, clock: Clock) -> None:
+    budgets = opened(folder, clock)
+    assert [admitted(budgets) for _ in range(8)] == [True] * 5 + [False] * 3
+    assert admitted(budgets, {"device": "door-2"}) and admitted(budgets, {"gallery": "door-1"})
+    error = refusal(budgets)
+    assert (error.budget, error.limit, error.got) == ("requests of a device in a minute", 5, "6")
+    assert (error.code, error.exit_status) == ("budget_exceeded", 9)
+
+
+def test_a_request_is_admitted_again_when_the_error_said_so_and_not_before(folder: Path, clock: Clock) -> None:
+    budgets = opened(folder, clock)
+    clock.now += 0.4
+    for _ in range(5):
+        budgets.admit(DOOR, ONE)
+        clock.now += 7
+    wait_s = refusal(budgets).retry_after_s
+    assert wait_s is not None and 25 < wait_s <= 27
+    clock.now += wait_s - 0.002
+    assert not admitted(budgets)
+    clock.now += 0.003
+    assert admitted(budgets) and not admitted(budgets)
+
+
+@pytest.mark.parametrize("window", WINDOW_S)
+@pytest.mark.parametrize("seed", range(2))
+def test_no_span_as_long_as_a_window_ever_holds_more_than_the_limit(
+    folder: Path, clock: Clock, window: Window, seed: int
+) -> None:
+    rng, length_s, limit = random.Random(seed), WINDOW_S[window], 7
+    budgets = opened(folder, clock, Budget("device", "bits", window, limit))
+    served: list[tuple[float, int]] = []
+    for _ in range(80):
+        clock.now += rng.choice([0.0, 0.01, rng.random() * length_s / 4])
+        cost = rng.randrange(1, 4)
+        held = sum(c for at, c in served if at > clock.now - length_s)
+        sure = sum(c for at, c in served if at > clock.now - length_s * (PARTS + 1) / PARTS)
+        if admitted(budgets, cost={"bits": cost}):
+            served.append((clock.now, cost))
+            assert held + cost <= limit
+        else:
+            assert sure + cost > limit
+    assert len(served) > 8
+
+
+def test_a_refused_request_is_not_counted_in_any_budget(folder: Path, clock: Clock) -> None:
+    budgets = opened(
+        folder, clock, Budget("device", "requests", "minute", 100), Budget("device", "bits", "day", 10),
+        Budget("gallery", "bits", "day", 1000),
+    )  # fmt: skip
+    names = {"device": "door-1", "gallery": "main"}
+    budgets.admit(names, {"requests": 1, "bits": 8})
+    for _ in range(20):
+        refusal(budgets, names, {"requests": 1, "bits": 3})
+    with budgets._engine.connect() as connection:
+        rows = connection.execute(select(_used.c.measure + _used.c.scope, _used.c.amount))
+        found = dict(iter(rows))
+    assert found == {"requestsdevice": 1, "bitsdevice": 8, "bitsgallery": 8}
+
+
+def test_the_longest_wait_is_named(folder: Path, clock: Clock) -> None:
+    budgets = opened(
+        folder, clock, Budget("device", "requests", "minute", 1), Budget("gallery", "requests", "day", 1),
+        Budget("device", "requests", "hour", 1),
+    )  # fmt: skip
+    names = {"device": "door-1", "gallery": "main"}
+    budgets.admit(names, ONE)
+    error = refusal(budgets, names)
+    assert error.budget == "requests of a gallery in a day"
+    assert error.retry_after_s is not None and 86400 <= error.retry_after_s <= 86400 * (1 + 1 / PARTS)
+
+
+@pytest.mark.parametrize("limit", [0, 9])
+def test_a_request_larger_than_the_budget_is_told_not_to_wait(folder: Path, clock: Clock, limit: int) -> None:
+    budgets = opened(folder, clock, Budget("device", "bits", "day", limit), Budget("device", "requests", "day", 1))
+    error = refusal(budgets, cost={"requests": 1, "bits": 10})
+    assert error.retry_after_s is None and error.limit == limit
+    assert admitted(budgets, cost={"requests": 1, "bits": 0})
+
+
+def test_threads_at_the_limit_are_admitted_exactly_the_limit(folder: Path, clock: Clock) -> None:
+    budgets = opened(folder, clock, Budget("device", "requests", "hour", 37))
+    with ThreadPoolExecutor(8) as threads:
+        assert sum(threads.map(lambda _: admitted(budgets), range(120))) == 37
+
+
+def test_counts_survive_a_restart(folder: Path, clock: Clock) -> None:
+    for served in (True, True, True, True, True, False):
+        budgets = opened(folder, clock)
+        assert admitted(budgets) is served
+        budgets.close()
+
+
+def test_a_clock_that_is_set_back_gives_nothing_away_not_even_after_a_restart(folder: Path, clock: Clock) -> None:
+    budgets = opened(folder, clock)
+    start = clock.now
+    assert all(admitted(budgets) for _ in range(4))
+    clock.now = start - 1e6
+    assert admitted(budgets) and not admitted(budgets)
+    budgets.close()
+    budgets = opened(folder, clock)
+    assert not admitted(budgets)
+    clock.now = start + 62
+    assert all(admitted(budgets) for _ in range(5)) and not admitted(budgets)
+
+
+def test_a_clock_that_is_right_again_after_it_ran_ahead_stops_the_windows_and_admits_the_limit_once(
+    folder: Path, clock: Clock
+) -> None:
+    budgets = opened(folder, clock)
+    clock.now += 500
+    assert admitted(budgets)
+    clock.now -= 500
+    assert [admitted(budgets) for _ in range(6)] == [True] * 4 + [False] * 2
+    clock.now += 400
+    assert not admitted(budgets)
+    clock.now += 162
+    assert admitted(budgets)
+
+
+def test_what_no_window_holds_any_more_is_deleted(folder: Path, clock: Clock) -> None:
+    budgets = opened(folder, clock, Budget("device", "requests", "minute", 10), Budget("device", "requests", "hour", 9))
+    for i in range(300):
+        clock.now += 10
+        budgets.admit({"device": f"d{i}"}, ONE)
+    with budgets._engine.connect() as connection:
+        rows = connection.execute(select(func.count()).select_from(_used)).scalar_one()
+    assert rows < 500
+
+
+def test_counts_that_cannot_be_written_refuse_and_name_who_could_serve(folder: Path, clock: Clock) -> None:
+    budgets = opened(folder, clock)
+    with budgets._engine.connect() as connection:
+        connection.execute(text("DROP TABLE used"))
+    with pytest.raises(UnavailableError) as caught:
+        budgets.admit(DOOR, ONE)
+    assert (caught.value.party, caught.value.alternatives) == ("keyholder-a", ("bc",))
+
+
+def test_the_defaults_are_read_as_scope_measure_and_window() -> None:
+    found = budgets_of(KeyHolderBudgets().model_dump())
+    assert (
+        Budget("device", "searches", "day", 100) in found and Budget("gallery", "bits", "month", 200_000_000) in found
+    )
+    assert {b.scope for b in budgets_of(MatcherBudgets().model_dump())} == {"subject"}
+    for budget in found:
+        shorter = [b for b in found if (b.scope, b.measure) == (budget.scope, budget.measure)]
+        assert [b.limit for b in shorter] == sorted(b.limit for b in shorter)
