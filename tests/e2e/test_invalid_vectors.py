@@ -1,0 +1,98 @@
+"""Invalid vectors over real processes: refused as a template and as a probe, by one error, and nothing is stored."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.e2e.world import World, running, unit
+from veilmatch.client import device
+from veilmatch.client.capture import quantiser
+from veilmatch.client.client import Client
+from veilmatch.crypto.errors import InvalidVectorError
+from veilmatch.crypto.fields import Array
+from veilmatch.crypto.parameters import ParameterSet
+
+RNG = np.random.default_rng(53)
+FACES = unit(RNG, 3, 128)
+#: What a dishonest device makes of an embedding, instead of what the quantiser makes of it.
+DISHONEST: dict[str, Callable[[Array], Array]] = {
+    "times 10": lambda x: 10 * x,
+    "times 1000": lambda x: 1000 * x,
+    "all +-127": lambda x: np.where(x >= 0, 127, -127),
+    "zero": lambda x: 0 * x,
+    "half": lambda x: x // 2,
+    "hidden above 2^k": lambda x: x + (1 << 15),
+    "hidden in the next slot": lambda x: x + (5 << 24),
+}
+
+
+def dishonest(patch: pytest.MonkeyPatch, change: Callable[[Array], Array]) -> None:
+    """Make this process a device whose quantiser does that. The servers run as they are."""
+
+    def quantise(embedding: object, parameters: ParameterSet) -> Array:
+        return np.asarray(change(quantiser.quantise(embedding, parameters)), dtype=np.int64)  # type: ignore[arg-type]
+
+    patch.setattr(device, "quantise", quantise)
+
+
+def state_of(client: Client) -> tuple[int, list[tuple[str, int]]]:
+    return client.candidates_embedding(FACES[0]).sequence, [(s.subject, s.templates) for s in client.subjects()]
+
+
+@pytest.mark.parametrize("change", DISHONEST.values(), ids=DISHONEST)
+def test_invalid_vectors_are_refused_and_change_nothing(
+    world: World, change: Callable[[Array], Array], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with world.client() as client:
+        client.enrol_embedding("ada", FACES[0])
+        before, told = state_of(client), set()
+        with monkeypatch.context() as patch:
+            dishonest(patch, change)
+            for ask in (
+                lambda: client.enrol_embedding("eve", FACES[1]),
+                lambda: client.verify_embedding("ada", FACES[0]),
+                lambda: client.candidates_embedding(FACES[0], threshold=0.01),
+            ):
+                with pytest.raises(InvalidVectorError) as caught:
+                    ask()
+                told.add(json.dumps(caught.value.fields()))
+        assert len(told) == 1, "one refusal for all"
+        assert state_of(client) == before
+        assert client.verify_embedding("ada", FACES[0])
+        assert not client.verify_embedding("ada", FACES[1])
+        client.erase("ada")
+
+
+@pytest.mark.parametrize("pair", ["ac", "bc"])
+def test_every_pair_refuses_them(world: World, pair: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with world.client(pairs=[pair]) as client:
+        client.enrol_embedding("ada", FACES[0])
+        with monkeypatch.context() as patch:
+            dishonest(patch, DISHONEST["times 10"])
+            with pytest.raises(InvalidVectorError):
+                client.verify_embedding("ada", FACES[0])
+            with pytest.raises(InvalidVectorError):
+                client.enrol_embedding("eve", FACES[1])
+        client.erase("ada")
+
+
+def test_invalid_record_of_a_bulk_enrolment_is_not_subtracted_from_the_slots_of_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is trusted to be right, and if it is not, it stays: a world of its own."""
+    with running(tmp_path / "installation", ParameterSet(modulus_bits=1024)) as world, world.client() as client:
+        with monkeypatch.context() as patch:
+            dishonest(patch, DISHONEST["times 10"])
+            client.enrol_many_embeddings({"eve": FACES[1]})
+        client.enrol_embedding("ada", FACES[0])
+        before = state_of(client)
+        with pytest.raises(InvalidVectorError):
+            client.erase("eve")
+        assert state_of(client) == before
+        assert client.verify_embedding("ada", FACES[0])
+        assert client.erase("ada").templates == 1
