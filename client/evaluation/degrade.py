@@ -116,7 +116,7 @@ def _compress(photo: RgbArray, place: Place, quality: float, rng: np.random.Gene
 
 DEGRADATIONS = (
     Degradation("rotation", "degrees", (10, 20, 30, 45), _rotate),
-    Degradation("blur", "% of face width", (2, 4, 6, 8), _blur),
+    Degradation("blur", "% of face width", (1, 2, 3, 5), _blur),
     Degradation("low resolution", "pixels across the face", (32, 24, 16, 12), _shrink),
     Degradation("elastic deformation", "% of face width", (1, 2, 4, 6), _deform),
     Degradation("darker", "stops", (-1, -2, -3, -4), _expose),

@@ -8,6 +8,7 @@ any acquired photo is a failure to enrol (FTE).
 from __future__ import annotations
 
 import os
+import zipfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -117,7 +118,7 @@ def from_file(path: Path, parameters: ParameterSet) -> FaceSet:
         with np.load(path, allow_pickle=False) as file:
             vectors, subjects = file["embeddings"], file["subjects"]
             model = str(file["model"]) if "model" in file.files else "unknown"
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+    except (OSError, ValueError, LookupError, AttributeError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise InvalidInputError(
             "not a file of embeddings", got=f"{path}: {type(error).__name__}", expected=".npz: embeddings, subjects"
         ) from None

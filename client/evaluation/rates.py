@@ -39,8 +39,9 @@ class Curve:
         return float(self.fnmr[self._at(fmr)])
 
     def threshold_at(self, fmr: float) -> float:
-        """Return the lowest score that, as a threshold, has at most this FMR; infinite if no score has."""
-        return float(self.thresholds[self._at(fmr)])
+        """Return the lowest score that, as a threshold, has at most this FMR; just above all scores if none has."""
+        at = self._at(fmr)
+        return float(self.thresholds[at] if at else np.nextafter(self.thresholds[1], np.inf))
 
     def _at(self, fmr: float) -> int:
         return int(np.searchsorted(self.fmr, fmr, side="right")) - 1

@@ -152,7 +152,6 @@ def evaluate(faces: FaceSet, settings: Settings, progress: Progress = lambda sta
     cosines = {"float": scores["float"], "integer": scores["integer"] / square}
     curves = {name: curve(values, pairs.genuine) for name, values in scores.items()}
     integer_t = [operating_threshold(curves["integer"], f, parameters) for f in settings.targets]
-    # A float threshold may be infinite, when no score keeps the rate; nothing matches then.
     float_t = [curves["float"].threshold_at(f) for f in settings.targets]
     figures = {
         "float": study.scored(scores["float"], curves["float"], float_t, 1.0),

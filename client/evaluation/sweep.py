@@ -61,7 +61,6 @@ def sweep(
     embedder: Embedder,
     settings: SweepSettings,
     progress: Progress = lambda stage, done, total: None,
-    degradations: Sequence[Degradation] = DEGRADATIONS,
 ) -> list[SweepPoint]:
     """Return the points of every degradation and strength.
 
@@ -70,7 +69,7 @@ def sweep(
     pipeline = CapturePipeline(detector, embedder)
     used = [photos[number] for number in faces.photos]
     places = [_place(detector, load_image(photo)) for _, photo in used]
-    steps = [(degradation, strength) for degradation in degradations for strength in degradation.strengths]
+    steps = [(degradation, strength) for degradation in DEGRADATIONS for strength in degradation.strengths]
     points = []
     for done, (degradation, strength) in enumerate(steps):
         progress("degradations", done, len(steps))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 from pathlib import Path
@@ -19,14 +20,14 @@ def operating_threshold(curve: Curve, fmr: float, parameters: ParameterSet) -> i
 
     Raises InvalidInputError if even a cosine of 1 has a larger FMR, as when one person is there under two names.
     """
-    t = max(1.0, curve.threshold_at(fmr))
+    t = max(1, math.ceil(curve.threshold_at(fmr)))
     if t > parameters.threshold_max:
         raise InvalidInputError(
             "no threshold has so low a false match rate: is one person there under two names?",
             got=f"impostor scores of {parameters.threshold_max} and above",
             expected=f"FMR {fmr:g}",
         )
-    return int(t)
+    return t
 
 
 def cosine_of(t: int, parameters: ParameterSet) -> float:

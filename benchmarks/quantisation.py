@@ -1,0 +1,238 @@
+"""What rounding to small integers costs: FNMR at a fixed FMR over scale S and clip c.
+
+    python benchmarks/quantisation.py                 both dimensions, good and hard photos (some minutes)
+    python benchmarks/quantisation.py --json PATH     writes the figures as well
+    python benchmarks/quantisation.py --plots FOLDER  draws the heat maps there, as SVG and PNG
+
+Photos: the 400 of AT&T/ORL as they are, and made bad (`veilmatch.client.evaluation.degrade.hard`) with several
+seeds, over which hard figures are means: one genuine comparison more or less is 0.06 points, and where a
+threshold falls is chance. Embedders: SFace for 128 dimensions, the second embedder for 512 (`veilmatch models install
+--evaluation`). The threshold is chosen anew for every S and c. Shipped sets have the difference to float
+embeddings with a 95 % interval: subjects drawn again, float and integer scores of the same ones.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from veilmatch.client.capture.detector import YuNetDetector
+from veilmatch.client.evaluation.capture import capture, installed_embedder, orl_photos
+from veilmatch.client.evaluation.curves import png, svg
+from veilmatch.client.evaluation.faces import FaceSet
+from veilmatch.client.evaluation.intervals import resamples
+from veilmatch.client.evaluation.libraries import require
+from veilmatch.client.evaluation.pairs import Pairs, all_pairs
+from veilmatch.client.evaluation.rates import Floats, curve
+from veilmatch.client.evaluation.scorers import float_scores
+from veilmatch.client.models import install_evaluation_model, install_models, install_photos
+from veilmatch.crypto.errors import ParameterError
+from veilmatch.crypto.fields import Array
+from veilmatch.crypto.parameters import D512, DEFAULT, ParameterSet
+
+SCALES = (15, 20, 30, 40, 50, 60, 75, 90)
+CLIPS = (5, 7, 11, 15, 19, 23, 27, 31)
+SHIPPED = (DEFAULT, D512)
+#: Points of FNMR that a shipped set may cost.
+BAR = 0.1
+
+
+@dataclass(frozen=True, eq=False)
+class Photos:
+    """One set of faces with its comparisons. name: "ORL" or "hard"."""
+
+    name: str
+    faces: FaceSet
+    pairs: Pairs
+
+    @property
+    def floats(self) -> Floats:
+        """The cosines of all comparisons."""
+        return float_scores(self.faces, self.pairs)
+
+    def integers(self, scale: int, clip: int) -> Floats:
+        """The integer scores of all comparisons, without the checks that a parameter set makes."""
+        q = np.clip(np.rint(scale * self.faces.embeddings), -clip, clip)
+        return np.asarray((q @ q.T)[self.pairs.first, self.pairs.second])
+
+
+def main() -> None:
+    """Measure, print, draw and write what is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--fmr", type=float, default=1e-3, help="false match rate (default: %(default)s)")
+    parser.add_argument("--seeds", type=int, default=5, help="hard sets (default: %(default)s)")
+    parser.add_argument("--replicates", type=int, default=200, help="resamples of subjects (default: %(default)s)")
+    parser.add_argument("--plots", type=Path, help="folder for the heat maps")
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    options = parser.parse_args()
+    console = Console(stderr=True)
+    install_models()
+    install_photos()
+    install_evaluation_model()
+    figures: dict[str, Any] = {"fmr": options.fmr, "hard_seeds": options.seeds, "sets": []}
+    for parameters in SHIPPED:
+        good, hard = _photos(parameters, options.seeds, console)
+        for sets in (good, hard):
+            console.print(f"{parameters.name}: {sets[0].name}")
+            figures["sets"].append(_measure(parameters, sets, options))
+    _show(figures)
+    if options.plots:
+        _draw(figures, options.plots)
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=1) + "\n")
+
+
+def _photos(parameters: ParameterSet, seeds: int, console: Console) -> tuple[list[Photos], list[Photos]]:
+    detector, embedder, photos = YuNetDetector.installed(), installed_embedder(parameters), orl_photos()
+    made = []
+    for seed in (None, *range(1, seeds + 1)):
+        console.print(f"{embedder.model_id}: {'ORL' if seed is None else f'hard photos, seed {seed}'}")
+        faces = capture(photos, detector, embedder, parameters, hard_seed=seed)
+        made.append(Photos("ORL" if seed is None else "hard", faces, all_pairs(faces.labels)))
+    return made[:1], made[1:]
+
+
+def _measure(parameters: ParameterSet, sets: Sequence[Photos], options: argparse.Namespace) -> dict[str, Any]:
+    """Return the figures of one embedder and one kind of photos."""
+    fmr = options.fmr
+    floats = [photos.floats for photos in sets]
+    shipped = [photos.integers(parameters.scale, parameters.clip) for photos in sets]
+    curves = [curve(scores, photos.pairs.genuine) for scores, photos in zip(floats, sets, strict=True)]
+    float_fnmr = float(np.mean([c.fnmr_at(fmr) for c in curves]))
+    grid = [
+        {
+            "scale": scale,
+            "clip": clip,
+            "fnmr": float(np.mean([curve(p.integers(scale, clip), p.pairs.genuine).fnmr_at(fmr) for p in sets])),
+            "possible": _possible(parameters, scale, clip, sets),
+        }
+        for scale in SCALES
+        for clip in CLIPS
+        if clip <= scale
+    ]
+    integer_fnmr = float(np.mean([curve(s, p.pairs.genuine).fnmr_at(fmr) for s, p in zip(shipped, sets, strict=True)]))
+    return {
+        "parameter_set": parameters.name,
+        "scale": parameters.scale,
+        "clip": parameters.clip,
+        "model": sets[0].faces.model,
+        "photos": sets[0].name,
+        "sets": len(sets),
+        "fta": float(np.mean([p.faces.fta for p in sets])),
+        "genuine": sum(int(np.count_nonzero(p.pairs.genuine)) for p in sets),
+        "impostors": sum(int(np.count_nonzero(~p.pairs.genuine)) for p in sets),
+        "float_eer": float(np.mean([c.eer for c in curves])),
+        "float_fnmr": float_fnmr,
+        "integer_fnmr": integer_fnmr,
+        "difference_points": 100 * (integer_fnmr - float_fnmr),
+        "difference_interval_points": _interval(sets, floats, shipped, options),
+        "grid": grid,
+    }
+
+
+def _possible(parameters: ParameterSet, scale: int, clip: int, sets: Sequence[Photos]) -> bool:
+    """Whether there is such a parameter set at this dimension, and it accepts every face of the photos."""
+    try:
+        made = ParameterSet(parameters.dimension, scale, clip, parameters.modulus_bits)
+    except ParameterError:
+        return False
+    embeddings = np.concatenate([photos.faces.embeddings for photos in sets])
+    norms = np.sum(np.clip(np.rint(scale * embeddings), -clip, clip) ** 2, axis=1)
+    return bool(made.norm_min <= norms.min() and norms.max() <= made.norm_max)
+
+
+def _interval(
+    sets: Sequence[Photos], floats: Sequence[Floats], integers: Sequence[Floats], options: argparse.Namespace
+) -> list[float]:
+    """Return the 95 % interval of the mean difference in points: all sets have the same subjects drawn."""
+
+    def statistic(counts: Array) -> list[float]:
+        differences = []
+        for photos, a, b in zip(sets, floats, integers, strict=True):
+            weights, genuine = photos.pairs.weights(counts), photos.pairs.genuine
+            differences.append(
+                curve(b, genuine, weights).fnmr_at(options.fmr) - curve(a, genuine, weights).fnmr_at(options.fmr)
+            )
+        return [100 * float(np.mean(differences))]
+
+    drawn = resamples(statistic, sets[0].pairs.subjects, options.replicates, 1)[:, 0]
+    return [float(x) for x in np.percentile(drawn, [2.5, 97.5])]
+
+
+def _show(figures: dict[str, Any]) -> None:
+    """Print the tables."""
+    console = Console()
+    table = Table(
+        "set", "photos", "comparisons", "float EER", "float FNMR", "integer FNMR", "difference [95 %]", "bar",
+        title=f"shipped sets: FNMR at FMR {figures['fmr']:g}; the bar is {BAR} points",
+    )  # fmt: skip
+    for f in figures["sets"]:
+        low, high = f["difference_interval_points"]
+        table.add_row(
+            f["parameter_set"],
+            f"{f['photos']} x {f['sets']}",
+            f"{f['genuine']:,} + {f['impostors']:,}",
+            f"{f['float_eer']:.2%}",
+            f"{f['float_fnmr']:.2%}",
+            f"{f['integer_fnmr']:.2%}",
+            f"{f['difference_points']:+.2f} [{low:+.2f}, {high:+.2f}]",
+            "kept" if f["difference_points"] <= BAR else "MISSED",
+        )
+    console.print(table)
+    for f in figures["sets"]:
+        title = f"{f['model']}, {f['photos']}: FNMR in % at FMR {figures['fmr']:g}; float {f['float_fnmr']:.2%}"
+        grid = Table("c \\ S", *map(str, SCALES), title=title, caption="( ): no such set, or it refuses a face")
+        for clip in CLIPS:
+            grid.add_row(str(clip), *(_cell(f, scale, clip) for scale in SCALES))
+        console.print(grid)
+
+
+def _cell(figures: dict[str, Any], scale: int, clip: int) -> str:
+    for cell in figures["grid"]:
+        if (cell["scale"], cell["clip"]) == (scale, clip):
+            text = f"{100 * cell['fnmr']:.2f}"
+            return text if cell["possible"] else f"({text})"
+    return ""
+
+
+def _draw(figures: dict[str, Any], folder: Path) -> None:
+    """Draw one heat map for each embedder and kind of photos."""
+    figure = require("matplotlib.figure").Figure(figsize=(11.5, 9.5), layout="constrained")
+    for axes, f in zip(figure.subplots(2, 2).ravel(), figures["sets"], strict=True):
+        values = np.full((len(CLIPS), len(SCALES)), np.nan)
+        for cell in f["grid"]:
+            values[CLIPS.index(cell["clip"]), SCALES.index(cell["scale"])] = 100 * cell["fnmr"]
+        top = max(float(np.nanmax(values)), 1e-6)
+        image = axes.imshow(values, origin="lower", cmap="Greys", vmin=0, vmax=top, aspect="auto")
+        for row, clip in enumerate(CLIPS):
+            for column, scale in enumerate(SCALES):
+                value = values[row, column]
+                text, dark = _cell(f, scale, clip), value > 0.55 * top
+                axes.text(column, row, text, ha="center", va="center", fontsize=8, color="white" if dark else "black")
+        x, y = SCALES.index(f["scale"]), CLIPS.index(f["clip"])
+        axes.add_patch(
+            require("matplotlib.patches").Rectangle(
+                (x - 0.5, y - 0.5), 1, 1, fill=False, linewidth=2.5, edgecolor="black"
+            )
+        )
+        axes.set_xticks(range(len(SCALES)), map(str, SCALES))
+        axes.set_yticks(range(len(CLIPS)), map(str, CLIPS))
+        axes.set_xlabel("scale S [integer units for a length of 1]")
+        axes.set_ylabel("clip c [integer units]")
+        axes.set_title(f"{f['model']}, {f['photos']} photos; float: {100 * f['float_fnmr']:.2f} %", fontsize=10)
+        figure.colorbar(image, ax=axes, label=f"FNMR at FMR {figures['fmr']:g} [%]")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "quantisation.png").write_bytes(png(figure))
+    (folder / "quantisation.svg").write_text(svg(figure))
+
+
+if __name__ == "__main__":
+    main()

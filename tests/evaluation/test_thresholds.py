@@ -1,0 +1,93 @@
+"""Choosing a threshold for a false match rate, and writing it where a device reads it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from veilmatch.client.config import DeviceSettings
+from veilmatch.client.evaluation.rates import curve
+from veilmatch.client.evaluation.thresholds import can_show, cosine_of, operating_threshold, write_threshold
+from veilmatch.crypto.errors import ConfigurationError, InvalidInputError, KeyMismatchError
+from veilmatch.crypto.parameters import D512, DEFAULT, ParameterSet
+
+from .conftest import DEVICE, TOY
+
+
+@pytest.mark.parametrize("parameters", [DEFAULT, D512, ParameterSet(128, 60, 23, 512), ParameterSet(16, 5, 4, 512)])
+def test_a_device_turns_the_cosine_into_the_very_threshold(parameters: ParameterSet) -> None:
+    for t in range(1, parameters.threshold_max + 1):
+        assert parameters.threshold(cosine_of(t, parameters)) == t
+
+
+def test_a_cosine_has_no_more_decimals_than_it_needs() -> None:
+    assert cosine_of(1440, DEFAULT) == 0.4
+    assert len(str(cosine_of(1379, DEFAULT))) <= len("0.3830")
+
+
+def test_threshold_is_the_lowest_that_keeps_the_rate() -> None:
+    scores, genuine = np.array([1500.0, 1400, 1300, 900, 700]), np.array([True, True, False, False, False])
+    assert operating_threshold(curve(scores, genuine), 0.1, DEFAULT) == 1400
+    assert operating_threshold(curve(scores, genuine), 0.4, DEFAULT) == 1300
+
+
+def test_threshold_may_lie_above_every_score() -> None:
+    scores, genuine = np.array([900.0, 1200, 700]), np.array([True, False, False])
+    assert operating_threshold(curve(scores, genuine), 0.1, DEFAULT) == 1201
+
+
+def test_threshold_is_at_least_one() -> None:
+    scores, genuine = np.array([10.0, -5, -20]), np.array([True, True, False])
+    assert operating_threshold(curve(scores, genuine), 0.5, DEFAULT) == 1
+
+
+def test_one_person_under_two_names_leaves_no_threshold() -> None:
+    scores, genuine = np.array([3000.0, 3700, 100]), np.array([True, False, False])
+    with pytest.raises(InvalidInputError, match="under two names"):
+        operating_threshold(curve(scores, genuine), 0.1, DEFAULT)
+
+
+@pytest.mark.parametrize(("impostors", "shown"), [(2999, False), (3000, True)])
+def test_a_rate_needs_three_times_its_inverse_comparisons(impostors: int, shown: bool) -> None:
+    assert can_show(1e-3, impostors) is shown
+
+
+def test_threshold_is_written_and_everything_else_stays(device: Path) -> None:
+    write_threshold(device, 0.383, TOY)
+    assert device.read_text() == DEVICE.replace("0.40", "0.383")
+    assert DeviceSettings.load(device).threshold == 0.383
+    assert device.stat().st_mode & 0o777 == 0o640
+    assert sorted(path.name for path in device.parent.iterdir()) == ["device.toml", "public.json"]
+
+
+def test_threshold_is_added_before_the_tables(device: Path) -> None:
+    device.write_text(DEVICE.replace("threshold = 0.40  # from the manual\n", ""))
+    write_threshold(device, 0.383, TOY)
+    assert DeviceSettings.load(device).threshold == 0.383
+
+
+def test_linked_configuration_stays_a_link(device: Path) -> None:
+    link = device.parent / "link.toml"
+    link.symlink_to(device)
+    write_threshold(link, 0.383, TOY)
+    assert link.is_symlink() and DeviceSettings.load(device).threshold == 0.383
+
+
+def test_another_parameter_set_is_refused(device: Path) -> None:
+    with pytest.raises(KeyMismatchError, match="another parameter set"):
+        write_threshold(device, 0.383, D512)
+    assert device.read_text() == DEVICE
+
+
+def test_what_is_no_configuration_of_a_device_is_refused(device: Path) -> None:
+    device.write_text("threshold = 0.4\n")
+    with pytest.raises(ConfigurationError, match="matchers"):
+        write_threshold(device, 0.383, TOY)
+
+
+def test_device_without_its_key_is_refused(device: Path) -> None:
+    (device.parent / "public.json").unlink()
+    with pytest.raises(ConfigurationError, match="public key cannot be read"):
+        write_threshold(device, 0.383, TOY)
