@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 
-from veilmatch.crypto.arithmetic import Integer
+from veilmatch.crypto.rings.pairs import Pair, Pairs
 
 
 @cache
@@ -25,28 +25,26 @@ def _cost(bases: int, exponent_bits: int, window: int) -> int:
     return windows * (bases + 2 * (1 << window) - 3) + (windows - 1) * window
 
 
-def product_of_powers(
-    bases: Sequence[Integer], exponents: Sequence[int], exponent_bits: int, modulus: Integer
-) -> Integer:
-    """Return prod bases[i]^exponents[i] mod modulus, for 0 <= exponents[i] < 2^exponent_bits.
+def product_of_powers(bases: Sequence[Pair], exponents: Sequence[int], exponent_bits: int, pairs: Pairs) -> Pair:
+    """Return prod bases[i]^exponents[i] mod N^2, for 0 <= exponents[i] < 2^exponent_bits.
 
     A zero digit costs a multiplication like any other (into a bucket that is thrown away): the time
     does not tell a peer, who can relate the exponents to the probe, how many digits are zero.
     """
-    window = window_bits(len(bases), exponent_bits)
+    window, multiply = window_bits(len(bases), exponent_bits), pairs.multiply
     mask = (1 << window) - 1
-    result = Integer(1)
+    result = pairs.one
     top = (exponent_bits - 1) // window * window
     for shift in range(top, -1, -window):
         for _ in range(window if shift < top else 0):
-            result = result * result % modulus
-        buckets = [Integer(1)] * (1 << window)
+            result = multiply(result, result)
+        buckets = [pairs.one] * (1 << window)
         for base, exponent in zip(bases, exponents, strict=True):
             digit = exponent >> shift & mask
-            buckets[digit] = buckets[digit] * base % modulus
+            buckets[digit] = multiply(buckets[digit], base)
         running = total = buckets[mask]
         for bucket in buckets[mask - 1 : 0 : -1]:
-            running = running * bucket % modulus
-            total = total * running % modulus
-        result = result * total % modulus
+            running = multiply(running, bucket)
+            total = multiply(total, running)
+        result = multiply(result, total)
     return result

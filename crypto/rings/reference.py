@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from veilmatch.crypto.arithmetic import Integer, power_secret
 from veilmatch.crypto.fixed_base import FixedBaseTable
 from veilmatch.crypto.multiexp import product_of_powers
+from veilmatch.crypto.rings.pairs import Pairs
 
 if TYPE_CHECKING:
     from veilmatch.crypto.rings.ring import PackGroup
@@ -21,6 +22,7 @@ class ReferenceRing:
 
     def __init__(self, modulus: Integer) -> None:
         self._square = modulus**2
+        self._pairs = Pairs(modulus)
 
     def powers_secret(self, bases: Sequence[Integer], exponent: Integer) -> list[Integer]:
         """Return base^exponent for every base; see arithmetic.power_secret."""
@@ -28,7 +30,7 @@ class ReferenceRing:
 
     def fixed_base(self, base: Integer, exponent_bits: int) -> FixedBaseTable:
         """Return the table of `base`."""
-        return FixedBaseTable(base, self._square, exponent_bits)
+        return FixedBaseTable(base, self._pairs, exponent_bits)
 
     def products_of_powers(
         self, groups: Sequence[PackGroup], exponents: Sequence[int], exponent_bits: int
@@ -38,24 +40,24 @@ class ReferenceRing:
 
     def pack_group(self, dimension: int) -> ReferencePackGroup:
         """Return room for one pack."""
-        return ReferencePackGroup(self._square, dimension)
+        return ReferencePackGroup(self._pairs, dimension)
 
 
 class ReferencePackGroup:
     """One pack."""
 
-    def __init__(self, square: Integer, dimension: int) -> None:
-        self._square = square
-        self._pack = [Integer(0)] * dimension
+    def __init__(self, pairs: Pairs, dimension: int) -> None:
+        self._pairs = pairs
+        self._pack = [pairs.split(Integer(0))] * dimension
 
     def put(self, lane: int, pack: Sequence[Integer]) -> None:
         """Keep the pack. lane: 0."""
-        self._pack = list(pack)
+        self._pack = [self._pairs.split(c) for c in pack]
 
     def get(self, lane: int) -> list[Integer]:
         """Return the pack. lane: 0."""
-        return list(self._pack)
+        return [self._pairs.join(c) for c in self._pack]
 
     def products_of_powers(self, exponents: Sequence[int], exponent_bits: int) -> list[Integer]:
         """Return prod pack[i]^exponents[i]; see multiexp.product_of_powers."""
-        return [product_of_powers(self._pack, exponents, exponent_bits, self._square)]
+        return [self._pairs.join(product_of_powers(self._pack, exponents, exponent_bits, self._pairs))]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import gmpy2
 import pytest
@@ -16,15 +16,22 @@ from veilmatch.crypto import fixed_base, multiexp
 from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.fixed_base import FixedBaseTable
 from veilmatch.crypto.multiexp import product_of_powers, window_bits
+from veilmatch.crypto.rings.pairs import Pair, Pairs
 
 MODULUS = Integer(toy_key(512).N)
+PAIRS, SQUARE = Pairs(MODULUS), int(MODULUS) ** 2
 
 
 def naive(bases: list[int], exponents: list[int]) -> int:
     product = 1
     for base, exponent in zip(bases, exponents, strict=True):
-        product = product * pow(base, exponent, int(MODULUS)) % int(MODULUS)
+        product = product * pow(base, exponent, SQUARE) % SQUARE
     return product
+
+
+def product(bases: list[int], exponents: list[int], exponent_bits: int) -> int:
+    pairs = [PAIRS.split(Integer(b)) for b in bases]
+    return int(PAIRS.join(product_of_powers(pairs, exponents, exponent_bits, PAIRS)))
 
 
 @contextmanager
@@ -34,29 +41,32 @@ def window_of(width: int) -> Iterator[None]:
         yield
 
 
-class Counted(int):
-    """An integer that counts reductions, i.e. modular multiplications."""
+class Counted(Pairs):
+    """Counts multiplications."""
 
-    reductions = 0
+    done = 0
 
-    def __mul__(self, other: int) -> Counted:
-        return Counted(int(self) * int(other))
-
-    def __mod__(self, other: int) -> Counted:
-        Counted.reductions += 1
-        return Counted(int(self) % int(other))
+    def multiply(self, x: Pair, y: Pair) -> Pair:
+        self.done += 1
+        return super().multiply(x, y)
 
 
 def multiplications(exponents: list[int], exponent_bits: int, width: int | None = None) -> int:
     """Modular multiplications of one multi-exponentiation, counted as it runs."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(multiexp, "Integer", Counted)
-        if width is not None:
-            patch.setattr(multiexp, "window_bits", lambda bases, exponent_bits: width)
-        Counted.reductions = 0
-        bases = [Counted(3 + i) for i in range(len(exponents))]
-        product_of_powers(bases, exponents, exponent_bits, MODULUS)  # type: ignore[arg-type]
-        return Counted.reductions
+    counted, bases = Counted(MODULUS), [(Integer(3 + i), Integer(i)) for i in range(len(exponents))]
+    with window_of(width) if width is not None else nullcontext():
+        product_of_powers(bases, exponents, exponent_bits, counted)
+    return counted.done
+
+
+edges = st.sampled_from([0, 1, int(MODULUS) - 1, int(MODULUS), int(MODULUS) + 1, SQUARE - int(MODULUS), SQUARE - 1])
+
+
+@given(edges | st.integers(0, SQUARE - 1), edges | st.integers(0, SQUARE - 1))
+def test_pairs_multiply_as_numbers_do(x: int, y: int) -> None:
+    a, b = PAIRS.split(Integer(x)), PAIRS.split(Integer(y))
+    assert PAIRS.join(a) == x and all(0 <= part < MODULUS for part in (*a, *b, *PAIRS.multiply(a, b)))
+    assert PAIRS.join(PAIRS.multiply(a, b)) == x * y % SQUARE
 
 
 @given(st.data(), st.integers(1, 24))
@@ -65,12 +75,12 @@ def test_product_equals_naive_powers_in_every_window(data: st.DataObject, expone
     top = 2**exponent_bits - 1
     exponent = st.one_of(st.sampled_from((0, 1, top, top // 2, top // 2 + 1)), st.integers(0, top))
     exponents = data.draw(st.lists(exponent, min_size=1, max_size=12))
-    bases = [secrets.randbelow(int(MODULUS)) for _ in exponents]
+    bases = [secrets.randbelow(SQUARE) for _ in exponents]
     expected = naive(bases, exponents)
-    assert product_of_powers([Integer(b) for b in bases], exponents, exponent_bits, MODULUS) == expected
+    assert product(bases, exponents, exponent_bits) == expected
     width = data.draw(st.integers(1, min(exponent_bits, 10)))
     with window_of(width):
-        assert product_of_powers([Integer(b) for b in bases], exponents, exponent_bits, MODULUS) == expected
+        assert product(bases, exponents, exponent_bits) == expected
 
 
 @pytest.mark.parametrize("exponent_bits", [1, 2, 14, 15, 48])
@@ -80,18 +90,18 @@ def test_product_of_extreme_exponents_equals_naive_powers(exponent_bits: int, wh
     top = 2**exponent_bits - 1
     values = {"zeros": [0], "all ones": [top], "one": [1], "top bit": [(top + 1) // 2], "alternating": [0, top]}[what]
     exponents = [values[i % len(values)] for i in range(count)]
-    bases = [secrets.randbelow(int(MODULUS)) for _ in exponents]
-    found = product_of_powers([Integer(b) for b in bases], exponents, exponent_bits, MODULUS)
+    bases = [secrets.randbelow(SQUARE) for _ in exponents]
+    found = product(bases, exponents, exponent_bits)
     assert found == naive(bases, exponents)
 
 
 def test_product_of_no_powers_is_one() -> None:
-    assert product_of_powers([], [], 15, MODULUS) == 1
+    assert product([], [], 15) == 1
 
 
 def test_bases_and_exponents_of_different_number_are_refused() -> None:
     with pytest.raises(ValueError):
-        product_of_powers([Integer(2), Integer(3)], [1], 15, MODULUS)
+        product([2, 3], [1], 15)
 
 
 def cost(bases: int, exponent_bits: int, width: int) -> int:
@@ -129,7 +139,7 @@ def test_number_of_multiplications_does_not_depend_on_the_exponents(exponents: l
 @pytest.fixture(scope="module")
 def table() -> FixedBaseTable:
     key = toy_public_key(TOY)
-    return FixedBaseTable(key.hs, key.modulus**2, key.randomiser_bits)
+    return FixedBaseTable(key.hs, Pairs(key.modulus), key.randomiser_bits)
 
 
 def test_random_powers_lie_in_the_subgroup_and_differ(table: FixedBaseTable) -> None:
@@ -142,8 +152,9 @@ def test_random_powers_lie_in_the_subgroup_and_differ(table: FixedBaseTable) -> 
 def test_no_row_holds_the_neutral_element_or_a_power_twice(table: FixedBaseTable) -> None:
     key = toy_key(512)
     base = key.hs
-    for row in table._rows:
-        assert [int(x) for x in row[:2]] == [base, base * base % key.square]
+    for pairs in table._rows:
+        row = [int(PAIRS.join(pair)) for pair in pairs]
+        assert row[:2] == [base, base * base % key.square]
         assert len(row) == len(set(row)) == 256 and 1 not in row
         base = pow(base, 256, key.square)
 
@@ -158,15 +169,16 @@ def test_power_of_equal_digits_is_the_shifted_one(
     assert table.random_powers(1) == [expected] != [1]
 
 
-def test_every_power_costs_one_multiplication_a_row(table: FixedBaseTable, monkeypatch: pytest.MonkeyPatch) -> None:
-    counts = set()
-    monkeypatch.setattr(fixed_base, "Integer", Counted)
+def test_every_power_costs_one_multiplication_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    key, counts = toy_public_key(TOY), set()
+    counted = Counted(key.modulus)
+    table = FixedBaseTable(key.hs, counted, 128)
     for digit in (0, 77, 255):
         monkeypatch.setattr(fixed_base.secrets, "token_bytes", lambda size, digit=digit: bytes([digit]) * size)
-        Counted.reductions = 0
+        counted.done = 0
         table.random_powers(1)
-        counts.add(Counted.reductions)
-    assert counts == {len(table._rows)}
+        counts.add(counted.done)
+    assert counts == {len(table._rows)} == {16}
 
 
 def test_rows_cover_the_whole_exponent(table: FixedBaseTable) -> None:
