@@ -43,7 +43,7 @@ P: ParameterSet = DEFAULT
 THRESHOLD = 0.40
 #: Cosine of the false match that an attack with a fixed threshold starts from.
 START_COSINE = 0.42
-AT = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
+AT = (16, 32, 64, 100, 128, 150, 200, 256, 512, 1024, 2048)
 
 
 class Device:

@@ -55,7 +55,7 @@ from veilmatch.server.keyholder.wire import from_wire, to_wire
 from veilmatch.server.transport.budgets import Budgets, budgets_of
 from veilmatch.server.transport.links import Link, Rendezvous, dialled
 from veilmatch.server.transport.replay import ReplayLog
-from veilmatch.server.transport.requests import WITH_LANES, CheckedRequest, RequestChecker, check_payload
+from veilmatch.server.transport.requests import WITH_LANES, WITH_PROBE, CheckedRequest, RequestChecker, check_payload
 
 #: What the caller is given, in order: a probe share and then a decision share, or one lane share.
 Answer = ProbeShare | LaneShare | DecisionShare
@@ -177,7 +177,8 @@ class KeyHolder:
         self, caller: str, opening: pb.OpenSession, results: AsyncIterator[Results], record: Record
     ) -> AsyncGenerator[Answer, None]:
         checked = self._checker.check(opening.request, *WITH_LANES, "erase")
-        output_bits = {"verify": 1, "candidates": opening.output_bits}.get(checked.operation, 0)
+        search = checked.operation in WITH_PROBE and checked.operation != "verify"
+        output_bits = opening.output_bits if search else int(checked.operation == "verify")
         record.identify(checked, RequestBody.FromString(opening.request.body).model, output_bits)
         self._require_seat(checked.pair, caller)
         if checked.operation == "erase":
@@ -188,12 +189,12 @@ class KeyHolder:
             data = opening.request.ciphertexts
         ciphertexts = self.scheme.parse_many(data)
         await asyncio.to_thread(self._replays.register, checked.nonce, checked.expires_at_ms)
-        await self._count(checked, opening, output_bits)
+        await self._count(checked, opening, {"requests": 1, "searches": int(search), "bits": output_bits})
         stock = await self.stock(checked.pair)
         session = self._session(checked, opening, ciphertexts, stock)
         action = session.start()
         peer = other_party(checked.pair, self.party)
-        if checked.operation == "candidates":
+        if search:
             results = _within(results, output_bits)
         try:
             async with self._link(session.request, peer) as link:
@@ -207,10 +208,9 @@ class KeyHolder:
             raise
         _log.info("served", operation=checked.operation, pair=checked.pair, peer=party_name(peer))
 
-    async def _count(self, checked: CheckedRequest, opening: pb.OpenSession, output_bits: int) -> None:
+    async def _count(self, checked: CheckedRequest, opening: pb.OpenSession, cost: dict[str, int]) -> None:
         """Count the request against the budgets; if one is used up, the peer is told as well."""
         names = {"device": checked.device, "gallery": checked.gallery}
-        cost = {"requests": 1, "searches": int(checked.operation == "candidates"), "bits": output_bits}
         try:
             await asyncio.to_thread(self._budgets.admit, names, cost)
         except BudgetExceededError as error:
