@@ -51,7 +51,8 @@ class AsyncClient:
     the settings); capture and encryption come before it. When key holders are missing, the other pairs
     of the settings are tried. model names what made an embedding, 1 to 64 characters: the first templates
     of an empty gallery fix it. Raises UnavailableError, GalleryMismatchError, ModelMismatchError,
-    RequestRefusedError, KeyMismatchError, IntegrityError.
+    RequestRefusedError, KeyMismatchError, IntegrityError, and InvalidVectorError if the servers refuse what was
+    encrypted, which the quantiser here does not let happen.
     """
 
     def __init__(

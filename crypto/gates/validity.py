@@ -49,6 +49,8 @@ from veilmatch.crypto.parameters import LANE_BITS, ParameterSet
 
 #: A string of checked bits that is not zero passes with probability 2^-64.
 PARITIES = 64
+#: The string is taken in pieces of this size, so that erasing many templates needs no table of many megabytes.
+_PIECE_BYTES = 1 << 16
 
 
 def validate(
@@ -153,9 +155,12 @@ def _norm_shares(
 
 def _parities(string: Wire, session_id: bytes) -> Wire:
     """Return PARITIES bits, packed: each the parity of the string's bits at random places. Linear, hence local."""
-    stream = keystream(digest("validity parities", session_id), 0, PARITIES * len(string))
-    places = np.frombuffer(stream, dtype=np.uint8).reshape(PARITIES, len(string))
-    folded = np.bitwise_xor.reduce(places & string, axis=1)
+    folded = np.zeros(PARITIES, dtype=np.uint8)
+    for at in range(0, len(string), _PIECE_BYTES):
+        piece = string[at : at + _PIECE_BYTES]
+        stream = keystream(digest("validity parities", session_id, at), 0, PARITIES * len(piece))
+        places = np.frombuffer(stream, dtype=np.uint8).reshape(PARITIES, len(piece))
+        folded ^= np.bitwise_xor.reduce(places & piece, axis=1)
     return np.packbits(np.unpackbits(folded[:, None], axis=1).sum(axis=1) & 1, bitorder="little")
 
 

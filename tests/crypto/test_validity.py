@@ -22,7 +22,7 @@ from veilmatch.crypto.errors import ProtocolError
 from veilmatch.crypto.fields import Array, join
 from veilmatch.crypto.gates.boolean import Evaluator, together
 from veilmatch.crypto.gates.decision import every_of, only_if, only_if_cost
-from veilmatch.crypto.gates.validity import PARITIES, _parities, deviations, validate, validity_cost
+from veilmatch.crypto.gates.validity import _PIECE_BYTES, PARITIES, _parities, deviations, validate, validity_cost
 from veilmatch.crypto.parameters import D512, DEFAULT, LANE_BITS, ParameterSet
 
 RNG = np.random.default_rng(48)
@@ -254,6 +254,17 @@ def test_parities_are_linear_and_miss_nothing() -> None:
         for i in range(8 * length):
             single = np.packbits(np.arange(8 * length) == i, bitorder="little")
             assert _parities(single, session).any()
+
+
+def test_parities_of_a_long_string_see_each_of_its_pieces() -> None:
+    length = 3 * _PIECE_BYTES + 5
+    session, string = secrets.token_bytes(32), np.zeros(length, dtype=np.uint8)
+    seen = set()
+    for at in (0, _PIECE_BYTES - 1, _PIECE_BYTES, 2 * _PIECE_BYTES, length - 5, length - 1):
+        string[:] = 0
+        string[at] = 1
+        seen.add(_parities(string, session).tobytes())
+    assert len(seen) == 6 and bytes(PARITIES // 8) not in seen, "pieces have places of their own"
 
 
 def test_parities_of_another_session_are_others() -> None:
