@@ -234,13 +234,16 @@ def _draw(figures: dict[str, Any], folder: Path) -> None:
         values = np.full((len(CLIPS), len(SCALES)), np.nan)
         for cell in f["grid"]:
             values[CLIPS.index(cell["clip"]), SCALES.index(cell["scale"])] = 100 * cell["fnmr"]
-        top = max(float(np.nanmax(values)), 1e-6)
-        image = axes.imshow(values, origin="lower", cmap="Greys", vmin=0, vmax=top, aspect="auto")
+        loss = values - 100 * f["float_fnmr"]
+        # The darkest grey is half of black, so that numbers and the frame can be read on it.
+        top = 2 * max(float(np.nanmax(loss)), 0.1)
+        image = axes.imshow(
+            loss, origin="lower", cmap="Greys", vmin=min(0.0, float(np.nanmin(loss))), vmax=top, aspect="auto"
+        )
+        axes.patch.set(hatch="//", edgecolor="0.8")  # shows where c > S
         for row, clip in enumerate(CLIPS):
             for column, scale in enumerate(SCALES):
-                value = values[row, column]
-                text, dark = _cell(f, scale, clip), value > 0.55 * top
-                axes.text(column, row, text, ha="center", va="center", fontsize=8, color="white" if dark else "black")
+                axes.text(column, row, _cell(f, scale, clip), ha="center", va="center", fontsize=7.5)
         x, y = SCALES.index(f["scale"]), CLIPS.index(f["clip"])
         axes.add_patch(
             require("matplotlib.patches").Rectangle(
@@ -251,8 +254,10 @@ def _draw(figures: dict[str, Any], folder: Path) -> None:
         axes.set_yticks(range(len(CLIPS)), map(str, CLIPS))
         axes.set_xlabel("scale S [integer units for a length of 1]")
         axes.set_ylabel("clip c [integer units]")
-        axes.set_title(f"{f['model']}, {f['photos']} photos; float: {100 * f['float_fnmr']:.2f} %", fontsize=10)
-        figure.colorbar(image, ax=axes, label=f"FNMR at FMR {figures['fmr']:g} [%]")
+        floats = f"FNMR [%] at FMR {figures['fmr']:g}; float: {100 * f['float_fnmr']:.2f}"
+        axes.set_title(f"{f['model']}, {f['photos']} photos\n{floats}", fontsize=9)
+        bar = figure.colorbar(image, ax=axes, label="shade: FNMR above that of float [percentage points]")
+        bar.ax.set_ylim(image.get_clim()[0], top / 2)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "quantisation.png").write_bytes(png(figure))
     (folder / "quantisation.svg").write_text(svg(figure))

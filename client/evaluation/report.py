@@ -119,7 +119,7 @@ def _search(f: Figures) -> Table:
         if scorer.rank_one is not None:
             rows.append((_NAMES[name], "rank 1", "", _percent(1 - scorer.rank_one)))
             found = scorer.fnir_at_fpir
-            rows += [(_NAMES[name], f"FPIR {t:g}", f"{t:.0%}", _percent(found[f"{t:g}"])) for t in SEARCH_TARGETS]
+            rows += [(_NAMES[name], f"FPIR {t:g}", _percent(t), _percent(found[f"{t:g}"])) for t in SEARCH_TARGETS]
         rows += [(_NAMES[name], f"FMR {p.target_fmr:g}", _percent(p.fpir), _percent(p.fnir)) for p in scorer.points]
     title = f"search: {f.searches} searches among {f.enrolled} subjects, one photo each"
     return Table(title, ("scorer", "at", "FPIR", "FNIR"), tuple(rows))
