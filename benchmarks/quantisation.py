@@ -44,6 +44,8 @@ from veilmatch.crypto.parameters import D512, DEFAULT, ParameterSet
 SCALES = (20, 30, 40, 50, 60, 75, 90, 120, 150)
 CLIPS = (7, 11, 15, 19, 23, 29, 34, 46, 57)
 SHIPPED = (DEFAULT, D512)
+#: c/S of the shipped sets, with which other scales are compared.
+CLIP_SHARE = 0.38
 #: Points of FNMR that a shipped set may cost.
 BAR = 0.1
 
@@ -142,22 +144,28 @@ def _measure(parameters: ParameterSet, sets: Sequence[Photos], options: argparse
         "integer_fnmr": integer_fnmr,
         "difference_points": 100 * (integer_fnmr - float_fnmr),
         "difference_interval_points": _interval(sets, floats, shipped, options),
-        "rotated_points": _rotated(parameters, sets, options),
+        "rotated": _rotated(parameters.scale, parameters.clip, sets, options),
+        "rotated_by_scale": [_rotated(scale, round(CLIP_SHARE * scale), sets, options) for scale in SCALES],
         "grid": grid,
     }
 
 
-def _rotated(parameters: ParameterSet, sets: Sequence[Photos], options: argparse.Namespace) -> list[float]:
-    """Return the mean difference to float embeddings in points, once for each random rotation."""
-    rng = np.random.default_rng(1)
+def _rotated(scale: int, clip: int, sets: Sequence[Photos], options: argparse.Namespace) -> dict[str, float]:
+    """Return the difference to float embeddings in points: mean over random rotations, and its standard error."""
+    dimension = sets[0].faces.embeddings.shape[1]
     before = np.mean([curve(p.floats, p.pairs.genuine).fnmr_at(options.fmr) for p in sets])
-    found = []
+    rng, found = np.random.default_rng(1), []
     for _ in range(options.rotations):
-        rotation, _ = np.linalg.qr(rng.standard_normal((parameters.dimension, parameters.dimension)))
-        scores = [p.integers(parameters.scale, parameters.clip, rotation) for p in sets]
+        rotation, _ = np.linalg.qr(rng.standard_normal((dimension, dimension)))
+        scores = [p.integers(scale, clip, rotation) for p in sets]
         after = [curve(s, p.pairs.genuine).fnmr_at(options.fmr) for s, p in zip(scores, sets, strict=True)]
         found.append(100 * float(np.mean(after) - before))
-    return found
+    return {
+        "scale": scale,
+        "clip": clip,
+        "points": float(np.mean(found)),
+        "standard_error": float(np.std(found) / np.sqrt(len(found))),
+    }
 
 
 def _possible(parameters: ParameterSet, scale: int, clip: int, sets: Sequence[Photos]) -> bool:
@@ -198,7 +206,7 @@ def _show(figures: dict[str, Any]) -> None:
         title=f"shipped sets: FNMR at FMR {figures['fmr']:g}; the bar is {BAR} points",
     )  # fmt: skip
     for f in figures["sets"]:
-        (low, high), rotated = f["difference_interval_points"], f["rotated_points"]
+        (low, high), rotated = f["difference_interval_points"], f["rotated"]
         table.add_row(
             f["parameter_set"],
             f"{f['photos']} x {f['sets']}",
@@ -207,16 +215,25 @@ def _show(figures: dict[str, Any]) -> None:
             f"{f['float_fnmr']:.2%}",
             f"{f['integer_fnmr']:.2%}",
             f"{f['difference_points']:+.2f} [{low:+.2f}, {high:+.2f}]",
-            f"{np.mean(rotated):+.2f} ({np.std(rotated) / np.sqrt(len(rotated)):.2f})",
+            _points(rotated),
             "kept" if f["difference_points"] <= BAR else "MISSED",
         )
     console.print(table)
+    title = f"difference in points, mean over rotations (s.e.), at c = {CLIP_SHARE} S"
+    scales = Table("embedder, photos", *(f"S = {scale}" for scale in SCALES), title=title)
+    for f in figures["sets"]:
+        scales.add_row(f"{f['model'][:8]}, {f['photos']}", *map(_points, f["rotated_by_scale"]))
+    console.print(scales)
     for f in figures["sets"]:
         title = f"{f['model']}, {f['photos']}: FNMR in % at FMR {figures['fmr']:g}; float {f['float_fnmr']:.2%}"
         grid = Table("c \\ S", *map(str, SCALES), title=title, caption="( ): no such set, or it refuses a face")
         for clip in CLIPS:
             grid.add_row(str(clip), *(_cell(f, scale, clip) for scale in SCALES))
         console.print(grid)
+
+
+def _points(rotated: dict[str, float]) -> str:
+    return f"{rotated['points']:+.2f} ({rotated['standard_error']:.2f})"
 
 
 def _cell(figures: dict[str, Any], scale: int, clip: int) -> str:

@@ -81,7 +81,7 @@ def det(evaluation: Evaluation) -> Figure:
     axes.set_xlabel("false match rate, FMR [% of impostor comparisons]")
     axes.set_ylabel("false non-match rate, FNMR [% of genuine comparisons]")
     axes.set_title(f"DET curve{_left_out(len(encrypted) - len(shown))}", fontsize=10)
-    axes.legend(loc="best", frameon=True)
+    axes.legend(loc="best", framealpha=1)
     return figure
 
 
@@ -102,7 +102,7 @@ def roc(evaluation: Evaluation) -> Figure:
     axes.set_xlabel("false match rate, FMR [% of impostor comparisons]")
     axes.set_ylabel("true match rate, 1 - FNMR [% of genuine comparisons]")
     axes.set_title(f"ROC curve{_left_out(len(encrypted) - len(shown))}", fontsize=10)
-    axes.legend(loc="lower right", frameon=True)
+    axes.legend(loc="lower right", framealpha=1)
     return figure
 
 
@@ -127,7 +127,7 @@ def scores(evaluation: Evaluation) -> Figure:
     axes.set_ylabel("share of comparisons [% per bin]")
     axes.set_title("scores of the quantised integers", fontsize=10)
     axes.set_ylim(0, axes.get_ylim()[1] * 1.45)  # room for the legend
-    axes.legend(loc="upper right", frameon=True, fontsize=8)
+    axes.legend(loc="upper right", framealpha=1, fontsize=8)
     return figure
 
 
@@ -157,7 +157,7 @@ def degradations(points: Sequence[SweepPoint]) -> Figure:
         panel.set_visible(False)
     for row in range(rows):
         panels[row * columns].set_ylabel("rate [%]")
-    panels[0].legend(loc="upper left", frameon=True, fontsize=8)
+    panels[0].legend(loc="upper left", framealpha=1, fontsize=8)
     return figure  # type: ignore[no-any-return]
 
 

@@ -45,7 +45,7 @@ def test_figures_cover_the_grid_and_are_drawn(
     for figures, parameters in zip(sets[::2], shipped, strict=True):
         (cell,) = [g for g in figures["grid"] if (g["scale"], g["clip"]) == (parameters.scale, parameters.clip)]
         assert cell["possible"] and cell["fnmr"] == figures["integer_fnmr"]
-        assert len(figures["rotated_points"]) == 2
+        assert [rotated["scale"] for rotated in figures["rotated_by_scale"]] == [40, 60]
         low, high = figures["difference_interval_points"]
         assert low <= high
     quantisation._show({"fmr": 0.05, "sets": sets})
