@@ -66,7 +66,7 @@ class KeyHolderBudgets(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     device_requests: Limits = {"minute": 300, "hour": 1500, "day": 10_000, "month": 100_000}
-    device_searches: Limits = {"minute": 30, "hour": 60, "day": 100, "month": 1000}
+    device_searches: Limits = {"minute": 60, "day": 100, "month": 1000}
     device_bits: Limits = {"day": 2_000_000, "month": 20_000_000}
     gallery_requests: Limits = {"day": 200_000, "month": 2_000_000}
     gallery_searches: Limits = {"day": 1000, "month": 10_000}
