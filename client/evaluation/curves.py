@@ -181,4 +181,4 @@ def _encrypted(evaluation: Evaluation) -> Sequence[Point]:
 
 
 def _left_out(points: int) -> str:
-    return f" ({points} encrypted points without errors are off the axes)" if points else ""
+    return f" (encrypted points without errors, off the axes: {points})" if points else ""

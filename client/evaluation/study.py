@@ -211,12 +211,14 @@ class _Study:
     def scored(self, scores: Floats, whole: Curve, thresholds: list[float], unit: float) -> ScorerFigures:
         """Return the figures of a scorer with scores. unit: the score of a cosine of 1."""
         targets = self.settings.targets
+        order = np.argsort(scores)  # once, and every resample is sorted already
+        ordered, genuine = scores[order], self.pairs.genuine[order]
 
         def statistic(counts: Array) -> list[float]:
-            weights = self.pairs.weights(counts)
-            if not weights[self.pairs.genuine].any() or not weights[~self.pairs.genuine].any():
+            weights = self.pairs.weights(counts)[order]
+            if not weights[genuine].any() or not weights[~genuine].any():
                 return [float("nan")] * (1 + len(targets))
-            drawn = curve(scores, self.pairs.genuine, weights)
+            drawn = curve(ordered, genuine, weights)
             return [drawn.eer, *(drawn.fnmr_at(f) for f in targets)]
 
         replicates = self._resampled(statistic)
