@@ -6,7 +6,6 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from collections import defaultdict
 from itertools import pairwise
 from pathlib import Path
@@ -19,8 +18,8 @@ ROOT = Path(__file__).parents[2]
 ROUNDS = 5
 
 
-def run_and_kill(folder: Path, role: str, after_s: float) -> list[tuple[str, int, int]]:
-    """Let a process reserve for a while, kill it, and return the ranges that it was handed."""
+def run_and_kill(folder: Path, role: str, after: int) -> list[tuple[str, int, int]]:
+    """Let a process reserve so many ranges at least, kill it, and return those that it was handed."""
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.keyholder.reserve_loop", str(folder), role],
         stdout=subprocess.PIPE,
@@ -28,8 +27,7 @@ def run_and_kill(folder: Path, role: str, after_s: float) -> list[tuple[str, int
         cwd=ROOT,
     )
     assert process.stdout is not None
-    first = process.stdout.readline()
-    time.sleep(after_s)
+    first = b"".join(process.stdout.readline() for _ in range(after))
     assert process.poll() is None, process.stderr.read() if process.stderr else ""
     process.kill()
     out, err = process.communicate(timeout=10)
@@ -42,12 +40,13 @@ def run_and_kill(folder: Path, role: str, after_s: float) -> list[tuple[str, int
 async def test_no_index_is_handed_out_twice_over_all_kills(role: str, tmp_path: Path) -> None:
     rng, handed = random.Random(role), defaultdict(list)
     for _ in range(ROUNDS):
-        ranges = run_and_kill(tmp_path / "data", role, rng.uniform(0.0, 0.25))
-        assert len(ranges) >= 1
+        after = rng.randint(1, 120)
+        ranges = run_and_kill(tmp_path / "data", role, after)
+        assert len(ranges) >= after
         for kind, start, stop in ranges:
             handed[kind].append((start, stop))
     holder = Holder(tmp_path / "data", is_plus=role == "plus")
     for kind, spans in handed.items():
         assert all(stop <= start for (_, stop), (start, _) in pairwise(sorted(spans))), kind
         assert holder.store.mark(NAME, kind) >= max(stop for _, stop in spans)  # type: ignore[arg-type]
-    assert len(handed["triples"]) > 20 * ROUNDS
+    assert handed.keys() >= {"triples", "bits"}
