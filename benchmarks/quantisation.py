@@ -199,7 +199,7 @@ def _interval(
 
 def _show(figures: dict[str, Any]) -> None:
     """Print the tables."""
-    console = Console(width=max(110, Console().width))
+    console = Console(width=max(140, Console().width))
     table = Table(
         "set", "photos", "comparisons", "float EER", "float FNMR", "integer FNMR", "difference [95 %]",
         "rotated (s.e.)", "bar",
