@@ -15,7 +15,7 @@ from veilmatch.server.matcher.pack_worker import PackWorkers
 from veilmatch.server.matcher.store import Store
 
 #: Packs read from the store and given to the workers at a time.
-_LOAD_BATCH = 64
+_LOAD_BATCH = 16
 
 
 class Gallery:
@@ -42,8 +42,9 @@ class Gallery:
         while batch := await asyncio.to_thread(lambda: dict(islice(packs, _LOAD_BATCH))):
             await self._workers.load(self.number, batch)
             count += len(batch)
-        templates = await asyncio.to_thread(self._store.templates, self.name)
-        self.index = SlotIndex.load(self._slots, count, templates)
+        self.index = await asyncio.to_thread(
+            lambda: SlotIndex.load(self._slots, count, self._store.templates(self.name))
+        )
         self.model = await asyncio.to_thread(self._store.model, self.name)
 
     def require_model(self, model: str) -> None:

@@ -180,13 +180,14 @@ class Store:
                     raise IntegrityError("a pack is missing", got=row.pack, expected=expected)
                 yield row.pack, _checked(row.body, row.checksum, size)
 
-    def templates(self, name: str) -> list[tuple[int, int, str]]:
-        """Return (pack, slot, subject) of every template, ascending."""
+    def templates(self, name: str) -> Iterator[tuple[int, int, str]]:
+        """Yield (pack, slot, subject) of every template, ascending. As for `packs`: exhaust or close it."""
         with self._database.reading() as connection:
             t = templates.c
             query = select(t.pack, t.slot, t.subject).order_by(t.pack, t.slot)
-            rows = connection.execute(query.where(visible(templates, find_gallery(connection, name))))
-            return [(pack, slot, subject) for pack, slot, subject in rows]
+            query = query.where(visible(templates, find_gallery(connection, name)))
+            for row in connection.execution_options(yield_per=1000).execute(query):
+                yield row.pack, row.slot, row.subject
 
     def model(self, name: str) -> str | None:
         """Return the name of the model that all templates are embeddings of, None if there is no template."""

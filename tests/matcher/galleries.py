@@ -75,7 +75,7 @@ class Model:
         assert (state.sequence, state.chain) == (len(self.committed), self.chain())
         assert dict(store.packs(self.name)) == self.packs
         listed = [(pack, slot, subject) for (pack, slot), (subject, _) in sorted(self.templates.items())]
-        assert store.templates(self.name) == listed
+        assert list(store.templates(self.name)) == listed
         for (pack, slot), (_, record) in self.templates.items():
             assert store.record(self.name, pack, slot) == record
         for sequence, mutation in enumerate(self.committed, start=1):

@@ -52,11 +52,11 @@ def test_the_first_enrolment_fixes_the_model(store: Store, tmp_path: Path) -> No
 
 def test_templates_of_another_model_are_refused_and_change_nothing(store: Store) -> None:
     run(store, "staff", FIRST)
-    before = store.state("staff"), dict(store.packs("staff")), store.templates("staff")
+    before = store.state("staff"), dict(store.packs("staff")), list(store.templates("staff"))
     with pytest.raises(ModelMismatchError) as caught:
         store.prepare("staff", OTHER)
     assert refused(caught) == ("model-2", MODEL)
-    assert (store.state("staff"), dict(store.packs("staff")), store.templates("staff")) == before
+    assert (store.state("staff"), dict(store.packs("staff")), list(store.templates("staff"))) == before
     run(store, "staff", mutation(3, added=[(0, 2, "cid")]))
 
 
