@@ -86,6 +86,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
                 figures |= _enrol(client, parameters, options.identities, console)
                 console.print("restart of a matcher")
                 figures |= _restart(parties, directory)
+                figures["loaded_memory_bytes"] = _memory(parties.pid("matcher-a"))
                 console.print("queries")
                 figures |= {"idle_memory_bytes": memory} | _queries(client, parties, parameters, options)
         figures |= _storage(directory, parameters, options.identities)
@@ -258,7 +259,7 @@ def show(f: dict[str, Any]) -> None:
         ("storage of records", f"{f['record_bytes_per_identity']:,} bytes an identity", ""),
         (
             "memory of a matcher",
-            f"{f['memory_bytes']['matcher-a'] / 1e6:,.0f} MB",
+            f"{f['loaded_memory_bytes'] / 1e6:,.0f} MB, {f['memory_bytes']['matcher-a'] / 1e6:,.0f} MB after queries",
             f"{f['idle_memory_bytes'] / 1e6:,.0f} MB without a gallery; "
             f"the rest is {_growth(f):.2f} times the size of its packs",
         ),
@@ -279,7 +280,7 @@ def _share(multiplications: float, cpu: float) -> str:
 
 def _growth(f: dict[str, Any]) -> float:
     """Memory that the gallery takes, per byte of its packs."""
-    growth = f["memory_bytes"]["matcher-a"] - f["idle_memory_bytes"]
+    growth = f["loaded_memory_bytes"] - f["idle_memory_bytes"]
     return float(growth / (f["pack_bytes_per_identity"] * f["identities"]))
 
 

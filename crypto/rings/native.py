@@ -96,9 +96,11 @@ class NativeRing:
         _kernel.square(self.backend, self._ring, out, a)
         return out
 
-    def compress(self, groups: Limbs) -> Rows:
-        """Return the groups as they rest in memory, see crypto/kernel/kernel.h."""
-        rows = empty_bytes(len(groups) * 2 * self._limbs * self.lanes * self._limb_bits // 8 + _ROW_SLACK)
+    def compress(self, groups: Limbs, rows: Rows | None = None) -> Rows:
+        """Return the groups as they rest in memory, see crypto/kernel/kernel.h; in `rows` if given."""
+        if rows is None:
+            size = 2 * self._limbs * self.lanes * self._limb_bits // 8
+            rows = empty_bytes(len(groups) * size + _ROW_SLACK)
         _kernel.compress(self.backend, self._ring, rows, groups)
         return rows
 
@@ -176,7 +178,7 @@ class NativePackGroup:
         """Keep a pack of D numbers in a lane."""
         groups = self._ring.expand(self._rows, self._dimension)
         groups[:, :, :, lane] = one_by_one(self._ring.enter(pack), len(pack))
-        self._rows = self._ring.compress(groups)
+        self._ring.compress(groups, self._rows)
 
     def get(self, lane: int) -> list[Integer]:
         """Return the pack of a lane."""
