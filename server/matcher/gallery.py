@@ -15,7 +15,7 @@ from veilmatch.server.matcher.pack_worker import PackWorkers
 from veilmatch.server.matcher.store import Store
 
 #: Packs read from the store and given to the workers at a time.
-_LOAD_BATCH = 16
+_LOAD_BATCH = 4
 
 
 class Gallery:
