@@ -25,7 +25,6 @@ typedef struct {
     size_t limbs;            /* n, a multiple of 2 * TILE */
     uint64_t inverse;        /* -N^-1 mod 2^limb_bits */
     const uint64_t *modulus; /* N */
-    const uint64_t *offset;  /* the least multiple of N that is >= R; its top digit is wider than a limb */
     const uint64_t *one;     /* R mod N^2 in pair form, 2n digits */
 } Ring;
 

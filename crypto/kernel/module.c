@@ -1,7 +1,7 @@
 /* veilmatch.crypto._kernel: the operations of kernel.h over buffers, with the GIL released.
  *
- * Every function takes the name of a backend, the ring as uint64_t words (inverse, N[n], offset[n],
- * one[2n]; see kernel.h) and arrays of groups; sizes, alignment and indices are checked here, so that
+ * Every function takes the name of a backend, the ring as uint64_t words (inverse, N[n], one[2n]; see
+ * kernel.h) and arrays of groups; sizes, alignment and indices are checked here, so that
  * no argument can make the kernel touch other memory. The stable ABI of CPython 3.11.
  */
 #define Py_LIMITED_API 0x030B0000
@@ -42,15 +42,15 @@ static const Backend *find_backend(const char *name) {
 static int begin(Call *call, const char *name, const Py_buffer *ring) {
     const Backend *backend = find_backend(name);
     if (!backend) return 0;
-    const size_t words = (size_t)ring->len / 8, n = (words - 1) / 4;
-    if (ring->len % 8 != 0 || words != 4 * n + 1 || n == 0 || n % (2 * TILE) != 0 || n > MAX_LIMBS ||
+    const size_t words = (size_t)ring->len / 8, n = (words - 1) / 3;
+    if (ring->len % 8 != 0 || words != 3 * n + 1 || n == 0 || n % (2 * TILE) != 0 || n > MAX_LIMBS ||
         !is_aligned(ring, sizeof(uint64_t))) {
         PyErr_Format(PyExc_ValueError, "a ring of %zd bytes", ring->len);
         return 0;
     }
     const uint64_t *word = ring->buf;
     call->backend = backend;
-    call->ring = (Ring){n, word[0], word + 1, word + 1 + n, word + 1 + 2 * n};
+    call->ring = (Ring){n, word[0], word + 1, word + 1 + n};
     call->group_bytes = 2 * n * backend->lanes * sizeof(uint64_t);
     return 1;
 }

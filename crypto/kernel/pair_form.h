@@ -3,10 +3,10 @@
  * With x = x0 + x1*N, y = y0 + y1*N and R = 2^(n*LIMB_BITS) > 64*N:
  *
  *     t1 = x0*y0                   q = -t1/N mod R     r0 = (t1 + q*N) / R
- *     t2 = x0*y1 + x1*y0 - q + C   p = -t2/N mod R     r1 = (t2 + p*N) / R
+ *     t2 = x0*y1 + x1*y0 - q       p = -t2/N mod R     r1 = (t2 + p*N) / R
  *
- * gives r0 + r1*N = x*y/R mod N^2, for C the least multiple of N that is >= R and keeps t2 positive.
- * r0 and r1 stay below 2N if x0, x1, y0, y1 are; they are not reduced further.
+ * gives r0 + r1*N = x*y/R mod N^2. r0 and r1 stay in [0, 2N) if x0, x1, y0, y1 are, and are not reduced
+ * further: t2 > -R, so that the whole number r1 is above -1.
  *
  * t1 and t2 come from one level of Karatsuba over halves of n/2 limbs; the reductions are product
  * scanning (column blocks of TILE limbs), interleaved because each alone is a chain of dependent
@@ -24,16 +24,13 @@ enum { MAX_HALF = MAX_LIMBS / 2, MAX_COLUMNS = 2 * MAX_LIMBS };
 /* The constants of a ring, in every lane. */
 typedef struct {
     size_t limbs;
-    V inverse, modulus[MAX_LIMBS], offset[MAX_LIMBS];
+    V inverse, modulus[MAX_LIMBS];
 } VectorRing;
 
 static void spread_ring(VectorRing *v, const Ring *ring) {
     v->limbs = ring->limbs;
     v->inverse = broadcast(ring->inverse);
-    for (size_t i = 0; i < ring->limbs; i++) {
-        v->modulus[i] = broadcast(ring->modulus[i]);
-        v->offset[i] = broadcast(ring->offset[i]);
-    }
+    for (size_t i = 0; i < ring->limbs; i++) v->modulus[i] = broadcast(ring->modulus[i]);
 }
 
 INLINE V digit_mask(void) { return broadcast((1ULL << LIMB_BITS) - 1); }
@@ -209,7 +206,7 @@ static void add_middle(V *t, const V *middle, size_t half) {
 
 /* -- numbers ------------------------------------------------------------------------------------ */
 
-/* r = (t1 + q*N)/R + N * (t2 - q + C + p*N)/R, see the head of this file. t1, t2: 2n columns. */
+/* r = (t1 + q*N)/R + N * (t2 - q + p*N)/R, see the head of this file. t1, t2: 2n columns. */
 static void reduce_pair(V *r, const V *t1, const V *t2, const VectorRing *ring) {
     const size_t n = ring->limbs;
     const V *modulus = ring->modulus;
@@ -230,7 +227,7 @@ static void reduce_pair(V *r, const V *t1, const V *t2, const VectorRing *ring) 
         UNROLL for (size_t i = 0; i < TILE; i++) d[i] = add(d[TILE + i], t2[k + i]);
         clear_columns(d, TILE, 2 * TILE);
         if (k < n) {
-            UNROLL for (size_t i = 0; i < TILE; i++) d[i] = add(d[i], sub(ring->offset[k + i], q[k + i]));
+            UNROLL for (size_t i = 0; i < TILE; i++) d[i] = sub(d[i], q[k + i]);
         }
         for (size_t i = first; i < end; i += TILE) add_tile(d, p + i, modulus + k - i);
         if (k < n) {

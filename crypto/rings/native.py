@@ -148,19 +148,16 @@ class NativeRing:
         return side_by_side(np.repeat(self._pairs([x]), self.lanes, axis=0), self.lanes)
 
     def _ones(self) -> Limbs:
-        one = self._ring[1 + 2 * self._limbs :].reshape(1, 2, self._limbs)
+        one = self._ring[1 + self._limbs :].reshape(1, 2, self._limbs)
         return side_by_side(np.repeat(one, self.lanes, axis=0), self.lanes)
 
     def _describe(self, R: Integer) -> Limbs:
-        """Return -N^-1, N, the least multiple of N that is >= R, and R mod N^2, as the kernel reads them."""
+        """Return -N^-1, N and R mod N^2, as the kernel reads them."""
         N, n, bits = self._modulus, self._limbs, self._limb_bits
-        offset = -(-R // N) * N
-        words = np.zeros(1 + 4 * n, dtype=np.uint64)
+        words = np.zeros(1 + 3 * n, dtype=np.uint64)
         words[0] = int(-invert(N, Integer(1) << bits) % (1 << bits))
         words[1 : 1 + n] = to_limbs([N], n, bits)
-        words[1 + n : 1 + 2 * n] = to_limbs([offset - R], n, bits)
-        words[2 * n] += np.uint64(1 << bits)  # R itself, in the top digit
-        words[1 + 2 * n :] = self._pairs([R % self._square]).reshape(-1)
+        words[1 + n :] = self._pairs([R % self._square]).reshape(-1)
         return words
 
 

@@ -97,13 +97,13 @@ def test_an_unknown_backend_is_refused(arguments: Arguments, function: str, name
 RINGS: dict[str, Callable[[Limbs], Any]] = {
     "empty": lambda words: words[:0],
     "one word": lambda words: words[:1],
-    "a limb short": lambda words: words[:-4],
+    "a limb short": lambda words: words[:-3],
     "a word short": lambda words: words[:-1],
     "a word long": lambda words: np.append(words, words[:1]),
     "not whole words": lambda words: words.tobytes()[:-3],
-    "limbs not in tiles": lambda words: np.ones(4 * 15 + 1, dtype=np.uint64),
-    "too large": lambda words: np.ones(4 * 130 + 1, dtype=np.uint64),
-    "much too large": lambda words: np.ones(4 * 100_000 + 1, dtype=np.uint64),
+    "limbs not in tiles": lambda words: np.ones(3 * 15 + 1, dtype=np.uint64),
+    "too large": lambda words: np.ones(3 * 130 + 1, dtype=np.uint64),
+    "much too large": lambda words: np.ones(3 * 100_000 + 1, dtype=np.uint64),
     "misaligned": lambda words: moved(words, 4),
 }
 
