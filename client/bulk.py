@@ -32,6 +32,8 @@ from veilmatch.protos.v1 import matcher_pb2 as pb
 #: A coordinate in a frame; |c| <= 1023 fits.
 COORDINATE = np.dtype("<i2")
 _LENGTH = struct.Struct(">Q")
+#: No frame is longer: a pack of 512-d templates with its records has 1.3 MB.
+_MAX_FRAME_BYTES = 1 << 26
 #: A worker takes a second to start and build its table, as long as two or three packs take: it needs more.
 _PACKS_PER_WORKER = 4
 
@@ -43,12 +45,12 @@ def write_frame(stream: IO[bytes], data: bytes) -> None:
 
 
 def read_frame(stream: IO[bytes]) -> bytes | None:
-    """Return the next frame, None at the end of the stream. Raises EOFError in the middle of a frame."""
+    """Return the next frame, None at the end of the stream. Raises EOFError if there is no whole one."""
     header = stream.read(_LENGTH.size)
     if not header:
         return None
     size = _LENGTH.unpack(header)[0] if len(header) == _LENGTH.size else -1
-    data = stream.read(size) if size >= 0 else b""
+    data = stream.read(size) if 0 <= size <= _MAX_FRAME_BYTES else b""
     if len(data) != size:
         raise EOFError
     return data

@@ -9,7 +9,6 @@ to the one in the file. Relative paths, wherever they come from, are relative to
 from __future__ import annotations
 
 import re
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -184,7 +183,7 @@ def _fields(kind: type[BaseSettings], path: Path) -> dict[str, Any]:
             fields = TomlConfigSettingsSource(kind, toml_file=path)()
     except OSError as error:
         raise ConfigurationError("the configuration cannot be read", got=f"{path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # more digits than Python reads, or too many brackets, among them
         raise ConfigurationError("the configuration is not TOML", got=f"{path}: {error}") from None
     # The constructor takes options of such names beside the fields.
     if options := [name for name in fields if name.startswith("_")]:
@@ -193,11 +192,13 @@ def _fields(kind: type[BaseSettings], path: Path) -> dict[str, Any]:
 
 
 def _located(settings: _M, folder: Path) -> _M:
-    """Return the settings with every relative path made one of `folder`."""
+    """Return the settings with every relative path made one of `folder`. Raises ConfigurationError."""
     changed: dict[str, Any] = {}
     for name in type(settings).model_fields:
         value = getattr(settings, name)
         if isinstance(value, Path):
+            if "\0" in str(value):
+                raise ConfigurationError(f"{name}: not a path", expected="no NUL in it")
             changed[name] = folder / value
         elif isinstance(value, BaseModel):
             changed[name] = _located(value, folder)

@@ -29,7 +29,7 @@ class _File:
             return _File(path, text, tomllib.loads(text))
         except OSError as error:
             raise ConfigurationError("a configuration cannot be read", got=f"{path}: {error.strerror}") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except (ValueError, RecursionError) as error:
             raise ConfigurationError("a configuration is not TOML", got=f"{path}: {error}") from None
 
     def table(self, name: str) -> dict[str, Any]:

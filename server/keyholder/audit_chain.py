@@ -61,7 +61,10 @@ def decode(line: bytes) -> Entry:
         raise ValueError("no entry number")
     if not all(isinstance(value, str) and _HASH.fullmatch(value) for value in (prev, stated)):
         raise ValueError("no hash, or none of the entry before")
-    expected, found = encode(content, number, prev)
+    try:
+        expected, found = encode(content, number, prev)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
     if found != stated:
         raise ValueError("the hash is not that of the entry: it was changed")
     if expected.rstrip(b"\n") != line.rstrip(b"\n"):

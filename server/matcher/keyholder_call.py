@@ -56,14 +56,14 @@ class KeyHolderCall:
     async def probe_share(self) -> Share:
         """Return this matcher's share of the probe."""
         message = await self._next("probe_share")
-        values = np.frombuffer(message.probe_share.exponents, dtype="<u4").astype(np.int64)
+        values = _numbers(message.probe_share.exponents, "<u4")
         self._check(message.probe_share.is_plus, values, self._parameters.dimension, self._parameters.ring_bits)
         return Share(message.probe_share.session_id, values)
 
     async def lane_share(self, templates: int) -> Share:
         """Return this matcher's share of that many templates."""
         message = await self._next("lane_share", _CONVERSION_S * templates * self._parameters.lane_ciphertexts)
-        values = np.frombuffer(message.lane_share.lanes, dtype="<u8").astype(np.int64)
+        values = _numbers(message.lane_share.lanes, "<u8")
         self._check(message.lane_share.is_plus, values, templates * self._parameters.dimension, LANE_BITS)
         return Share(message.lane_share.session_id, values)
 
@@ -98,6 +98,12 @@ class KeyHolderCall:
     def _check(self, is_plus: bool, values: Array, count: int, bits: int) -> None:
         if is_plus != self._is_plus or len(values) != count or bool(np.any(values >> bits)):
             raise ProtocolError("a share that does not fit", got=len(values), expected=count)
+
+
+def _numbers(data: bytes, dtype: str) -> Array:
+    if len(data) % np.dtype(dtype).itemsize:
+        raise ProtocolError("a share that ends within a number", got=len(data))
+    return np.frombuffer(data, dtype=dtype).astype(np.int64)
 
 
 @asynccontextmanager

@@ -71,7 +71,10 @@ def from_metadata(code: Any, metadata: Any, party: str, alternatives: tuple[str,
     for key, value in metadata or ():
         if key == METADATA_KEY:
             try:
-                return VeilmatchError.from_fields(json.loads(value))
+                fields = json.loads(value)
+                # Lone surrogates could be neither logged nor passed on.
+                json.dumps(fields, ensure_ascii=False).encode()
+                return VeilmatchError.from_fields(fields)
             except (ValueError, TypeError, AttributeError, RecursionError):
                 return IntegrityError(f"{party} failed, and its error cannot be read")
     if code in _ABSENT:

@@ -1,0 +1,204 @@
+"""Every decoder of bytes from outside, each with valid inputs and with what has to hold for any input.
+
+A check decodes its input and returns if that ends as it may: in a value that encodes to the same again, or in a
+typed error. Anything else leaves it as an exception. Both hypothesis (test_decoders.py) and the coverage-guided
+target (guided.py) run these.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from tests.fuzz import seeds
+from tests.installation.making import PARAMETERS, ceremony
+from tests.transport.signed import OPERATIONS, body, checker, signed
+from veilmatch.client.agreement import Labels, agreed_mutation, agreed_subjects, open_candidates, open_verification
+from veilmatch.client.bulk import read_frame, write_frame
+from veilmatch.client.transport import _sent_error
+from veilmatch.crypto.errors import KeyFileError, ProtocolError, VeilmatchError
+from veilmatch.crypto.keys import PAIRS, KeyHolderKey
+from veilmatch.crypto.paillier import Paillier
+from veilmatch.crypto.parameters import ParameterSet
+from veilmatch.crypto.public_key_format import PublicFile
+from veilmatch.crypto.secret_access import SECRET_ACCESS
+from veilmatch.protos.v1 import keyholder_pb2, matcher_pb2, request_pb2
+from veilmatch.server.installation import sealed
+from veilmatch.server.keyholder.audit_chain import decode, encode
+from veilmatch.server.keyholder.wire import from_wire, to_wire
+from veilmatch.server.transport.status import METADATA_KEY, from_metadata
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """Valid inputs, and what has to hold for any input."""
+
+    seeds: Callable[[], list[bytes]]
+    check: Callable[[bytes], None]
+
+
+def pair_message(data: bytes) -> None:
+    try:
+        wire = keyholder_pb2.PairMessage.FromString(data)
+    except DecodeError:
+        return  # gRPC refuses it before a servicer sees it
+    try:
+        envelope = from_wire(wire)
+    except ProtocolError:
+        return
+    assert from_wire(keyholder_pb2.PairMessage.FromString(to_wire(envelope).SerializeToString())) == envelope
+
+
+def signed_request(data: bytes) -> None:
+    try:
+        request = request_pb2.SignedRequest.FromString(data)
+    except DecodeError:
+        return
+    try:
+        checked = _checker().check(request, *OPERATIONS)
+    except VeilmatchError:
+        return
+    assert checked.pair in PAIRS and checked.device == request_pb2.RequestBody.FromString(request.body).device
+
+
+def signed_body(data: bytes) -> None:
+    """A device that is known signs whatever it likes."""
+    try:
+        checked = _checker().check(signed(data), *OPERATIONS)
+    except VeilmatchError:
+        return
+    said = request_pb2.RequestBody.FromString(data)
+    again = body(checked.operation, threshold=said.threshold, nonce=said.nonce, token=said.token)
+    assert (said.key_id, said.parameter_set, said.operation) == (again.key_id, again.parameter_set, again.operation)
+    assert said.pair in PAIRS and 0 <= said.threshold <= PARAMETERS.threshold_max
+
+
+def public_file(data: bytes) -> None:
+    try:
+        found = PublicFile.decode(data)
+    except VeilmatchError:
+        return
+    assert found.encode() == data
+
+
+def key_holder_key(data: bytes) -> None:
+    public_key = ceremony().public_key
+    try:
+        key = KeyHolderKey.from_secret_bytes(data, public_key)
+    except VeilmatchError:
+        return
+    assert key.to_secret_bytes(public_key, SECRET_ACCESS) == data
+
+
+def sealed_header(data: bytes) -> None:
+    """The part of a sealed key file that is read before the passphrase is used; always of one size."""
+    data = data[: sealed._HEADER.size].ljust(sealed._HEADER.size, b"\0")
+    try:
+        header = sealed._Header.decode(data)
+    except KeyFileError:
+        return
+    assert header.encode() == data
+
+
+def audit_line(data: bytes) -> None:
+    try:
+        entry = decode(data)
+    except ValueError:
+        return  # what is wrong with the line, for whoever checks the log
+    line, stated = encode(entry.fields, entry.number, entry.prev)
+    assert stated == entry.hash and line.rstrip(b"\n") == data.rstrip(b"\n")
+
+
+def error_metadata(data: bytes) -> None:
+    """What another server says of its error, at a server and at a device."""
+    for error in (
+        from_metadata(grpc.StatusCode.INTERNAL, ((METADATA_KEY, data),), "keyholder-b"),
+        _sent_error(data, "matcher-a"),
+    ):
+        assert isinstance(error, VeilmatchError)
+        str(error).encode()  # it is logged and passed on
+        again = VeilmatchError.from_fields(json.loads(json.dumps(error.fields())))
+        assert type(again) is type(error) and str(again) == str(error)
+
+
+def two_replies(data: bytes) -> None:
+    """The answers of both matchers at the device; a length of two bytes tells where the second one begins."""
+    length = int.from_bytes(data[:2], "big")
+    parts = data[2 : 2 + length], data[2 + length :]
+    known = Labels(bytes(32), ("ada", "bob"))
+    for kind, agree in (
+        (matcher_pb2.MatchReply, open_verification),
+        (matcher_pb2.MatchReply, lambda a, b: open_candidates(a, b, known)),
+        (matcher_pb2.MutateReply, agreed_mutation),
+        (matcher_pb2.SubjectsReply, agreed_subjects),
+    ):
+        try:
+            a, b = (kind.FromString(part) for part in parts)
+        except DecodeError:
+            continue
+        try:
+            agreed = agree(a, b)  # type: ignore[operator]
+        except VeilmatchError:
+            continue
+        if kind is matcher_pb2.MatchReply:
+            assert len(agreed.bits) == a.count == b.count and set(agreed.bits.tolist()) <= {0, 1}
+            assert a.session_id == b.session_id and a.sequence == b.sequence
+
+
+def bulk_frame(data: bytes) -> None:
+    source, copy = io.BytesIO(data), io.BytesIO()
+    try:
+        while (frame := read_frame(source)) is not None:
+            write_frame(copy, frame)
+    except EOFError:
+        assert data.startswith(copy.getvalue())
+        return
+    assert copy.getvalue() == data
+
+
+def ciphertext(data: bytes) -> None:
+    scheme = _scheme()
+    try:
+        found = scheme.parse_many([data])
+    except VeilmatchError:
+        return
+    assert scheme.serialise(found[0]) == data
+
+
+def parameter_set(data: bytes) -> None:
+    name = data.decode("utf-8", "replace")
+    try:
+        found = ParameterSet.from_name(name)
+    except VeilmatchError:
+        return
+    assert found.name == name
+
+
+_checker = cache(checker)
+
+
+@cache
+def _scheme() -> Paillier:
+    return Paillier(ceremony().public_key)
+
+
+DECODERS: dict[str, Decoder] = {
+    "pair message": Decoder(seeds.pair_messages, pair_message),
+    "signed request": Decoder(seeds.signed_requests, signed_request),
+    "signed body": Decoder(seeds.bodies, signed_body),
+    "public file": Decoder(seeds.public_files, public_file),
+    "key holder's key": Decoder(seeds.key_holder_keys, key_holder_key),
+    "sealed header": Decoder(seeds.sealed_headers, sealed_header),
+    "audit line": Decoder(seeds.audit_lines, audit_line),
+    "error metadata": Decoder(seeds.errors, error_metadata),
+    "two replies": Decoder(seeds.two_replies, two_replies),
+    "bulk frame": Decoder(seeds.frames, bulk_frame),
+    "ciphertext": Decoder(seeds.ciphertexts, ciphertext),
+    "parameter set": Decoder(seeds.parameter_sets, parameter_set),
+}
