@@ -11,6 +11,7 @@ from typing import Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from veilmatch.client.commands._options import Json
 from veilmatch.client.commands._output import show_json
@@ -81,8 +82,8 @@ def _print(found: dict[str, Any]) -> None:
     for part, there in found["parts"].items():
         rows.append((f"part {part!r}", "installed" if there else f"not installed: pip install 'veilmatch[{part}]'"))
     rows.append(("face models", "installed" if found["models"] else "not installed: veilmatch models install"))
-    for row in rows:
-        table.add_row(*row)
+    for name, finding in rows:
+        table.add_row(name, Text(finding))  # brackets are no markup
     Console().print(table)
 
 
