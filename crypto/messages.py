@@ -171,6 +171,7 @@ class DecisionShare(SecretHolder):
     """For the device, through this holder's matcher: XOR shares of the answer bits; ends the session.
 
     bits: uint8[n] of 0 or 1. verify: n = 1. candidates: one per wanted slot, in the order of packs and slots.
+    identify: the number of the best wanted slot in that order, from 1, or 0 for nobody; lowest bit first.
     valid: share of whether the probe is valid, 0 or 1; if it is not, every answer bit is 0.
     """
 

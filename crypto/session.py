@@ -10,7 +10,7 @@ surroundings do it and resume it with the outcome. Both holders run the same ste
    refuse; the session ends here;
 4. hand the matcher its share of the probe, and run the validity gate while the matchers work;
 5. convert the matchers' results in the same way;
-6. decision gate on the wanted slots; hand over this holder's share of decision AND valid, and of valid.
+6. decision gate or tournament on the wanted slots; hand over this holder's share of answer AND valid, and of valid.
 
 Rules: no opening leaves before both comparisons succeeded; a triple is reserved before it is used; the
 validity of a probe is opened to no server, and nothing derived from a template that is not valid leaves;
@@ -47,8 +47,9 @@ from veilmatch.crypto.errors import (
     ProtocolError,
 )
 from veilmatch.crypto.fields import Array
+from veilmatch.crypto.gates.answer import answer, answer_bits, answer_cost
 from veilmatch.crypto.gates.boolean import Circuit, Evaluator, Wire
-from veilmatch.crypto.gates.decision import any_cost, any_of, decide, decide_cost, decision_input, only_if, only_if_cost
+from veilmatch.crypto.gates.decision import decision_input
 from veilmatch.crypto.gates.validity import validate, validity_cost
 from veilmatch.crypto.keys import Pair, PairShare
 from veilmatch.crypto.messages import (
@@ -76,7 +77,7 @@ from veilmatch.crypto.messages import (
 from veilmatch.crypto.scheme import LocalShare, Scheme
 from veilmatch.crypto.secret_access import SECRET_ACCESS, SecretHolder
 
-Operation = Literal["verify", "candidates", "enrol", "erase"]
+Operation = Literal["verify", "candidates", "identify", "enrol", "erase"]
 #: An honest minus holder asks for a second conversion once in 2^34 vectors, for an eighth never.
 MAX_CONVERSIONS = 8
 
@@ -280,18 +281,13 @@ class PairSession:
             raise InvalidVectorError()
 
     def _decide(self, wanted: Array, valid: Wire) -> _Steps:
-        """Hand over this holder's share of every decision AND valid, and of valid."""
-        k, is_plus, count = self._scheme.parameters.ring_bits, self._share.is_plus, len(wanted)
-        verify = self.request.operation == "verify"
-        answers = 1 if verify else count
-        cost = decide_cost(count, k) + (any_cost(count) if verify else 0) + only_if_cost(answers)
-        evaluator = yield from self._evaluator(cost)
-        inputs = decision_input(wanted, self.request.threshold, k, is_plus=is_plus)
-        bits = yield from self._run_circuit(decide(inputs, k, evaluator))
-        if verify:
-            bits = yield from self._run_circuit(any_of(bits, count, evaluator))
-        bits = yield from self._run_circuit(only_if(valid, bits, evaluator))
-        yield DecisionShare(np.unpackbits(bits, count=answers, bitorder="little"), int(valid[0] & 1))
+        """Hand over this holder's share of every answer bit AND valid, and of valid."""
+        k, operation = self._scheme.parameters.ring_bits, self.request.operation
+        evaluator = yield from self._evaluator(answer_cost(operation, len(wanted), k))
+        inputs = decision_input(wanted, self.request.threshold, k, is_plus=self._share.is_plus)
+        bits = yield from self._run_circuit(answer(operation, inputs, k, valid, evaluator))
+        count = answer_bits(operation, len(wanted))
+        yield DecisionShare(np.unpackbits(bits, count=count, bitorder="little"), int(valid[0] & 1))
 
     # -- parts of steps ----------------------------------------------------------------------
 

@@ -60,7 +60,7 @@ class TlsSettings(BaseModel):
 
 
 class KeyHolderBudgets(BaseModel):
-    """What key holders count: requests, searches (`candidates`) among them, bits of answers. See docs/budgets.md."""
+    """What key holders count: requests, searches of a gallery among them, bits of answers. See docs/budgets.md."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -26,6 +26,7 @@ from veilmatch.crypto.errors import (
     UnavailableError,
     VeilmatchError,
 )
+from veilmatch.crypto.gates.answer import answer_bits
 from veilmatch.crypto.keys import KeyHolderKey, Pair, Party, other_party, pairs_of, pairs_without, seat_of
 from veilmatch.crypto.messages import (
     Action,
@@ -195,7 +196,7 @@ class KeyHolder:
         action = session.start()
         peer = other_party(checked.pair, self.party)
         if search:
-            results = _within(results, output_bits)
+            results = _within(results, checked.operation, output_bits)
         try:
             async with self._link(session.request, peer) as link:
                 async for answer in self._drive(session, action, link, stock, results, record):
@@ -245,7 +246,7 @@ class KeyHolder:
         return PairSession(request, ciphertexts, self._key.share(checked.pair), self.scheme, nonce, stock.floors)
 
     def _request(self, checked: CheckedRequest, opening: pb.OpenSession, stock: bytes) -> Request:
-        if checked.operation not in ("verify", "candidates", "enrol", "erase"):
+        if checked.operation not in ("verify", "candidates", "identify", "enrol", "erase"):
             raise ProtocolError("an operation without a session", got=checked.operation)
         return Request(
             operation=checked.operation,
@@ -336,9 +337,10 @@ class KeyHolder:
         self._auditor.close()
 
 
-async def _within(results: AsyncIterator[Results], output_bits: int) -> AsyncIterator[Results]:
+async def _within(results: AsyncIterator[Results], operation: str, output_bits: int) -> AsyncIterator[Results]:
     """Pass results on that ask for at most the answer bits that were announced. Raises ProtocolError for more."""
     async for found in results:
-        if int(found.wanted.sum()) > output_bits:
-            raise ProtocolError("more answers than were announced", got=int(found.wanted.sum()), expected=output_bits)
+        asked = answer_bits(operation, int(found.wanted.sum()))
+        if asked > output_bits:
+            raise ProtocolError("more answers than were announced", got=asked, expected=output_bits)
         yield found

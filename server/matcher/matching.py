@@ -1,4 +1,4 @@
-"""A query at a matcher: verify and candidates, from the signed probe to this side's half of the answer.
+"""A query at a matcher: verify, candidates and identify, from the signed probe to this side's half of the answer.
 
 DESIGN.md section 4. The matcher sees a uniformly random share of the probe, ciphertexts, and one
 XOR share of the answer.
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from veilmatch.crypto import slots
+from veilmatch.crypto.gates.answer import answer_bits
 from veilmatch.crypto.keys import Pair, Seat, holder_at
 from veilmatch.crypto.paillier import Paillier
 from veilmatch.protos.v1 import keyholder_pb2_grpc as keyholder_rpc
@@ -65,7 +66,7 @@ async def match(
     gallery: Gallery,
     on: Surroundings,
 ) -> pb.MatchReply:
-    """Serve verify or candidates with a probe of this embedding model.
+    """Serve verify, candidates or identify with a probe of this embedding model.
 
     Raises UnknownSubjectError for verify of a subject that is not there, ModelMismatchError for a probe that
     cannot be compared.
@@ -90,7 +91,7 @@ async def match(
             return reply
         wanted = slots_asked[packs]
         started = time.perf_counter()
-        count = 1 if verify else int(wanted.sum())
+        count = answer_bits(checked.operation, int(wanted.sum()))
         async with on.open_session(checked, request, gallery, output_bits=count) as call:
             share = await call.probe_share()
             converted = time.perf_counter()

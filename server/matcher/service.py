@@ -26,6 +26,7 @@ from veilmatch.server.transport.links import AcceptedLink
 from veilmatch.server.transport.replay import ReplayLog
 from veilmatch.server.transport.requests import (
     WITH_LANES,
+    WITH_PROBE,
     CheckedRequest,
     Operation,
     RequestChecker,
@@ -98,7 +99,7 @@ class MatcherService(rpc.MatcherServicer):
     async def Match(self, request: pb.MatchRequest, context: Context) -> pb.MatchReply:
         """See matcher.proto."""
         signed = request.request
-        admitted = await self._admission.admit(signed, context, "verify", "candidates")
+        admitted = await self._admission.admit(signed, context, *WITH_PROBE)
         self._check_lanes(admitted.checked, signed)
         if admitted.checked.operation == "verify":
             await self._count(signed.subject, admitted.gallery)

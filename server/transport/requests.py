@@ -28,17 +28,18 @@ from veilmatch.crypto.paillier import PublicKey
 from veilmatch.crypto.requests import TOKEN_BYTES, payload_digest, request_digest, signed_bytes
 from veilmatch.protos.v1 import request_pb2 as pb
 
-Operation = Literal["verify", "candidates", "enrol", "erase", "bulk", "subjects"]
+Operation = Literal["verify", "candidates", "identify", "enrol", "erase", "bulk", "subjects"]
 _OPERATIONS: dict[int, Operation] = {
     pb.OPERATION_VERIFY: "verify",
     pb.OPERATION_CANDIDATES: "candidates",
+    pb.OPERATION_IDENTIFY: "identify",
     pb.OPERATION_ENROL: "enrol",
     pb.OPERATION_ERASE: "erase",
     pb.OPERATION_BULK_ENROL: "bulk",
     pb.OPERATION_SUBJECTS: "subjects",
 }
-WITH_PROBE: tuple[Operation, ...] = ("verify", "candidates")
-WITH_LANES: tuple[Operation, ...] = ("verify", "candidates", "enrol")
+WITH_PROBE: tuple[Operation, ...] = ("verify", "candidates", "identify")
+WITH_LANES: tuple[Operation, ...] = (*WITH_PROBE, "enrol")
 MUTATIONS: tuple[Operation, ...] = ("enrol", "erase", "bulk")
 
 

@@ -138,7 +138,7 @@ def test_gate_refuses_it_as_a_probe_and_every_answer_bit_is_zero(
     keys: Keys, m: Sequence[Integer], gallery: SimulatedGallery
 ) -> None:
     simulator = PairSimulator(keys)
-    for operation in ("candidates", "verify"):
+    for operation in ("candidates", "verify", "identify"):
         plus, minus = simulator.run(simulator.request(operation, 1), encrypted(keys, m), gallery, gallery.places)
         assert plus.valid == minus.valid and not (plus.bits ^ minus.bits).any()
 

@@ -172,7 +172,7 @@ def test_template_is_converted_in_the_order_of_the_rules(keys: Keys, gallery: Si
     assert [kind_of(a) for a in minus] == [Hello, Receive, *CONVERSION_OF_MINUS, *stock_of_minus, *layers, *opened]
 
 
-@pytest.mark.parametrize("operation", ["verify", "candidates"])
+@pytest.mark.parametrize("operation", ["verify", "candidates", "identify"])
 def test_probe_is_validated_while_the_matchers_work_and_its_validity_is_not_opened(
     keys: Keys, gallery: SimulatedGallery, operation: Operation
 ) -> None:
@@ -209,7 +209,7 @@ def test_no_index_of_stock_is_handed_out_twice(simulator: PairSimulator, gallery
 
     for holder, stock in enumerate(simulator.stocks):
         stock.reserve = noting(holder, stock.reserve)  # type: ignore[method-assign]
-    for operation in ("verify", "candidates", "enrol", "erase", "verify"):
+    for operation in ("verify", "candidates", "identify", "enrol", "erase", "verify"):
         simulator.run(simulator.request(operation, 1), simulator.encrypt(PROBE), gallery, gallery.places[:3])
     for kind in STOCK_KINDS:
         assert used[PLUS, kind] == used[MINUS, kind] == list(range(len(used[PLUS, kind]))) != []
@@ -243,7 +243,7 @@ def test_holders_that_mean_different_sessions_stop_at_hello(
         assert all(isinstance(envelope.message, Hello) for _, envelope in simulator.sent)
 
 
-@pytest.mark.parametrize("operation", ["verify", "candidates", "enrol", "erase"])
+@pytest.mark.parametrize("operation", ["verify", "candidates", "identify", "enrol", "erase"])
 @pytest.mark.parametrize("count", [0, 1, 3, 4])
 def test_wrong_number_of_lane_ciphertexts_is_refused(
     simulator: PairSimulator, gallery: SimulatedGallery, operation: Operation, count: int

@@ -35,9 +35,9 @@ RNG = np.random.default_rng(77)
 TEMPLATES = unit_vectors(RNG, 9, TOY)
 PROBE = TEMPLATES[4]
 THRESHOLD = int(PROBE @ PROBE)
-OPERATIONS: tuple[Operation, ...] = ("verify", "candidates", "enrol", "erase")
+OPERATIONS: tuple[Operation, ...] = ("verify", "candidates", "identify", "enrol", "erase")
 #: Messages that each holder sends in one session without a second conversion.
-LENGTHS = {"verify": (29, 26), "candidates": (25, 22), "enrol": (16, 14), "erase": (16, 14)}
+LENGTHS = {"verify": (29, 26), "candidates": (25, 22), "identify": (38, 35), "enrol": (16, 14), "erase": (16, 14)}
 
 Delivery = Sequence[Envelope]
 
@@ -85,6 +85,8 @@ def expected_of(operation: Operation) -> list[int]:
     if operation in ("enrol", "erase"):
         return (PROBE + TOY.offset).tolist()  # type: ignore[no-any-return]
     bits = TEMPLATES @ PROBE >= THRESHOLD
+    if operation == "identify":
+        return [(int(np.argmax(TEMPLATES @ PROBE)) + 1) >> i & 1 for i in range(4)]
     return [int(bits.any())] if operation == "verify" else bits.astype(int).tolist()
 
 

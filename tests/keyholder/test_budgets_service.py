@@ -148,6 +148,27 @@ async def test_bits_are_counted_as_announced_and_more_are_not_answered(trio_with
     assert not any(isinstance(e, Exception) for e in await outcomes(trio, output_bits=8))
 
 
+async def test_identify_is_a_search_and_costs_the_bits_of_a_slot_number(trio_with: Any) -> None:
+    trio = await trio_with(device_bits={"day": 4}, device_searches={"day": 3})
+
+    async def identified(output_bits: int) -> None:
+        request = signed(PROBE, operation=request_pb2.OPERATION_IDENTIFY)
+        async with trio.both(request, "ab", output_bits=output_bits) as calls:
+            await answers(calls, await results_of(calls, GALLERY, range(3), "ab"), 2)
+
+    with pytest.raises(ProtocolError, match="more answers"):
+        await identified(1)
+    await identified(2)
+    with pytest.raises(BudgetExceededError, match="used up") as caught:
+        await identified(2)
+    assert caught.value.budget == "bits of a device in a day"
+    with pytest.raises(ProtocolError, match="more answers"):
+        await identified(1)
+    with pytest.raises(BudgetExceededError) as caught:
+        await identified(0)
+    assert caught.value.budget == "searches of a device in a day"
+
+
 async def test_a_budget_holds_over_a_restart(trio_with: Any) -> None:
     trio = await trio_with(gallery_requests={"month": 2})
     assert await served(trio)

@@ -55,6 +55,19 @@ async def test_verify_joins_the_templates_of_a_subject_into_one_bit(trio: Trio) 
 
 
 @pytest.mark.parametrize("pair", PAIRS)
+async def test_identify_answers_with_the_number_of_the_best_slot(trio: Trio, pair: Pair) -> None:
+    templates = vectors(8, 10)
+    gallery, probe = gallery_of(templates), templates[7]
+    best = int(probe @ probe)
+    for wanted, threshold, number in (([0, 2, 7, 9], best, 3), ([0, 2, 7, 9], best + 1, 0), ([0, 2, 9], best, 0)):
+        request = signed(probe, pair, min(threshold, TOY.threshold_max), request_pb2.OPERATION_IDENTIFY)
+        async with trio.both(request, pair, output_bits=3) as calls:
+            results = await results_of(calls, gallery, wanted, pair)
+            bits = await answers(calls, results, len(wanted).bit_length())
+        assert sum(bit << i for i, bit in enumerate(bits)) == number
+
+
+@pytest.mark.parametrize("pair", PAIRS)
 async def test_an_enrolment_ends_with_shares_of_the_template(trio: Trio, pair: Pair) -> None:
     template = vectors(5, 1)[0]
     async with trio.both(signed(template, pair, operation=request_pb2.OPERATION_ENROL), pair) as calls:

@@ -255,8 +255,9 @@ def signed(
 ) -> request_pb2.SignedRequest:
     """A request of device-1. vector: the probe or template, or its ciphertexts. changes: device, key, now."""
     ciphertexts = encrypted(vector) if not isinstance(vector, list | tuple) else list(vector)
-    probe = operation in (request_pb2.OPERATION_CANDIDATES, request_pb2.OPERATION_VERIFY)
-    subject = "" if operation == request_pb2.OPERATION_CANDIDATES else "ada"
+    search = operation in (request_pb2.OPERATION_CANDIDATES, request_pb2.OPERATION_IDENTIFY)
+    probe = search or operation == request_pb2.OPERATION_VERIFY
+    subject = "" if search else "ada"
     draft = Draft(
         operation, tuple(ciphertexts), threshold if probe else 0, subject, b"" if probe else secrets.token_bytes(16)
     )

@@ -26,6 +26,7 @@ CIPHERTEXTS = (b"c1", b"c2")
 NUMBERS: dict[Operation, pb.Operation] = {
     "verify": pb.OPERATION_VERIFY,
     "candidates": pb.OPERATION_CANDIDATES,
+    "identify": pb.OPERATION_IDENTIFY,
     "enrol": pb.OPERATION_ENROL,
     "erase": pb.OPERATION_ERASE,
     "bulk": pb.OPERATION_BULK_ENROL,

@@ -204,7 +204,7 @@ def test_a_call_serves_its_own_operations_only(operation: Operation) -> None:
     assert type(refusal(signed(body(operation)), *others)) is InvalidInputError
 
 
-@pytest.mark.parametrize("number", [pb.OPERATION_UNSPECIFIED, 7, -1, 2**31 - 1])
+@pytest.mark.parametrize("number", [pb.OPERATION_UNSPECIFIED, 8, -1, 2**31 - 1])
 def test_an_operation_that_is_none_is_refused(number: int) -> None:
     error = refusal(signed(body(operation=number)))
     assert type(error) is InvalidInputError and "operation" in error.message
@@ -225,7 +225,10 @@ FIELDS: list[tuple[Operation, str, list[Any]]] = [
     *((operation, "token", [b"\0", bytes(16)]) for operation in OPERATIONS if operation not in MUTATIONS),
     *((operation, "payload_digest", [b"", bytes(31), bytes(33)]) for operation in OPERATIONS),
     *((operation, "subject_digest", [b"", bytes(31), bytes(33)]) for operation in ("verify", "enrol", "erase")),
-    *((operation, "subject_digest", [b"\0", bytes(32)]) for operation in ("candidates", "bulk", "subjects")),
+    *(
+        (operation, "subject_digest", [b"\0", bytes(32)])
+        for operation in ("candidates", "identify", "bulk", "subjects")
+    ),
 ]
 
 

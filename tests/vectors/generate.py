@@ -504,6 +504,7 @@ def request_bodies() -> list[tuple[str, Json]]:
         ("erase", common | {"operation": 4, "token": token, "subject_digest": subject}),
         ("bulk enrolment", common | {"operation": 5, "token": token, "model": model}),
         ("subjects", common | {"operation": 6}),
+        ("identify", common | {"operation": 7, "threshold": 1440, "model": "embedding"}),
     ]
 
 

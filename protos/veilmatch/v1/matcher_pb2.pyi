@@ -66,7 +66,7 @@ class MatchReply(_message.Message):
     """this organisation's XOR share of whether the probe is valid; false if count is 0"""
     @_builtins.property
     def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """candidates: the subject of each bit; empty if known_chain is current"""
+        """candidates and identify: the subject of each compared template; empty if known_chain is current"""
 
     @_builtins.property
     def timings(self) -> Global___Timings: ...

@@ -61,7 +61,7 @@ class MatcherServicer:
     """Missing associated documentation comment in .proto file."""
 
     def Match(self, request, context):
-        """verify and candidates: one matcher's half of the answer.
+        """verify, candidates and identify: one matcher's half of the answer.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -33,7 +33,7 @@ class MatcherStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> MatcherAsyncStub: ...
     Match: _grpc.UnaryUnaryMultiCallable[_matcher_pb2.MatchRequest, _matcher_pb2.MatchReply]
-    """verify and candidates: one matcher's half of the answer."""
+    """verify, candidates and identify: one matcher's half of the answer."""
     Mutate: _grpc.UnaryUnaryMultiCallable[_request_pb2.SignedRequest, _matcher_pb2.MutateReply]
     """enrol and erase. Acknowledged once both matchers hold it durably."""
     BulkEnrol: _grpc.StreamUnaryMultiCallable[_matcher_pb2.BulkChunk, _matcher_pb2.MutateReply]
@@ -44,7 +44,7 @@ class MatcherStub:
 class MatcherAsyncStub(MatcherStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Match: _aio.UnaryUnaryMultiCallable[_matcher_pb2.MatchRequest, _matcher_pb2.MatchReply]  # type: ignore[assignment]
-    """verify and candidates: one matcher's half of the answer."""
+    """verify, candidates and identify: one matcher's half of the answer."""
     Mutate: _aio.UnaryUnaryMultiCallable[_request_pb2.SignedRequest, _matcher_pb2.MutateReply]  # type: ignore[assignment]
     """enrol and erase. Acknowledged once both matchers hold it durably."""
     BulkEnrol: _aio.StreamUnaryMultiCallable[_matcher_pb2.BulkChunk, _matcher_pb2.MutateReply]  # type: ignore[assignment]
@@ -58,7 +58,7 @@ class MatcherServicer(metaclass=_abc_1.ABCMeta):
         request: _matcher_pb2.MatchRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_matcher_pb2.MatchReply, _abc.Awaitable[_matcher_pb2.MatchReply]]:
-        """verify and candidates: one matcher's half of the answer."""
+        """verify, candidates and identify: one matcher's half of the answer."""
 
     @_abc_1.abstractmethod
     def Mutate(

@@ -32,6 +32,7 @@ class _OperationEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Operation.V
     OPERATION_ERASE: _Operation.ValueType  # 4
     OPERATION_BULK_ENROL: _Operation.ValueType  # 5
     OPERATION_SUBJECTS: _Operation.ValueType  # 6
+    OPERATION_IDENTIFY: _Operation.ValueType  # 7
 
 class Operation(_Operation, metaclass=_OperationEnumTypeWrapper): ...
 
@@ -42,6 +43,7 @@ OPERATION_ENROL: Operation.ValueType  # 3
 OPERATION_ERASE: Operation.ValueType  # 4
 OPERATION_BULK_ENROL: Operation.ValueType  # 5
 OPERATION_SUBJECTS: Operation.ValueType  # 6
+OPERATION_IDENTIFY: Operation.ValueType  # 7
 Global___Operation: _TypeAlias = Operation  # noqa: Y015
 
 @_typing.final

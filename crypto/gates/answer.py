@@ -1,0 +1,43 @@
+"""What a query answers: the circuit of each operation over the compared slots, and how large its answer is.
+
+verify: one bit, whether any of the slots reaches the threshold. candidates: one bit a slot. identify: the number
+of the best slot plus one, or 0 for nobody, the lowest bit first. Whatever it is, every bit of it is ANDed with
+"the probe is valid". Slots are numbered from 0 in the order of packs and slots. DESIGN.md section 4.
+"""
+
+from __future__ import annotations
+
+from veilmatch.crypto.fields import Array
+from veilmatch.crypto.gates.boolean import Circuit, Evaluator, Wire
+from veilmatch.crypto.gates.decision import any_cost, any_of, decide, decide_cost, only_if, only_if_cost
+from veilmatch.crypto.gates.tournament import best_cost, best_of, label_bits
+
+
+def answer(operation: str, inputs: Array, ring_bits: int, valid: Wire, evaluator: Evaluator) -> Circuit:
+    """Circuit: return shares of the `answer_bits` of an answer, packed, little-endian.
+
+    inputs: int64[n] from `decision_input`, n >= 1. valid: share of one bit, in the lowest of one byte.
+    """
+    if operation == "identify":
+        bits = yield from best_of(inputs, ring_bits, evaluator)
+    else:
+        bits = yield from decide(inputs, ring_bits, evaluator)
+        if operation == "verify":
+            bits = yield from any_of(bits, len(inputs), evaluator)
+    return (yield from only_if(valid, bits, evaluator))
+
+
+def answer_bits(operation: str, slots: int) -> int:
+    """Return how many bits the answer about so many compared slots has; at most one a slot."""
+    if operation == "identify":
+        return label_bits(slots)
+    return 1 if operation == "verify" else slots
+
+
+def answer_cost(operation: str, slots: int, ring_bits: int) -> int:
+    """Return how many triple bytes `answer` uses."""
+    if operation == "identify":
+        cost = best_cost(slots, ring_bits)
+    else:
+        cost = decide_cost(slots, ring_bits) + (any_cost(slots) if operation == "verify" else 0)
+    return cost + only_if_cost(answer_bits(operation, slots))
