@@ -1,4 +1,4 @@
-"""The SDK of a device: enrol faces, verify a claim, search a gallery, without anyone else seeing a face.
+"""The SDK of a device: enrol, verify and identify faces, search a gallery, without anyone else seeing a face.
 
 A complete program; `veilmatch up` makes an installation with the `device.toml` that it reads:
 
@@ -22,7 +22,7 @@ methods that end in `_embedding` need neither. Every error is a VeilmatchError.
 from veilmatch.client.async_client import AsyncClient
 from veilmatch.client.client import Client
 from veilmatch.client.config import DeviceSettings
-from veilmatch.client.results import Candidates, Enrolment, Erasure, SubjectEntry, Timings, Verification
+from veilmatch.client.results import Candidates, Enrolment, Erasure, IdentifyResult, SubjectEntry, Timings, Verification
 from veilmatch.crypto.errors import (
     EmbeddingError,
     GalleryMismatchError,
@@ -48,6 +48,7 @@ __all__ = [
     "Enrolment",
     "Erasure",
     "GalleryMismatchError",
+    "IdentifyResult",
     "ImageError",
     "IntegrityError",
     "InvalidInputError",

@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 
 from veilmatch.crypto.digests import DIGEST_BYTES
 from veilmatch.crypto.errors import GalleryMismatchError, IntegrityError, InvalidVectorError
+from veilmatch.crypto.gates.answer import answer_bits
 from veilmatch.protos.v1 import matcher_pb2 as pb
 
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """The subject of each answer bit in one gallery state, as both matchers told it.
+    """The subject of each compared template in one gallery state, as both matchers told it.
 
     Immutable: a call keeps those that it told the matchers it knows, whatever other calls learn meanwhile.
     """
@@ -30,7 +31,7 @@ class Labels:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """An answer that both matchers gave. bits: uint8[count] of 0 or 1, each about one of the labels."""
+    """An answer that both matchers gave. bits: uint8[count] of 0 or 1. labels: who was compared, in a search."""
 
     bits: NDArray[np.uint8] = field(repr=False)
     labels: Labels
@@ -46,24 +47,30 @@ def open_verification(a: pb.MatchReply, b: pb.MatchReply) -> Opened:
 
 
 def open_candidates(a: pb.MatchReply, b: pb.MatchReply, known: Labels) -> Opened:
-    """Return the bits of a search with their subjects.
+    """Return one bit for each compared template, with its subject.
 
     known: the labels that the request said are known; they stand in where a reply leaves its own out.
     Raises IntegrityError, GalleryMismatchError, or InvalidVectorError.
     """
-    _check_match(a, b)
-    remembered = known.subjects if a.chain == known.chain else ()
-    first, second = (reply.labels or remembered for reply in (a, b))
-    if len(first) != a.count or len(second) != a.count:
-        raise IntegrityError("an answer without the subjects it is about", got=len(first), expected=a.count)
-    if first is not second and list(first) != list(second):
-        raise IntegrityError("the two matchers name different subjects", got="matcher-b", expected="matcher-a")
-    return Opened(_xor(a, b), Labels(a.chain, tuple(first)), a.sequence)
+    return _open_search("candidates", a, b, known)
+
+
+def open_identification(a: pb.MatchReply, b: pb.MatchReply, known: Labels) -> Opened:
+    """Return the bits of the best template's number. known, errors: see `open_candidates`."""
+    return _open_search("identify", a, b, known)
 
 
 def matching_subjects(opened: Opened) -> tuple[str, ...]:
     """Return the subjects whose bit is set, each once, in order of their first template."""
     return tuple(dict.fromkeys(opened.labels.subjects[i] for i in np.flatnonzero(opened.bits).tolist()))
+
+
+def best_subject(opened: Opened) -> str | None:
+    """Return the subject of the template that an identification names, or None for nobody. Raises IntegrityError."""
+    number = sum(int(bit) << i for i, bit in enumerate(opened.bits))
+    if number > len(opened.labels.subjects):
+        raise IntegrityError("an answer that names no template", got=number, expected=len(opened.labels.subjects))
+    return opened.labels.subjects[number - 1] if number else None
 
 
 def agreed_mutation(a: pb.MutateReply, b: pb.MutateReply) -> pb.MutateReply:
@@ -81,6 +88,17 @@ def agreed_subjects(a: pb.SubjectsReply, b: pb.SubjectsReply) -> list[tuple[str,
     if sorted(first) != sorted(second):
         raise IntegrityError("the two matchers name different subjects", got=len(second), expected=len(first))
     return sorted(first)
+
+
+def _open_search(operation: str, a: pb.MatchReply, b: pb.MatchReply, known: Labels) -> Opened:
+    _check_match(a, b)
+    remembered = known.subjects if a.chain == known.chain else ()
+    first, second = (reply.labels or remembered for reply in (a, b))
+    if any(answer_bits(operation, len(labels)) != a.count for labels in (first, second)):
+        raise IntegrityError("an answer that does not fit the subjects it is about", got=a.count, expected=len(first))
+    if first is not second and list(first) != list(second):
+        raise IntegrityError("the two matchers name different subjects", got="matcher-b", expected="matcher-a")
+    return Opened(_xor(a, b), Labels(a.chain, tuple(first)), a.sequence)
 
 
 def _check_match(a: pb.MatchReply, b: pb.MatchReply) -> None:

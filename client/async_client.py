@@ -24,7 +24,7 @@ from veilmatch.client.arguments import checked_model, checked_name, checked_toke
 from veilmatch.client.config import DeviceSettings
 from veilmatch.client.connection import Answered, Ask, Connection
 from veilmatch.client.device import Capture, Device, Embedding, Progress, about
-from veilmatch.client.results import Candidates, Enrolment, Erasure, SubjectEntry, Timings, Verification
+from veilmatch.client.results import Candidates, Enrolment, Erasure, IdentifyResult, SubjectEntry, Timings, Verification
 from veilmatch.client.signing import Draft
 from veilmatch.client.transport import Matcher
 from veilmatch.crypto.digests import digest
@@ -139,6 +139,28 @@ class AsyncClient:
     ) -> Candidates:
         """`candidates` for an embedding."""
         return await self._candidates(time.perf_counter(), embedding, checked_model(model), threshold, timeout_s)
+
+    async def identify(
+        self, photo: ImageSource, *, threshold: float | None = None, timeout_s: float | None = None
+    ) -> IdentifyResult:
+        """Return the one subject that the face in the photo matches best, if anyone. Errors: see `verify`.
+
+        Subjects below the threshold are nobody; of equal scores the lower slot wins.
+        """
+        started = time.perf_counter()
+        embedding = await self._device.embed(photo)
+        return await self._identify(started, embedding, await self._device.model(), threshold, timeout_s)
+
+    async def identify_embedding(
+        self,
+        embedding: Embedding,
+        *,
+        model: str = EMBEDDING_MODEL,
+        threshold: float | None = None,
+        timeout_s: float | None = None,
+    ) -> IdentifyResult:
+        """`identify` for an embedding."""
+        return await self._identify(time.perf_counter(), embedding, checked_model(model), threshold, timeout_s)
 
     # -- changing the gallery -----------------------------------------------------------------------
 
@@ -280,6 +302,27 @@ class AsyncClient:
         return Candidates(
             subjects=agreement.matching_subjects(opened),
             compared=len(opened.bits),
+            sequence=opened.sequence,
+            pair=answered.pair,
+            shares=(answered.replies[0].share, answered.replies[1].share),
+            probe_bytes=answered.request.ByteSize(),
+            timings=_timings(started, prepared, answered.replies),
+        )
+
+    async def _identify(
+        self, started: float, embedding: Embedding, model: str, cosine: float | None, timeout_s: float | None
+    ) -> IdentifyResult:
+        t = self._device.threshold(cosine)
+        probe = await self._device.lanes(embedding)
+        draft = Draft(request_pb2.OPERATION_IDENTIFY, probe, t, model=model)
+        prepared = time.perf_counter()
+        known = self._labels
+        answered = await self._match(draft, known.chain, timeout_s)
+        opened = agreement.open_identification(*answered.replies, known)
+        self._labels = opened.labels
+        return IdentifyResult(
+            subject=agreement.best_subject(opened),
+            compared=len(opened.labels.subjects),
             sequence=opened.sequence,
             pair=answered.pair,
             shares=(answered.replies[0].share, answered.replies[1].share),

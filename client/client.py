@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from veilmatch.client.async_client import AsyncClient
 from veilmatch.client.config import DeviceSettings
 from veilmatch.client.device import Capture, Embedding, Progress
-from veilmatch.client.results import Candidates, Enrolment, Erasure, SubjectEntry, Verification
+from veilmatch.client.results import Candidates, Enrolment, Erasure, IdentifyResult, SubjectEntry, Verification
 from veilmatch.client.transport import Matcher
 from veilmatch.crypto.errors import ConfigurationError, UnavailableError, VeilmatchError
 from veilmatch.crypto.requests import EMBEDDING_MODEL
@@ -123,6 +123,25 @@ class Client:
         """See AsyncClient.candidates_embedding."""
         return self._run(
             self._client.candidates_embedding(embedding, model=model, threshold=threshold, timeout_s=timeout_s)
+        )
+
+    def identify(
+        self, photo: ImageSource, *, threshold: float | None = None, timeout_s: float | None = None
+    ) -> IdentifyResult:
+        """See AsyncClient.identify."""
+        return self._run(self._client.identify(photo, threshold=threshold, timeout_s=timeout_s))
+
+    def identify_embedding(
+        self,
+        embedding: Embedding,
+        *,
+        model: str = EMBEDDING_MODEL,
+        threshold: float | None = None,
+        timeout_s: float | None = None,
+    ) -> IdentifyResult:
+        """See AsyncClient.identify_embedding."""
+        return self._run(
+            self._client.identify_embedding(embedding, model=model, threshold=threshold, timeout_s=timeout_s)
         )
 
     def enrol(

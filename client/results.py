@@ -1,7 +1,7 @@
 """What the SDK answers: plain values that hold no vector, no score and no key.
 
-`if client.verify(...)` and `if client.candidates(...)` read as they should: a result is true if it is a
-match. An object that is always true would turn the same line into an open door.
+`if client.verify(...)`, `if client.candidates(...)` and `if client.identify(...)` read as they should: a result is
+true if it is a match. An object that is always true would turn the same line into an open door.
 """
 
 from __future__ import annotations
@@ -69,6 +69,33 @@ class Candidates:
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.subjects)
+
+
+@dataclass(frozen=True, slots=True)
+class IdentifyResult:
+    """The one subject that the probe matches best, None for nobody. True in a condition if there is somebody.
+
+    With several templates of one subject the best of them counts. Of equal scores the lower slot wins, in gallery
+    order; a slot that was freed is filled again first, so that is not always who was enrolled first.
+    compared: templates that were compared. shares: their XOR is the number of the best template, from 1, or 0. The
+    rest as in Verification.
+    """
+
+    subject: str | None
+    compared: int
+    sequence: int
+    pair: Pair
+    shares: tuple[bytes, bytes] = field(repr=False)
+    probe_bytes: int
+    timings: Timings
+
+    @property
+    def decision(self) -> bool:
+        """Whether there is anybody."""
+        return self.subject is not None
+
+    def __bool__(self) -> bool:
+        return self.decision
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,7 +62,7 @@ class Matcher(Protocol):
         """The matcher's name, "matcher-a" or "matcher-b"."""
 
     async def match(self, request: pb.MatchRequest, timeout_s: float) -> pb.MatchReply:
-        """verify and candidates."""
+        """verify, candidates and identify."""
 
     async def mutate(self, request: request_pb2.SignedRequest, timeout_s: float) -> pb.MutateReply:
         """enrol and erase."""

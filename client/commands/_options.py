@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from veilmatch.client.client import Client
-from veilmatch.client.results import Candidates, Verification
+from veilmatch.client.results import Candidates, IdentifyResult, Verification
 
 Config = Annotated[
     Path, typer.Option("--config", "-c", envvar="VEILMATCH_CONFIG", help="Configuration of this device.")
@@ -32,8 +32,8 @@ def open_client(config: Path) -> Client:
     return Client.from_config(config)
 
 
-def match_document(result: Verification | Candidates) -> dict[str, Any]:
-    """Return what verify and candidates both say in JSON; shares in hex, sizes in bytes, times in seconds."""
+def match_document(result: Verification | Candidates | IdentifyResult) -> dict[str, Any]:
+    """Return what every query says in JSON; shares in hex, sizes in bytes, times in seconds."""
     return {
         "sequence": result.sequence,
         "pair": result.pair,

@@ -75,7 +75,7 @@ class FakeMatcher:
 
 
 class FakePair:
-    """Matcher a and b over one plaintext gallery. Whoever is in `looks_like` matches every probe."""
+    """Matcher a and b over one plaintext gallery. Whoever is in `looks_like` matches every probe, all equally well."""
 
     def __init__(self) -> None:
         self.a, self.b = FakeMatcher(self, 0, "matcher-a"), FakeMatcher(self, 1, "matcher-b")
@@ -95,9 +95,13 @@ class FakePair:
         return bytes([self.sequence]) * 32
 
     def match(self, seat: int, signed: Signed, known_chain: bytes) -> pb.MatchReply:
-        candidates = body_of(signed).operation == request_pb2.OPERATION_CANDIDATES
-        compared = self.templates if candidates else [signed.subject]
+        operation = body_of(signed).operation
+        search = operation != request_pb2.OPERATION_VERIFY
+        compared = self.templates if search else [signed.subject]
         bits = [int(subject in self.looks_like) for subject in compared]
+        if operation == request_pb2.OPERATION_IDENTIFY:
+            number = bits.index(1) + 1 if any(bits) else 0
+            bits = [number >> i & 1 for i in range(len(compared).bit_length())]
         shares = self._answers.setdefault(signed.body, xor_shares(bits))
         return pb.MatchReply(
             sequence=self.sequence,
@@ -106,7 +110,7 @@ class FakePair:
             share=shares[seat],
             count=len(bits),
             valid_share=seat == 0 and bool(bits),
-            labels=compared if candidates and known_chain != self.chain else [],
+            labels=compared if search and known_chain != self.chain else [],
             timings=pb.Timings(convert_s=0.1 + seat, match_s=0.2, decide_s=0.3),
         )
 

@@ -12,8 +12,10 @@ from veilmatch.client.agreement import (
     Labels,
     agreed_mutation,
     agreed_subjects,
+    best_subject,
     matching_subjects,
     open_candidates,
+    open_identification,
     open_verification,
 )
 from veilmatch.crypto.errors import GalleryMismatchError, IntegrityError, InvalidVectorError
@@ -119,6 +121,39 @@ def test_answer_without_a_session_is_no_answer() -> None:
 def test_verification_with_two_bits_is_no_verification() -> None:
     with pytest.raises(IntegrityError):
         open_verification(*replies([1, 0]))
+
+
+@pytest.mark.parametrize(
+    ("bits", "subject"), [([0, 0, 0], None), ([1, 0, 0], "al"), ([0, 1, 0], "bo"), ([1, 1, 0], "al"), ([1, 0, 1], "di")]
+)
+def test_identification_is_the_subject_of_the_number_that_comes_out(bits: list[int], subject: str | None) -> None:
+    assert best_subject(open_identification(*replies(bits, ["al", "bo", "al", "cy", "di"]), Labels())) == subject
+
+
+def test_number_beyond_the_last_template_is_no_answer() -> None:
+    for bits in ([0, 1, 1], [1, 1, 1]):
+        opened = open_identification(*replies(bits, ["al", "bo", "al", "cy", "di"]), Labels())
+        with pytest.raises(IntegrityError):
+            best_subject(opened)
+
+
+def test_empty_gallery_has_nobody_to_identify() -> None:
+    assert best_subject(open_identification(*replies([]), Labels())) is None
+
+
+@pytest.mark.parametrize(("bits", "labels"), [([1], 2), ([1, 0], 1), ([1, 0], 4), ([1, 0, 0], 0), ([], 1)])
+def test_identification_has_as_many_bits_as_the_number_of_its_subjects(bits: list[int], labels: int) -> None:
+    with pytest.raises(IntegrityError):
+        open_identification(*replies(bits, ["al"] * labels), Labels())
+
+
+def test_identification_opens_with_remembered_labels_that_both_matchers_hold_to() -> None:
+    known = open_identification(*replies([0, 1], ["al", "bo"]), Labels()).labels
+    assert best_subject(open_identification(*replies([1, 0]), known)) == "al"
+    a, b = replies([1, 0], ["al", "bo"])
+    b.labels[1] = "cy"
+    with pytest.raises(IntegrityError):
+        open_identification(a, b, Labels())
 
 
 # -- labels ----------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import pytest
 from veilmatch.client import AsyncClient, DeviceSettings
 from veilmatch.client.async_client import BULK_PACK_S
 from veilmatch.client.capture.quantiser import quantise
-from veilmatch.client.results import Candidates, Enrolment, SubjectEntry, Verification
+from veilmatch.client.results import Candidates, Enrolment, IdentifyResult, SubjectEntry, Verification
 from veilmatch.client.signing import new_token
 from veilmatch.crypto import lanes
 from veilmatch.crypto.errors import (
@@ -64,6 +64,7 @@ async def test_timings_are_those_of_the_slower_matcher(client: AsyncClient) -> N
 async def test_both_matchers_get_the_very_same_request(client: AsyncClient, pair: FakePair) -> None:
     await client.verify_embedding("alice", face(1))
     await client.candidates_embedding(face(1))
+    await client.identify_embedding(face(1))
     assert pair.a.requests == pair.b.requests
 
 
@@ -93,6 +94,35 @@ async def test_nobody_found_is_false(client: AsyncClient, pair: FakePair) -> Non
     assert not await client.candidates_embedding(face(1))
 
 
+@pytest.mark.parametrize(
+    ("looks_like", "subject"), [({"alice"}, "alice"), ({"carol", "bob"}, "bob"), ({"carol"}, "carol"), ((), None)]
+)
+async def test_identification_is_one_subject_or_nobody(
+    client: AsyncClient, pair: FakePair, looks_like: set[str], subject: str | None
+) -> None:
+    pair.templates, pair.looks_like = ["alice", "bob", "alice", "bob", "carol"], set(looks_like)
+    result = await client.identify_embedding(face(1), threshold=0.25)
+    assert (result.subject, result.decision, bool(result)) == (subject, subject is not None, subject is not None)
+    assert (result.compared, result.pair, [len(share) for share in result.shares]) == (5, "ab", [1, 1])
+    assert result.probe_bytes == pair.a.requests[0].ByteSize()
+    assert body_of(pair.a.requests[0]).threshold == 100 and not body_of(pair.a.requests[0]).subject_digest
+
+
+async def test_nobody_is_in_an_empty_gallery(client: AsyncClient) -> None:
+    result = await client.identify_embedding(face(1))
+    assert (result.subject, result.compared, result.shares) == (None, 0, (b"", b""))
+
+
+async def test_labels_of_one_search_serve_the_next_of_the_other_kind(client: AsyncClient, pair: FakePair) -> None:
+    pair.templates, pair.looks_like = ["alice", "bob"], {"bob"}
+    assert (await client.candidates_embedding(face(1))).subjects == ("bob",)
+    assert (await client.identify_embedding(face(1))).subject == "bob"
+    await client.enrol_embedding("bob", face(2))
+    assert (await client.identify_embedding(face(1))).subject == "bob"
+    assert (await client.candidates_embedding(face(1))).subjects == ("bob",)
+    assert pair.b.known_chains == [b"", bytes(32), bytes(32), bytes([1]) * 32]
+
+
 async def test_labels_are_asked_for_once_per_gallery_state(client: AsyncClient, pair: FakePair) -> None:
     pair.templates, pair.looks_like = ["alice", "bob"], {"bob"}
     for _ in range(2):
@@ -106,15 +136,18 @@ async def test_results_show_no_share_and_no_vector(client: AsyncClient, pair: Fa
     pair.templates = ["alice"]
     verification = await client.verify_embedding("alice", face(1))
     candidates = await client.candidates_embedding(face(1))
+    identification = await client.identify_embedding(face(1))
     fields = {*Verification.__dataclass_fields__, *Candidates.__dataclass_fields__}
+    fields |= {*IdentifyResult.__dataclass_fields__}
     assert fields.isdisjoint({"embedding", "vector", "probe", "score"})
-    assert "share" not in repr(verification) + repr(candidates)
+    assert "share" not in repr(verification) + repr(candidates) + repr(identification)
 
 
 async def test_photo_and_embedding_ask_the_same(client: AsyncClient, pair: FakePair) -> None:
     pair.templates, pair.looks_like = ["alice"], {"alice"}
     assert await client.verify("alice", "door.jpg")
     assert await client.candidates("door.jpg")
+    assert await client.identify("door.jpg")
 
 
 async def test_request_names_the_model_of_the_capture_or_that_of_the_caller(
@@ -124,14 +157,16 @@ async def test_request_names_the_model_of_the_capture_or_that_of_the_caller(
     await client.enrol_many([("bob", "3.jpg")])
     await client.verify("alice", "door.jpg")
     await client.candidates("door.jpg")
-    assert [body_of(r).model for r in pair.a.requests] == ["names-2"] * 5
+    await client.identify("door.jpg")
+    assert [body_of(r).model for r in pair.a.requests] == ["names-2"] * 6
     for model, given in (("embedding", {}), ("arcface-7", {"model": "arcface-7"})):
         pair.a.requests.clear()
         await client.enrol_embedding("alice", face(1), face(2), **given)
         await client.enrol_many_embeddings([("bob", face(3))], **given)
         await client.verify_embedding("alice", face(1), **given)
         await client.candidates_embedding(face(1), **given)
-        assert [body_of(r).model for r in pair.a.requests] == [model] * 5
+        await client.identify_embedding(face(1), **given)
+        assert [body_of(r).model for r in pair.a.requests] == [model] * 6
 
 
 async def test_model_mismatch_reaches_the_caller_with_both_names(client: AsyncClient, pair: FakePair) -> None:
@@ -294,12 +329,13 @@ async def test_refusal_at_one_cancels_the_other(client: AsyncClient, pair: FakeP
     assert pair.b.cancelled == 1
 
 
-@pytest.mark.parametrize("call", ["verify", "candidates", "enrol", "erase", "subjects", "bulk"])
+@pytest.mark.parametrize("call", ["verify", "candidates", "identify", "enrol", "erase", "subjects", "bulk"])
 async def test_every_call_ends_at_its_deadline(client: AsyncClient, pair: FakePair, call: str) -> None:
     pair.a.before = pair.b.before = lambda kind, signed: asyncio.sleep(60)
     calls = {
         "verify": lambda: client.verify_embedding("alice", face(1), timeout_s=0.05),
         "candidates": lambda: client.candidates_embedding(face(1), timeout_s=0.05),
+        "identify": lambda: client.identify_embedding(face(1), timeout_s=0.05),
         "enrol": lambda: client.enrol_embedding("alice", face(1), timeout_s=0.05),
         "erase": lambda: client.erase("alice", timeout_s=0.05),
         "subjects": lambda: client.subjects(timeout_s=0.05),
@@ -339,6 +375,9 @@ async def test_endless_time_is_refused(client: AsyncClient, timeout_s: Any) -> N
         (lambda c: c.enrol_many_embeddings({"alice": face(1)}, model="x" * 65), InvalidInputError),
         (lambda c: c.verify_embedding("alice", face(1), model=None), InvalidInputError),
         (lambda c: c.candidates_embedding(face(1), model=b"sface"), InvalidInputError),
+        (lambda c: c.identify_embedding(face(1)[:3]), EmbeddingError),
+        (lambda c: c.identify_embedding(face(1), threshold=0.0), ParameterError),
+        (lambda c: c.identify_embedding(face(1), model=""), InvalidInputError),
         (lambda c: c.enrol_many_embeddings([]), InvalidInputError),
         (lambda c: c.enrol_many_embeddings({"alice": [0.0] * 8}), EmbeddingError),
     ],

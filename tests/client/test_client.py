@@ -46,6 +46,7 @@ def test_every_method_answers(client: Client, pair: FakePair) -> None:
     assert client.verify("alice", "door.jpg") and client.verify_embedding("alice", face(1))
     assert client.candidates("door.jpg").subjects == ("alice",)
     assert client.candidates_embedding(face(1)).subjects == ("alice",)
+    assert client.identify("door.jpg").subject == client.identify_embedding(face(1)).subject == "alice"
     assert client.erase("alice").templates == 2
     assert client.subjects() == [SubjectEntry("bob", 1), SubjectEntry("carol", 1)]
 

@@ -22,7 +22,7 @@ from .conftest import FakeCapture
 from .fakes import FakePair
 
 Run = Callable[..., Result]
-COMMANDS = ("enrol", "verify", "candidates", "erase", "subjects")
+COMMANDS = ("enrol", "verify", "identify", "candidates", "erase", "subjects")
 
 
 @pytest.fixture
@@ -72,6 +72,27 @@ def test_no_candidate_is_status_one(run: Run, pair: FakePair) -> None:
     result = run("candidates", "door.jpg", "--json")
     assert result.exit_code == 1
     assert json.loads(result.stdout)["subjects"] == []
+
+
+@pytest.mark.parametrize(("looks_like", "status", "lines"), [({"bob", "carol"}, 0, "bob\n"), (set(), 1, "")])
+def test_identify_names_one_or_tells_nobody_by_its_exit_status(
+    run: Run, pair: FakePair, looks_like: set[str], status: int, lines: str
+) -> None:
+    pair.templates, pair.looks_like = ["alice", "bob", "carol"], looks_like
+    result = run("identify", "door.jpg")
+    assert (result.exit_code, result.stdout) == (status, lines)
+    assert "3 templates" in result.stderr and ("nobody" in result.stderr) == (status == 1)
+
+
+def test_identify_in_json(run: Run, pair: FakePair) -> None:
+    pair.templates = ["alice", "bob"]
+    for subject, status in ((None, 1), ("bob", 0)):
+        pair.looks_like = {subject} if subject else set()
+        result = run("identify", "door.jpg", "--threshold", "0.5", "--json")
+        document = json.loads(result.stdout)
+        assert (result.exit_code, result.stderr) == (status, "")
+        assert (document["match"], document["subject"], document["compared"]) == (status == 0, subject, 2)
+        assert {"sequence", "pair", "shares", "probe_bytes", "timings"} <= set(document)
 
 
 def test_enrol_several_photos(run: Run, pair: FakePair) -> None:
