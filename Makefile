@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 PHOTOS := $(VENV)/.photos
 TYPECHECK := .typecheck/veilmatch
 
-.PHONY: demo test check lint types protos imports bench constant-time models clean
+.PHONY: demo test check lint types protos imports bench fuzz constant-time models clean
 
 demo: $(PHOTOS)  ## the demonstration; JSON=path writes its figures as well
 	$(BIN)/veilmatch demo $(if $(JSON),--json-file $(JSON))
@@ -18,6 +18,9 @@ check: lint types protos imports
 
 bench: $(PHOTOS)  ## the figures that the README quotes; JSON=path writes them as well
 	$(BIN)/python benchmarks/system.py $(if $(JSON),--json $(JSON))
+
+fuzz: $(INSTALLED)  ## the decoders of everything that comes from outside, guided by coverage; SECONDS=60
+	$(BIN)/python -m tests.fuzz.guided $(or $(SECONDS),60)
 
 constant-time:  ## no branch or address of the kernel depends on a secret; needs valgrind
 	tests/kernel/constant_time.sh
