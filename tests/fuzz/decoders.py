@@ -19,7 +19,16 @@ from google.protobuf.message import DecodeError
 from tests.fuzz import seeds
 from tests.installation.making import PARAMETERS, ceremony
 from tests.transport.signed import OPERATIONS, body, checker, signed
-from veilmatch.client.agreement import Labels, agreed_mutation, agreed_subjects, open_candidates, open_verification
+from veilmatch.client.agreement import (
+    Labels,
+    Opened,
+    agreed_mutation,
+    agreed_subjects,
+    best_subject,
+    open_candidates,
+    open_identification,
+    open_verification,
+)
 from veilmatch.client.bulk import read_frame, write_frame
 from veilmatch.client.transport import _sent_error
 from veilmatch.crypto.errors import KeyFileError, ProtocolError, VeilmatchError
@@ -135,6 +144,7 @@ def two_replies(data: bytes) -> None:
     for kind, agree in (
         (matcher_pb2.MatchReply, open_verification),
         (matcher_pb2.MatchReply, lambda a, b: open_candidates(a, b, known)),
+        (matcher_pb2.MatchReply, lambda a, b: _identified(open_identification(a, b, known))),
         (matcher_pb2.MutateReply, agreed_mutation),
         (matcher_pb2.SubjectsReply, agreed_subjects),
     ):
@@ -149,6 +159,11 @@ def two_replies(data: bytes) -> None:
         if kind is matcher_pb2.MatchReply:
             assert len(agreed.bits) == a.count == b.count and set(agreed.bits.tolist()) <= {0, 1}
             assert a.session_id == b.session_id and a.sequence == b.sequence
+
+
+def _identified(opened: Opened) -> Opened:
+    assert best_subject(opened) in (None, *opened.labels.subjects)
+    return opened
 
 
 def bulk_frame(data: bytes) -> None:

@@ -56,11 +56,19 @@ def _bits(plus: DecisionShare, minus: DecisionShare) -> tuple[int, ...]:
     return plus.valid ^ minus.valid, *(plus.bits ^ minus.bits).tolist()
 
 
+def _numbered(number: int) -> tuple[int, ...]:
+    """The answer of `identify` about three templates: a number of two bits, the lowest first."""
+    return number & 1, number >> 1
+
+
+_TOPPED = int(np.argmax(TEMPLATES @ PROBE)) + 1 if (TEMPLATES @ PROBE).max() >= TOY.threshold_max else 0
 _MATCHES = (TEMPLATES @ PROBE >= THRESHOLD).astype(int).tolist()
 CASES = (
     Case("verify", THRESHOLD, (1, 1), _bits),
     Case("verify", TOY.threshold_max, (1, int((TEMPLATES @ PROBE).max() >= TOY.threshold_max)), _bits),
     Case("candidates", THRESHOLD, (1, *_MATCHES), _bits),
+    Case("identify", THRESHOLD, (1, *_numbered(int(np.argmax(TEMPLATES @ PROBE)) + 1)), _bits),
+    Case("identify", TOY.threshold_max, (1, *_numbered(_TOPPED)), _bits),
     Case("enrol", 0, tuple((PROBE + TOY.offset).tolist()), _lanes),
     Case("erase", 0, tuple((PROBE + TOY.offset).tolist()), _lanes),
 )
