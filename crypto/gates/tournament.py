@@ -26,7 +26,8 @@ Bits = NDArray[np.uint8]
 _Bits = Generator[bytes, bytes, Bits]
 
 #: What one more message each way is worth in AND gates, for choosing sizes of groups: at a round of 1 ms on a
-#: network and the 2 ns that a gate takes here (benchmarks/gates.py) it is 2^19; the choice is flat around it.
+#: network and the 2 ns that a gate takes here it is 2^19. From 2^17 to 2^24 the plans for 10,000 slots or fewer are
+#: the same; benchmarks/identify.py compares it with others, under delays as well.
 ROUND_AS_GATES = 1 << 19
 _LOG_SIZES = (1, 2, 3, 4)
 
