@@ -18,5 +18,5 @@ async def trio(tmp_path: Path) -> AsyncIterator[Trio]:
 @pytest.fixture
 async def hasty(tmp_path: Path) -> AsyncIterator[Trio]:
     """The same, which wait little for each other."""
-    async with started(tmp_path / "hasty", peer_timeout_s=1.2) as made:
+    async with started(tmp_path / "hasty", peer_timeout_s=2.5) as made:
         yield made
