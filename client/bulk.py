@@ -34,7 +34,7 @@ COORDINATE = np.dtype("<i2")
 _LENGTH = struct.Struct(">Q")
 #: No frame is longer: a pack of 512-d templates with its records has 1.3 MB.
 _MAX_FRAME_BYTES = 1 << 26
-#: A worker takes a second to start and build its table, as long as two or three packs take: it needs more.
+#: A worker takes a second to start and build its table, as long as two or three packs take on gmpy2: it needs more.
 _PACKS_PER_WORKER = 4
 
 

@@ -31,7 +31,8 @@ class EncryptedPack:
 class Encryptor:
     """Encrypts under one public key.
 
-    The first call builds a table of 16 MB in 0.3 s (3072 bits); an encryption then takes about 1 ms.
+    The first call builds a table (3072 bits: 7 MB in 20 ms with the native kernel, 16 MB in 0.3 s on gmpy2); an
+    encryption then takes 0.15 ms in batches, or 0.7 ms.
     Threads may share an instance.
     """
 
@@ -46,7 +47,7 @@ class Encryptor:
     def pack(self, templates: Array) -> EncryptedPack:
         """Return one pack of int64[n, D] in [-c, c]. Raises ParameterError if n exceeds the slots of a pack.
 
-        Takes D + n * lane_ciphertexts encryptions: about half a second for a full pack of the default set.
+        Takes D + n * lane_ciphertexts encryptions: 70 ms for a full pack of the default set, or 0.4 s on gmpy2.
         """
         parameters = self.public_key.parameters
         columns = slots.pack(templates, parameters)

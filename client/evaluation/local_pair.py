@@ -67,7 +67,7 @@ class LocalPair:
         packs = sorted(set((wanted // p.slots).tolist()))
         plus, minus = (self._partial(gallery, share, packs) for share in shares)
         constant = self.scheme.encode(slots.half(p))
-        results = [self.scheme.multiply(self.scheme.divide(a, b), constant) for a, b in zip(plus, minus, strict=True)]
+        results = [self.scheme.multiply(score, constant) for score in self.scheme.divide_many(plus, minus)]
         at = np.searchsorted(packs, wanted // p.slots), wanted % p.slots
         fields = [slots.unpack(w, p)[at] for w in self._converted(results, self._local_shares(results))]
         bits = []
