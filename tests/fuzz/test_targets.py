@@ -51,8 +51,12 @@ if importlib.util.find_spec("atheris"):
 
     @pytest.mark.parametrize(
         ("fault", "sign"),
-        [("assert len(data) < 4", "AssertionError"), ("while data: pass", "timeout")],
-        ids=["an exception", "a hang"],
+        [
+            ("assert len(data) < 4", "AssertionError"),
+            ("while data: pass", "timeout"),
+            ("bytearray(2 << 30)", "MemoryError"),
+        ],
+        ids=["an exception", "a hang", "a gigabyte"],
     )
     def test_a_planted_fault_is_found(fault: str, sign: str, tmp_path: Path) -> None:
         done = run(tmp_path, "-c", PLANTED.format(fault=fault))
