@@ -12,11 +12,13 @@
             DuplicateTokenError      a client token was used again for another mutation
             ParameterError           numbers that do not make a sound parameter set
             ConfigurationError       a configuration file that cannot work
+            DeviceCertificateError   a device's certificate that two organisations did not sign as it is
         RequestRefusedError          a request that a server may not serve
             RequestExpiredError      past its expiry, or dated too far ahead
             RequestReplayedError     its nonce was seen before
             RequestSignatureError    not signed by the device it names
             PartyRefusedError        the certificate at the other end is not that of a party served here
+            DeviceRightsError        the device's certificate does not give it the right to this, or not at this time
         KeyMismatchError             another key, epoch, gallery, model or parameter set
             GalleryMismatchError     the two matchers do not hold the same gallery
             ModelMismatchError       embeddings of another model than those in the gallery
@@ -150,6 +152,12 @@ class ConfigurationError(InvalidInputError):
     code = "configuration"
 
 
+class DeviceCertificateError(InvalidInputError):
+    """A device's certificate that cannot be read, or that two organisations did not sign as it is."""
+
+    code = "device_certificate"
+
+
 class RequestRefusedError(VeilmatchError):
     """A request that this server may not serve."""
 
@@ -179,6 +187,12 @@ class PartyRefusedError(RequestRefusedError):
     """The certificate at the other end is not that of a party served here."""
 
     code = "party_refused"
+
+
+class DeviceRightsError(RequestRefusedError):
+    """The certificate of the device does not give it the right to this, or not at this time."""
+
+    code = "device_rights"
 
 
 class KeyMismatchError(VeilmatchError):

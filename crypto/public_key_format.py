@@ -1,5 +1,7 @@
 """The public key file, `public.json`: what every party of an installation holds.
 
+Beside the public key it has the keys with which the three organisations certify devices.
+
 Bytes in and bytes out: daemons and devices read the file themselves. One encoding only: `decode`
 accepts exactly what `encode` makes, byte for byte.
 """
@@ -13,29 +15,39 @@ from dataclasses import dataclass
 
 from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.errors import InvalidInputError, KeyFileError, KeyMismatchError
+from veilmatch.crypto.keys import PARTIES, Party
 from veilmatch.crypto.paillier import PublicKey
 from veilmatch.crypto.parameters import ParameterSet
 
 FORMAT = "veilmatch public key 1"
 INSTALLATION_BYTES = 16
 KEY_ID_BYTES = 16
-#: No file is longer; one of 3072 bits has 2.6 kB.
+CERTIFIER_BYTES = 32
+#: No file is longer; one of 3072 bits has 2.8 kB.
 MAX_BYTES = 1 << 14
 _DIGITS = re.compile(r"[0-9a-f]+")
-_FIELDS = {"format", "installation", "parameter_set", "key_id", "modulus", "hs"}
+_FIELDS = {"format", "installation", "parameter_set", "key_id", "modulus", "hs", "organisations"}
 
 
 @dataclass(frozen=True)
 class PublicFile:
-    """A public key and the installation that it belongs to (16 random bytes)."""
+    """A public key, the installation that it belongs to (16 random bytes), and who certifies its devices.
+
+    organisations: the Ed25519 public key of each, three different ones, in the order of PARTIES.
+    """
 
     public_key: PublicKey
     installation: bytes
+    organisations: tuple[bytes, ...]
 
     @staticmethod
-    def fresh(public_key: PublicKey) -> PublicFile:
+    def fresh(public_key: PublicKey, organisations: tuple[bytes, ...]) -> PublicFile:
         """Return the file of a new installation."""
-        return PublicFile(public_key, secrets.token_bytes(INSTALLATION_BYTES))
+        return PublicFile(public_key, secrets.token_bytes(INSTALLATION_BYTES), organisations)
+
+    def organisation(self, party: Party) -> bytes:
+        """Return the key that an organisation certifies devices with."""
+        return self.organisations[PARTIES.index(party)]
 
     def encode(self) -> bytes:
         """Return the file's content."""
@@ -47,6 +59,7 @@ class PublicFile:
             "key_id": key.key_id.hex(),
             "modulus": f"{key.modulus:x}",
             "hs": f"{key.hs:x}",
+            "organisations": {party: own.hex() for party, own in zip(PARTIES, self.organisations, strict=True)},
         }
         return (json.dumps(fields, indent=1) + "\n").encode()
 
@@ -68,9 +81,10 @@ class PublicFile:
             modulus, hs = (_integer(fields[name], 2 * parameters.modulus_bits) for name in ("modulus", "hs"))
             installation = _octets(fields["installation"], INSTALLATION_BYTES)
             key_id = _octets(fields["key_id"], KEY_ID_BYTES)
+            organisations = _organisations(fields["organisations"])
         except (ValueError, TypeError, RecursionError, InvalidInputError):
             raise KeyFileError("not a public key file", expected=FORMAT) from None
-        found = PublicFile(PublicKey(parameters, modulus, hs).validate(), installation)
+        found = PublicFile(PublicKey(parameters, modulus, hs).validate(), installation, organisations)
         if found.public_key.key_id != key_id:
             raise KeyMismatchError(
                 "the public key is not the one it is named as",
@@ -93,3 +107,14 @@ def _octets(text: str, size: int) -> bytes:
     if not _DIGITS.fullmatch(text) or len(text) != 2 * size:
         raise ValueError
     return bytes.fromhex(text)
+
+
+def _organisations(fields: dict[str, str]) -> tuple[bytes, ...]:
+    """Return three different keys. Raises ValueError or TypeError."""
+    if not isinstance(fields, dict) or set(fields) != set(PARTIES):
+        raise ValueError
+    found = tuple(_octets(fields[party], CERTIFIER_BYTES) for party in PARTIES)
+    if len(set(found)) != len(found):
+        # Two signatures would be one organisation's.
+        raise ValueError
+    return found

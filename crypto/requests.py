@@ -8,11 +8,17 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable
+from typing import Literal, get_args
 
 from veilmatch.crypto.digests import digest, digest_all
 from veilmatch.crypto.errors import InvalidInputError
 
+#: What a device may ask for; each is a right that its certificate gives or does not.
+Operation = Literal["verify", "candidates", "identify", "enrol", "erase", "bulk", "subjects"]
+OPERATIONS: tuple[Operation, ...] = get_args(Operation)
+
 SUBJECT_CHARACTERS = 128
+GALLERY_CHARACTERS = 64
 MODEL_CHARACTERS = 64
 #: Names the model of embeddings that a caller brings without saying where they are from.
 EMBEDDING_MODEL = "embedding"
@@ -65,6 +71,14 @@ def check_model(model: str) -> str:
     Raises InvalidInputError otherwise.
     """
     return _checked_text("model", model, MODEL_CHARACTERS)
+
+
+def check_gallery(gallery: str) -> str:
+    """Return the name of a gallery if a certificate can give rights in it: 1..64 characters, like a subject.
+
+    Raises InvalidInputError otherwise.
+    """
+    return _checked_text("gallery", gallery, GALLERY_CHARACTERS)
 
 
 def _checked_text(what: str, text: str, characters: int) -> str:

@@ -37,8 +37,6 @@ def _address(value: str) -> str:
 
 #: host:port; IPv6 addresses stand in brackets.
 Address = Annotated[str, AfterValidator(_address)]
-#: An Ed25519 public key.
-DeviceKeyHex = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 
 
@@ -89,8 +87,8 @@ class DaemonSettings(BaseSettings):
     data_dir: Path
     public_key: Path
     tls: TlsSettings
-    #: Ed25519 public key in hex, by device name.
-    devices: dict[Name, DeviceKeyHex]
+    #: Folder of the certificates of devices, NAME.cert each.
+    devices_dir: Path
     #: Worker processes; 0 is one per core.
     workers: int = Field(default=0, ge=0, le=1024)
     max_clock_skew_s: float = Field(default=30.0, ge=0, le=3600)
@@ -121,11 +119,13 @@ class DaemonSettings(BaseSettings):
 
 
 class KeyHolderSettings(DaemonSettings):
-    """keyholder.toml. key_file: the sealed key. peers: address of the other two key holders, by letter."""
+    """keyholder.toml. key_file: the sealed key. certifier_key: sealed too, for certifying devices; the daemon does not
+    need it. peers: address of the other two key holders, by letter."""
 
     party: Party
     key_file: Path
     passphrase_file: Path | None = None
+    certifier_key: Path = Path("certifier.key")
     peers: dict[Party, Address]
     #: How much dealt stock to keep for each pair: triples mod N, bytes of eight bit triples, products mod 2^64.
     stock_triples: int = Field(default=10240, ge=256)

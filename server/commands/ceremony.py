@@ -1,4 +1,4 @@
-"""`veilmatch ceremony`: make the keys and files of an installation; `veilmatch device add`: one more device."""
+"""`veilmatch ceremony`: make the keys and files of an installation."""
 
 from __future__ import annotations
 
@@ -19,11 +19,8 @@ PassphraseFile = Annotated[
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands."""
+    """Add the command."""
     app.command()(ceremony)
-    device = typer.Typer(help="Devices of an installation.", no_args_is_help=True)
-    device.command("add")(device_add)
-    app.add_typer(device, name="device")
 
 
 def ceremony(
@@ -68,7 +65,7 @@ def ceremony(
         "ceremony_s": round(seconds, 3),
     }
     if as_json:
-        _print_json(result)
+        sys.stdout.write(json.dumps(result) + "\n")
         return
     table = Table("", "", title="installation", show_header=False)
     for name, value in result.items():
@@ -77,33 +74,7 @@ def ceremony(
     console.print("Copy each folder to its party's machine. Keep authority/ offline: it makes parties.", soft_wrap=True)
 
 
-def device_add(
-    directory: Annotated[Path, typer.Argument(help="Installation with its authority.")],
-    name: Annotated[str, typer.Argument(help="Name of the new device.")],
-    passphrase_file: PassphraseFile = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
-) -> None:
-    """Add a device: its folder, and its public key in the daemons' configurations here. Restart them afterwards."""
-    from veilmatch.server.installation.layout import add_device
-    from veilmatch.server.installation.passphrase import read_passphrase
-
-    public_key = add_device(directory, name, read_passphrase(passphrase_file))
-    if as_json:
-        _print_json({"device": name, "directory": str(directory / name), "public_key": public_key})
-        return
-    for line in (
-        f"added {name}: copy {directory / name} to it, and restart the daemons",
-        "daemons whose folders are elsewhere need this line under [devices]:",
-        f'{name} = "{public_key}"',
-    ):
-        Console(stderr=True).print(line, soft_wrap=True, highlight=False, markup=False)
-
-
 def _shown(value: object) -> str:
     if not isinstance(value, list):
         return str(value)
     return ", ".join(value) if len(value) <= 4 else f"{value[0]} .. {value[-1]}"
-
-
-def _print_json(result: dict[str, object]) -> None:
-    sys.stdout.write(json.dumps(result) + "\n")

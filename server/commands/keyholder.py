@@ -25,5 +25,5 @@ def register(app: typer.Typer) -> None:
         from veilmatch.server.keyholder.opening import open_key
 
         settings = KeyHolderSettings.load(config)
-        public_key, key = open_key(settings)
-        raise typer.Exit(run_keyholder(settings, public_key, key))
+        public, key = open_key(settings)
+        raise typer.Exit(run_keyholder(settings, public, key))

@@ -18,8 +18,8 @@ def register(app: typer.Typer) -> None:
         config: Annotated[Path, typer.Option(help="matcher.toml of this matcher.")] = Path("matcher.toml"),
     ) -> None:
         """Run a matcher until SIGTERM."""
-        from veilmatch.server.installation.public_file import read_public_key
+        from veilmatch.server.installation.public_file import read_public_file
         from veilmatch.server.matcher.daemon import run_matcher
 
         settings = MatcherSettings.load(config)
-        raise typer.Exit(run_matcher(settings, read_public_key(settings.public_key)))
+        raise typer.Exit(run_matcher(settings, read_public_file(settings.public_key)))

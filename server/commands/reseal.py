@@ -1,4 +1,4 @@
-"""`veilmatch reseal`: give a key holder's sealed key file another passphrase."""
+"""`veilmatch reseal`: give the sealed files of a key holder's organisation another passphrase."""
 
 from __future__ import annotations
 
@@ -28,25 +28,31 @@ def reseal(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Seal the key file of a key holder under a new passphrase. The key in it stays what it is.
+    """Seal the key file of a key holder, and its certification key, under a new passphrase. The keys stay the same.
 
-    An interruption leaves the old file. Copies made before still open with the old passphrase: destroy them.
+    An interruption leaves old files: run it again. Copies made before still open with the old passphrase: destroy them.
     """
     from veilmatch.server.config import KeyHolderSettings
     from veilmatch.server.installation.passphrase import NEW_VARIABLE, read_passphrase
     from veilmatch.server.installation.public_file import read_public_file
     from veilmatch.server.installation.sealed import reseal as seal_again
+    from veilmatch.server.installation.sealed import reseal_certifier
 
     settings = KeyHolderSettings.load(config)
     public = read_public_file(settings.public_key)
     old = read_passphrase(passphrase_file or settings.passphrase_file)
     new = read_passphrase(new_passphrase_file, confirm=True, variable=NEW_VARIABLE, name="New passphrase")
+    files = [settings.key_file]
+    # It may be kept elsewhere: the daemon does not need it. First, so that the whole can be repeated.
+    if settings.certifier_key.exists():
+        reseal_certifier(settings.certifier_key, settings.party, public, old, new)
+        files.append(settings.certifier_key)
     seal_again(settings.key_file, settings.party, public, old, new)
     if as_json:
-        sys.stdout.write(json.dumps({"party": settings.party_name, "key_file": str(settings.key_file)}) + "\n")
+        sys.stdout.write(json.dumps({"party": settings.party_name, "files": list(map(str, files))}) + "\n")
         return
     for line in (
-        f"{settings.key_file} opens with the new passphrase from now on",
-        "give it to the daemon before its next start, and destroy copies of the old file",
+        *(f"{file} opens with the new passphrase from now on" for file in files),
+        "give it to the daemon before its next start, and destroy copies of the old files",
     ):
         Console(stderr=True).print(line, soft_wrap=True, highlight=False, markup=False)

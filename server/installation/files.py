@@ -1,11 +1,15 @@
-"""Writing files so that a crash leaves the old one or the new one, and secrets with mode 0600."""
+"""Writing files and folders so that a crash leaves the old one or the new one, and secrets with mode 0600."""
 
 from __future__ import annotations
 
 import os
 import secrets
-import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from veilmatch.crypto.errors import ConfigurationError
 
 SECRET_MODE = 0o600
 PUBLIC_MODE = 0o644
@@ -22,9 +26,23 @@ def write_file(path: Path, data: bytes, *, secret: bool = False) -> None:
     _write(path, data, SECRET_MODE if secret else PUBLIC_MODE, exactly=secret)
 
 
-def rewrite_file(path: Path, data: bytes) -> None:
-    """Replace the content of an existing file as `write_file` does, keeping its mode."""
-    _write(path, data, stat.S_IMODE(path.stat().st_mode), exactly=True)
+@contextmanager
+def appearing(target: Path) -> Iterator[Path]:
+    """Give a path to make a folder at; it gets its own name when the body is done, or goes away if that fails.
+
+    Raises ConfigurationError for an OSError of the body.
+    """
+    final = target.resolve()
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{final.name}.", dir=final.parent) as temporary:
+            partial = Path(temporary) / final.name
+            yield partial
+            # An empty directory of that name is replaced, any other is not.
+            partial.rename(final)
+        sync_folder(final.parent)
+    except OSError as error:
+        raise ConfigurationError("the folder cannot be written", got=f"{target}: {error.strerror}") from None
 
 
 def sync_folder(folder: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,18 @@ from typing import Any
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from veilmatch.crypto.device_certificate import DeviceCertificate
+from veilmatch.crypto.errors import ConfigurationError
 from veilmatch.crypto.public_key_format import PublicFile
 from veilmatch.server.installation.authority import Authority
 from veilmatch.server.installation.files import FOLDER_MODE, sync_folder, write_file
-from veilmatch.server.installation.plan import device_fields
+from veilmatch.server.installation.plan import DEVICES_DIR, device_fields
+from veilmatch.server.installation.public_file import read_public_file
+from veilmatch.server.installation.stretching import ScryptCost
 from veilmatch.server.installation.toml import to_toml
+from veilmatch.server.transport.devices import certificate_path
+
+SIGNING_KEY = "signing.key"
 
 
 @dataclass(frozen=True)
@@ -24,24 +31,44 @@ class Issuer:
     public: PublicFile
     authority: Authority
 
-    def write_daemon(self, folder: Path, fields: Mapping[str, Any]) -> None:
-        """Make the folder of a daemon, which has the daemon's name; its sealed key is written by `sealed.seal`."""
+    @staticmethod
+    def open(directory: Path, passphrase: str, cost: ScryptCost) -> Issuer:
+        """Return that of an installation on disk.
+
+        Raises ConfigurationError if it is none with its authority; WrongPassphraseError or KeyFileError if its
+        authority cannot be opened.
+        """
+        try:
+            certificate, key = ((directory / "authority" / file).read_bytes() for file in ("ca.pem", "ca-key.pem"))
+        except OSError:
+            raise ConfigurationError("not an installation with its authority", got=str(directory)) from None
+        public = read_public_file(directory / "public.json")
+        return Issuer(public, Authority.from_pem(certificate, key, passphrase, cost))
+
+    def write_daemon(self, folder: Path, fields: Mapping[str, Any], devices: Sequence[DeviceCertificate]) -> None:
+        """Make the folder of a daemon, which has the daemon's name; its sealed keys are written by `sealed`."""
         folder.mkdir(mode=FOLDER_MODE)
-        (folder / "data").mkdir(mode=FOLDER_MODE)
+        for name in ("data", DEVICES_DIR):
+            (folder / name).mkdir(mode=FOLDER_MODE)
+        for certificate in devices:
+            write_file(certificate_path(folder / DEVICES_DIR, certificate.statement.device), certificate.encode())
         self._write_identity(folder, folder.name, is_server=True)
         write_file(folder / f"{folder.name.split('-')[0]}.toml", to_toml(fields).encode())
         sync_folder(folder.parent)
 
     def write_device(
-        self, folder: Path, name: str, signing_key: Ed25519PrivateKey, matchers: Mapping[str, str]
+        self,
+        folder: Path,
+        signing_key: Ed25519PrivateKey,
+        matchers: Mapping[str, str],
+        certificate: DeviceCertificate,
     ) -> None:
-        """Make the folder of a device. matchers: address by seat."""
+        """Make the folder of a device. matchers: address by seat. certificate: signed or still to be signed."""
+        name = certificate.statement.device
         folder.mkdir(mode=FOLDER_MODE)
         self._write_identity(folder, name, is_server=False)
-        secret = signing_key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        write_file(folder / "signing.key", secret, secret=True)
+        write_signing_key(folder / SIGNING_KEY, signing_key)
+        write_file(certificate_path(folder, name), certificate.encode())
         write_file(folder / "device.toml", to_toml(device_fields(name, matchers)).encode())
         sync_folder(folder.parent)
 
@@ -51,3 +78,11 @@ class Issuer:
         write_file(folder / "ca.pem", self.authority.certificate_pem())
         write_file(folder / "tls.pem", certificate)
         write_file(folder / "tls-key.pem", key, secret=True)
+
+
+def write_signing_key(path: Path, key: Ed25519PrivateKey) -> None:
+    """Write the signing key of a device: PEM, unencrypted, mode 0600."""
+    secret = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    write_file(path, secret, secret=True)

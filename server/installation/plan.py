@@ -11,6 +11,8 @@ from veilmatch.crypto.keys import PARTIES, SEATS, Party, Seat
 
 #: Names of the daemons, which are those of their folders and in their certificates, and their ports above the base.
 PORTS = {"matcher-a": 1, "matcher-b": 2, "keyholder-a": 11, "keyholder-b": 12, "keyholder-c": 13}
+#: Folder of the certificates of devices, in that of each daemon.
+DEVICES_DIR = "devices"
 _TLS = {"authority": "ca.pem", "certificate": "tls.pem", "key": "tls-key.pem"}
 
 
@@ -40,8 +42,8 @@ class Plan:
         return f"{host}:{self.base_port + PORTS[party_name]}"
 
 
-def matcher_fields(seat: Seat, plan: Plan, devices: Mapping[str, str]) -> dict[str, Any]:
-    """Return the content of matcher.toml. devices: public signing key in hex, by name."""
+def matcher_fields(seat: Seat, plan: Plan) -> dict[str, Any]:
+    """Return the content of matcher.toml."""
     other = next(s for s in SEATS if s != seat)
     return {
         "seat": seat,
@@ -49,19 +51,18 @@ def matcher_fields(seat: Seat, plan: Plan, devices: Mapping[str, str]) -> dict[s
         "peer": plan.address(f"matcher-{other}"),
         "galleries": ["main"],
         "key_holders": {party: plan.address(f"keyholder-{party}") for party in (seat, "c")},
-        "devices": devices,
         "tls": _TLS,
     }
 
 
-def key_holder_fields(party: Party, plan: Plan, devices: Mapping[str, str]) -> dict[str, Any]:
-    """Return the content of keyholder.toml. devices: public signing key in hex, by name."""
+def key_holder_fields(party: Party, plan: Plan) -> dict[str, Any]:
+    """Return the content of keyholder.toml."""
     return {
         "party": party,
         **_daemon(f"keyholder-{party}", plan),
         "key_file": "share.key",
+        "certifier_key": "certifier.key",
         "peers": {other: plan.address(f"keyholder-{other}") for other in PARTIES if other != party},
-        "devices": devices,
         "tls": _TLS,
     }
 
@@ -83,5 +84,6 @@ def _daemon(name: str, plan: Plan) -> dict[str, Any]:
         "listen": plan.address(name),
         "data_dir": "data",
         "public_key": "public.json",
+        "devices_dir": DEVICES_DIR,
         "workers": plan.workers,
     }

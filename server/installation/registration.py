@@ -1,32 +1,39 @@
-"""The configurations that are in an installation directory: which devices they know, and making them know one more."""
+"""The daemons whose folders are at hand, and the devices that they have certificates of.
+
+At the ceremony's machine that is a whole installation, at an organisation the folders of its own daemons.
+"""
 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from veilmatch.crypto.device_certificate import DeviceCertificate
 from veilmatch.crypto.errors import ConfigurationError
 from veilmatch.crypto.keys import SEATS
-from veilmatch.server.installation.files import rewrite_file
-from veilmatch.server.installation.plan import PORTS
-from veilmatch.server.installation.toml import with_entry
+from veilmatch.crypto.public_key_format import PublicFile
+from veilmatch.server.installation.files import sync_folder, write_file
+from veilmatch.server.installation.plan import DEVICES_DIR, PORTS
+from veilmatch.server.installation.public_file import read_public_file
+from veilmatch.server.transport.certification import certified_statement
+from veilmatch.server.transport.devices import certificate_path
+
+_DAEMON_FILES = ("keyholder.toml", "matcher.toml")
 
 
 @dataclass(frozen=True)
 class _File:
     path: Path
-    text: str
     fields: dict[str, Any]
 
     @staticmethod
     def read(path: Path) -> _File:
         try:
-            text = path.read_bytes().decode()
-            return _File(path, text, tomllib.loads(text))
+            return _File(path, tomllib.loads(path.read_bytes().decode()))
         except OSError as error:
             raise ConfigurationError("a configuration cannot be read", got=f"{path}: {error.strerror}") from None
         except (ValueError, RecursionError) as error:
@@ -39,24 +46,63 @@ class _File:
             raise ConfigurationError(f"{self.path}: {name}: not a table")
         return table
 
+    def located(self, name: str, default: str) -> Path:
+        """Return a path of the file. Raises ConfigurationError if it is something else."""
+        value = self.fields.get(name, default)
+        if not isinstance(value, str) or "\0" in value:
+            raise ConfigurationError(f"{self.path}: {name}: not a path")
+        return self.path.absolute().parent / value
+
+
+@dataclass(frozen=True)
+class DaemonFolder:
+    """A daemon whose folder is at hand. devices: where its certificates of devices are."""
+
+    name: str
+    devices: Path
+    public_file: Path
+
+    def public(self) -> PublicFile:
+        """Return the daemon's own copy of the public file. Raises ConfigurationError or KeyFileError."""
+        return read_public_file(self.public_file)
+
 
 @dataclass(frozen=True)
 class Configurations:
     """The TOML files of the daemons and devices whose folders are here: some may have gone to their machines."""
 
-    daemons: tuple[_File, ...]
-    devices: tuple[_File, ...]
+    daemon_files: tuple[_File, ...]
+    device_files: tuple[_File, ...] = ()
 
     @staticmethod
     def read(directory: Path) -> Configurations:
-        """Read them. Raises ConfigurationError if one cannot be read."""
+        """Read those of an installation. Raises ConfigurationError if one cannot be read."""
         candidates = [directory / name / f"{name.split('-')[0]}.toml" for name in PORTS]
         daemons = tuple(_File.read(path) for path in candidates if path.exists())
         return Configurations(daemons, tuple(_File.read(path) for path in sorted(directory.glob("*/device.toml"))))
 
+    @staticmethod
+    def of_daemons(folders: Sequence[Path]) -> Configurations:
+        """Read those of single daemons. Raises ConfigurationError if a folder is not one of a daemon."""
+        found = []
+        for folder in folders:
+            files = [folder / name for name in _DAEMON_FILES if (folder / name).exists()]
+            if len(files) != 1:
+                raise ConfigurationError("not the folder of a daemon", got=str(folder), expected="one of its TOML file")
+            found.append(_File.read(files[0]))
+        return Configurations(tuple(found))
+
+    @property
+    def daemons(self) -> tuple[DaemonFolder, ...]:
+        """The daemons. Raises ConfigurationError if a file holds no paths where it should."""
+        places = (("devices_dir", DEVICES_DIR), ("public_key", "public.json"))
+        return tuple(
+            DaemonFolder(_name(file), *(file.located(*place) for place in places)) for file in self.daemon_files
+        )
+
     def knows(self, device: str) -> bool:
-        """Whether a daemon knows a device of this name."""
-        return any(device in file.table("devices") for file in self.daemons)
+        """Whether a daemon has a certificate of a device of this name."""
+        return any(certificate_path(daemon.devices, device).exists() for daemon in self.daemons)
 
     def matcher_addresses(self) -> dict[str, str]:
         """Return where devices reach the matchers, by seat: as other devices do, else as the matchers' files say.
@@ -64,9 +110,9 @@ class Configurations:
         Raises ConfigurationError if the files that are here do not say it.
         """
         found: dict[str, Any] = {}
-        for file in self.devices:
+        for file in self.device_files:
             found = file.table("matchers") | found
-        matchers = {seat: file for file in self.daemons for seat in SEATS if file.fields.get("seat") == seat}
+        matchers = {seat: file for file in self.daemon_files for seat in SEATS if file.fields.get("seat") == seat}
         # What the peer calls an address before what the matcher itself listens on, which may be 0.0.0.0.
         for field, own in (("peer", False), ("listen", True)):
             for seat in SEATS:
@@ -78,24 +124,52 @@ class Configurations:
         return found
 
     @contextmanager
-    def register(self, device: str, public_key_hex: str) -> Iterator[None]:
-        """Make all daemons know a device; if the body then fails, none of them does.
+    def register(self, certificate: DeviceCertificate) -> Iterator[tuple[str, ...]]:
+        """Give all daemons a device's certificate, in place of an older one; if the body fails, none of them.
 
-        Raises ConfigurationError if a file cannot be written.
+        Gives their names. Raises DeviceCertificateError if one of them would refuse it, ConfigurationError if a file
+        cannot be written.
         """
-        try:
-            edited = [(file.path, with_entry(file.text, "devices", device, public_key_hex)) for file in self.daemons]
-        except (ValueError, TypeError):
-            raise ConfigurationError("a configuration holds what none can hold", expected="text, numbers") from None
+        daemons = self.daemons
+        for daemon in daemons:
+            certified_statement(certificate, daemon.public())
+        paths = [certificate_path(daemon.devices, certificate.statement.device) for daemon in daemons]
+        before = {path: path.read_bytes() if path.exists() else None for path in paths}
         try:
             try:
-                for path, text in edited:
-                    rewrite_file(path, text.encode())
+                for path in paths:
+                    write_file(path, certificate.encode())
             except OSError as error:
-                raise ConfigurationError("a configuration cannot be written", got=f"{path}: {error.strerror}") from None
-            yield
+                raise ConfigurationError("a certificate cannot be written", got=f"{path}: {error.strerror}") from None
+            yield tuple(daemon.name for daemon in daemons)
         except BaseException:
-            for file in self.daemons:
+            for path, data in before.items():
                 with suppress(OSError):
-                    rewrite_file(file.path, file.text.encode())
+                    path.unlink(missing_ok=True) if data is None else write_file(path, data)
             raise
+
+    def remove(self, device: str) -> tuple[str, ...]:
+        """Take a device's certificate from all daemons and return the names of those that had one.
+
+        Raises ConfigurationError if a file cannot be removed; daemons before it have lost theirs then.
+        """
+        found = []
+        for daemon in self.daemons:
+            path = certificate_path(daemon.devices, device)
+            try:
+                path.unlink()
+                sync_folder(path.parent)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise ConfigurationError("a certificate cannot be removed", got=f"{path}: {error.strerror}") from None
+            found.append(daemon.name)
+        return tuple(found)
+
+
+def _name(file: _File) -> str:
+    """Return the name of a daemon from its file, or of its folder where that does not say it."""
+    for field, kind in (("party", "keyholder"), ("seat", "matcher")):
+        if isinstance(value := file.fields.get(field), str):
+            return f"{kind}-{value}"
+    return file.path.absolute().parent.name

@@ -9,7 +9,8 @@ import grpc
 import structlog
 
 from veilmatch.crypto.keys import KeyHolderKey, pairs_of
-from veilmatch.crypto.paillier import Paillier, PublicKey
+from veilmatch.crypto.paillier import Paillier
+from veilmatch.crypto.public_key_format import PublicFile
 from veilmatch.protos.v1 import keyholder_pb2_grpc as rpc
 from veilmatch.server.config import KeyHolderSettings
 from veilmatch.server.keyholder.service import KeyHolderPeerService, KeyHolderService
@@ -24,21 +25,22 @@ _REFILL_EVERY_S = 0.5
 _log = structlog.get_logger(__name__)
 
 
-def run_keyholder(settings: KeyHolderSettings, public_key: PublicKey, key: KeyHolderKey) -> int:
+def run_keyholder(settings: KeyHolderSettings, public: PublicFile, key: KeyHolderKey) -> int:
     """Serve until told to stop; return the exit status. The workers are made before gRPC starts."""
     configure_logging(settings.party_name)
     count = settings.workers or os.cpu_count() or 1
-    scheme = Paillier(public_key)
+    scheme = Paillier(public.public_key)
     threads = scheme.ring.releases_gil
-    with sole_owner(settings.data_dir), make_pool(count, threads, make_handler, public_key) as pool:
-        return asyncio.run(_serve(settings, scheme, key, pool))
+    with sole_owner(settings.data_dir), make_pool(count, threads, make_handler, public.public_key) as pool:
+        return asyncio.run(_serve(settings, public, scheme, key, pool))
 
 
-async def _serve(settings: KeyHolderSettings, scheme: Paillier, key: KeyHolderKey, pool: Pool) -> int:
-    public_key = scheme.public_key
+async def _serve(
+    settings: KeyHolderSettings, public: PublicFile, scheme: Paillier, key: KeyHolderKey, pool: Pool
+) -> int:
     workers = ShareWorkers(pool, scheme)
     await workers.setup(key)
-    holder = KeyHolder(settings, public_key, key, workers)
+    holder = KeyHolder(settings, public, key, workers)
     server = grpc.aio.server(options=server_options(serves_devices=False))
     rpc.add_KeyHolderServicer_to_server(KeyHolderService(holder), server)
     rpc.add_KeyHolderPeerServicer_to_server(KeyHolderPeerService(holder, key), server)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from veilmatch.crypto.keys import KeyHolderKey
-from veilmatch.crypto.paillier import PublicKey
+from veilmatch.crypto.public_key_format import PublicFile
 from veilmatch.server.config import KeyHolderSettings
 from veilmatch.server.installation.passphrase import read_passphrase
 from veilmatch.server.installation.public_file import read_public_file
 from veilmatch.server.installation.sealed import unseal
 
 
-def open_key(settings: KeyHolderSettings) -> tuple[PublicKey, KeyHolderKey]:
-    """Return the public key and this key holder's key; see `sealed.unseal` for errors."""
+def open_key(settings: KeyHolderSettings) -> tuple[PublicFile, KeyHolderKey]:
+    """Return the installation's public file and this key holder's key; see `sealed.unseal` for errors."""
     public = read_public_file(settings.public_key)
     passphrase = read_passphrase(settings.passphrase_file)
-    return public.public_key, unseal(settings.key_file, settings.party, public, passphrase)
+    return public, unseal(settings.key_file, settings.party, public, passphrase)

@@ -40,7 +40,8 @@ from veilmatch.crypto.messages import (
     Results,
     Send,
 )
-from veilmatch.crypto.paillier import Paillier, PublicKey
+from veilmatch.crypto.paillier import Paillier
+from veilmatch.crypto.public_key_format import PublicFile
 from veilmatch.crypto.secret_access import SECRET_ACCESS
 from veilmatch.crypto.session import PairSession, Request
 from veilmatch.protos.v1 import keyholder_pb2 as pb
@@ -54,6 +55,7 @@ from veilmatch.server.keyholder.stock import Stock, stock_name
 from veilmatch.server.keyholder.stock_store import StockStore
 from veilmatch.server.keyholder.wire import from_wire, to_wire
 from veilmatch.server.transport.budgets import Budgets, budgets_of
+from veilmatch.server.transport.devices import Devices
 from veilmatch.server.transport.links import Link, Rendezvous, dialled
 from veilmatch.server.transport.replay import ReplayLog
 from veilmatch.server.transport.requests import WITH_LANES, WITH_PROBE, CheckedRequest, RequestChecker, check_payload
@@ -71,14 +73,14 @@ class KeyHolder:
     """One key holder: its key, its workers, its stocks and its peers."""
 
     def __init__(
-        self, settings: KeyHolderSettings, public_key: PublicKey, key: KeyHolderKey, workers: ShareWorkers
+        self, settings: KeyHolderSettings, public: PublicFile, key: KeyHolderKey, workers: ShareWorkers
     ) -> None:
         self.party: Party = key.party
         self.epoch = key.epoch
         # A peer's call is kept for longer than the peer waits: it can say who is missing, and who could serve instead.
         self.rendezvous: Rendezvous[pb.PairMessage] = Rendezvous(2 * settings.peer_timeout_s)
-        self.scheme = Paillier(public_key)
-        self._public_key = public_key
+        self.scheme = Paillier(public.public_key)
+        self._public_key = public.public_key
         self._key = key
         self._workers = workers
         self._timeout_s = settings.peer_timeout_s
@@ -97,8 +99,9 @@ class KeyHolder:
         )
         #: Peers that are being told that a budget is used up.
         self._refusing: set[asyncio.Task[None]] = set()
+        devices = Devices(settings.devices_dir, public)
         self._checker = RequestChecker(
-            public_key, settings.devices, settings.max_clock_skew_s, settings.max_request_lifetime_s
+            self._public_key, devices, settings.max_clock_skew_s, settings.max_request_lifetime_s
         )
         self._stocks: dict[Pair, Stock] = {}
         #: Pairs whose peer is known to have the storage that the stock was made for.

@@ -9,7 +9,8 @@ import time
 import grpc
 import structlog
 
-from veilmatch.crypto.paillier import Paillier, PublicKey
+from veilmatch.crypto.paillier import Paillier
+from veilmatch.crypto.public_key_format import PublicFile
 from veilmatch.protos.v1 import keyholder_pb2_grpc as keyholder_rpc
 from veilmatch.protos.v1 import matcher_pb2_grpc as rpc
 from veilmatch.server.config import MatcherSettings
@@ -22,6 +23,7 @@ from veilmatch.server.matcher.store import Store
 from veilmatch.server.transport.budgets import Budgets, budgets_of
 from veilmatch.server.transport.channels import channel_to, server_credentials, server_options
 from veilmatch.server.transport.daemon import configure_logging, run_daemon, sole_owner
+from veilmatch.server.transport.devices import Devices
 from veilmatch.server.transport.replay import ReplayLog
 from veilmatch.server.transport.requests import RequestChecker
 from veilmatch.server.worker_threads import Pool, make_pool
@@ -29,17 +31,18 @@ from veilmatch.server.worker_threads import Pool, make_pool
 _log = structlog.get_logger(__name__)
 
 
-def run_matcher(settings: MatcherSettings, public_key: PublicKey) -> int:
+def run_matcher(settings: MatcherSettings, public: PublicFile) -> int:
     """Serve until told to stop; return the exit status. The workers are made before gRPC starts."""
+    public_key = public.public_key
     configure_logging(settings.party_name)
     count = settings.workers or os.cpu_count() or 1
     scheme = Paillier(public_key)
     threads = scheme.ring.releases_gil
     with sole_owner(settings.data_dir), make_pool(count, threads, make_handler, public_key) as pool:
-        return asyncio.run(_serve(settings, scheme, pool))
+        return asyncio.run(_serve(settings, public, scheme, pool))
 
 
-async def _serve(settings: MatcherSettings, scheme: Paillier, pool: Pool) -> int:
+async def _serve(settings: MatcherSettings, public: PublicFile, scheme: Paillier, pool: Pool) -> int:
     started = time.perf_counter()
     public_key = scheme.public_key
     workers = PackWorkers(pool, scheme)
@@ -68,7 +71,8 @@ async def _serve(settings: MatcherSettings, scheme: Paillier, pool: Pool) -> int
         key_holders={p: keyholder_rpc.KeyHolderStub(channel) for p, channel in key_holders.items()},
         timeout_s=settings.peer_timeout_s,
     )
-    checker = RequestChecker(public_key, settings.devices, settings.max_clock_skew_s, settings.max_request_lifetime_s)
+    devices = Devices(settings.devices_dir, public)
+    checker = RequestChecker(public_key, devices, settings.max_clock_skew_s, settings.max_request_lifetime_s)
     server = grpc.aio.server(options=server_options(serves_devices=True))
     admission = Admission(checker, replays, galleries)
     budgets = Budgets(settings.data_dir, budgets_of(settings.budgets.model_dump()), settings.party_name)

@@ -12,7 +12,14 @@ import structlog
 from veilmatch.crypto.digests import digest
 from veilmatch.crypto.errors import InvalidInputError, KeyMismatchError, ProtocolError, RequestSignatureError
 from veilmatch.crypto.parameters import ParameterSet
-from veilmatch.crypto.requests import bulk_digest, bulk_pack_digest, check_model, check_subject, subject_digest
+from veilmatch.crypto.requests import (
+    Operation,
+    bulk_digest,
+    bulk_pack_digest,
+    check_model,
+    check_subject,
+    subject_digest,
+)
 from veilmatch.protos.v1 import matcher_pb2 as pb
 from veilmatch.protos.v1 import matcher_pb2_grpc as rpc
 from veilmatch.protos.v1 import request_pb2
@@ -28,7 +35,6 @@ from veilmatch.server.transport.requests import (
     WITH_LANES,
     WITH_PROBE,
     CheckedRequest,
-    Operation,
     RequestChecker,
     check_payload,
     require_device,

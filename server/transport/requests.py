@@ -1,4 +1,4 @@
-"""Checking a device's signed request: signature, expiry, key, and what its fields may be.
+"""Checking a device's signed request: signature, expiry, key, rights, and what its fields may be.
 
 Both matcher and key holder check every request themselves; neither relies on the other.
 """
@@ -6,17 +6,17 @@ Both matcher and key holder check every request themselves; neither relies on th
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Protocol, cast
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from google.protobuf.message import DecodeError
 
+from veilmatch.crypto.device_certificate import Statement
 from veilmatch.crypto.digests import DIGEST_BYTES, NONCE_BYTES
 from veilmatch.crypto.errors import (
-    ConfigurationError,
     InvalidInputError,
     KeyMismatchError,
     PartyRefusedError,
@@ -25,10 +25,9 @@ from veilmatch.crypto.errors import (
 )
 from veilmatch.crypto.keys import PAIRS, Pair
 from veilmatch.crypto.paillier import PublicKey
-from veilmatch.crypto.requests import TOKEN_BYTES, payload_digest, request_digest, signed_bytes
+from veilmatch.crypto.requests import TOKEN_BYTES, Operation, payload_digest, request_digest, signed_bytes
 from veilmatch.protos.v1 import request_pb2 as pb
 
-Operation = Literal["verify", "candidates", "identify", "enrol", "erase", "bulk", "subjects"]
 _OPERATIONS: dict[int, Operation] = {
     pb.OPERATION_VERIFY: "verify",
     pb.OPERATION_CANDIDATES: "candidates",
@@ -45,7 +44,7 @@ MUTATIONS: tuple[Operation, ...] = ("enrol", "erase", "bulk")
 
 @dataclass(frozen=True, slots=True)
 class CheckedRequest:
-    """A request whose signature, expiry, key and form were found right. Replay is checked apart."""
+    """A request whose signature, expiry, key, rights and form were found right. Replay is checked apart."""
 
     digest: bytes
     device: str
@@ -60,23 +59,30 @@ class CheckedRequest:
     subject_digest: bytes
 
 
-class RequestChecker:
-    """Checks requests against the device keys of an installation.
+class CertifiedDevices(Protocol):
+    """Where a server finds its devices; `Devices` is one."""
 
-    devices: Ed25519 public key in hex by device name. max_clock_skew_s: how far a request may be dated
-    ahead of this server; max_lifetime_s: longest span from issue to expiry that is accepted.
+    def find(self, name: str) -> Statement | None:
+        """Return what two organisations state about a device of this name, if they do."""
+
+
+class RequestChecker:
+    """Checks requests against the certificates of an installation's devices.
+
+    max_clock_skew_s: how far a request may be dated ahead of this server; max_lifetime_s: longest span from issue
+    to expiry that is accepted.
     """
 
     def __init__(
         self,
         public_key: PublicKey,
-        devices: Mapping[str, str],
+        devices: CertifiedDevices,
         max_clock_skew_s: float,
         max_lifetime_s: float,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._public_key = public_key
-        self._devices = {name: _device_key(name, key) for name, key in devices.items()}
+        self._devices = devices
         self._skew_ms = int(max_clock_skew_s * 1000)
         self._lifetime_ms = int(max_lifetime_s * 1000)
         self._now = now
@@ -84,14 +90,15 @@ class RequestChecker:
     def check(self, request: pb.SignedRequest, *operations: Operation) -> CheckedRequest:
         """Return the request's content.
 
-        Raises RequestSignatureError, RequestExpiredError, KeyMismatchError, or InvalidInputError if it is
-        for another operation than `operations` or a field has no sense.
+        Raises RequestSignatureError, RequestExpiredError, KeyMismatchError, DeviceRightsError if the device's
+        certificate does not allow it, or InvalidInputError if it is for another operation than `operations` or a
+        field has no sense.
         """
         try:
             body = pb.RequestBody.FromString(request.body)
         except DecodeError:
             raise InvalidInputError("the request's body cannot be read", expected="a RequestBody") from None
-        self._check_signature(request, body.device)
+        statement = self._check_signature(request, body.device)
         self._check_times(body.issued_at_ms, body.expires_at_ms)
         if body.parameter_set != self._public_key.parameters.name:
             raise KeyMismatchError(
@@ -104,6 +111,7 @@ class RequestChecker:
         operation = _OPERATIONS.get(body.operation)
         if operation is None or operation not in operations:
             raise InvalidInputError("another operation than this call serves", got=operation, expected=operations)
+        statement.require(operation, body.gallery, self._now())
         self._check_fields(body, operation)
         return CheckedRequest(
             digest=request_digest(request.body),
@@ -119,14 +127,16 @@ class RequestChecker:
             subject_digest=body.subject_digest,
         )
 
-    def _check_signature(self, request: pb.SignedRequest, device: str) -> None:
-        key = self._devices.get(device)
-        if key is None:
+    def _check_signature(self, request: pb.SignedRequest, device: str) -> Statement:
+        statement = self._devices.find(device)
+        if statement is None:
             raise RequestSignatureError("signed by no device of this installation", got=device[:60])
         try:
+            key = Ed25519PublicKey.from_public_bytes(statement.public_key)
             key.verify(request.signature, signed_bytes(request.body))
-        except InvalidSignature:
+        except (InvalidSignature, ValueError):
             raise RequestSignatureError("the signature is not that of the device", expected=device) from None
+        return statement
 
     def _check_times(self, issued_at_ms: int, expires_at_ms: int) -> None:
         now_ms = int(self._now() * 1000)
@@ -171,10 +181,3 @@ def require_device(checked: CheckedRequest, caller: str) -> None:
     """Raise PartyRefusedError unless the caller's certificate is that of the device that signed."""
     if caller != checked.device:
         raise PartyRefusedError("another device's request", got=caller[:60], expected=checked.device)
-
-
-def _device_key(name: str, key: str) -> Ed25519PublicKey:
-    try:
-        return Ed25519PublicKey.from_public_bytes(bytes.fromhex(key))
-    except ValueError:
-        raise ConfigurationError("a device's public key cannot be read", got=name, expected="64 hex digits") from None

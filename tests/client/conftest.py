@@ -12,6 +12,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from tests.crypto.toys import ORGANISATIONS
 from veilmatch.client import AsyncClient, DeviceSettings
 from veilmatch.client.signing import DeviceKey
 from veilmatch.crypto.arithmetic import Integer, from_bytes, invert, power
@@ -51,7 +52,7 @@ def device_key() -> Ed25519PrivateKey:
 
 @pytest.fixture
 def settings(ceremony: Ceremony, device_key: Ed25519PrivateKey, tmp_path: Path) -> DeviceSettings:
-    (tmp_path / "public.json").write_bytes(PublicFile.fresh(ceremony.public_key).encode())
+    (tmp_path / "public.json").write_bytes(PublicFile.fresh(ceremony.public_key, ORGANISATIONS).encode())
     pem = device_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     (tmp_path / "device.key").write_bytes(pem)
     (tmp_path / "device.toml").write_text(

@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.crypto.toys import TOY, toy_public_key
+from tests.crypto.toys import ORGANISATIONS, TOY, toy_public_key
 from veilmatch.crypto.errors import KeyFileError, KeyMismatchError, VeilmatchError
+from veilmatch.crypto.keys import PARTIES
 from veilmatch.crypto.parameters import ParameterSet
 from veilmatch.crypto.public_key_format import PublicFile
 
-FILE = PublicFile(toy_public_key(TOY), bytes(range(16)))
+FILE = PublicFile(toy_public_key(TOY), bytes(range(16)), ORGANISATIONS)
 DATA = FILE.encode()
 
 
@@ -29,16 +30,20 @@ def test_file_comes_back_as_it_was() -> None:
 
 
 def test_fresh_installations_differ() -> None:
-    assert len({PublicFile.fresh(FILE.public_key).installation for _ in range(10)}) == 10
+    assert len({PublicFile.fresh(FILE.public_key, ORGANISATIONS).installation for _ in range(10)}) == 10
 
 
 @pytest.mark.parametrize("bits", [512, 1024, 3072])
 def test_every_modulus_size_comes_back(bits: int) -> None:
-    file = PublicFile.fresh(toy_public_key(ParameterSet(128, 60, 23, bits)))
+    file = PublicFile.fresh(toy_public_key(ParameterSet(128, 60, 23, bits)), ORGANISATIONS)
     assert PublicFile.decode(file.encode()) == file
 
 
-N, HS = json.loads(DATA)["modulus"], json.loads(DATA)["hs"]
+def test_each_organisation_has_its_key() -> None:
+    assert [FILE.organisation(party) for party in PARTIES] == list(ORGANISATIONS)
+
+
+N, HS, OWN = (json.loads(DATA)[name] for name in ("modulus", "hs", "organisations"))
 
 
 @pytest.mark.parametrize(
@@ -55,6 +60,11 @@ N, HS = json.loads(DATA)["modulus"], json.loads(DATA)["hs"]
         changed(installation="00 " * 16), changed(installation=5), changed(parameter_set="d12"),
         changed(parameter_set=[]), changed(parameter_set="d" + "9" * 5000 + "-s60-c23-n3072"),
         changed(key_id="zz"), changed(key_id=""), changed(key_id=None),
+        changed(organisations=None), changed(organisations={}), changed(organisations=list(OWN.values())),
+        changed(organisations=OWN | {"d": "00" * 32}), changed(organisations={"a": OWN["a"], "b": OWN["b"]}),
+        changed(organisations=OWN | {"b": OWN["a"]}), changed(organisations=OWN | {"c": OWN["c"][2:]}),
+        changed(organisations=OWN | {"c": "AB" * 32}), changed(organisations=OWN | {"c": 7}),
+        changed(organisations=dict(reversed(OWN.items()))),
     ],
 )  # fmt: skip
 def test_what_is_not_the_one_encoding_is_refused(data: bytes) -> None:
@@ -76,7 +86,7 @@ def test_no_altered_byte_goes_unnoticed(at: int, flipped: int) -> None:
         found = PublicFile.decode(altered)
     except VeilmatchError:
         return
-    # The installation is the one field that nothing else in the file vouches for.
+    # Nothing else in the file vouches for the installation and the keys of organisations.
     assert found.encode() == altered and found.public_key == FILE.public_key
 
 

@@ -23,6 +23,8 @@ from veilmatch.crypto.secret_access import SECRET_ACCESS
 
 #: Two lane ciphertexts a vector and 26 slots a pack: small, and nothing in it is a special case.
 TOY = ParameterSet(dimension=12, scale=8, clip=3, modulus_bits=512)
+#: Keys that three organisations certify devices with, where nothing is certified.
+ORGANISATIONS = tuple(bytes([number]) * 32 for number in (1, 2, 3))
 #: Every protocol test runs on the stand-in first.
 SCHEMES = ("stand-in", "paillier")
 

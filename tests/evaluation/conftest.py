@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.crypto.toys import ORGANISATIONS
 from veilmatch.client.evaluation.faces import FaceSet, from_file
 from veilmatch.crypto.ceremony import run_ceremony
 from veilmatch.crypto.parameters import ParameterSet
@@ -66,7 +67,7 @@ def people(orl: Callable[[int, int], Path], tmp_path_factory: pytest.TempPathFac
 
 @pytest.fixture(scope="session")
 def public_file() -> bytes:
-    return PublicFile.fresh(run_ceremony(TOY).public_key).encode()
+    return PublicFile.fresh(run_ceremony(TOY).public_key, ORGANISATIONS).encode()
 
 
 @pytest.fixture

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import datetime
 from functools import cache
 from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from veilmatch.crypto.ceremony import Ceremony, run_ceremony
-from veilmatch.crypto.keys import KeyHolderKey
+from veilmatch.crypto.device_certificate import DeviceCertificate
+from veilmatch.crypto.keys import PARTIES, KeyHolderKey, Party
 from veilmatch.crypto.parameters import ParameterSet
 from veilmatch.crypto.public_key_format import PublicFile
 from veilmatch.crypto.secret_access import SECRET_ACCESS
+from veilmatch.server.installation.certifier import Certifier, Grant, certified
 from veilmatch.server.installation.layout import Plan, write_installation
 from veilmatch.server.installation.sealed import ScryptCost
 
@@ -28,13 +34,34 @@ def public_file(number: int = 0) -> PublicFile:
 
 
 @cache
+def certifiers() -> dict[Party, Certifier]:
+    """Return the certification keys of the organisations that the public files of these tests name."""
+    return {party: Certifier.fresh(party) for party in PARTIES}
+
+
+def organisations() -> tuple[bytes, ...]:
+    """Return their public parts."""
+    return tuple(certifier.public_bytes for certifier in certifiers().values())
+
+
+def certificate(
+    device: str, key: Ed25519PrivateKey, signers: str = "ab", public: PublicFile | None = None, **grant: Any
+) -> DeviceCertificate:
+    """Return a device's certificate, which these organisations have signed. grant: fields of `Grant`, and now."""
+    now = grant.pop("now", datetime.datetime.now(datetime.UTC))
+    installation = (public or public_file()).installation
+    request = Grant(**grant).request(installation, device, key.public_key().public_bytes_raw(), now)
+    return certified(request, [certifiers()[party] for party in PARTIES if party in signers])
+
+
+@cache
 def _ceremony(number: int) -> Ceremony:
     return run_ceremony(PARAMETERS)
 
 
 @cache
 def _public_file(number: int) -> PublicFile:
-    return PublicFile.fresh(ceremony(number).public_key)
+    return PublicFile.fresh(ceremony(number).public_key, organisations())
 
 
 def install(directory: Path, *devices: str, plan: Plan = Plan()) -> Path:  # noqa: B008

@@ -1,4 +1,4 @@
-"""`veilmatch ceremony` and `veilmatch device add`, as a user sees them."""
+"""`veilmatch ceremony`, as a user sees it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ import typer
 from typer.testing import CliRunner, Result
 
 from tests.installation.making import PARAMETERS, PASSPHRASE
-from veilmatch.client.config import DeviceSettings
-from veilmatch.crypto.errors import ConfigurationError, ParameterError, WrongPassphraseError
+from veilmatch.crypto.errors import ConfigurationError, ParameterError
 from veilmatch.server.commands import ceremony as module
-from veilmatch.server.config import KeyHolderSettings, MatcherSettings
+from veilmatch.server.config import KeyHolderSettings
 from veilmatch.server.installation.public_file import read_public_file
 from veilmatch.server.keyholder.opening import open_key
 
@@ -51,27 +50,8 @@ def test_the_ceremony_makes_an_installation_that_opens(installation: Path, monke
     monkeypatch.setenv("VEILMATCH_PASSPHRASE", PASSPHRASE)
     settings = KeyHolderSettings.load(installation / "keyholder-b" / "keyholder.toml")
     assert (settings.listen, settings.workers) == ("127.0.0.1:9012", 2)
-    public_key, key = open_key(settings)
-    assert (key.party, key.key_id) == ("b", public_key.key_id)
-
-
-def test_a_device_is_added_by_command(installation: Path) -> None:
-    done = run("device", "add", str(installation), "door", "--json")
-    assert done.exit_code == 0, done.output
-    printed = json.loads(done.stdout)
-    assert (printed["device"], printed["directory"]) == ("door", str(installation / "door"))
-    matcher = MatcherSettings.load(installation / "matcher-b" / "matcher.toml")
-    assert matcher.devices["door"] == printed["public_key"]
-    assert DeviceSettings.load(installation / "door" / "device.toml").device == "door"
-
-
-def test_people_are_told_the_line_for_other_machines(installation: Path) -> None:
-    done = run("device", "add", str(installation), "gate")
-    assert done.exit_code == 0, done.output
-    assert done.stdout == ""
-    key = MatcherSettings.load(installation / "matcher-a" / "matcher.toml").devices["gate"]
-    assert f'gate = "{key}"' in done.stderr
-    assert "[devices]" in done.stderr
+    public, key = open_key(settings)
+    assert (key.party, key.key_id) == ("b", public.public_key.key_id)
 
 
 def test_people_get_a_table_on_standard_error(tmp_path: Path) -> None:
@@ -82,11 +62,6 @@ def test_people_get_a_table_on_standard_error(tmp_path: Path) -> None:
     assert PARAMETERS.name in done.stderr
     assert "device-1" in done.stderr
     assert "from a file" not in done.output
-
-
-def test_an_added_device_needs_the_passphrase(installation: Path) -> None:
-    assert isinstance(run("device", "add", str(installation), "late", passphrase="x").exception, WrongPassphraseError)
-    assert not (installation / "late").exists()
 
 
 def test_an_unsafe_set_has_to_be_asked_for(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-import tomllib
 from pathlib import Path
 
 import pytest
@@ -14,15 +13,21 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tests.installation.making import CHEAP, PASSPHRASE, ceremony
 from veilmatch.client.config import DeviceSettings
+from veilmatch.crypto.device_certificate import ALL_GALLERIES, check_device_name
 from veilmatch.crypto.errors import ConfigurationError, KeyFileError, KeyMismatchError, WrongPassphraseError
 from veilmatch.crypto.keys import PARTIES, Party
+from veilmatch.crypto.requests import OPERATIONS
 from veilmatch.server.config import KeyHolderSettings, MatcherSettings
-from veilmatch.server.installation import files, layout
-from veilmatch.server.installation.layout import Plan, add_device, check_device_name, write_installation
+from veilmatch.server.installation import files
+from veilmatch.server.installation.devices import issue_device
+from veilmatch.server.installation.layout import Plan, write_installation
 from veilmatch.server.installation.public_file import read_public_file
-from veilmatch.server.installation.sealed import unseal
+from veilmatch.server.installation.sealed import unseal, unseal_certifier
+from veilmatch.server.transport.certification import certified_statement
+from veilmatch.server.transport.devices import read_certificate
 
 COMMON = {"public.json", "ca.pem", "tls.pem", "tls-key.pem"}
+SEALED = {"share.key", "certifier.key"}
 DAEMONS = ["keyholder-a", "keyholder-b", "keyholder-c", "matcher-a", "matcher-b"]
 
 
@@ -47,9 +52,9 @@ def content(directory: Path) -> dict[str, bytes]:
 def test_every_party_has_its_folder_and_its_files(installation: Path) -> None:
     found = {folder.name: {p.name for p in folder.iterdir()} for folder in installation.iterdir() if folder.is_dir()}
     expected = {"authority": {"ca.pem", "ca-key.pem"}}
-    expected |= {f"matcher-{seat}": COMMON | {"matcher.toml", "data"} for seat in "ab"}
-    expected |= {f"keyholder-{party}": COMMON | {"keyholder.toml", "data", "share.key"} for party in "abc"}
-    expected |= {f"device-{number}": COMMON | {"device.toml", "signing.key"} for number in "12"}
+    expected |= {f"matcher-{seat}": COMMON | {"matcher.toml", "data", "devices"} for seat in "ab"}
+    expected |= {f"keyholder-{party}": COMMON | {"keyholder.toml", "data", "devices", *SEALED} for party in "abc"}
+    expected |= {f"device-{number}": COMMON | {"device.toml", "signing.key", f"device-{number}.cert"} for number in "12"}
     assert found == expected
     assert [p.name for p in installation.iterdir() if p.is_file()] == ["public.json"]
 
@@ -59,7 +64,7 @@ def test_secrets_and_folders_are_the_owners_alone(installation: Path) -> None:
         mode = stat.S_IMODE(path.stat().st_mode)
         if path.is_dir():
             assert mode == 0o700, path
-        elif path.name in ("share.key", "tls-key.pem", "signing.key", "ca-key.pem"):
+        elif path.name in (*SEALED, "tls-key.pem", "signing.key", "ca-key.pem"):
             assert mode == 0o600, path
         else:
             assert mode & 0o022 == 0, path
@@ -82,7 +87,9 @@ def test_every_folder_works_after_it_was_moved(installation: Path, tmp_path: Pat
         public = read_public_file(key_holder.public_key)
         assert unseal(key_holder.key_file, key_holder.party, public, PASSPHRASE).party == party
         assert key_holder.data_dir.is_dir()
-        assert set(key_holder.devices) == {"device-1", "device-2"}
+        certifier = unseal_certifier(key_holder.certifier_key, key_holder.party, public, PASSPHRASE)
+        assert certifier.public_bytes == public.organisation(party)
+        assert {path.name for path in key_holder.devices_dir.iterdir()} == {"device-1.cert", "device-2.cert"}
     for seat in "ab":
         matcher = MatcherSettings.load(elsewhere / f"matcher-{seat}" / "matcher.toml")
         assert matcher.party_name == f"matcher-{seat}"
@@ -104,15 +111,20 @@ def test_every_party_is_found_where_it_listens(installation: Path) -> None:
     assert len(set(addresses)) == 5
 
 
-def test_daemons_know_the_devices_by_the_keys_that_those_hold(installation: Path) -> None:
+def test_daemons_have_certificates_of_the_keys_that_devices_hold(installation: Path) -> None:
+    public = read_public_file(installation / "public.json")
     for name in ("device-1", "device-2"):
         settings = DeviceSettings.load(installation / name / "device.toml")
         assert (settings.device, settings.gallery, settings.threshold) == (name, "main", 0.40)
         key = serialization.load_pem_private_key(settings.signing_key.read_bytes(), None)
         assert isinstance(key, Ed25519PrivateKey)
-        for path in installation.glob("*/*.toml"):
-            if path.name != "device.toml":
-                assert tomllib.loads(path.read_text())["devices"][name] == key.public_key().public_bytes_raw().hex()
+        paths = [installation / daemon / "devices" / f"{name}.cert" for daemon in DAEMONS]
+        (content,) = {path.read_bytes() for path in (*paths, installation / name / f"{name}.cert")}
+        certificate = read_certificate(paths[0])
+        said = certified_statement(certificate, public)
+        assert certificate.organisations == ("a", "b") and certificate.encode() == content
+        assert said.public_key == key.public_key().public_bytes_raw()
+        assert (set(said.rights), said.galleries) == (set(OPERATIONS), ALL_GALLERIES)
 
 
 def test_every_certificate_is_of_its_folders_name(installation: Path) -> None:
@@ -169,7 +181,7 @@ def test_the_authority_of_another_installation_is_refused(installation: Path, tm
     mine, other = write(tmp_path / "mine"), write(tmp_path / "other")
     (mine / "authority" / "ca-key.pem").write_bytes((other / "authority" / "ca-key.pem").read_bytes())
     with pytest.raises((KeyFileError, WrongPassphraseError)):
-        add_device(mine, "device-2", PASSPHRASE, CHEAP)
+        issue_device(mine, "device-2", PASSPHRASE, cost=CHEAP)
 
 
 # -- complete or not at all ------------------------------------------------------------------------
@@ -249,106 +261,3 @@ def test_two_devices_of_one_name_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError):
         write(tmp_path / "installation", "door", "door")
     assert check_device_name("a" * 48) == "a" * 48
-
-
-# -- adding a device -------------------------------------------------------------------------------
-
-
-def test_an_added_device_is_like_the_others(tmp_path: Path) -> None:
-    directory = write(tmp_path / "i", plan=Plan("host.example", 9000))
-    public_hex = add_device(directory, "door-3", PASSPHRASE, CHEAP)
-    settings = DeviceSettings.load(directory / "door-3" / "device.toml")
-    first = DeviceSettings.load(directory / "device-1" / "device.toml")
-    assert settings.matchers == first.matchers == {"a": "host.example:9001", "b": "host.example:9002"}
-    key = serialization.load_pem_private_key(settings.signing_key.read_bytes(), None)
-    assert isinstance(key, Ed25519PrivateKey)
-    assert key.public_key().public_bytes_raw().hex() == public_hex
-    for name in DAEMONS:
-        kind = KeyHolderSettings if name.startswith("keyholder") else MatcherSettings
-        assert kind.load(directory / name / f"{name.split('-')[0]}.toml").devices["door-3"] == public_hex
-    for path in (directory / "door-3").iterdir():
-        assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE((directory / "device-1" / path.name).stat().st_mode)
-    certificate = x509.load_pem_x509_certificate(settings.tls.certificate.read_bytes())
-    certificate.verify_directly_issued_by(x509.load_pem_x509_certificate(settings.tls.authority.read_bytes()))
-    assert list(directory.rglob(".*")) == []
-
-
-def test_a_wrong_passphrase_adds_nothing(tmp_path: Path) -> None:
-    directory = write(tmp_path / "i")
-    before = content(directory)
-    with pytest.raises(WrongPassphraseError):
-        add_device(directory, "device-2", "another", CHEAP)
-    assert content(directory) == before
-
-
-def test_a_name_that_is_taken_is_refused_even_if_its_folder_has_gone(tmp_path: Path) -> None:
-    directory = write(tmp_path / "i")
-    (directory / "device-1").rename(tmp_path / "on-its-machine")
-    before = content(directory)
-    for name in ("device-1", "matcher-a", "../x"):
-        with pytest.raises(ConfigurationError):
-            add_device(directory, name, PASSPHRASE, CHEAP)
-    assert content(directory) == before
-
-
-def test_folders_that_have_gone_to_their_machines_are_not_missed(tmp_path: Path) -> None:
-    directory = write(tmp_path / "i")
-    for name in (*DAEMONS[:4], "device-1"):
-        (directory / name).rename(tmp_path / name)
-    add_device(directory, "device-2", PASSPHRASE, CHEAP)
-    assert DeviceSettings.load(directory / "device-2" / "device.toml").matchers["a"] == "127.0.0.1:7401"
-    assert "device-2" in MatcherSettings.load(directory / "matcher-b" / "matcher.toml").devices
-    (directory / "matcher-b").rename(tmp_path / "matcher-b")
-    add_device(directory, "device-3", PASSPHRASE, CHEAP)
-    (directory / "device-2").rename(tmp_path / "device-2")
-    (directory / "device-3").rename(tmp_path / "device-3")
-    with pytest.raises(ConfigurationError, match="where the matchers are"):
-        add_device(directory, "device-4", PASSPHRASE, CHEAP)
-
-
-def test_what_an_operator_wrote_into_a_configuration_stays(tmp_path: Path) -> None:
-    directory = write(tmp_path / "i")
-    path = directory / "matcher-a" / "matcher.toml"
-    path.write_text("# ours: ask Ada\n" + path.read_text().replace("[devices]", "[devices]  # by badge"))
-    path.chmod(0o640)
-    add_device(directory, "device-2", PASSPHRASE, CHEAP)
-    assert path.read_text().startswith("# ours: ask Ada\n")
-    assert "# by badge" in path.read_text()
-    assert stat.S_IMODE(path.stat().st_mode) == 0o640
-    assert set(MatcherSettings.load(path).devices) == {"device-1", "device-2"}
-
-
-@pytest.mark.parametrize("after", range(0, 22, 3))
-def test_an_interrupted_addition_changes_nothing(after: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    directory = write(tmp_path / "i")
-    before, calls, fsync = content(directory), 0, os.fsync
-
-    def interrupted(descriptor: int) -> None:
-        nonlocal calls
-        calls += 1
-        if calls == after + 1:
-            raise OSError(28, "No space left on device")
-        fsync(descriptor)
-
-    monkeypatch.setattr(files.os, "fsync", interrupted)
-    with pytest.raises(ConfigurationError, match="cannot be written"):
-        add_device(directory, "device-2", PASSPHRASE, CHEAP)
-    assert content(directory) == before
-
-
-@pytest.mark.parametrize("text", ["devices = 7\n", "not toml", "\udcff"])
-def test_a_broken_configuration_is_a_typed_error(text: str, tmp_path: Path) -> None:
-    directory = write(tmp_path / "i")
-    (directory / "keyholder-c" / "keyholder.toml").write_bytes(text.encode(errors="surrogateescape"))
-    before = content(directory)
-    with pytest.raises(ConfigurationError):
-        add_device(directory, "device-2", PASSPHRASE, CHEAP)
-    assert content(directory) == before
-
-
-def test_no_device_is_added_to_what_is_no_installation(tmp_path: Path) -> None:
-    for directory in (tmp_path, tmp_path / "absent"):
-        with pytest.raises(ConfigurationError):
-            add_device(directory, "device-2", PASSPHRASE, CHEAP)
-    assert list(tmp_path.iterdir()) == []
-    assert layout.check_device_name("device-2") == "device-2"

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.installation.making import PARAMETERS, ceremony, public_file
+from tests.installation.making import PARAMETERS, ceremony, organisations, public_file
 from veilmatch.crypto.arithmetic import Integer, is_prime
 from veilmatch.crypto.errors import ConfigurationError, KeyFileError, KeyMismatchError, VeilmatchError
 from veilmatch.crypto.paillier import PublicKey
@@ -33,7 +33,7 @@ def encoded(changes: dict[str, Any]) -> bytes:
 
 def named_after_itself(modulus: Integer, hs: Integer) -> bytes:
     """Return the file of a key that its makers did name rightly: only its numbers are wrong."""
-    return PublicFile(PublicKey(PARAMETERS, modulus, hs), bytes(16)).encode()
+    return PublicFile(PublicKey(PARAMETERS, modulus, hs), bytes(16), organisations()).encode()
 
 
 # -- one encoding only ------------------------------------------------------------------------
@@ -47,7 +47,7 @@ def test_a_public_file_survives_its_encoding() -> None:
 
 
 def test_two_installations_of_one_key_are_told_apart() -> None:
-    one, other = (PublicFile.fresh(ceremony().public_key) for _ in range(2))
+    one, other = (PublicFile.fresh(ceremony().public_key, organisations()) for _ in range(2))
     assert one.installation != other.installation
     assert len(one.installation) == 16
 
@@ -96,14 +96,18 @@ def test_what_is_not_a_public_file_is_refused(data: bytes) -> None:
         PublicFile.decode(data)
 
 
-@pytest.mark.parametrize("name", ["format", "installation", "parameter_set", "key_id", "modulus", "hs"])
+@pytest.mark.parametrize(
+    "name", ["format", "installation", "parameter_set", "key_id", "modulus", "hs", "organisations"]
+)
 def test_a_missing_field_is_refused(name: str) -> None:
     rest = {key: value for key, value in fields().items() if key != name}
     with pytest.raises(KeyFileError):
         PublicFile.decode((json.dumps(rest, indent=1) + "\n").encode())
 
 
-@pytest.mark.parametrize("name", ["format", "installation", "parameter_set", "key_id", "modulus", "hs"])
+@pytest.mark.parametrize(
+    "name", ["format", "installation", "parameter_set", "key_id", "modulus", "hs", "organisations"]
+)
 @pytest.mark.parametrize("value", [None, 7, True, 1.5, [], {}, ["a"], "", "x", "-1", "\ud800"])
 def test_a_field_of_another_type_or_without_sense_is_refused(name: str, value: object) -> None:
     with pytest.raises((KeyFileError, KeyMismatchError)):

@@ -16,14 +16,21 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from tests.installation.making import CHEAP, PASSPHRASE, ceremony, install, public_file
+from tests.installation.making import CHEAP, PASSPHRASE, ceremony, certifiers, install, public_file
 from veilmatch.crypto.errors import ConfigurationError, KeyFileError, WrongPassphraseError
 from veilmatch.crypto.secret_access import SECRET_ACCESS
 from veilmatch.server.commands import reseal as command
 from veilmatch.server.config import KeyHolderSettings
 from veilmatch.server.installation.passphrase import NEW_VARIABLE
 from veilmatch.server.installation.public_file import read_public_file
-from veilmatch.server.installation.sealed import reseal, seal, unseal
+from veilmatch.server.installation.sealed import (
+    reseal,
+    reseal_certifier,
+    seal,
+    seal_certifier,
+    unseal,
+    unseal_certifier,
+)
 from veilmatch.server.keyholder.opening import open_key
 
 ROOT = Path(__file__).parents[2]
@@ -152,6 +159,19 @@ def test_another_users_file_is_left_alone(path: Path, monkeypatch: pytest.Monkey
     assert path.read_bytes() == before
 
 
+def test_a_certification_key_is_resealed_and_again_after_an_interruption(tmp_path: Path) -> None:
+    made = tmp_path / "certifier.key"
+    seal_certifier(made, certifiers()["a"], public_file(), PASSPHRASE, CHEAP)
+    reseal_certifier(made, "a", public_file(), PASSPHRASE, NEW, CHEAP)
+    after = made.read_bytes()
+    assert unseal_certifier(made, "a", public_file(), NEW).public_bytes == certifiers()["a"].public_bytes
+    reseal_certifier(made, "a", public_file(), PASSPHRASE, NEW, CHEAP)
+    assert made.read_bytes() == after
+    with pytest.raises(WrongPassphraseError):
+        reseal_certifier(made, "a", public_file(), PASSPHRASE, "a third one", CHEAP)
+    assert made.read_bytes() == after
+
+
 # -- the command ----------------------------------------------------------------------------------
 
 
@@ -167,11 +187,16 @@ def run(folder: Path, *arguments: str, **environment: str | None) -> Result:
 
 
 def opens(folder: Path, passphrase: str) -> bool:
+    """Whether both files open."""
     settings = KeyHolderSettings.load(folder / "keyholder.toml")
+    public = read_public_file(settings.public_key)
     try:
-        unseal(settings.key_file, settings.party, read_public_file(settings.public_key), passphrase)
+        unseal(settings.key_file, settings.party, public, passphrase)
     except WrongPassphraseError:
+        with pytest.raises(WrongPassphraseError):
+            unseal_certifier(settings.certifier_key, settings.party, public, passphrase)
         return False
+    unseal_certifier(settings.certifier_key, settings.party, public, passphrase)
     return True
 
 
@@ -182,7 +207,10 @@ def test_the_command_takes_both_passphrases_from_files(installation: Path, tmp_p
     files = ("--passphrase-file", str(tmp_path / "old"), "--new-passphrase-file", str(tmp_path / "new"))
     done = run(folder, *files, "--json", VEILMATCH_PASSPHRASE=None)
     assert done.exit_code == 0, done.output
-    assert json.loads(done.stdout) == {"party": "keyholder-a", "key_file": str(folder / "share.key")}
+    assert json.loads(done.stdout) == {
+        "party": "keyholder-a",
+        "files": [str(folder / name) for name in ("share.key", "certifier.key")],
+    }
     assert opens(folder, NEW) and not opens(folder, PASSPHRASE)
 
 
@@ -202,6 +230,16 @@ def test_the_command_needs_both_passphrases(installation: Path) -> None:
     folder = installation / "keyholder-c"
     missing = run(folder, VEILMATCH_PASSPHRASE=PASSPHRASE, VEILMATCH_NEW_PASSPHRASE=None)
     assert isinstance(missing.exception, ConfigurationError) and NEW_VARIABLE in str(missing.exception)
+    before = (folder / "certifier.key").read_bytes()
     wrong = run(folder, VEILMATCH_PASSPHRASE="x", VEILMATCH_NEW_PASSPHRASE=NEW)
     assert isinstance(wrong.exception, WrongPassphraseError)
     assert opens(folder, PASSPHRASE)
+    assert (folder / "certifier.key").read_bytes() == before
+
+
+def test_a_certification_key_that_is_kept_elsewhere_is_not_missed(tmp_path: Path) -> None:
+    folder = install(tmp_path / "installation") / "keyholder-a"
+    (folder / "certifier.key").unlink()
+    done = run(folder, "--json", VEILMATCH_PASSPHRASE=PASSPHRASE, VEILMATCH_NEW_PASSPHRASE=NEW)
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["files"] == [str(folder / "share.key")]

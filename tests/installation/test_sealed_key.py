@@ -15,7 +15,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from tests.installation.making import CHEAP, PASSPHRASE, ceremony, material, public_file
+from tests.installation.making import CHEAP, PASSPHRASE, ceremony, material, organisations, public_file
 from veilmatch.crypto.errors import (
     ConfigurationError,
     KeyFileError,
@@ -167,14 +167,14 @@ def test_another_partys_file_is_refused(party: Any, good: bytes, scratch: Path) 
 
 
 def test_a_file_of_another_public_key_is_refused(good: bytes, scratch: Path) -> None:
-    other = PublicFile(ceremony(1).public_key, public_file().installation)
+    other = PublicFile(ceremony(1).public_key, public_file().installation, organisations())
     with pytest.raises(KeyMismatchError, match="another public key"):
         opened(scratch, good, public=other)
 
 
 def test_a_file_of_another_installation_of_the_same_key_is_refused(good: bytes, scratch: Path) -> None:
     with pytest.raises(KeyMismatchError, match="another installation"):
-        opened(scratch, good, public=PublicFile(ceremony().public_key, bytes(16)))
+        opened(scratch, good, public=PublicFile(ceremony().public_key, bytes(16), organisations()))
 
 
 def test_a_file_of_another_epoch_is_refused_where_one_is_expected(good: bytes, scratch: Path) -> None:
@@ -191,10 +191,13 @@ def test_a_file_cannot_be_relabelled(at: int, good: bytes, scratch: Path) -> Non
     if at == PARTY:
         relabelled, party = changed(good, PARTY, b"b"), "b"
     elif at == INSTALLATION:
-        relabelled, key = changed(good, INSTALLATION, bytes(16)), PublicFile(public.public_key, bytes(16))
+        relabelled, key = (
+            changed(good, INSTALLATION, bytes(16)),
+            PublicFile(public.public_key, bytes(16), organisations()),
+        )
     elif at == KEY_ID:
         other = ceremony(1).public_key
-        relabelled, key = changed(good, KEY_ID, other.key_id), PublicFile(other, public.installation)
+        relabelled, key = changed(good, KEY_ID, other.key_id), PublicFile(other, public.installation, organisations())
     else:
         relabelled = changed(good, EPOCH, struct.pack(">I", 2))
     scratch.write_bytes(relabelled)
@@ -209,7 +212,7 @@ def test_the_parameter_set_is_bound_even_where_the_key_id_would_not_tell(
     other = PublicKey(ParameterSet(9, 60, 23, 512), public.modulus, public.hs)
     other.__dict__["key_id"] = public.key_id
     with pytest.raises(WrongPassphraseError):
-        opened(scratch, good, public=PublicFile(other, public_file().installation))
+        opened(scratch, good, public=PublicFile(other, public_file().installation, organisations()))
 
 
 # -- damage ---------------------------------------------------------------------------------------

@@ -17,16 +17,16 @@ from veilmatch.server.installation.toml import to_toml
 
 Settings = KeyHolderSettings | MatcherSettings | DeviceSettings
 TLS = {"authority": "ca.pem", "certificate": "tls.pem", "key": "tls-key.pem"}
-DEVICES = {"device-1": "ab" * 32}
 FIELDS: dict[type[Settings], dict[str, Any]] = {
     KeyHolderSettings: {
         "party": "a", "listen": "127.0.0.1:7411", "data_dir": "data", "public_key": "public.json",
-        "key_file": "share.key", "peers": {"b": "b.example:7412", "c": "[::1]:7413"}, "devices": DEVICES, "tls": TLS,
+        "key_file": "share.key", "peers": {"b": "b.example:7412", "c": "[::1]:7413"}, "tls": TLS,
+        "devices_dir": "devices",
     },
     MatcherSettings: {
         "seat": "b", "listen": "0.0.0.0:7402", "data_dir": "data", "public_key": "public.json",
         "peer": "a.example:7401", "key_holders": {"b": "b.example:7412", "c": "c.example:7413"},
-        "devices": DEVICES, "tls": TLS,
+        "devices_dir": "devices", "tls": TLS,
     },
     DeviceSettings: {
         "device": "device-1", "public_key": "public.json", "signing_key": "signing.key",
@@ -60,7 +60,7 @@ def test_a_key_holder_has_these_defaults(tmp_path: Path) -> None:
     assert (settings.stock_bytes, settings.stock_products) == (8388608, 524288)
     assert (settings.max_clock_skew_s, settings.max_request_lifetime_s, settings.peer_timeout_s) == (30, 120, 5)
     assert settings.peers == FIELDS[KeyHolderSettings]["peers"]
-    assert settings.devices == DEVICES
+    assert settings.certifier_key == tmp_path / "certifier.key"
 
 
 def test_a_matcher_has_these_defaults(tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def test_absolute_paths_stay(tmp_path: Path) -> None:
 def test_the_environment_goes_before_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {
         "LISTEN": "127.0.0.1:9000", "WORKERS": "3", "TLS__KEY": "other.pem", "PASSPHRASE_FILE": "/run/passphrase",
-        "PEERS__B": "elsewhere:1", "DEVICES": '{"device-2": "' + "cd" * 32 + '"}', "MAX_CLOCK_SKEW_S": "1.5",
+        "PEERS__B": "elsewhere:1", "DEVICES_DIR": "/run/devices", "MAX_CLOCK_SKEW_S": "1.5",
     }.items():  # fmt: skip
         monkeypatch.setenv(f"VEILMATCH_{name}", value)
     settings = load(KeyHolderSettings, tmp_path)
@@ -136,7 +136,7 @@ def test_the_environment_goes_before_the_file(tmp_path: Path, monkeypatch: pytes
     assert settings.passphrase_file == Path("/run/passphrase")
     assert (settings.tls.key, settings.tls.certificate) == (tmp_path / "other.pem", tmp_path / "tls.pem")
     assert settings.peers == {"b": "elsewhere:1", "c": "[::1]:7413"}
-    assert settings.devices == DEVICES | {"device-2": "cd" * 32}
+    assert settings.devices_dir == Path("/run/devices")
 
 
 def test_a_field_may_be_in_the_environment_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,7 +155,7 @@ def test_the_passphrase_in_the_environment_is_no_field(tmp_path: Path, monkeypat
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("DEVICES", "hush"), ("PEERS", "{hush"), ("WORKERS", "hush"), ("PEERS__D", "h:1"), ("TLS__HUSH", "x")],
+    [("MAX_CLOCK_SKEW_S", "hush"), ("PEERS", "{hush"), ("WORKERS", "hush"), ("PEERS__D", "h:1"), ("TLS__HUSH", "x")],
 )
 def test_a_wrong_environment_is_a_typed_error(
     name: str, value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -197,7 +197,8 @@ WRONG: dict[type[Settings], dict[str, list[Any]]] = {
         "party": ["d", "A", "", 1],
         "listen": ADDRESSES,
         "peers": [{"b": "h:1"}, {"a": "h:1", "b": "h:1"}, {"b": "h:1", "c": "h"}, {"b": "h:1", "c": "h:1", "d": "h:1"}],
-        "devices": [{"": "ab" * 32}, *({"x": key} for key in ("", "AB" * 32, "ab" * 33, "zz" * 32, "ab" * 32 + "\n"))],
+        "devices_dir": [7, []],
+        "devices": [{"device-1": "ab" * 32}],
         "workers": [-1, 1025, 1.5, "many"],
         "stock_triples": [0, -1],
         "stock_bytes": [0],

@@ -20,6 +20,7 @@ import grpc
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from tests.installation.making import certificate, organisations
 from tests.simulator import SimulatedGallery
 from veilmatch.client.signing import DeviceKey, Draft, RequestSigner
 from veilmatch.crypto import lanes
@@ -31,6 +32,7 @@ from veilmatch.crypto.keys import PARTIES, SEATS, Pair, Party, Seat, holder_at
 from veilmatch.crypto.messages import ProbeShare, Results
 from veilmatch.crypto.paillier import Paillier
 from veilmatch.crypto.parameters import ParameterSet
+from veilmatch.crypto.public_key_format import PublicFile
 from veilmatch.protos.v1 import keyholder_pb2_grpc as rpc
 from veilmatch.protos.v1 import request_pb2
 from veilmatch.server.config import KeyHolderBudgets, KeyHolderSettings, TlsSettings
@@ -53,6 +55,12 @@ STATE = GalleryState(7, bytes(32))
 def ceremony() -> Ceremony:
     """One toy key for all tests."""
     return run_ceremony(TOY)
+
+
+@cache
+def public_file() -> PublicFile:
+    """The installation, and the organisations that certify its devices."""
+    return PublicFile.fresh(ceremony().public_key, organisations())
 
 
 @cache
@@ -136,7 +144,7 @@ class Trio:
             key, pool = ceremony().keys[PARTIES.index(party)], LocalPool()
             workers = ShareWorkers(pool, Paillier(ceremony().public_key))  # type: ignore[arg-type]
             await workers.setup(key)
-            holder = KeyHolder(self.settings(party), ceremony().public_key, key, workers)
+            holder = KeyHolder(self.settings(party), public_file(), key, workers)
             rpc.add_KeyHolderServicer_to_server(KeyHolderService(holder), server)
             rpc.add_KeyHolderPeerServicer_to_server(KeyHolderPeerService(holder, key), server)
             await server.start()
@@ -147,13 +155,15 @@ class Trio:
             await self.running.pop(party).stop()
 
     def settings(self, party: Party) -> KeyHolderSettings:
-        public = device_key().public_key().public_bytes_raw().hex()
+        if not self.devices_dir(party).exists():
+            self.devices_dir(party).mkdir(parents=True)
+            self.certify(party, "device-1")
         fields: dict[str, Any] = {
             "listen": f"127.0.0.1:{self.ports[party]}",
             "data_dir": self.data_dir(party),
             "public_key": self.folder / "public.json",
             "tls": tls_of(f"keyholder-{party}", self.folder),
-            "devices": {"device-1": public},
+            "devices_dir": self.devices_dir(party),
             "party": party,
             "key_file": self.folder / "share.key",
             "peers": {other: f"127.0.0.1:{self.ports[other]}" for other in PARTIES if other != party},
@@ -168,6 +178,14 @@ class Trio:
 
     def data_dir(self, party: Party) -> Path:
         return self.folder / f"data-{party}"
+
+    def devices_dir(self, party: Party) -> Path:
+        return self.folder / f"devices-{party}"
+
+    def certify(self, party: Party, device: str, key: Ed25519PrivateKey | None = None, **said: Any) -> None:
+        """Give a key holder a certificate of a device. said: signers and grant, see `making.certificate`."""
+        made = certificate(device, key or device_key(), public=public_file(), **said)
+        (self.devices_dir(party) / f"{device}.cert").write_bytes(made.encode())
 
     def channel(self, name: str, party: Party) -> grpc.aio.Channel:
         """Return a channel to a key holder that shows the certificate of `name`."""

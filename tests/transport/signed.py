@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import datetime
 import secrets
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from tests.installation.making import ceremony
+from tests.installation.making import ceremony, certificate
+from veilmatch.crypto.device_certificate import Statement
 from veilmatch.crypto.digests import NONCE_BYTES
-from veilmatch.crypto.requests import SALT_BYTES, TOKEN_BYTES, payload_digest, signed_bytes, subject_digest
+from veilmatch.crypto.requests import SALT_BYTES, TOKEN_BYTES, Operation, payload_digest, signed_bytes, subject_digest
 from veilmatch.protos.v1 import request_pb2 as pb
-from veilmatch.server.transport.requests import MUTATIONS, WITH_LANES, WITH_PROBE, Operation, RequestChecker
+from veilmatch.server.transport.requests import MUTATIONS, WITH_LANES, WITH_PROBE, RequestChecker
 
 NOW_S = 1_700_000_000.0
 NOW_MS = int(NOW_S * 1000)
@@ -35,11 +37,27 @@ NUMBERS: dict[Operation, pb.Operation] = {
 OPERATIONS = tuple(NUMBERS)
 
 
+class Known(dict[str, Statement]):
+    """Devices by their names, as a server that has verified their certificates knows them."""
+
+    def find(self, name: str) -> Statement | None:
+        return self.get(name)
+
+
+def known(*names: str, **grant: Any) -> Known:
+    """These devices, with certificates of NOW_S. grant: fields of `Grant`, all rights everywhere unless said."""
+    now = datetime.datetime.fromtimestamp(NOW_S, datetime.UTC)
+    return Known({name: certificate(name, KEYS[name], now=now, **grant).statement for name in names})
+
+
+DEVICES = known(*KEYS)
+
+
 def checker(**changes: Any) -> RequestChecker:
     """The checker of a server of this installation, at NOW_S."""
     arguments: dict[str, Any] = {
         "public_key": ceremony().public_key,
-        "devices": {name: key.public_key().public_bytes_raw().hex() for name, key in KEYS.items()},
+        "devices": DEVICES,
         "max_clock_skew_s": SKEW_S,
         "max_lifetime_s": LIFETIME_S,
         "now": lambda: NOW_S,

@@ -21,10 +21,11 @@ from tests.transport.signed import (
     STRANGER,
     body,
     checker,
+    known,
     signed,
 )
 from veilmatch.crypto.errors import (
-    ConfigurationError,
+    DeviceRightsError,
     InvalidInputError,
     KeyMismatchError,
     PartyRefusedError,
@@ -32,9 +33,10 @@ from veilmatch.crypto.errors import (
     RequestSignatureError,
     VeilmatchError,
 )
-from veilmatch.crypto.requests import request_digest
+from veilmatch.crypto.requests import OPERATIONS as ALL_OPERATIONS
+from veilmatch.crypto.requests import Operation, request_digest
 from veilmatch.protos.v1 import request_pb2 as pb
-from veilmatch.server.transport.requests import MUTATIONS, WITH_PROBE, Operation, check_payload, require_device
+from veilmatch.server.transport.requests import MUTATIONS, WITH_PROBE, check_payload, require_device
 
 LIMIT = ceremony().public_key.parameters.threshold_max
 
@@ -86,7 +88,7 @@ def test_a_request_is_signed_by_the_device_that_it_names(device: str, key: Ed255
 
 
 def test_a_device_that_is_no_longer_listed_is_refused() -> None:
-    remaining = {OTHER_DEVICE: KEYS[OTHER_DEVICE].public_key().public_bytes_raw().hex()}
+    remaining = known(OTHER_DEVICE)
     assert type(refusal(signed(body()), devices=remaining)) is RequestSignatureError
     assert checker(devices=remaining).check(signed(body(device=OTHER_DEVICE), KEYS[OTHER_DEVICE]), "verify")
 
@@ -252,6 +254,54 @@ def test_every_operation_has_its_rules() -> None:
     assert {operation for operation, _, _ in FIELDS} == set(OPERATIONS)
 
 
+# -- rights ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_every_operation_needs_its_right(operation: Operation) -> None:
+    alone = known(DEVICE, rights=(operation,))
+    others = known(DEVICE, rights=tuple(right for right in OPERATIONS if right != operation))
+    assert checker(devices=alone).check(signed(body(operation)), operation).operation == operation
+    error = refusal(signed(body(operation)), operation, devices=others)
+    assert type(error) is DeviceRightsError and error.exit_status == 4
+    assert error.expected == operation and operation not in str(error.got).split(", ")
+
+
+def test_every_operation_is_a_right() -> None:
+    assert set(OPERATIONS) == set(ALL_OPERATIONS)
+
+
+def test_rights_are_those_in_the_galleries_of_the_certificate() -> None:
+    devices = known(DEVICE, galleries=("main", "staff"))
+    for gallery in ("main", "staff"):
+        assert checker(devices=devices).check(signed(body(gallery=gallery)), "verify").gallery == gallery
+    for gallery in ("guests", "*", "", "main ", "Main"):
+        error = refusal(signed(body(gallery=gallery)), devices=devices)
+        assert type(error) is DeviceRightsError and error.expected == gallery
+    everywhere = known(DEVICE, galleries=("*",))
+    assert checker(devices=everywhere).check(signed(body(gallery="guests")), "verify").gallery == "guests"
+
+
+def test_a_certificate_is_valid_for_its_time() -> None:
+    devices, made = known(DEVICE, days=1), body()
+    first_s, end_s = devices[DEVICE].not_before_s, devices[DEVICE].not_after_s
+    for now_s, ends in (
+        (first_s - 1, "not valid yet"), (first_s, None), (end_s - 1, None), (end_s, "expired"), (end_s + 1e6, "expired"),
+    ):  # fmt: skip
+        made.issued_at_ms, made.expires_at_ms = int(now_s * 1000), int(now_s * 1000) + 1000
+        strict = checker(devices=devices, now=lambda now_s=now_s: now_s)
+        if ends is None:
+            assert strict.check(signed(made), "verify")
+            continue
+        with pytest.raises(DeviceRightsError, match=ends):
+            strict.check(signed(made), "verify")
+
+
+def test_rights_are_told_to_nobody_but_the_device() -> None:
+    none = known(DEVICE, rights=("subjects",))
+    assert type(refusal(signed(body("enrol"), STRANGER), devices=none)) is RequestSignatureError
+
+
 # -- what goes with the body -----------------------------------------------------------------------
 
 
@@ -273,9 +323,3 @@ def test_a_device_brings_its_own_requests_only(caller: str) -> None:
     with pytest.raises(PartyRefusedError) as caught:
         require_device(checked, caller)
     assert len(str(caught.value)) < 200
-
-
-@pytest.mark.parametrize("key", ["", "00", "g" * 64, "00" * 33])
-def test_a_device_key_that_is_none_is_a_configuration_error(key: str) -> None:
-    with pytest.raises(ConfigurationError, match="kiosk-9"):
-        checker(devices={"kiosk-9": key})

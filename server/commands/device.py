@@ -1,0 +1,305 @@
+"""`veilmatch device`: certificates of devices, from the request to the daemons.
+
+request   a new device's folder, or a new request for an old one
+certify   run by an organisation: shows what it signs, and signs
+add       what two organisations signed goes to daemons
+issue     all of it at once, where the secrets of two organisations are in one place
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from veilmatch.crypto.device_certificate import DeviceCertificate
+    from veilmatch.server.installation.certifier import Grant
+    from veilmatch.server.installation.devices import Listed
+    from veilmatch.server.installation.registration import Configurations
+
+Name = Annotated[str, typer.Argument(help="Name of the device.")]
+CertificateFile = Annotated[Path, typer.Argument(help="NAME.cert, as `device request` made it.")]
+Installation = Annotated[Path | None, typer.Option(help="Directory of an installation.")]
+DaemonFolders = Annotated[list[Path] | None, typer.Option("--folder", help="Folder of one daemon; may be repeated.")]
+Rights = Annotated[
+    list[str] | None,
+    typer.Option("--right", help="verify, identify, candidates, subjects, enrol, bulk or erase; may be repeated."),
+]
+Galleries = Annotated[list[str] | None, typer.Option("--gallery", help="A gallery, or * for all; may be repeated.")]
+PassphraseFile = Annotated[
+    Path | None, typer.Option(help="File with the passphrase; else VEILMATCH_PASSPHRASE, else a prompt.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    device = typer.Typer(help="Devices of an installation, and their certificates.", no_args_is_help=True)
+    for name, command in (
+        ("request", request), ("certify", certify), ("add", add), ("issue", issue), ("list", show_all),
+        ("show", show), ("remove", remove),
+    ):  # fmt: skip
+        device.command(name)(command)
+    app.add_typer(device, name="device")
+
+
+def request(
+    name: Name,
+    installation: Annotated[Path | None, typer.Option(help="Installation with its authority: a new device.")] = None,
+    folder: Annotated[Path | None, typer.Option(help="Folder of the device: a new certificate for its key.")] = None,
+    right: Rights = None,
+    gallery: Galleries = None,
+    days: Annotated[int, typer.Option(min=1, help="How long it is to be valid.")] = 365,
+    passphrase_file: PassphraseFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Ask for a device's certificate: NAME.cert in its folder, which two organisations then have to sign.
+
+    With --installation, makes the folder with its TLS certificate and signing key; with --folder, at the device, a
+    request for the signing key that is there, or for a new one. Say every right that it needs with --right, and
+    every gallery with --gallery (main, unless said).
+    """
+    from veilmatch.crypto.errors import ConfigurationError
+    from veilmatch.server.installation.devices import request_again, request_device
+    from veilmatch.server.installation.passphrase import read_passphrase
+
+    if not right:
+        raise ConfigurationError("a device without rights is of no use", expected="at least one --right")
+    grant = _grant(right, gallery or ["main"], days)
+    if installation is not None and folder is None:
+        made = request_device(installation, name, read_passphrase(passphrase_file), grant)
+        place = installation / name
+    elif folder is not None and installation is None:
+        made = request_again(folder, name, grant)
+        place = folder
+    else:
+        raise ConfigurationError("where is the device?", expected="--installation or --folder")
+    file = place / f"{name}.cert"
+    if as_json:
+        _print_json(_document(made) | {"file": str(file)})
+        return
+    _tell_certificate("requested", made)
+    _say(f"two organisations have to sign {file}: `veilmatch device certify` at each")
+
+
+def certify(
+    file: CertificateFile,
+    config: Annotated[Path, typer.Option(help="keyholder.toml of the organisation.")] = Path("keyholder.toml"),
+    passphrase_file: Annotated[
+        Path | None, typer.Option(help="File with the passphrase; else as the daemon reads it.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Sign a device's certificate for an organisation, with its certification key.
+
+    Compare what is shown with what was agreed: with the passphrase, the organisation vouches for it.
+    """
+    from veilmatch.server.config import KeyHolderSettings
+    from veilmatch.server.installation.devices import certifiable
+    from veilmatch.server.installation.devices import certify as sign
+    from veilmatch.server.installation.passphrase import read_passphrase
+
+    settings = KeyHolderSettings.load(config)
+    _tell_certificate(f"organisation {settings.party} signs", certifiable(file, settings))
+    signed = sign(file, settings, read_passphrase(passphrase_file or settings.passphrase_file))
+    if as_json:
+        _print_json(_document(signed) | {"file": str(file)})
+        return
+    _say(f"{file} is signed by {_joined(signed.organisations)}")
+
+
+def add(
+    file: CertificateFile,
+    installation: Installation = None,
+    folder: DaemonFolders = None,
+    as_json: AsJson = False,
+) -> None:
+    """Give daemons a device's certificate, in place of an older one. They go by it at once, without a restart."""
+    from veilmatch.server.installation.devices import add_certificate
+
+    names = add_certificate(file, _configurations(installation, folder))
+    if as_json:
+        _print_json({"device": file.stem, "daemons": list(names)})
+        return
+    _say(f"{file.stem} is known to {_joined(names)}")
+
+
+def issue(
+    directory: Annotated[Path, typer.Argument(help="Installation with its authority and two certification keys.")],
+    name: Name,
+    right: Rights = None,
+    gallery: Galleries = None,
+    days: Annotated[int, typer.Option(min=1, help="How long its certificate is valid.")] = 825,
+    passphrase_file: PassphraseFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Add a device at once: its folder, and its certificate, signed by two organisations, at the daemons here.
+
+    For development, and for a ceremony's machine: elsewhere no two organisations have their secrets in one place.
+    Without --right and --gallery the device may do everything.
+    """
+    from veilmatch.crypto.device_certificate import ALL_GALLERIES
+    from veilmatch.crypto.requests import OPERATIONS
+    from veilmatch.server.installation.devices import issue_device
+    from veilmatch.server.installation.passphrase import read_passphrase
+
+    grant = _grant(right or list(OPERATIONS), gallery or list(ALL_GALLERIES), days)
+    made = issue_device(directory, name, read_passphrase(passphrase_file), grant)
+    if as_json:
+        _print_json(_document(made) | {"directory": str(directory / name)})
+        return
+    _tell_certificate("added", made)
+    _say(f"copy {directory / name} to the device")
+    _say(f"daemons whose folders are elsewhere need {directory / name / name}.cert: `veilmatch device add` at each")
+
+
+def show_all(installation: Installation = None, folder: DaemonFolders = None, as_json: AsJson = False) -> None:
+    """List the devices that daemons have certificates of, and the certificates that daemons refuse."""
+    found = _listed(installation, folder)
+    if as_json:
+        _print_json({"devices": [_listed_document(one) for one in found]})
+        return
+    table = Table("device", "rights", "galleries", "until", "signed by", "at", "state", title="devices")
+    for one in found:
+        said = _shown(one.certificate) if one.certificate else {}
+        cells = [said.get(name, "") for name in ("rights", "galleries", "until", "signed by")]
+        table.add_row(*map(Text, (one.device, *cells, _joined(one.at), one.refused or "good")))
+    Console(highlight=False).print(table)
+
+
+def show(name: Name, installation: Installation = None, folder: DaemonFolders = None, as_json: AsJson = False) -> None:
+    """Show the certificate of a device, as daemons have it."""
+    found = [one for one in _listed(installation, folder) if one.device == name]
+    if not found:
+        raise _unknown(name)
+    if as_json:
+        _print_json({"devices": [_listed_document(one) for one in found]})
+        return
+    console = Console(highlight=False)
+    for one in found:
+        table = Table("", "", title=Text(name), show_header=False)
+        said = _shown(one.certificate) if one.certificate else {}
+        for what, value in (said | {"at": _joined(one.at), "state": one.refused or "good"}).items():
+            table.add_row(what, Text(value))
+        console.print(table)
+
+
+def remove(
+    name: Name, installation: Installation = None, folder: DaemonFolders = None, as_json: AsJson = False
+) -> None:
+    """Take a device's certificate from daemons: they refuse it from its next request on, without a restart."""
+    from veilmatch.crypto.device_certificate import check_device_name
+
+    names = _configurations(installation, folder).remove(check_device_name(name))
+    if not names:
+        raise _unknown(name)
+    if as_json:
+        _print_json({"device": name, "daemons": list(names)})
+        return
+    _say(f"{name} is known no more to {_joined(names)}")
+
+
+# -- options ----------------------------------------------------------------------------------
+
+
+def _grant(rights: list[str], galleries: list[str], days: int) -> Grant:
+    from veilmatch.crypto.requests import Operation
+    from veilmatch.server.installation.certifier import Grant
+
+    # What is no right is refused where the certificate is made.
+    return Grant(cast("tuple[Operation, ...]", tuple(rights)), tuple(galleries), days)
+
+
+def _configurations(installation: Path | None, folders: list[Path] | None) -> Configurations:
+    from veilmatch.crypto.errors import ConfigurationError
+    from veilmatch.server.installation.registration import Configurations
+
+    if installation is not None and not folders:
+        return Configurations.read(installation)
+    if folders and installation is None:
+        return Configurations.of_daemons(folders)
+    raise ConfigurationError("which daemons?", expected="--installation or --folder")
+
+
+def _listed(installation: Path | None, folders: list[Path] | None) -> list[Listed]:
+    from veilmatch.server.installation.devices import listed
+
+    return listed(_configurations(installation, folders), time.time)
+
+
+def _unknown(name: str) -> Exception:
+    from veilmatch.crypto.errors import ConfigurationError
+
+    return ConfigurationError("no daemon here has a certificate of this device", got=ascii(name[:60]))
+
+
+# -- printing ---------------------------------------------------------------------------------
+
+
+def _document(certificate: DeviceCertificate) -> dict[str, Any]:
+    said = certificate.statement
+    return {
+        "device": said.device,
+        "public_key": said.public_key.hex(),
+        "rights": list(said.rights),
+        "galleries": list(said.galleries),
+        "not_before": said.not_before_s,
+        "not_after": said.not_after_s,
+        "serial": said.serial.hex(),
+        "organisations": list(certificate.organisations),
+    }
+
+
+def _listed_document(one: Listed) -> dict[str, Any]:
+    said = _document(one.certificate) if one.certificate else {}
+    return {"device": one.device} | said | {"daemons": list(one.at), "refused": one.refused}
+
+
+def _shown(certificate: DeviceCertificate) -> dict[str, str]:
+    said = certificate.statement
+    return {
+        "device": said.device,
+        "rights": _joined(said.rights),
+        "galleries": _joined(said.galleries),
+        "from": _date(said.not_before_s),
+        "until": _date(said.not_after_s),
+        "public key": said.public_key.hex(),
+        "installation": said.installation.hex(),
+        "serial": said.serial.hex(),
+        "signed by": _joined(certificate.organisations),
+    }
+
+
+def _tell_certificate(title: str, certificate: DeviceCertificate) -> None:
+    table = Table("", "", title=title, show_header=False)
+    for what, value in _shown(certificate).items():
+        table.add_row(what, Text(value, overflow="fold"))
+    Console(stderr=True, highlight=False).print(table)
+
+
+def _date(time_s: int) -> str:
+    try:
+        return datetime.datetime.fromtimestamp(time_s, datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
+    except (ValueError, OverflowError):
+        return f"{time_s} s after 1970"
+
+
+def _joined(names: tuple[str, ...]) -> str:
+    return ", ".join(names) or "nobody"
+
+
+def _say(line: str) -> None:
+    Console(stderr=True).print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+def _print_json(result: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(result) + "\n")

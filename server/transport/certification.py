@@ -1,0 +1,51 @@
+"""What a device's certificate is worth at this installation: who signed it, and whether that is enough.
+
+Every server finds out for itself, from the keys in its own copy of the public file.
+"""
+
+from __future__ import annotations
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from veilmatch.crypto.device_certificate import SIGNATURES_NEEDED, DeviceCertificate, Statement
+from veilmatch.crypto.errors import DeviceCertificateError
+from veilmatch.crypto.public_key_format import PublicFile
+
+
+def certified_statement(certificate: DeviceCertificate, public: PublicFile) -> Statement:
+    """Return what two organisations state about a device; whether it is valid now is for `Statement.require`.
+
+    Raises DeviceCertificateError if it is another installation's, has fewer signatures than it needs, or any
+    signature is not that of its organisation under this very statement.
+    """
+    check_signatures(certificate, public)
+    if len(certificate.signatures) < SIGNATURES_NEEDED:
+        raise DeviceCertificateError(
+            "too few organisations have signed the certificate",
+            got=", ".join(certificate.organisations) or "none",
+            expected=f"{SIGNATURES_NEEDED} different ones",
+        )
+    return certificate.statement
+
+
+def check_signatures(certificate: DeviceCertificate, public: PublicFile) -> None:
+    """Check the signatures that are there, however many.
+
+    Raises DeviceCertificateError if one is not that of its organisation, or the certificate another installation's.
+    """
+    if certificate.statement.installation != public.installation:
+        raise DeviceCertificateError(
+            "the certificate is for another installation",
+            got=certificate.statement.installation.hex(),
+            expected=public.installation.hex(),
+        )
+    for party, signature in certificate.signatures:
+        try:
+            key = Ed25519PublicKey.from_public_bytes(public.organisation(party))
+            key.verify(signature, certificate.statement.signed_bytes())
+        except (InvalidSignature, ValueError):
+            raise DeviceCertificateError(
+                "a signature of the certificate is not that of its organisation, or the certificate was altered",
+                got=party,
+            ) from None
