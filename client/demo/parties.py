@@ -21,8 +21,13 @@ _VEILMATCH = [sys.executable, "-m", "veilmatch.client.commands"]
 
 
 def free_base_port() -> int:
-    """Return a base port above which all five ports are free on this machine."""
-    for base in range(7400, 65000, 100):
+    """Return a base port above which all five ports are free on this machine.
+
+    The search begins at random: somebody else may be looking for ports as well, and uses them only later.
+    """
+    bases = range(7400, 32000, 100)  # below the ports that systems give to outgoing connections
+    first = secrets.randbelow(len(bases))
+    for base in (*bases[first:], *bases[:first]):
         if all(_is_free(base + offset) for offset in _OFFSETS):
             return base
     raise ConfigurationError("no free ports on this machine")
