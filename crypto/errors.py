@@ -27,6 +27,7 @@
             KeyFileError             a key file that is truncated, altered or not one
             WrongPassphraseError     a key file that this passphrase does not open
             ProtocolError            a message that does not belong where it came
+            KeySafetyError           a key holder opened other values in a conversion than it should have
         ModelError                   a face model that is not installed, or not the pinned one
 
 Naming rule: a class says what is wrong with what came, never who is to blame. `got` and
@@ -306,6 +307,12 @@ class ProtocolError(IntegrityError):
     """A message that does not belong where it came: wrong kind, order, size or session."""
 
     code = "protocol"
+
+
+class KeySafetyError(IntegrityError):
+    """The other key holder of the pair opened values that are not those of its share: a way to learn the key."""
+
+    code = "key_safety"
 
 
 class ModelError(VeilmatchError):

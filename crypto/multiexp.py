@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 
+from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.rings.pairs import Pair, Pairs
 
 
@@ -23,6 +24,12 @@ def _cost(bases: int, exponent_bits: int, window: int) -> int:
     """Multiplications of one multi-exponentiation: buckets, running products, squarings."""
     windows = -(-exponent_bits // window)
     return windows * (bases + 2 * (1 << window) - 3) + (windows - 1) * window
+
+
+def product_of_public_powers(bases: Sequence[Integer], exponents: Sequence[int], pairs: Pairs) -> Integer:
+    """Return prod bases[i]^exponents[i] mod N^2, for public exponents >= 0 of whatever length."""
+    bits = max(1, *(int(exponent).bit_length() for exponent in exponents))
+    return pairs.join(product_of_powers([pairs.split(base) for base in bases], exponents, bits, pairs))
 
 
 def product_of_powers(bases: Sequence[Pair], exponents: Sequence[int], exponent_bits: int, pairs: Pairs) -> Pair:

@@ -143,6 +143,10 @@ class Paillier:
         """Return room for `ring.lanes` packs."""
         return self.ring.pack_group(self.parameters.dimension)
 
+    def combine(self, ciphertexts: Sequence[Integer], exponents: Sequence[int]) -> Integer:
+        """Return prod ciphertexts[i]^exponents[i] mod N^2 for public exponents >= 0. Not constant time."""
+        return self.ring.product_of_public_powers(ciphertexts, exponents)
+
     def local_shares(self, ciphertexts: Sequence[Integer], exponent: Integer) -> list[LocalShare]:
         """Return z = floor(g/N) * (g mod N)^-1 mod N and g mod N, for g = c^exponent mod N^2, of every c.
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from veilmatch.crypto import _kernel
 from veilmatch.crypto.arithmetic import Integer, invert, to_little_endian
+from veilmatch.crypto.multiexp import product_of_public_powers
 from veilmatch.crypto.rings.limbs import (
     Limbs,
     Rows,
@@ -24,6 +25,7 @@ from veilmatch.crypto.rings.limbs import (
     side_by_side,
     to_limbs,
 )
+from veilmatch.crypto.rings.pairs import Pairs
 from veilmatch.crypto.rings.programs import Program, compile_program
 
 if TYPE_CHECKING:
@@ -47,6 +49,7 @@ class NativeRing:
         self.backend = backend
         self.lanes, self._limb_bits = {name: sizes for name, *sizes in _kernel.backends()}[backend]
         self._modulus, self._square = modulus, modulus**2
+        self._reference_pairs = Pairs(modulus)
         step = _LIMBS_STEP * self._limb_bits
         self._limbs = -(-(modulus.bit_length() + _HEADROOM_BITS) // step) * _LIMBS_STEP
         R = Integer(1) << (self._limbs * self._limb_bits)
@@ -63,6 +66,10 @@ class NativeRing:
         data = to_little_endian(exponent, (exponent.bit_length() + 7) // 8)
         _kernel.power(self.backend, self._ring, groups, groups, data)
         return self.leave(groups, len(bases))
+
+    def product_of_public_powers(self, bases: Sequence[Integer], exponents: Sequence[int]) -> Integer:
+        """Return prod bases[i]^exponents[i]; on gmpy2, as one product needs no lanes."""
+        return product_of_public_powers(bases, exponents, self._reference_pairs)
 
     def fixed_base(self, base: Integer, exponent_bits: int) -> NativeFixedBase:
         """Return a table for random powers of `base` with exponents of at least `exponent_bits` bits."""

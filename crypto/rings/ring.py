@@ -48,6 +48,9 @@ class Ring(Protocol):
     def powers_secret(self, bases: Sequence[Integer], exponent: Integer) -> list[Integer]:
         """Return base^exponent for every base, in constant time for positive exponents of one bit length."""
 
+    def product_of_public_powers(self, bases: Sequence[Integer], exponents: Sequence[int]) -> Integer:
+        """Return prod bases[i]^exponents[i] for public exponents >= 0, of some 64 bits. Not constant time."""
+
     def fixed_base(self, base: Integer, exponent_bits: int) -> FixedBase:
         """Return the table of `base` for random exponents of at least exponent_bits bits."""
 

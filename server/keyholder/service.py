@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 
 import numpy as np
 
-from veilmatch.crypto import dealing
 from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.dealing import BlockName
+from veilmatch.crypto.dealing_tags import deal_tagged
 from veilmatch.crypto.digests import DIGEST_BYTES
 from veilmatch.crypto.errors import InvalidInputError, KeyMismatchError, ProtocolError
 from veilmatch.crypto.keys import PAIRS, PARTIES, SEATS, KeyHolderKey, dealer_of, other_party
@@ -115,10 +115,11 @@ class KeyHolderPeerService(rpc.KeyHolderPeerServicer):
         if len(request.stock) != DIGEST_BYTES or not 1 <= request.count <= _MAX_DEALT_BLOCKS:
             raise InvalidInputError("cannot deal that", got=request.count, expected=f"1..{_MAX_DEALT_BLOCKS} blocks")
         kind, for_plus = kind_from_wire(request.kind), caller == f"keyholder-{pair[0]}"
-        seed = self._key.dealing_seed(SECRET_ACCESS)
+        seed, gammas = self._key.dealing_seed(SECRET_ACCESS), self._key.dealer_gammas(SECRET_ACCESS)
+        modulus = self._holder.scheme.modulus
         for number in range(request.first, request.first + request.count):
             name = BlockName(pair, request.stock, request.epoch, kind, number)
-            block = await asyncio.to_thread(dealing.deal, seed, name, self._holder.scheme.modulus, for_plus=for_plus)
+            block = await asyncio.to_thread(deal_tagged, seed, name, modulus, gammas, for_plus=for_plus)
             yield pb.DealtBlock(number=number, seed=block.seed, corrections=block.corrections)
 
     def _own_pair(self, text: str) -> PairName:

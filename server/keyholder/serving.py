@@ -38,6 +38,7 @@ from veilmatch.crypto.messages import (
     Receive,
     Reserve,
     Results,
+    SafetyWork,
     Send,
 )
 from veilmatch.crypto.paillier import Paillier, PublicKey
@@ -242,8 +243,9 @@ class KeyHolder:
         self, checked: CheckedRequest, opening: pb.OpenSession, ciphertexts: list[Integer], stock: Stock
     ) -> PairSession:
         request = self._request(checked, opening, stock.name)
-        nonce = secrets.token_bytes(NONCE_BYTES)
-        return PairSession(request, ciphertexts, self._key.share(checked.pair), self.scheme, nonce, stock.floors)
+        share, safety = self._key.share(checked.pair), self._key.safety(checked.pair)
+        coins = secrets.token_bytes(NONCE_BYTES)
+        return PairSession(request, ciphertexts, share, safety, self.scheme, coins, stock.floors)
 
     def _request(self, checked: CheckedRequest, opening: pb.OpenSession, stock: bytes) -> Request:
         if checked.operation not in ("verify", "candidates", "identify", "enrol", "erase"):
@@ -301,6 +303,10 @@ class KeyHolder:
                 case LocalWork(ciphertexts):
                     started = time.monotonic()
                     outcome = await self._workers.local_shares(session.request.pair, ciphertexts)
+                    worked_s = time.monotonic() - started
+                case SafetyWork(ciphertexts, exponents):
+                    started = time.monotonic()
+                    outcome = await self._workers.safety_shares(session.request.pair, ciphertexts, exponents)
                     worked_s = time.monotonic() - started
                 case Reserve():
                     outcome = await stock.reserve(action)

@@ -15,10 +15,11 @@ import numpy as np
 
 from veilmatch.crypto import dealing
 from veilmatch.crypto.arithmetic import Integer
-from veilmatch.crypto.conversion import Triple
 from veilmatch.crypto.dealing import BLOCK_UNITS, STOCK_KINDS, BitTriples, Block, BlockName, Kind, Products
+from veilmatch.crypto.dealing_tags import check_tagged_block, tagged_triples
 from veilmatch.crypto.digests import digest
 from veilmatch.crypto.errors import ProtocolError, UnavailableError, VeilmatchError
+from veilmatch.crypto.key_safety import TaggedTriple
 from veilmatch.crypto.keys import Pair, dealer_of
 from veilmatch.crypto.messages import Reserve, Reserved
 from veilmatch.server.keyholder.stock_store import StockStore
@@ -179,7 +180,7 @@ class Shelf:
                 async for number, block in self._fetch(self._at(start), count):
                     if self._retired:
                         return
-                    dealing.check_block(block, self._name.kind, self._modulus, is_plus=self._is_plus)
+                    check_tagged_block(block, self._name.kind, self._modulus, is_plus=self._is_plus)
                     await asyncio.to_thread(self._store.put, self._at(number), block)
                     self._present.add(number)
 
@@ -191,14 +192,14 @@ class Shelf:
         n = self._name
         return BlockName(n.pair, n.stock, n.epoch, n.kind, number)
 
-    def _material(self, start: int, stop: int) -> list[Triple] | BitTriples | Products:
+    def _material(self, start: int, stop: int) -> list[TaggedTriple] | BitTriples | Products:
         units = BLOCK_UNITS[self._name.kind]
         pieces = []
         for number in range(start // units, (stop - 1) // units + 1):
             low, high = max(start, number * units), min(stop, (number + 1) * units)
             pieces.append((self._cache[number], low - number * units, high - low))
         if self._name.kind == "triples":
-            return [t for block, at, count in pieces for t in dealing.triples(block, at, count, self._modulus)]
+            return [t for block, at, count in pieces for t in tagged_triples(block, at, count, self._modulus)]
         if self._name.kind == "products":
             parts = [dealing.products(block, at, count) for block, at, count in pieces]
             return Products(*(np.concatenate([getattr(p, part) for p in parts]) for part in ("factor", "product")))

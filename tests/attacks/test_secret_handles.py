@@ -20,9 +20,11 @@ from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.ceremony import run_ceremony
 from veilmatch.crypto.conversion import Opening, Triple
 from veilmatch.crypto.dealing import BitTriples, Block, Products
-from veilmatch.crypto.keys import KeyHolderKey, PairShare
+from veilmatch.crypto.key_safety import Conversion, TaggedTriple
+from veilmatch.crypto.keys import DealerGammas, KeyHolderKey, PairShare, SafetyShare
 from veilmatch.crypto.messages import (
     Agreement,
+    Coins,
     DecisionShare,
     GateLayer,
     LaneShare,
@@ -31,6 +33,8 @@ from veilmatch.crypto.messages import (
     ProbeShare,
     Reserved,
     Results,
+    SafetyProof,
+    SafetyWork,
     Validity,
     Verdict,
 )
@@ -44,17 +48,24 @@ BYTES = b"material of a secret, 32 bytes.."
 ARRAY = np.array([918273, 645546, 372819], dtype=np.int64)
 BITS = np.array([173, 199, 251], dtype=np.uint8)
 SHARE = PairShare("ab", "a", NUMBER, NUMBER)
+SAFETY = SafetyShare("ab", "a", NUMBER, NUMBER, NUMBER, NUMBER, NUMBER)
+GAMMAS = DealerGammas(NUMBER, NUMBER)
 TRIPLE = Triple(NUMBER, NUMBER, NUMBER)
 
 HANDLES: list[Any] = [
     SHARE,
-    KeyHolderKey("a", bytes(16), 1, (SHARE, SHARE), BYTES, BYTES),
+    SAFETY,
+    GAMMAS,
+    KeyHolderKey("a", bytes(16), 1, (SHARE, SHARE), (SAFETY, SAFETY), GAMMAS, BYTES, BYTES),
     Block(BYTES, BYTES),
     Agreement(BYTES, BYTES),
     Openings(BYTES),
     Verdict(False, BYTES),
     GateLayer(BYTES),
+    Coins(BYTES),
+    SafetyProof(BYTES),
     LocalWork([NUMBER]),
+    SafetyWork([NUMBER], [int(NUMBER)]),
     Reserved(0, [TRIPLE]),
     ProbeShare(bytes(32), ARRAY, True),
     LaneShare(bytes(32), ARRAY, True),
@@ -65,7 +76,9 @@ HANDLES: list[Any] = [
 #: Values that pass through the memory of a key holder, and what a ceremony holds for a moment.
 VALUES: list[Any] = [
     TRIPLE,
+    TaggedTriple(NUMBER, NUMBER, NUMBER, NUMBER, NUMBER, NUMBER, NUMBER),
     Opening(NUMBER, NUMBER),
+    Conversion(NUMBER, NUMBER, TRIPLE, Opening(NUMBER, NUMBER)),  # type: ignore[arg-type]
     LocalShare(NUMBER, NUMBER),
     BitTriples(BITS, BITS, BITS),
     Products(ARRAY.view(np.uint64), ARRAY.view(np.uint64)),

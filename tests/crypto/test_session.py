@@ -26,6 +26,7 @@ from veilmatch.crypto.messages import (
     Agreement,
     Allocation,
     AwaitResults,
+    Coins,
     GateLayer,
     Hello,
     LocalWork,
@@ -35,6 +36,8 @@ from veilmatch.crypto.messages import (
     Reserve,
     Reserved,
     Results,
+    SafetyProof,
+    SafetyWork,
     Send,
     Validity,
     Verdict,
@@ -160,6 +163,7 @@ def kind_of(action: Any) -> Any:
 
 
 CONVERSION_OF_PLUS = [LocalWork, Agreement, Receive, Reserve, Allocation, Openings, Receive, Receive]
+KEY_SAFETY = [Coins, Receive, SafetyWork, SafetyProof, Receive]
 CONVERSION_OF_MINUS = [LocalWork, Agreement, Receive, Receive, Reserve, Openings, Receive, Verdict]
 
 
@@ -168,8 +172,12 @@ def test_template_is_converted_in_the_order_of_the_rules(keys: Keys, gallery: Si
     layers = [GateLayer, Receive] * 9
     opened = [Validity, Receive]
     stock_of_plus, stock_of_minus = [Reserve, Allocation] * 2, [Receive, Reserve] * 2
-    assert [kind_of(a) for a in plus] == [Hello, Receive, *CONVERSION_OF_PLUS, *stock_of_plus, *layers, *opened]
-    assert [kind_of(a) for a in minus] == [Hello, Receive, *CONVERSION_OF_MINUS, *stock_of_minus, *layers, *opened]
+    assert [kind_of(a) for a in plus] == [
+        Hello, Receive, *CONVERSION_OF_PLUS, *KEY_SAFETY, *stock_of_plus, *layers, *opened,
+    ]  # fmt: skip
+    assert [kind_of(a) for a in minus] == [
+        Hello, Receive, *CONVERSION_OF_MINUS, *KEY_SAFETY, *stock_of_minus, *layers, *opened,
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("operation", ["verify", "candidates", "identify"])

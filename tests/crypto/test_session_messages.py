@@ -16,16 +16,18 @@ import pytest
 from tests.crypto.toys import SCHEMES, TOY, keys_of
 from tests.simulator import MINUS, PLUS, PairSimulator, SimulatedGallery, unit_vectors
 from veilmatch.crypto.dealing import STOCK_KINDS
-from veilmatch.crypto.errors import CiphertextError, ProtocolError, VeilmatchError
+from veilmatch.crypto.errors import CiphertextError, KeySafetyError, ProtocolError, VeilmatchError
 from veilmatch.crypto.messages import (
     Agreement,
     Allocation,
+    Coins,
     DecisionShare,
     Envelope,
     GateLayer,
     Hello,
     LaneShare,
     Openings,
+    SafetyProof,
     Validity,
     Verdict,
 )
@@ -37,7 +39,7 @@ PROBE = TEMPLATES[4]
 THRESHOLD = int(PROBE @ PROBE)
 OPERATIONS: tuple[Operation, ...] = ("verify", "candidates", "identify", "enrol", "erase")
 #: Messages that each holder sends in one session without a second conversion.
-LENGTHS = {"verify": (29, 26), "candidates": (25, 22), "identify": (38, 35), "enrol": (16, 14), "erase": (16, 14)}
+LENGTHS = {"verify": (31, 28), "candidates": (27, 24), "identify": (40, 37), "enrol": (18, 16), "erase": (18, 16)}
 
 Delivery = Sequence[Envelope]
 
@@ -252,9 +254,10 @@ def test_message_of_a_foreign_session_ends_the_session(
     for holder, position in every_position(operation):
         error = disturbed(simulator, gallery, operation, holder, position, of_the_same_place)
         assert isinstance(error, ProtocolError)
-        if isinstance(foreign[holder][position].message, Hello | Agreement):
+        if isinstance(foreign[holder][position].message, Hello | Agreement | Coins | SafetyProof):
             error = disturbed(simulator, gallery, operation, holder, position, under_this_session)
-            assert isinstance(error, ProtocolError | CiphertextError), "bound to the session by more than its envelope"
+            bound = isinstance(error, ProtocolError | CiphertextError | KeySafetyError)
+            assert bound, "bound to the session by more than its envelope"
 
 
 @pytest.mark.parametrize("operation", ["verify", "enrol"])
@@ -274,7 +277,7 @@ def test_hello_of_another_session_of_the_same_request_leads_nowhere(
 KINDS = [
     Hello(bytes(96), bytes(32), 0, 0, 0), Agreement(bytes(32), bytes(64)), Allocation("triples", 0),
     Allocation("bits", 0), Openings(bytes(256)), Verdict(False, b""), Verdict(True, b""), Verdict(False, bytes(16)),
-    GateLayer(b""), Validity(True), None, b"bytes",
+    GateLayer(b""), Validity(True), Coins(bytes(32)), SafetyProof(bytes(64)), None, b"bytes",
 ]  # fmt: skip
 
 

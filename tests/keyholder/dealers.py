@@ -8,14 +8,18 @@ from pathlib import Path
 from veilmatch.crypto import dealing
 from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.dealing import BitTriples, Block, BlockName, Kind, Products
+from veilmatch.crypto.dealing_tags import deal_tagged
 from veilmatch.crypto.errors import UnavailableError
-from veilmatch.crypto.keys import Pair
+from veilmatch.crypto.keys import DealerGammas, Pair
 from veilmatch.crypto.messages import Reserve, Reserved
+from veilmatch.crypto.secret_access import SECRET_ACCESS
 from veilmatch.server.keyholder.stock import Stock, stock_name
 from veilmatch.server.keyholder.stock_store import StockStore
 
 MODULUS = (Integer(1) << 511) + 187
 PAIR: Pair = "ab"
+#: Of a pair that nobody has a key of.
+GAMMAS = DealerGammas(Integer(2) ** 127 + 3, Integer(2) ** 127 + 5)
 NAME = stock_name(PAIR, bytes(16), bytes([1]) * 16)
 UNITS = dealing.BLOCK_UNITS
 TARGETS: dict[Kind, int] = {kind: 2 * UNITS[kind] for kind in dealing.STOCK_KINDS}
@@ -34,7 +38,7 @@ class Dealer:
                 raise UnavailableError("keyholder-c cannot be reached", party="keyholder-c")
             self.asked.append((first.kind, number))
             name = BlockName(first.pair, first.stock, first.epoch, first.kind, number)
-            yield number, dealing.deal(self.seed, name, MODULUS, for_plus=self.for_plus)
+            yield number, deal_tagged(self.seed, name, MODULUS, GAMMAS, for_plus=self.for_plus)
 
 
 class Holder:
@@ -72,4 +76,10 @@ def multiply_right(plus: Reserved, minus: Reserved) -> bool:
         return bool((one.factor * other.factor == one.product - other.product).all())
     pairs = list(zip(plus.material, minus.material, strict=True))  # type: ignore[call-overload]
     assert pairs
+    for is_plus in (True, False):
+        gamma = GAMMAS.of_verifier(is_plus=is_plus, access=SECRET_ACCESS)
+        for plus_part, minus_part in pairs:
+            verifier, prover = (plus_part, minus_part) if is_plus else (minus_part, plus_part)
+            assert (verifier.key_a + gamma * prover.a - prover.tag_a) % MODULUS == 0
+            assert (verifier.key_b + gamma * prover.b - prover.tag_b) % MODULUS == 0
     return all(((p.a - m.a) * (p.b - m.b) - (p.ab - m.ab)) % MODULUS == 0 for p, m in pairs)

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from tests.keyholder.trio import NAMES, Trio, ceremony, refused
-from veilmatch.crypto import dealing
 from veilmatch.crypto.dealing import BLOCK_UNITS, Block
+from veilmatch.crypto.dealing_tags import tagged_triples
 from veilmatch.crypto.digests import DIGEST_BYTES
 from veilmatch.crypto.errors import (
     InvalidInputError,
@@ -19,6 +19,7 @@ from veilmatch.crypto.errors import (
     VeilmatchError,
 )
 from veilmatch.crypto.keys import PAIRS, PARTIES, Pair, Party, dealer_of, pairs_of
+from veilmatch.crypto.secret_access import SECRET_ACCESS
 from veilmatch.protos.v1 import keyholder_pb2 as pb
 from veilmatch.protos.v1 import keyholder_pb2_grpc as rpc
 from veilmatch.server.keyholder.stock_store import GENERATION_BYTES
@@ -53,8 +54,10 @@ async def test_both_holders_are_dealt_parts_that_multiply(trio: Trio) -> None:
         stub = rpc.KeyHolderPeerStub(trio.channel(caller, "c"))
         (dealt,) = [block async for block in stub.Deal(deal(first=5), timeout=20.0)]
         assert dealt.number == 5
-        parts.append(dealing.triples(Block(dealt.seed, dealt.corrections), 0, BLOCK_UNITS["triples"], N))
+        parts.append(tagged_triples(Block(dealt.seed, dealt.corrections), 0, BLOCK_UNITS["triples"], N))
     assert all(((p.a - m.a) * (p.b - m.b) - (p.ab - m.ab)) % N == 0 for p, m in zip(*parts, strict=True))
+    gamma = ceremony().keys[0].safety("ab").gamma(SECRET_ACCESS)
+    assert all((p.key_a + gamma * m.a - m.tag_a) % N == 0 for p, m in zip(*parts, strict=True)), "a verifies b"
 
 
 @pytest.mark.parametrize("pair", PAIRS)

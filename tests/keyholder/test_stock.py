@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.keyholder.dealers import MODULUS, NAME, PAIR, TARGETS, UNITS, Dealer, Holder, multiply_right
+from tests.keyholder.dealers import GAMMAS, MODULUS, NAME, PAIR, TARGETS, UNITS, Dealer, Holder, multiply_right
 from veilmatch.crypto import dealing
 from veilmatch.crypto.dealing import BitTriples, Block, BlockName, Kind, Products
+from veilmatch.crypto.dealing_tags import deal_tagged, tagged_triples
 from veilmatch.crypto.errors import ProtocolError, UnavailableError
 from veilmatch.crypto.messages import Reserve
 from veilmatch.server.keyholder.stock import Stock, UsedRanges, stock_name
@@ -95,11 +96,11 @@ async def test_a_range_holds_what_its_blocks_hold_wherever_it_lies(data: st.Data
     size = UNITS[kind]
     start, count = data.draw(st.integers(0, 2 * size)), data.draw(st.integers(1, size + 2))
     blocks = [
-        dealing.deal(bytes(32), BlockName(PAIR, NAME, 1, kind, number), MODULUS, for_plus=False)
+        deal_tagged(bytes(32), BlockName(PAIR, NAME, 1, kind, number), MODULUS, GAMMAS, for_plus=False)
         for number in range(start // size, (start + count - 1) // size + 1)
     ]
     if kind == "triples":
-        expected = [t.a for b in blocks for t in dealing.triples(b, 0, size, MODULUS)]
+        expected = [t.a for b in blocks for t in tagged_triples(b, 0, size, MODULUS)]
     elif kind == "products":
         expected = [u for b in blocks for u in dealing.products(b, 0, size).factor]
     else:

@@ -424,7 +424,98 @@ def dealing() -> Json:
             ("valid", "products", False, 32, 0), ("ProtocolError", "products", True, 32, 16384),
         )
     ]  # fmt: skip
-    return {"blocks": cases, "sizes": sizes}
+    return {"blocks": cases, "tagged": [_tagged(key, seed)], "sizes": sizes}
+
+
+def _tagged(key: Key, seed: bytes) -> Json:
+    """A block of triples with the tags of both holders' a and b behind the corrections."""
+    stock, size, width = draw_bytes("first stock", 32), 64, 80
+    name = {"pair": "ab", "stock": stock.hex(), "epoch": 1, "kind": "triples", "number": 0}
+    label = ("dealt block", "ab", stock, 1, "triples", 0)
+    gammas = [draw(f"dealer gamma {i}", 128) for i in range(2)]
+    seeds = [HKDFExpand(hashes.SHA256(), 32, digest(*label, role)).derive(seed) for role in ("plus", "minus")]
+    parts = [
+        [int.from_bytes(s[i : i + width], "big") % key.N for i in range(0, 3 * 256 * width, width)]
+        for s in (_keystream(x, 3 * 256 * width) for x in seeds)
+    ]
+    keys = [
+        [int.from_bytes(s[i : i + width], "big") % key.N for i in range(0, 2 * 256 * width, width)]
+        for s in (_keystream(digest("tag keys", x), 2 * 256 * width) for x in seeds)
+    ]
+    own = [[x for i in range(256) for x in part[3 * i : 3 * i + 2]] for part in parts]
+    case: Json = {
+        "expect": "valid", "modulus_bits": 512, "dealing_seed": seed.hex(), "name": name, "gammas": _hex(gammas),
+    }  # fmt: skip
+    for prover, role in enumerate(("plus", "minus")):
+        verifier = 1 - prover
+        tags = [(k + gammas[verifier] * x) % key.N for k, x in zip(keys[verifier], own[prover], strict=True)]
+        products = []
+        for i in range(256 if role == "plus" else 0):
+            (a, b), (x, y, z) = own[0][2 * i : 2 * i + 2], parts[1][3 * i : 3 * i + 3]
+            products.append(((a - x) * (b - y) + z) % key.N)
+        corrections = b"".join(x.to_bytes(size, "big") for x in products + tags)
+        case[role] = {
+            "corrections_bytes": len(corrections), "corrections_sha256": hashlib.sha256(corrections).hexdigest(),
+            "units": [
+                {"at": i, "tags": _hex(tags[2 * i : 2 * i + 2]), "keys": _hex(keys[prover][2 * i : 2 * i + 2])}
+                for i in (0, 1, 100, 255)
+            ],
+        }  # fmt: skip
+    return case
+
+
+def key_safety() -> Json:
+    """Three conversions, the last a repetition of the second, and the proofs of both holders. UNSAFE key."""
+    bits, roles = 512, ("plus", "minus")
+    key = Key(bits)
+    N, half = key.N, 1 << (key.randomiser_bits + 16)
+    (o_plus, kappa_plus), (o_minus, kappa_minus) = key.split("key safety")
+    exponents, kappas = (half + o_plus, half + o_minus), (kappa_plus, kappa_minus)
+    top = 1 << (key.randomiser_bits + 128 + 16)
+    gammas = [draw(f"safety gamma {i}", 128) for i in range(2)]  # by verifier, like all of these
+    t_minus = [draw(f"safety t {i}", key.randomiser_bits + 128) for i in range(2)]
+    t = [[gamma * key.o + x, x] for gamma, x in zip(gammas, t_minus, strict=True)]  # and by holder
+    keys = [draw(f"safety kappa key {i}", bits + 64) % N for i in range(2)]
+    tags = [(keys[v] + gammas[v] * kappas[1 - v]) % N for v in range(2)]
+    session_id = draw_bytes("safety session", 32)
+    coins = [draw_bytes(f"safety coins {role}", 32) for role in roles]
+    random = hashlib.shake_256(digest("key safety weights", session_id, *coins)).digest(16 * 3)
+    weights = [int.from_bytes(random[i : i + 8], "big") for i in range(0, 48, 8)]
+    ciphertexts = []
+    for i in range(2):
+        m, r = draw(f"safety m {i}", bits + 64) % N, draw(f"safety r {i}", key.randomiser_bits)
+        ciphertexts.append((1 + m * N) * pow(key.hs, r, key.square) % key.square)
+    ciphertexts.append(ciphertexts[1])
+    cases, left, c_star = [], [0, 0], 1
+    for number, c in enumerate(ciphertexts):
+        rho, sigma = weights[2 * number : 2 * number + 2]
+        c_star = c_star * pow(c, rho, key.square) % key.square
+        z = [key.log(pow(c, x, key.square)) for x in exponents]
+        a_b = [[draw(f"safety triple {number} {i} {j}", bits + 64) % N for j in range(2)] for i in range(2)]
+        ab_minus = draw(f"safety product {number}", bits + 64) % N
+        ab = [((a_b[0][0] - a_b[1][0]) * (a_b[0][1] - a_b[1][1]) + ab_minus) % N, ab_minus]
+        its_keys = [[draw(f"safety key {number} {i} {j}", bits + 64) % N for j in range(2)] for i in range(2)]
+        its_tags = [[(its_keys[1 - q][j] + gammas[1 - q] * a_b[q][j]) % N for j in range(2)] for q in range(2)]
+        case: Json = {"ciphertext": f"{c:x}", "weights": _hex([rho, sigma])}
+        for q, role in enumerate(roles):
+            left[q] += sigma * tags[1 - q] - rho * its_tags[q][0] - sigma * its_tags[q][1]
+            case[role] = {
+                "z": f"{z[q]:x}", "triple": _hex([*a_b[q], ab[q], *its_tags[q], *its_keys[q]]),
+                "opening": _hex([(z[q] - a_b[q][0]) % N, (kappas[q] - a_b[q][1]) % N]),
+            }  # fmt: skip
+        cases.append(case)
+    whole: Json = {
+        "expect": "valid", "modulus_bits": bits, "session_id": session_id.hex(), "plus_coins": coins[0].hex(),
+        "minus_coins": coins[1].hex(), "of": cases, "c_star": f"{c_star:x}",
+    }  # fmt: skip
+    for q, role in enumerate(roles):
+        v = 1 - q
+        proof = (left[q] + key.log(pow(c_star, top + t[v][q], key.square))) % N
+        whole[role] = {
+            "safety": _hex([gammas[q], t[q][q], keys[q], t[v][q], tags[v]]),
+            "proof": proof.to_bytes(bits // 8, "big").hex(),
+        }  # fmt: skip
+    return {"cases": [whole]}
 
 
 def digests() -> Json:
@@ -449,9 +540,11 @@ def digests() -> Json:
         )
         context = subject + digest("session gallery", r["gallery"], r["sequence"], raw["chain"])
         context += digest("session keys", raw["key_id"], r["epoch"], r["pair"], raw["stock"])
-        nonces = [draw_bytes(f"nonce {role}", 32) for role in ("plus", "minus")]
+        coins = [draw_bytes(f"coins {role}", 32) for role in ("plus", "minus")]
+        nonces = [digest("session nonce", x) for x in coins]
         sessions.append({
             "expect": "valid", "request": r, "subject_matter": subject.hex(), "context": context.hex(),
+            "plus_coins": coins[0].hex(), "minus_coins": coins[1].hex(),
             "plus_nonce": nonces[0].hex(), "minus_nonce": nonces[1].hex(),
             "session_id": digest("session id", context, *nonces).hex(),
         })  # fmt: skip
@@ -529,53 +622,90 @@ def protobuf(fields: Json) -> bytes:
 
 
 def key_shares() -> Json:
-    """UNSAFE like the key that they share. Layout: magic, key id, party, epoch, two shares, two seeds."""
+    """UNSAFE like the key that they share.
+
+    Layout: magic, key id, party, epoch, two shares, two parts of the key-safety check, two Gammas, two seeds.
+    """
     cases: list[Json] = []
     bits = 512
     key, name = Key(bits), "UNSAFE-d4-s8-c3-n512"
-    limit = 1 << (key.randomiser_bits + 16)
-    exponent_bytes = (key.randomiser_bits + 17 + 7) // 8
+    limit, safety_limit = 1 << (key.randomiser_bits + 16), 1 << (key.randomiser_bits + 128 + 16)
+    exponent_bytes, safety_bytes = (key.randomiser_bits + 17 + 7) // 8, (key.randomiser_bits + 128 + 17 + 7) // 8
     shares = {pair: dict(zip(pair, key.split(f"key shares {pair}"), strict=True)) for pair in ("ab", "ac", "bc")}
+    gammas = [draw(f"gamma of a dealer {i}", 128) for i in range(2)]
+
+    def safety_of(pair: str, party: str) -> list[int]:
+        """Gamma, t and key of kappa as verifier, t and tag of kappa as prover: any numbers of the right sizes."""
+        what = f"safety {pair} {party}"
+        t = [draw(f"{what} t {i}", key.randomiser_bits + 128) for i in range(2)]
+        kappas = [draw(f"{what} kappa {i}", bits + 64) % key.N for i in range(2)]
+        return [draw(f"{what} gamma", 128), t[0], kappas[0], t[1], kappas[1]]
 
     seeds = [draw_bytes(f"seed {i}", 32) for i in (1, 2)]
     both_seeds = {"dealing_seed": seeds[0].hex(), "storage_seed": seeds[1].hex()}
+    sizes = (16, safety_bytes, bits // 8, safety_bytes, bits // 8)
 
     def encode(
-        party: bytes, epoch: int, parts: list[tuple[int, int]], key_id: bytes, magic: bytes = b"VMSHARE1"
-    ) -> bytes:
+        party: bytes, epoch: int, parts: list[tuple[int, int]], safety: list[list[int]], key_id: bytes,
+        magic: bytes = b"VMSHARE2", dealt: list[int] = gammas,
+    ) -> bytes:  # fmt: skip
         body = b"".join(o.to_bytes(exponent_bytes, "big") + k.to_bytes(bits // 8, "big") for o, k in parts)
+        body += b"".join(x.to_bytes(size, "big") for part in safety for x, size in zip(part, sizes, strict=True))
+        body += b"".join(x.to_bytes(16, "big") for x in dealt)
         return struct.pack(">8s16s1sI", magic, key_id, party, epoch) + body + b"".join(seeds)
+
+    def valid(what: str, party: str, epoch: int, parts: list[tuple[int, int]], safety: list[list[int]]) -> Json:
+        encoding = encode(party.encode(), epoch, parts, safety, own_id)
+        return {
+            "expect": "valid", "what": what, "encoding": encoding.hex(), "party": party, "epoch": epoch,
+            "pairs": [pair for pair in shares if party in pair], "exponents": _hex([limit + o for o, _ in parts]),
+            "kappas": _hex([k for _, k in parts]),
+            "safety": [
+                {
+                    "gamma": f"{gamma:x}", "exponents": _hex([safety_limit + t, safety_limit + u]),
+                    "kappa": _hex([kappa_key, kappa_tag]),
+                }
+                for gamma, t, kappa_key, u, kappa_tag in safety
+            ],
+            "dealer_gammas": _hex(gammas), **both_seeds,
+        }  # fmt: skip
 
     own_id = key.key_id(name)
     for party, epoch in (("a", 1), ("b", 2), ("c", 2**32 - 1)):
         pairs = [pair for pair in shares if party in pair]
         parts = [shares[pair][party] for pair in pairs]
-        cases.append({
-            "expect": "valid", "what": f"party {party}", "encoding": encode(party.encode(), epoch, parts, own_id).hex(),
-            "party": party, "epoch": epoch, "pairs": pairs, "exponents": _hex([limit + o for o, _ in parts]),
-            "kappas": _hex([k for _, k in parts]), **both_seeds,
-        })  # fmt: skip
+        cases.append(valid(f"party {party}", party, epoch, parts, [safety_of(pair, party) for pair in pairs]))
     ab, ac = shares["ab"]["a"], shares["ac"]["a"]
-    good = encode(b"a", 1, [ab, ac], own_id)
-    largest = encode(b"a", 1, [(limit - 1, key.N - 1), ac], own_id)
-    cases.append({
-        "expect": "valid", "what": "the largest share", "encoding": largest.hex(), "party": "a", "epoch": 1,
-        "pairs": ["ab", "ac"], "exponents": _hex([2 * limit - 1, limit + ac[0]]),
-        "kappas": _hex([key.N - 1, ac[1]]), **both_seeds,
-    })  # fmt: skip
+    safe_ab, safe_ac = safety_of("ab", "a"), safety_of("ac", "a")
+    largest = [2**128 - 1, safety_limit - 1, key.N - 1, safety_limit - 1, key.N - 1]
+    good = encode(b"a", 1, [ab, ac], [safe_ab, safe_ac], own_id)
+    cases.append(valid("the largest share", "a", 1, [(limit - 1, key.N - 1), ac], [largest, safe_ac]))
     other_id = Key(bits).key_id("UNSAFE-d12-s8-c3-n512")
+
+    def with_parts(parts: list[tuple[int, int]]) -> bytes:
+        return encode(b"a", 1, parts, [safe_ab, safe_ac], own_id)
+
+    def with_safety(at: int, value: int) -> bytes:
+        return encode(b"a", 1, [ab, ac], [safe_ab, [*safe_ac[:at], value, *safe_ac[at + 1 :]]], own_id)
+
+    both = [safe_ab, safe_ac]
     for expect, what, data in (
         ("KeyFileError", "empty", b""), ("KeyFileError", "magic alone", good[:8]),
         ("KeyFileError", "a byte short", good[:-1]), ("KeyFileError", "a byte long", good + b"\0"),
         ("KeyFileError", "header alone", good[:29]), ("KeyFileError", "half", good[: len(good) // 2]),
-        ("KeyFileError", "another magic", encode(b"a", 1, [ab, ac], own_id, b"VMSHARE2")),
-        ("KeyFileError", "a party d", encode(b"d", 1, [ab, ac], own_id)),
-        ("KeyFileError", "a party A", encode(b"A", 1, [ab, ac], own_id)),
-        ("KeyFileError", "epoch 0", encode(b"a", 0, [ab, ac], own_id)),
-        ("KeyFileError", "an exponent of one bit more", encode(b"a", 1, [(limit, ab[1]), ac], own_id)),
-        ("KeyFileError", "kappa = N", encode(b"a", 1, [ab, (ac[0], key.N)], own_id)),
-        ("KeyFileError", "kappa of all ones", encode(b"a", 1, [(ab[0], 2**bits - 1), ac], own_id)),
-        ("KeyMismatchError", "another parameter set", encode(b"a", 1, [ab, ac], other_id)),
+        ("KeyFileError", "another magic", encode(b"a", 1, [ab, ac], both, own_id, b"VMSHARE3")),
+        ("KeyFileError", "the magic of the format before", encode(b"a", 1, [ab, ac], both, own_id, b"VMSHARE1")),
+        ("KeyFileError", "a party d", encode(b"d", 1, [ab, ac], both, own_id)),
+        ("KeyFileError", "a party A", encode(b"A", 1, [ab, ac], both, own_id)),
+        ("KeyFileError", "epoch 0", encode(b"a", 0, [ab, ac], both, own_id)),
+        ("KeyFileError", "an exponent of one bit more", with_parts([(limit, ab[1]), ac])),
+        ("KeyFileError", "kappa = N", with_parts([ab, (ac[0], key.N)])),
+        ("KeyFileError", "kappa of all ones", with_parts([(ab[0], 2**bits - 1), ac])),
+        ("KeyFileError", "a verifier's t of one bit more", with_safety(1, safety_limit)),
+        ("KeyFileError", "a key of kappa = N", with_safety(2, key.N)),
+        ("KeyFileError", "a prover's t of one bit more", with_safety(3, safety_limit)),
+        ("KeyFileError", "a tag of kappa = N", with_safety(4, key.N)),
+        ("KeyMismatchError", "another parameter set", encode(b"a", 1, [ab, ac], both, other_id)),
         ("KeyMismatchError", "a bit of the key id", good[:8] + bytes([good[8] ^ 1]) + good[9:]),
     ):  # fmt: skip
         cases.append({"expect": expect, "what": what, "encoding": data.hex()})
@@ -589,7 +719,7 @@ def key_shares() -> Json:
 
 FILES = {
     "parameter_sets": parameter_sets, "packing": packing, "encryption": encryption, "conversion": conversion,
-    "dealing": dealing, "digests": digests, "key_shares": key_shares,
+    "dealing": dealing, "digests": digests, "key_safety": key_safety, "key_shares": key_shares,
 }  # fmt: skip
 
 

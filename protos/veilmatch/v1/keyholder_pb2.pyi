@@ -256,12 +256,18 @@ class PairMessage(_message.Message):
     VERDICT_FIELD_NUMBER: _builtins.int
     GATE_LAYER_FIELD_NUMBER: _builtins.int
     VALIDITY_FIELD_NUMBER: _builtins.int
+    COINS_FIELD_NUMBER: _builtins.int
+    SAFETY_PROOF_FIELD_NUMBER: _builtins.int
     session_id: _builtins.bytes
     number: _builtins.int
     openings: _builtins.bytes
     gate_layer: _builtins.bytes
     validity: _builtins.bool
     """enrol and erase: XOR share of whether the templates are valid"""
+    coins: _builtins.bytes
+    """32 bytes, behind the nonce in hello"""
+    safety_proof: _builtins.bytes
+    """a residue mod N: proof of true openings"""
     @_builtins.property
     def rendezvous(self) -> Global___PairRendezvous: ...
     @_builtins.property
@@ -285,12 +291,14 @@ class PairMessage(_message.Message):
         verdict: Global___VerdictMessage | None = ...,
         gate_layer: _builtins.bytes = ...,
         validity: _builtins.bool = ...,
+        coins: _builtins.bytes = ...,
+        safety_proof: _builtins.bytes = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["agreement", b"agreement", "allocation", b"allocation", "content", b"content", "gate_layer", b"gate_layer", "hello", b"hello", "openings", b"openings", "rendezvous", b"rendezvous", "validity", b"validity", "verdict", b"verdict"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agreement", b"agreement", "allocation", b"allocation", "coins", b"coins", "content", b"content", "gate_layer", b"gate_layer", "hello", b"hello", "openings", b"openings", "rendezvous", b"rendezvous", "safety_proof", b"safety_proof", "validity", b"validity", "verdict", b"verdict"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement", b"agreement", "allocation", b"allocation", "content", b"content", "gate_layer", b"gate_layer", "hello", b"hello", "number", b"number", "openings", b"openings", "rendezvous", b"rendezvous", "session_id", b"session_id", "validity", b"validity", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement", b"agreement", "allocation", b"allocation", "coins", b"coins", "content", b"content", "gate_layer", b"gate_layer", "hello", b"hello", "number", b"number", "openings", b"openings", "rendezvous", b"rendezvous", "safety_proof", b"safety_proof", "session_id", b"session_id", "validity", b"validity", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["rendezvous", "hello", "agreement", "allocation", "openings", "verdict", "gate_layer", "validity"]  # noqa: Y015
+    _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["rendezvous", "hello", "agreement", "allocation", "openings", "verdict", "gate_layer", "validity", "coins", "safety_proof"]  # noqa: Y015
     _WhichOneofArgType_content: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_content) -> _WhichOneofReturnType_content | None: ...
 
