@@ -25,9 +25,9 @@ def free_base_port() -> int:
 
     The search begins at random: somebody else may be looking for ports as well, and uses them only later.
     """
-    bases = range(7400, 32000, 100)  # below the ports that systems give to outgoing connections
+    bases = list(range(7400, 32000, 100))  # below the ports that systems give to outgoing connections
     first = secrets.randbelow(len(bases))
-    for base in (*bases[first:], *bases[:first]):
+    for base in bases[first:] + bases[:first]:
         if all(_is_free(base + offset) for offset in _OFFSETS):
             return base
     raise ConfigurationError("no free ports on this machine")
