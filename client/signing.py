@@ -101,7 +101,8 @@ class Draft:
     operation: pb.OPERATION_*. ciphertexts: lane ciphertexts, may be empty. threshold: t in 1..S^2, or 0
     where nothing is compared. subject: "" where none is named. token: 16 bytes of a mutation, else empty.
     bulk_digest: replaces the digest of `ciphertexts` where the payload follows in a stream. model: names
-    the embedding model of what is sent; left out of a request without vectors.
+    the embedding model of what is sent; left out of a request without vectors. new_key_id: 16 bytes of a
+    rotation, else empty.
     Raises InvalidInputError for a subject, a token or a model that cannot be one.
     """
 
@@ -112,6 +113,7 @@ class Draft:
     token: bytes = b""
     bulk_digest: bytes = field(default=b"", repr=False)
     model: str = EMBEDDING_MODEL
+    new_key_id: bytes = b""
     salt: bytes = field(default_factory=lambda: secrets.token_bytes(SALT_BYTES), repr=False)
 
     def __post_init__(self) -> None:
@@ -172,6 +174,7 @@ class RequestSigner:
             payload_digest=draft.payload_digest,
             subject_digest=subject_digest(draft.salt, draft.subject) if draft.subject else b"",
             model=draft.model if draft.ciphertexts or draft.bulk_digest else "",
+            new_key_id=draft.new_key_id,
         ).SerializeToString(deterministic=True)
         return pb.SignedRequest(
             body=body,

@@ -20,6 +20,7 @@
         KeyMismatchError             another key, epoch, gallery, model or parameter set
             GalleryMismatchError     the two matchers do not hold the same gallery
             ModelMismatchError       embeddings of another model than those in the gallery
+            GalleryRotatedError      a change of a gallery that goes on under a new key
         BudgetExceededError          more answers than a device, a subject or a gallery gets; retry_after_s is a field
         UnavailableError             too few parties or too little stock; needed and available are fields
             AuditLogError            what is served cannot be noted in the audit log, so nothing is served
@@ -198,6 +199,12 @@ class ModelMismatchError(KeyMismatchError):
     """Embeddings of another model than those in the gallery; the two cannot be compared."""
 
     code = "model_mismatch"
+
+
+class GalleryRotatedError(KeyMismatchError):
+    """A change of a gallery that was rotated: it goes on under a new key, and is only read under this one."""
+
+    code = "gallery_rotated"
 
 
 class BudgetExceededError(VeilmatchError):

@@ -147,7 +147,12 @@ def _answer_to_wire(answer: Answer) -> pb.KeyHolderToMatcher:
     if isinstance(answer, LaneShare):
         lanes = answer.lanes.astype("<u8").tobytes()
         return pb.KeyHolderToMatcher(
-            lane_share=pb.LaneShareMessage(session_id=answer.session_id, lanes=lanes, is_plus=answer.is_plus)
+            lane_share=pb.LaneShareMessage(
+                session_id=answer.session_id,
+                lanes=lanes,
+                is_plus=answer.is_plus,
+                valid=np.packbits(answer.valid, bitorder="little").tobytes(),
+            )
         )
     share = np.packbits(answer.bits, bitorder="little").tobytes()
     return pb.KeyHolderToMatcher(

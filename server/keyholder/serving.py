@@ -42,7 +42,7 @@ from veilmatch.crypto.messages import (
 )
 from veilmatch.crypto.paillier import Paillier, PublicKey
 from veilmatch.crypto.secret_access import SECRET_ACCESS
-from veilmatch.crypto.session import PairSession, Request
+from veilmatch.crypto.session import ON_RECORDS, PairSession, Request
 from veilmatch.protos.v1 import keyholder_pb2 as pb
 from veilmatch.protos.v1.request_pb2 import RequestBody
 from veilmatch.server.config import KeyHolderSettings
@@ -177,12 +177,12 @@ class KeyHolder:
     async def _serve(
         self, caller: str, opening: pb.OpenSession, results: AsyncIterator[Results], record: Record
     ) -> AsyncGenerator[Answer, None]:
-        checked = self._checker.check(opening.request, *WITH_LANES, "erase")
+        checked = self._checker.check(opening.request, *WITH_LANES, *ON_RECORDS)
         search = checked.operation in WITH_PROBE and checked.operation != "verify"
         output_bits = opening.output_bits if search else int(checked.operation == "verify")
         record.identify(checked, RequestBody.FromString(opening.request.body).model, output_bits)
         self._require_seat(checked.pair, caller)
-        if checked.operation == "erase":
+        if checked.operation in ON_RECORDS:
             check_payload(checked, [])
             data: Sequence[bytes] = opening.record
         else:
@@ -246,7 +246,7 @@ class KeyHolder:
         return PairSession(request, ciphertexts, self._key.share(checked.pair), self.scheme, nonce, stock.floors)
 
     def _request(self, checked: CheckedRequest, opening: pb.OpenSession, stock: bytes) -> Request:
-        if checked.operation not in ("verify", "candidates", "identify", "enrol", "erase"):
+        if checked.operation not in ("verify", "candidates", "identify", "enrol", "erase", "rotate"):
             raise ProtocolError("an operation without a session", got=checked.operation)
         return Request(
             operation=checked.operation,

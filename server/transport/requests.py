@@ -25,10 +25,11 @@ from veilmatch.crypto.errors import (
 )
 from veilmatch.crypto.keys import PAIRS, Pair
 from veilmatch.crypto.paillier import PublicKey
+from veilmatch.crypto.public_key_format import KEY_ID_BYTES
 from veilmatch.crypto.requests import TOKEN_BYTES, payload_digest, request_digest, signed_bytes
 from veilmatch.protos.v1 import request_pb2 as pb
 
-Operation = Literal["verify", "candidates", "identify", "enrol", "erase", "bulk", "subjects"]
+Operation = Literal["verify", "candidates", "identify", "enrol", "erase", "bulk", "subjects", "rotate"]
 _OPERATIONS: dict[int, Operation] = {
     pb.OPERATION_VERIFY: "verify",
     pb.OPERATION_CANDIDATES: "candidates",
@@ -37,6 +38,7 @@ _OPERATIONS: dict[int, Operation] = {
     pb.OPERATION_ERASE: "erase",
     pb.OPERATION_BULK_ENROL: "bulk",
     pb.OPERATION_SUBJECTS: "subjects",
+    pb.OPERATION_ROTATE: "rotate",
 }
 WITH_PROBE: tuple[Operation, ...] = ("verify", "candidates", "identify")
 WITH_LANES: tuple[Operation, ...] = (*WITH_PROBE, "enrol")
@@ -58,6 +60,7 @@ class CheckedRequest:
     expires_at_ms: int
     payload_digest: bytes
     subject_digest: bytes
+    new_key_id: bytes
 
 
 class RequestChecker:
@@ -117,6 +120,7 @@ class RequestChecker:
             expires_at_ms=body.expires_at_ms,
             payload_digest=body.payload_digest,
             subject_digest=body.subject_digest,
+            new_key_id=body.new_key_id,
         )
 
     def _check_signature(self, request: pb.SignedRequest, device: str) -> None:
@@ -156,6 +160,7 @@ class RequestChecker:
             ("token", len(body.token) == (TOKEN_BYTES if mutation else 0)),
             ("payload_digest", len(body.payload_digest) == DIGEST_BYTES),
             ("subject_digest", len(body.subject_digest) == (DIGEST_BYTES if named else 0)),
+            ("new_key_id", len(body.new_key_id) == (KEY_ID_BYTES if operation == "rotate" else 0)),
         ):
             if not right:
                 raise InvalidInputError("a field of the request has no sense here", got=name, expected=operation)

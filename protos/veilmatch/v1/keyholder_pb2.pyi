@@ -84,7 +84,7 @@ class OpenSession(_message.Message):
 
     @_builtins.property
     def record(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
-        """erase: the lane ciphertexts on record"""
+        """erase and rotate: the lane ciphertexts on record"""
 
     def __init__(
         self,
@@ -196,20 +196,24 @@ class LaneShareMessage(_message.Message):
     SESSION_ID_FIELD_NUMBER: _builtins.int
     LANES_FIELD_NUMBER: _builtins.int
     IS_PLUS_FIELD_NUMBER: _builtins.int
+    VALID_FIELD_NUMBER: _builtins.int
     session_id: _builtins.bytes
     lanes: _builtins.bytes
-    """D values below 2^48, eight bytes each, little-endian"""
+    """D values below 2^48 of each valid template, eight bytes each, little-endian"""
     is_plus: _builtins.bool
+    valid: _builtins.bytes
+    """which of the templates are valid: one bit each, packed little-endian"""
     def __init__(
         self,
         *,
         session_id: _builtins.bytes = ...,
         lanes: _builtins.bytes = ...,
         is_plus: _builtins.bool = ...,
+        valid: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["is_plus", b"is_plus", "lanes", b"lanes", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["is_plus", b"is_plus", "lanes", b"lanes", "session_id", b"session_id", "valid", b"valid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -261,7 +265,7 @@ class PairMessage(_message.Message):
     openings: _builtins.bytes
     gate_layer: _builtins.bytes
     validity: _builtins.bool
-    """enrol and erase: XOR share of whether the templates are valid"""
+    """enrol, erase and rotate: XOR share of whether some templates are all valid"""
     @_builtins.property
     def rendezvous(self) -> Global___PairRendezvous: ...
     @_builtins.property
