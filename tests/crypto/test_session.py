@@ -209,7 +209,7 @@ def test_no_index_of_stock_is_handed_out_twice(simulator: PairSimulator, gallery
 
     for holder, stock in enumerate(simulator.stocks):
         stock.reserve = noting(holder, stock.reserve)  # type: ignore[method-assign]
-    for operation in ("verify", "candidates", "identify", "enrol", "erase", "verify"):
+    for operation in ("verify", "candidates", "identify", "enrol", "erase", "rotate", "verify"):
         simulator.run(simulator.request(operation, 1), simulator.encrypt(PROBE), gallery, gallery.places[:3])
     for kind in STOCK_KINDS:
         assert used[PLUS, kind] == used[MINUS, kind] == list(range(len(used[PLUS, kind]))) != []
@@ -243,14 +243,14 @@ def test_holders_that_mean_different_sessions_stop_at_hello(
         assert all(isinstance(envelope.message, Hello) for _, envelope in simulator.sent)
 
 
-@pytest.mark.parametrize("operation", ["verify", "candidates", "identify", "enrol", "erase"])
+@pytest.mark.parametrize("operation", ["verify", "candidates", "identify", "enrol", "erase", "rotate"])
 @pytest.mark.parametrize("count", [0, 1, 3, 4])
 def test_wrong_number_of_lane_ciphertexts_is_refused(
     simulator: PairSimulator, gallery: SimulatedGallery, operation: Operation, count: int
 ) -> None:
     ciphertexts = (simulator.encrypt(PROBE) * 2)[:count]
     request = simulator.request(operation, 1)
-    if operation == "erase" and count == 4:
+    if operation in ("erase", "rotate") and count == 4:
         assert len(simulator.run(request, ciphertexts)[PLUS].lanes) == 2 * TOY.dimension
         return
     with pytest.raises(CiphertextError):

@@ -204,7 +204,7 @@ def test_a_call_serves_its_own_operations_only(operation: Operation) -> None:
     assert type(refusal(signed(body(operation)), *others)) is InvalidInputError
 
 
-@pytest.mark.parametrize("number", [pb.OPERATION_UNSPECIFIED, 8, -1, 2**31 - 1])
+@pytest.mark.parametrize("number", [pb.OPERATION_UNSPECIFIED, 9, -1, 2**31 - 1])
 def test_an_operation_that_is_none_is_refused(number: int) -> None:
     error = refusal(signed(body(operation=number)))
     assert type(error) is InvalidInputError and "operation" in error.message
@@ -227,8 +227,10 @@ FIELDS: list[tuple[Operation, str, list[Any]]] = [
     *((operation, "subject_digest", [b"", bytes(31), bytes(33)]) for operation in ("verify", "enrol", "erase")),
     *(
         (operation, "subject_digest", [b"\0", bytes(32)])
-        for operation in ("candidates", "identify", "bulk", "subjects")
+        for operation in ("candidates", "identify", "bulk", "subjects", "rotate")
     ),
+    ("rotate", "new_key_id", [b"", bytes(15), bytes(17)]),
+    *((operation, "new_key_id", [b"\0", bytes(16)]) for operation in OPERATIONS if operation != "rotate"),
 ]
 
 

@@ -483,8 +483,9 @@ def digests() -> Json:
 _BODY_FIELDS = {
     "parameter_set": 1, "key_id": 2, "device": 3, "gallery": 4, "operation": 5, "threshold": 6, "pair": 7, "nonce": 8,
     "token": 9, "issued_at_ms": 10, "expires_at_ms": 11, "payload_digest": 12, "subject_digest": 13, "model": 14,
+    "new_key_id": 17,
 }  # fmt: skip
-BODY_BYTES = ("key_id", "nonce", "token", "payload_digest", "subject_digest")
+BODY_BYTES = ("key_id", "nonce", "token", "payload_digest", "subject_digest", "new_key_id")
 
 
 def request_bodies() -> list[tuple[str, Json]]:
@@ -505,6 +506,7 @@ def request_bodies() -> list[tuple[str, Json]]:
         ("bulk enrolment", common | {"operation": 5, "token": token, "model": model}),
         ("subjects", common | {"operation": 6}),
         ("identify", common | {"operation": 7, "threshold": 1440, "model": "embedding"}),
+        ("rotate", common | {"operation": 8, "new_key_id": draw_bytes("new key id", 16).hex()}),
     ]
 
 
