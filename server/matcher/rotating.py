@@ -77,10 +77,12 @@ async def rotate(
         async with on.meetings.agreed(meeting, gallery, gallery.lock.shared):
             progress, sources = await new.progress(), await new.sources(gallery)
             subjects = {source: _subject(source, gallery) for source in sources if source in progress.left_out}
-            step = progress.next_step(sources)
+            complete = await new.is_complete()
+            # What is complete may have been served from and changed: it is touched no more.
+            step = Close() if complete else progress.next_step(sources)
             if isinstance(step, Close):
                 # Within the lock: nothing changes the old gallery between its last conversion and its closing.
-                if not await new.is_complete():
+                if not complete:
                     last = _mutation("rotated", checked, {}, [], [], json.dumps({"templates": 0}), "")
                     await commit_both(last, meeting, new.gallery)
                 gallery.successor = succession.key_id

@@ -119,6 +119,24 @@ def test_erasing_converts_the_lanes_of_several_templates(simulator: PairSimulato
     assert plus.is_plus and not minus.is_plus and plus.session_id == minus.session_id
 
 
+@pytest.mark.parametrize("operation", ["erase", "rotate"])
+@pytest.mark.parametrize(
+    ("invalid", "opened"), [((), 1), ((0,), 5), ((4,), 7), ((1, 3), 9), ((0, 1, 2, 3, 4), 9)], ids=str
+)
+def test_records_that_are_not_valid_are_sifted_out_by_halves(
+    simulator: PairSimulator, operation: Operation, invalid: tuple[int, ...], opened: int
+) -> None:
+    """One bit is opened for all of them, and more only for the halves of what is not valid as a whole."""
+    vectors = [3 * template if i in invalid else template for i, template in enumerate(TEMPLATES[:5])]
+    ciphertexts = [c for vector in vectors for c in simulator.encrypt(vector)]
+    plus, minus = simulator.run(simulator.request(operation, 0), ciphertexts)
+    valid = [i for i in range(5) if i not in invalid]
+    assert np.flatnonzero(plus.valid).tolist() == np.flatnonzero(minus.valid).tolist() == valid
+    assert np.array_equal(plus.lanes - minus.lanes, (TEMPLATES[valid] + TOY.offset).ravel())
+    assert conversions(simulator) == 1
+    assert sum(isinstance(e.message, Validity) for holder, e in simulator.sent if holder == PLUS) == opened
+
+
 def note_probe_shares(simulator: PairSimulator) -> dict[int, list[ProbeShare]]:
     """The probe shares of all its runs, by holder."""
     seen: dict[int, list[ProbeShare]] = {PLUS: [], MINUS: []}
