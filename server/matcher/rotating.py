@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import structlog
@@ -55,8 +55,8 @@ class _Batch:
     state: GalleryState
     model: str
     sources: Sequence[Source]
-    subjects: Sequence[str]
-    records: Sequence[bytes]
+    subjects: Sequence[str] = field(repr=False)
+    records: Sequence[bytes] = field(repr=False)
 
 
 async def rotate(

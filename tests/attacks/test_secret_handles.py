@@ -57,7 +57,7 @@ HANDLES: list[Any] = [
     LocalWork([NUMBER]),
     Reserved(0, [TRIPLE]),
     ProbeShare(bytes(32), ARRAY, True),
-    LaneShare(bytes(32), ARRAY, True),
+    LaneShare(bytes(32), ARRAY, True, BITS.astype(bool)),
     Results([NUMBER], BITS.astype(bool)),
     DecisionShare(BITS, 1),
     _Vectors(ARRAY, BITS, ARRAY),
