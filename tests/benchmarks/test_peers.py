@@ -127,8 +127,9 @@ def test_ciphertexts_made_quickly_are_those_of_phe() -> None:
 
 def test_packed_scores_are_those_of_plain_numbers() -> None:
     pytest.importorskip("tenseal", reason="an optional peer, not installed for development")
-    vectors, q = gallery(128, 2_500), probe(128)
-    for baby in (16, 128):
+    q = probe(128)
+    for identities, baby in ((2_100, 16), (100, 128)):  # two blocks with giant steps, and none
+        vectors = gallery(128, identities)
         packed = tenseal_expert.PackedGallery(vectors, baby)
-        assert np.abs(packed.scores(q, 2_500) - vectors @ q).max() < 2e-3
+        assert np.abs(packed.scores(q, identities) - vectors @ q).max() < 5e-3
         assert len(packed.scores(q, 30)) == 30
