@@ -5,10 +5,10 @@
     python -m benchmarks.peers --json PATH     writes the figures as well
 
 The main figure is the CPU time of one query over all parties, for each identity of the gallery. Latency is wall
-time on one core and means something only on a machine that does nothing else. What takes longer than the time box is
-not measured but extrapolated and marked x; 1,000,000 identities always are. TenSEAL, LightPHE and phe are optional
-(`pip install "veilmatch[peers,phe]"`): one that is missing is reported as missing. docs/comparison.md says what
-each peer does, encrypts and reveals.
+time on one core and means something only on a machine that does nothing else. What takes longer than the time box
+is not measured but extrapolated and marked x; 1,000,000 identities always are. TenSEAL, LightPHE and phe are
+optional (`pip install -c constraints.txt -e ".[peers,phe]"`): one that is missing is reported as missing.
+docs/comparison.md says what each peer does, encrypts and reveals.
 """
 
 from __future__ import annotations
