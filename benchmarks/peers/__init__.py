@@ -1,6 +1,6 @@
 """Veilmatch beside what people would use instead: the same 1:N search, in one run, each on one core.
 
-    python -m benchmarks.peers                 D = 128 and 512; 100, 1,000 and 10,000 identities (about half an hour)
+    python -m benchmarks.peers                 D = 128 and 512; 100, 1,000 and 10,000 identities (half an hour or so)
     python -m benchmarks.peers --quick         D = 128; 100 and 1,000 identities, the cheaper variants (minutes)
     python -m benchmarks.peers --json PATH     writes the figures as well
 
