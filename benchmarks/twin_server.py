@@ -3,7 +3,7 @@
     label = Search(scheme, split(ceremony), Packing.of(scheme)).nearest(templates, labels, probe, limit)
 
 The family: POCF and SOCI (secure outsourced computation on integers with a twin-server architecture), and with
-faces Pura (Xu et al., arXiv 2505.15476). Written from their published descriptions, with nothing copied, on the
+faces Pura (Xu et al., arXiv 2505.15476). Written from published summaries of them, with nothing copied, on the
 same arithmetic as Veilmatch: fixed-base encryption with short randomisers, the kernel's lanes where it runs. The
 first server holds the encrypted gallery; both hold a share of the decryption exponent. A ciphertext `c` is an element
 of Z*_(N^2).
