@@ -138,7 +138,7 @@ class Trio:
             await workers.setup(key)
             holder = KeyHolder(self.settings(party), ceremony().public_key, key, workers)
             rpc.add_KeyHolderServicer_to_server(KeyHolderService(holder), server)
-            rpc.add_KeyHolderPeerServicer_to_server(KeyHolderPeerService(holder, key), server)
+            rpc.add_KeyHolderPeerServicer_to_server(KeyHolderPeerService(holder), server)
             await server.start()
             self.running[party] = Running(holder, pool, server)
 
