@@ -47,7 +47,7 @@ class KeyFiles(SecretHolder):
                 self.waiting = found
             else:
                 erase(self._next_path)
-        if self._old_path.exists() and os.path.samefile(self._old_path, self._path):
+        if self._old_path.exists() and self._old_path.samefile(self._path):
             # Made for a switch that did not happen: another name of the current file.
             self._old_path.unlink()
             sync_folder(self._path.parent)

@@ -14,7 +14,7 @@ from veilmatch.server.transport.status import from_rpc
 #: Beyond what a refresh takes at most between the key holders; they end it themselves.
 _PATIENCE = 20.0
 #: Addresses that mean all of this machine's, and the one of them to call.
-_ANY = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}
+_ANY = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104
 
 
 async def ask_daemon(settings: KeyHolderSettings, *, refresh: bool) -> dict[str, object]:

@@ -150,7 +150,7 @@ class KeyHolder:
         if self.unsettled and abs(epoch - self.epoch) == 1:
             return _refreshing(peer, expected, got)
         return KeyMismatchError(
-            "the key holders have shares of different epochs; the one with the lower epoch needs its own newest key file",
+            "the key holders have shares of different epochs; the lower one needs its newest key file back",
             got=got,
             expected=expected,
         )
