@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.keyholder.refreshables import TEMPLATES, Refreshables, gallery, refreshables
-from tests.keyholder.trio import signed
+from tests.keyholder.refreshables import Refreshables, refreshables
 from veilmatch.crypto.errors import UnavailableError
 from veilmatch.crypto.keys import PAIRS, PARTIES, Pair, Party
 
