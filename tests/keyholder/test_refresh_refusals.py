@@ -150,6 +150,24 @@ async def test_shares_that_do_not_fit_end_the_refresh(three: Refreshables, monke
     assert await three.serves() and await three.refresh() == 2
 
 
+async def test_without_the_test_a_fault_would_end_in_pairs_that_serve_nothing(
+    three: Refreshables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    genuine = refresh_attempt.refreshed_key
+
+    def faulty(key: KeyHolderKey, *arguments: Any) -> KeyHolderKey:
+        made = genuine(key, *arguments)
+        shares = [PairShare(s.pair, s.party, s._exponent + (key.party == "b"), s._kappa) for s in made._shares]
+        return made.of_epoch(made.epoch, (shares[0], shares[1]), made.dealing_seed(SECRET_ACCESS), SECRET_ACCESS)
+
+    monkeypatch.setattr(refresh_attempt, "refreshed_key", faulty)
+    monkeypatch.setattr(refresh_attempt, "_require_fit", lambda *_: None)
+    assert await three.refresh() == 2
+    for pair in ("ab", "bc"):
+        with pytest.raises(CiphertextError):
+            await three.serves(pair)  # type: ignore[arg-type]
+
+
 async def test_what_cannot_be_noted_is_not_refreshed(three: Refreshables, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any) -> None:
         raise AuditLogError("the audit log cannot be written, so nothing is served", party="keyholder-c")
