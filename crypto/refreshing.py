@@ -110,7 +110,8 @@ def common_seed(name: RefreshName, plus: bytes, minus: bytes) -> CommonSeed:
 def refreshed_share(share: PairShare, seed: CommonSeed, public_key: PublicKey) -> PairShare:
     """Return the share of the next epoch: o_* + r with r of |o| + 128 bits, kappa_* + x mod N.
 
-    Both holders of the pair add the same r and x. Raises KeyMismatchError if the seed is of another pair.
+    Both holders of the pair add the same r and x. Whatever else a pair shares with a constant difference is refreshed
+    here too, under a label of its own. Raises KeyMismatchError if the seed is of another pair.
     """
     if seed.name.pair != share.pair:
         raise KeyMismatchError("a refresh of another pair", got=seed.name.pair, expected=share.pair)

@@ -81,6 +81,7 @@ class KeyFiles(SecretHolder):
         if key.epoch != self.current.epoch + 1:
             raise KeyMismatchError("not a key of the next epoch", got=key.epoch, expected=self.current.epoch + 1)
         try:
+            self._require_links()
             self._sealing.seal(self._next_path, key)
         except OSError as error:
             raise ConfigurationError(
@@ -90,6 +91,12 @@ class KeyFiles(SecretHolder):
         if self.waiting != key:
             raise KeyFileError("the next key file does not hold what was written", got=str(self._next_path))
         return self.waiting
+
+    def _require_links(self) -> None:
+        """Raise OSError if a file can have no second name here, which `commit` needs when it is too late to refuse."""
+        probe = self._path.with_name(f".{self._path.name}.{secrets.token_hex(4)}")
+        os.link(self._path, probe)
+        probe.unlink()
 
     def discard(self) -> None:
         """Delete the key that waits, if there is one."""

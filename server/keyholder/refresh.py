@@ -48,6 +48,8 @@ from veilmatch.server.transport.status import from_rpc
 _ANSWER, _PHASE, _WHOLE = 1.0, 4.0, 10.0
 #: How often something unfinished is looked at again.
 _SETTLE_EVERY_S = 0.5
+#: And after something of this machine has failed: every attempt is noted in the audit log.
+_AFTER_FAILURE_S = 15.0
 
 _log = structlog.get_logger(__name__)
 
@@ -81,9 +83,15 @@ class Refresher:
     async def settle_for_ever(self) -> None:
         """Finish what is unfinished whenever the peers can be reached."""
         while True:
-            with suppress(VeilmatchError):
+            wait_s = _SETTLE_EVERY_S
+            try:
                 await self.settle()
-            await asyncio.sleep(_SETTLE_EVERY_S)
+            except Exception as error:
+                # A full disk, say. Its text may quote data.
+                reason = error.message if isinstance(error, VeilmatchError) else type(error).__name__
+                _log.error("refresh not finished", reason=reason)
+                wait_s = _AFTER_FAILURE_S
+            await asyncio.sleep(wait_s)
 
     async def settle(self) -> None:
         """Use or delete a key that waits, and delete the old one, as far as the peers' states decide it.

@@ -97,6 +97,19 @@ def test_erasing_overwrites_the_bytes_before_the_name_goes(path: Path, monkeypat
     assert len(before) == len(sealed) and before[:76] != sealed[:76] and before[-64:] != sealed[-64:]
 
 
+def test_where_a_file_can_have_no_second_name_nothing_is_prepared(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The switch would need it, when it is too late to refuse."""
+
+    def fails(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    files = opened(path)
+    monkeypatch.setattr(os, "link", fails)
+    with pytest.raises(ConfigurationError, match="cannot be written"):
+        files.prepare(next_key(ceremony().keys[0]))
+    assert names(path) == ["share.key"]
+
+
 @pytest.mark.parametrize("at", ["link", "replace"])
 def test_a_crash_inside_the_switch_leaves_the_old_key_and_the_waiting_one(
     path: Path, at: str, monkeypatch: pytest.MonkeyPatch
