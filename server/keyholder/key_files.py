@@ -47,10 +47,7 @@ class KeyFiles(SecretHolder):
                 self.waiting = found
             else:
                 erase(self._next_path)
-        if self._old_path.exists() and self._old_path.samefile(self._path):
-            # Made for a switch that did not happen: another name of the current file.
-            self._old_path.unlink()
-            sync_folder(self._path.parent)
+        self._drop_second_name()
 
     @property
     def public_key(self) -> PublicKey:
@@ -60,7 +57,7 @@ class KeyFiles(SecretHolder):
     @property
     def keeps_old(self) -> bool:
         """Whether the key of the epoch before is still here."""
-        return self._old_path.exists()
+        return self._old_path.exists() and not self._old_path.samefile(self._path)
 
     def require_refreshable(self) -> None:
         """Raise unless another key can be prepared.
@@ -115,15 +112,29 @@ class KeyFiles(SecretHolder):
         # Another name first, so that at no time the old key has none.
         os.link(self._path, self._old_path)
         sync_folder(self._path.parent)
-        self._next_path.replace(self._path)
+        try:
+            self._next_path.replace(self._path)
+        except OSError:
+            self._drop_second_name()
+            raise
         self.current, self.waiting = self.waiting, None
         # If it fails, a power cut may undo the renaming: the key then waits again, and the peers' epoch decides.
         with suppress(OSError):
             sync_folder(self._path.parent)
         return self.current
 
+    def _drop_second_name(self) -> None:
+        """Delete the old name if it leads to the current file: it was made for a switch that did not happen.
+
+        Overwriting by it what it leads to would destroy the key in use.
+        """
+        if self._old_path.exists() and self._old_path.samefile(self._path):
+            self._old_path.unlink()
+            sync_folder(self._path.parent)
+
     def erase_old(self) -> None:
         """Overwrite and delete the key of the epoch before."""
+        self._drop_second_name()
         if self._old_path.exists():
             erase(self._old_path)
 

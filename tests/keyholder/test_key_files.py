@@ -126,11 +126,23 @@ def test_a_crash_inside_the_switch_leaves_the_old_key_and_the_waiting_one(
         files.commit()
     monkeypatch.undo()
     assert files.current == ceremony().keys[0] and files.waiting is not None
+    assert names(path) == ["share.key", "share.key.next"]
     again = opened(path)
     assert again.current == ceremony().keys[0] and again.waiting == next_key(ceremony().keys[0])
     assert not again.keeps_old
     assert again.commit() == next_key(ceremony().keys[0]) and files.current != again.current
     assert names(path) == ["share.key", "share.key.old"]
+
+
+def test_the_key_in_use_is_not_erased_by_its_second_name(path: Path) -> None:
+    """What a death between the two renames leaves: both names lead to one file."""
+    files = opened(path)
+    os.link(path, path.with_name("share.key.old"))
+    assert not files.keeps_old
+    files.erase_old()
+    assert names(path) == ["share.key"] and opened(path).current == ceremony().keys[0]
+    os.link(path, path.with_name("share.key.old"))
+    assert opened(path).current == ceremony().keys[0] and names(path) == ["share.key"]
 
 
 def test_a_disk_that_is_full_leaves_nothing_behind(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
