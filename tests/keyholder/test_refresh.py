@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -149,3 +151,26 @@ async def test_a_request_waits_while_the_shares_change(three: Refreshables) -> N
         await asyncio.sleep(0.3)
         assert not waiting.done()
     assert await waiting
+
+
+async def test_several_deaths_and_leaders_at_once_end_in_one_epoch_that_serves(three: Refreshables) -> None:
+    rng = random.Random(7)
+
+    async def lead(party: Party) -> None:
+        with suppress(UnavailableError, asyncio.CancelledError):
+            await three.refresh(party)
+
+    for _ in range(6):
+        plan = {(rng.choice(PARTIES), rng.choice((*STEPS, "before discard", "after discard"))) for _ in range(3)}
+        leaders = rng.sample(PARTIES, rng.randint(1, 3))
+
+        def strike(who: Party, step: str, plan: set[tuple[Party, str]] = plan) -> None:
+            if (who, step) in plan and who not in three.dead:
+                three.die(who)
+
+        three.hook = strike
+        await asyncio.gather(*map(lead, leaders))
+        three.hook = lambda who, what: None
+        await three.revive()
+        assert len(await three.settled()) == 1, (plan, leaders)
+        assert await three.serves(rng.choice(PAIRS)), (plan, leaders)
