@@ -21,6 +21,7 @@ from veilmatch.crypto.keys import KeyHolderKey, PairShare
 from veilmatch.crypto.messages import Hello, LocalWork, Receive, Send
 from veilmatch.crypto.paillier import Paillier
 from veilmatch.crypto.parameters import D512, DEFAULT, ParameterSet
+from veilmatch.crypto.refreshing import RefreshName, commitment, common_seed, open_commitment, refreshed_share
 from veilmatch.crypto.requests import check_model
 from veilmatch.crypto.secret_access import SECRET_ACCESS
 from veilmatch.crypto.session import PairSession, Request
@@ -289,3 +290,36 @@ def test_malformed_key_share_is_refused(case: Case) -> None:
     with pytest.raises(error(case["expect"])) as raised:
         KeyHolderKey.from_secret_bytes(bytes.fromhex(case["encoding"]), public_key)
     assert type(raised.value) is error(case["expect"])
+
+
+# -- refreshing ---------------------------------------------------------------------------------------
+
+
+def refresh_name(case: Case) -> RefreshName:
+    refresh_id, key_id = (bytes.fromhex(case[n]) for n in ("refresh_id", "key_id"))
+    return RefreshName(refresh_id, key_id, case["epoch"], case["pair"])
+
+
+@pytest.mark.parametrize("case", cases("refreshing", expect="valid"))
+def test_a_refresh_adds_the_known_values(case: Case) -> None:
+    public_key, name = paillier(512).public_key, refresh_name(case)
+    plus, minus = (bytes.fromhex(case[n]) for n in ("plus", "minus"))
+    assert commitment(name, plus).hex() == case["commitment"]
+    seed = common_seed(name, plus, minus)
+    assert seed._seed.hex() == case["seed"]
+    assert [
+        seed.bits("o", public_key.randomiser_bits), seed.below("kappa", public_key.modulus)
+    ] == integers(case["added"])  # fmt: skip
+    for party in case["pair"]:
+        before = PairShare(case["pair"], party, *integers(case["before"][party]))
+        after = refreshed_share(before, seed, public_key)
+        assert after == PairShare(case["pair"], party, *integers(case["after"][party]))
+        assert after.exponent(public_key, SECRET_ACCESS) == int(case["exponents"][party], 16)
+
+
+@pytest.mark.parametrize("case", cases("refreshing", expect="ProtocolError"))
+def test_contributions_that_are_none_are_refused(case: Case) -> None:
+    name = refresh_name(case)
+    committed, plus, minus = (bytes.fromhex(case[n]) for n in ("commitment", "plus", "minus"))
+    with pytest.raises(error(case["expect"])):
+        common_seed(name, open_commitment(name, committed, plus), minus)

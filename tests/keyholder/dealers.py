@@ -16,7 +16,7 @@ from veilmatch.server.keyholder.stock_store import StockStore
 
 MODULUS = (Integer(1) << 511) + 187
 PAIR: Pair = "ab"
-NAME = stock_name(PAIR, bytes(16), bytes([1]) * 16)
+NAME = stock_name(PAIR, 1, bytes(16), bytes([1]) * 16)
 UNITS = dealing.BLOCK_UNITS
 TARGETS: dict[Kind, int] = {kind: 2 * UNITS[kind] for kind in dealing.STOCK_KINDS}
 

@@ -27,7 +27,7 @@ from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.ceremony import Ceremony, run_ceremony
 from veilmatch.crypto.errors import InvalidVectorError, VeilmatchError
 from veilmatch.crypto.fields import Array
-from veilmatch.crypto.keys import PARTIES, SEATS, Pair, Party, Seat, holder_at
+from veilmatch.crypto.keys import PARTIES, SEATS, KeyHolderKey, Pair, Party, Seat, holder_at
 from veilmatch.crypto.messages import ProbeShare, Results
 from veilmatch.crypto.paillier import Paillier
 from veilmatch.crypto.parameters import ParameterSet
@@ -133,14 +133,22 @@ class Trio:
             credentials = server_credentials(tls_of(f"keyholder-{party}", self.folder))
             self.ports[party] = server.add_secure_port(f"127.0.0.1:{self.ports.get(party, 0)}", credentials)
         for party, server in servers.items():
-            key, pool = ceremony().keys[PARTIES.index(party)], LocalPool()
+            key, pool = self.key(party), LocalPool()
             workers = ShareWorkers(pool, Paillier(ceremony().public_key))  # type: ignore[arg-type]
             await workers.setup(key)
             holder = KeyHolder(self.settings(party), ceremony().public_key, key, workers)
             rpc.add_KeyHolderServicer_to_server(KeyHolderService(holder), server)
-            rpc.add_KeyHolderPeerServicer_to_server(KeyHolderPeerService(holder, key), server)
-            await server.start()
+            rpc.add_KeyHolderPeerServicer_to_server(KeyHolderPeerService(holder), server)
             self.running[party] = Running(holder, pool, server)
+            self.add_services(party, server)
+            await server.start()
+
+    def key(self, party: Party) -> KeyHolderKey:
+        """The key that a key holder starts with."""
+        return ceremony().keys[PARTIES.index(party)]
+
+    def add_services(self, party: Party, server: grpc.aio.Server) -> None:
+        """For what else a key holder serves."""
 
     async def stop(self, *parties: Party) -> None:
         for party in parties:

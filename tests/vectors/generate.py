@@ -589,9 +589,56 @@ def key_shares() -> Json:
     }
 
 
+def refreshing() -> Json:
+    """UNSAFE like the key. Every random value is AES-256-CTR from zero, keyed by a digest of the seed and a label."""
+    cases: list[Json] = []
+    bits = 512
+    key, name = Key(bits), "UNSAFE-d4-s8-c3-n512"
+    own_id, limit = key.key_id(name), 1 << (key.randomiser_bits + 16)
+    for refresh, epoch, pair in (("first", 2, "ab"), ("first", 2, "ac"), ("first", 2, "bc"), ("last", 65535, "bc")):
+        refresh_id = draw_bytes(f"refresh {refresh}", 32)
+        plus, minus = (draw_bytes(f"contribution {refresh} {pair} {role}", 32) for role in ("plus", "minus"))
+        label = (refresh_id, own_id, epoch, pair)
+        seed = digest("refresh seed", *label, plus, minus)
+
+        def value(what: str, size: int, label: tuple[bytes, bytes, int, str] = label, seed: bytes = seed) -> int:
+            stream = _keystream(digest("refresh value", *label, what.encode(), seed), -(-size // 16) * 16)
+            return int.from_bytes(stream[:size], "big")
+
+        width = (key.randomiser_bits + 7) // 8
+        r = value("o", width) >> (8 * width - key.randomiser_bits)
+        x = value("kappa", (bits + 128 + 7) // 8) % key.N
+        shares = dict(zip(pair, key.split(f"key shares {pair}"), strict=True))
+        cases.append({
+            "expect": "valid", "what": f"{refresh} {pair}", "refresh_id": refresh_id.hex(), "key_id": own_id.hex(),
+            "epoch": epoch, "pair": pair, "plus": plus.hex(), "minus": minus.hex(),
+            "commitment": digest("refresh commitment", *label, plus).hex(), "seed": seed.hex(),
+            "added": _hex([r, x]), "before": {p: _hex(list(share)) for p, share in shares.items()},
+            "after": {p: _hex([o + r, (k + x) % key.N]) for p, (o, k) in shares.items()},
+            "exponents": {p: f"{limit + o + r:x}" for p, (o, _) in shares.items()},
+        })  # fmt: skip
+    other = dict(cases[0])
+    cases.append({
+        "expect": "ProtocolError", "what": "another contribution than the one committed to",
+        **{n: other[n] for n in ("refresh_id", "key_id", "epoch", "pair", "commitment")}, "plus": other["minus"],
+        "minus": other["plus"],
+    })  # fmt: skip
+    cases.append({
+        "expect": "ProtocolError", "what": "the same contribution sent back",
+        **{n: other[n] for n in ("refresh_id", "key_id", "epoch", "pair", "commitment", "plus")},
+        "minus": other["plus"],
+    })  # fmt: skip
+    return {
+        "warning": "UNSAFE: shares of a throw-away key",
+        "parameter_set": name,
+        "modulus_bits": bits,
+        "cases": cases,
+    }
+
+
 FILES = {
     "parameter_sets": parameter_sets, "packing": packing, "encryption": encryption, "conversion": conversion,
-    "dealing": dealing, "digests": digests, "key_shares": key_shares,
+    "dealing": dealing, "digests": digests, "key_shares": key_shares, "refreshing": refreshing,
 }  # fmt: skip
 
 
