@@ -8,6 +8,7 @@
             EmbeddingError           wrong dimension, not finite, or not a usable direction
             CiphertextError          not an element of Z*_(N^2), wrong length, or not well-formed
             InvalidVectorError       an encrypted probe or template that is not a vector of this parameter set
+            KnowledgeProofError      no proof that the signer of a request knows what its ciphertexts hold
             UnknownSubjectError      no such subject in the gallery
             DuplicateTokenError      a client token was used again for another mutation
             ParameterError           numbers that do not make a sound parameter set
@@ -120,6 +121,21 @@ class InvalidVectorError(InvalidInputError):
     def __init__(
         self,
         message: str = "the encrypted vector is not a valid one of this parameter set",
+        *,
+        got: object = None,
+        expected: object = None,
+    ) -> None:
+        super().__init__(message, got=got, expected=expected)
+
+
+class KnowledgeProofError(InvalidInputError):
+    """No proof that the signer of a request knows what its ciphertexts hold. One text for every cause."""
+
+    code = "knowledge_proof"
+
+    def __init__(
+        self,
+        message: str = "the request does not prove that its signer knows what the ciphertexts hold",
         *,
         got: object = None,
         expected: object = None,

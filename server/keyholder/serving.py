@@ -58,7 +58,14 @@ from veilmatch.server.keyholder.wire import from_wire, to_wire
 from veilmatch.server.transport.budgets import Budgets, budgets_of
 from veilmatch.server.transport.links import Link, Rendezvous, dialled
 from veilmatch.server.transport.replay import ReplayLog
-from veilmatch.server.transport.requests import WITH_LANES, WITH_PROBE, CheckedRequest, RequestChecker, check_payload
+from veilmatch.server.transport.requests import (
+    WITH_LANES,
+    WITH_PROBE,
+    CheckedRequest,
+    RequestChecker,
+    check_knowledge,
+    check_payload,
+)
 
 #: What the caller is given, in order: a probe share and then a decision share, or one lane share.
 Answer = ProbeShare | LaneShare | DecisionShare
@@ -241,6 +248,8 @@ class KeyHolder:
             check_payload(checked, opening.request.ciphertexts)
             data = opening.request.ciphertexts
         ciphertexts = self.scheme.parse_many(data)
+        if checked.operation in WITH_LANES:
+            await asyncio.to_thread(check_knowledge, checked, data, self._public_key)
         await asyncio.to_thread(self._replays.register, checked.nonce, checked.expires_at_ms)
         await self._count(checked, opening, {"requests": 1, "searches": int(search), "bits": output_bits})
         peer = other_party(checked.pair, self.party)

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from tests.crypto.toys import toy_key, toy_public_key
-from tests.vectors.generate import BODY_BYTES, load, outdated
-from veilmatch.crypto import digests, errors, fixed_base, lanes, requests, slots
+from tests.vectors.generate import BODY_BYTES, CONTEXT_BYTES, load, outdated
+from veilmatch.crypto import digests, errors, fixed_base, knowledge, lanes, requests, slots
 from veilmatch.crypto.arithmetic import Integer, from_bytes
 from veilmatch.crypto.conversion import Opening, Triple, fingerprint_hashes, hashes_agree, open_masked, output_share
 from veilmatch.crypto.dealing import Block, BlockName, bit_triples, check_block, deal, products, triples
@@ -323,3 +323,19 @@ def test_contributions_that_are_none_are_refused(case: Case) -> None:
     committed, plus, minus = (bytes.fromhex(case[n]) for n in ("commitment", "plus", "minus"))
     with pytest.raises(error(case["expect"])):
         common_seed(name, open_commitment(name, committed, plus), minus)
+
+
+@pytest.mark.parametrize("case", cases("knowledge"))
+def test_proof_of_knowledge_is_the_known_one_or_refused(case: Case) -> None:
+    key = toy_public_key(ParameterSet.from_name(case["fields"]["parameter_set"]))
+    fields = {x: bytes.fromhex(v) if x in CONTEXT_BYTES else v for x, v in case["fields"].items()}
+    proof, ciphertexts = bytes.fromhex(case["proof"]), [bytes.fromhex(c) for c in case["ciphertexts"]]
+    context = knowledge.context_digest(**fields)
+    if case["expect"] == "valid":
+        assert fields["key_id"] == key.key_id and fields["payload_digest"] == requests.payload_digest(ciphertexts)
+        assert context.hex() == case["context"]
+        assert knowledge.challenges(proof[:32], len(ciphertexts)) == integers(case["challenges"])
+        assert len(proof) == knowledge.proof_bytes(key)
+        return knowledge.check(key, context, ciphertexts, proof)
+    with pytest.raises(error(case["expect"])):
+        knowledge.check(key, context, ciphertexts, proof)

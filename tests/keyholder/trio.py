@@ -28,6 +28,7 @@ from veilmatch.crypto.ceremony import Ceremony, run_ceremony
 from veilmatch.crypto.errors import InvalidVectorError, VeilmatchError
 from veilmatch.crypto.fields import Array
 from veilmatch.crypto.keys import PARTIES, SEATS, KeyHolderKey, Pair, Party, Seat, holder_at
+from veilmatch.crypto.knowledge import KnownCiphertexts
 from veilmatch.crypto.messages import ProbeShare, Results
 from veilmatch.crypto.paillier import Paillier
 from veilmatch.crypto.parameters import ParameterSet
@@ -248,27 +249,46 @@ async def refused(call: Any, party: Party) -> VeilmatchError:
 # -- what a device says ------------------------------------------------------------------------
 
 
+@cache
+def scheme() -> Paillier:
+    """The scheme as a device has it."""
+    return Paillier(ceremony().public_key)
+
+
+def known(vector: Array) -> KnownCiphertexts:
+    """A vector's lane ciphertexts, as whoever encrypted them has them."""
+    return KnownCiphertexts.encrypt(scheme(), lanes.pack(vector, TOY))
+
+
 def encrypted(vector: Array) -> list[bytes]:
     """A vector's lane ciphertexts."""
-    scheme = Paillier(ceremony().public_key)
-    return [scheme.serialise(scheme.encrypt(Integer(m))) for m in lanes.pack(vector, TOY)]
+    return list(known(vector).ciphertexts)
+
+
+def claimed(ciphertexts: Sequence[bytes], randomisers: Sequence[Integer] = ()) -> KnownCiphertexts:
+    """Ciphertexts of somebody else, as if these were their randomisers; none given: all zero."""
+    return KnownCiphertexts(tuple(ciphertexts), tuple(randomisers) or (Integer(0),) * len(ciphertexts), scheme())
 
 
 def signed(
-    vector: Array | Sequence[bytes],
+    vector: Array | Sequence[bytes] | KnownCiphertexts,
     pair: Pair = "ab",
     threshold: int = 1,
     operation: request_pb2.Operation.ValueType = request_pb2.OPERATION_CANDIDATES,
     **changes: Any,
 ) -> request_pb2.SignedRequest:
-    """A request of device-1. vector: the probe or template, or its ciphertexts. changes: device, key, now."""
-    ciphertexts = encrypted(vector) if not isinstance(vector, list | tuple) else list(vector)
+    """A request of device-1. vector: the probe or template, or its ciphertexts. changes: device, key, now.
+
+    Bare ciphertexts are sent with a proof that is none.
+    """
+    if isinstance(vector, list | tuple):
+        sent = claimed(vector) if vector else None
+    else:
+        sent = vector if isinstance(vector, KnownCiphertexts) else known(vector)
     search = operation in (request_pb2.OPERATION_CANDIDATES, request_pb2.OPERATION_IDENTIFY)
     probe = search or operation == request_pb2.OPERATION_VERIFY
     subject = "" if search else "ada"
-    draft = Draft(
-        operation, tuple(ciphertexts), threshold if probe else 0, subject, b"" if probe else secrets.token_bytes(16)
-    )
+    draft = Draft(operation, sent, threshold if probe else 0, subject, b"" if probe else secrets.token_bytes(16))
     signer = RequestSigner(
         DeviceKey(changes.get("key", device_key())), changes.get("device", "device-1"), "main",
         ceremony().public_key, 60.0, changes.get("now", time.time),

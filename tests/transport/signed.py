@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tests.installation.making import ceremony
 from veilmatch.crypto.digests import NONCE_BYTES
+from veilmatch.crypto.knowledge import proof_bytes
 from veilmatch.crypto.public_key_format import KEY_ID_BYTES
 from veilmatch.crypto.requests import SALT_BYTES, TOKEN_BYTES, payload_digest, signed_bytes, subject_digest
 from veilmatch.protos.v1 import request_pb2 as pb
@@ -70,6 +71,8 @@ def body(operation: Operation = "verify", /, **changes: Any) -> pb.RequestBody:
         "subject_digest": subject_digest(SALT, SUBJECT) if operation in ("verify", "enrol", "erase") else b"",
         "model": "embedding" if has_vectors else "",
         "new_key_id": NEW_KEY_ID if operation == "rotate" else b"",
+        # Of the right length, which is all that is looked at before the ciphertexts are.
+        "knowledge": bytes(proof_bytes(public_key)) if operation in WITH_LANES else b"",
     }
     return pb.RequestBody(**fields | changes)
 

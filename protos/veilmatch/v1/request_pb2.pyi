@@ -68,6 +68,7 @@ class RequestBody(_message.Message):
     PAYLOAD_DIGEST_FIELD_NUMBER: _builtins.int
     SUBJECT_DIGEST_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
+    KNOWLEDGE_FIELD_NUMBER: _builtins.int
     NEW_KEY_ID_FIELD_NUMBER: _builtins.int
     parameter_set: _builtins.str
     key_id: _builtins.bytes
@@ -93,6 +94,8 @@ class RequestBody(_message.Message):
     """32 bytes, of salt and subject; empty if no subject is named"""
     model: _builtins.str
     """embedding model of the vectors that are sent; empty if none are"""
+    knowledge: _builtins.bytes
+    """proof that the device knows what its lane ciphertexts hold; empty without any"""
     new_key_id: _builtins.bytes
     """rotate: the 16 bytes of the key to re-encrypt under; else empty"""
     def __init__(
@@ -112,11 +115,12 @@ class RequestBody(_message.Message):
         payload_digest: _builtins.bytes = ...,
         subject_digest: _builtins.bytes = ...,
         model: _builtins.str = ...,
+        knowledge: _builtins.bytes = ...,
         new_key_id: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "expires_at_ms", b"expires_at_ms", "gallery", b"gallery", "issued_at_ms", b"issued_at_ms", "key_id", b"key_id", "model", b"model", "new_key_id", b"new_key_id", "nonce", b"nonce", "operation", b"operation", "pair", b"pair", "parameter_set", b"parameter_set", "payload_digest", b"payload_digest", "subject_digest", b"subject_digest", "threshold", b"threshold", "token", b"token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "expires_at_ms", b"expires_at_ms", "gallery", b"gallery", "issued_at_ms", b"issued_at_ms", "key_id", b"key_id", "knowledge", b"knowledge", "model", b"model", "new_key_id", b"new_key_id", "nonce", b"nonce", "operation", b"operation", "pair", b"pair", "parameter_set", b"parameter_set", "payload_digest", b"payload_digest", "subject_digest", b"subject_digest", "threshold", b"threshold", "token", b"token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
