@@ -32,6 +32,7 @@ from rich.table import Table
 from veilmatch.client.client import Client
 from veilmatch.client.demo.parties import fresh_passphrase, hold_ceremony
 from veilmatch.client.encryption import Encryptor
+from veilmatch.crypto import knowledge
 from veilmatch.crypto.arithmetic import random_below, random_bits
 from veilmatch.crypto.keys import exponent_bits
 from veilmatch.crypto.paillier import Paillier, PublicKey
@@ -127,9 +128,15 @@ def _limits(key: PublicKey, identities: int) -> dict[str, Any]:
 
 def _encryption(key: PublicKey) -> dict[str, Any]:
     encryptor = Encryptor(key)
-    vector = np.zeros(key.parameters.dimension, dtype=np.int64)
-    encryptor.lanes(vector)
-    figures: dict[str, Any] = {"encrypt_probe_s": _median(lambda: encryptor.lanes(vector), 15)}
+    vector, context = np.zeros(key.parameters.dimension, dtype=np.int64), bytes(32)
+    probe = encryptor.lanes(vector)
+    proof = probe.prove(context)  # builds its table
+    figures: dict[str, Any] = {
+        "encrypt_probe_s": _median(lambda: encryptor.lanes(vector), 15),
+        "proof_bytes": len(proof),
+        "prove_s": _median(lambda: probe.prove(context), 15),
+        "check_proof_s": _median(lambda: knowledge.check(key, context, probe.ciphertexts, proof), 15),
+    }
     try:
         from phe import paillier
     except ImportError:
@@ -238,6 +245,8 @@ def show(f: dict[str, Any]) -> None:
             if peer is None
             else f"phe: {ms(peer)}, {peer / f['encrypt_probe_s']:.0f} times longer",
         ),
+        ("proving to know it", ms(f["prove_s"]), f"{f['proof_bytes']} bytes"),
+        ("checking that proof at a key holder", ms(f["check_proof_s"]), ""),
         ("probe, signed request", f"{f['probe_bytes']:,} bytes", ""),
         ("verification 1:1", ms(f["verify_total_s"]), _beside(f["verify_total_s"], f["verify_limit_s"])),
         (

@@ -8,6 +8,7 @@
             EmbeddingError           wrong dimension, not finite, or not a usable direction
             CiphertextError          not an element of Z*_(N^2), wrong length, or not well-formed
             InvalidVectorError       an encrypted probe or template that is not a vector of this parameter set
+            KnowledgeProofError      no proof that the signer of a request knows what its ciphertexts hold
             UnknownSubjectError      no such subject in the gallery
             DuplicateTokenError      a client token was used again for another mutation
             ParameterError           numbers that do not make a sound parameter set
@@ -20,6 +21,7 @@
         KeyMismatchError             another key, epoch, gallery, model or parameter set
             GalleryMismatchError     the two matchers do not hold the same gallery
             ModelMismatchError       embeddings of another model than those in the gallery
+            GalleryRotatedError      a change of a gallery that goes on under a new key
         BudgetExceededError          more answers than a device, a subject or a gallery gets; retry_after_s is a field
         UnavailableError             too few parties or too little stock; needed and available are fields
             AuditLogError            what is served cannot be noted in the audit log, so nothing is served
@@ -127,6 +129,21 @@ class InvalidVectorError(InvalidInputError):
         super().__init__(message, got=got, expected=expected)
 
 
+class KnowledgeProofError(InvalidInputError):
+    """No proof that the signer of a request knows what its ciphertexts hold. One text for every cause."""
+
+    code = "knowledge_proof"
+
+    def __init__(
+        self,
+        message: str = "the request does not prove that its signer knows what the ciphertexts hold",
+        *,
+        got: object = None,
+        expected: object = None,
+    ) -> None:
+        super().__init__(message, got=got, expected=expected)
+
+
 class UnknownSubjectError(InvalidInputError):
     """The gallery has no such subject."""
 
@@ -199,6 +216,12 @@ class ModelMismatchError(KeyMismatchError):
     """Embeddings of another model than those in the gallery; the two cannot be compared."""
 
     code = "model_mismatch"
+
+
+class GalleryRotatedError(KeyMismatchError):
+    """A change of a gallery that was rotated: it goes on under a new key, and is only read under this one."""
+
+    code = "gallery_rotated"
 
 
 class BudgetExceededError(VeilmatchError):

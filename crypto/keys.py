@@ -21,10 +21,13 @@ Pair = Literal["ab", "ac", "bc"]
 PARTIES: tuple[Party, ...] = ("a", "b", "c")
 PAIRS: tuple[Pair, ...] = ("ab", "ac", "bc")
 
-#: Refreshes add |o| + 128 bits each time; 16 bits of room allow 2^16 of them at a fixed length.
+#: Refreshes add |o| + 128 bits (to t: 128 more) each time; 16 bits of room allow 2^16 of them at a fixed length.
 REFRESH_BITS = 16
 #: Size of Gamma, the key under which one holder of a pair authenticates the other's values (key_safety.py).
 GAMMA_BITS = 128
+#: The first epoch is 1. After n refreshes a plus holder's o_* is below (n + 1) 2^(|o| + 128) + 2^|o|, which this keeps
+#: below 2^(|o| + 144).
+MAX_EPOCH = (1 << REFRESH_BITS) - 1
 #: Size of the secrets from which a key holder derives what it deals, and the key of its own storage.
 SEED_BYTES = 32
 
@@ -86,6 +89,10 @@ class PairShare(SecretHolder):
         """
         return (Integer(1) << (exponent_bits(public_key) - 1)) + self._exponent
 
+    def stored_exponent(self, access: SecretAccess) -> Integer:
+        """Return o_* itself, of at most |o| + 144 bits. Its length tells something: never an exponent."""
+        return self._exponent
+
     def kappa(self, access: SecretAccess) -> Integer:
         """Return kappa_* mod N."""
         return self._kappa
@@ -124,6 +131,10 @@ class SafetyShare(SecretHolder):
     def kappa_tag(self, access: SecretAccess) -> Integer:
         """Return the tag mod N of this holder's kappa, under the other's Gamma."""
         return self._kappa_tag
+
+    def stored_exponents(self, access: SecretAccess) -> tuple[Integer, Integer]:
+        """Return t as verifier and t as prover themselves. Their length tells something: never exponents."""
+        return self._verifying, self._proving
 
     def exponents(self, public_key: PublicKey, access: SecretAccess) -> tuple[Integer, Integer]:
         """Return t as verifier and t as prover plus 2^(|o|+272): always of `safety_exponent_bits` bits.
@@ -222,6 +233,19 @@ class KeyHolderKey(SecretHolder):
     def storage_seed(self, access: SecretAccess) -> bytes:
         """Return the 32 bytes from which the key of this party's own storage is derived."""
         return self._storage_seed
+
+    def of_epoch(
+        self,
+        epoch: int,
+        shares: tuple[PairShare, PairShare],
+        safety: tuple[SafetyShare, SafetyShare],
+        dealing_seed: bytes,
+        access: SecretAccess,
+    ) -> KeyHolderKey:
+        """Return this party's key of another epoch: other shares, in the order of these, and another dealing seed."""
+        return KeyHolderKey(
+            self.party, self.key_id, epoch, shares, safety, self._gammas, dealing_seed, self._storage_seed
+        )
 
     def to_secret_bytes(self, public_key: PublicKey, access: SecretAccess) -> bytes:
         """Return the one encoding of this key, to be sealed. All fields have fixed sizes."""

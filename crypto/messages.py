@@ -76,7 +76,7 @@ class GateLayer(SecretHolder):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Validity(SecretHolder):
-    """One holder's XOR share of "the templates are valid": opened for enrol and erase, and for no query."""
+    """One holder's XOR share of "these templates are valid": opened for enrol, erase and rotate, and for no query."""
 
     share: bool
 
@@ -175,11 +175,15 @@ class ProbeShare(SecretHolder):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class LaneShare(SecretHolder):
-    """For this holder's matcher: its lanes, int64[n*D] in [0, 2^48), of n templates; ends the session."""
+    """For this holder's matcher: its lanes, int64[m*D] in [0, 2^48), of the m valid templates; ends the session.
+
+    valid: bool[n], which of the n templates of the session are valid; of those that are not, nothing is here.
+    """
 
     session_id: bytes
     lanes: Array
     is_plus: bool
+    valid: NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)

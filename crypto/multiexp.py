@@ -13,6 +13,9 @@ from functools import cache
 from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.rings.pairs import Pair, Pairs
 
+#: Bases that share a table of all products of some of them.
+_TOGETHER = 3
+
 
 @cache
 def window_bits(bases: int, exponent_bits: int) -> int:
@@ -24,12 +27,6 @@ def _cost(bases: int, exponent_bits: int, window: int) -> int:
     """Multiplications of one multi-exponentiation: buckets, running products, squarings."""
     windows = -(-exponent_bits // window)
     return windows * (bases + 2 * (1 << window) - 3) + (windows - 1) * window
-
-
-def product_of_public_powers(bases: Sequence[Integer], exponents: Sequence[int], pairs: Pairs) -> Integer:
-    """Return prod bases[i]^exponents[i] mod N^2, for public exponents >= 0 of whatever length."""
-    bits = max(1, *(int(exponent).bit_length() for exponent in exponents))
-    return pairs.join(product_of_powers([pairs.split(base) for base in bases], exponents, bits, pairs))
 
 
 def product_of_powers(bases: Sequence[Pair], exponents: Sequence[int], exponent_bits: int, pairs: Pairs) -> Pair:
@@ -54,4 +51,25 @@ def product_of_powers(bases: Sequence[Pair], exponents: Sequence[int], exponent_
             running = multiply(running, bucket)
             total = multiply(total, running)
         result = multiply(result, total)
+    return result
+
+
+def product_of_public_powers(
+    bases: Sequence[Integer], exponents: Sequence[int], exponent_bits: int, modulus: Integer
+) -> Integer:
+    """Return prod bases[i]^exponents[i] mod modulus, for public exponents in [0, 2^exponent_bits). Not constant time.
+
+    One chain of squarings serves all bases, and one product a bit serves three of them (Straus, 1964).
+    """
+    tables, result = [], Integer(1)
+    for first in range(0, len(bases), _TOGETHER):
+        table = [Integer(1)]
+        for base in bases[first : first + _TOGETHER]:
+            table += [x * base % modulus for x in table]
+        tables.append((table, exponents[first : first + _TOGETHER]))
+    for bit in reversed(range(exponent_bits)):
+        result = result * result % modulus
+        for table, group in tables:
+            if chosen := sum((exponent >> bit & 1) << i for i, exponent in enumerate(group)):
+                result = result * table[chosen] % modulus
     return result

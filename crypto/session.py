@@ -6,12 +6,12 @@ surroundings do it and resume it with the outcome. Both holders run the same ste
 1. hello: compare what the session is about, make its id from three nonces;
 2. convert the lanes: compare digests and fingerprints, reserve triples, exchange openings; the minus
    holder asks for another conversion at a risk of carry, or for a fresh mask at too many wraps;
-3. for enrol and erase: validity gate, open its bit, and hand the matcher its share of the template, or
-   refuse; the session ends here;
+3. for enrol: validity gate, open its bit, and hand the matcher its share of the template, or refuse; for erase and
+   rotate the same of many templates, of which those that are not valid are sifted out; the session ends here;
 4. hand the matcher its share of the probe, and run the validity gate while the matchers work;
 5. convert the matchers' results in the same way;
 6. prove to each other that all conversions of the session, repeated ones too, were of true values
-   (key_safety.py); for enrol and erase this comes before the validity gate;
+   (key_safety.py); for enrol, erase and rotate this comes before the validity gate;
 7. decision gate or tournament on the wanted slots; hand over this holder's share of answer AND valid, and of valid.
 
 Rules: no opening leaves before both comparisons succeeded; a triple is reserved before it is used; before the
@@ -30,6 +30,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from veilmatch.crypto import lanes, masks, slots
 from veilmatch.crypto.arithmetic import Integer
@@ -95,7 +96,9 @@ from veilmatch.crypto.messages import (
 from veilmatch.crypto.scheme import LocalShare, Scheme
 from veilmatch.crypto.secret_access import SECRET_ACCESS, SecretHolder
 
-Operation = Literal["verify", "candidates", "identify", "enrol", "erase"]
+Operation = Literal["verify", "candidates", "identify", "enrol", "erase", "rotate"]
+#: Operations on records of the gallery, any number of them in one session.
+ON_RECORDS: tuple[Operation, ...] = ("erase", "rotate")
 #: An honest minus holder asks for a second conversion once in 2^34 vectors, for an eighth never.
 MAX_CONVERSIONS = 8
 
@@ -111,6 +114,14 @@ class _Vectors(SecretHolder):
     lanes: Array
     above: Wire
     ring: Array
+
+    def part(self, first: int, end: int, count: int) -> _Vectors:
+        """Return vectors first..end-1 of these `count`."""
+
+        def cut(values: NDArray[Any]) -> NDArray[Any]:
+            return values.reshape(count, -1)[first:end].ravel()
+
+        return _Vectors(cut(self.lanes), cut(self.above), cut(self.ring))
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,26 +215,29 @@ class PairSession:
 
     def _run(self) -> _Steps:
         vectors, rest = divmod(len(self._ciphertexts), self._scheme.parameters.lane_ciphertexts)
-        if rest or vectors < 1 or (vectors > 1 and self.request.operation != "erase"):
+        if rest or vectors < 1 or (vectors > 1 and self.request.operation not in ON_RECORDS):
             raise CiphertextError(
                 "number of lane ciphertexts",
                 got=len(self._ciphertexts),
                 expected=self._scheme.parameters.lane_ciphertexts,
             )
         yield from self._hello()
-        template = self.request.operation in ("enrol", "erase")
+        template = self.request.operation == "enrol" or self.request.operation in ON_RECORDS
         converted = yield from self._convert_lanes(masked=not template)
         if template:
             yield from self._check_key_safety()
-            yield from self._require_valid((yield from self._validate(converted)))
-            yield LaneShare(self.session_id, converted.lanes, self._share.is_plus)
+            valid = yield from self._sift(converted, vectors)
+            if self.request.operation == "enrol" and not valid.all():
+                raise InvalidVectorError()
+            lanes_of_valid = converted.lanes.reshape(vectors, -1)[valid].ravel()
+            yield LaneShare(self.session_id, lanes_of_valid, self._share.is_plus, valid)
             return
         yield ProbeShare(self.session_id, converted.ring, self._share.is_plus)
-        valid = yield from self._validate(converted)
+        share = yield from self._validate(converted)
         results: Results = yield AwaitResults()
         shares = yield from self._convert_results(results)
         yield from self._check_key_safety()
-        yield from self._decide(slots.unpack(shares, self._scheme.parameters)[results.wanted], valid)
+        yield from self._decide(slots.unpack(shares, self._scheme.parameters)[results.wanted], share)
 
     def _hello(self) -> _Steps:
         mine = Hello(self.request.context(), self._nonce, *self._floors.values())
@@ -321,13 +335,26 @@ class PairSession:
         valid: Wire = yield from self._run_circuit(circuit)
         return valid
 
-    def _require_valid(self, valid: Wire) -> _Steps:
-        """Open the bit to both holders. Raises InvalidVectorError, and nothing more leaves this session."""
-        mine = bool(valid[0] & 1)
-        yield from self._send(Validity(mine))
-        theirs = yield from self._receive(Validity)
-        if mine == theirs.share:
-            raise InvalidVectorError()
+    def _sift(self, vectors: _Vectors, count: int) -> Generator[Action, Any, NDArray[np.bool_]]:
+        """Open to both holders which of the vectors are valid, bool[count].
+
+        One bit says that all are. Only if they are not, each half is asked about alone, down to single vectors.
+        """
+        valid = np.ones(count, dtype=np.bool_)
+        parts = [(0, count)]
+        while parts:
+            first, end = parts.pop()
+            mine = bool((yield from self._validate(vectors.part(first, end, count)))[0] & 1)
+            yield from self._send(Validity(mine))
+            theirs = yield from self._receive(Validity)
+            if mine != theirs.share:
+                continue
+            middle = (first + end) // 2
+            if middle == first:
+                valid[first] = False
+            else:
+                parts += [(middle, end), (first, middle)]
+        return valid
 
     def _decide(self, wanted: Array, valid: Wire) -> _Steps:
         """Hand over this holder's share of every answer bit AND valid, and of valid."""

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from veilmatch.crypto import _kernel
-from veilmatch.crypto.arithmetic import Integer, invert, to_little_endian
-from veilmatch.crypto.multiexp import product_of_public_powers
+from veilmatch.crypto.arithmetic import Integer, from_little_endian, invert, to_little_endian
+from veilmatch.crypto.fixed_base import KnownPower, shift_of
 from veilmatch.crypto.rings.limbs import (
     Limbs,
     Rows,
@@ -25,7 +25,6 @@ from veilmatch.crypto.rings.limbs import (
     side_by_side,
     to_limbs,
 )
-from veilmatch.crypto.rings.pairs import Pairs
 from veilmatch.crypto.rings.programs import Program, compile_program
 
 if TYPE_CHECKING:
@@ -49,7 +48,6 @@ class NativeRing:
         self.backend = backend
         self.lanes, self._limb_bits = {name: sizes for name, *sizes in _kernel.backends()}[backend]
         self._modulus, self._square = modulus, modulus**2
-        self._reference_pairs = Pairs(modulus)
         step = _LIMBS_STEP * self._limb_bits
         self._limbs = -(-(modulus.bit_length() + _HEADROOM_BITS) // step) * _LIMBS_STEP
         R = Integer(1) << (self._limbs * self._limb_bits)
@@ -66,10 +64,6 @@ class NativeRing:
         data = to_little_endian(exponent, (exponent.bit_length() + 7) // 8)
         _kernel.power(self.backend, self._ring, groups, groups, data)
         return self.leave(groups, len(bases))
-
-    def product_of_public_powers(self, bases: Sequence[Integer], exponents: Sequence[int]) -> Integer:
-        """Return prod bases[i]^exponents[i]; on gmpy2, as one product needs no lanes."""
-        return product_of_public_powers(bases, exponents, self._reference_pairs)
 
     def fixed_base(self, base: Integer, exponent_bits: int) -> NativeFixedBase:
         """Return a table for random powers of `base` with exponents of at least `exponent_bits` bits."""
@@ -207,6 +201,7 @@ class NativeFixedBase:
     def __init__(self, ring: NativeRing, base: Integer, exponent_bits: int) -> None:
         self._ring = ring
         rows = -(-exponent_bits // _DIGIT_BITS)
+        self.exponent_bits = rows * _DIGIT_BITS
         entries = 1 << _DIGIT_BITS
         starts = ring.enter([base] * rows)  # becomes base^(entries^row), then its multiples
         numbers = one_by_one(starts, rows)
@@ -225,10 +220,31 @@ class NativeFixedBase:
 
     def random_powers(self, count: int) -> list[Integer]:
         """Return base^e for `count` fresh uniform exponents."""
+        return self._powers(self._draw(count), count)
+
+    def known_powers(self, count: int) -> list[KnownPower]:
+        """Return what `random_powers` returns, each with its e."""
+        digits = self._draw(count)
+        return list(map(KnownPower, self._powers(digits, count), self._exponents(digits, count)))
+
+    def _draw(self, count: int) -> Limbs:
+        """Return fresh digits, uint64[rows, groups, lanes]; a digit d stands for d + 1."""
         rows, _, _, entries = self._table.shape
         groups, lanes = -(-count // self._ring.lanes), self._ring.lanes
-        out, digits = empty(self._ring.group_shape(groups)), empty((rows, groups, lanes))
+        digits = empty((rows, groups, lanes))
         random = np.frombuffer(secrets.token_bytes(rows * groups * lanes), dtype=np.uint8)
         digits[...] = random.reshape(rows, groups, lanes) & (entries - 1)
+        return digits
+
+    def _powers(self, digits: Limbs, count: int) -> list[Integer]:
+        out = empty(self._ring.group_shape(digits.shape[1]))
         self._ring.select_and_multiply(out, self._table, digits)
         return self._ring.leave(out, count)
+
+    def _exponents(self, digits: Limbs, count: int) -> list[Integer]:
+        rows = len(digits)
+        numbers = digits.reshape(rows, -1).T[:count].astype(np.uint8)
+        bits = np.unpackbits(numbers[:, :, None], axis=2, count=_DIGIT_BITS, bitorder="little")
+        data = np.packbits(bits.reshape(count, rows * _DIGIT_BITS), axis=1, bitorder="little")
+        shift = shift_of(rows, _DIGIT_BITS)
+        return [from_little_endian(row.tobytes()) + shift for row in data]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from veilmatch.crypto.arithmetic import Integer, power_secret
 from veilmatch.crypto.fixed_base import FixedBaseTable
-from veilmatch.crypto.multiexp import product_of_powers, product_of_public_powers
+from veilmatch.crypto.multiexp import product_of_powers
 from veilmatch.crypto.rings.pairs import Pairs
 
 if TYPE_CHECKING:
@@ -27,10 +27,6 @@ class ReferenceRing:
     def powers_secret(self, bases: Sequence[Integer], exponent: Integer) -> list[Integer]:
         """Return base^exponent for every base; see arithmetic.power_secret."""
         return power_secret(bases, exponent, self._square)
-
-    def product_of_public_powers(self, bases: Sequence[Integer], exponents: Sequence[int]) -> Integer:
-        """Return prod bases[i]^exponents[i]."""
-        return product_of_public_powers(bases, exponents, self._pairs)
 
     def fixed_base(self, base: Integer, exponent_bits: int) -> FixedBaseTable:
         """Return the table of `base`."""

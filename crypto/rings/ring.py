@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from veilmatch.crypto.arithmetic import Integer
+from veilmatch.crypto.fixed_base import KnownPower
 from veilmatch.crypto.rings.choice import REFERENCE, choose
 from veilmatch.crypto.rings.reference import ReferenceRing
 
@@ -30,8 +31,15 @@ class PackGroup(Protocol):
 class FixedBase(Protocol):
     """A table of one base."""
 
+    @property
+    def exponent_bits(self) -> int:
+        """Exponents are uniform in an interval of 2^exponent_bits: the bits that were asked for, in whole digits."""
+
     def random_powers(self, count: int) -> list[Integer]:
-        """Return base^e for `count` fresh exponents, each uniform in an interval of at least 2^exponent_bits."""
+        """Return base^e for `count` fresh exponents."""
+
+    def known_powers(self, count: int) -> list[KnownPower]:
+        """Return what `random_powers` returns, each with its exponent; that is below 2^(bits asked for + 8)."""
 
 
 class Ring(Protocol):
@@ -47,9 +55,6 @@ class Ring(Protocol):
 
     def powers_secret(self, bases: Sequence[Integer], exponent: Integer) -> list[Integer]:
         """Return base^exponent for every base, in constant time for positive exponents of one bit length."""
-
-    def product_of_public_powers(self, bases: Sequence[Integer], exponents: Sequence[int]) -> Integer:
-        """Return prod bases[i]^exponents[i] for public exponents >= 0, of some 64 bits. Not constant time."""
 
     def fixed_base(self, base: Integer, exponent_bits: int) -> FixedBase:
         """Return the table of `base` for random exponents of at least exponent_bits bits."""

@@ -3,6 +3,8 @@
     seal(Path("share.key"), key, public, passphrase)
     key = unseal(Path("share.key"), "a", public, passphrase)
     reseal(Path("share.key"), "a", public, passphrase, another)
+    key, sealing = open_sealed(Path("share.key"), "a", public, passphrase)
+    sealing.seal(Path("share.key.next"), refreshed)
 
 Layout, integers big-endian: magic (8 bytes), party (1), key id (16), epoch (4), log2 n, r and p of scrypt (1 each),
 salt (16), nonce (12), installation (16); then the key under AES-256-GCM with its tag. The associated data is all
@@ -25,15 +27,15 @@ from veilmatch.crypto.digests import digest
 from veilmatch.crypto.errors import ConfigurationError, KeyFileError, KeyMismatchError, WrongPassphraseError
 from veilmatch.crypto.keys import KeyHolderKey, Party
 from veilmatch.crypto.public_key_format import PublicFile
-from veilmatch.crypto.secret_access import SECRET_ACCESS
+from veilmatch.crypto.secret_access import SECRET_ACCESS, SecretHolder
 from veilmatch.server.installation.files import write_file
 from veilmatch.server.installation.stretching import DEFAULT_COST, ScryptCost, stretch
 
-__all__ = ["DEFAULT_COST", "ScryptCost", "reseal", "seal", "unseal"]
+__all__ = ["DEFAULT_COST", "ScryptCost", "Sealing", "open_sealed", "reseal", "seal", "unseal", "waiting_file"]
 
 _HEADER = struct.Struct(">8s1s16sIBBB16s12s16s")
 _MAGIC = b"VMSEAL01"
-_TAG_BYTES = 16
+_TAG_BYTES, _SALT_BYTES, _NONCE_BYTES = 16, 16, 12
 #: No sealed key is longer; one of 3072 bits has 1.1 kB.
 _MAX_BYTES = 1 << 14
 
@@ -63,10 +65,6 @@ class _Header:
             raise KeyFileError("not a sealed key file", expected=_MAGIC.decode())
         return _Header(party, key_id, epoch, ScryptCost(log2_n, r, p).check(), salt, nonce, installation)
 
-    def cipher(self, passphrase: str) -> AESGCM:
-        """Derive the key of the file."""
-        return AESGCM(stretch(passphrase, self.salt, self.cost))
-
     def context(self, public: PublicFile) -> bytes:
         """The associated data."""
         return digest("sealed key", self.encode(), public.public_key.parameters.name)
@@ -78,13 +76,8 @@ def seal(path: Path, key: KeyHolderKey, public: PublicFile, passphrase: str, cos
     Raises KeyMismatchError if the key is not of this public key, ConfigurationError if the passphrase is
     not text, KeyFileError for an unreasonable cost, OSError if the file cannot be written.
     """
-    if key.key_id != public.public_key.key_id:
-        raise KeyMismatchError("a key share of another public key", got=key.key_id.hex())
-    salt, nonce = secrets.token_bytes(16), secrets.token_bytes(12)
-    header = _Header(key.party.encode(), key.key_id, key.epoch, cost, salt, nonce, public.installation)
-    secret = key.to_secret_bytes(public.public_key, SECRET_ACCESS)
-    sealed = header.cipher(passphrase).encrypt(nonce, secret, header.context(public))
-    write_file(path, header.encode() + sealed, secret=True)
+    salt = secrets.token_bytes(_SALT_BYTES)
+    Sealing(key.party, public, salt, cost, AESGCM(stretch(passphrase, salt, cost))).seal(path, key)
 
 
 def unseal(path: Path, party: Party, public: PublicFile, passphrase: str, *, epoch: int | None = None) -> KeyHolderKey:
@@ -95,6 +88,99 @@ def unseal(path: Path, party: Party, public: PublicFile, passphrase: str, *, epo
     KeyMismatchError if it is for another installation, public key or epoch; WrongPassphraseError if the passphrase
     does not open it; UnavailableError if memory is too short for its scrypt cost.
     """
+    return open_sealed(path, party, public, passphrase, epoch=epoch)[0]
+
+
+def open_sealed(
+    path: Path, party: Party, public: PublicFile, passphrase: str, *, epoch: int | None = None
+) -> tuple[KeyHolderKey, Sealing]:
+    """Return what `unseal` returns, and what seals other keys of this party under the same passphrase."""
+    header, sealed = _opened(path, party, public, epoch)
+    cipher = AESGCM(stretch(passphrase, header.salt, header.cost))
+    sealing = Sealing(party, public, header.salt, header.cost, cipher)
+    return sealing.decrypt(path, header, sealed), sealing
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Sealing(SecretHolder):
+    """What a daemon keeps instead of the passphrase: the key that was derived from it, with its salt and cost.
+
+    It opens and seals the key files of one party under one passphrase. Nonces are random: 2^16 refreshes are far
+    from the 2^32 files that one AES-GCM key may seal.
+    """
+
+    party: Party
+    public: PublicFile
+    _salt: bytes
+    _cost: ScryptCost
+    _cipher: AESGCM
+
+    def seal(self, path: Path, key: KeyHolderKey) -> None:
+        """Write a key's sealed file; see `seal`."""
+        if key.key_id != self.public.public_key.key_id:
+            raise KeyMismatchError("a key share of another public key", got=key.key_id.hex())
+        nonce = secrets.token_bytes(_NONCE_BYTES)
+        header = _Header(
+            key.party.encode(), key.key_id, key.epoch, self._cost, self._salt, nonce, self.public.installation
+        )
+        secret = key.to_secret_bytes(self.public.public_key, SECRET_ACCESS)
+        sealed = self._cipher.encrypt(nonce, secret, header.context(self.public))
+        write_file(path, header.encode() + sealed, secret=True)
+
+    def unseal(self, path: Path, *, epoch: int | None = None) -> KeyHolderKey:
+        """Return the key in a file of the same sealing; see `unseal`. Raises KeyMismatchError for another sealing."""
+        header, sealed = _opened(path, self.party, self.public, epoch)
+        if (header.salt, header.cost) != (self._salt, self._cost):
+            raise KeyMismatchError("the key file was sealed again, under another passphrase", got=str(path))
+        return self.decrypt(path, header, sealed)
+
+    def decrypt(self, path: Path, header: _Header, sealed: bytes) -> KeyHolderKey:
+        """Return the key in the content of the file `path`."""
+        try:
+            secret = self._cipher.decrypt(header.nonce, sealed, header.context(self.public))
+        except InvalidTag:
+            # A wrong passphrase and an altered file look alike to the cipher.
+            raise WrongPassphraseError(
+                "the passphrase does not open the key file, or the file was altered", got=str(path)
+            ) from None
+        key = KeyHolderKey.from_secret_bytes(secret, self.public.public_key)
+        if key.party != self.party or key.epoch != header.epoch:
+            raise KeyFileError("the key file contradicts its own header")
+        return key
+
+
+def waiting_file(path: Path) -> Path:
+    """Return where the key of the next epoch waits while a refresh is not finished: beside the key file itself."""
+    target = path.resolve()
+    return target.with_name(target.name + ".next")
+
+
+def reseal(path: Path, party: Party, public: PublicFile, old: str, new: str, cost: ScryptCost = DEFAULT_COST) -> None:
+    """Let a sealed file open with the passphrase `new` instead of `old`; the key in it stays the same.
+
+    The file is replaced at once when the new one is complete and durable: until then the old one is untouched. A
+    link stays, and the file that it leads to is replaced. Raises what `unseal` raises, and ConfigurationError if
+    both passphrases are the same, if the file is another user's, who could not read a new one, if it cannot be
+    written, or if a refresh is not finished: the key that waits beside it would need the old passphrase.
+    """
+    key = unseal(path, party, public, old)
+    if waiting_file(path).exists():
+        raise ConfigurationError(
+            "a refresh is not finished", got=str(waiting_file(path)), expected="the other key holders, to finish it"
+        )
+    if new == old:
+        raise ConfigurationError("the new passphrase is the present one", expected="another passphrase")
+    target = path.resolve()
+    try:
+        if target.stat().st_uid != os.geteuid():
+            raise ConfigurationError("the key file is another user's", expected="to be run by its owner")
+        seal(target, key, public, new, cost)
+    except OSError as error:
+        raise ConfigurationError("the key file cannot be written", got=error.strerror, expected=str(path)) from None
+
+
+def _opened(path: Path, party: Party, public: PublicFile, epoch: int | None) -> tuple[_Header, bytes]:
+    """Return a file's header, which is that of the right file, and what is sealed; see `unseal` for errors."""
     data = _read(path)
     header, sealed = _Header.decode(data[: _HEADER.size]), data[_HEADER.size :]
     if header.party != party.encode():
@@ -106,37 +192,7 @@ def unseal(path: Path, party: Party, public: PublicFile, passphrase: str, *, epo
     ):
         if got != expected:
             raise KeyMismatchError(f"the key file belongs to another {what}", got=got, expected=expected)
-    try:
-        secret = header.cipher(passphrase).decrypt(header.nonce, sealed, header.context(public))
-    except InvalidTag:
-        # A wrong passphrase and an altered file look alike to the cipher.
-        raise WrongPassphraseError(
-            "the passphrase does not open the key file, or the file was altered", got=str(path)
-        ) from None
-    key = KeyHolderKey.from_secret_bytes(secret, public.public_key)
-    if key.party != party or key.epoch != header.epoch:
-        raise KeyFileError("the key file contradicts its own header")
-    return key
-
-
-def reseal(path: Path, party: Party, public: PublicFile, old: str, new: str, cost: ScryptCost = DEFAULT_COST) -> None:
-    """Let a sealed file open with the passphrase `new` instead of `old`; the key in it stays the same.
-
-    The file is replaced at once when the new one is complete and durable: until then the old one is untouched. A
-    link stays, and the file that it leads to is replaced. Raises what `unseal` raises, and ConfigurationError if
-    both passphrases are the same, if the file is another user's, who could not read a new one, or if it cannot be
-    written.
-    """
-    key = unseal(path, party, public, old)
-    if new == old:
-        raise ConfigurationError("the new passphrase is the present one", expected="another passphrase")
-    target = path.resolve()
-    try:
-        if target.stat().st_uid != os.geteuid():
-            raise ConfigurationError("the key file is another user's", expected="to be run by its owner")
-        seal(target, key, public, new, cost)
-    except OSError as error:
-        raise ConfigurationError("the key file cannot be written", got=error.strerror, expected=str(path)) from None
+    return header, sealed
 
 
 def _read(path: Path) -> bytes:

@@ -43,6 +43,10 @@ class Peers:
         """Return the peer's stub."""
         return rpc.KeyHolderPeerStub(self._channels[party])
 
+    def refresh_stub(self, party: Party) -> rpc.KeyHolderRefreshAsyncStub:
+        """Return the peer's stub for refreshing shares."""
+        return rpc.KeyHolderRefreshStub(self._channels[party])
+
     async def meet_stock(self, pair: Pair, epoch: int, generation: bytes) -> bytes:
         """Tell the other holder of `pair` this storage's generation and return its own."""
         peer = other_party(pair, self._party)

@@ -11,6 +11,7 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
+from typing import Literal
 
 import structlog
 
@@ -43,7 +44,7 @@ from veilmatch.crypto.messages import (
 )
 from veilmatch.crypto.paillier import Paillier, PublicKey
 from veilmatch.crypto.secret_access import SECRET_ACCESS
-from veilmatch.crypto.session import PairSession, Request
+from veilmatch.crypto.session import ON_RECORDS, PairSession, Request
 from veilmatch.protos.v1 import keyholder_pb2 as pb
 from veilmatch.protos.v1.request_pb2 import RequestBody
 from veilmatch.server.config import KeyHolderSettings
@@ -53,17 +54,29 @@ from veilmatch.server.keyholder.peers import Peers, party_name
 from veilmatch.server.keyholder.share_worker import ShareWorkers
 from veilmatch.server.keyholder.stock import Stock, stock_name
 from veilmatch.server.keyholder.stock_store import StockStore
+from veilmatch.server.keyholder.turnstile import Turnstile
 from veilmatch.server.keyholder.wire import from_wire, to_wire
 from veilmatch.server.transport.budgets import Budgets, budgets_of
 from veilmatch.server.transport.links import Link, Rendezvous, dialled
 from veilmatch.server.transport.replay import ReplayLog
-from veilmatch.server.transport.requests import WITH_LANES, WITH_PROBE, CheckedRequest, RequestChecker, check_payload
+from veilmatch.server.transport.requests import (
+    WITH_LANES,
+    WITH_PROBE,
+    CheckedRequest,
+    RequestChecker,
+    check_knowledge,
+    check_payload,
+)
 
 #: What the caller is given, in order: a probe share and then a decision share, or one lane share.
 Answer = ProbeShare | LaneShare | DecisionShare
 
 #: How many times longer than here the same conversions may take at the peer.
 _PEER_SLOWER = 3.0
+
+#: Part of the time-out for which sessions may go on once the shares are to be replaced. Short, because the other holder
+#: of a session may be waiting before its turnstile already.
+_DRAINING = 1 / 5
 
 _log = structlog.get_logger(__name__)
 
@@ -75,12 +88,13 @@ class KeyHolder:
         self, settings: KeyHolderSettings, public_key: PublicKey, key: KeyHolderKey, workers: ShareWorkers
     ) -> None:
         self.party: Party = key.party
-        self.epoch = key.epoch
+        self.key = key
+        #: Whether a refresh is not finished everywhere: peers may still be, or already be, in the epoch beside this.
+        self.unsettled = False
         # A peer's call is kept for longer than the peer waits: it can say who is missing, and who could serve instead.
         self.rendezvous: Rendezvous[pb.PairMessage] = Rendezvous(2 * settings.peer_timeout_s)
         self.scheme = Paillier(public_key)
         self._public_key = public_key
-        self._key = key
         self._workers = workers
         self._timeout_s = settings.peer_timeout_s
         self._targets: dict[Kind, int] = {
@@ -89,6 +103,7 @@ class KeyHolder:
             "products": settings.stock_products,
         }
         self._peers = Peers(settings)
+        self._turnstile = Turnstile()
         self._store = StockStore(settings.data_dir, key.storage_seed(SECRET_ACCESS))
         self._replays = ReplayLog(settings.data_dir)
         audit_log = AuditLog(settings.data_dir, key.party, key.key_id, settings.audit_file_bytes)
@@ -106,6 +121,48 @@ class KeyHolder:
         self._met: set[Pair] = set()
         self._meeting = {pair: asyncio.Lock() for pair in pairs_of(key.party)}
 
+    # -- epochs ---------------------------------------------------------------------------------
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of the shares in use."""
+        return self.key.epoch
+
+    @property
+    def peers(self) -> Peers:
+        """The other two key holders."""
+        return self._peers
+
+    @property
+    def auditor(self) -> Auditor:
+        """What notes in this holder's audit log."""
+        return self._auditor
+
+    async def switch(self, key: KeyHolderKey) -> None:
+        """Use the shares of another epoch from now on, and the stock of that epoch.
+
+        Sessions under way may end first, within a part of the time-out; new ones wait for that. What is left of them
+        then ends in UnavailableError, as neither their stock nor their exponents are there any more.
+        """
+        async with self._turnstile.closed(_DRAINING * self._timeout_s):
+            await self._workers.setup(key)
+            self.key = key
+            for stock in self._stocks.values():
+                stock.retire()
+            self._stocks.clear()
+            self._met.clear()
+
+    def other_epoch(self, peer: Party, epoch: int) -> VeilmatchError:
+        """Return the error for a peer whose epoch is not this one's."""
+        got, expected = f"epoch {epoch} at {party_name(peer)}", f"epoch {self.epoch} at {party_name(self.party)}"
+        if self.unsettled and abs(epoch - self.epoch) == 1:
+            return _refreshing(peer, expected, got)
+        return KeyMismatchError(
+            "the key holders have shares of different epochs; the lower one needs its newest key file back",
+            got=got,
+            expected=expected,
+        )
+
     # -- stock ----------------------------------------------------------------------------------
 
     @property
@@ -117,7 +174,7 @@ class KeyHolder:
         """Return the stock of `pair` for the peer's generation; that for another generation is used no more."""
         is_plus = pair[0] == self.party
         generations = (self.generation, peer_generation) if is_plus else (peer_generation, self.generation)
-        name = stock_name(pair, *generations)
+        name = stock_name(pair, self.epoch, *generations)
         stock = self._stocks.get(pair)
         if stock is None or stock.name != name:
             if stock is not None:
@@ -141,13 +198,15 @@ class KeyHolder:
 
     async def keep_stocked(self, pair: Pair, every_s: float) -> None:
         """Refill the stock of a pair for ever; whatever goes wrong is tried again."""
-        stocked = None
+        #: The stock that was last reported, False while it cannot be refilled.
+        stocked: Stock | Literal[False] | None = None
         while True:
             try:
-                await (await self.stock(pair)).refill()
-                if stocked is not True:
-                    _log.info("stocked", pair=pair, **self._stocks[pair].remaining)
-                stocked = True
+                stock = await self.stock(pair)
+                await stock.refill()
+                if stocked is not stock:
+                    _log.info("stocked", pair=pair, epoch=self.epoch, **stock.remaining)
+                stocked = stock
             except VeilmatchError as error:
                 if stocked is not False:
                     _log.warning("stock not refilled", pair=pair, code=error.code, reason=error.message)
@@ -178,36 +237,41 @@ class KeyHolder:
     async def _serve(
         self, caller: str, opening: pb.OpenSession, results: AsyncIterator[Results], record: Record
     ) -> AsyncGenerator[Answer, None]:
-        checked = self._checker.check(opening.request, *WITH_LANES, "erase")
+        checked = self._checker.check(opening.request, *WITH_LANES, *ON_RECORDS)
         search = checked.operation in WITH_PROBE and checked.operation != "verify"
         output_bits = opening.output_bits if search else int(checked.operation == "verify")
         record.identify(checked, RequestBody.FromString(opening.request.body).model, output_bits)
         self._require_seat(checked.pair, caller)
-        if checked.operation == "erase":
+        if checked.operation in ON_RECORDS:
             check_payload(checked, [])
             data: Sequence[bytes] = opening.record
         else:
             check_payload(checked, opening.request.ciphertexts)
             data = opening.request.ciphertexts
         ciphertexts = self.scheme.parse_many(data)
+        if checked.operation in WITH_LANES:
+            await asyncio.to_thread(check_knowledge, checked, data, self._public_key)
         await asyncio.to_thread(self._replays.register, checked.nonce, checked.expires_at_ms)
         await self._count(checked, opening, {"requests": 1, "searches": int(search), "bits": output_bits})
-        stock = await self.stock(checked.pair)
-        session = self._session(checked, opening, ciphertexts, stock)
-        action = session.start()
         peer = other_party(checked.pair, self.party)
         if search:
             results = _within(results, checked.operation, output_bits)
-        try:
-            async with self._link(session.request, peer) as link:
-                async for answer in self._drive(session, action, link, stock, results, record):
-                    yield answer
-        except GalleryMismatchError:
-            raise  # between the matchers: it says nothing of the key holders
-        except KeyMismatchError:
-            # The peer's storage may be a new one: meet it again before the next request.
-            self._met.discard(checked.pair)
-            raise
+        async with self._turnstile.passed():
+            stock = await self.stock(checked.pair)
+            session = self._session(checked, opening, ciphertexts, stock)
+            action = session.start()
+            try:
+                async with self._link(session.request, peer) as link:
+                    async for answer in self._drive(session, action, link, stock, results, record):
+                        yield answer
+            except GalleryMismatchError:
+                raise  # between the matchers: it says nothing of the key holders
+            except KeyMismatchError:
+                # The peer's storage or epoch may be a new one: meet it again before the next request.
+                self._met.discard(checked.pair)
+                if self.unsettled or self.epoch != session.request.epoch:
+                    raise _refreshing(peer, "one epoch", "two") from None
+                raise
         _log.info("served", operation=checked.operation, pair=checked.pair, peer=party_name(peer))
 
     async def _count(self, checked: CheckedRequest, opening: pb.OpenSession, cost: dict[str, int]) -> None:
@@ -243,12 +307,12 @@ class KeyHolder:
         self, checked: CheckedRequest, opening: pb.OpenSession, ciphertexts: list[Integer], stock: Stock
     ) -> PairSession:
         request = self._request(checked, opening, stock.name)
-        share, safety = self._key.share(checked.pair), self._key.safety(checked.pair)
+        share, safety = self.key.share(checked.pair), self.key.safety(checked.pair)
         coins = secrets.token_bytes(NONCE_BYTES)
         return PairSession(request, ciphertexts, share, safety, self.scheme, coins, stock.floors)
 
     def _request(self, checked: CheckedRequest, opening: pb.OpenSession, stock: bytes) -> Request:
-        if checked.operation not in ("verify", "candidates", "identify", "enrol", "erase"):
+        if checked.operation not in ("verify", "candidates", "identify", "enrol", "erase", "rotate"):
             raise ProtocolError("an operation without a session", got=checked.operation)
         return Request(
             operation=checked.operation,
@@ -258,7 +322,7 @@ class KeyHolder:
             gallery=checked.gallery,
             sequence=opening.sequence,
             chain=opening.chain,
-            key_id=self._key.key_id,
+            key_id=self.key.key_id,
             epoch=self.epoch,
             pair=checked.pair,
             stock=stock,
@@ -302,11 +366,13 @@ class KeyHolder:
                         outcome = from_wire(await link.receive())
                 case LocalWork(ciphertexts):
                     started = time.monotonic()
-                    outcome = await self._workers.local_shares(session.request.pair, ciphertexts)
+                    outcome = await self._workers.local_shares(session.request.pair, session.request.epoch, ciphertexts)
                     worked_s = time.monotonic() - started
                 case SafetyWork(ciphertexts, exponents):
                     started = time.monotonic()
-                    outcome = await self._workers.safety_shares(session.request.pair, ciphertexts, exponents)
+                    outcome = await self._workers.safety_shares(
+                        session.request.pair, session.request.epoch, ciphertexts, exponents
+                    )
                     worked_s = time.monotonic() - started
                 case Reserve():
                     outcome = await stock.reserve(action)
@@ -341,6 +407,13 @@ class KeyHolder:
         self._replays.close()
         self._budgets.close()
         self._auditor.close()
+
+
+def _refreshing(peer: Party, needed: str, available: str) -> UnavailableError:
+    """Return the error of a request that came while the shares were being refreshed: it may be made again at once."""
+    return UnavailableError(
+        "the key shares are being refreshed, ask again", party=party_name(peer), needed=needed, available=available
+    )
 
 
 async def _within(results: AsyncIterator[Results], operation: str, output_bits: int) -> AsyncIterator[Results]:

@@ -8,11 +8,12 @@ The exponents reach a worker as bytes (over its pipe, if it is a process), never
 from __future__ import annotations
 
 import asyncio
+import struct
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 from veilmatch.crypto.arithmetic import Integer, from_bytes, to_bytes
-from veilmatch.crypto.errors import ProtocolError
+from veilmatch.crypto.errors import ProtocolError, UnavailableError
 from veilmatch.crypto.keys import KeyHolderKey, Pair, pairs_of, safety_exponent_bits
 from veilmatch.crypto.paillier import Paillier, PublicKey
 from veilmatch.crypto.scheme import LocalShare
@@ -20,33 +21,44 @@ from veilmatch.crypto.secret_access import SECRET_ACCESS
 from veilmatch.server.worker_threads import Pool
 
 _SETUP, _SHARES, _COMBINE = b"S", b"W", b"C"
-#: Which exponent: pair, and what it is for.
+#: Pair, epoch and use, before an exponent and before the ciphertexts that are to be raised to it.
+_NAME = struct.Struct(">2sIc")
+#: What an exponent is for.
 _CONVERT, _VERIFY, _PROVE = b"o", b"v", b"p"
-_NAME_BYTES = 3
 #: Room for an exponent of a combination: sums of a few weights of 64 bits.
 _PUBLIC_BYTES = 16
 
 
 def make_handler(public_key: PublicKey) -> Callable[[bytes], bytes]:
-    """Return the handler of one worker: first a setup message with its exponents, then batches of ciphertexts."""
+    """Return the handler of one worker: first a setup message with its exponents, then batches of ciphertexts.
+
+    Another setup message replaces all exponents at once. A batch for an epoch that is not there, because it has been
+    replaced, ends in UnavailableError: it is never converted with the exponent of another epoch.
+    """
     scheme = Paillier(public_key)
-    exponents: dict[bytes, Integer] = {}
+    current: dict[bytes, Integer] = {}
     exponent_size = _exponent_bytes(public_key)
     ciphertext_size = public_key.parameters.ciphertext_bytes
     modulus_size = ciphertext_size // 2
 
     def setup(body: bytes) -> bytes:
-        step = _NAME_BYTES + exponent_size
-        for at in range(0, len(body), step):
-            exponents[body[at : at + _NAME_BYTES]] = from_bytes(body[at + _NAME_BYTES : at + step])
+        nonlocal current
+        step = _NAME.size + exponent_size
+        # In one assignment: threads share the handler.
+        current = {
+            body[at : at + _NAME.size]: from_bytes(body[at + _NAME.size : at + step])
+            for at in range(0, len(body), step)
+        }
         return b""
 
     def shares(body: bytes) -> bytes:
-        name, data = body[:_NAME_BYTES], body[_NAME_BYTES:]
+        exponent, data = current.get(body[: _NAME.size]), body[_NAME.size :]
+        if exponent is None:
+            raise UnavailableError("the key shares were refreshed meanwhile", needed="another attempt")
         ciphertexts = [from_bytes(data[i : i + ciphertext_size]) for i in range(0, len(data), ciphertext_size)]
         return b"".join(
             to_bytes(share.z, modulus_size) + to_bytes(share.fingerprint, modulus_size)
-            for share in scheme.local_shares(ciphertexts, exponents[name])
+            for share in scheme.local_shares(ciphertexts, exponent)
         )
 
     def combine(body: bytes) -> bytes:
@@ -74,39 +86,48 @@ class ShareWorkers:
         self._turn = 0
 
     async def setup(self, key: KeyHolderKey) -> None:
-        """Give every worker the exponents of both pairs of this key holder."""
+        """Give every worker the exponents of both pairs of this key holder, in the place of any it has."""
         size, message = _exponent_bytes(self._public_key), _SETUP
         for pair in pairs_of(key.party):
             exponent = key.share(pair).exponent(self._public_key, SECRET_ACCESS)
             verifying, proving = key.safety(pair).exponents(self._public_key, SECRET_ACCESS)
             for use, secret in ((_CONVERT, exponent), (_VERIFY, verifying), (_PROVE, proving)):
-                message += pair.encode() + use + to_bytes(secret, size)
+                message += _NAME.pack(pair.encode(), key.epoch, use) + to_bytes(secret, size)
         await self._pool.map([message] * self._pool.count)
 
-    async def local_shares(self, pair: Pair, ciphertexts: Sequence[Integer]) -> list[LocalShare]:
-        """Return the local shares under this holder's exponent for `pair`, in order."""
+    async def local_shares(self, pair: Pair, epoch: int, ciphertexts: Sequence[Integer]) -> list[LocalShare]:
+        """Return the local shares under this holder's exponent for `pair`, in order.
+
+        Raises UnavailableError if the workers no longer have the exponent of that epoch.
+        """
         size = self._public_key.parameters.ciphertext_bytes
         # In whole groups of lanes: a part of one costs as much.
         lane_groups = -(-len(ciphertexts) // self._lanes)
         count = min(self._pool.count, lane_groups)
         bounds = [lane_groups * i // count * self._lanes for i in range(count + 1)]
         parts = [
-            _SHARES + pair.encode() + _CONVERT + b"".join(to_bytes(c, size) for c in ciphertexts[low:high])
+            _SHARES
+            + _NAME.pack(pair.encode(), epoch, _CONVERT)
+            + b"".join(to_bytes(c, size) for c in ciphertexts[low:high])
             for low, high in pairwise(bounds)
         ]
         return self._shares(await self._in_turn(parts), len(ciphertexts))
 
     async def safety_shares(
-        self, pair: Pair, ciphertexts: Sequence[Integer], exponents: Sequence[int]
+        self, pair: Pair, epoch: int, ciphertexts: Sequence[Integer], exponents: Sequence[int]
     ) -> tuple[LocalShare, LocalShare]:
-        """Return the local shares of c* = Scheme.combine(ciphertexts, exponents): as verifier, and as prover."""
+        """Return the local shares of c* = Scheme.combine(ciphertexts, exponents): as verifier, and as prover.
+
+        Raises UnavailableError as `local_shares` does.
+        """
         size = self._public_key.parameters.ciphertext_bytes
         terms = (
             to_bytes(c, size) + int(exponent).to_bytes(_PUBLIC_BYTES, "big")
             for c, exponent in zip(ciphertexts, exponents, strict=True)
         )
         combined = await self._in_turn([_COMBINE + b"".join(terms)])
-        answers = await self._in_turn([_SHARES + pair.encode() + use + combined for use in (_VERIFY, _PROVE)])
+        names = (_NAME.pack(pair.encode(), epoch, use) for use in (_VERIFY, _PROVE))
+        answers = await self._in_turn([_SHARES + name + combined for name in names])
         verifying, proving = self._shares(answers, 2)
         return verifying, proving
 

@@ -37,9 +37,9 @@ _IN_FLIGHT_BLOCKS = 4
 _MAX_SKIP_BLOCKS = 1024
 
 
-def stock_name(pair: Pair, plus_generation: bytes, minus_generation: bytes) -> bytes:
-    """Return the 32 bytes that name the stock of a pair, from the storage generations of both holders."""
-    return digest("stock", pair, plus_generation, minus_generation)
+def stock_name(pair: Pair, epoch: int, plus_generation: bytes, minus_generation: bytes) -> bytes:
+    """Return the 32 bytes that name the stock of a pair in an epoch, from the storage generations of both holders."""
+    return digest("stock", pair, epoch, plus_generation, minus_generation)
 
 
 class UsedRanges:

@@ -36,21 +36,30 @@ class SlotIndex:
         self._next = array("q")  # the place of the subject's next template
         self._occupied = bytearray()
         self._first: dict[str, int] = {}
+        self._retired: set[int] = set()
         self._count = 0
         for _ in range(pack_count):
             self._append_pack()
 
     @classmethod
-    def load(cls, slots: int, pack_count: int, templates: Iterable[tuple[int, int, str]]) -> SlotIndex:
+    def load(
+        cls,
+        slots: int,
+        pack_count: int,
+        templates: Iterable[tuple[int, int, str]],
+        retired: Iterable[tuple[int, int]] = (),
+    ) -> SlotIndex:
         """Return the index of a gallery of `pack_count` packs that holds these (pack, slot, subject).
 
-        Raises IntegrityError if a slot is out of range or listed twice.
+        retired: slots that were given up. Raises IntegrityError if a slot is out of range or listed twice.
         """
         index = cls(slots, pack_count)
         for pack, slot, subject in templates:
             if pack >= pack_count:
                 raise IntegrityError("a template in a pack that does not exist", got=pack, expected=f"< {pack_count}")
             index.add(subject, pack, slot)
+        for pack, slot in retired:
+            index.retire(pack, slot)
         return index
 
     @property
@@ -69,7 +78,7 @@ class SlotIndex:
 
         Reserves nothing: the same call returns the same until `add`.
         """
-        free = (place for place, label in enumerate(self._labels) if label is None)
+        free = (p for p, label in enumerate(self._labels) if label is None and p not in self._retired)
         places = list(islice(free, count))
         missing = count - len(places)
         places += range(len(self._labels), len(self._labels) + missing)
@@ -93,6 +102,8 @@ class SlotIndex:
         place = pack * self.slots + slot
         if pack < self.pack_count and self._labels[place] is not None:
             raise IntegrityError("a slot is occupied already", got=(pack, slot))
+        if place in self._retired:
+            raise IntegrityError("a slot was given up", got=(pack, slot))
         if pack == self.pack_count:
             self._append_pack()
         self._labels[place], self._occupied[place] = subject, 1
@@ -117,6 +128,18 @@ class SlotIndex:
         self._count -= 1
         return subject
 
+    def retire(self, pack: int, slot: int) -> None:
+        """Give a free slot up: its column stays in the pack, and no template goes there again.
+
+        Raises IntegrityError if it is occupied or out of range.
+        """
+        if not 0 <= pack < self.pack_count or not 0 <= slot < self.slots:
+            raise IntegrityError("a slot out of range", got=(pack, slot), expected=(self.pack_count, self.slots))
+        place = pack * self.slots + slot
+        if self._labels[place] is not None:
+            raise IntegrityError("a slot is occupied", got=(pack, slot))
+        self._retired.add(place)
+
     # -- questions --------------------------------------------------------------------------
 
     def slots_of(self, subject: str) -> list[tuple[int, int]]:
@@ -133,6 +156,13 @@ class SlotIndex:
     def subjects(self) -> list[tuple[str, int]]:
         """Return every subject with the number of its templates, sorted by subject."""
         return sorted((subject, sum(1 for _ in self._places_of(subject))) for subject in self._first)
+
+    def subject(self, pack: int, slot: int) -> str:
+        """Return the subject of an occupied slot. Raises IntegrityError if it is free."""
+        label = self._labels[pack * self.slots + slot]
+        if label is None:
+            raise IntegrityError("a slot is not occupied", got=(pack, slot))
+        return label
 
     def occupied(self) -> NDArray[np.bool_]:
         """Return a new array bool[pack_count, slots]: which slots hold a template."""

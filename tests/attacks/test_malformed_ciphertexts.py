@@ -55,7 +55,7 @@ def test_malformed_ciphertext_is_refused_before_anything_is_opened(keys: Keys, a
     simulator = PairSimulator(keys)
     ciphertexts = simulator.encrypt(PROBE)
     ciphertexts[at] = malformed(keys, ciphertexts[at])
-    for operation in ("verify", "candidates", "identify", "enrol", "erase"):
+    for operation in ("verify", "candidates", "identify", "enrol", "erase", "rotate"):
         with pytest.raises(CiphertextError):
             simulator.run(simulator.request(operation, 1), ciphertexts)
         assert not opened(simulator)

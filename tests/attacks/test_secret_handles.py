@@ -14,14 +14,16 @@ import numpy as np
 import pytest
 
 import veilmatch.crypto
-from tests.crypto.toys import TOY, keys_of, repeated, toy_primes
+from tests.crypto.toys import TOY, keys_of, repeated, toy_primes, toy_public_key
 from tests.simulator import PairSimulator
 from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.ceremony import run_ceremony
 from veilmatch.crypto.conversion import Opening, Triple
 from veilmatch.crypto.dealing import BitTriples, Block, Products
+from veilmatch.crypto.fixed_base import KnownPower
 from veilmatch.crypto.key_safety import Conversion, TaggedTriple
 from veilmatch.crypto.keys import DealerGammas, KeyHolderKey, PairShare, SafetyShare
+from veilmatch.crypto.knowledge import KnownCiphertexts
 from veilmatch.crypto.messages import (
     Agreement,
     Coins,
@@ -38,6 +40,7 @@ from veilmatch.crypto.messages import (
     Validity,
     Verdict,
 )
+from veilmatch.crypto.paillier import Paillier
 from veilmatch.crypto.primes import SpecialPrime
 from veilmatch.crypto.scheme import LocalShare
 from veilmatch.crypto.secret_access import SecretHolder
@@ -68,10 +71,11 @@ HANDLES: list[Any] = [
     SafetyWork([NUMBER], [int(NUMBER)]),
     Reserved(0, [TRIPLE]),
     ProbeShare(bytes(32), ARRAY, True),
-    LaneShare(bytes(32), ARRAY, True),
+    LaneShare(bytes(32), ARRAY, True, BITS.astype(bool)),
     Results([NUMBER], BITS.astype(bool)),
     DecisionShare(BITS, 1),
     _Vectors(ARRAY, BITS, ARRAY),
+    KnownCiphertexts((BYTES,), (NUMBER,), Paillier(toy_public_key(TOY))),
 ]
 #: Values that pass through the memory of a key holder, and what a ceremony holds for a moment.
 VALUES: list[Any] = [
@@ -80,6 +84,7 @@ VALUES: list[Any] = [
     Opening(NUMBER, NUMBER),
     Conversion(NUMBER, NUMBER, TRIPLE, Opening(NUMBER, NUMBER)),  # type: ignore[arg-type]
     LocalShare(NUMBER, NUMBER),
+    KnownPower(NUMBER, NUMBER),
     BitTriples(BITS, BITS, BITS),
     Products(ARRAY.view(np.uint64), ARRAY.view(np.uint64)),
     SpecialPrime(NUMBER, NUMBER, NUMBER),
@@ -105,7 +110,7 @@ def forms_of(value: Any) -> Iterator[str]:
     elif hasattr(value, "__dataclass_fields__"):
         for field in value.__dataclass_fields__:
             yield from forms_of(getattr(value, field))
-    elif not isinstance(value, bool | str) and int(value) > 1 << 32:
+    elif not isinstance(value, bool | str | Paillier) and int(value) > 1 << 32:
         yield from (str(value), f"{int(value):x}")
 
 

@@ -37,7 +37,7 @@ def test_without_the_digests_the_result_depends_on_the_key(keys: Keys, monkeypat
 
 def test_different_probe_ciphertexts_are_refused_before_anything_is_opened(keys: Keys) -> None:
     simulator, ciphertexts = PairSimulator(keys), unequal(keys)
-    for operation in ("verify", "candidates", "identify", "enrol", "erase"):
+    for operation in ("verify", "candidates", "identify", "enrol", "erase", "rotate"):
         for both in (ciphertexts, ciphertexts[::-1]):
             with pytest.raises(ProtocolError):
                 simulator.run(simulator.request(operation, 1), (both[0], both[1]))

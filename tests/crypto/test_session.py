@@ -122,6 +122,24 @@ def test_erasing_converts_the_lanes_of_several_templates(simulator: PairSimulato
     assert plus.is_plus and not minus.is_plus and plus.session_id == minus.session_id
 
 
+@pytest.mark.parametrize("operation", ["erase", "rotate"])
+@pytest.mark.parametrize(
+    ("invalid", "opened"), [((), 1), ((0,), 5), ((4,), 7), ((1, 3), 9), ((0, 1, 2, 3, 4), 9)], ids=str
+)
+def test_records_that_are_not_valid_are_sifted_out_by_halves(
+    simulator: PairSimulator, operation: Operation, invalid: tuple[int, ...], opened: int
+) -> None:
+    """One bit is opened for all of them, and more only for the halves of what is not valid as a whole."""
+    vectors = [3 * template if i in invalid else template for i, template in enumerate(TEMPLATES[:5])]
+    ciphertexts = [c for vector in vectors for c in simulator.encrypt(vector)]
+    plus, minus = simulator.run(simulator.request(operation, 0), ciphertexts)
+    valid = [i for i in range(5) if i not in invalid]
+    assert np.flatnonzero(plus.valid).tolist() == np.flatnonzero(minus.valid).tolist() == valid
+    assert np.array_equal(plus.lanes - minus.lanes, (TEMPLATES[valid] + TOY.offset).ravel())
+    assert conversions(simulator) == 1
+    assert sum(isinstance(e.message, Validity) for holder, e in simulator.sent if holder == PLUS) == opened
+
+
 def note_probe_shares(simulator: PairSimulator) -> dict[int, list[ProbeShare]]:
     """The probe shares of all its runs, by holder."""
     seen: dict[int, list[ProbeShare]] = {PLUS: [], MINUS: []}
@@ -217,7 +235,7 @@ def test_no_index_of_stock_is_handed_out_twice(simulator: PairSimulator, gallery
 
     for holder, stock in enumerate(simulator.stocks):
         stock.reserve = noting(holder, stock.reserve)  # type: ignore[method-assign]
-    for operation in ("verify", "candidates", "identify", "enrol", "erase", "verify"):
+    for operation in ("verify", "candidates", "identify", "enrol", "erase", "rotate", "verify"):
         simulator.run(simulator.request(operation, 1), simulator.encrypt(PROBE), gallery, gallery.places[:3])
     for kind in STOCK_KINDS:
         assert used[PLUS, kind] == used[MINUS, kind] == list(range(len(used[PLUS, kind]))) != []
@@ -251,14 +269,14 @@ def test_holders_that_mean_different_sessions_stop_at_hello(
         assert all(isinstance(envelope.message, Hello) for _, envelope in simulator.sent)
 
 
-@pytest.mark.parametrize("operation", ["verify", "candidates", "identify", "enrol", "erase"])
+@pytest.mark.parametrize("operation", ["verify", "candidates", "identify", "enrol", "erase", "rotate"])
 @pytest.mark.parametrize("count", [0, 1, 3, 4])
 def test_wrong_number_of_lane_ciphertexts_is_refused(
     simulator: PairSimulator, gallery: SimulatedGallery, operation: Operation, count: int
 ) -> None:
     ciphertexts = (simulator.encrypt(PROBE) * 2)[:count]
     request = simulator.request(operation, 1)
-    if operation == "erase" and count == 4:
+    if operation in ("erase", "rotate") and count == 4:
         assert len(simulator.run(request, ciphertexts)[PLUS].lanes) == 2 * TOY.dimension
         return
     with pytest.raises(CiphertextError):

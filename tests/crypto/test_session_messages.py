@@ -37,9 +37,12 @@ RNG = np.random.default_rng(77)
 TEMPLATES = unit_vectors(RNG, 9, TOY)
 PROBE = TEMPLATES[4]
 THRESHOLD = int(PROBE @ PROBE)
-OPERATIONS: tuple[Operation, ...] = ("verify", "candidates", "identify", "enrol", "erase")
+OPERATIONS: tuple[Operation, ...] = ("verify", "candidates", "identify", "enrol", "erase", "rotate")
 #: Messages that each holder sends in one session without a second conversion.
-LENGTHS = {"verify": (31, 28), "candidates": (27, 24), "identify": (40, 37), "enrol": (18, 16), "erase": (18, 16)}
+LENGTHS = {
+    "verify": (31, 28), "candidates": (27, 24), "identify": (40, 37),
+    "enrol": (18, 16), "erase": (18, 16), "rotate": (18, 16),
+}  # fmt: skip
 
 Delivery = Sequence[Envelope]
 
@@ -73,7 +76,7 @@ class Way:
 
 def outcome_of(simulator: PairSimulator, operation: Operation, gallery: SimulatedGallery) -> list[int]:
     """The opened bits, or the lanes."""
-    template = operation in ("enrol", "erase")
+    template = operation in ("enrol", "erase", "rotate")
     request = simulator.request(operation, 0 if template else THRESHOLD)
     ends = simulator.run(request, simulator.encrypt(PROBE), gallery, gallery.places)
     if template:
@@ -84,7 +87,7 @@ def outcome_of(simulator: PairSimulator, operation: Operation, gallery: Simulate
 
 
 def expected_of(operation: Operation) -> list[int]:
-    if operation in ("enrol", "erase"):
+    if operation in ("enrol", "erase", "rotate"):
         return (PROBE + TOY.offset).tolist()  # type: ignore[no-any-return]
     bits = TEMPLATES @ PROBE >= THRESHOLD
     if operation == "identify":

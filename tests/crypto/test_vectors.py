@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from tests.crypto.toys import toy_key, toy_public_key
-from tests.vectors.generate import BODY_BYTES, load, outdated
-from veilmatch.crypto import digests, errors, fixed_base, lanes, requests, slots
+from tests.vectors.generate import BODY_BYTES, CONTEXT_BYTES, load, outdated
+from veilmatch.crypto import digests, errors, fixed_base, knowledge, lanes, requests, slots
 from veilmatch.crypto.arithmetic import Integer, from_bytes
 from veilmatch.crypto.conversion import Opening, Triple, fingerprint_hashes, hashes_agree, open_masked, output_share
 from veilmatch.crypto.dealing import Block, BlockName, bit_triples, check_block, deal, products, triples
@@ -30,6 +30,7 @@ from veilmatch.crypto.keys import DealerGammas, KeyHolderKey, PairShare, SafetyS
 from veilmatch.crypto.messages import Hello, LocalWork, Receive, Send
 from veilmatch.crypto.paillier import Paillier
 from veilmatch.crypto.parameters import D512, DEFAULT, ParameterSet
+from veilmatch.crypto.refreshing import RefreshName, commitment, common_seed, open_commitment, refreshed_share
 from veilmatch.crypto.requests import check_model
 from veilmatch.crypto.secret_access import SECRET_ACCESS
 from veilmatch.crypto.session import PairSession, Request
@@ -355,3 +356,52 @@ def test_malformed_key_share_is_refused(case: Case) -> None:
     with pytest.raises(error(case["expect"])) as raised:
         KeyHolderKey.from_secret_bytes(bytes.fromhex(case["encoding"]), public_key)
     assert type(raised.value) is error(case["expect"])
+
+
+# -- refreshing ---------------------------------------------------------------------------------------
+
+
+def refresh_name(case: Case) -> RefreshName:
+    refresh_id, key_id = (bytes.fromhex(case[n]) for n in ("refresh_id", "key_id"))
+    return RefreshName(refresh_id, key_id, case["epoch"], case["pair"])
+
+
+@pytest.mark.parametrize("case", cases("refreshing", expect="valid"))
+def test_a_refresh_adds_the_known_values(case: Case) -> None:
+    public_key, name = paillier(512).public_key, refresh_name(case)
+    plus, minus = (bytes.fromhex(case[n]) for n in ("plus", "minus"))
+    assert commitment(name, plus).hex() == case["commitment"]
+    seed = common_seed(name, plus, minus)
+    assert seed._seed.hex() == case["seed"]
+    assert [
+        seed.bits("o", public_key.randomiser_bits), seed.below("kappa", public_key.modulus)
+    ] == integers(case["added"])  # fmt: skip
+    for party in case["pair"]:
+        before = PairShare(case["pair"], party, *integers(case["before"][party]))
+        after = refreshed_share(before, seed, public_key)
+        assert after == PairShare(case["pair"], party, *integers(case["after"][party]))
+        assert after.exponent(public_key, SECRET_ACCESS) == int(case["exponents"][party], 16)
+
+
+@pytest.mark.parametrize("case", cases("refreshing", expect="ProtocolError"))
+def test_contributions_that_are_none_are_refused(case: Case) -> None:
+    name = refresh_name(case)
+    committed, plus, minus = (bytes.fromhex(case[n]) for n in ("commitment", "plus", "minus"))
+    with pytest.raises(error(case["expect"])):
+        common_seed(name, open_commitment(name, committed, plus), minus)
+
+
+@pytest.mark.parametrize("case", cases("knowledge"))
+def test_proof_of_knowledge_is_the_known_one_or_refused(case: Case) -> None:
+    key = toy_public_key(ParameterSet.from_name(case["fields"]["parameter_set"]))
+    fields = {x: bytes.fromhex(v) if x in CONTEXT_BYTES else v for x, v in case["fields"].items()}
+    proof, ciphertexts = bytes.fromhex(case["proof"]), [bytes.fromhex(c) for c in case["ciphertexts"]]
+    context = knowledge.context_digest(**fields)
+    if case["expect"] == "valid":
+        assert fields["key_id"] == key.key_id and fields["payload_digest"] == requests.payload_digest(ciphertexts)
+        assert context.hex() == case["context"]
+        assert knowledge.challenges(proof[:32], len(ciphertexts)) == integers(case["challenges"])
+        assert len(proof) == knowledge.proof_bytes(key)
+        return knowledge.check(key, context, ciphertexts, proof)
+    with pytest.raises(error(case["expect"])):
+        knowledge.check(key, context, ciphertexts, proof)

@@ -10,6 +10,7 @@ from tests.installation import making
 from tests.installation.making import ceremony
 from tests.transport.signed import OPERATIONS, body, signed
 from veilmatch.client.bulk import write_frame
+from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.digests import digest
 from veilmatch.crypto.errors import (
     BudgetExceededError,
@@ -18,6 +19,7 @@ from veilmatch.crypto.errors import (
     UnavailableError,
     VeilmatchError,
 )
+from veilmatch.crypto.knowledge import KnownCiphertexts
 from veilmatch.crypto.messages import (
     Agreement,
     Allocation,
@@ -164,6 +166,19 @@ def ciphertexts() -> list[bytes]:
     edges = (0, 1, N - 1, N, N + 1, N * N - 1, N * N, (1 << (8 * size)) - 1)
     honest = [scheme.serialise(c) for c in scheme.encrypt_zeros(2)]
     return [*honest, *(value.to_bytes(size, "big") for value in edges)]
+
+
+@cache
+def known_ciphertexts() -> KnownCiphertexts:
+    scheme = Paillier(ceremony().public_key)
+    return KnownCiphertexts.encrypt(scheme, [Integer(3)] * scheme.parameters.lane_ciphertexts)
+
+
+@cache
+def knowledge_proofs() -> list[bytes]:
+    """Proofs of what `known_ciphertexts` hold, in the context of 32 zeros; then the ciphertexts."""
+    known = known_ciphertexts()
+    return [known.prove(bytes(32)) + b"".join(known.ciphertexts) for _ in range(2)]
 
 
 @cache

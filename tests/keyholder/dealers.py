@@ -20,7 +20,7 @@ MODULUS = (Integer(1) << 511) + 187
 PAIR: Pair = "ab"
 #: Of a pair that nobody has a key of.
 GAMMAS = DealerGammas(Integer(2) ** 127 + 3, Integer(2) ** 127 + 5)
-NAME = stock_name(PAIR, bytes(16), bytes([1]) * 16)
+NAME = stock_name(PAIR, 1, bytes(16), bytes([1]) * 16)
 UNITS = dealing.BLOCK_UNITS
 TARGETS: dict[Kind, int] = {kind: 2 * UNITS[kind] for kind in dealing.STOCK_KINDS}
 

@@ -16,7 +16,7 @@ from veilmatch.crypto.messages import Reserve
 from veilmatch.server.keyholder.stock import Stock, stock_name
 from veilmatch.server.keyholder.stock_store import StockStore
 
-NAMES = tuple(stock_name(PAIR, bytes(16), bytes([generation]) * 16) for generation in (1, 2))
+NAMES = tuple(stock_name(PAIR, 1, bytes(16), bytes([generation]) * 16) for generation in (1, 2))
 
 
 async def replace_for_ever(folder: Path) -> None:

@@ -299,7 +299,7 @@ async def test_an_unforeseen_failure_of_a_peer_is_an_integrity_error_there(
     elif where == "a meeting":
         monkeypatch.setattr(hasty["b"], "meet", fail)
     else:
-        monkeypatch.setattr(dealing, "deal", fail)
+        monkeypatch.setattr(service, "deal_tagged", fail)
     for outcome in await enrol(hasty):
         assert isinstance(outcome, IntegrityError | UnavailableError)
         assert SECRET not in str(outcome) + str(outcome.fields())

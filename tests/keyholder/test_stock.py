@@ -266,14 +266,15 @@ async def test_the_floor_of_the_minus_holder_is_what_it_has_seen_used_without_a_
     assert minus.stock.floors == (15, 0, 0)
 
 
-def test_another_generation_of_either_storage_is_another_stock() -> None:
+def test_another_epoch_or_generation_of_either_storage_is_another_stock() -> None:
     names = {
-        stock_name(pair, plus, minus)
+        stock_name(pair, epoch, plus, minus)
         for pair in ("ab", "ac", "bc")
+        for epoch in (1, 2)
         for plus in (bytes(16), bytes([1]) * 16)
         for minus in (bytes(16), bytes([1]) * 16)
     }
-    assert len(names) == 12
+    assert len(names) == 24
     assert {len(name) for name in names} == {32}
 
 

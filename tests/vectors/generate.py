@@ -576,8 +576,9 @@ def digests() -> Json:
 _BODY_FIELDS = {
     "parameter_set": 1, "key_id": 2, "device": 3, "gallery": 4, "operation": 5, "threshold": 6, "pair": 7, "nonce": 8,
     "token": 9, "issued_at_ms": 10, "expires_at_ms": 11, "payload_digest": 12, "subject_digest": 13, "model": 14,
+    "knowledge": 15, "new_key_id": 17,
 }  # fmt: skip
-BODY_BYTES = ("key_id", "nonce", "token", "payload_digest", "subject_digest")
+BODY_BYTES = ("key_id", "nonce", "token", "payload_digest", "subject_digest", "knowledge", "new_key_id")
 
 
 def request_bodies() -> list[tuple[str, Json]]:
@@ -589,15 +590,16 @@ def request_bodies() -> list[tuple[str, Json]]:
         "payload_digest": draw_bytes("payload", 32).hex(),
     }  # fmt: skip
     subject, token = draw_bytes("subject", 32).hex(), draw_bytes("token", 16).hex()
-    model = "sface-2021dec-fb143eea"
+    model, lanes = "sface-2021dec-fb143eea", common | {"knowledge": draw_bytes("knowledge", 147).hex()}
     return [
-        ("verify", common | {"operation": 1, "threshold": 1440, "subject_digest": subject, "model": model}),
-        ("candidates", common | {"operation": 2, "threshold": 1440, "model": "embedding"}),
-        ("enrol", common | {"operation": 3, "token": token, "subject_digest": subject, "model": "modèle " + "x" * 57}),
+        ("verify", lanes | {"operation": 1, "threshold": 1440, "subject_digest": subject, "model": model}),
+        ("candidates", lanes | {"operation": 2, "threshold": 1440, "model": "embedding"}),
+        ("enrol", lanes | {"operation": 3, "token": token, "subject_digest": subject, "model": "modèle " + "x" * 57}),
         ("erase", common | {"operation": 4, "token": token, "subject_digest": subject}),
         ("bulk enrolment", common | {"operation": 5, "token": token, "model": model}),
         ("subjects", common | {"operation": 6}),
-        ("identify", common | {"operation": 7, "threshold": 1440, "model": "embedding"}),
+        ("identify", lanes | {"operation": 7, "threshold": 1440, "model": "embedding"}),
+        ("rotate", common | {"operation": 8, "new_key_id": draw_bytes("new key id", 16).hex()}),
     ]
 
 
@@ -616,6 +618,80 @@ def protobuf(fields: Json) -> bytes:
             data = bytes.fromhex(value) if name in BODY_BYTES else value.encode()
             encoded += varint(number << 3 | 2) + varint(len(data)) + data
     return encoded
+
+
+# -- proofs of knowledge ----------------------------------------------------------------------------
+
+
+def knowledge() -> Json:
+    """Proofs of knowledge with 1, 2, 3 and 9 ciphertexts, and what makes one of them wrong."""
+    good = {
+        (D, S, c, bits): known(D, S, c, bits)
+        for D, S, c, bits in ((4, 8, 3, 512), (12, 8, 3, 512), (128, 60, 23, 3072), (512, 40, 15, 3072))
+    }
+    toy = good[12, 8, 3, 512]
+    seed, w, (first, second) = toy["proof"][:64], toy["proof"][64:], toy["ciphertexts"]
+    other = known(12, 8, 3, 512, "another")
+    wrong: list[tuple[str, Json]] = [
+        *((f"another {name}", {"fields": toy["fields"] | {name: value}}) for name, value in (
+            ("nonce", draw_bytes("another nonce", 32).hex()), ("device", "kiosk-2"), ("gallery", "main"),
+            ("device_key", draw_bytes("another key", 32).hex()), ("operation", 2), ("threshold", 41),
+        )),
+        ("ciphertexts in another order", {"ciphertexts": [second, first]}),
+        ("a ciphertext of another vector", {"ciphertexts": [first, other["ciphertexts"][1]]}),
+        ("a ciphertext too few", {"ciphertexts": [first]}),
+        ("a ciphertext too many", {"ciphertexts": [first, second, second]}),
+        ("a ciphertext that is no unit", {"ciphertexts": [first, "00" * 128]}),
+        ("a short ciphertext", {"ciphertexts": [first, second[2:]]}),
+        ("the proof of another vector", {"proof": other["proof"]}),
+        ("another response", {"proof": seed + f"{int(w, 16) + 1:0{len(w)}x}"}),
+        ("another seed", {"proof": f"{int(seed, 16) ^ 1:064x}" + w}),
+        ("a response of zero", {"proof": seed + "00" * (len(w) // 2)}),
+        ("a response that is too large", {"proof": seed + "ff" * (len(w) // 2)}),
+        ("a short proof", {"proof": seed + w[:-2]}), ("a long proof", {"proof": seed + w + "00"}),
+        ("a response with a zero before it", {"proof": seed + "00" + w}), ("no proof", {"proof": ""}),
+        ("a seed alone", {"proof": seed}),
+    ]  # fmt: skip
+    invalid = [toy | {"expect": "KnowledgeProofError", "what": what} | changes for what, changes in wrong]
+    for case in invalid:
+        del case["context"], case["challenges"]
+    return {"warning": "UNSAFE keys, see keys.json.", "cases": [*good.values(), *invalid]}
+
+
+def known(D: int, S: int, c: int, modulus_bits: int, label: str = "knowledge") -> Json:
+    """Return one proof, with its context and challenges."""
+    key, numbers = Key(modulus_bits), parameter_numbers(D, S, c, modulus_bits)
+    N, size, count = key.N, numbers["ciphertext_bytes"], numbers["lane_ciphertexts"]
+    label = f"{label} {numbers['name']}"
+    randomisers = [draw(f"{label} r {i}", key.randomiser_bits) for i in range(count)]
+    plain = [draw(f"{label} m {i}", modulus_bits - 64) for i in range(count)]
+    sent = [
+        ((1 + m * N) * pow(key.hs, r, key.square) % key.square).to_bytes(size, "big")
+        for m, r in zip(plain, randomisers, strict=True)
+    ]
+    fields: Json = {
+        "parameter_set": numbers["name"], "key_id": key.key_id(numbers["name"]).hex(), "device": "kiosk-1",
+        "device_key": draw_bytes("device key", 32).hex(), "gallery": "Galerie Nürnberg", "operation": 1,
+        "threshold": 40, "pair": "ac", "nonce": draw_bytes("nonce", 32).hex(), "token": "",
+        "issued_at_ms": 1_700_000_000_250, "expires_at_ms": 1_700_000_060_250,
+        "payload_digest": digest_all("payload", sent).hex(), "subject_digest": draw_bytes("subject", 32).hex(),
+        "model": "sface-2021dec-fb143eea",
+    }  # fmt: skip
+    raw = (bytes.fromhex(v) if name in CONTEXT_BYTES else v for name, v in fields.items())
+    context = digest("knowledge context", *raw)
+    commitment_bits = key.randomiser_bits + 8 + 128 + math.ceil(math.log2(count)) + 128
+    u = draw(f"{label} u", commitment_bits)
+    seed = digest("knowledge seed", context, pow(key.hs, u, N).to_bytes(size // 2, "big"), *sent)
+    e = [int.from_bytes(digest("knowledge challenge", seed, i)[:16], "big") for i in range(count)]
+    w = u + sum(x * r for x, r in zip(e, randomisers, strict=True))
+    proof = seed + w.to_bytes((commitment_bits + 9 + 7) // 8, "big")
+    return {
+        "expect": "valid", "what": numbers["name"], "modulus_bits": modulus_bits, "fields": fields,
+        "context": context.hex(), "ciphertexts": [c.hex() for c in sent], "challenges": _hex(e), "proof": proof.hex(),
+    }  # fmt: skip
+
+
+CONTEXT_BYTES = ("key_id", "device_key", "nonce", "token", "payload_digest", "subject_digest")
 
 
 # -- key shares -------------------------------------------------------------------------------------
@@ -717,9 +793,57 @@ def key_shares() -> Json:
     }
 
 
+def refreshing() -> Json:
+    """UNSAFE like the key. Every random value is AES-256-CTR from zero, keyed by a digest of the seed and a label."""
+    cases: list[Json] = []
+    bits = 512
+    key, name = Key(bits), "UNSAFE-d4-s8-c3-n512"
+    own_id, limit = key.key_id(name), 1 << (key.randomiser_bits + 16)
+    for refresh, epoch, pair in (("first", 2, "ab"), ("first", 2, "ac"), ("first", 2, "bc"), ("last", 65535, "bc")):
+        refresh_id = draw_bytes(f"refresh {refresh}", 32)
+        plus, minus = (draw_bytes(f"contribution {refresh} {pair} {role}", 32) for role in ("plus", "minus"))
+        label = (refresh_id, own_id, epoch, pair)
+        seed = digest("refresh seed", *label, plus, minus)
+
+        def value(what: str, size: int, label: tuple[bytes, bytes, int, str] = label, seed: bytes = seed) -> int:
+            stream = _keystream(digest("refresh value", *label, what.encode(), seed), -(-size // 16) * 16)
+            return int.from_bytes(stream[:size], "big")
+
+        width = (key.randomiser_bits + 7) // 8
+        r = value("o", width) >> (8 * width - key.randomiser_bits)
+        x = value("kappa", (bits + 128 + 7) // 8) % key.N
+        shares = dict(zip(pair, key.split(f"key shares {pair}"), strict=True))
+        cases.append({
+            "expect": "valid", "what": f"{refresh} {pair}", "refresh_id": refresh_id.hex(), "key_id": own_id.hex(),
+            "epoch": epoch, "pair": pair, "plus": plus.hex(), "minus": minus.hex(),
+            "commitment": digest("refresh commitment", *label, plus).hex(), "seed": seed.hex(),
+            "added": _hex([r, x]), "before": {p: _hex(list(share)) for p, share in shares.items()},
+            "after": {p: _hex([o + r, (k + x) % key.N]) for p, (o, k) in shares.items()},
+            "exponents": {p: f"{limit + o + r:x}" for p, (o, _) in shares.items()},
+        })  # fmt: skip
+    other = dict(cases[0])
+    cases.append({
+        "expect": "ProtocolError", "what": "another contribution than the one committed to",
+        **{n: other[n] for n in ("refresh_id", "key_id", "epoch", "pair", "commitment")}, "plus": other["minus"],
+        "minus": other["plus"],
+    })  # fmt: skip
+    cases.append({
+        "expect": "ProtocolError", "what": "the same contribution sent back",
+        **{n: other[n] for n in ("refresh_id", "key_id", "epoch", "pair", "commitment", "plus")},
+        "minus": other["plus"],
+    })  # fmt: skip
+    return {
+        "warning": "UNSAFE: shares of a throw-away key",
+        "parameter_set": name,
+        "modulus_bits": bits,
+        "cases": cases,
+    }
+
+
 FILES = {
     "parameter_sets": parameter_sets, "packing": packing, "encryption": encryption, "conversion": conversion,
     "dealing": dealing, "digests": digests, "key_safety": key_safety, "key_shares": key_shares,
+    "knowledge": knowledge, "refreshing": refreshing,
 }  # fmt: skip
 
 

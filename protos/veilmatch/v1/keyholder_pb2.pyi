@@ -84,7 +84,7 @@ class OpenSession(_message.Message):
 
     @_builtins.property
     def record(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
-        """erase: the lane ciphertexts on record"""
+        """erase and rotate: the lane ciphertexts on record"""
 
     def __init__(
         self,
@@ -196,20 +196,24 @@ class LaneShareMessage(_message.Message):
     SESSION_ID_FIELD_NUMBER: _builtins.int
     LANES_FIELD_NUMBER: _builtins.int
     IS_PLUS_FIELD_NUMBER: _builtins.int
+    VALID_FIELD_NUMBER: _builtins.int
     session_id: _builtins.bytes
     lanes: _builtins.bytes
-    """D values below 2^48, eight bytes each, little-endian"""
+    """D values below 2^48 of each valid template, eight bytes each, little-endian"""
     is_plus: _builtins.bool
+    valid: _builtins.bytes
+    """which of the templates are valid: one bit each, packed little-endian"""
     def __init__(
         self,
         *,
         session_id: _builtins.bytes = ...,
         lanes: _builtins.bytes = ...,
         is_plus: _builtins.bool = ...,
+        valid: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["is_plus", b"is_plus", "lanes", b"lanes", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["is_plus", b"is_plus", "lanes", b"lanes", "session_id", b"session_id", "valid", b"valid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -263,7 +267,7 @@ class PairMessage(_message.Message):
     openings: _builtins.bytes
     gate_layer: _builtins.bytes
     validity: _builtins.bool
-    """enrol and erase: XOR share of whether the templates are valid"""
+    """enrol, erase and rotate: XOR share of whether some templates are all valid"""
     coins: _builtins.bytes
     """32 bytes, behind the nonce in hello"""
     safety_proof: _builtins.bytes
@@ -506,3 +510,110 @@ class DealtBlock(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DealtBlock: _TypeAlias = DealtBlock  # noqa: Y015
+
+@_typing.final
+class RefreshQuery(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    key_id: _builtins.bytes
+    def __init__(
+        self,
+        *,
+        key_id: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_id", b"key_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RefreshQuery: _TypeAlias = RefreshQuery  # noqa: Y015
+
+@_typing.final
+class RefreshState(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    WAITING_FIELD_NUMBER: _builtins.int
+    LEADING_FIELD_NUMBER: _builtins.int
+    KEEPS_OLD_FIELD_NUMBER: _builtins.int
+    key_id: _builtins.bytes
+    epoch: _builtins.int
+    waiting: _builtins.bool
+    """a key of the next epoch is kept here and not in use"""
+    leading: _builtins.bool
+    """this key holder leads a refresh that is not decided"""
+    keeps_old: _builtins.bool
+    """the key of the epoch before is still here"""
+    def __init__(
+        self,
+        *,
+        key_id: _builtins.bytes = ...,
+        epoch: _builtins.int = ...,
+        waiting: _builtins.bool = ...,
+        leading: _builtins.bool = ...,
+        keeps_old: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "keeps_old", b"keeps_old", "key_id", b"key_id", "leading", b"leading", "waiting", b"waiting"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RefreshState: _TypeAlias = RefreshState  # noqa: Y015
+
+@_typing.final
+class RefreshStep(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    REFRESH_ID_FIELD_NUMBER: _builtins.int
+    key_id: _builtins.bytes
+    epoch: _builtins.int
+    """the one before the refresh"""
+    refresh_id: _builtins.bytes
+    """32 random bytes of the key holder that leads"""
+    def __init__(
+        self,
+        *,
+        key_id: _builtins.bytes = ...,
+        epoch: _builtins.int = ...,
+        refresh_id: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "key_id", b"key_id", "refresh_id", b"refresh_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RefreshStep: _TypeAlias = RefreshStep  # noqa: Y015
+
+@_typing.final
+class RefreshMessage(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STEP_FIELD_NUMBER: _builtins.int
+    PAIR_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    pair: _builtins.str
+    value: _builtins.bytes
+    """commitment, contribution or hashes"""
+    @_builtins.property
+    def step(self) -> Global___RefreshStep: ...
+    def __init__(
+        self,
+        *,
+        step: Global___RefreshStep | None = ...,
+        pair: _builtins.str = ...,
+        value: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["step", b"step"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["pair", b"pair", "step", b"step", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RefreshMessage: _TypeAlias = RefreshMessage  # noqa: Y015
