@@ -42,6 +42,7 @@ from veilmatch.crypto.messages import (
 )
 from veilmatch.crypto.paillier import Paillier
 from veilmatch.crypto.primes import SpecialPrime
+from veilmatch.crypto.refreshing import CommonSeed, RefreshName
 from veilmatch.crypto.scheme import LocalShare
 from veilmatch.crypto.secret_access import SecretHolder
 from veilmatch.crypto.session import PairSession, _Vectors
@@ -85,6 +86,7 @@ VALUES: list[Any] = [
     Conversion(NUMBER, NUMBER, TRIPLE, Opening(NUMBER, NUMBER)),  # type: ignore[arg-type]
     LocalShare(NUMBER, NUMBER),
     KnownPower(NUMBER, NUMBER),
+    CommonSeed(RefreshName(bytes(32), bytes(16), 2, "ab"), BYTES),
     BitTriples(BITS, BITS, BITS),
     Products(ARRAY.view(np.uint64), ARRAY.view(np.uint64)),
     SpecialPrime(NUMBER, NUMBER, NUMBER),
