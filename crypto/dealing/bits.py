@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from veilmatch.crypto.dealing.blocks import BLOCK_UNITS, Block, Bytes, stream_part
+from veilmatch.crypto.dealing.blocks import DEALT_UNITS, Block, Bytes, stream_part
 from veilmatch.crypto.secret_access import SecretHolder
 
 
@@ -29,7 +29,7 @@ def bit_triples(block: Block, start: int, count: int) -> BitTriples:
 
 def bit_corrections(plus_seed: bytes, minus_seed: bytes) -> bytes:
     """Return the plus holder's c of every byte of a block."""
-    plus, minus = (_expand(seed, 0, BLOCK_UNITS["bits"]) for seed in (plus_seed, minus_seed))
+    plus, minus = (_expand(seed, 0, DEALT_UNITS["bits"]) for seed in (plus_seed, minus_seed))
     return (((plus[0] ^ minus[0]) & (plus[1] ^ minus[1])) ^ minus[2]).tobytes()
 
 

@@ -21,8 +21,18 @@ STOCK_KINDS: tuple[Kind, ...] = ("triples", "bits", "products")
 Bytes = NDArray[np.uint8]
 Words = NDArray[np.uint64]
 
-#: Units in one block: triples mod N, bytes of eight bit triples each, or products mod 2^64.
+#: Units that one block gives: triples mod N, bytes of eight bit triples each, or products mod 2^64.
 BLOCK_UNITS: dict[Kind, int] = {"triples": 256, "bits": 1 << 16, "products": 1 << 14}
+#: Of bits and products, one in so many comes out of the check of its bucket; see buckets.py.
+BUCKET_UNITS = 4
+#: And so many are opened.
+OPENED_UNITS = 4
+#: Units that are dealt for one block: what its check uses up (check.py) is more than what it gives.
+DEALT_UNITS: dict[Kind, int] = {
+    "triples": 2 * BLOCK_UNITS["triples"],
+    "bits": BUCKET_UNITS * BLOCK_UNITS["bits"] + OPENED_UNITS,
+    "products": BUCKET_UNITS * BLOCK_UNITS["products"] + OPENED_UNITS,
+}
 AES_BLOCK_BYTES = 16
 
 
@@ -39,7 +49,7 @@ class BlockName:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Block(SecretHolder):
-    """One holder's part of a block: its seed, and for the plus holder the corrections (else empty)."""
+    """One holder's part of a block as it was dealt: its seed, and for the plus holder the corrections (else empty)."""
 
     seed: bytes
     corrections: bytes
@@ -59,7 +69,7 @@ def keystream(seed: bytes, offset: int, length: int) -> bytes:
 
 def stream_part(seed: bytes, stream: int, kind: Kind, unit: int, start: int, count: int) -> Bytes:
     """Units start..start+count of one of several streams, each as long as a block: every unit keeps its place."""
-    first = (stream * BLOCK_UNITS[kind] + start) * unit
+    first = (stream * DEALT_UNITS[kind] + start) * unit
     aligned = first // AES_BLOCK_BYTES * AES_BLOCK_BYTES
     data = keystream(seed, aligned, first - aligned + count * unit)
     return np.frombuffer(data[first - aligned :], dtype=np.uint8)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.dealing.bits import bit_corrections
-from veilmatch.crypto.dealing.blocks import BLOCK_UNITS, Block, BlockName, Kind, block_seed
+from veilmatch.crypto.dealing.blocks import DEALT_UNITS, Block, BlockName, Kind, block_seed
 from veilmatch.crypto.dealing.products import WORD_BYTES, product_corrections
 from veilmatch.crypto.dealing.triples import modulus_bytes, triple_corrections
 from veilmatch.crypto.errors import ProtocolError
@@ -25,7 +25,7 @@ def deal(dealing_seed: bytes, name: BlockName, modulus: Integer, *, for_plus: bo
 def check_block(block: Block, kind: Kind, modulus: Integer, *, is_plus: bool) -> Block:
     """Return the block if its sizes are right for its holder. Raises ProtocolError otherwise."""
     unit = {"bits": 1, "products": WORD_BYTES, "triples": modulus_bytes(modulus)}[kind]
-    expected = BLOCK_UNITS[kind] * unit if is_plus else 0
+    expected = DEALT_UNITS[kind] * unit if is_plus else 0
     if len(block.seed) != 32 or len(block.corrections) != expected:
         raise ProtocolError("a dealt block of the wrong size", got=len(block.corrections), expected=expected)
     return block

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from veilmatch.crypto.dealing.blocks import BLOCK_UNITS, Block, Words, stream_part
+from veilmatch.crypto.dealing.blocks import DEALT_UNITS, Block, Words, stream_part
 from veilmatch.crypto.secret_access import SecretHolder
 
 WORD_BYTES = 8
@@ -34,7 +34,7 @@ def products(block: Block, start: int, count: int) -> Products:
 
 def product_corrections(plus_seed: bytes, minus_seed: bytes) -> bytes:
     """Return the plus holder's product of every unit of a block, joined."""
-    (u, _), (v, product) = (_expand(seed, 0, BLOCK_UNITS["products"]) for seed in (plus_seed, minus_seed))
+    (u, _), (v, product) = (_expand(seed, 0, DEALT_UNITS["products"]) for seed in (plus_seed, minus_seed))
     return (u * v + product).astype("<u8").tobytes()
 
 

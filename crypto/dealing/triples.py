@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from veilmatch.crypto.arithmetic import Integer, from_bytes, to_bytes
 from veilmatch.crypto.conversion import Triple
-from veilmatch.crypto.dealing.blocks import AES_BLOCK_BYTES, BLOCK_UNITS, Block, keystream
+from veilmatch.crypto.dealing.blocks import AES_BLOCK_BYTES, DEALT_UNITS, Block, keystream
 
 #: Extra bytes before a reduction mod N: distance 2^-128 from uniform.
 _EXCESS_BYTES = 16
@@ -28,7 +28,7 @@ def triples(block: Block, start: int, count: int, modulus: Integer) -> list[Trip
 def triple_corrections(plus_seed: bytes, minus_seed: bytes, modulus: Integer) -> bytes:
     """Return the plus holder's ab of every triple of a block, joined."""
     size, corrections = modulus_bytes(modulus), []
-    plus_parts, minus_parts = (_expand(seed, 0, BLOCK_UNITS["triples"], modulus) for seed in (plus_seed, minus_seed))
+    plus_parts, minus_parts = (_expand(seed, 0, DEALT_UNITS["triples"], modulus) for seed in (plus_seed, minus_seed))
     for plus_part, minus_part in zip(plus_parts, minus_parts, strict=True):
         a, b = plus_part[0] - minus_part[0], plus_part[1] - minus_part[1]
         corrections.append(to_bytes((a * b + minus_part[2]) % modulus, size))
