@@ -82,16 +82,21 @@ class Holder:
         self.links: list[tuple[MemoryLink, MemoryLink]] = []
         folder.mkdir(exist_ok=True)
         self.start()
-        self.other = other or Holder(folder / "peer", is_plus=not is_plus, targets=targets, other=self)
+        self.other = other or Holder(
+            folder.parent / f"{folder.name}-peer", is_plus=not is_plus, targets=targets, other=self
+        )
 
     def start(self) -> None:
         self.store = StockStore(self.folder, bytes([self.is_plus]) * 32)
-        self.store.adopt(PAIR, NAME)
-        self.stock = self.make_stock()
+        self.adopt(NAME)
 
-    def make_stock(self) -> Stock:
-        return Stock(
-            PAIR, NAME, 1, self.store, self.dealer, self.dial, Standing(), self.targets, MODULUS, is_plus=self.is_plus
+    def adopt(self, name: bytes) -> None:
+        """Begin with the stock of this name, as after a meeting with the peer."""
+        if hasattr(self, "stock"):
+            self.stock.retire()
+        self.store.adopt(PAIR, name)
+        self.stock = Stock(
+            PAIR, name, 1, self.store, self.dealer, self.dial, Standing(), self.targets, MODULUS, is_plus=self.is_plus
         )
 
     def restart(self) -> None:
