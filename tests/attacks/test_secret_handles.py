@@ -19,7 +19,7 @@ from tests.simulator import PairSimulator
 from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.ceremony import run_ceremony
 from veilmatch.crypto.conversion import Opening, Triple
-from veilmatch.crypto.dealing import BitTriples, Block, Products
+from veilmatch.crypto.dealing import BitTriples, Block, CheckedBlock, Products
 from veilmatch.crypto.fixed_base import KnownPower
 from veilmatch.crypto.keys import KeyHolderKey, PairShare
 from veilmatch.crypto.knowledge import KnownCiphertexts
@@ -53,6 +53,7 @@ HANDLES: list[Any] = [
     SHARE,
     KeyHolderKey("a", bytes(16), 1, (SHARE, SHARE), BYTES, BYTES),
     Block(BYTES, BYTES),
+    CheckedBlock(BYTES),
     Agreement(BYTES, BYTES),
     Openings(BYTES),
     Verdict(False, BYTES),
