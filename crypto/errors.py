@@ -28,6 +28,7 @@
         IntegrityError               stored or received state contradicts itself
             KeyFileError             a key file that is truncated, altered or not one
             WrongPassphraseError     a key file that this passphrase does not open
+            DealtStockError          dealt randomness that does not multiply right
             ProtocolError            a message that does not belong where it came
             KeySafetyError           a key holder opened other values in a conversion than it should have
         ModelError                   a face model that is not installed, or not the pinned one
@@ -324,6 +325,20 @@ class WrongPassphraseError(IntegrityError):
     """The passphrase does not open the key file."""
 
     code = "wrong_passphrase"
+
+
+class DealtStockError(IntegrityError):
+    """Dealt randomness did not pass the check of the pair that was to use it."""
+
+    code = "dealt_stock"
+
+    @classmethod
+    def of(cls, dealer: str, kind: str, number: int) -> DealtStockError:
+        """The error about one block of a dealer. Nothing more is taken from that dealer until a restart."""
+        return cls(
+            f"{kind} dealt by {dealer} did not pass the check; the pair takes no more of it before a restart",
+            got=f"{kind} block {number} of {dealer}",
+        )
 
 
 class ProtocolError(IntegrityError):

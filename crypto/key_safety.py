@@ -6,7 +6,7 @@ other, once a session and for all conversions together, that it opened d = z - a
 a, kappa and b. In the direction in which v verifies q:
 
 - the ceremony gives v a Gamma of 128 bits, and shares t with t_plus - t_minus = Gamma * o (keys.SafetyShare);
-- the dealer gives q tags of its a and b, tag = key + Gamma * x mod N, and v their keys (dealing_tags.py); the
+- the dealer gives q tags of its a and b, tag = key + Gamma * x mod N, and v their keys (dealing/tags.py); the
   ceremony does so for q's kappa;
 - after everything was opened, both draw weights rho and sigma of 64 bits for every conversion.
 

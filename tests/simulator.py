@@ -20,8 +20,7 @@ from veilmatch.crypto import dealing, lanes, slots
 from veilmatch.crypto.arithmetic import Integer, gcd, invert, random_below, random_bits
 from veilmatch.crypto.ceremony import run_ceremony, split_safety
 from veilmatch.crypto.conversion import Triple
-from veilmatch.crypto.dealing import BLOCK_UNITS, STOCK_KINDS, BlockName
-from veilmatch.crypto.dealing_tags import deal_tagged, tagged_triples
+from veilmatch.crypto.dealing import BLOCK_UNITS, STOCK_KINDS, BlockName, deal_tagged, tagged_triples
 from veilmatch.crypto.errors import InvalidVectorError, ProtocolError
 from veilmatch.crypto.fields import Array
 from veilmatch.crypto.key_safety import TaggedTriple, tagged

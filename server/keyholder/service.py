@@ -8,8 +8,7 @@ from collections.abc import AsyncIterator
 import numpy as np
 
 from veilmatch.crypto.arithmetic import Integer
-from veilmatch.crypto.dealing import BlockName
-from veilmatch.crypto.dealing_tags import deal_tagged
+from veilmatch.crypto.dealing import BlockName, deal_tagged
 from veilmatch.crypto.digests import DIGEST_BYTES
 from veilmatch.crypto.errors import InvalidInputError, ProtocolError
 from veilmatch.crypto.keys import PAIRS, PARTIES, SEATS, Party, dealer_of, other_party
@@ -121,6 +120,28 @@ class KeyHolderPeerService(rpc.KeyHolderPeerServicer):
             name = BlockName(pair, request.stock, request.epoch, kind, number)
             block = await asyncio.to_thread(deal_tagged, seed, name, modulus, gammas, for_plus=for_plus)
             yield pb.DealtBlock(number=number, seed=block.seed, corrections=block.corrections)
+
+    @unary
+    async def CheckDealt(  # type: ignore[override]
+        self, _requests: AsyncIterator[pb.CheckMessage], context: Context
+    ) -> None:
+        """See keyholder.proto."""
+        me = self._holder.party
+        require_caller(context, *(party_name(other_party(pair, me)) for pair in PAIRS if pair[1] == me))
+        first = await context.read()
+        if not isinstance(first, pb.CheckMessage) or first.WhichOneof("content") != "begin":
+            raise ProtocolError("a check begins with the name of its block", expected="begin")
+        pair = self._own_pair(first.begin.pair)
+        peer = require_caller(context, party_name(other_party(pair, me)))
+        if pair[1] != me:
+            raise InvalidInputError("not the minus holder of this pair", got=me, expected=pair[1])
+        link: AcceptedLink[pb.CheckMessage] = AcceptedLink(context, peer)
+        feeding = asyncio.ensure_future(link.feed())
+        try:
+            await self._holder.check_dealt(pair, first.begin, link)
+        finally:
+            link.end(None)
+            await feeding
 
     def _own_pair(self, text: str) -> PairName:
         pair = _pair(text)

@@ -11,6 +11,7 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
+from functools import partial
 from typing import Literal
 
 import structlog
@@ -50,12 +51,13 @@ from veilmatch.protos.v1.request_pb2 import RequestBody
 from veilmatch.server.config import KeyHolderSettings
 from veilmatch.server.keyholder.audit_log import AuditLog
 from veilmatch.server.keyholder.audit_record import Auditor, Record
+from veilmatch.server.keyholder.checking import Standing
 from veilmatch.server.keyholder.peers import Peers, party_name
 from veilmatch.server.keyholder.share_worker import ShareWorkers
-from veilmatch.server.keyholder.stock import Stock, stock_name
+from veilmatch.server.keyholder.stock import SessionStock, Stock, stock_name
 from veilmatch.server.keyholder.stock_store import StockStore
 from veilmatch.server.keyholder.turnstile import Turnstile
-from veilmatch.server.keyholder.wire import from_wire, to_wire
+from veilmatch.server.keyholder.wire import from_wire, kind_from_wire, to_wire
 from veilmatch.server.transport.budgets import Budgets, budgets_of
 from veilmatch.server.transport.links import Link, Rendezvous, dialled
 from veilmatch.server.transport.replay import ReplayLog
@@ -73,6 +75,8 @@ Answer = ProbeShare | LaneShare | DecisionShare
 
 #: How many times longer than here the same conversions may take at the peer.
 _PEER_SLOWER = 3.0
+#: Between two blocks of each kind that are checked ahead of time: requests go first.
+_REFILL_PAUSE_S = 0.05
 
 #: Part of the time-out for which sessions may go on once the shares are to be replaced. Short, because the other holder
 #: of a session may be waiting before its turnstile already.
@@ -117,6 +121,8 @@ class KeyHolder:
             public_key, settings.devices, settings.max_clock_skew_s, settings.max_request_lifetime_s
         )
         self._stocks: dict[Pair, Stock] = {}
+        #: Of the dealer of each pair. It outlasts the stocks.
+        self._standings = {pair: Standing() for pair in pairs_of(key.party)}
         #: Pairs whose peer is known to have the storage that the stock was made for.
         self._met: set[Pair] = set()
         self._meeting = {pair: asyncio.Lock() for pair in pairs_of(key.party)}
@@ -182,8 +188,8 @@ class KeyHolder:
                 stock.retire()
             self._store.adopt(pair, name)
             stock = self._stocks[pair] = Stock(
-                pair, name, self.epoch, self._store, self._peers.fetch, self._targets,
-                self._public_key.modulus, is_plus=is_plus,
+                pair, name, self.epoch, self._store, self._peers.fetch, partial(self._peers.check_dealt, pair),
+                self._standings[pair], self._targets, self._public_key.modulus, is_plus=is_plus,
             )  # fmt: skip
         self._met.add(pair)
         return stock
@@ -196,6 +202,18 @@ class KeyHolder:
                     self.meet(pair, await self._peers.meet_stock(pair, self.epoch, self.generation))
         return self._stocks[pair]
 
+    async def check_dealt(self, pair: Pair, begin: pb.CheckBegin, link: Link[pb.CheckMessage]) -> None:
+        """Take part in the check of a dealt block, as the minus holder of `pair`."""
+        stock = await self.stock(pair)
+        if (begin.stock, begin.epoch) != (stock.name, self.epoch):
+            raise KeyMismatchError("the two key holders do not use the same key, epoch, pair and stock")
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await stock.check_for_peer(link, kind_from_wire(begin.kind), begin.number, begin.oldest)
+        except TimeoutError:
+            peer = party_name(other_party(pair, self.party))
+            raise UnavailableError(f"{peer} does not answer", party=peer) from None
+
     async def keep_stocked(self, pair: Pair, every_s: float) -> None:
         """Refill the stock of a pair for ever; whatever goes wrong is tried again."""
         #: The stock that was last reported, False while it cannot be refilled.
@@ -203,11 +221,13 @@ class KeyHolder:
         while True:
             try:
                 stock = await self.stock(pair)
-                await stock.refill()
-                if stocked is not stock:
+                await stock.refill(_REFILL_PAUSE_S)
+                if stocked is not stock and all(stock.remaining.values()):
                     _log.info("stocked", pair=pair, epoch=self.epoch, **stock.remaining)
-                stocked = stock
+                    stocked = stock
             except VeilmatchError as error:
+                if isinstance(error, KeyMismatchError):
+                    self._met.discard(pair)
                 if stocked is not False:
                     _log.warning("stock not refilled", pair=pair, code=error.code, reason=error.message)
                 stocked = False
@@ -261,9 +281,11 @@ class KeyHolder:
             session = self._session(checked, opening, ciphertexts, stock)
             action = session.start()
             try:
-                async with self._link(session.request, peer) as link:
-                    async for answer in self._drive(session, action, link, stock, results, record):
-                        yield answer
+                # What this session was given of the stock stays with the peer until the link has ended.
+                with stock.session() as own:
+                    async with self._link(session.request, peer) as link:
+                        async for answer in self._drive(session, action, link, own, results, record):
+                            yield answer
             except GalleryMismatchError:
                 raise  # between the matchers: it says nothing of the key holders
             except KeyMismatchError:
@@ -349,7 +371,7 @@ class KeyHolder:
         session: PairSession,
         action: Action,
         link: Link[pb.PairMessage],
-        stock: Stock,
+        stock: SessionStock,
         results: AsyncIterator[Results],
         record: Record,
     ) -> AsyncIterator[Answer]:
@@ -402,6 +424,8 @@ class KeyHolder:
         """Close stores and channels."""
         for refusing in self._refusing:
             refusing.cancel()
+        for stock in self._stocks.values():
+            stock.retire()
         await self._peers.close()
         self._store.close()
         self._replays.close()

@@ -19,7 +19,8 @@ from tests.simulator import PairSimulator
 from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.ceremony import run_ceremony
 from veilmatch.crypto.conversion import Opening, Triple
-from veilmatch.crypto.dealing import BitTriples, Block, Products
+from veilmatch.crypto.dealing import BitTriples, Block, BlockCheck, BlockName, CheckedBlock, Products
+from veilmatch.crypto.dealing.sacrifice import BitBuckets, ProductBuckets, TripleSacrifice
 from veilmatch.crypto.fixed_base import KnownPower
 from veilmatch.crypto.key_safety import Conversion, TaggedTriple
 from veilmatch.crypto.keys import DealerGammas, KeyHolderKey, PairShare, SafetyShare
@@ -62,6 +63,7 @@ HANDLES: list[Any] = [
     GAMMAS,
     KeyHolderKey("a", bytes(16), 1, (SHARE, SHARE), (SAFETY, SAFETY), GAMMAS, BYTES, BYTES),
     Block(BYTES, BYTES),
+    CheckedBlock(BYTES),
     Agreement(BYTES, BYTES),
     Openings(BYTES),
     Verdict(False, BYTES),
@@ -91,6 +93,13 @@ VALUES: list[Any] = [
     Products(ARRAY.view(np.uint64), ARRAY.view(np.uint64)),
     SpecialPrime(NUMBER, NUMBER, NUMBER),
     run_ceremony(TOY),
+]
+#: Checks of dealt blocks: their material is in other handles.
+CHECKS: list[Any] = [
+    BlockCheck(BlockName("ab", bytes(32), 1, "bits", 0), Block(BYTES, b""), (BYTES, BYTES), NUMBER, is_plus=False),
+    TripleSacrifice(Block(BYTES, bytes(1 << 13)), BYTES, NUMBER, is_plus=False),
+    BitBuckets(Block(BYTES, b""), BYTES, is_plus=False),
+    ProductBuckets(Block(BYTES, b""), BYTES, is_plus=False),
 ]
 #: A share of one bit: nothing that could be told from other text.
 BIT = Validity(True)
@@ -124,11 +133,15 @@ def test_no_representation_shows_material(thing: Any) -> None:
     assert name_of(thing) in text
 
 
+def test_no_representation_shows_a_check() -> None:
+    assert all(f"{thing!r} {thing}" == f"<{name_of(thing)}> <{name_of(thing)}>" for thing in CHECKS)
+
+
 def test_no_representation_shows_a_bit() -> None:
     assert repr(BIT) == str(BIT) == repr(Validity(False)) == "<Validity>"
 
 
-@pytest.mark.parametrize("thing", [*HANDLES, *VALUES, BIT], ids=name_of)
+@pytest.mark.parametrize("thing", [*HANDLES, *VALUES, *CHECKS, BIT], ids=name_of)
 def test_nothing_with_material_is_pickled_or_copied(thing: Any) -> None:
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
         with pytest.raises(TypeError):
@@ -150,7 +163,7 @@ def all_handles() -> set[str]:
 
 
 def test_every_handle_of_a_secret_is_tested_here() -> None:
-    assert all_handles() <= {name_of(thing) for thing in [*HANDLES, *VALUES, BIT]}
+    assert all_handles() <= {name_of(thing) for thing in [*HANDLES, *VALUES, *CHECKS, BIT]}
     assert {name_of(thing) for thing in HANDLES} <= all_handles()
 
 

@@ -15,8 +15,17 @@ from tests.vectors.generate import BODY_BYTES, CONTEXT_BYTES, load, outdated
 from veilmatch.crypto import digests, errors, fixed_base, knowledge, lanes, requests, slots
 from veilmatch.crypto.arithmetic import Integer, from_bytes
 from veilmatch.crypto.conversion import Opening, Triple, fingerprint_hashes, hashes_agree, open_masked, output_share
-from veilmatch.crypto.dealing import Block, BlockName, bit_triples, check_block, deal, products, triples
-from veilmatch.crypto.dealing_tags import deal_tagged, tagged_triples
+from veilmatch.crypto.dealing import (
+    Block,
+    BlockName,
+    bit_triples,
+    check_block,
+    deal,
+    deal_tagged,
+    products,
+    tagged_triples,
+    triples,
+)
 from veilmatch.crypto.errors import VeilmatchError
 from veilmatch.crypto.key_safety import (
     Conversion,

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from tests.keyholder.trio import NAMES, TOY, Trio, ceremony, refused
-from veilmatch.crypto.dealing import BLOCK_UNITS, Block
-from veilmatch.crypto.dealing_tags import tagged_triples
+from veilmatch.crypto.dealing import BLOCK_UNITS, DEALT_UNITS, Block, tagged_triples
 from veilmatch.crypto.digests import DIGEST_BYTES
 from veilmatch.crypto.errors import (
     InvalidInputError,
@@ -41,9 +40,9 @@ async def test_stock_is_dealt_to_the_holders_of_its_pair_alone(trio: Trio, pair:
     stub = rpc.KeyHolderPeerStub(trio.channel(caller, dealer))
     if caller in {f"keyholder-{party}" for party in PARTIES if party in pair}:
         blocks = [block async for block in stub.Deal(deal(pair=pair), timeout=20.0)]
-        # Two tags of every triple for either holder, and for the plus holder what makes the products right.
-        size = BLOCK_UNITS["triples"] * TOY.modulus_bits // 8
-        assert [len(b.corrections) for b in blocks] == [(3 if caller == f"keyholder-{pair[0]}" else 2) * size]
+        # Two tags of every triple that will be kept for either holder; for the plus holder what makes products right.
+        numbers = 2 * BLOCK_UNITS["triples"] + (DEALT_UNITS["triples"] if caller == f"keyholder-{pair[0]}" else 0)
+        assert [len(b.corrections) for b in blocks] == [numbers * TOY.modulus_bits // 8]
         return
     error = await refused(stub.Deal(deal(pair=pair), timeout=20.0), dealer)
     assert isinstance(error, PartyRefusedError) and error.got == caller

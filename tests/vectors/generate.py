@@ -368,16 +368,16 @@ def dealing() -> Json:
         seeds = [HKDFExpand(hashes.SHA256(), 32, digest(*label, role)).derive(seed) for role in ("plus", "minus")]
         units: list[Json] = []
         if kind == "bits":
-            count = 1 << 16
+            count = 4 * (1 << 16) + 4
             plus, minus = (
                 [s[i * count : (i + 1) * count] for i in range(3)] for s in (_keystream(x, 3 * count) for x in seeds)
             )
             right = bytes((a ^ x) & (b ^ y) ^ z for a, b, x, y, z in zip(plus[0], plus[1], *minus, strict=True))
             corrections = right
-            for at in (0, 1, 15, 16, 4095, 65535):
+            for at in (0, 1, 15, 16, 4095, 262147):
                 units.append({"at": at, "plus": [plus[0][at], plus[1][at], right[at]], "minus": [m[at] for m in minus]})
         elif kind == "products":
-            count = 1 << 14
+            count = 4 * (1 << 14) + 4
             words = [
                 [int.from_bytes(s[i : i + 8], "little") for i in range(0, 16 * count, 8)]
                 for s in (_keystream(x, 16 * count) for x in seeds)
@@ -385,23 +385,23 @@ def dealing() -> Json:
             factors, masks = [w[:count] for w in words], words[1][count:]
             sums = [(u * v + x) % 2**64 for u, v, x in zip(*factors, masks, strict=True)]
             corrections = b"".join(x.to_bytes(8, "little") for x in sums)
-            for at in (0, 1, 2, 4095, 16383):
+            for at in (0, 1, 2, 4095, 65539):
                 units.append({
                     "at": at, "plus": _hex([factors[0][at], sums[at]]), "minus": _hex([factors[1][at], masks[at]]),
                 })  # fmt: skip
         else:
             size, width = 64, 80  # |N|/8, and that plus 16 bytes, in whole AES blocks
             parts = [
-                [int.from_bytes(s[i : i + width], "big") % key.N for i in range(0, 3 * 256 * width, width)]
-                for s in (_keystream(x, 3 * 256 * width) for x in seeds)
+                [int.from_bytes(s[i : i + width], "big") % key.N for i in range(0, 3 * 512 * width, width)]
+                for s in (_keystream(x, 3 * 512 * width) for x in seeds)
             ]
             corrected = []
-            for i in range(256):
+            for i in range(512):
                 a, b, _ = parts[0][3 * i : 3 * i + 3]
                 x, y, z = parts[1][3 * i : 3 * i + 3]
                 corrected.append(((a - x) * (b - y) + z) % key.N)
             corrections = b"".join(x.to_bytes(size, "big") for x in corrected)
-            for at in (0, 1, 100, 255):
+            for at in (0, 1, 100, 511):
                 units.append({
                     "at": at, "plus": _hex([*parts[0][3 * at : 3 * at + 2], corrected[at]]),
                     "minus": _hex(parts[1][3 * at : 3 * at + 3]),
@@ -415,28 +415,28 @@ def dealing() -> Json:
     sizes = [
         {"expect": expect, "kind": kind, "is_plus": is_plus, "seed_bytes": seed_bytes, "corrections_bytes": length}
         for expect, kind, is_plus, seed_bytes, length in (
-            ("valid", "triples", True, 32, 256 * 64), ("valid", "triples", False, 32, 0),
-            ("valid", "bits", True, 32, 65536), ("valid", "bits", False, 32, 0),
-            ("ProtocolError", "triples", True, 32, 0), ("ProtocolError", "triples", True, 32, 256 * 64 - 1),
-            ("ProtocolError", "triples", False, 32, 256 * 64), ("ProtocolError", "bits", True, 32, 65537),
-            ("ProtocolError", "bits", True, 31, 65536), ("ProtocolError", "bits", False, 33, 0),
-            ("ProtocolError", "bits", False, 0, 0), ("valid", "products", True, 32, 131072),
-            ("valid", "products", False, 32, 0), ("ProtocolError", "products", True, 32, 16384),
+            ("valid", "triples", True, 32, 512 * 64), ("valid", "triples", False, 32, 0),
+            ("valid", "bits", True, 32, 262148), ("valid", "bits", False, 32, 0),
+            ("ProtocolError", "triples", True, 32, 0), ("ProtocolError", "triples", True, 32, 512 * 64 - 1),
+            ("ProtocolError", "triples", False, 32, 512 * 64), ("ProtocolError", "bits", True, 32, 262149),
+            ("ProtocolError", "bits", True, 31, 262148), ("ProtocolError", "bits", False, 33, 0),
+            ("ProtocolError", "bits", False, 0, 0), ("valid", "products", True, 32, 524320),
+            ("valid", "products", False, 32, 0), ("ProtocolError", "products", True, 32, 65540),
         )
     ]  # fmt: skip
     return {"blocks": cases, "tagged": [_tagged(key, seed)], "sizes": sizes}
 
 
 def _tagged(key: Key, seed: bytes) -> Json:
-    """A block of triples with the tags of both holders' a and b behind the corrections."""
+    """A block of triples, behind the corrections the tags of both holders' a and b of the half that is kept."""
     stock, size, width = draw_bytes("first stock", 32), 64, 80
     name = {"pair": "ab", "stock": stock.hex(), "epoch": 1, "kind": "triples", "number": 0}
     label = ("dealt block", "ab", stock, 1, "triples", 0)
     gammas = [draw(f"dealer gamma {i}", 128) for i in range(2)]
     seeds = [HKDFExpand(hashes.SHA256(), 32, digest(*label, role)).derive(seed) for role in ("plus", "minus")]
     parts = [
-        [int.from_bytes(s[i : i + width], "big") % key.N for i in range(0, 3 * 256 * width, width)]
-        for s in (_keystream(x, 3 * 256 * width) for x in seeds)
+        [int.from_bytes(s[i : i + width], "big") % key.N for i in range(0, 3 * 512 * width, width)]
+        for s in (_keystream(x, 3 * 512 * width) for x in seeds)
     ]
     keys = [
         [int.from_bytes(s[i : i + width], "big") % key.N for i in range(0, 2 * 256 * width, width)]
@@ -450,8 +450,8 @@ def _tagged(key: Key, seed: bytes) -> Json:
         verifier = 1 - prover
         tags = [(k + gammas[verifier] * x) % key.N for k, x in zip(keys[verifier], own[prover], strict=True)]
         products = []
-        for i in range(256 if role == "plus" else 0):
-            (a, b), (x, y, z) = own[0][2 * i : 2 * i + 2], parts[1][3 * i : 3 * i + 3]
+        for i in range(512 if role == "plus" else 0):
+            (a, b, _), (x, y, z) = (part[3 * i : 3 * i + 3] for part in parts)
             products.append(((a - x) * (b - y) + z) % key.N)
         corrections = b"".join(x.to_bytes(size, "big") for x in products + tags)
         case[role] = {

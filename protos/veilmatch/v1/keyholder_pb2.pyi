@@ -617,3 +617,89 @@ class RefreshMessage(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RefreshMessage: _TypeAlias = RefreshMessage  # noqa: Y015
+
+@_typing.final
+class CheckMessage(_message.Message):
+    """In this order: begin, number, ready, the nonces of minus and plus, the openings of plus and minus, the proofs of
+    minus and plus, stored.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BEGIN_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    READY_FIELD_NUMBER: _builtins.int
+    NONCE_FIELD_NUMBER: _builtins.int
+    OPENING_FIELD_NUMBER: _builtins.int
+    PROOF_FIELD_NUMBER: _builtins.int
+    STORED_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    """minus: the block to check, not below the one that plus has begun with"""
+    ready: _builtins.bool
+    """plus: it has its part of the block"""
+    nonce: _builtins.bytes
+    """minus, once it has its part too; then plus. Neither ever asks for the block again"""
+    opening: _builtins.bytes
+    proof: _builtins.bytes
+    stored: _builtins.bool
+    """minus: it keeps what came out"""
+    @_builtins.property
+    def begin(self) -> Global___CheckBegin:
+        """plus"""
+
+    def __init__(
+        self,
+        *,
+        begin: Global___CheckBegin | None = ...,
+        number: _builtins.int = ...,
+        ready: _builtins.bool = ...,
+        nonce: _builtins.bytes = ...,
+        opening: _builtins.bytes = ...,
+        proof: _builtins.bytes = ...,
+        stored: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["begin", b"begin", "content", b"content", "nonce", b"nonce", "number", b"number", "opening", b"opening", "proof", b"proof", "ready", b"ready", "stored", b"stored"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["begin", b"begin", "content", b"content", "nonce", b"nonce", "number", b"number", "opening", b"opening", "proof", b"proof", "ready", b"ready", "stored", b"stored"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["begin", "number", "ready", "nonce", "opening", "proof", "stored"]  # noqa: Y015
+    _WhichOneofArgType_content: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_content) -> _WhichOneofReturnType_content | None: ...
+
+Global___CheckMessage: _TypeAlias = CheckMessage  # noqa: Y015
+
+@_typing.final
+class CheckBegin(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAIR_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    STOCK_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    OLDEST_FIELD_NUMBER: _builtins.int
+    pair: _builtins.str
+    epoch: _builtins.int
+    stock: _builtins.bytes
+    kind: Global___StockKind.ValueType
+    number: _builtins.int
+    """the first block that plus has drawn no nonce for"""
+    oldest: _builtins.int
+    """the first block that a session under way may still ask for"""
+    def __init__(
+        self,
+        *,
+        pair: _builtins.str = ...,
+        epoch: _builtins.int = ...,
+        stock: _builtins.bytes = ...,
+        kind: Global___StockKind.ValueType = ...,
+        number: _builtins.int = ...,
+        oldest: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "kind", b"kind", "number", b"number", "oldest", b"oldest", "pair", b"pair", "stock", b"stock"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckBegin: _TypeAlias = CheckBegin  # noqa: Y015

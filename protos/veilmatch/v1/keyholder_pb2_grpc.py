@@ -122,6 +122,11 @@ class KeyHolderPeerStub:
                 request_serializer=veilmatch_dot_v1_dot_keyholder__pb2.DealRequest.SerializeToString,
                 response_deserializer=veilmatch_dot_v1_dot_keyholder__pb2.DealtBlock.FromString,
                 _registered_method=True)
+        self.CheckDealt = channel.stream_stream(
+                '/veilmatch.v1.KeyHolderPeer/CheckDealt',
+                request_serializer=veilmatch_dot_v1_dot_keyholder__pb2.CheckMessage.SerializeToString,
+                response_deserializer=veilmatch_dot_v1_dot_keyholder__pb2.CheckMessage.FromString,
+                _registered_method=True)
 
 
 class KeyHolderPeerServicer:
@@ -148,6 +153,13 @@ class KeyHolderPeerServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CheckDealt(self, request_iterator, context):
+        """The check of one dealt block before it is used; the plus holder calls. First message: begin.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_KeyHolderPeerServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -165,6 +177,11 @@ def add_KeyHolderPeerServicer_to_server(servicer, server):
                     servicer.Deal,
                     request_deserializer=veilmatch_dot_v1_dot_keyholder__pb2.DealRequest.FromString,
                     response_serializer=veilmatch_dot_v1_dot_keyholder__pb2.DealtBlock.SerializeToString,
+            ),
+            'CheckDealt': grpc.stream_stream_rpc_method_handler(
+                    servicer.CheckDealt,
+                    request_deserializer=veilmatch_dot_v1_dot_keyholder__pb2.CheckMessage.FromString,
+                    response_serializer=veilmatch_dot_v1_dot_keyholder__pb2.CheckMessage.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -248,6 +265,33 @@ class KeyHolderPeer:
             '/veilmatch.v1.KeyHolderPeer/Deal',
             veilmatch_dot_v1_dot_keyholder__pb2.DealRequest.SerializeToString,
             veilmatch_dot_v1_dot_keyholder__pb2.DealtBlock.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CheckDealt(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/veilmatch.v1.KeyHolderPeer/CheckDealt',
+            veilmatch_dot_v1_dot_keyholder__pb2.CheckMessage.SerializeToString,
+            veilmatch_dot_v1_dot_keyholder__pb2.CheckMessage.FromString,
             options,
             channel_credentials,
             insecure,

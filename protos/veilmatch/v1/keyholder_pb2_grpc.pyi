@@ -62,6 +62,8 @@ class KeyHolderPeerStub:
     """Agree on the stock of a pair: each side names its generation."""
     Deal: _grpc.UnaryStreamMultiCallable[_keyholder_pb2.DealRequest, _keyholder_pb2.DealtBlock]
     """The dealer's part: blocks of correlated randomness for the caller's side of a pair."""
+    CheckDealt: _grpc.StreamStreamMultiCallable[_keyholder_pb2.CheckMessage, _keyholder_pb2.CheckMessage]
+    """The check of one dealt block before it is used; the plus holder calls. First message: begin."""
 
 @_typing.type_check_only
 class KeyHolderPeerAsyncStub(KeyHolderPeerStub):
@@ -72,6 +74,8 @@ class KeyHolderPeerAsyncStub(KeyHolderPeerStub):
     """Agree on the stock of a pair: each side names its generation."""
     Deal: _aio.UnaryStreamMultiCallable[_keyholder_pb2.DealRequest, _keyholder_pb2.DealtBlock]  # type: ignore[assignment]
     """The dealer's part: blocks of correlated randomness for the caller's side of a pair."""
+    CheckDealt: _aio.StreamStreamMultiCallable[_keyholder_pb2.CheckMessage, _keyholder_pb2.CheckMessage]  # type: ignore[assignment]
+    """The check of one dealt block before it is used; the plus holder calls. First message: begin."""
 
 class KeyHolderPeerServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -97,6 +101,14 @@ class KeyHolderPeerServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_keyholder_pb2.DealtBlock], _abc.AsyncIterator[_keyholder_pb2.DealtBlock]]:
         """The dealer's part: blocks of correlated randomness for the caller's side of a pair."""
+
+    @_abc_1.abstractmethod
+    def CheckDealt(
+        self,
+        request_iterator: _MaybeAsyncIterator[_keyholder_pb2.CheckMessage],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_keyholder_pb2.CheckMessage], _abc.AsyncIterator[_keyholder_pb2.CheckMessage]]:
+        """The check of one dealt block before it is used; the plus holder calls. First message: begin."""
 
 def add_KeyHolderPeerServicer_to_server(servicer: KeyHolderPeerServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 
