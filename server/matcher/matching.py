@@ -88,7 +88,7 @@ async def match(
         slots_asked = index.occupied_by(request.subject) if verify else index.occupied()
         reply = pb.MatchReply(sequence=gallery.state.sequence, chain=gallery.state.chain)
         if not verify and known_chain != gallery.state.chain:
-            reply.labels.extend(label for label in gallery.index.labels() if label is not None)
+            reply.labels.extend(gallery.index.labels())
         packs = np.flatnonzero(slots_asked.any(axis=1)).tolist()
         if not packs:
             reply.session_id = checked.digest  # no session was needed
