@@ -45,14 +45,16 @@ from veilmatch.crypto.fields import Array
 from veilmatch.crypto.gates.validity import validity_cost
 from veilmatch.crypto.parameters import D512, DEFAULT, ParameterSet
 
-SCALES = (20, 30, 40, 50, 60, 75, 90, 120, 150)
-CLIPS = (7, 11, 15, 19, 23, 29, 34, 46, 57)
+SCALES = (20, 30, 40, 50, 60, 75, 90, 120, 126, 150)
+CLIPS = (7, 11, 15, 18, 23, 29, 38, 46, 57)
 SHIPPED = (DEFAULT, D512)
 #: (S, c) between which the shipped ones were chosen, by dimension, and with which they are compared.
 CHOICES = {
-    128: ((60, 23), (88, 25), (88, 31), (100, 25), (110, 31), (120, 31), (120, 46), (126, 38), (126, 51), (150, 57)),
-    512: ((40, 15), (60, 15), (75, 15), (88, 15), (88, 20), (100, 15), (110, 15), (120, 15), (126, 15), (126, 25)),
-}
+    128: (
+        (60, 23), (88, 25), (88, 31), (104, 31), (107, 31), (110, 31), (120, 31), (120, 46), (126, 38), (126, 51), (150, 57),
+    ),
+    512: ((40, 15), (60, 15), (75, 15), (88, 15), (88, 20), (110, 18), (120, 18), (126, 25)),
+}  # fmt: skip
 #: Points of FNMR that a shipped set may cost.
 BAR = 0.1
 
