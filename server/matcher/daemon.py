@@ -23,6 +23,7 @@ from veilmatch.server.matcher.pack_worker import PackWorkers, make_handler
 from veilmatch.server.matcher.service import Admission, MatcherPeerService, MatcherService
 from veilmatch.server.matcher.store import Store
 from veilmatch.server.matcher.succession import Succession, require_rotatable
+from veilmatch.server.memory import return_large_blocks
 from veilmatch.server.transport.budgets import Budgets, budgets_of
 from veilmatch.server.transport.channels import channel_to, server_credentials, server_options
 from veilmatch.server.transport.daemon import configure_logging, run_daemon, sole_owner
@@ -36,6 +37,7 @@ _log = structlog.get_logger(__name__)
 def run_matcher(settings: MatcherSettings, public_key: PublicKey) -> int:
     """Serve until told to stop; return the exit status. The workers are made before gRPC starts."""
     configure_logging(settings.party_name)
+    return_large_blocks()
     count = settings.workers or os.cpu_count() or 1
     scheme = Paillier(public_key)
     threads = scheme.ring.releases_gil

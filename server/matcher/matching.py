@@ -87,8 +87,6 @@ async def match(
         index = gallery.index
         slots_asked = index.occupied_by(request.subject) if verify else index.occupied()
         reply = pb.MatchReply(sequence=gallery.state.sequence, chain=gallery.state.chain)
-        if not verify and known_chain != gallery.state.chain:
-            reply.labels.extend(label for label in gallery.index.labels() if label is not None)
         packs = np.flatnonzero(slots_asked.any(axis=1)).tolist()
         if not packs:
             reply.session_id = checked.digest  # no session was needed
@@ -111,6 +109,9 @@ async def match(
         reply.timings.convert_s = converted - started
         reply.timings.match_s = matched - converted
         reply.timings.decide_s = decided - matched
+        # Last, so that the labels of a large gallery are not in memory together with its results.
+        if not verify and known_chain != gallery.state.chain:
+            reply.labels.extend(index.labels())
         return reply
 
 

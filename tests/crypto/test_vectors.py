@@ -99,8 +99,8 @@ def test_parameter_set_has_the_known_numbers(case: Case) -> None:
 
 
 def test_named_sets_are_those_of_the_design() -> None:
-    assert (DEFAULT.ring_bits, DEFAULT.wrap_limit, DEFAULT.slot_bits, DEFAULT.slots) == (15, 5, 24, 125)
-    assert (D512.ring_bits, D512.wrap_limit, D512.slot_bits, D512.slots) == (14, 7, 23, 130)
+    assert (DEFAULT.ring_bits, DEFAULT.wrap_limit, DEFAULT.slot_bits, DEFAULT.slots) == (17, 5, 27, 111)
+    assert (D512.ring_bits, D512.wrap_limit, D512.slot_bits, D512.slots) == (17, 5, 26, 115)
 
 
 @pytest.mark.parametrize("case", cases("parameter_sets", "sets", expect="ParameterError"))

@@ -101,8 +101,11 @@ def parameter_sets() -> Json:
         small, large = cases[at], cases[at + 1]
         found = (*(small[x] for x in ("dimension", "scale", "clip", "k", "M", "W", "B", "slots")), large["slots"])
         assert found == row, f"ATTACKS.md says {row}, DESIGN.md gives {found}"
-    cases.append(parameter_numbers(128, 60, 23, 3072) | {"source": "DESIGN.md section 3, the default"})
-    cases.append(parameter_numbers(512, 40, 15, 3072) | {"source": "DESIGN.md section 3, the second"})
+    cases.append(parameter_numbers(128, 126, 38, 3072) | {"source": "the default"})
+    cases.append(parameter_numbers(256, 110, 25, 3072) | {"source": "256-d embeddings"})
+    cases.append(parameter_numbers(512, 120, 18, 3072) | {"source": "512-d embeddings"})
+    cases.append(parameter_numbers(128, 60, 23, 3072) | {"source": "DESIGN.md section 3, coarse"})
+    cases.append(parameter_numbers(512, 40, 15, 3072) | {"source": "DESIGN.md section 3, coarse, 512-d"})
     for numbers in (
         (128, 60, 23, 2048), (512, 40, 15, 2048), (128, 60, 23, 512), (128, 60, 23, 768), (128, 60, 23, 1024),
         (512, 40, 15, 1024), (4, 8, 3, 512), (12, 8, 3, 512), (1, 4, 1, 512), (4096, 1024, 1023, 3072),
