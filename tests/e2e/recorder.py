@@ -1,7 +1,8 @@
 """Notes what every daemon receives over gRPC: who, which message, and how long each part of it is.
 
-`recording(folder)` gives the environment in which daemons start with the recorder in them; nothing else of them
-changes. Dealt randomness is left out, because it is fetched ahead of time, whenever the stock is low.
+A word that tests give to subjects alone is looked for in every message as well. `recording(folder)` gives the
+environment in which daemons start with the recorder in them; nothing else of them changes. Dealt randomness is left
+out, because it is fetched ahead of time, whenever the stock is low.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from typing import Any
 from tests import hooks
 
 FOLDER_VARIABLE = "RECORDED_MESSAGES"
+#: Begins the name of a subject wherever a test wants to know who is told it.
+SUBJECT = b"subject-that-is-looked-for"
 
 #: What one party received or sent, by (party, direction and type): messages of one type come in order.
 Traffic = dict[tuple[str, str], list[Any]]
@@ -30,9 +33,28 @@ def recorded(folder: Path) -> Traffic:
     found: Traffic = {}
     for path in sorted(folder.glob("*.jsonl")):
         for line in path.read_text().splitlines():
-            what, content = json.loads(line)
+            what, content, _ = json.loads(line)
             found.setdefault((path.stem, what), []).append(content)
         os.truncate(path, 0)
+    return found
+
+
+def told_of_subjects(folder: Path) -> set[tuple[str, str]]:
+    """Return in which messages, as (party, direction and type), a name with `SUBJECT` in it was."""
+    lines = ((path.stem, json.loads(line)) for path in folder.glob("*.jsonl") for line in path.open())
+    return {(party, what) for party, (what, _, named) in lines if named}
+
+
+def parts(shape: Any) -> set[str]:
+    """Return the paths of the fields that are not empty in a noted message."""
+    found = set()
+    for name, content in shape.items():
+        items = content if isinstance(content, list) else [content]
+        for item in items:
+            if isinstance(item, dict):
+                found |= {f"{name}.{below}" for below in parts(item)}
+            elif item:
+                found.add(name)
     return found
 
 
@@ -61,6 +83,7 @@ def install() -> None:
     )
 
     def note(direction: str, message: Any) -> None:
-        os.write(target, json.dumps([f"{direction} {type(message).__name__}", shape(message)]).encode() + b"\n")
+        line = [f"{direction} {type(message).__name__}", shape(message), SUBJECT in message.SerializeToString()]
+        os.write(target, json.dumps(line).encode() + b"\n")
 
     hooks.on_every_message(note)
