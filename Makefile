@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 PHOTOS := $(VENV)/.photos
 TYPECHECK := .typecheck/veilmatch
 
-.PHONY: demo test check lint types protos imports bench fuzz constant-time models clean
+.PHONY: demo test check lint types protos imports bench bench-all fuzz faults constant-time models clean
 
 demo: $(PHOTOS)  ## the demonstration; JSON=path writes its figures as well
 	$(BIN)/veilmatch demo $(if $(JSON),--json-file $(JSON))
@@ -19,8 +19,14 @@ check: lint types protos imports
 bench: $(PHOTOS)  ## the figures that the README quotes; JSON=path writes them as well
 	$(BIN)/python benchmarks/system.py $(if $(JSON),--json $(JSON))
 
+bench-all: $(PHOTOS)  ## every benchmark, short; writes benchmarks/results/index.html
+	$(BIN)/python benchmarks/run.py
+
 fuzz: $(INSTALLED)  ## the decoders of everything that comes from outside, guided by coverage; SECONDS=60
 	$(BIN)/python -m tests.fuzz.guided $(or $(SECONDS),60)
+
+faults: $(INSTALLED)  ## every daemon killed in the middle of requests, many times; RUNS=50 of each
+	$(BIN)/python -m tests.faults --runs $(or $(RUNS),50)
 
 constant-time:  ## no branch or address of the kernel depends on a secret; needs valgrind
 	tests/kernel/constant_time.sh

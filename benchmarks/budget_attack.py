@@ -34,12 +34,13 @@ from rich.console import Console
 from rich.table import Table
 
 from veilmatch.client.capture.quantiser import quantise
-from veilmatch.crypto.parameters import DEFAULT, ParameterSet
+from veilmatch.crypto.parameters import D128_COARSE, ParameterSet
 
 Vector = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-P: ParameterSet = DEFAULT
+#: Finer scores take more questions to bisect; one answer never tells more than a bit.
+P: ParameterSet = D128_COARSE
 THRESHOLD = 0.40
 #: Cosine of the false match that an attack with a fixed threshold starts from.
 START_COSINE = 0.42

@@ -17,6 +17,8 @@ from veilmatch.crypto.errors import GalleryMismatchError, IntegrityError, Invali
 from veilmatch.crypto.gates.answer import answer_bits
 from veilmatch.protos.v1 import matcher_pb2 as pb
 
+_Reply = pb.MatchReply | pb.MutateReply | pb.SubjectsReply | pb.RotateReply
+
 
 @dataclass(frozen=True, slots=True)
 class Labels:
@@ -81,6 +83,15 @@ def agreed_mutation(a: pb.MutateReply, b: pb.MutateReply) -> pb.MutateReply:
     return a
 
 
+def agreed_rotation(a: pb.RotateReply, b: pb.RotateReply) -> pb.RotateReply:
+    """Return the answer of both. Raises GalleryMismatchError or IntegrityError if they differ."""
+    _check_gallery(a, b)
+    first, second = ((r.converted, r.total, r.done, list(r.left_out)) for r in (a, b))
+    if first != second:
+        raise IntegrityError("the two matchers converted different templates", got=b.converted, expected=a.converted)
+    return a
+
+
 def agreed_subjects(a: pb.SubjectsReply, b: pb.SubjectsReply) -> list[tuple[str, int]]:
     """Return (subject, templates) of both. Raises GalleryMismatchError or IntegrityError if they differ."""
     _check_gallery(a, b)
@@ -119,9 +130,7 @@ def _check_match(a: pb.MatchReply, b: pb.MatchReply) -> None:
         raise InvalidVectorError()
 
 
-def _check_gallery(
-    a: pb.MatchReply | pb.MutateReply | pb.SubjectsReply, b: pb.MatchReply | pb.MutateReply | pb.SubjectsReply
-) -> None:
+def _check_gallery(a: _Reply, b: _Reply) -> None:
     if (a.sequence, a.chain) != (b.sequence, b.chain):
         raise GalleryMismatchError(
             "the two matchers do not hold the same gallery",

@@ -24,11 +24,21 @@ from veilmatch.client.arguments import checked_model, checked_name, checked_toke
 from veilmatch.client.config import DeviceSettings
 from veilmatch.client.connection import Answered, Ask, Connection
 from veilmatch.client.device import Capture, Device, Embedding, Progress, about
-from veilmatch.client.results import Candidates, Enrolment, Erasure, IdentifyResult, SubjectEntry, Timings, Verification
+from veilmatch.client.results import (
+    Candidates,
+    Enrolment,
+    Erasure,
+    IdentifyResult,
+    Rotation,
+    SubjectEntry,
+    Timings,
+    Verification,
+)
 from veilmatch.client.signing import Draft
 from veilmatch.client.transport import Matcher
 from veilmatch.crypto.digests import digest
 from veilmatch.crypto.errors import InvalidInputError, VeilmatchError
+from veilmatch.crypto.public_key_format import KEY_ID_BYTES
 from veilmatch.crypto.requests import EMBEDDING_MODEL, TOKEN_BYTES
 from veilmatch.protos.v1 import matcher_pb2, request_pb2
 
@@ -37,6 +47,8 @@ if TYPE_CHECKING:
 
 #: Added to the time-out of the settings for every pack of a bulk enrolment.
 BULK_PACK_S = 2.0
+#: Added to the time-out of the settings for a step of a rotation.
+ROTATION_STEP_S = 60.0
 
 _R = TypeVar("_R")
 
@@ -260,6 +272,28 @@ class AsyncClient:
         draft = Draft(request_pb2.OPERATION_SUBJECTS)
         answered = await self._ask(draft, timeout_s, lambda m, signed, left: m.subjects(signed, left))
         return [SubjectEntry(subject, templates) for subject, templates in agreement.agreed_subjects(*answered.replies)]
+
+    async def rotate(
+        self, new_key_id: bytes, *, progress: Progress | None = None, timeout_s: float | None = None
+    ) -> Rotation:
+        """Bring every template of the gallery under a new key, which both matchers are configured for.
+
+        new_key_id: 16 bytes, of the public key of the new installation. The gallery is served all the time; in the
+        end it is closed to changes. Repeat the call after an error: it goes on where it stopped. progress: told
+        ("rotate", done, total). timeout_s: of each step; default: the settings and 60 s. Raises also
+        ConfigurationError, BudgetExceededError and InvalidInputError.
+        """
+        if len(new_key_id) != KEY_ID_BYTES:
+            raise InvalidInputError("not the id of a key", got=f"{len(new_key_id)} bytes", expected=KEY_ID_BYTES)
+        limit = self._settings.timeout_s + ROTATION_STEP_S if timeout_s is None else timeout_s
+        while True:
+            draft = Draft(request_pb2.OPERATION_ROTATE, new_key_id=new_key_id)
+            answered = await self._ask(draft, limit, lambda m, signed, left: m.rotate(signed, left))
+            agreed = agreement.agreed_rotation(*answered.replies)
+            if progress is not None:
+                progress("rotate", agreed.converted, agreed.total)
+            if agreed.done:
+                return Rotation(agreed.sequence, agreed.converted, tuple(agreed.left_out))
 
     # -- parts --------------------------------------------------------------------------------------
 

@@ -22,7 +22,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from veilmatch.client.async_client import AsyncClient
 from veilmatch.client.config import DeviceSettings
 from veilmatch.client.device import Capture, Embedding, Progress
-from veilmatch.client.results import Candidates, Enrolment, Erasure, IdentifyResult, SubjectEntry, Verification
+from veilmatch.client.results import (
+    Candidates,
+    Enrolment,
+    Erasure,
+    IdentifyResult,
+    Rotation,
+    SubjectEntry,
+    Verification,
+)
 from veilmatch.client.transport import Matcher
 from veilmatch.crypto.errors import ConfigurationError, UnavailableError, VeilmatchError
 from veilmatch.crypto.requests import EMBEDDING_MODEL
@@ -199,6 +207,12 @@ class Client:
     def subjects(self, *, timeout_s: float | None = None) -> list[SubjectEntry]:
         """See AsyncClient.subjects."""
         return self._run(self._client.subjects(timeout_s=timeout_s))
+
+    def rotate(
+        self, new_key_id: bytes, *, progress: Progress | None = None, timeout_s: float | None = None
+    ) -> Rotation:
+        """See AsyncClient.rotate."""
+        return self._run(self._client.rotate(new_key_id, progress=progress, timeout_s=timeout_s))
 
     def _run(self, call: Coroutine[Any, Any, _R]) -> _R:
         if self._closed:

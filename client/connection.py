@@ -35,7 +35,7 @@ class Answered(Generic[_R]):
 class Connection:
     """Both matchers of one client.
 
-    sign: makes a request of a draft, with a fresh nonce. matchers: None for those of the settings.
+    sign: makes a request of a draft, with a fresh nonce; called in a thread. matchers: None for those of the settings.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Connection:
         matchers = self.open()
 
         async def attempt(pair: Pair, left_s: float, others: Sequence[Pair]) -> Answered[_R]:
-            request = self._sign(draft, pair)
+            request = await asyncio.to_thread(self._sign, draft, pair)
             replies = await ask_both(matchers, lambda matcher: ask(matcher, request, left_s), left_s, others)
             return Answered(replies, request, pair)
 

@@ -23,6 +23,7 @@ from veilmatch.client.signing import DeviceKey, Draft, RequestSigner
 from veilmatch.crypto.errors import ConfigurationError, KeyMismatchError, VeilmatchError
 from veilmatch.crypto.fields import Array
 from veilmatch.crypto.keys import Pair
+from veilmatch.crypto.knowledge import KnownCiphertexts
 from veilmatch.crypto.public_key_format import PublicFile
 from veilmatch.protos.v1 import matcher_pb2, request_pb2
 
@@ -81,7 +82,7 @@ class Device:
         self._loading = threading.Lock()
 
     def sign(self, draft: Draft, pair: Pair) -> request_pb2.SignedRequest:
-        """Return the draft, signed, with a fresh nonce."""
+        """Return the draft, signed, with a fresh nonce and proof; the first proof builds a table."""
         return self._signer.sign(draft, pair)
 
     def threshold(self, cosine: float | None) -> int:
@@ -97,7 +98,7 @@ class Device:
         """Return the name of the model that photos are embedded with. Raises ModelError, KeyMismatchError."""
         return checked_model((await asyncio.to_thread(self._loaded)).model_id)
 
-    async def lanes(self, embedding: Embedding) -> tuple[bytes, ...]:
+    async def lanes(self, embedding: Embedding) -> KnownCiphertexts:
         """Return the lane ciphertexts of an embedding. Raises EmbeddingError if it cannot be one of a face."""
         vector = quantise(embedding, self.parameters)
         return await asyncio.to_thread(self._encryptor.lanes, vector)

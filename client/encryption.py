@@ -1,8 +1,8 @@
 """Encryption on the device: from quantised vectors to the bytes that leave it.
 
-`Encryptor.lanes` makes a probe or a template, `Encryptor.pack` one pack of ready slots and the record
-of each template in it, as an enrolling authority sends them. No vector is written to disk, pickled or
-kept after the call; DESIGN.md section 3.
+`Encryptor.lanes` makes a probe or a template, whose maker can prove to know it (crypto/knowledge.py);
+`Encryptor.pack` makes one pack of ready slots and the record of each template in it, as an enrolling authority
+sends them. No vector is written to disk, pickled or kept after the call; DESIGN.md section 3.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from veilmatch.crypto import lanes, slots
 from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.fields import Array
+from veilmatch.crypto.knowledge import KnownCiphertexts
 from veilmatch.crypto.paillier import Paillier, PublicKey
 
 
@@ -40,9 +41,9 @@ class Encryptor:
         self.public_key = public_key
         self._scheme = Paillier(public_key)
 
-    def lanes(self, vector: Array) -> tuple[bytes, ...]:
+    def lanes(self, vector: Array) -> KnownCiphertexts:
         """Return the lane ciphertexts of int64[D] in [-c, c], fresh each time."""
-        return tuple(self._encrypted(lanes.pack(vector, self.public_key.parameters)))
+        return KnownCiphertexts.encrypt(self._scheme, lanes.pack(vector, self.public_key.parameters))
 
     def pack(self, templates: Array) -> EncryptedPack:
         """Return one pack of int64[n, D] in [-c, c]. Raises ParameterError if n exceeds the slots of a pack.

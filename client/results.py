@@ -115,6 +115,18 @@ class Erasure:
 
 
 @dataclass(frozen=True, slots=True)
+class Rotation:
+    """A gallery is complete under a new key. templates: how many are there. sequence: of the gallery under that key.
+
+    left_out: subject of each template that is not there, because its record is not valid, in order of names.
+    """
+
+    sequence: int
+    templates: int
+    left_out: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class SubjectEntry:
     """A subject of the gallery and how many templates it has."""
 

@@ -4,7 +4,8 @@
     signer = RequestSigner(key, "kiosk-1", "staff", public_key, lifetime_s=30)
     signed = signer.sign(Draft(pb.OPERATION_VERIFY, probe, threshold=1800, subject="alice"), "ab")
 
-A `Draft` is what stays the same when a request is repeated; `sign` adds what must not: nonce and times.
+A `Draft` is what stays the same when a request is repeated; `sign` adds what must not: nonce, times, and the proof
+that the device knows what its lane ciphertexts hold, which is bound to them.
 The key holders see the signed body, so a subject is in it only as a salted digest.
 """
 
@@ -23,6 +24,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from veilmatch.crypto.digests import NONCE_BYTES
 from veilmatch.crypto.errors import ConfigurationError, InvalidInputError, KeyFileError
 from veilmatch.crypto.keys import Pair
+from veilmatch.crypto.knowledge import KnownCiphertexts, context_digest
 from veilmatch.crypto.paillier import PublicKey
 from veilmatch.crypto.requests import (
     EMBEDDING_MODEL,
@@ -98,20 +100,22 @@ def new_token() -> bytes:
 class Draft:
     """What a request asks; signing it twice gives two requests for the same thing.
 
-    operation: pb.OPERATION_*. ciphertexts: lane ciphertexts, may be empty. threshold: t in 1..S^2, or 0
+    operation: pb.OPERATION_*. lanes: None where no vector is sent. threshold: t in 1..S^2, or 0
     where nothing is compared. subject: "" where none is named. token: 16 bytes of a mutation, else empty.
     bulk_digest: replaces the digest of `ciphertexts` where the payload follows in a stream. model: names
-    the embedding model of what is sent; left out of a request without vectors.
+    the embedding model of what is sent; left out of a request without vectors. new_key_id: 16 bytes of a
+    rotation, else empty.
     Raises InvalidInputError for a subject, a token or a model that cannot be one.
     """
 
     operation: pb.Operation.ValueType
-    ciphertexts: tuple[bytes, ...] = field(default=(), repr=False)
+    lanes: KnownCiphertexts | None = field(default=None, repr=False)
     threshold: int = 0
     subject: str = ""
     token: bytes = b""
     bulk_digest: bytes = field(default=b"", repr=False)
     model: str = EMBEDDING_MODEL
+    new_key_id: bytes = b""
     salt: bytes = field(default_factory=lambda: secrets.token_bytes(SALT_BYTES), repr=False)
 
     def __post_init__(self) -> None:
@@ -124,6 +128,11 @@ class Draft:
                 got=f"{len(self.token)} bytes",
                 expected=f"{TOKEN_BYTES} bytes",
             )
+
+    @property
+    def ciphertexts(self) -> tuple[bytes, ...]:
+        """The lane ciphertexts, () where there are none."""
+        return () if self.lanes is None else self.lanes.ciphertexts
 
     @property
     def payload_digest(self) -> bytes:
@@ -155,7 +164,7 @@ class RequestSigner:
         self._now = now
 
     def sign(self, draft: Draft, pair: Pair) -> pb.SignedRequest:
-        """Return `draft` for this pair, signed, with a fresh nonce, issued now."""
+        """Return `draft` for this pair, signed, with a fresh nonce and proof, issued now."""
         now_ms = int(self._now() * 1000)
         body = pb.RequestBody(
             parameter_set=self._public_key.parameters.name,
@@ -172,11 +181,34 @@ class RequestSigner:
             payload_digest=draft.payload_digest,
             subject_digest=subject_digest(draft.salt, draft.subject) if draft.subject else b"",
             model=draft.model if draft.ciphertexts or draft.bulk_digest else "",
-        ).SerializeToString(deterministic=True)
+            new_key_id=draft.new_key_id,
+        )
+        if draft.lanes is not None:
+            body.knowledge = draft.lanes.prove(self._context(body))
+        data = body.SerializeToString(deterministic=True)
         return pb.SignedRequest(
-            body=body,
-            signature=self._key.sign(signed_bytes(body)),
+            body=data,
+            signature=self._key.sign(signed_bytes(data)),
             ciphertexts=draft.ciphertexts,
             subject=draft.subject,
             subject_salt=draft.salt if draft.subject else b"",
+        )
+
+    def _context(self, body: pb.RequestBody) -> bytes:
+        return context_digest(
+            parameter_set=body.parameter_set,
+            key_id=body.key_id,
+            device=body.device,
+            device_key=self._key.public_bytes(),
+            gallery=body.gallery,
+            operation=body.operation,
+            threshold=body.threshold,
+            pair=body.pair,
+            nonce=body.nonce,
+            token=body.token,
+            issued_at_ms=body.issued_at_ms,
+            expires_at_ms=body.expires_at_ms,
+            payload_digest=body.payload_digest,
+            subject_digest=body.subject_digest,
+            model=body.model,
         )

@@ -75,6 +75,9 @@ class Matcher(Protocol):
     async def subjects(self, request: request_pb2.SignedRequest, timeout_s: float) -> pb.SubjectsReply:
         """Who is enrolled."""
 
+    async def rotate(self, request: request_pb2.SignedRequest, timeout_s: float) -> pb.RotateReply:
+        """One step of a rotation."""
+
     async def close(self) -> None:
         """Close the connection; calls under way end."""
 
@@ -104,6 +107,10 @@ class GrpcMatcher:
     async def subjects(self, request: request_pb2.SignedRequest, timeout_s: float) -> pb.SubjectsReply:
         """See Matcher."""
         return await self._typed(self._stub.Subjects(request, timeout=timeout_s))
+
+    async def rotate(self, request: request_pb2.SignedRequest, timeout_s: float) -> pb.RotateReply:
+        """See Matcher."""
+        return await self._typed(self._stub.Rotate(request, timeout=timeout_s))
 
     async def close(self) -> None:
         """See Matcher."""

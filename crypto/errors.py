@@ -8,6 +8,7 @@
             EmbeddingError           wrong dimension, not finite, or not a usable direction
             CiphertextError          not an element of Z*_(N^2), wrong length, or not well-formed
             InvalidVectorError       an encrypted probe or template that is not a vector of this parameter set
+            KnowledgeProofError      no proof that the signer of a request knows what its ciphertexts hold
             UnknownSubjectError      no such subject in the gallery
             DuplicateTokenError      a client token was used again for another mutation
             ParameterError           numbers that do not make a sound parameter set
@@ -22,13 +23,16 @@
         KeyMismatchError             another key, epoch, gallery, model or parameter set
             GalleryMismatchError     the two matchers do not hold the same gallery
             ModelMismatchError       embeddings of another model than those in the gallery
+            GalleryRotatedError      a change of a gallery that goes on under a new key
         BudgetExceededError          more answers than a device, a subject or a gallery gets; retry_after_s is a field
         UnavailableError             too few parties or too little stock; needed and available are fields
             AuditLogError            what is served cannot be noted in the audit log, so nothing is served
         IntegrityError               stored or received state contradicts itself
             KeyFileError             a key file that is truncated, altered or not one
             WrongPassphraseError     a key file that this passphrase does not open
+            DealtStockError          dealt randomness that does not multiply right
             ProtocolError            a message that does not belong where it came
+            KeySafetyError           a key holder opened other values in a conversion than it should have
         ModelError                   a face model that is not installed, or not the pinned one
 
 Naming rule: a class says what is wrong with what came, never who is to blame. `got` and
@@ -128,6 +132,21 @@ class InvalidVectorError(InvalidInputError):
         super().__init__(message, got=got, expected=expected)
 
 
+class KnowledgeProofError(InvalidInputError):
+    """No proof that the signer of a request knows what its ciphertexts hold. One text for every cause."""
+
+    code = "knowledge_proof"
+
+    def __init__(
+        self,
+        message: str = "the request does not prove that its signer knows what the ciphertexts hold",
+        *,
+        got: object = None,
+        expected: object = None,
+    ) -> None:
+        super().__init__(message, got=got, expected=expected)
+
+
 class UnknownSubjectError(InvalidInputError):
     """The gallery has no such subject."""
 
@@ -212,6 +231,12 @@ class ModelMismatchError(KeyMismatchError):
     """Embeddings of another model than those in the gallery; the two cannot be compared."""
 
     code = "model_mismatch"
+
+
+class GalleryRotatedError(KeyMismatchError):
+    """A change of a gallery that was rotated: it goes on under a new key, and is only read under this one."""
+
+    code = "gallery_rotated"
 
 
 class BudgetExceededError(VeilmatchError):
@@ -316,10 +341,30 @@ class WrongPassphraseError(IntegrityError):
     code = "wrong_passphrase"
 
 
+class DealtStockError(IntegrityError):
+    """Dealt randomness did not pass the check of the pair that was to use it."""
+
+    code = "dealt_stock"
+
+    @classmethod
+    def of(cls, dealer: str, kind: str, number: int) -> DealtStockError:
+        """The error about one block of a dealer. Nothing more is taken from that dealer until a restart."""
+        return cls(
+            f"{kind} dealt by {dealer} did not pass the check; the pair takes no more of it before a restart",
+            got=f"{kind} block {number} of {dealer}",
+        )
+
+
 class ProtocolError(IntegrityError):
     """A message that does not belong where it came: wrong kind, order, size or session."""
 
     code = "protocol"
+
+
+class KeySafetyError(IntegrityError):
+    """The other key holder of the pair opened values that are not those of its share: a way to learn the key."""
+
+    code = "key_safety"
 
 
 class ModelError(VeilmatchError):

@@ -25,6 +25,16 @@ def pack(vector: Array, parameters: ParameterSet) -> list[Integer]:
     return [join(shifted[i : i + parameters.lanes], LANE_BITS) for i in range(0, len(shifted), parameters.lanes)]
 
 
+def record_part(lanes: Array, parameters: ParameterSet, *, is_plus: bool) -> list[Integer]:
+    """Return this holder's part of the plaintexts that carry one vector: integers to be encrypted and multiplied in.
+
+    lanes: this holder's lanes, int64[D] in [0, 2^48), used as integers: the parts of both add up to exactly what
+    `pack` returns for the vector.
+    """
+    values, sign = lanes.tolist(), 1 if is_plus else -1
+    return [sign * join(values[i : i + parameters.lanes], LANE_BITS) for i in range(0, len(values), parameters.lanes)]
+
+
 def unpack(shares: Sequence[Integer], parameters: ParameterSet) -> Array:
     """Return this holder's lanes in [0, 2^48), int64[n*D], from its w of the lane ciphertexts of n vectors."""
     if not shares or len(shares) % parameters.lane_ciphertexts:

@@ -25,7 +25,8 @@ class Hello:
     """First message of both: what each believes the session is about, and its nonce.
 
     context: 32-byte digest of everything that must be the same at both (Request.context).
-    nonce: 32 random bytes. triples_floor, bits_floor, products_floor: first stock index this holder may still use.
+    nonce: 32 bytes, the commitment to the holder's coins (key_safety.session_nonce).
+    triples_floor, bits_floor, products_floor: first stock index this holder may still use.
     """
 
     context: bytes
@@ -75,12 +76,26 @@ class GateLayer(SecretHolder):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Validity(SecretHolder):
-    """One holder's XOR share of "the templates are valid": opened for enrol and erase, and for no query."""
+    """One holder's XOR share of "these templates are valid": opened for enrol, erase and rotate, and for no query."""
 
     share: bool
 
 
-Message = Hello | Agreement | Allocation | Openings | Verdict | GateLayer | Validity
+@dataclass(frozen=True, slots=True, repr=False)
+class Coins(SecretHolder):
+    """The 32 random bytes that this holder's nonce commits to: shown when no opening can be changed any more."""
+
+    coins: bytes
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class SafetyProof(SecretHolder):
+    """What this holder proves with that it opened true values in all conversions (key_safety.py), of modulus length."""
+
+    proof: bytes
+
+
+Message = Hello | Agreement | Allocation | Openings | Verdict | GateLayer | Validity | Coins | SafetyProof
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +129,17 @@ class LocalWork(SecretHolder):
     ciphertexts: Sequence[Integer]
 
 
+@dataclass(frozen=True, slots=True, repr=False)
+class SafetyWork(SecretHolder):
+    """Resume with the pair of LocalShares of c* = Scheme.combine(ciphertexts, exponents).
+
+    Under this holder's two exponents of the key-safety check: as verifier, as prover.
+    """
+
+    ciphertexts: Sequence[Integer]
+    exponents: Sequence[int]
+
+
 @dataclass(frozen=True, slots=True)
 class Reserve:
     """Reserve stock durably; resume with a `Reserved`.
@@ -129,7 +155,10 @@ class Reserve:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Reserved(SecretHolder):
-    """A range marked used for ever: list[Triple] for "triples", BitTriples for "bits", Products for "products"."""
+    """A range marked used for ever.
+
+    Its material: list[TaggedTriple] for "triples", BitTriples for "bits", Products for "products".
+    """
 
     start: int
     material: object
@@ -146,11 +175,15 @@ class ProbeShare(SecretHolder):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class LaneShare(SecretHolder):
-    """For this holder's matcher: its lanes, int64[n*D] in [0, 2^48), of n templates; ends the session."""
+    """For this holder's matcher: its lanes, int64[m*D] in [0, 2^48), of the m valid templates; ends the session.
+
+    valid: bool[n], which of the n templates of the session are valid; of those that are not, nothing is here.
+    """
 
     session_id: bytes
     lanes: Array
     is_plus: bool
+    valid: NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,4 +212,4 @@ class DecisionShare(SecretHolder):
     valid: int
 
 
-Action = Send | Receive | LocalWork | Reserve | ProbeShare | LaneShare | AwaitResults | DecisionShare
+Action = Send | Receive | LocalWork | SafetyWork | Reserve | ProbeShare | LaneShare | AwaitResults | DecisionShare

@@ -10,7 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 
+from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.rings.pairs import Pair, Pairs
+
+#: Bases that share a table of all products of some of them.
+_TOGETHER = 3
 
 
 @cache
@@ -47,4 +51,25 @@ def product_of_powers(bases: Sequence[Pair], exponents: Sequence[int], exponent_
             running = multiply(running, bucket)
             total = multiply(total, running)
         result = multiply(result, total)
+    return result
+
+
+def product_of_public_powers(
+    bases: Sequence[Integer], exponents: Sequence[int], exponent_bits: int, modulus: Integer
+) -> Integer:
+    """Return prod bases[i]^exponents[i] mod modulus, for public exponents in [0, 2^exponent_bits). Not constant time.
+
+    One chain of squarings serves all bases, and one product a bit serves three of them (Straus, 1964).
+    """
+    tables, result = [], Integer(1)
+    for first in range(0, len(bases), _TOGETHER):
+        table = [Integer(1)]
+        for base in bases[first : first + _TOGETHER]:
+            table += [x * base % modulus for x in table]
+        tables.append((table, exponents[first : first + _TOGETHER]))
+    for bit in reversed(range(exponent_bits)):
+        result = result * result % modulus
+        for table, group in tables:
+            if chosen := sum((exponent >> bit & 1) << i for i, exponent in enumerate(group)):
+                result = result * table[chosen] % modulus
     return result

@@ -14,7 +14,7 @@ from veilmatch.crypto.digests import digest, digest_all
 from veilmatch.crypto.errors import InvalidInputError
 
 #: What a device may ask for; each is a right that its certificate gives or does not.
-Operation = Literal["verify", "candidates", "identify", "enrol", "erase", "bulk", "subjects"]
+Operation = Literal["verify", "candidates", "identify", "enrol", "erase", "bulk", "subjects", "rotate"]
 OPERATIONS: tuple[Operation, ...] = get_args(Operation)
 
 SUBJECT_CHARACTERS = 128

@@ -60,6 +60,9 @@ class Scheme(Protocol):
     def product_of_powers(self, pack: Sequence[Integer], exponents: Sequence[int], exponent_bits: int) -> Integer:
         """Return prod pack[i]^exponents[i], not re-randomised; 0 <= exponents[i] < 2^exponent_bits."""
 
+    def combine(self, ciphertexts: Sequence[Integer], exponents: Sequence[int]) -> Integer:
+        """Return prod ciphertexts[i]^exponents[i] for public exponents >= 0: not constant time, not re-randomised."""
+
     def local_shares(self, ciphertexts: Sequence[Integer], exponent: Integer) -> list[LocalShare]:
         """Return this holder's shares of every ciphertext; constant time in the secret exponent."""
 

@@ -6,13 +6,18 @@ surroundings do it and resume it with the outcome. Both holders run the same ste
 1. hello: compare what the session is about, make its id from three nonces;
 2. convert the lanes: compare digests and fingerprints, reserve triples, exchange openings; the minus
    holder asks for another conversion at a risk of carry, or for a fresh mask at too many wraps;
-3. for enrol and erase: validity gate, open its bit, and hand the matcher its share of the template, or
-   refuse; the session ends here;
+3. for enrol: validity gate, open its bit, and hand the matcher its share of the template, or refuse; for erase and
+   rotate the same of many templates, of which those that are not valid are sifted out; the session ends here;
 4. hand the matcher its share of the probe, and run the validity gate while the matchers work;
 5. convert the matchers' results in the same way;
-6. decision gate or tournament on the wanted slots; hand over this holder's share of answer AND valid, and of valid.
+6. prove to each other that all conversions of the session, repeated ones too, were of true values
+   (key_safety.py); for enrol, erase and rotate this comes before the validity gate;
+7. decision gate or tournament on the wanted slots; hand over this holder's share of answer AND valid, and of valid.
 
-Rules: no opening leaves before both comparisons succeeded; a triple is reserved before it is used; the
+Rules: no opening leaves before both comparisons succeeded; a triple is reserved before it is used; before the
+key-safety check nothing is opened that depends on a conversion, and nothing leaves towards the device. What
+comes before it tells nobody anything, whatever was opened: the share of a probe goes to the holder's own matcher and
+is uniform on its own, the results made from it are encrypted, openings and gate messages are masked afresh. The
 validity of a probe is opened to no server, and nothing derived from a template that is not valid leaves;
 a message of another kind, number or session ends in ProtocolError, and a session that ended with an
 error answers nothing more. DESIGN.md sections 2 to 5.
@@ -25,11 +30,11 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from veilmatch.crypto import lanes, masks, slots
 from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.conversion import (
-    Triple,
     fingerprint_hashes,
     hashes_agree,
     join_openings,
@@ -44,6 +49,7 @@ from veilmatch.crypto.errors import (
     GalleryMismatchError,
     InvalidVectorError,
     KeyMismatchError,
+    KeySafetyError,
     ProtocolError,
 )
 from veilmatch.crypto.fields import Array
@@ -51,12 +57,23 @@ from veilmatch.crypto.gates.answer import answer, answer_bits, answer_cost
 from veilmatch.crypto.gates.boolean import Circuit, Evaluator, Wire
 from veilmatch.crypto.gates.decision import decision_input
 from veilmatch.crypto.gates.validity import validate, validity_cost
-from veilmatch.crypto.keys import Pair, PairShare
+from veilmatch.crypto.key_safety import (
+    Conversion,
+    TaggedTriple,
+    combination,
+    draw_weights,
+    expected_proof,
+    proof,
+    proofs_agree,
+    session_nonce,
+)
+from veilmatch.crypto.keys import Pair, PairShare, SafetyShare, other_party
 from veilmatch.crypto.messages import (
     Action,
     Agreement,
     Allocation,
     AwaitResults,
+    Coins,
     DecisionShare,
     Envelope,
     GateLayer,
@@ -70,6 +87,8 @@ from veilmatch.crypto.messages import (
     Reserve,
     Reserved,
     Results,
+    SafetyProof,
+    SafetyWork,
     Send,
     Validity,
     Verdict,
@@ -77,7 +96,9 @@ from veilmatch.crypto.messages import (
 from veilmatch.crypto.scheme import LocalShare, Scheme
 from veilmatch.crypto.secret_access import SECRET_ACCESS, SecretHolder
 
-Operation = Literal["verify", "candidates", "identify", "enrol", "erase"]
+Operation = Literal["verify", "candidates", "identify", "enrol", "erase", "rotate"]
+#: Operations on records of the gallery, any number of them in one session.
+ON_RECORDS: tuple[Operation, ...] = ("erase", "rotate")
 #: An honest minus holder asks for a second conversion once in 2^34 vectors, for an eighth never.
 MAX_CONVERSIONS = 8
 
@@ -93,6 +114,14 @@ class _Vectors(SecretHolder):
     lanes: Array
     above: Wire
     ring: Array
+
+    def part(self, first: int, end: int, count: int) -> _Vectors:
+        """Return vectors first..end-1 of these `count`."""
+
+        def cut(values: NDArray[Any]) -> NDArray[Any]:
+            return values.reshape(count, -1)[first:end].ravel()
+
+        return _Vectors(cut(self.lanes), cut(self.above), cut(self.ring))
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,18 +169,24 @@ class PairSession:
         request: Request,
         ciphertexts: Sequence[Integer],
         share: PairShare,
+        safety: SafetyShare,
         scheme: Scheme,
-        nonce: bytes,
+        coins: bytes,
         floors: tuple[int, int, int],
     ) -> None:
-        """ciphertexts: the lanes, parsed. nonce: 32 random bytes, fresh. floors: of triples, bits and products."""
+        """ciphertexts: the lanes, parsed. coins: 32 random bytes, fresh. floors: of triples, bits and products."""
         self.request = request
         self.finished = False
         self.session_id = b""
         self._ciphertexts = list(ciphertexts)
         self._share = share
+        self._safety = safety
         self._scheme = scheme
-        self._nonce = nonce
+        self._coins = coins
+        self._nonce = session_nonce(coins)
+        self._peer_nonce = b""
+        #: All of this session, in order: the key-safety check covers those that were repeated as well.
+        self._conversions: list[Conversion] = []
         self._floors: dict[Kind, int] = dict(zip(STOCK_KINDS, floors, strict=True))
         self._sent = self._received = 0
         self._steps = self._run()
@@ -180,24 +215,29 @@ class PairSession:
 
     def _run(self) -> _Steps:
         vectors, rest = divmod(len(self._ciphertexts), self._scheme.parameters.lane_ciphertexts)
-        if rest or vectors < 1 or (vectors > 1 and self.request.operation != "erase"):
+        if rest or vectors < 1 or (vectors > 1 and self.request.operation not in ON_RECORDS):
             raise CiphertextError(
                 "number of lane ciphertexts",
                 got=len(self._ciphertexts),
                 expected=self._scheme.parameters.lane_ciphertexts,
             )
         yield from self._hello()
-        template = self.request.operation in ("enrol", "erase")
+        template = self.request.operation == "enrol" or self.request.operation in ON_RECORDS
         converted = yield from self._convert_lanes(masked=not template)
         if template:
-            yield from self._require_valid((yield from self._validate(converted)))
-            yield LaneShare(self.session_id, converted.lanes, self._share.is_plus)
+            yield from self._check_key_safety()
+            valid = yield from self._sift(converted, vectors)
+            if self.request.operation == "enrol" and not valid.all():
+                raise InvalidVectorError()
+            lanes_of_valid = converted.lanes.reshape(vectors, -1)[valid].ravel()
+            yield LaneShare(self.session_id, lanes_of_valid, self._share.is_plus, valid)
             return
         yield ProbeShare(self.session_id, converted.ring, self._share.is_plus)
-        valid = yield from self._validate(converted)
+        share = yield from self._validate(converted)
         results: Results = yield AwaitResults()
         shares = yield from self._convert_results(results)
-        yield from self._decide(slots.unpack(shares, self._scheme.parameters)[results.wanted], valid)
+        yield from self._check_key_safety()
+        yield from self._decide(slots.unpack(shares, self._scheme.parameters)[results.wanted], share)
 
     def _hello(self) -> _Steps:
         mine = Hello(self.request.context(), self._nonce, *self._floors.values())
@@ -206,6 +246,7 @@ class PairSession:
         _compare_context(mine.context, theirs.context)
         if len(theirs.nonce) != NONCE_BYTES or theirs.nonce == mine.nonce:
             raise ProtocolError("a session nonce of the wrong size, or my own", expected=f"{NONCE_BYTES} fresh bytes")
+        self._peer_nonce = theirs.nonce
         self._floors = {
             "triples": max(mine.triples_floor, theirs.triples_floor),
             "bits": max(mine.bits_floor, theirs.bits_floor),
@@ -221,7 +262,7 @@ class PairSession:
             self._ciphertexts, digest_all("lanes", map(self._scheme.serialise, self._ciphertexts))
         )
         for _ in range(MAX_CONVERSIONS):
-            shares = yield from self._beaver(local)
+            shares = yield from self._beaver(self._ciphertexts, local)
             fields = lanes.unpack(shares, parameters)
             ring = lanes.ring_share(fields, parameters, is_plus=is_plus)
             if is_plus:
@@ -246,13 +287,12 @@ class PairSession:
                 got=results.wanted.shape,
                 expected=f"({len(results.ciphertexts)}, {parameters.slots}), not empty",
             )
-        listed = digest_all("results", map(self._scheme.serialise, results.ciphertexts))
+        ciphertexts = list(results.ciphertexts)
+        listed = digest_all("results", map(self._scheme.serialise, ciphertexts))
         wanted = np.packbits(results.wanted).tobytes()
-        local = yield from self._agree(
-            list(results.ciphertexts), digest("wanted results", self.session_id, listed, wanted)
-        )
+        local = yield from self._agree(ciphertexts, digest("wanted results", self.session_id, listed, wanted))
         for _ in range(MAX_CONVERSIONS):
-            shares = yield from self._beaver(local)
+            shares = yield from self._beaver(ciphertexts, local)
             if self._share.is_plus:
                 verdict = yield from self._receive(Verdict)
                 _check_verdict(verdict, masked=False)
@@ -263,6 +303,29 @@ class PairSession:
                 return shares
         raise ProtocolError("the minus holder asks for conversions without end", expected=f"<= {MAX_CONVERSIONS}")
 
+    def _check_key_safety(self) -> _Steps:
+        """Prove true openings to the peer and check its proof: key_safety.py. Raises KeySafetyError.
+
+        Called when both holders have received the last opening. Coins are shown only now: whoever opened something
+        was bound to it, and to its own coins, before it saw those of its peer.
+        """
+        yield from self._send(Coins(self._coins))
+        theirs = yield from self._receive(Coins)
+        if len(theirs.coins) != NONCE_BYTES or session_nonce(theirs.coins) != self._peer_nonce:
+            raise ProtocolError("coins that are not those of the nonce", expected=f"the {NONCE_BYTES} bytes behind it")
+        N, made = self._scheme.modulus, self._conversions
+        coins = (self._coins, theirs.coins) if self._share.is_plus else (theirs.coins, self._coins)
+        weights = draw_weights(self.session_id, *coins, len(made))
+        verifying, proving = yield SafetyWork(*combination(made, weights))
+        yield from self._send(SafetyProof(proof(made, weights, proving.z, self._safety, N)))
+        received = yield from self._receive(SafetyProof)
+        expected = expected_proof(made, weights, verifying.z, self._safety, N)
+        if len(received.proof) != len(expected):
+            raise ProtocolError("a proof of the wrong size", got=len(received.proof), expected=len(expected))
+        if not proofs_agree(received.proof, expected):
+            peer = other_party(self._share.pair, self._share.party)
+            raise KeySafetyError(f"key holder {peer} did not prove that it opened true values", got="another proof")
+
     def _validate(self, vectors: _Vectors) -> Generator[Action, Any, Wire]:
         """Return this holder's share of whether all the vectors are valid, in the lowest bit of one byte."""
         parameters, count = self._scheme.parameters, len(vectors.lanes)
@@ -272,13 +335,26 @@ class PairSession:
         valid: Wire = yield from self._run_circuit(circuit)
         return valid
 
-    def _require_valid(self, valid: Wire) -> _Steps:
-        """Open the bit to both holders. Raises InvalidVectorError, and nothing more leaves this session."""
-        mine = bool(valid[0] & 1)
-        yield from self._send(Validity(mine))
-        theirs = yield from self._receive(Validity)
-        if mine == theirs.share:
-            raise InvalidVectorError()
+    def _sift(self, vectors: _Vectors, count: int) -> Generator[Action, Any, NDArray[np.bool_]]:
+        """Open to both holders which of the vectors are valid, bool[count].
+
+        One bit says that all are. Only if they are not, each half is asked about alone, down to single vectors.
+        """
+        valid = np.ones(count, dtype=np.bool_)
+        parts = [(0, count)]
+        while parts:
+            first, end = parts.pop()
+            mine = bool((yield from self._validate(vectors.part(first, end, count)))[0] & 1)
+            yield from self._send(Validity(mine))
+            theirs = yield from self._receive(Validity)
+            if mine != theirs.share:
+                continue
+            middle = (first + end) // 2
+            if middle == first:
+                valid[first] = False
+            else:
+                parts += [(middle, end), (first, middle)]
+        return valid
 
     def _decide(self, wanted: Array, valid: Wire) -> _Steps:
         """Hand over this holder's share of every answer bit AND valid, and of valid."""
@@ -306,7 +382,7 @@ class PairSession:
             raise CiphertextError("a ciphertext is not well-formed under this key and epoch")
         return local
 
-    def _beaver(self, local: list[LocalShare]) -> Generator[Action, Any, list[Integer]]:
+    def _beaver(self, ciphertexts: list[Integer], local: list[LocalShare]) -> Generator[Action, Any, list[Integer]]:
         """Multiply every z by kappa with a fresh triple: this holder's w of every ciphertext."""
         N, is_plus = self._scheme.modulus, self._share.is_plus
         triples = _triples((yield from self._dealt("triples", len(local), list)), len(local))
@@ -315,6 +391,10 @@ class PairSession:
         yield from self._send(Openings(join_openings(mine, N)))
         received = yield from self._receive(Openings)
         theirs = split_openings(received.values, len(local), N)
+        self._conversions += [
+            Conversion(c, share.z, triple, opening)
+            for c, share, triple, opening in zip(ciphertexts, local, triples, theirs, strict=True)
+        ]
         return [
             output_share(triple, x, y, N, is_plus=is_plus) for triple, x, y in zip(triples, mine, theirs, strict=True)
         ]
@@ -386,8 +466,8 @@ def _check_verdict(verdict: Verdict, *, masked: bool) -> None:
         raise ProtocolError("a mask seed of the wrong size", got=len(verdict.mask_seed), expected=sizes)
 
 
-def _triples(material: list[object], count: int) -> list[Triple]:
-    triples = [item for item in material if isinstance(item, Triple)]
+def _triples(material: list[object], count: int) -> list[TaggedTriple]:
+    triples = [item for item in material if isinstance(item, TaggedTriple)]
     if not len(triples) == len(material) == count:
-        raise ProtocolError("reserved stock of the wrong kind", expected=f"{count} triples mod N")
+        raise ProtocolError("reserved stock of the wrong kind", expected=f"{count} tagged triples mod N")
     return triples

@@ -53,6 +53,10 @@ class StandIn:
         terms = list(zip(pack, exponents, strict=True))
         return self._join(Integer(sum((c % N) * e for c, e in terms)), Integer(sum((c // N) * e for c, e in terms)))
 
+    def combine(self, ciphertexts: Sequence[Integer], exponents: Sequence[int]) -> Integer:
+        """Return sum exponents[i] * ciphertexts[i], its parts mod N."""
+        return self.product_of_powers(ciphertexts, exponents, 0)
+
     def local_shares(self, ciphertexts: Sequence[Integer], exponent: Integer) -> list[LocalShare]:
         """Return z = exponent * m mod N and the fingerprint exponent * rho mod N."""
         N = self.modulus

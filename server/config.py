@@ -78,6 +78,15 @@ class MatcherBudgets(BaseModel):
     subject_requests: Limits = {"minute": 30, "hour": 40, "day": 60, "month": 500}
 
 
+class RotationSettings(BaseModel):
+    """Where a rotation goes: the public key of the new installation, and the data directory of the new matcher."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    public_key: Path
+    data_dir: Path
+
+
 class DaemonSettings(BaseSettings):
     """What both kinds of daemon have. Use `load` of one of them."""
 
@@ -157,6 +166,8 @@ class MatcherSettings(DaemonSettings):
     #: Largest bulk enrolment, which is held in memory while it arrives.
     max_bulk_bytes: int = Field(default=1 << 28, ge=1 << 20)
     budgets: MatcherBudgets = MatcherBudgets()
+    #: Set while the galleries are brought under a new key.
+    rotation: RotationSettings | None = None
 
     @property
     def party_name(self) -> str:

@@ -66,6 +66,10 @@ class Supervisor:
         """Return the process id of a running party."""
         return self._processes[party].pid
 
+    def alive(self, party: str) -> bool:
+        """Return whether a party that was started runs."""
+        return self._processes[party].poll() is None
+
     def wait_ready(self, timeout_s: float = 60.0) -> None:
         """Return when every started party serves. Raises UnavailableError if one ends or is not ready in time."""
         deadline = time.monotonic() + timeout_s

@@ -18,12 +18,13 @@ import numpy as np
 
 from veilmatch.crypto import dealing, lanes, slots
 from veilmatch.crypto.arithmetic import Integer, gcd, invert, random_below, random_bits
-from veilmatch.crypto.ceremony import run_ceremony
+from veilmatch.crypto.ceremony import run_ceremony, split_safety
 from veilmatch.crypto.conversion import Triple
-from veilmatch.crypto.dealing import BLOCK_UNITS, STOCK_KINDS, BlockName
+from veilmatch.crypto.dealing import BLOCK_UNITS, STOCK_KINDS, BlockName, deal_tagged, tagged_triples
 from veilmatch.crypto.errors import InvalidVectorError, ProtocolError
 from veilmatch.crypto.fields import Array
-from veilmatch.crypto.keys import PairShare, exponent_bits
+from veilmatch.crypto.key_safety import TaggedTriple, tagged
+from veilmatch.crypto.keys import DealerGammas, PairShare, SafetyShare, exponent_bits
 from veilmatch.crypto.messages import (
     AwaitResults,
     DecisionShare,
@@ -35,6 +36,7 @@ from veilmatch.crypto.messages import (
     Reserve,
     Reserved,
     Results,
+    SafetyWork,
     Send,
 )
 from veilmatch.crypto.paillier import Paillier, PublicKey
@@ -58,6 +60,10 @@ class Keys:
     plus: PairShare
     minus: PairShare
     exponents: tuple[Integer, Integer]
+    #: Of the key-safety check: both holders' parts, their exponents as verifier and prover, and the dealer's part.
+    safety: tuple[SafetyShare, SafetyShare]
+    safety_exponents: tuple[tuple[Integer, Integer], tuple[Integer, Integer]]
+    gammas: DealerGammas
     public_key: PublicKey | None = None
 
 
@@ -70,17 +76,32 @@ def standin_keys(parameters: ParameterSet) -> Keys:
             break
     o_minus, kappa_minus = random_bits(parameters.subgroup_bits + 128), random_below(N)
     plus = PairShare("ab", "a", o + o_minus, (invert(o, N) + kappa_minus) % N)
-    return Keys(StandIn(parameters, N), plus, PairShare("ab", "b", o_minus, kappa_minus), (o + o_minus, o_minus))
+    minus = PairShare("ab", "b", o_minus, kappa_minus)
+    return keys_from(StandIn(parameters, N), (plus, minus), *split_safety((plus, minus), o, N))
+
+
+def keys_from(
+    scheme: Scheme, shares: tuple[PairShare, PairShare], safety: tuple[SafetyShare, SafetyShare], gammas: DealerGammas
+) -> Keys:
+    """All of a pair, with its exponents in the form that the scheme's workers get."""
+    # The stand-in has no key: any of these sizes gives the lengths.
+    key = getattr(scheme, "public_key", PublicKey(scheme.parameters, scheme.modulus, Integer(2)))
+    plus, minus = (share.exponent(key, SECRET_ACCESS) for share in shares)
+    both = safety[0].exponents(key, SECRET_ACCESS), safety[1].exponents(key, SECRET_ACCESS)
+    public_key = key if isinstance(scheme, Paillier) else None
+    return Keys(scheme, *shares, (plus, minus), safety, both, gammas, public_key)
 
 
 def paillier_keys(parameters: ParameterSet) -> Keys:
     """A fresh ceremony's shares for the pair ab."""
     ceremony = run_ceremony(parameters)
-    plus, minus = (ceremony.keys[i].share("ab") for i in (0, 1))
-    key = ceremony.public_key
-    exponents = plus.exponent(key, SECRET_ACCESS), minus.exponent(key, SECRET_ACCESS)
-    assert all(e.bit_length() == exponent_bits(key) for e in exponents)
-    return Keys(Paillier(key), plus, minus, exponents, key)
+    plus, minus, dealer = ceremony.keys
+    made = keys_from(
+        Paillier(ceremony.public_key), (plus.share("ab"), minus.share("ab")), (plus.safety("ab"), minus.safety("ab")),
+        dealer.dealer_gammas(SECRET_ACCESS),
+    )  # fmt: skip
+    assert all(e.bit_length() == exponent_bits(ceremony.public_key) for e in made.exponents)
+    return made
 
 
 @dataclass
@@ -90,6 +111,7 @@ class SimulatedStock:
     modulus: Integer
     seed: bytes
     is_plus: bool
+    gammas: DealerGammas
     marks: dict[str, int] = field(default_factory=lambda: dict.fromkeys(STOCK_KINDS, 0))
     reuse_triples: bool = False
     _blocks: dict[tuple[str, int], dealing.Block] = field(default_factory=dict)
@@ -122,7 +144,7 @@ class SimulatedStock:
             size = min(count, BLOCK_UNITS[kind] - at)
             block = self._block(kind, number)
             if kind == "triples":
-                yield dealing.triples(block, at, size, self.modulus)
+                yield tagged_triples(block, at, size, self.modulus)
             elif kind == "products":
                 yield dealing.products(block, at, size)
             else:
@@ -132,7 +154,7 @@ class SimulatedStock:
     def _block(self, kind: dealing.Kind, number: int) -> dealing.Block:
         if (kind, number) not in self._blocks:
             name = BlockName("ab", bytes(32), 1, kind, number)
-            self._blocks[kind, number] = dealing.deal(self.seed, name, self.modulus, for_plus=self.is_plus)
+            self._blocks[kind, number] = deal_tagged(self.seed, name, self.modulus, self.gammas, for_plus=self.is_plus)
         return self._blocks[kind, number]
 
 
@@ -192,7 +214,7 @@ class PairSimulator:
 
     def __post_init__(self) -> None:
         seed, N = secrets.token_bytes(32), self.keys.scheme.modulus
-        self.stocks = (SimulatedStock(N, seed, True), SimulatedStock(N, seed, False))
+        self.stocks = tuple(SimulatedStock(N, seed, is_plus, self.keys.gammas) for is_plus in (True, False))
         #: The two sessions of the last run, also if it ended with an error.
         self.last_sessions: tuple[PairSession, ...] = ()
         #: Every envelope that a holder sent in the last run, as (holder, envelope), before `on_the_way`.
@@ -210,9 +232,9 @@ class PairSimulator:
     ) -> tuple[PairSession, PairSession]:
         requests = request if isinstance(request, tuple) else (request, request)
         made = [
-            PairSession(r, c, share, self.keys.scheme, secrets.token_bytes(32), stock.floors)
-            for r, c, share, stock in zip(
-                requests, ciphertexts, (self.keys.plus, self.keys.minus), self.stocks, strict=True
+            PairSession(r, c, share, safety, self.keys.scheme, secrets.token_bytes(32), stock.floors)
+            for r, c, share, safety, stock in zip(
+                requests, ciphertexts, (self.keys.plus, self.keys.minus), self.keys.safety, self.stocks, strict=True
             )
         ]
         return made[0], made[1]
@@ -260,6 +282,8 @@ class PairSimulator:
                 elif isinstance(action, LocalWork):
                     work = self.local_work or self._local_work
                     outcome = self._local[holder] = work(holder, action.ciphertexts)
+                elif isinstance(action, SafetyWork):
+                    outcome = self.safety_work(holder, action)
                 elif isinstance(action, Reserve):
                     outcome = self._reserve(holder, action)
                 elif isinstance(action, ProbeShare):
@@ -284,21 +308,28 @@ class PairSimulator:
             self._aimed = None if targets is None else self._aimed_triples(targets)
         return reserved if self._aimed is None else Reserved(reserved.start, self._aimed[holder])
 
-    def _aimed_triples(self, targets: Sequence[Integer]) -> tuple[list[Triple], list[Triple]]:
+    def _aimed_triples(self, targets: Sequence[Integer]) -> tuple[list[TaggedTriple], list[TaggedTriple]]:
         """Right triples of both holders, such that the minus holder's w are the targets."""
         N = self.keys.scheme.modulus
         kappas = [share.kappa(SECRET_ACCESS) for share in (self.keys.plus, self.keys.minus)]
-        made: tuple[list[Triple], list[Triple]] = ([], [])
+        made: tuple[list[TaggedTriple], list[TaggedTriple]] = ([], [])
         for target, plus, minus in zip(targets, *self._local, strict=True):
             a, b, a_minus, b_minus = (random_below(N) for _ in range(4))
             d, e = plus.z - minus.z - a, kappas[PLUS] - kappas[MINUS] - b
             ab_minus = (target - d * b_minus - e * a_minus) % N
-            made[PLUS].append(Triple((a + a_minus) % N, (b + b_minus) % N, (a * b + ab_minus) % N))
-            made[MINUS].append(Triple(a_minus, b_minus, ab_minus))
+            of_plus = Triple((a + a_minus) % N, (b + b_minus) % N, (a * b + ab_minus) % N)
+            both = tagged(of_plus, Triple(a_minus, b_minus, ab_minus), self.keys.gammas, N)
+            for holder in (PLUS, MINUS):
+                made[holder].append(both[holder])
         return made
 
     def _local_work(self, holder: int, ciphertexts: Sequence[Integer]) -> Any:
         return self.keys.scheme.local_shares(ciphertexts, self.keys.exponents[holder])
+
+    def safety_work(self, holder: int, work: SafetyWork) -> Any:
+        """What the workers of a holder do for the key-safety check."""
+        c_star = [self.keys.scheme.combine(work.ciphertexts, work.exponents)]
+        return tuple(self.keys.scheme.local_shares(c_star, t)[0] for t in self.keys.safety_exponents[holder])
 
     def enrol(self, template: Array) -> Array:
         """Return the lanes that both matchers would add up from their shares of a template."""

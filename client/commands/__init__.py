@@ -27,7 +27,7 @@ from veilmatch.crypto.errors import ConfigurationError, VeilmatchError
 
 ENTRY_POINT_GROUP = "veilmatch.commands"
 #: Order of the commands in the help; others follow by name.
-_ORDER = ("enrol", "verify", "identify", "candidates", "subjects", "erase", "models")
+_ORDER = ("enrol", "verify", "identify", "candidates", "subjects", "erase", "rotate", "models")
 
 _HELP = """Private face matching: only this device learns the decision.
 

@@ -33,6 +33,7 @@ _HINTS: tuple[tuple[type[VeilmatchError], str], ...] = (
     (errors.PartyRefusedError, "Check the certificates in [tls], and the name of this device."),
     (errors.GalleryMismatchError, "Repeat once; if it stays, tell the operators of both matchers."),
     (errors.ModelMismatchError, "Use the face model that the gallery was enrolled with, or another gallery."),
+    (errors.GalleryRotatedError, "Use the configuration of this device under the new key."),
     (errors.KeyMismatchError, "Get the present public key and parameter set from the installation."),
     (errors.WrongPassphraseError, "Try the passphrase again."),
     (errors.KeyFileError, "Restore the file from where it was made."),

@@ -35,6 +35,9 @@ class _Witnessed:
     async def subjects(self, request: request_pb2.SignedRequest, timeout_s: float) -> pb.SubjectsReply:
         return await self._inner.subjects(request, timeout_s)
 
+    async def rotate(self, request: request_pb2.SignedRequest, timeout_s: float) -> pb.RotateReply:
+        return await self._inner.rotate(request, timeout_s)
+
     async def close(self) -> None:
         await self._inner.close()
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from veilmatch.crypto import _kernel
-from veilmatch.crypto.arithmetic import Integer, invert, to_little_endian
+from veilmatch.crypto.arithmetic import Integer, from_little_endian, invert, to_little_endian
+from veilmatch.crypto.fixed_base import KnownPower, shift_of
 from veilmatch.crypto.rings.limbs import (
     Limbs,
     Rows,
@@ -200,6 +201,7 @@ class NativeFixedBase:
     def __init__(self, ring: NativeRing, base: Integer, exponent_bits: int) -> None:
         self._ring = ring
         rows = -(-exponent_bits // _DIGIT_BITS)
+        self.exponent_bits = rows * _DIGIT_BITS
         entries = 1 << _DIGIT_BITS
         starts = ring.enter([base] * rows)  # becomes base^(entries^row), then its multiples
         numbers = one_by_one(starts, rows)
@@ -218,10 +220,31 @@ class NativeFixedBase:
 
     def random_powers(self, count: int) -> list[Integer]:
         """Return base^e for `count` fresh uniform exponents."""
+        return self._powers(self._draw(count), count)
+
+    def known_powers(self, count: int) -> list[KnownPower]:
+        """Return what `random_powers` returns, each with its e."""
+        digits = self._draw(count)
+        return list(map(KnownPower, self._powers(digits, count), self._exponents(digits, count)))
+
+    def _draw(self, count: int) -> Limbs:
+        """Return fresh digits, uint64[rows, groups, lanes]; a digit d stands for d + 1."""
         rows, _, _, entries = self._table.shape
         groups, lanes = -(-count // self._ring.lanes), self._ring.lanes
-        out, digits = empty(self._ring.group_shape(groups)), empty((rows, groups, lanes))
+        digits = empty((rows, groups, lanes))
         random = np.frombuffer(secrets.token_bytes(rows * groups * lanes), dtype=np.uint8)
         digits[...] = random.reshape(rows, groups, lanes) & (entries - 1)
+        return digits
+
+    def _powers(self, digits: Limbs, count: int) -> list[Integer]:
+        out = empty(self._ring.group_shape(digits.shape[1]))
         self._ring.select_and_multiply(out, self._table, digits)
         return self._ring.leave(out, count)
+
+    def _exponents(self, digits: Limbs, count: int) -> list[Integer]:
+        rows = len(digits)
+        numbers = digits.reshape(rows, -1).T[:count].astype(np.uint8)
+        bits = np.unpackbits(numbers[:, :, None], axis=2, count=_DIGIT_BITS, bitorder="little")
+        data = np.packbits(bits.reshape(count, rows * _DIGIT_BITS), axis=1, bitorder="little")
+        shift = shift_of(rows, _DIGIT_BITS)
+        return [from_little_endian(row.tobytes()) + shift for row in data]

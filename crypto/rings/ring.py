@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from veilmatch.crypto.arithmetic import Integer
+from veilmatch.crypto.fixed_base import KnownPower
 from veilmatch.crypto.rings.choice import REFERENCE, choose
 from veilmatch.crypto.rings.reference import ReferenceRing
 
@@ -30,8 +31,15 @@ class PackGroup(Protocol):
 class FixedBase(Protocol):
     """A table of one base."""
 
+    @property
+    def exponent_bits(self) -> int:
+        """Exponents are uniform in an interval of 2^exponent_bits: the bits that were asked for, in whole digits."""
+
     def random_powers(self, count: int) -> list[Integer]:
-        """Return base^e for `count` fresh exponents, each uniform in an interval of at least 2^exponent_bits."""
+        """Return base^e for `count` fresh exponents."""
+
+    def known_powers(self, count: int) -> list[KnownPower]:
+        """Return what `random_powers` returns, each with its exponent; that is below 2^(bits asked for + 8)."""
 
 
 class Ring(Protocol):

@@ -68,7 +68,7 @@ def verify(
 def show(
     log: Log,
     device: Annotated[str | None, typer.Option(help="Only this device.")] = None,
-    event: Annotated[str | None, typer.Option(help="Only open, session, failed or refused.")] = None,
+    event: Annotated[str | None, typer.Option(help="Only open, session, failed, refused or refresh.")] = None,
     operation: Annotated[str | None, typer.Option(help="Only this operation.")] = None,
     gallery: Annotated[str | None, typer.Option(help="Only this gallery.")] = None,
     since: Annotated[
@@ -117,7 +117,7 @@ def _logs_table(logs: list[Checked]) -> Table:
         "files": [len(found.files) for found in logs],
         "first entry": [found.first for found in logs],
         "entries": [found.entries for found in logs],
-        **{name: [found.counts.get(name, 0) for found in logs] for name in ("session", "failed", "refused")},
+        **{name: [found.counts.get(name, 0) for found in logs] for name in ("session", "failed", "refused", "refresh")},
         "head": [found.head[:16] for found in logs],
         "incomplete last line": [f"{found.torn_bytes} bytes" if found.torn_bytes else "no" for found in logs],
         "chain": [

@@ -23,11 +23,11 @@ from veilmatch.crypto.errors import ConfigurationError, DeviceCertificateError, 
 from veilmatch.crypto.keys import PARTIES
 from veilmatch.server.config import KeyHolderSettings
 from veilmatch.server.installation.certifier import Certifier, Grant, certified
+from veilmatch.server.installation.certifier_file import unseal_certifier
 from veilmatch.server.installation.files import appearing, write_file
 from veilmatch.server.installation.folders import SIGNING_KEY, Issuer, write_signing_key
 from veilmatch.server.installation.public_file import read_public_file
 from veilmatch.server.installation.registration import Configurations, DaemonFolder
-from veilmatch.server.installation.sealed import unseal_certifier
 from veilmatch.server.installation.stretching import DEFAULT_COST, ScryptCost
 from veilmatch.server.transport.certification import certified_statement, check_signatures
 from veilmatch.server.transport.devices import certificate_files, certificate_path, read_certificate

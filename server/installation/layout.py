@@ -23,10 +23,11 @@ from veilmatch.crypto.keys import PARTIES, SEATS
 from veilmatch.crypto.public_key_format import PublicFile
 from veilmatch.server.installation.authority import Authority
 from veilmatch.server.installation.certifier import Certifier, Grant, certified
+from veilmatch.server.installation.certifier_file import seal_certifier
 from veilmatch.server.installation.files import FOLDER_MODE, appearing, write_file
 from veilmatch.server.installation.folders import Issuer
 from veilmatch.server.installation.plan import Plan, key_holder_fields, matcher_fields
-from veilmatch.server.installation.sealed import seal, seal_certifier
+from veilmatch.server.installation.sealed import seal
 from veilmatch.server.installation.stretching import DEFAULT_COST, ScryptCost
 
 __all__ = ["Plan", "check_free", "write_installation"]

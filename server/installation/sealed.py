@@ -1,16 +1,14 @@
-"""The sealed files of an organisation, its secrets encrypted under a passphrase: key share and certification key.
+"""The sealed key file of a key holder: its key encrypted under a passphrase.
 
     seal(Path("share.key"), key, public, passphrase)
     key = unseal(Path("share.key"), "a", public, passphrase)
     reseal(Path("share.key"), "a", public, passphrase, another)
-
-and `seal_certifier`, `unseal_certifier`, `reseal_certifier` for `certifier.key`.
+    key, sealing = open_sealed(Path("share.key"), "a", public, passphrase)
+    sealing.seal(Path("share.key.next"), refreshed)
 
 Layout, integers big-endian: magic (8 bytes), party (1), key id (16), epoch (4), log2 n, r and p of scrypt (1 each),
 salt (16), nonce (12), installation (16); then the key under AES-256-GCM with its tag. The associated data is all
-of this header and the name of the parameter set, so nothing that the file was made for can be changed in it. The
-two kinds differ by their magic. A certification key is not of one public key and may outlive it: key id, epoch and
-the name of the parameter set are empty there.
+of this header and the name of the parameter set, so nothing that the file was made for can be changed in it.
 """
 
 from __future__ import annotations
@@ -19,7 +17,6 @@ import os
 import secrets
 import stat
 import struct
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,19 +27,15 @@ from veilmatch.crypto.digests import digest
 from veilmatch.crypto.errors import ConfigurationError, KeyFileError, KeyMismatchError, WrongPassphraseError
 from veilmatch.crypto.keys import KeyHolderKey, Party
 from veilmatch.crypto.public_key_format import PublicFile
-from veilmatch.crypto.secret_access import SECRET_ACCESS
-from veilmatch.server.installation.certifier import Certifier
+from veilmatch.crypto.secret_access import SECRET_ACCESS, SecretHolder
 from veilmatch.server.installation.files import write_file
 from veilmatch.server.installation.stretching import DEFAULT_COST, ScryptCost, stretch
 
-__all__ = [
-    "DEFAULT_COST", "ScryptCost", "reseal", "reseal_certifier", "seal", "seal_certifier", "unseal", "unseal_certifier",
-]  # fmt: skip
+__all__ = ["DEFAULT_COST", "ScryptCost", "Sealing", "open_sealed", "reseal", "seal", "unseal", "waiting_file"]
 
 _HEADER = struct.Struct(">8s1s16sIBBB16s12s16s")
 _MAGIC = b"VMSEAL01"
-_CERTIFIER_MAGIC = b"VMCERT01"
-_TAG_BYTES = 16
+_TAG_BYTES, _SALT_BYTES, _NONCE_BYTES = 16, 16, 12
 #: No sealed key is longer; one of 3072 bits has 1.1 kB.
 _MAX_BYTES = 1 << 14
 
@@ -58,49 +51,23 @@ class _Header:
     salt: bytes
     nonce: bytes
     installation: bytes
-    magic: bytes = _MAGIC
 
     def encode(self) -> bytes:
         cost = (self.cost.log2_n, self.cost.r, self.cost.p)
         return _HEADER.pack(
-            self.magic, self.party, self.key_id, self.epoch, *cost, self.salt, self.nonce, self.installation
+            _MAGIC, self.party, self.key_id, self.epoch, *cost, self.salt, self.nonce, self.installation
         )
 
     @staticmethod
-    def decode(data: bytes, expected: bytes = _MAGIC) -> _Header:
+    def decode(data: bytes) -> _Header:
         magic, party, key_id, epoch, log2_n, r, p, salt, nonce, installation = _HEADER.unpack(data)
-        if magic != expected:
-            raise KeyFileError("not a sealed key file of this kind", expected=expected.decode())
-        return _Header(party, key_id, epoch, ScryptCost(log2_n, r, p).check(), salt, nonce, installation, magic)
+        if magic != _MAGIC:
+            raise KeyFileError("not a sealed key file", expected=_MAGIC.decode())
+        return _Header(party, key_id, epoch, ScryptCost(log2_n, r, p).check(), salt, nonce, installation)
 
-    def cipher(self, passphrase: str) -> AESGCM:
-        """Derive the key of the file."""
-        return AESGCM(stretch(passphrase, self.salt, self.cost))
-
-    def context(self, parameter_set: str) -> bytes:
+    def context(self, public: PublicFile) -> bytes:
         """The associated data."""
-        return digest("sealed key", self.encode(), parameter_set)
-
-
-@dataclass(frozen=True)
-class _Kind:
-    """What a sealed file is for. epoch: None accepts any."""
-
-    magic: bytes
-    party: Party
-    installation: bytes
-    key_id: bytes = bytes(16)
-    epoch: int | None = 0
-    parameter_set: str = ""
-
-    @staticmethod
-    def share(party: Party, public: PublicFile, epoch: int | None) -> _Kind:
-        key = public.public_key
-        return _Kind(_MAGIC, party, public.installation, key.key_id, epoch, key.parameters.name)
-
-    @staticmethod
-    def certifier(party: Party, public: PublicFile) -> _Kind:
-        return _Kind(_CERTIFIER_MAGIC, party, public.installation)
+        return digest("sealed key", self.encode(), public.public_key.parameters.name)
 
 
 def seal(path: Path, key: KeyHolderKey, public: PublicFile, passphrase: str, cost: ScryptCost = DEFAULT_COST) -> None:
@@ -109,18 +76,8 @@ def seal(path: Path, key: KeyHolderKey, public: PublicFile, passphrase: str, cos
     Raises KeyMismatchError if the key is not of this public key, ConfigurationError if the passphrase is
     not text, KeyFileError for an unreasonable cost, OSError if the file cannot be written.
     """
-    if key.key_id != public.public_key.key_id:
-        raise KeyMismatchError("a key share of another public key", got=key.key_id.hex())
-    secret = key.to_secret_bytes(public.public_key, SECRET_ACCESS)
-    _write(path, _Kind.share(key.party, public, key.epoch), key.epoch, secret, passphrase, cost)
-
-
-def seal_certifier(
-    path: Path, certifier: Certifier, public: PublicFile, passphrase: str, cost: ScryptCost = DEFAULT_COST
-) -> None:
-    """Write the sealed file of an organisation's certification key, as `seal` does that of a key share."""
-    secret = certifier.to_secret_bytes(SECRET_ACCESS)
-    _write(path, _Kind.certifier(certifier.party, public), 0, secret, passphrase, cost)
+    salt = secrets.token_bytes(_SALT_BYTES)
+    Sealing(key.party, public, salt, cost, AESGCM(stretch(passphrase, salt, cost))).seal(path, key)
 
 
 def unseal(path: Path, party: Party, public: PublicFile, passphrase: str, *, epoch: int | None = None) -> KeyHolderKey:
@@ -131,23 +88,71 @@ def unseal(path: Path, party: Party, public: PublicFile, passphrase: str, *, epo
     KeyMismatchError if it is for another installation, public key or epoch; WrongPassphraseError if the passphrase
     does not open it; UnavailableError if memory is too short for its scrypt cost.
     """
-    header, secret = _open(path, _Kind.share(party, public, epoch), passphrase)
-    key = KeyHolderKey.from_secret_bytes(secret, public.public_key)
-    if key.party != party or key.epoch != header.epoch:
-        raise KeyFileError("the key file contradicts its own header")
-    return key
+    return open_sealed(path, party, public, passphrase, epoch=epoch)[0]
 
 
-def unseal_certifier(path: Path, party: Party, public: PublicFile, passphrase: str) -> Certifier:
-    """Return the certification key in a sealed file: that which the public file names for this organisation.
+def open_sealed(
+    path: Path, party: Party, public: PublicFile, passphrase: str, *, epoch: int | None = None
+) -> tuple[KeyHolderKey, Sealing]:
+    """Return what `unseal` returns, and what seals other keys of this party under the same passphrase."""
+    header, sealed = _opened(path, party, public, epoch)
+    cipher = AESGCM(stretch(passphrase, header.salt, header.cost))
+    sealing = Sealing(party, public, header.salt, header.cost, cipher)
+    return sealing.decrypt(path, header, sealed), sealing
 
-    Raises what `unseal` raises.
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Sealing(SecretHolder):
+    """What a daemon keeps instead of the passphrase: the key that was derived from it, with its salt and cost.
+
+    It opens and seals the key files of one party under one passphrase. Nonces are random: 2^16 refreshes are far
+    from the 2^32 files that one AES-GCM key may seal.
     """
-    _, secret = _open(path, _Kind.certifier(party, public), passphrase)
-    certifier = Certifier.from_secret_bytes(party, secret)
-    if certifier.public_bytes != public.organisation(party):
-        raise KeyFileError("the certification key is not the one that the public file names", got=str(path))
-    return certifier
+
+    party: Party
+    public: PublicFile
+    _salt: bytes
+    _cost: ScryptCost
+    _cipher: AESGCM
+
+    def seal(self, path: Path, key: KeyHolderKey) -> None:
+        """Write a key's sealed file; see `seal`."""
+        if key.key_id != self.public.public_key.key_id:
+            raise KeyMismatchError("a key share of another public key", got=key.key_id.hex())
+        nonce = secrets.token_bytes(_NONCE_BYTES)
+        header = _Header(
+            key.party.encode(), key.key_id, key.epoch, self._cost, self._salt, nonce, self.public.installation
+        )
+        secret = key.to_secret_bytes(self.public.public_key, SECRET_ACCESS)
+        sealed = self._cipher.encrypt(nonce, secret, header.context(self.public))
+        write_file(path, header.encode() + sealed, secret=True)
+
+    def unseal(self, path: Path, *, epoch: int | None = None) -> KeyHolderKey:
+        """Return the key in a file of the same sealing; see `unseal`. Raises KeyMismatchError for another sealing."""
+        header, sealed = _opened(path, self.party, self.public, epoch)
+        if (header.salt, header.cost) != (self._salt, self._cost):
+            raise KeyMismatchError("the key file was sealed again, under another passphrase", got=str(path))
+        return self.decrypt(path, header, sealed)
+
+    def decrypt(self, path: Path, header: _Header, sealed: bytes) -> KeyHolderKey:
+        """Return the key in the content of the file `path`."""
+        try:
+            secret = self._cipher.decrypt(header.nonce, sealed, header.context(self.public))
+        except InvalidTag:
+            # A wrong passphrase and an altered file look alike to the cipher.
+            raise WrongPassphraseError(
+                "the passphrase does not open the key file, or the file was altered", got=str(path)
+            ) from None
+        key = KeyHolderKey.from_secret_bytes(secret, self.public.public_key)
+        if key.party != self.party or key.epoch != header.epoch:
+            raise KeyFileError("the key file contradicts its own header")
+        return key
+
+
+def waiting_file(path: Path) -> Path:
+    """Return where the key of the next epoch waits while a refresh is not finished: beside the key file itself."""
+    target = path.resolve()
+    return target.with_name(target.name + ".next")
 
 
 def reseal(path: Path, party: Party, public: PublicFile, old: str, new: str, cost: ScryptCost = DEFAULT_COST) -> None:
@@ -155,71 +160,39 @@ def reseal(path: Path, party: Party, public: PublicFile, old: str, new: str, cos
 
     The file is replaced at once when the new one is complete and durable: until then the old one is untouched. A
     link stays, and the file that it leads to is replaced. Raises what `unseal` raises, and ConfigurationError if
-    both passphrases are the same, if the file is another user's, who could not read a new one, or if it cannot be
-    written.
+    both passphrases are the same, if the file is another user's, who could not read a new one, if it cannot be
+    written, or if a refresh is not finished: the key that waits beside it would need the old passphrase.
     """
     key = unseal(path, party, public, old)
-    _replace(path, old, new, lambda target: seal(target, key, public, new, cost))
-
-
-def reseal_certifier(
-    path: Path, party: Party, public: PublicFile, old: str, new: str, cost: ScryptCost = DEFAULT_COST
-) -> None:
-    """The same for a certification key. One that opens with `new` already is left as it is.
-
-    So both files of an organisation, this one first, can be resealed again after an interruption between them.
-    """
-    try:
-        certifier = unseal_certifier(path, party, public, old)
-    except WrongPassphraseError:
-        unseal_certifier(path, party, public, new)
-        return
-    _replace(path, old, new, lambda target: seal_certifier(target, certifier, public, new, cost))
-
-
-# -- both kinds ---------------------------------------------------------------------------------
-
-
-def _write(path: Path, kind: _Kind, epoch: int, secret: bytes, passphrase: str, cost: ScryptCost) -> None:
-    salt, nonce = secrets.token_bytes(16), secrets.token_bytes(12)
-    header = _Header(kind.party.encode(), kind.key_id, epoch, cost, salt, nonce, kind.installation, kind.magic)
-    sealed = header.cipher(passphrase).encrypt(nonce, secret, header.context(kind.parameter_set))
-    write_file(path, header.encode() + sealed, secret=True)
-
-
-def _open(path: Path, kind: _Kind, passphrase: str) -> tuple[_Header, bytes]:
-    data = _read(path)
-    header, sealed = _Header.decode(data[: _HEADER.size], kind.magic), data[_HEADER.size :]
-    if header.party != kind.party.encode():
-        found = header.party.decode("ascii", "replace")
-        raise KeyFileError("the key file of another party", got=found, expected=kind.party)
-    for what, got, expected in (
-        ("public key", header.key_id.hex(), kind.key_id.hex()),
-        ("installation", header.installation.hex(), kind.installation.hex()),
-        ("epoch", header.epoch, header.epoch if kind.epoch is None else kind.epoch),
-    ):
-        if got != expected:
-            raise KeyMismatchError(f"the key file belongs to another {what}", got=got, expected=expected)
-    try:
-        secret = header.cipher(passphrase).decrypt(header.nonce, sealed, header.context(kind.parameter_set))
-    except InvalidTag:
-        # A wrong passphrase and an altered file look alike to the cipher.
-        raise WrongPassphraseError(
-            "the passphrase does not open the key file, or the file was altered", got=str(path)
-        ) from None
-    return header, secret
-
-
-def _replace(path: Path, old: str, new: str, seal_at: Callable[[Path], None]) -> None:
+    if waiting_file(path).exists():
+        raise ConfigurationError(
+            "a refresh is not finished", got=str(waiting_file(path)), expected="the other key holders, to finish it"
+        )
     if new == old:
         raise ConfigurationError("the new passphrase is the present one", expected="another passphrase")
     target = path.resolve()
     try:
         if target.stat().st_uid != os.geteuid():
             raise ConfigurationError("the key file is another user's", expected="to be run by its owner")
-        seal_at(target)
+        seal(target, key, public, new, cost)
     except OSError as error:
         raise ConfigurationError("the key file cannot be written", got=error.strerror, expected=str(path)) from None
+
+
+def _opened(path: Path, party: Party, public: PublicFile, epoch: int | None) -> tuple[_Header, bytes]:
+    """Return a file's header, which is that of the right file, and what is sealed; see `unseal` for errors."""
+    data = _read(path)
+    header, sealed = _Header.decode(data[: _HEADER.size]), data[_HEADER.size :]
+    if header.party != party.encode():
+        raise KeyFileError("the key file of another party", got=header.party.decode("ascii", "replace"), expected=party)
+    for what, got, expected in (
+        ("public key", header.key_id.hex(), public.public_key.key_id.hex()),
+        ("installation", header.installation.hex(), public.installation.hex()),
+        ("epoch", header.epoch, header.epoch if epoch is None else epoch),
+    ):
+        if got != expected:
+            raise KeyMismatchError(f"the key file belongs to another {what}", got=got, expected=expected)
+    return header, sealed
 
 
 def _read(path: Path) -> bytes:

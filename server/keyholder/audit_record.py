@@ -1,4 +1,5 @@
-"""What a key holder notes in its audit log about one request: its session, or its refusal, or that the session failed.
+"""What a key holder notes in its audit log: of a request its session, or its refusal, or that the session failed; of
+a refresh of its shares every step.
 
 Noted are who, when, what and how much. Never a probe, a template, a score or an answer (there are none here), and
 never the subject, whose digest in the request is salted afresh each time.
@@ -58,6 +59,15 @@ class Auditor:
         except Exception:
             await self._refused(record, "internal")
             raise
+
+    def refresh(self, step: str, epoch: int, leader: Party | None) -> None:
+        """Note a step of a refresh of the shares, durably; blocks. Raises AuditLogError if it cannot be noted.
+
+        step: "prepared", "used" or "abandoned". epoch: the one that the refresh makes. leader: None if the refresh was
+        interrupted, and this holder no longer knows who led it.
+        """
+        fields = {"event": "refresh", "step": step, "epoch": epoch}
+        self._log.append(fields | ({"caller": f"keyholder-{leader}"} if leader else {}))
 
     def close(self) -> None:
         """Close the log."""

@@ -8,11 +8,13 @@ import os
 import grpc
 import structlog
 
-from veilmatch.crypto.keys import KeyHolderKey, pairs_of
+from veilmatch.crypto.keys import pairs_of
 from veilmatch.crypto.paillier import Paillier
-from veilmatch.crypto.public_key_format import PublicFile
 from veilmatch.protos.v1 import keyholder_pb2_grpc as rpc
 from veilmatch.server.config import KeyHolderSettings
+from veilmatch.server.keyholder.key_files import KeyFiles
+from veilmatch.server.keyholder.refresh import Refresher
+from veilmatch.server.keyholder.refresh_service import KeyHolderRefreshService
 from veilmatch.server.keyholder.service import KeyHolderPeerService, KeyHolderService
 from veilmatch.server.keyholder.serving import KeyHolder
 from veilmatch.server.keyholder.share_worker import ShareWorkers, make_handler
@@ -25,29 +27,31 @@ _REFILL_EVERY_S = 0.5
 _log = structlog.get_logger(__name__)
 
 
-def run_keyholder(settings: KeyHolderSettings, public: PublicFile, key: KeyHolderKey) -> int:
+def run_keyholder(settings: KeyHolderSettings, files: KeyFiles) -> int:
     """Serve until told to stop; return the exit status. The workers are made before gRPC starts."""
     configure_logging(settings.party_name)
     count = settings.workers or os.cpu_count() or 1
-    scheme = Paillier(public.public_key)
+    scheme = Paillier(files.public_key)
     threads = scheme.ring.releases_gil
-    with sole_owner(settings.data_dir), make_pool(count, threads, make_handler, public.public_key) as pool:
-        return asyncio.run(_serve(settings, public, scheme, key, pool))
+    with sole_owner(settings.data_dir), make_pool(count, threads, make_handler, files.public_key) as pool:
+        return asyncio.run(_serve(settings, scheme, files, pool))
 
 
-async def _serve(
-    settings: KeyHolderSettings, public: PublicFile, scheme: Paillier, key: KeyHolderKey, pool: Pool
-) -> int:
+async def _serve(settings: KeyHolderSettings, scheme: Paillier, files: KeyFiles, pool: Pool) -> int:
+    key = files.current
     workers = ShareWorkers(pool, scheme)
     await workers.setup(key)
-    holder = KeyHolder(settings, public, key, workers)
+    holder = KeyHolder(settings, files.public, key, workers)
+    refresher = Refresher(holder, files, settings.peer_timeout_s)
     server = grpc.aio.server(options=server_options(serves_devices=False))
     rpc.add_KeyHolderServicer_to_server(KeyHolderService(holder), server)
-    rpc.add_KeyHolderPeerServicer_to_server(KeyHolderPeerService(holder, key), server)
-    refills = [asyncio.create_task(holder.keep_stocked(pair, _REFILL_EVERY_S)) for pair in pairs_of(key.party)]
+    rpc.add_KeyHolderPeerServicer_to_server(KeyHolderPeerService(holder), server)
+    rpc.add_KeyHolderRefreshServicer_to_server(KeyHolderRefreshService(refresher, key.key_id), server)
+    tasks = [asyncio.create_task(holder.keep_stocked(pair, _REFILL_EVERY_S)) for pair in pairs_of(key.party)]
+    tasks.append(asyncio.create_task(refresher.settle_for_ever()))
     try:
         return await run_daemon(server, server_credentials(settings.tls), settings.listen, pool.wait_failed)
     finally:
-        for refill in refills:
-            refill.cancel()
+        for task in tasks:
+            task.cancel()
         await holder.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import grpc
 
@@ -16,6 +17,7 @@ from veilmatch.server.config import KeyHolderSettings
 from veilmatch.server.keyholder.stock_store import GENERATION_BYTES
 from veilmatch.server.keyholder.wire import KIND_TO_WIRE
 from veilmatch.server.transport.channels import channel_to
+from veilmatch.server.transport.links import Link, dialled
 from veilmatch.server.transport.status import from_rpc
 
 #: Part of the time-out that a meeting or one dealt block may take. A session may have to wait for an attempt under
@@ -43,6 +45,10 @@ class Peers:
         """Return the peer's stub."""
         return rpc.KeyHolderPeerStub(self._channels[party])
 
+    def refresh_stub(self, party: Party) -> rpc.KeyHolderRefreshAsyncStub:
+        """Return the peer's stub for refreshing shares."""
+        return rpc.KeyHolderRefreshStub(self._channels[party])
+
     async def meet_stock(self, pair: Pair, epoch: int, generation: bytes) -> bytes:
         """Tell the other holder of `pair` this storage's generation and return its own."""
         peer = other_party(pair, self._party)
@@ -55,25 +61,30 @@ class Peers:
             raise ProtocolError("a stock generation of the wrong size", got=len(theirs.generation))
         return theirs.generation
 
-    async def fetch(self, first: BlockName, count: int) -> AsyncIterator[tuple[int, Block]]:
-        """Yield this holder's part of `count` blocks from `first` on, from the dealer of the pair."""
-        dealer = dealer_of(first.pair)
+    async def fetch(self, name: BlockName) -> Block:
+        """Return this holder's part of a block, from the dealer of the pair."""
+        dealer = dealer_of(name.pair)
         request = pb.DealRequest(
-            pair=first.pair, epoch=first.epoch, stock=first.stock, kind=KIND_TO_WIRE[first.kind],
-            first=first.number, count=count,
-        )  # fmt: skip
-        call = self.stub(dealer).Deal(request, timeout=self._timeout_s * (1 + count))
+            pair=name.pair, epoch=name.epoch, stock=name.stock, kind=KIND_TO_WIRE[name.kind], first=name.number, count=1
+        )
         try:
-            while isinstance(dealt := await asyncio.wait_for(call.read(), self._patience_s), pb.DealtBlock):
-                if not first.number <= dealt.number < first.number + count:
-                    raise ProtocolError("the dealer sent another block", got=dealt.number)
-                yield dealt.number, Block(dealt.seed, dealt.corrections)
+            async with asyncio.timeout(self._patience_s):
+                dealt = [part async for part in self.stub(dealer).Deal(request)]
         except TimeoutError:
             raise UnavailableError(f"{party_name(dealer)} does not answer", party=party_name(dealer)) from None
         except grpc.aio.AioRpcError as error:
             raise from_rpc(error, party_name(dealer)) from None
-        finally:
-            call.cancel()
+        if [part.number for part in dealt] != [name.number]:
+            raise ProtocolError("the dealer sent another block", got=len(dealt), expected=f"block {name.number}")
+        return Block(dealt[0].seed, dealt[0].corrections)
+
+    @asynccontextmanager
+    async def check_dealt(self, pair: Pair, first: pb.CheckMessage) -> AsyncIterator[Link[pb.CheckMessage]]:
+        """Call the minus holder about the check of a block. It may wait for the dealer as long as this holder does."""
+        peer = other_party(pair, self._party)
+        call = self.stub(peer).CheckDealt(timeout=2 * self._patience_s)
+        async with dialled(call, first, party_name(peer), pairs_without(peer)) as link:
+            yield link
 
     async def close(self) -> None:
         """Close the channels."""

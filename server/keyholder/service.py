@@ -7,12 +7,11 @@ from collections.abc import AsyncIterator
 
 import numpy as np
 
-from veilmatch.crypto import dealing
 from veilmatch.crypto.arithmetic import Integer
-from veilmatch.crypto.dealing import BlockName
+from veilmatch.crypto.dealing import BlockName, deal_tagged
 from veilmatch.crypto.digests import DIGEST_BYTES
-from veilmatch.crypto.errors import InvalidInputError, KeyMismatchError, ProtocolError
-from veilmatch.crypto.keys import PAIRS, PARTIES, SEATS, KeyHolderKey, dealer_of, other_party
+from veilmatch.crypto.errors import InvalidInputError, ProtocolError
+from veilmatch.crypto.keys import PAIRS, PARTIES, SEATS, Party, dealer_of, other_party
 from veilmatch.crypto.keys import Pair as PairName
 from veilmatch.crypto.messages import LaneShare, ProbeShare, Results
 from veilmatch.crypto.secret_access import SECRET_ACCESS
@@ -74,9 +73,8 @@ class KeyHolderService(rpc.KeyHolderServicer):
 class KeyHolderPeerService(rpc.KeyHolderPeerServicer):
     """For the other two key holders only."""
 
-    def __init__(self, holder: KeyHolder, key: KeyHolderKey) -> None:
+    def __init__(self, holder: KeyHolder) -> None:
         self._holder = holder
-        self._key = key
 
     @unary
     async def Pair(  # type: ignore[override]
@@ -97,8 +95,9 @@ class KeyHolderPeerService(rpc.KeyHolderPeerServicer):
     async def MeetStock(self, request: pb.StockGeneration, context: Context) -> pb.StockGeneration:
         """See keyholder.proto."""
         pair = self._own_pair(request.pair)
-        require_caller(context, party_name(other_party(pair, self._holder.party)))
-        self._require_epoch(request.epoch)
+        peer = other_party(pair, self._holder.party)
+        require_caller(context, party_name(peer))
+        self._require_epoch(peer, request.epoch)
         if len(request.generation) != GENERATION_BYTES:
             raise ProtocolError("a stock generation of the wrong size", got=len(request.generation))
         self._holder.meet(pair, request.generation)
@@ -111,15 +110,38 @@ class KeyHolderPeerService(rpc.KeyHolderPeerServicer):
         caller = require_caller(context, *(party_name(p) for p in PARTIES if p in pair))
         if dealer_of(pair) != self._holder.party:
             raise InvalidInputError("not the dealer of this pair", got=self._holder.party, expected=dealer_of(pair))
-        self._require_epoch(request.epoch)
+        self._require_epoch(next(p for p in PARTIES if party_name(p) == caller), request.epoch)
         if len(request.stock) != DIGEST_BYTES or not 1 <= request.count <= _MAX_DEALT_BLOCKS:
             raise InvalidInputError("cannot deal that", got=request.count, expected=f"1..{_MAX_DEALT_BLOCKS} blocks")
         kind, for_plus = kind_from_wire(request.kind), caller == f"keyholder-{pair[0]}"
-        seed = self._key.dealing_seed(SECRET_ACCESS)
+        key, modulus = self._holder.key, self._holder.scheme.modulus
+        seed, gammas = key.dealing_seed(SECRET_ACCESS), key.dealer_gammas(SECRET_ACCESS)
         for number in range(request.first, request.first + request.count):
             name = BlockName(pair, request.stock, request.epoch, kind, number)
-            block = await asyncio.to_thread(dealing.deal, seed, name, self._holder.scheme.modulus, for_plus=for_plus)
+            block = await asyncio.to_thread(deal_tagged, seed, name, modulus, gammas, for_plus=for_plus)
             yield pb.DealtBlock(number=number, seed=block.seed, corrections=block.corrections)
+
+    @unary
+    async def CheckDealt(  # type: ignore[override]
+        self, _requests: AsyncIterator[pb.CheckMessage], context: Context
+    ) -> None:
+        """See keyholder.proto."""
+        me = self._holder.party
+        require_caller(context, *(party_name(other_party(pair, me)) for pair in PAIRS if pair[1] == me))
+        first = await context.read()
+        if not isinstance(first, pb.CheckMessage) or first.WhichOneof("content") != "begin":
+            raise ProtocolError("a check begins with the name of its block", expected="begin")
+        pair = self._own_pair(first.begin.pair)
+        peer = require_caller(context, party_name(other_party(pair, me)))
+        if pair[1] != me:
+            raise InvalidInputError("not the minus holder of this pair", got=me, expected=pair[1])
+        link: AcceptedLink[pb.CheckMessage] = AcceptedLink(context, peer)
+        feeding = asyncio.ensure_future(link.feed())
+        try:
+            await self._holder.check_dealt(pair, first.begin, link)
+        finally:
+            link.end(None)
+            await feeding
 
     def _own_pair(self, text: str) -> PairName:
         pair = _pair(text)
@@ -127,9 +149,9 @@ class KeyHolderPeerService(rpc.KeyHolderPeerServicer):
             raise InvalidInputError("this key holder is not in that pair", got=self._holder.party, expected=pair)
         return pair
 
-    def _require_epoch(self, epoch: int) -> None:
+    def _require_epoch(self, peer: Party, epoch: int) -> None:
         if epoch != self._holder.epoch:
-            raise KeyMismatchError("another key epoch", got=epoch, expected=self._holder.epoch)
+            raise self._holder.other_epoch(peer, epoch)
 
 
 def _pair(text: str) -> PairName:
@@ -147,7 +169,12 @@ def _answer_to_wire(answer: Answer) -> pb.KeyHolderToMatcher:
     if isinstance(answer, LaneShare):
         lanes = answer.lanes.astype("<u8").tobytes()
         return pb.KeyHolderToMatcher(
-            lane_share=pb.LaneShareMessage(session_id=answer.session_id, lanes=lanes, is_plus=answer.is_plus)
+            lane_share=pb.LaneShareMessage(
+                session_id=answer.session_id,
+                lanes=lanes,
+                is_plus=answer.is_plus,
+                valid=np.packbits(answer.valid, bitorder="little").tobytes(),
+            )
         )
     share = np.packbits(answer.bits, bitorder="little").tobytes()
     return pb.KeyHolderToMatcher(

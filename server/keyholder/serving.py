@@ -11,6 +11,8 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
+from functools import partial
+from typing import Literal
 
 import structlog
 
@@ -38,33 +40,49 @@ from veilmatch.crypto.messages import (
     Receive,
     Reserve,
     Results,
+    SafetyWork,
     Send,
 )
 from veilmatch.crypto.paillier import Paillier
 from veilmatch.crypto.public_key_format import PublicFile
 from veilmatch.crypto.secret_access import SECRET_ACCESS
-from veilmatch.crypto.session import PairSession, Request
+from veilmatch.crypto.session import ON_RECORDS, PairSession, Request
 from veilmatch.protos.v1 import keyholder_pb2 as pb
 from veilmatch.protos.v1.request_pb2 import RequestBody
 from veilmatch.server.config import KeyHolderSettings
 from veilmatch.server.keyholder.audit_log import AuditLog
 from veilmatch.server.keyholder.audit_record import Auditor, Record
+from veilmatch.server.keyholder.checking import Standing
 from veilmatch.server.keyholder.peers import Peers, party_name
 from veilmatch.server.keyholder.share_worker import ShareWorkers
-from veilmatch.server.keyholder.stock import Stock, stock_name
+from veilmatch.server.keyholder.stock import SessionStock, Stock, stock_name
 from veilmatch.server.keyholder.stock_store import StockStore
-from veilmatch.server.keyholder.wire import from_wire, to_wire
+from veilmatch.server.keyholder.turnstile import Turnstile
+from veilmatch.server.keyholder.wire import from_wire, kind_from_wire, to_wire
 from veilmatch.server.transport.budgets import Budgets, budgets_of
 from veilmatch.server.transport.devices import Devices
 from veilmatch.server.transport.links import Link, Rendezvous, dialled
 from veilmatch.server.transport.replay import ReplayLog
-from veilmatch.server.transport.requests import WITH_LANES, WITH_PROBE, CheckedRequest, RequestChecker, check_payload
+from veilmatch.server.transport.requests import (
+    WITH_LANES,
+    WITH_PROBE,
+    CheckedRequest,
+    RequestChecker,
+    check_knowledge,
+    check_payload,
+)
 
 #: What the caller is given, in order: a probe share and then a decision share, or one lane share.
 Answer = ProbeShare | LaneShare | DecisionShare
 
 #: How many times longer than here the same conversions may take at the peer.
 _PEER_SLOWER = 3.0
+#: Between two blocks of each kind that are checked ahead of time: requests go first.
+_REFILL_PAUSE_S = 0.05
+
+#: Part of the time-out for which sessions may go on once the shares are to be replaced. Short, because the other holder
+#: of a session may be waiting before its turnstile already.
+_DRAINING = 1 / 5
 
 _log = structlog.get_logger(__name__)
 
@@ -76,12 +94,13 @@ class KeyHolder:
         self, settings: KeyHolderSettings, public: PublicFile, key: KeyHolderKey, workers: ShareWorkers
     ) -> None:
         self.party: Party = key.party
-        self.epoch = key.epoch
+        self.key = key
+        #: Whether a refresh is not finished everywhere: peers may still be, or already be, in the epoch beside this.
+        self.unsettled = False
         # A peer's call is kept for longer than the peer waits: it can say who is missing, and who could serve instead.
         self.rendezvous: Rendezvous[pb.PairMessage] = Rendezvous(2 * settings.peer_timeout_s)
         self.scheme = Paillier(public.public_key)
         self._public_key = public.public_key
-        self._key = key
         self._workers = workers
         self._timeout_s = settings.peer_timeout_s
         self._targets: dict[Kind, int] = {
@@ -90,6 +109,7 @@ class KeyHolder:
             "products": settings.stock_products,
         }
         self._peers = Peers(settings)
+        self._turnstile = Turnstile()
         self._store = StockStore(settings.data_dir, key.storage_seed(SECRET_ACCESS))
         self._replays = ReplayLog(settings.data_dir)
         audit_log = AuditLog(settings.data_dir, key.party, key.key_id, settings.audit_file_bytes)
@@ -104,9 +124,53 @@ class KeyHolder:
             self._public_key, devices, settings.max_clock_skew_s, settings.max_request_lifetime_s
         )
         self._stocks: dict[Pair, Stock] = {}
+        #: Of the dealer of each pair. It outlasts the stocks.
+        self._standings = {pair: Standing() for pair in pairs_of(key.party)}
         #: Pairs whose peer is known to have the storage that the stock was made for.
         self._met: set[Pair] = set()
         self._meeting = {pair: asyncio.Lock() for pair in pairs_of(key.party)}
+
+    # -- epochs ---------------------------------------------------------------------------------
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of the shares in use."""
+        return self.key.epoch
+
+    @property
+    def peers(self) -> Peers:
+        """The other two key holders."""
+        return self._peers
+
+    @property
+    def auditor(self) -> Auditor:
+        """What notes in this holder's audit log."""
+        return self._auditor
+
+    async def switch(self, key: KeyHolderKey) -> None:
+        """Use the shares of another epoch from now on, and the stock of that epoch.
+
+        Sessions under way may end first, within a part of the time-out; new ones wait for that. What is left of them
+        then ends in UnavailableError, as neither their stock nor their exponents are there any more.
+        """
+        async with self._turnstile.closed(_DRAINING * self._timeout_s):
+            await self._workers.setup(key)
+            self.key = key
+            for stock in self._stocks.values():
+                stock.retire()
+            self._stocks.clear()
+            self._met.clear()
+
+    def other_epoch(self, peer: Party, epoch: int) -> VeilmatchError:
+        """Return the error for a peer whose epoch is not this one's."""
+        got, expected = f"epoch {epoch} at {party_name(peer)}", f"epoch {self.epoch} at {party_name(self.party)}"
+        if self.unsettled and abs(epoch - self.epoch) == 1:
+            return _refreshing(peer, expected, got)
+        return KeyMismatchError(
+            "the key holders have shares of different epochs; the lower one needs its newest key file back",
+            got=got,
+            expected=expected,
+        )
 
     # -- stock ----------------------------------------------------------------------------------
 
@@ -119,7 +183,7 @@ class KeyHolder:
         """Return the stock of `pair` for the peer's generation; that for another generation is used no more."""
         is_plus = pair[0] == self.party
         generations = (self.generation, peer_generation) if is_plus else (peer_generation, self.generation)
-        name = stock_name(pair, *generations)
+        name = stock_name(pair, self.epoch, *generations)
         stock = self._stocks.get(pair)
         if stock is None or stock.name != name:
             if stock is not None:
@@ -127,8 +191,8 @@ class KeyHolder:
                 stock.retire()
             self._store.adopt(pair, name)
             stock = self._stocks[pair] = Stock(
-                pair, name, self.epoch, self._store, self._peers.fetch, self._targets,
-                self._public_key.modulus, is_plus=is_plus,
+                pair, name, self.epoch, self._store, self._peers.fetch, partial(self._peers.check_dealt, pair),
+                self._standings[pair], self._targets, self._public_key.modulus, is_plus=is_plus,
             )  # fmt: skip
         self._met.add(pair)
         return stock
@@ -141,16 +205,32 @@ class KeyHolder:
                     self.meet(pair, await self._peers.meet_stock(pair, self.epoch, self.generation))
         return self._stocks[pair]
 
+    async def check_dealt(self, pair: Pair, begin: pb.CheckBegin, link: Link[pb.CheckMessage]) -> None:
+        """Take part in the check of a dealt block, as the minus holder of `pair`."""
+        stock = await self.stock(pair)
+        if (begin.stock, begin.epoch) != (stock.name, self.epoch):
+            raise KeyMismatchError("the two key holders do not use the same key, epoch, pair and stock")
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await stock.check_for_peer(link, kind_from_wire(begin.kind), begin.number, begin.oldest)
+        except TimeoutError:
+            peer = party_name(other_party(pair, self.party))
+            raise UnavailableError(f"{peer} does not answer", party=peer) from None
+
     async def keep_stocked(self, pair: Pair, every_s: float) -> None:
         """Refill the stock of a pair for ever; whatever goes wrong is tried again."""
-        stocked = None
+        #: The stock that was last reported, False while it cannot be refilled.
+        stocked: Stock | Literal[False] | None = None
         while True:
             try:
-                await (await self.stock(pair)).refill()
-                if stocked is not True:
-                    _log.info("stocked", pair=pair, **self._stocks[pair].remaining)
-                stocked = True
+                stock = await self.stock(pair)
+                await stock.refill(_REFILL_PAUSE_S)
+                if stocked is not stock and all(stock.remaining.values()):
+                    _log.info("stocked", pair=pair, epoch=self.epoch, **stock.remaining)
+                    stocked = stock
             except VeilmatchError as error:
+                if isinstance(error, KeyMismatchError):
+                    self._met.discard(pair)
                 if stocked is not False:
                     _log.warning("stock not refilled", pair=pair, code=error.code, reason=error.message)
                 stocked = False
@@ -180,36 +260,43 @@ class KeyHolder:
     async def _serve(
         self, caller: str, opening: pb.OpenSession, results: AsyncIterator[Results], record: Record
     ) -> AsyncGenerator[Answer, None]:
-        checked = self._checker.check(opening.request, *WITH_LANES, "erase")
+        checked = self._checker.check(opening.request, *WITH_LANES, *ON_RECORDS)
         search = checked.operation in WITH_PROBE and checked.operation != "verify"
         output_bits = opening.output_bits if search else int(checked.operation == "verify")
         record.identify(checked, RequestBody.FromString(opening.request.body).model, output_bits)
         self._require_seat(checked.pair, caller)
-        if checked.operation == "erase":
+        if checked.operation in ON_RECORDS:
             check_payload(checked, [])
             data: Sequence[bytes] = opening.record
         else:
             check_payload(checked, opening.request.ciphertexts)
             data = opening.request.ciphertexts
         ciphertexts = self.scheme.parse_many(data)
+        if checked.operation in WITH_LANES:
+            await asyncio.to_thread(check_knowledge, checked, data, self._public_key)
         await asyncio.to_thread(self._replays.register, checked.nonce, checked.expires_at_ms)
         await self._count(checked, opening, {"requests": 1, "searches": int(search), "bits": output_bits})
-        stock = await self.stock(checked.pair)
-        session = self._session(checked, opening, ciphertexts, stock)
-        action = session.start()
         peer = other_party(checked.pair, self.party)
         if search:
             results = _within(results, checked.operation, output_bits)
-        try:
-            async with self._link(session.request, peer) as link:
-                async for answer in self._drive(session, action, link, stock, results, record):
-                    yield answer
-        except GalleryMismatchError:
-            raise  # between the matchers: it says nothing of the key holders
-        except KeyMismatchError:
-            # The peer's storage may be a new one: meet it again before the next request.
-            self._met.discard(checked.pair)
-            raise
+        async with self._turnstile.passed():
+            stock = await self.stock(checked.pair)
+            session = self._session(checked, opening, ciphertexts, stock)
+            action = session.start()
+            try:
+                # What this session was given of the stock stays with the peer until the link has ended.
+                with stock.session() as own:
+                    async with self._link(session.request, peer) as link:
+                        async for answer in self._drive(session, action, link, own, results, record):
+                            yield answer
+            except GalleryMismatchError:
+                raise  # between the matchers: it says nothing of the key holders
+            except KeyMismatchError:
+                # The peer's storage or epoch may be a new one: meet it again before the next request.
+                self._met.discard(checked.pair)
+                if self.unsettled or self.epoch != session.request.epoch:
+                    raise _refreshing(peer, "one epoch", "two") from None
+                raise
         _log.info("served", operation=checked.operation, pair=checked.pair, peer=party_name(peer))
 
     async def _count(self, checked: CheckedRequest, opening: pb.OpenSession, cost: dict[str, int]) -> None:
@@ -245,11 +332,12 @@ class KeyHolder:
         self, checked: CheckedRequest, opening: pb.OpenSession, ciphertexts: list[Integer], stock: Stock
     ) -> PairSession:
         request = self._request(checked, opening, stock.name)
-        nonce = secrets.token_bytes(NONCE_BYTES)
-        return PairSession(request, ciphertexts, self._key.share(checked.pair), self.scheme, nonce, stock.floors)
+        share, safety = self.key.share(checked.pair), self.key.safety(checked.pair)
+        coins = secrets.token_bytes(NONCE_BYTES)
+        return PairSession(request, ciphertexts, share, safety, self.scheme, coins, stock.floors)
 
     def _request(self, checked: CheckedRequest, opening: pb.OpenSession, stock: bytes) -> Request:
-        if checked.operation not in ("verify", "candidates", "identify", "enrol", "erase"):
+        if checked.operation not in ("verify", "candidates", "identify", "enrol", "erase", "rotate"):
             raise ProtocolError("an operation without a session", got=checked.operation)
         return Request(
             operation=checked.operation,
@@ -259,7 +347,7 @@ class KeyHolder:
             gallery=checked.gallery,
             sequence=opening.sequence,
             chain=opening.chain,
-            key_id=self._key.key_id,
+            key_id=self.key.key_id,
             epoch=self.epoch,
             pair=checked.pair,
             stock=stock,
@@ -286,7 +374,7 @@ class KeyHolder:
         session: PairSession,
         action: Action,
         link: Link[pb.PairMessage],
-        stock: Stock,
+        stock: SessionStock,
         results: AsyncIterator[Results],
         record: Record,
     ) -> AsyncIterator[Answer]:
@@ -303,7 +391,13 @@ class KeyHolder:
                         outcome = from_wire(await link.receive())
                 case LocalWork(ciphertexts):
                     started = time.monotonic()
-                    outcome = await self._workers.local_shares(session.request.pair, ciphertexts)
+                    outcome = await self._workers.local_shares(session.request.pair, session.request.epoch, ciphertexts)
+                    worked_s = time.monotonic() - started
+                case SafetyWork(ciphertexts, exponents):
+                    started = time.monotonic()
+                    outcome = await self._workers.safety_shares(
+                        session.request.pair, session.request.epoch, ciphertexts, exponents
+                    )
                     worked_s = time.monotonic() - started
                 case Reserve():
                     outcome = await stock.reserve(action)
@@ -333,11 +427,20 @@ class KeyHolder:
         """Close stores and channels."""
         for refusing in self._refusing:
             refusing.cancel()
+        for stock in self._stocks.values():
+            stock.retire()
         await self._peers.close()
         self._store.close()
         self._replays.close()
         self._budgets.close()
         self._auditor.close()
+
+
+def _refreshing(peer: Party, needed: str, available: str) -> UnavailableError:
+    """Return the error of a request that came while the shares were being refreshed: it may be made again at once."""
+    return UnavailableError(
+        "the key shares are being refreshed, ask again", party=party_name(peer), needed=needed, available=available
+    )
 
 
 async def _within(results: AsyncIterator[Results], operation: str, output_bits: int) -> AsyncIterator[Results]:

@@ -1,5 +1,7 @@
 """Workers that hold the secret exponents and compute local shares, in constant time.
 
+For each pair a holder has three: its share of o, and those with which it verifies and proves in the key-safety check.
+
 The exponents reach a worker as bytes (over its pipe, if it is a process), never as an argument or a pickle.
 """
 
@@ -11,42 +13,65 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 from veilmatch.crypto.arithmetic import Integer, from_bytes, to_bytes
-from veilmatch.crypto.errors import ProtocolError
-from veilmatch.crypto.keys import KeyHolderKey, Pair, exponent_bits, pairs_of
+from veilmatch.crypto.errors import ProtocolError, UnavailableError
+from veilmatch.crypto.keys import KeyHolderKey, Pair, pairs_of, safety_exponent_bits
 from veilmatch.crypto.paillier import Paillier, PublicKey
 from veilmatch.crypto.scheme import LocalShare
 from veilmatch.crypto.secret_access import SECRET_ACCESS
 from veilmatch.server.worker_threads import Pool
 
-_SETUP, _SHARES = b"S", b"W"
-_PAIR = struct.Struct(">2s")
+_SETUP, _SHARES, _COMBINE = b"S", b"W", b"C"
+#: Pair, epoch and use, before an exponent and before the ciphertexts that are to be raised to it.
+_NAME = struct.Struct(">2sIc")
+#: What an exponent is for.
+_CONVERT, _VERIFY, _PROVE = b"o", b"v", b"p"
+#: Room for an exponent of a combination: sums of a few weights of 64 bits.
+_PUBLIC_BYTES = 16
 
 
 def make_handler(public_key: PublicKey) -> Callable[[bytes], bytes]:
-    """Return the handler of one worker: first a setup message with its exponents, then batches of ciphertexts."""
+    """Return the handler of one worker: first a setup message with its exponents, then batches of ciphertexts.
+
+    Another setup message replaces all exponents at once. A batch for an epoch that is not there, because it has been
+    replaced, ends in UnavailableError: it is never converted with the exponent of another epoch.
+    """
     scheme = Paillier(public_key)
-    exponents: dict[bytes, Integer] = {}
-    exponent_size = (exponent_bits(public_key) + 7) // 8
+    current: dict[bytes, Integer] = {}
+    exponent_size = _exponent_bytes(public_key)
     ciphertext_size = public_key.parameters.ciphertext_bytes
     modulus_size = ciphertext_size // 2
 
     def setup(body: bytes) -> bytes:
-        step = _PAIR.size + exponent_size
-        for at in range(0, len(body), step):
-            exponents[body[at : at + 2]] = from_bytes(body[at + 2 : at + step])
+        nonlocal current
+        step = _NAME.size + exponent_size
+        # In one assignment: threads share the handler.
+        current = {
+            body[at : at + _NAME.size]: from_bytes(body[at + _NAME.size : at + step])
+            for at in range(0, len(body), step)
+        }
         return b""
 
     def shares(body: bytes) -> bytes:
-        pair, data = body[:2], body[2:]
+        exponent, data = current.get(body[: _NAME.size]), body[_NAME.size :]
+        if exponent is None:
+            raise UnavailableError("the key shares were refreshed meanwhile", needed="another attempt")
         ciphertexts = [from_bytes(data[i : i + ciphertext_size]) for i in range(0, len(data), ciphertext_size)]
         return b"".join(
             to_bytes(share.z, modulus_size) + to_bytes(share.fingerprint, modulus_size)
-            for share in scheme.local_shares(ciphertexts, exponents[pair])
+            for share in scheme.local_shares(ciphertexts, exponent)
         )
 
+    def combine(body: bytes) -> bytes:
+        step = ciphertext_size + _PUBLIC_BYTES
+        terms = [body[at : at + step] for at in range(0, len(body), step)]
+        bases = [from_bytes(term[:ciphertext_size]) for term in terms]
+        powers = [int.from_bytes(term[ciphertext_size:], "big") for term in terms]
+        return to_bytes(scheme.combine(bases, powers), ciphertext_size)
+
+    handlers = {_SETUP: setup, _SHARES: shares, _COMBINE: combine}
+
     def handle(message: bytes) -> bytes:
-        kind, body = message[:1], message[1:]
-        return setup(body) if kind == _SETUP else shares(body)
+        return handlers[message[:1]](message[1:])
 
     return handle
 
@@ -61,34 +86,69 @@ class ShareWorkers:
         self._turn = 0
 
     async def setup(self, key: KeyHolderKey) -> None:
-        """Give every worker the exponents of both pairs of this key holder."""
-        size = (exponent_bits(self._public_key) + 7) // 8
-        message = _SETUP + b"".join(
-            pair.encode() + to_bytes(key.share(pair).exponent(self._public_key, SECRET_ACCESS), size)
-            for pair in pairs_of(key.party)
-        )
+        """Give every worker the exponents of both pairs of this key holder, in the place of any it has."""
+        size, message = _exponent_bytes(self._public_key), _SETUP
+        for pair in pairs_of(key.party):
+            exponent = key.share(pair).exponent(self._public_key, SECRET_ACCESS)
+            verifying, proving = key.safety(pair).exponents(self._public_key, SECRET_ACCESS)
+            for use, secret in ((_CONVERT, exponent), (_VERIFY, verifying), (_PROVE, proving)):
+                message += _NAME.pack(pair.encode(), key.epoch, use) + to_bytes(secret, size)
         await self._pool.map([message] * self._pool.count)
 
-    async def local_shares(self, pair: Pair, ciphertexts: Sequence[Integer]) -> list[LocalShare]:
-        """Return the local shares under this holder's exponent for `pair`, in order."""
+    async def local_shares(self, pair: Pair, epoch: int, ciphertexts: Sequence[Integer]) -> list[LocalShare]:
+        """Return the local shares under this holder's exponent for `pair`, in order.
+
+        Raises UnavailableError if the workers no longer have the exponent of that epoch.
+        """
         size = self._public_key.parameters.ciphertext_bytes
         # In whole groups of lanes: a part of one costs as much.
         lane_groups = -(-len(ciphertexts) // self._lanes)
         count = min(self._pool.count, lane_groups)
         bounds = [lane_groups * i // count * self._lanes for i in range(count + 1)]
         parts = [
-            _SHARES + pair.encode() + b"".join(to_bytes(c, size) for c in ciphertexts[low:high])
+            _SHARES
+            + _NAME.pack(pair.encode(), epoch, _CONVERT)
+            + b"".join(to_bytes(c, size) for c in ciphertexts[low:high])
             for low, high in pairwise(bounds)
         ]
-        # Small requests in turn: else the first worker would get them all.
-        first, self._turn = self._turn, self._turn + len(parts)
-        calls = (self._pool.call((first + i) % self._pool.count, part) for i, part in enumerate(parts))
-        answers = await asyncio.gather(*calls)
-        data = b"".join(answers)
+        return self._shares(await self._in_turn(parts), len(ciphertexts))
+
+    async def safety_shares(
+        self, pair: Pair, epoch: int, ciphertexts: Sequence[Integer], exponents: Sequence[int]
+    ) -> tuple[LocalShare, LocalShare]:
+        """Return the local shares of c* = Scheme.combine(ciphertexts, exponents): as verifier, and as prover.
+
+        Raises UnavailableError as `local_shares` does.
+        """
+        size = self._public_key.parameters.ciphertext_bytes
+        terms = (
+            to_bytes(c, size) + int(exponent).to_bytes(_PUBLIC_BYTES, "big")
+            for c, exponent in zip(ciphertexts, exponents, strict=True)
+        )
+        combined = await self._in_turn([_COMBINE + b"".join(terms)])
+        names = (_NAME.pack(pair.encode(), epoch, use) for use in (_VERIFY, _PROVE))
+        answers = await self._in_turn([_SHARES + name + combined for name in names])
+        verifying, proving = self._shares(answers, 2)
+        return verifying, proving
+
+    async def _in_turn(self, requests: Sequence[bytes]) -> bytes:
+        """Return the joined answers. Small requests in turn: else the first worker would get them all."""
+        first, self._turn = self._turn, self._turn + len(requests)
+        calls = (self._pool.call((first + i) % self._pool.count, request) for i, request in enumerate(requests))
+        return b"".join(await asyncio.gather(*calls))
+
+    def _shares(self, data: bytes, count: int) -> list[LocalShare]:
+        """Return the local shares in the answers of workers."""
+        size = self._public_key.parameters.ciphertext_bytes
         half = size // 2
-        if len(data) != size * len(ciphertexts):
-            raise ProtocolError("a worker's answer of the wrong size", got=len(data), expected=size * len(ciphertexts))
+        if len(data) != size * count:
+            raise ProtocolError("a worker's answer of the wrong size", got=len(data), expected=size * count)
         return [
             LocalShare(from_bytes(data[i : i + half]), from_bytes(data[i + half : i + size]))
             for i in range(0, len(data), size)
         ]
+
+
+def _exponent_bytes(public_key: PublicKey) -> int:
+    """Return the size of every exponent on its way to a worker: that of the longest kind."""
+    return (safety_exponent_bits(public_key) + 7) // 8

@@ -1,44 +1,39 @@
-"""One pair's stock at one holder: ranges of dealt randomness, each handed out once.
+"""One pair's stock at one holder: ranges of checked randomness, each handed out once.
 
 The plus holder allocates; the minus holder takes the range it is told, if no index of it was used.
 Both write their own mark before the range is used (stock_store.py), so neither has to trust the
-other's, and a crash of either skips indices instead of repeating them. DESIGN.md section 2.
+other's, and a crash of either skips indices instead of repeating them. Only blocks that the pair has checked are
+here (checking.py); the plus holder has them checked, and a number whose check was begun and not ended is a gap in
+the stock that no range crosses. DESIGN.md sections 2 and 9.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable
+from collections import Counter, OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-import numpy as np
-
-from veilmatch.crypto import dealing
 from veilmatch.crypto.arithmetic import Integer
-from veilmatch.crypto.conversion import Triple
-from veilmatch.crypto.dealing import BLOCK_UNITS, STOCK_KINDS, BitTriples, Block, BlockName, Kind, Products
+from veilmatch.crypto.dealing import BLOCK_UNITS, STOCK_KINDS, BlockName, CheckedBlock, Kind, material
 from veilmatch.crypto.digests import digest
-from veilmatch.crypto.errors import ProtocolError, UnavailableError, VeilmatchError
+from veilmatch.crypto.errors import ProtocolError, UnavailableError
 from veilmatch.crypto.keys import Pair, dealer_of
 from veilmatch.crypto.messages import Reserve, Reserved
+from veilmatch.protos.v1 import keyholder_pb2 as pb
+from veilmatch.server.keyholder.checking import MAX_SKIP_BLOCKS, Checker, Dial, Fetch, Standing
 from veilmatch.server.keyholder.stock_store import StockStore
+from veilmatch.server.transport.links import Link
 
-#: Fetches blocks first..first+count of a kind from the dealer, as (number, block).
-Fetch = Callable[[BlockName, int], AsyncIterator[tuple[int, Block]]]
 #: The mark is moved this many units at a time, so that not every session waits for an fsync.
 _MARK_AHEAD: dict[Kind, int] = {"triples": 64, "bits": 32768, "products": 2048}
-_CACHED_BLOCKS = 8
-#: Blocks asked for in one call to the dealer.
-_FETCHED_BLOCKS = 64
-#: How far behind the newest allocation of a pair a session in flight may still be.
-_IN_FLIGHT_BLOCKS = 4
-#: How far an allocation may jump ahead: the peer skips marks after a restart, a hostile one would burn the stock.
-_MAX_SKIP_BLOCKS = 1024
+#: Blocks kept in memory between reservations.
+_CACHED_BLOCKS = 2
 
 
-def stock_name(pair: Pair, plus_generation: bytes, minus_generation: bytes) -> bytes:
-    """Return the 32 bytes that name the stock of a pair, from the storage generations of both holders."""
-    return digest("stock", pair, plus_generation, minus_generation)
+def stock_name(pair: Pair, epoch: int, plus_generation: bytes, minus_generation: bytes) -> bytes:
+    """Return the 32 bytes that name the stock of a pair in an epoch, from the storage generations of both holders."""
+    return digest("stock", pair, epoch, plus_generation, minus_generation)
 
 
 class UsedRanges:
@@ -56,6 +51,14 @@ class UsedRanges:
         """Note start..stop as used; return False, and change nothing, if any index of it was used before."""
         if any(start < high and low < stop for low, high in self._ranges):
             return False
+        self._merge(start, stop)
+        return True
+
+    def close_below(self, index: int) -> None:
+        """Count everything below an index as used: gaps that nobody will ask for take no memory."""
+        self._merge(0, index)
+
+    def _merge(self, start: int, stop: int) -> None:
         merged: list[tuple[int, int]] = []
         for low, high in sorted([*self._ranges, (start, stop)]):
             if merged and low <= merged[-1][1]:
@@ -63,29 +66,34 @@ class UsedRanges:
             else:
                 merged.append((low, high))
         self._ranges = merged
-        return True
 
 
 class Shelf:
-    """One kind of stock of one pair: marks, blocks, and the background refill."""
+    """One kind of stock of one pair: marks, checked blocks, and how there come to be more."""
 
     def __init__(
-        self, name: BlockName, store: StockStore, fetch: Fetch, target: int, modulus: Integer, *, is_plus: bool
-    ) -> None:
+        self, name: BlockName, store: StockStore, checker: Checker, dial: Dial, target: int, modulus: Integer,
+        *, is_plus: bool,
+    ) -> None:  # fmt: skip
         """name: of block 0. target: units to keep ahead."""
         self._name = name
         self._store = store
-        self._fetch = fetch
-        self._target_blocks = -(-target // BLOCK_UNITS[name.kind])
+        self._checker = checker
+        self._dial = dial
+        self._units = BLOCK_UNITS[name.kind]
+        self._target_blocks = -(-target // self._units)
         self._modulus = modulus
         self._is_plus = is_plus
         self._durable = store.mark(name.stock, name.kind)
         self._next = self._durable
         self._used = UsedRanges(self._durable)
         self._present = store.numbers(name.stock, name.kind)
-        self._cache: OrderedDict[int, Block] = OrderedDict()
+        self._cache: OrderedDict[int, CheckedBlock] = OrderedDict()
         self._reserving = asyncio.Lock()
-        self._refilling = asyncio.Lock()
+        self._peer_checks = asyncio.Lock()
+        self._check: asyncio.Task[None] | None = None
+        #: Starts of the ranges that a session under way was given and may still have to tell the minus holder.
+        self._in_flight: Counter[int] = Counter()
         self._retired = False
 
     @property
@@ -96,24 +104,19 @@ class Shelf:
     @property
     def remaining(self) -> int:
         """Units that are here and unused, counted in whole blocks ahead."""
-        current = self._next // BLOCK_UNITS[self._name.kind]
-        return sum(number >= current for number in self._present) * BLOCK_UNITS[self._name.kind]
+        return self._blocks_ahead * self._units
 
     async def reserve(self, wanted: Reserve) -> Reserved:
         """Return a range nobody had before, marked used durably.
 
-        Raises UnavailableError if the stock has run out or was replaced, ProtocolError for a range that it may not be.
+        Raises UnavailableError if the stock has run out or was replaced, DealtStockError if it has run out and a check
+        has failed, ProtocolError for a range that it may not be.
         """
-        units = BLOCK_UNITS[self._name.kind]
         async with self._reserving:
             self._require_current()
-            start = max(self._next, wanted.floor) if wanted.start is None else wanted.start
+            start = await self._place(wanted)
             stop = start + wanted.count
-            if start > self._next + _MAX_SKIP_BLOCKS * units:
-                raise ProtocolError(
-                    "stock allocated far ahead of what was used", got=start, expected=f"near {self._next}"
-                )
-            await self._ensure(start // units, (stop - 1) // units)
+            blocks = {number: await self._get(number) for number in self._blocks_of(start, wanted.count)}
             self._require_current()
             if not self._used.take(start, stop):
                 raise ProtocolError("stock of this range was used before", got=start, expected=f">= {self._used.low}")
@@ -124,86 +127,144 @@ class Shelf:
                 self._durable = mark
             # A successor of the same name may have read the mark before it was moved.
             self._require_current()
-            return Reserved(start, self._material(start, stop))
+        pieces = []
+        for number, block in blocks.items():
+            low, high = max(start - number * self._units, 0), min(stop - number * self._units, self._units)
+            pieces.append((block, low, high - low))
+        return Reserved(start, material(self._name.kind, pieces, self._modulus))
+
+    def begin_use(self, start: int) -> None:
+        """Note that a session may still tell the minus holder this range: its blocks have to stay there."""
+        self._in_flight[start] += 1
+
+    def end_use(self, start: int) -> None:
+        """Take back one `begin_use`."""
+        self._in_flight -= Counter({start: 1})
 
     def retire(self) -> None:
         """Hand out nothing any more, and forget the blocks."""
         self._retired = True
         self._present.clear()
         self._cache.clear()
+        if self._check is not None:
+            self._check.cancel()
 
-    async def refill(self) -> None:
-        """Bring the stock up to its target if less than half of it is left, and forget used-up blocks."""
-        current = self._next // BLOCK_UNITS[self._name.kind]
-        ahead = sum(number >= current for number in self._present)
-        if 2 * ahead > self._target_blocks:
-            return
-        oldest = max(0, current - _IN_FLIGHT_BLOCKS)
-        await asyncio.to_thread(self._store.drop_below, self._name.stock, self._name.kind, oldest)
-        self._present = {number for number in self._present if number >= oldest}
-        await self._get_blocks(current, current + self._target_blocks - 1)
+    @property
+    def wants_more(self) -> bool:
+        """Whether half of the target is used up. The minus holder wants what the plus holder wants."""
+        return self._is_plus and not self._retired and 2 * self._blocks_ahead <= self._target_blocks
 
-    async def _ensure(self, first: int, last: int) -> None:
-        """Have blocks first..last at hand, from the dealer if they are not here."""
-        missing = [n for n in range(first, last + 1) if n not in self._present]
-        if missing:
-            try:
-                await self._get_blocks(first, last)
-            except VeilmatchError as error:
-                dealer = f"keyholder-{dealer_of(self._name.pair)}"
-                raise UnavailableError(
-                    f"the stock of {self._name.kind} has run out and its dealer cannot be reached",
-                    party=dealer,
-                    needed=f"{len(missing)} blocks",
-                    available=f"{self.remaining} units",
-                ) from error
-        for number in range(first, last + 1):
-            if number in self._cache:
-                self._cache.move_to_end(number)
+    @property
+    def is_full(self) -> bool:
+        """Whether nothing is to be added to what is here."""
+        return not self._is_plus or self._retired or self._blocks_ahead >= self._target_blocks
+
+    async def check_one(self, at_least: int = 0) -> None:
+        """Have one more block checked, number `at_least` or a later one; or wait for the check under way.
+
+        Raises what as_plus raises.
+        """
+        if self._check is None or self._check.done():
+            self._check = asyncio.create_task(self._check_next(max(at_least, self._next // self._units)))
+            # Nobody may be left to take the error, if all who waited have gone.
+            self._check.add_done_callback(lambda check: check.cancelled() or check.exception())
+        # Whoever waits may be cancelled; a check that has begun costs a block if it does not end.
+        check = self._check
+        await asyncio.wait([check])
+        if check.cancelled():
+            raise UnavailableError("the stock of this pair was replaced", needed="the current stock")
+        check.result()
+
+    async def check_for_peer(self, link: Link[pb.CheckMessage], first: int, oldest: int) -> None:
+        """Take part in the check of a block that the plus holder asks for.
+
+        Raises ProtocolError if it asks for more than this holder is to keep, DealtStockError if the check fails.
+        """
+        async with self._peer_checks:
+            self._require_current()
+            if not oldest <= max(first, self._checker.next):
+                raise ProtocolError(
+                    "ranges under way in blocks that were not checked", got=oldest, expected=f"<= {first}"
+                )
+            await self._drop_below(oldest)
+            self._used.close_below(oldest * self._units)
+            if len(self._present) >= self._target_blocks + MAX_SKIP_BLOCKS:
+                raise ProtocolError("more stock than this holder is to keep", got=len(self._present))
+            number = await self._checker.as_minus(link, first)
+            if not self._retired:
+                self._present.add(number)
+                await link.send(pb.CheckMessage(stored=True))
+
+    async def _check_next(self, at_least: int) -> None:
+        oldest = min(self._in_flight, default=self._next) // self._units
+        # What this holder hands out next comes out of these, whatever is still under way at the other one.
+        await self._drop_below(self._next // self._units)
+        number = await self._checker.as_plus(self._dial, at_least, oldest)
+        if not self._retired:
+            self._present.add(number)
+
+    async def _place(self, wanted: Reserve) -> int:
+        """Return where a range of checked blocks begins; at the plus holder, have them checked first."""
+        start = max(self._next, wanted.floor) if wanted.start is None else wanted.start
+        if start > self._next + MAX_SKIP_BLOCKS * self._units:
+            raise ProtocolError("stock allocated far ahead of what was used", got=start, expected=f"near {self._next}")
+        while missing := [n for n in self._blocks_of(start, wanted.count) if n not in self._present]:
+            if not self._is_plus:
+                self._require_current()
+                raise ProtocolError("stock that was not checked with this holder", got=start)
+            gaps = [number for number in missing if number < self._checker.next]
+            if gaps:
+                start = (gaps[-1] + 1) * self._units
             else:
-                block = await asyncio.to_thread(self._store.get, self._at(number))
-                if block is None:
-                    self._require_current()
-                    raise UnavailableError("a block of the stock is missing", needed=number)
-                self._cache[number] = block
-                if len(self._cache) > _CACHED_BLOCKS + last - first:
-                    self._cache.popitem(last=False)
+                await self._fill(missing)
+                self._require_current()
+        return start
 
-    async def _get_blocks(self, first: int, last: int) -> None:
-        async with self._refilling:
-            missing = [n for n in range(first, last + 1) if n not in self._present]
-            if not missing:
-                return
-            for start in range(missing[0], missing[-1] + 1, _FETCHED_BLOCKS):
-                count = min(_FETCHED_BLOCKS, missing[-1] + 1 - start)
-                async for number, block in self._fetch(self._at(start), count):
-                    if self._retired:
-                        return
-                    dealing.check_block(block, self._name.kind, self._modulus, is_plus=self._is_plus)
-                    await asyncio.to_thread(self._store.put, self._at(number), block)
-                    self._present.add(number)
+    async def _fill(self, missing: list[int]) -> None:
+        try:
+            await self.check_one(missing[0])
+        except UnavailableError as error:
+            dealer = f"keyholder-{dealer_of(self._name.pair)}"
+            if error.party != dealer:
+                raise
+            raise UnavailableError(
+                f"the stock of {self._name.kind} has run out and its dealer cannot be reached",
+                party=dealer,
+                needed=f"{len(missing)} blocks",
+                available=f"{self.remaining} units",
+            ) from error
+
+    async def _get(self, number: int) -> CheckedBlock:
+        block = self._cache.pop(number, None)
+        if block is None:
+            n = self._name
+            at = BlockName(n.pair, n.stock, n.epoch, n.kind, number)
+            block = await asyncio.to_thread(self._store.get, at)
+        if block is None:
+            self._require_current()
+            raise UnavailableError("a block of the stock is missing", needed=number)
+        self._cache[number] = block
+        while len(self._cache) > _CACHED_BLOCKS:
+            self._cache.popitem(last=False)
+        return block
+
+    async def _drop_below(self, number: int) -> None:
+        """Forget used-up blocks."""
+        if any(present < number for present in self._present):
+            self._present = {present for present in self._present if present >= number}
+            await asyncio.to_thread(self._store.drop_below, self._name.stock, self._name.kind, number)
+
+    def _blocks_of(self, start: int, count: int) -> range:
+        return range(start // self._units, (start + count - 1) // self._units + 1)
+
+    @property
+    def _blocks_ahead(self) -> int:
+        current = self._next // self._units
+        return sum(number >= current for number in self._present)
 
     def _require_current(self) -> None:
         if self._retired:
             raise UnavailableError("the stock of this pair was replaced", needed="the current stock")
-
-    def _at(self, number: int) -> BlockName:
-        n = self._name
-        return BlockName(n.pair, n.stock, n.epoch, n.kind, number)
-
-    def _material(self, start: int, stop: int) -> list[Triple] | BitTriples | Products:
-        units = BLOCK_UNITS[self._name.kind]
-        pieces = []
-        for number in range(start // units, (stop - 1) // units + 1):
-            low, high = max(start, number * units), min(stop, (number + 1) * units)
-            pieces.append((self._cache[number], low - number * units, high - low))
-        if self._name.kind == "triples":
-            return [t for block, at, count in pieces for t in dealing.triples(block, at, count, self._modulus)]
-        if self._name.kind == "products":
-            parts = [dealing.products(block, at, count) for block, at, count in pieces]
-            return Products(*(np.concatenate([getattr(p, part) for p in parts]) for part in ("factor", "product")))
-        bits = [dealing.bit_triples(block, at, count) for block, at, count in pieces]
-        return BitTriples(*(np.concatenate([getattr(b, part) for b in bits]) for part in ("a", "b", "c")))
 
 
 class Stock:
@@ -216,16 +277,19 @@ class Stock:
         epoch: int,
         store: StockStore,
         fetch: Fetch,
+        dial: Dial,
+        standing: Standing,
         targets: dict[Kind, int],
         modulus: Integer,
         *,
         is_plus: bool,
     ) -> None:
         self.name = stock
-        self._shelves = {
-            kind: Shelf(BlockName(pair, stock, epoch, kind, 0), store, fetch, targets[kind], modulus, is_plus=is_plus)
-            for kind in STOCK_KINDS
-        }
+        self._shelves = {}
+        for kind in STOCK_KINDS:
+            first = BlockName(pair, stock, epoch, kind, 0)
+            checker = Checker(first, store, fetch, standing, modulus, is_plus=is_plus)
+            self._shelves[kind] = Shelf(first, store, checker, dial, targets[kind], modulus, is_plus=is_plus)
 
     @property
     def floors(self) -> tuple[int, int, int]:
@@ -242,12 +306,51 @@ class Stock:
         """See Shelf.reserve."""
         return await self._shelves[wanted.kind].reserve(wanted)
 
+    def begin_use(self, kind: Kind, start: int) -> None:
+        """See Shelf.begin_use."""
+        self._shelves[kind].begin_use(start)
+
+    @contextmanager
+    def session(self) -> Iterator[SessionStock]:
+        """What one session takes from the stock: it counts as under way until the block ends."""
+        session = SessionStock(self)
+        try:
+            yield session
+        finally:
+            for kind, start in session.taken:
+                self._shelves[kind].end_use(start)
+
+    async def check_for_peer(self, link: Link[pb.CheckMessage], kind: Kind, first: int, oldest: int) -> None:
+        """See Shelf.check_for_peer."""
+        await self._shelves[kind].check_for_peer(link, first, oldest)
+
     def retire(self) -> None:
         """See Shelf.retire."""
         for shelf in self._shelves.values():
             shelf.retire()
 
-    async def refill(self) -> None:
-        """See Shelf.refill."""
-        for shelf in self._shelves.values():
-            await shelf.refill()
+    async def refill(self, pause_s: float = 0.0) -> None:
+        """Bring up to its target what is half used up: a block of each kind in turn, with a pause after each turn.
+
+        Does nothing at the minus holder. Raises what Shelf.check_one raises.
+        """
+        wanting = [shelf for shelf in self._shelves.values() if shelf.wants_more]
+        while wanting := [shelf for shelf in wanting if not shelf.is_full]:
+            for shelf in wanting:
+                await shelf.check_one()
+            await asyncio.sleep(pause_s)
+
+
+class SessionStock:
+    """The stock as one session sees it; see Stock.session."""
+
+    def __init__(self, stock: Stock) -> None:
+        self._stock = stock
+        self.taken: list[tuple[Kind, int]] = []
+
+    async def reserve(self, wanted: Reserve) -> Reserved:
+        """See Shelf.reserve."""
+        reserved = await self._stock.reserve(wanted)
+        self._stock.begin_use(wanted.kind, reserved.start)
+        self.taken.append((wanted.kind, reserved.start))
+        return reserved

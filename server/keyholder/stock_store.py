@@ -1,7 +1,8 @@
-"""Dealt stock on disk: sealed blocks, and the marks below which everything counts as used.
+"""Dealt stock on disk: sealed checked blocks, and the marks below which everything counts as used.
 
 A mark is written with fsync before any randomness below it is used, and never goes back. After a
-restart everything below the mark is skipped, used or not, so nothing is ever used twice. The
+restart everything below the mark is skipped, used or not, so nothing is ever used twice. In the same
+way the number of a block is written before the nonce for its check leaves: no block is checked twice. The
 `generation` is drawn once per storage: a key holder that lost its storage starts another stock. Each
 pair has one current stock; the blocks of the one before are deleted, its marks stay for ever.
 """
@@ -18,10 +19,10 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 from sqlalchemy import BigInteger, Column, LargeBinary, MetaData, String, Table, delete, literal, select
 from sqlalchemy.dialects.sqlite import insert
 
-from veilmatch.crypto.dealing import Block, BlockName, Kind
+from veilmatch.crypto.dealing import BlockName, CheckedBlock, Kind
 from veilmatch.crypto.digests import digest
 from veilmatch.crypto.errors import IntegrityError
-from veilmatch.crypto.keys import SEED_BYTES, Pair
+from veilmatch.crypto.keys import Pair
 from veilmatch.server.transport.database import open_database
 
 GENERATION_BYTES = 16
@@ -39,8 +40,16 @@ _marks = Table(
 _current = Table(
     "current", _metadata, Column("pair", String, primary_key=True), Column("stock", LargeBinary, nullable=False)
 )
+#: Numbers below it are checked no more, whatever has become of the check.
+_tried = Table(
+    "tried",
+    _metadata,
+    Column("stock", LargeBinary, primary_key=True),
+    Column("kind", String, primary_key=True),
+    Column("number", BigInteger, nullable=False),
+)
 _blocks = Table(
-    "blocks",
+    "checked_blocks",
     _metadata,
     Column("stock", LargeBinary, primary_key=True),
     Column("kind", String, primary_key=True),
@@ -68,25 +77,24 @@ class StockStore:
 
     def mark(self, stock: bytes, kind: Kind) -> int:
         """Return the first index of this stock that was never reserved."""
-        with self._engine.connect() as connection:
-            found = connection.execute(
-                select(_marks.c.mark).where(_marks.c.stock == stock, _marks.c.kind == kind)
-            ).scalar()
-        return int(found or 0)
+        return self._raised(_marks.c.mark, stock, kind)
 
     def advance(self, stock: bytes, kind: Kind, mark: int) -> None:
         """Move the mark up to `mark`, durably."""
-        statement = insert(_marks).values(stock=stock, kind=kind, mark=mark)
-        statement = statement.on_conflict_do_update(
-            index_elements=["stock", "kind"], set_={"mark": mark}, where=_marks.c.mark < mark
-        )
-        with self._engine.begin() as connection:
-            connection.execute(statement)
+        self._raise(_marks.c.mark, stock, kind, mark)
 
-    def put(self, name: BlockName, block: Block) -> None:
+    def tried(self, stock: bytes, kind: Kind) -> int:
+        """Return the number of the first block that was never about to be checked."""
+        return self._raised(_tried.c.number, stock, kind)
+
+    def begin_check(self, name: BlockName) -> None:
+        """Note durably that this block, and those before it, are checked now or never."""
+        self._raise(_tried.c.number, name.stock, name.kind, name.number + 1)
+
+    def put(self, name: BlockName, block: CheckedBlock) -> None:
         """Keep a block, sealed; one of another stock than the current one of its pair is let go."""
         nonce = secrets.token_bytes(_NONCE_BYTES)
-        sealed = nonce + self._aead.encrypt(nonce, block.seed + block.corrections, _context(name))
+        sealed = nonce + self._aead.encrypt(nonce, block.content, _context(name))
         # In one statement: a block that arrives while its stock is being replaced must not stay behind.
         row = select(_current.c.stock, literal(name.kind), literal(name.number), literal(sealed)).where(
             _current.c.pair == name.pair, _current.c.stock == name.stock
@@ -95,7 +103,7 @@ class StockStore:
         with self._engine.begin() as connection:
             connection.execute(statement.on_conflict_do_nothing())
 
-    def get(self, name: BlockName) -> Block | None:
+    def get(self, name: BlockName) -> CheckedBlock | None:
         """Return the block, or None if it is not here. Raises IntegrityError if it was altered."""
         with self._engine.connect() as connection:
             sealed = connection.execute(
@@ -111,7 +119,7 @@ class StockStore:
             raise IntegrityError(
                 "a stored block of dealt stock was altered", got=f"{name.kind} {name.number}"
             ) from None
-        return Block(data[:SEED_BYTES], data[SEED_BYTES:])
+        return CheckedBlock(data)
 
     def numbers(self, stock: bytes, kind: Kind) -> set[int]:
         """Return the numbers of the blocks that are here."""
@@ -130,6 +138,21 @@ class StockStore:
         """Close the database."""
         self._engine.dispose()
 
+    def _raised(self, column: Column[int], stock: bytes, kind: Kind) -> int:
+        table = column.table
+        with self._engine.connect() as connection:
+            found = connection.execute(select(column).where(table.c.stock == stock, table.c.kind == kind)).scalar()
+        return int(found or 0)
+
+    def _raise(self, column: Column[int], stock: bytes, kind: Kind, value: int) -> None:
+        """Move a number up, durably; it never goes back."""
+        statement = insert(column.table).values({"stock": stock, "kind": kind, column.name: value})
+        statement = statement.on_conflict_do_update(
+            index_elements=["stock", "kind"], set_={column.name: value}, where=column < value
+        )
+        with self._engine.begin() as connection:
+            connection.execute(statement)
+
     def _open_generation(self) -> bytes:
         with self._engine.begin() as connection:
             found = connection.execute(select(_generation.c.value)).scalar()
@@ -140,4 +163,4 @@ class StockStore:
 
 
 def _context(name: BlockName) -> bytes:
-    return digest("stored block", name.pair, name.stock, name.epoch, name.kind, name.number)
+    return digest("checked block", name.pair, name.stock, name.epoch, name.kind, name.number)

@@ -7,11 +7,13 @@ from veilmatch.crypto.errors import ProtocolError
 from veilmatch.crypto.messages import (
     Agreement,
     Allocation,
+    Coins,
     Envelope,
     GateLayer,
     Hello,
     Message,
     Openings,
+    SafetyProof,
     Validity,
     Verdict,
 )
@@ -51,6 +53,10 @@ def to_wire(envelope: Envelope) -> pb.PairMessage:
         wire.verdict.again, wire.verdict.mask_seed = message.again, message.mask_seed
     elif isinstance(message, Validity):
         wire.validity = message.share
+    elif isinstance(message, Coins):
+        wire.coins = message.coins
+    elif isinstance(message, SafetyProof):
+        wire.safety_proof = message.proof
     else:
         wire.gate_layer = message.payload
     return wire
@@ -78,5 +84,9 @@ def _message(wire: pb.PairMessage) -> Message:
             return GateLayer(wire.gate_layer)
         case "validity":
             return Validity(wire.validity)
+        case "coins":
+            return Coins(wire.coins)
+        case "safety_proof":
+            return SafetyProof(wire.safety_proof)
         case other:
             raise ProtocolError("not a message of a session", got=other)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections.abc import Sequence
+from contextlib import ExitStack
 
 import grpc
 import structlog
@@ -14,12 +16,15 @@ from veilmatch.crypto.public_key_format import PublicFile
 from veilmatch.protos.v1 import keyholder_pb2_grpc as keyholder_rpc
 from veilmatch.protos.v1 import matcher_pb2_grpc as rpc
 from veilmatch.server.config import MatcherSettings
+from veilmatch.server.installation.public_file import read_public_key
 from veilmatch.server.matcher.gallery import Gallery
 from veilmatch.server.matcher.matching import Surroundings
 from veilmatch.server.matcher.meeting import Meetings
 from veilmatch.server.matcher.pack_worker import PackWorkers, make_handler
 from veilmatch.server.matcher.service import Admission, MatcherPeerService, MatcherService
 from veilmatch.server.matcher.store import Store
+from veilmatch.server.matcher.succession import Succession, require_rotatable
+from veilmatch.server.memory import return_large_blocks
 from veilmatch.server.transport.budgets import Budgets, budgets_of
 from veilmatch.server.transport.channels import channel_to, server_credentials, server_options
 from veilmatch.server.transport.daemon import configure_logging, run_daemon, sole_owner
@@ -35,17 +40,37 @@ def run_matcher(settings: MatcherSettings, public: PublicFile) -> int:
     """Serve until told to stop; return the exit status. The workers are made before gRPC starts."""
     public_key = public.public_key
     configure_logging(settings.party_name)
+    return_large_blocks()
     count = settings.workers or os.cpu_count() or 1
     scheme = Paillier(public_key)
     threads = scheme.ring.releases_gil
-    with sole_owner(settings.data_dir), make_pool(count, threads, make_handler, public_key) as pool:
-        return asyncio.run(_serve(settings, public, scheme, pool))
+    with ExitStack() as stack:
+        stack.enter_context(sole_owner(settings.data_dir))
+        pools = [stack.enter_context(make_pool(count, threads, make_handler, public_key))]
+        succession = None
+        if settings.rotation is not None:
+            new_key = read_public_key(settings.rotation.public_key)
+            require_rotatable(public_key, new_key)
+            stack.enter_context(sole_owner(settings.rotation.data_dir))
+            # Queries go first: the rotation gets half as many workers.
+            pools.append(stack.enter_context(make_pool(-(-count // 2), threads, make_handler, new_key)))
+            new_scheme = Paillier(new_key)
+            succession = Succession(
+                settings.rotation.data_dir, new_scheme, PackWorkers(pools[1], new_scheme), settings.galleries
+            )
+        return asyncio.run(_serve(settings, public, scheme, pools, succession))
 
 
-async def _serve(settings: MatcherSettings, public: PublicFile, scheme: Paillier, pool: Pool) -> int:
+async def _serve(
+    settings: MatcherSettings,
+    public: PublicFile,
+    scheme: Paillier,
+    pools: Sequence[Pool],
+    succession: Succession | None,
+) -> int:
     started = time.perf_counter()
     public_key = scheme.public_key
-    workers = PackWorkers(pool, scheme)
+    workers = PackWorkers(pools[0], scheme)
     store = Store(settings.data_dir, public_key.key_id, public_key.parameters)
     replays = ReplayLog(settings.data_dir)
     galleries = {
@@ -58,6 +83,8 @@ async def _serve(settings: MatcherSettings, public: PublicFile, scheme: Paillier
             "gallery loaded", gallery=gallery.name, templates=len(gallery.index), packs=gallery.index.pack_count,
             sequence=gallery.state.sequence, seconds=round(time.perf_counter() - started, 3),
         )  # fmt: skip
+    if succession is not None:
+        await succession.load(galleries)
     peer = channel_to(settings.peer, f"matcher-{'b' if settings.seat == 'a' else 'a'}", settings.tls)
     key_holders = {
         party: channel_to(address, f"keyholder-{party}", settings.tls)
@@ -70,6 +97,7 @@ async def _serve(settings: MatcherSettings, public: PublicFile, scheme: Paillier
         meetings=Meetings(settings.seat, rpc.MatcherPeerStub(peer), settings.peer_timeout_s),
         key_holders={p: keyholder_rpc.KeyHolderStub(channel) for p, channel in key_holders.items()},
         timeout_s=settings.peer_timeout_s,
+        succession=succession,
     )
     devices = Devices(settings.devices_dir, public)
     checker = RequestChecker(public_key, devices, settings.max_clock_skew_s, settings.max_request_lifetime_s)
@@ -79,10 +107,22 @@ async def _serve(settings: MatcherSettings, public: PublicFile, scheme: Paillier
     rpc.add_MatcherServicer_to_server(MatcherService(admission, budgets, on, settings.max_bulk_bytes), server)
     rpc.add_MatcherPeerServicer_to_server(MatcherPeerService(on, galleries), server)
     try:
-        return await run_daemon(server, server_credentials(settings.tls), settings.listen, pool.wait_failed)
+        return await run_daemon(server, server_credentials(settings.tls), settings.listen, lambda: _any_failed(pools))
     finally:
         for channel in (peer, *key_holders.values()):
             await channel.close()
         budgets.close()
         replays.close()
         store.close()
+        if succession is not None:
+            succession.close()
+
+
+async def _any_failed(pools: Sequence[Pool]) -> None:
+    """Return when a worker of any of the pools has died."""
+    waiting = [asyncio.ensure_future(pool.wait_failed()) for pool in pools]
+    try:
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for one in waiting:
+            one.cancel()

@@ -84,9 +84,10 @@ class Database:
 _CHECKPOINT_WAIT_MS = 1000
 
 
-def open_database(data_dir: Path, key_id: bytes, parameters: ParameterSet) -> Database:
+def open_database(data_dir: Path, key_id: bytes, parameters: ParameterSet, *, rotating: bool = False) -> Database:
     """Open gallery.db in `data_dir`, made with mode 0600 (the folder 0700) if it does not exist.
 
+    rotating: a new one is marked as one that a rotation is filling; without it, one that is marked is refused.
     Raises KeyMismatchError if it belongs to another key or parameter set; IntegrityError if it is
     damaged, not a gallery database, or of a newer version; UnavailableError if it cannot be opened.
     """
@@ -96,12 +97,26 @@ def open_database(data_dir: Path, key_id: bytes, parameters: ParameterSet) -> Da
     try:
         with database.writing() as connection:
             if _is_new(connection):
-                _initialise(connection, key_id, parameters)
+                _initialise(connection, key_id, parameters, schema.ROTATING_ID if rotating else schema.APPLICATION_ID)
+            if is_rotating(connection) and not rotating:
+                raise IntegrityError(
+                    "the rotation of this gallery is not complete", expected="`veilmatch rotate` until it is done"
+                )
             _check(connection, key_id, parameters)
     except VeilmatchError:
         database.close()
         raise
     return database
+
+
+def is_rotating(connection: Connection) -> bool:
+    """Return whether a rotation is filling the database."""
+    return connection.exec_driver_sql("PRAGMA application_id").scalar() == schema.ROTATING_ID
+
+
+def mark_finished(connection: Connection) -> None:
+    """Take the mark of a rotation away, at the end of the transaction."""
+    connection.exec_driver_sql(f"PRAGMA application_id = {schema.APPLICATION_ID}")
 
 
 @contextmanager
@@ -158,15 +173,16 @@ def _is_new(connection: Connection) -> bool:
     return connection.exec_driver_sql("SELECT count(*) FROM sqlite_schema").scalar() == 0
 
 
-def _initialise(connection: Connection, key_id: bytes, parameters: ParameterSet) -> None:
+def _initialise(connection: Connection, key_id: bytes, parameters: ParameterSet, application_id: int) -> None:
     schema.metadata.create_all(connection)
     connection.execute(insert(schema.identity).values(id=1, key_id=key_id, parameter_set=parameters.name))
-    connection.exec_driver_sql(f"PRAGMA application_id = {schema.APPLICATION_ID}")
+    connection.exec_driver_sql(f"PRAGMA application_id = {application_id}")
     connection.exec_driver_sql(f"PRAGMA user_version = {schema.SCHEMA_VERSION}")
 
 
 def _check(connection: Connection, key_id: bytes, parameters: ParameterSet) -> None:
-    if connection.exec_driver_sql("PRAGMA application_id").scalar() != schema.APPLICATION_ID:
+    ours = (schema.APPLICATION_ID, schema.ROTATING_ID)
+    if connection.exec_driver_sql("PRAGMA application_id").scalar() not in ours:
         raise IntegrityError("the file is not a gallery database")
     version = connection.exec_driver_sql("PRAGMA user_version").scalar()
     if version != schema.SCHEMA_VERSION:

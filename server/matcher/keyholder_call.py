@@ -28,10 +28,19 @@ _CONVERSION_S = 0.2
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Share(SecretHolder):
-    """A share from the key holder: of a probe, int64[D] mod 2^k, or of templates, int64[n*D] below 2^48."""
+    """A share of a probe from the key holder: int64[D] mod 2^k."""
 
     session_id: bytes
     values: Array
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class LaneShares(SecretHolder):
+    """Shares of the valid ones of n templates, int64[m*D] below 2^48; and which those m are, bool[n]."""
+
+    session_id: bytes
+    values: Array
+    valid: NDArray[np.bool_]
 
 
 class KeyHolderCall:
@@ -60,12 +69,14 @@ class KeyHolderCall:
         self._check(message.probe_share.is_plus, values, self._parameters.dimension, self._parameters.ring_bits)
         return Share(message.probe_share.session_id, values)
 
-    async def lane_share(self, templates: int) -> Share:
-        """Return this matcher's share of that many templates."""
+    async def lane_share(self, templates: int) -> LaneShares:
+        """Return this matcher's shares of that many templates."""
         message = await self._next("lane_share", _CONVERSION_S * templates * self._parameters.lane_ciphertexts)
         values = _numbers(message.lane_share.lanes, "<u8")
-        self._check(message.lane_share.is_plus, values, templates * self._parameters.dimension, LANE_BITS)
-        return Share(message.lane_share.session_id, values)
+        valid = _bits(message.lane_share.valid, templates)
+        count = int(valid.sum()) * self._parameters.dimension
+        self._check(message.lane_share.is_plus, values, count, LANE_BITS)
+        return LaneShares(message.lane_share.session_id, values, valid)
 
     async def send_results(self, results: Sequence[bytes], wanted: NDArray[np.bool_]) -> None:
         """Send V of every pack and which of its slots are asked for, bool[packs, slots], in chunks."""
@@ -100,6 +111,12 @@ class KeyHolderCall:
             raise ProtocolError("a share that does not fit", got=len(values), expected=count)
 
 
+def _bits(data: bytes, count: int) -> NDArray[np.bool_]:
+    if len(data) != -(-count // 8):
+        raise ProtocolError("a share that does not say which templates are valid", got=len(data), expected=count)
+    return np.unpackbits(np.frombuffer(data, dtype=np.uint8), count=count, bitorder="little").astype(np.bool_)
+
+
 def _numbers(data: bytes, dtype: str) -> Array:
     if len(data) % np.dtype(dtype).itemsize:
         raise ProtocolError("a share that ends within a number", got=len(data))
@@ -121,8 +138,8 @@ async def opened(
 ) -> AsyncIterator[KeyHolderCall]:
     """Open a session for this request and gallery state.
 
-    record: for erase, the lane ciphertexts on record. output_bits: most answer bits that will be asked for; the key
-    holder counts them before it begins and refuses results that ask for more.
+    record: for erase and rotate, the lane ciphertexts on record. output_bits: most answer bits that will be asked
+    for; the key holder counts them before it begins and refuses results that ask for more.
     """
     # The subject's name and its salt stay here.
     forwarded = request_pb2.SignedRequest(

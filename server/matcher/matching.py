@@ -23,7 +23,9 @@ from veilmatch.protos.v1 import request_pb2
 from veilmatch.server.matcher.gallery import Gallery
 from veilmatch.server.matcher.keyholder_call import KeyHolderCall, opened
 from veilmatch.server.matcher.meeting import Meetings
+from veilmatch.server.matcher.mutation import GalleryState
 from veilmatch.server.matcher.pack_worker import PackWorkers
+from veilmatch.server.matcher.succession import Succession
 from veilmatch.server.transport.requests import CheckedRequest
 
 
@@ -37,6 +39,8 @@ class Surroundings:
     meetings: Meetings
     key_holders: dict[str, keyholder_rpc.KeyHolderAsyncStub]
     timeout_s: float
+    #: Where a rotation goes; None if none is configured.
+    succession: Succession | None = None
 
     def is_plus(self, pair: Pair) -> bool:
         """Return whether this matcher's key holder is the plus holder of `pair`."""
@@ -46,14 +50,14 @@ class Surroundings:
         self,
         checked: CheckedRequest,
         request: request_pb2.SignedRequest,
-        gallery: Gallery,
+        state: GalleryState,
         record: Sequence[bytes] = (),
         output_bits: int = 0,
     ) -> AbstractAsyncContextManager[KeyHolderCall]:
         """Open a session at the key holder that serves this matcher in the request's pair; see `opened`."""
         party = holder_at(checked.pair, self.seat)
         return opened(
-            self.key_holders[party], party, request, gallery.state, record, self.scheme.parameters,
+            self.key_holders[party], party, request, state, record, self.scheme.parameters,
             is_plus=self.is_plus(checked.pair), timeout_s=self.timeout_s, output_bits=output_bits,
         )  # fmt: skip
 
@@ -83,8 +87,6 @@ async def match(
         index = gallery.index
         slots_asked = index.occupied_by(request.subject) if verify else index.occupied()
         reply = pb.MatchReply(sequence=gallery.state.sequence, chain=gallery.state.chain)
-        if not verify and known_chain != gallery.state.chain:
-            reply.labels.extend(label for label in gallery.index.labels() if label is not None)
         packs = np.flatnonzero(slots_asked.any(axis=1)).tolist()
         if not packs:
             reply.session_id = checked.digest  # no session was needed
@@ -92,7 +94,7 @@ async def match(
         wanted = slots_asked[packs]
         started = time.perf_counter()
         count = answer_bits(checked.operation, int(wanted.sum()))
-        async with on.open_session(checked, request, gallery, output_bits=count) as call:
+        async with on.open_session(checked, request, gallery.state, output_bits=count) as call:
             share = await call.probe_share()
             converted = time.perf_counter()
             mine = await on.workers.match(gallery.number, packs, share.values)
@@ -107,6 +109,9 @@ async def match(
         reply.timings.convert_s = converted - started
         reply.timings.match_s = matched - converted
         reply.timings.decide_s = decided - matched
+        # Last, so that the labels of a large gallery are not in memory together with its results.
+        if not verify and known_chain != gallery.state.chain:
+            reply.labels.extend(index.labels())
         return reply
 
 

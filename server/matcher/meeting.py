@@ -83,12 +83,15 @@ class Meeting:
                 break
         return _split(bytes(received), len(results), len(results[0]))
 
-    async def swap_columns(self, session_id: bytes, mine: bytes) -> bytes:
-        """Exchange contributions of equal size; both commit to theirs first, so that none can depend on the other."""
+    async def swap_columns(self, session_id: bytes, mine: bytes, patience_s: float = 0.0) -> bytes:
+        """Exchange contributions of equal size; both commit to theirs first, so that none can depend on the other.
+
+        patience_s: what the other side may take longer for its part.
+        """
         role, other = ("lead", "follow") if self.leads else ("follow", "lead")
         promise = pb.Commitment(session_id=session_id, digest=_commitment(session_id, role, mine))
         await self._link.send(pb.MatcherMessage(commitment=promise))
-        promised = (await self._next("commitment")).commitment
+        promised = (await self._next("commitment", patience_s)).commitment
         for start in range(0, len(mine), CHUNK_BYTES):
             chunk = pb.ColumnChunk(ciphertexts=mine[start : start + CHUNK_BYTES], last=start + CHUNK_BYTES >= len(mine))
             await self._link.send(pb.MatcherMessage(column=chunk))

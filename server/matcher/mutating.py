@@ -45,34 +45,39 @@ async def enrol(
     ):
         if (done := await gallery.find_token(checked.token)) is not None:
             return _done_before(done, identity)
+        gallery.require_changeable()
         gallery.require_model(model)
         (place,) = gallery.index.allocate(1)
-        async with on.open_session(checked, request, gallery) as call:
+        async with on.open_session(checked, request, gallery.state) as call:
             share = await call.lane_share(1)
         size = on.scheme.parameters.ciphertext_bytes
         column = await on.workers.column(share.values, place[1], is_plus=on.is_plus(checked.pair), erase=False)
         mine = column + await on.workers.zeros(len(request.ciphertexts))
         theirs = await meeting.swap_columns(share.session_id, mine)
-        _validate(theirs, on)
+        on.scheme.parse_many(pieces(theirs, size))
         pack = await on.workers.apply(gallery.number, place[0], [column, theirs[: len(column)]])
         record = [
             on.scheme.multiply(c, on.scheme.multiply(x, y))
             for c, x, y in zip(
                 on.scheme.parse_many(list(request.ciphertexts)),
-                on.scheme.parse_many(_pieces(mine[len(column) :], size)),
-                on.scheme.parse_many(_pieces(theirs[len(column) :], size)),
+                on.scheme.parse_many(pieces(mine[len(column) :], size)),
+                on.scheme.parse_many(pieces(theirs[len(column) :], size)),
                 strict=True,
             )
         ]
         template = Template(*place, request.subject, b"".join(map(on.scheme.serialise, record)))
         mutation = Mutation("enrol", checked.token, identity, {place[0]: pack}, [template], [], _result(1), model)
-        return await _commit_both(mutation, meeting, gallery)
+        return await commit_both(mutation, meeting, gallery)
 
 
 async def erase(
     checked: CheckedRequest, request: request_pb2.SignedRequest, gallery: Gallery, on: Surroundings
 ) -> pb.MutateReply:
-    """Take every template of request.subject out of its pack and delete its record."""
+    """Take every template of request.subject out of its pack and delete its record.
+
+    The column of one whose record is not valid stays: what the record says is not what the column holds, so that
+    subtracting it would change others. Its slot is given up instead, and no query asks for it again.
+    """
     identity = digest("mutation", "erase", request.subject)
     parameters = on.scheme.parameters
     async with (
@@ -81,28 +86,28 @@ async def erase(
     ):
         if (done := await gallery.find_token(checked.token)) is not None:
             return _done_before(done, identity)
+        gallery.require_changeable()
         places = gallery.index.require(request.subject)
         records = [await gallery.record(*place) for place in places]
-        lanes = [c for record in records for c in _pieces(record, parameters.ciphertext_bytes)]
-        async with on.open_session(checked, request, gallery, lanes) as call:
+        lanes = [c for record in records for c in pieces(record, parameters.ciphertext_bytes)]
+        async with on.open_session(checked, request, gallery.state, lanes) as call:
             share = await call.lane_share(len(places))
+        valid = [place for place, is_valid in zip(places, share.valid, strict=True) if is_valid]
+        retired = sorted(set(places) - set(valid))
         columns = [
             await on.workers.column(values, slot, is_plus=on.is_plus(checked.pair), erase=True)
-            for values, (_, slot) in zip(share.values.reshape(len(places), -1), places, strict=True)
+            for values, (_, slot) in zip(share.values.reshape(-1, parameters.dimension), valid, strict=True)
         ]
-        theirs = await meeting.swap_columns(share.session_id, b"".join(columns))
-        _validate(theirs, on)
-        both = [[mine, other] for mine, other in zip(columns, _pieces(theirs, len(columns[0])), strict=True)]
+        theirs = await meeting.swap_columns(share.session_id, b"".join(columns)) if columns else b""
+        on.scheme.parse_many(pieces(theirs, parameters.ciphertext_bytes))
+        others = pieces(theirs, parameters.dimension * parameters.ciphertext_bytes)
+        both = [(pack, [mine, other]) for (pack, _), mine, other in zip(valid, columns, others, strict=True)]
         packs = {
-            pack: await on.workers.apply(
-                gallery.number,
-                pack,
-                [part for pair, place in zip(both, places, strict=True) if place[0] == pack for part in pair],
-            )
+            pack: await on.workers.apply(gallery.number, pack, [c for at, parts in both if at == pack for c in parts])
             for pack in sorted({pack for pack, _ in places})
         }
-        mutation = Mutation("erase", checked.token, identity, packs, [], places, _result(len(places)), "")
-        return await _commit_both(mutation, meeting, gallery)
+        mutation = Mutation("erase", checked.token, identity, packs, [], places, _result(len(places)), "", retired)
+        return await commit_both(mutation, meeting, gallery)
 
 
 async def enrol_bulk(
@@ -117,6 +122,7 @@ async def enrol_bulk(
     ):
         if (done := await gallery.find_token(checked.token)) is not None:
             return _done_before(done, identity)
+        gallery.require_changeable()
         gallery.require_model(model)
         numbers = gallery.index.allocate_packs(len(ready))
         added = [
@@ -126,10 +132,10 @@ async def enrol_bulk(
         ]
         packs = {number: pack.ciphertexts for number, pack in zip(numbers, ready, strict=True)}
         mutation = Mutation("bulk", checked.token, identity, packs, added, [], _result(len(added)), model)
-        return await _commit_both(mutation, meeting, gallery)
+        return await commit_both(mutation, meeting, gallery)
 
 
-async def _commit_both(mutation: Mutation, meeting: Meeting, gallery: Gallery) -> pb.MutateReply:
+async def commit_both(mutation: Mutation, meeting: Meeting, gallery: Gallery) -> pb.MutateReply:
     """Prepare here, see that the other prepared the same, commit; the leader commits first.
 
     If the other matcher is lost on the way the mutation stays pending, and the next meeting commits
@@ -163,9 +169,6 @@ def _result(templates: int) -> str:
     return json.dumps({"templates": templates})
 
 
-def _validate(ciphertexts: bytes, on: Surroundings) -> None:
-    on.scheme.parse_many(_pieces(ciphertexts, on.scheme.parameters.ciphertext_bytes))
-
-
-def _pieces(data: bytes, size: int) -> list[bytes]:
+def pieces(data: bytes, size: int) -> list[bytes]:
+    """Cut `data` into pieces of this size."""
     return [data[i : i + size] for i in range(0, len(data), size)]

@@ -16,7 +16,8 @@ from typing import Literal, get_args
 from veilmatch.crypto.errors import IntegrityError, ModelMismatchError
 from veilmatch.crypto.parameters import ParameterSet
 
-Kind = Literal["enrol", "erase", "bulk"]
+#: rotate: a step of a rotation, in the gallery under the new key; rotated: its last one.
+Kind = Literal["enrol", "erase", "bulk", "rotate", "rotated"]
 KINDS: tuple[str, ...] = get_args(Kind)
 
 #: Size of a chain value and of a digest: SHA-256.
@@ -44,7 +45,8 @@ class Mutation:
 
     token: chosen by the client, names the mutation for retries; request_digest: of the request that
     carried the token. packs: new whole content of every changed pack, D ciphertexts joined
-    (dimension * ciphertext_bytes bytes). added and removed: every (pack, slot) lies in one of `packs`.
+    (dimension * ciphertext_bytes bytes). added and removed: every (pack, slot) lies in one of `packs`. retired: those
+    of the removed ones whose column stays in the pack; their slots are never used again.
     result: JSON that a retry with the same token is answered with. model: names the embedding model of
     what is added; "" where nothing is.
     """
@@ -57,13 +59,14 @@ class Mutation:
     removed: Sequence[tuple[int, int]] = field(repr=False)
     result: str
     model: str
+    retired: Sequence[tuple[int, int]] = field(default=(), repr=False)
 
     def digest(self) -> bytes:
         """Return SHA-256 (32 bytes) over an unambiguous encoding of every field.
 
-        The order of packs, added and removed has no meaning and does not change the digest.
+        The order of packs, added, removed and retired has no meaning and does not change the digest.
         """
-        h = hashlib.sha256(b"veilmatch mutation v2\0")
+        h = hashlib.sha256(b"veilmatch mutation v3\0")
         for part in (self.kind.encode(), self.token, self.request_digest, self.result.encode(), self.model.encode()):
             _update(h, part)
         _update(h, _number(len(self.packs)))
@@ -75,9 +78,11 @@ class Mutation:
             for part in (_number(t.pack), _number(t.slot), t.subject.encode(), t.record):
                 _update(h, part)
         _update(h, _number(len(self.removed)))
-        for pack, slot in sorted(self.removed):
-            _update(h, _number(pack))
-            _update(h, _number(slot))
+        _update(h, _number(len(self.retired)))
+        for places in (self.removed, self.retired):
+            for pack, slot in sorted(places):
+                _update(h, _number(pack))
+                _update(h, _number(slot))
         return h.digest()
 
     def check(self, parameters: ParameterSet) -> None:
@@ -98,6 +103,8 @@ class Mutation:
             (any(not t.subject for t in self.added), "a template without a subject"),
             (len(added) != len(self.added), "a mutation fills a slot twice"),
             (len(removed) != len(self.removed), "a mutation empties a slot twice"),
+            (not set(self.retired) <= removed - added, "a slot is given up that is not emptied"),
+            (len(set(self.retired)) != len(self.retired), "a mutation gives a slot up twice"),
             (any(pack not in self.packs for pack, _ in touched), "a changed slot in an unchanged pack"),
         ):
             if wrong:

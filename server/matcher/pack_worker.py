@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from veilmatch.crypto import slots
+from veilmatch.crypto import lanes, slots
 from veilmatch.crypto.arithmetic import Integer, from_bytes
 from veilmatch.crypto.errors import ProtocolError
 from veilmatch.crypto.fields import Array
@@ -21,7 +21,7 @@ from veilmatch.crypto.paillier import Paillier, PublicKey
 from veilmatch.crypto.rings.ring import PackGroup
 from veilmatch.server.worker_threads import Pool
 
-_LOAD, _MATCH, _COLUMN, _ZEROS, _APPLY = b"L", b"M", b"C", b"Z", b"A"
+_LOAD, _MATCH, _COLUMN, _RECORD, _ZEROS, _APPLY = b"L", b"M", b"C", b"R", b"Z", b"A"
 _GALLERY = struct.Struct(">HI")  # number of the gallery, number of the pack
 _COLUMN_HEAD = struct.Struct(">I??")  # slot, is_plus, erase
 
@@ -43,7 +43,8 @@ class _Packs:
 
     def handle(self, message: bytes) -> bytes:
         steps = {
-            _LOAD: self._load, _MATCH: self._match, _COLUMN: self._column, _ZEROS: self._zeros, _APPLY: self._apply,
+            _LOAD: self._load, _MATCH: self._match, _COLUMN: self._column, _RECORD: self._record,
+            _ZEROS: self._zeros, _APPLY: self._apply,
         }  # fmt: skip
         return steps[message[:1]](message[1:])
 
@@ -62,21 +63,26 @@ class _Packs:
         at = _GALLERY.size + 4 * count
         numbers = np.frombuffer(body[_GALLERY.size : at], dtype=">u4").tolist()
         exponents = np.frombuffer(body[at:], dtype="<u4").tolist()
-        k, lanes, scheme = self._parameters.ring_bits, self._scheme.ring.lanes, self._scheme
-        groups = dict.fromkeys(number // lanes for number in numbers)
+        k, width, scheme = self._parameters.ring_bits, self._scheme.ring.lanes, self._scheme
+        groups = dict.fromkeys(number // width for number in numbers)
         asked = [self._groups[gallery, group] for group in groups]
         products = dict(zip(groups, scheme.ring.products_of_powers(asked, exponents, k), strict=True))
         # Fresh randomness for every pack: without it the peer reads the exponents out of R.
         return b"".join(
-            scheme.serialise(scheme.multiply(products[number // lanes][number % lanes], zero))
+            scheme.serialise(scheme.multiply(products[number // width][number % width], zero))
             for number, zero in zip(numbers, scheme.encrypt_zeros(count), strict=True)
         )
 
     def _column(self, body: bytes) -> bytes:
         """slot, role, erase, lanes of some coordinates -> this matcher's encrypted part of their column."""
         slot, is_plus, erase = _COLUMN_HEAD.unpack_from(body)
-        lanes = np.frombuffer(body[_COLUMN_HEAD.size :], dtype="<i8")
-        plaintexts = slots.lane_column(lanes, slot, self._parameters, is_plus=is_plus, erase=erase)
+        values = np.frombuffer(body[_COLUMN_HEAD.size :], dtype="<i8")
+        plaintexts = slots.lane_column(values, slot, self._parameters, is_plus=is_plus, erase=erase)
+        return b"".join(map(self._scheme.serialise, self._scheme.encrypt_many(plaintexts)))
+
+    def _record(self, body: bytes) -> bytes:
+        """role, lanes of one vector -> this matcher's encrypted part of its record."""
+        plaintexts = lanes.record_part(np.frombuffer(body[1:], dtype="<i8"), self._parameters, is_plus=bool(body[0]))
         return b"".join(map(self._scheme.serialise, self._scheme.encrypt_many(plaintexts)))
 
     def _zeros(self, body: bytes) -> bytes:
@@ -148,6 +154,10 @@ class PackWorkers:
             *(self._pool.call(i, head + part.tobytes()) for i, part in enumerate(parts) if len(part))
         )
         return b"".join(answers)
+
+    async def record(self, values: Array, *, is_plus: bool) -> bytes:
+        """Return this matcher's part of the record of one vector, its lanes in [0, 2^48): lane ciphertexts, joined."""
+        return await self._pool.call(0, _RECORD + bytes([is_plus]) + values.astype("<i8").tobytes())
 
     async def zeros(self, count: int) -> bytes:
         """Return `count` fresh encryptions of zero, joined."""

@@ -26,11 +26,11 @@ from sqlalchemy import (
 
 from veilmatch.crypto.errors import IntegrityError, KeyMismatchError
 from veilmatch.server.matcher.mutation import GalleryState, LogEntry, Mutation, require_same_model
-from veilmatch.server.matcher.schema import contents, galleries, log, packs, templates
+from veilmatch.server.matcher.schema import contents, galleries, log, packs, retired, templates
 
 
 def check_fits(connection: Connection, gallery: Row[Any], mutation: Mutation) -> None:
-    """Raise IntegrityError unless removed slots are occupied, added ones free, and packs have no gaps.
+    """Raise IntegrityError unless removed slots are occupied, added ones free and not given up, packs without gaps.
 
     Raises ModelMismatchError if it adds embeddings of another model than those that are there.
     """
@@ -48,6 +48,9 @@ def check_fits(connection: Connection, gallery: Row[Any], mutation: Mutation) ->
     twice = {(t.pack, t.slot) for t in mutation.added} & (occupied - removed)
     if twice:
         raise IntegrityError("a slot is occupied already", got=min(twice))
+    given_up = {(t.pack, t.slot) for t in mutation.added} & set(retired_slots(connection, gallery))
+    if given_up:
+        raise IntegrityError("a slot was given up", got=min(given_up))
     count = connection.scalar(select(func.count()).select_from(packs).where(visible(packs, gallery))) or 0
     new = sorted(pack for pack in mutation.packs if pack >= count)
     if new != list(range(count, count + len(new))):
@@ -74,6 +77,19 @@ def model_of(connection: Connection, gallery: Row[Any]) -> str | None:
     return connection.scalar(query.limit(1))
 
 
+def retired_slots(connection: Connection, gallery: Row[Any]) -> list[tuple[int, int]]:
+    """Return (pack, slot) of every slot of `gallery` that was given up."""
+    query = select(retired.c.pack, retired.c.slot).where(visible(retired, gallery))
+    return [(row.pack, row.slot) for row in connection.execute(query)]
+
+
+def results_after(connection: Connection, gallery: Row[Any], kind: str, sequence: int) -> list[tuple[int, str]]:
+    """Return (sequence, result) of the committed mutations of this kind after number `sequence`, in order."""
+    query = select(log.c.sequence, log.c.result).where(of(log, gallery), log.c.kind == kind)
+    within = log.c.sequence.between(sequence + 1, gallery.sequence)
+    return [(row.sequence, row.result) for row in connection.execute(query.where(within).order_by(log.c.sequence))]
+
+
 def update_gallery(gallery: Row[Any]) -> Update:
     """Return the statement that changes this row of `galleries`; it needs `values`."""
     return update(galleries).where(galleries.c.id == gallery.id)
@@ -85,7 +101,7 @@ def of(table: Table, gallery: Row[Any], **values: int) -> ColumnElement[bool]:
 
 
 def visible(table: Table, gallery: Row[Any]) -> ColumnElement[bool]:
-    """Return the condition for the committed rows of `packs` or `templates` of `gallery`."""
+    """Return the condition for the committed rows of `packs`, `templates` or `retired` of `gallery`."""
     return and_(table.c.gallery_id == gallery.id, table.c.added_in <= gallery.sequence)
 
 
@@ -124,6 +140,9 @@ def write_pending(connection: Connection, gallery: Row[Any], mutation: Mutation,
         key | {"pack": t.pack, "slot": t.slot, "subject": t.subject, "added_in": pending} for t in mutation.added
     ]
     _insert_rows(connection, templates, new_templates, [t.record for t in mutation.added])
+    if mutation.retired:
+        given_up = [key | {"pack": pack, "slot": slot, "added_in": pending} for pack, slot in mutation.retired]
+        connection.execute(insert(retired), given_up)
 
 
 def _mark(connection: Connection, table: Table, pending: int, places: Sequence[dict[str, int]]) -> None:

@@ -24,9 +24,11 @@ from sqlalchemy import (
 )
 
 #: Raised by one with every change of the tables; a store refuses databases with a larger one.
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 #: Marks the file as ours in `file(1)` and to `Store`: "veil".
 APPLICATION_ID = 0x7665696C
+#: Marks a file that a rotation is filling, until it is complete: "veir". No matcher serves from one.
+ROTATING_ID = 0x76656972
 
 metadata = MetaData()
 
@@ -98,5 +100,18 @@ templates = Table(
     Column("removed_in", Integer, index=True),
     Column("content_id", Integer, ForeignKey("contents.id"), nullable=False, unique=True),
     UniqueConstraint("gallery_id", "pack", "slot", "added_in"),
+    ForeignKeyConstraint(["gallery_id", "added_in"], ["log.gallery_id", "log.sequence"]),
+)
+
+#: Slots that were freed while their column stayed in the pack; never occupied again.
+retired = Table(
+    "retired",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("gallery_id", Integer, nullable=False),
+    Column("pack", Integer, nullable=False),
+    Column("slot", Integer, nullable=False),
+    Column("added_in", Integer, nullable=False),
+    UniqueConstraint("gallery_id", "pack", "slot"),
     ForeignKeyConstraint(["gallery_id", "added_in"], ["log.gallery_id", "log.sequence"]),
 )

@@ -27,6 +27,7 @@ from veilmatch.server.matcher.gallery import Gallery
 from veilmatch.server.matcher.matching import Surroundings, match
 from veilmatch.server.matcher.meeting import answer_reconcile
 from veilmatch.server.matcher.mutating import ReadyPack, enrol, enrol_bulk, erase
+from veilmatch.server.matcher.rotating import rotate
 from veilmatch.server.transport.budgets import Budgets
 from veilmatch.server.transport.channels import Context, caller, require_caller
 from veilmatch.server.transport.links import AcceptedLink
@@ -142,6 +143,13 @@ class MatcherService(rpc.MatcherServicer):
             subjects = [pb.Subject(subject=s, templates=n) for s, n in gallery.index.subjects()]
             return pb.SubjectsReply(sequence=gallery.state.sequence, chain=gallery.state.chain, subjects=subjects)
 
+    @unary
+    async def Rotate(self, request: request_pb2.SignedRequest, context: Context) -> pb.RotateReply:
+        """See matcher.proto."""
+        admitted = await self._admission.admit(request, context, "rotate")
+        check_payload(admitted.checked, [])
+        return await self._to_the_end(rotate(admitted.checked, request, admitted.gallery, self._on))
+
     async def _count(self, subject: str, gallery: Gallery) -> None:
         """Count a verification of the subject; one that is not in the gallery is refused without being counted."""
         gallery.index.require(subject)
@@ -228,9 +236,14 @@ class MatcherPeerService(rpc.MatcherPeerServicer):
     async def Reconcile(self, request: pb.GalleryState, context: Context) -> pb.GalleryState:
         """See matcher.proto."""
         require_caller(context, self._on.meetings.peer)
-        gallery = self._galleries.get(request.gallery)
-        if gallery is None:
-            raise KeyMismatchError(
-                "no such gallery here", got=request.gallery[:60], expected=", ".join(self._galleries)
-            )
-        return await answer_reconcile(gallery, request)
+        return await answer_reconcile(self._gallery(request), request)
+
+    def _gallery(self, theirs: pb.GalleryState) -> Gallery:
+        """Return this side of a gallery: the one in service, or the one that a rotation is filling."""
+        succession = self._on.succession
+        here = [*self._galleries.values(), *(succession.galleries() if succession is not None else ())]
+        by_name: dict[tuple[str, bytes], Gallery] = {(gallery.name, gallery.key_id): gallery for gallery in here}
+        found = by_name.get((theirs.gallery, theirs.key_id))
+        if found is None:
+            raise KeyMismatchError("no such gallery here", got=theirs.gallery[:60], expected=", ".join(self._galleries))
+        return found

@@ -26,7 +26,7 @@ from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from veilmatch.crypto.errors import DuplicateTokenError, IntegrityError
 from veilmatch.crypto.parameters import ParameterSet
-from veilmatch.server.matcher.database import open_database
+from veilmatch.server.matcher.database import is_rotating, mark_finished, open_database
 from veilmatch.server.matcher.mutation import (
     GalleryState,
     LogEntry,
@@ -42,12 +42,14 @@ from veilmatch.server.matcher.rows import (
     find_gallery,
     model_of,
     of,
+    results_after,
+    retired_slots,
     state_of,
     update_gallery,
     visible,
     write_pending,
 )
-from veilmatch.server.matcher.schema import contents, galleries, log, packs, templates
+from veilmatch.server.matcher.schema import contents, galleries, log, packs, retired, templates
 
 __all__ = ["GalleryState", "LogEntry", "Mutation", "Store", "Template", "initial_chain", "next_chain"]
 
@@ -57,17 +59,31 @@ class Store:
 
     key_id: 16 bytes. Raises KeyMismatchError if the database belongs to another key or parameter
     set; IntegrityError if it is damaged, of another version, or no gallery database.
+
+    rotating: it is for a rotation to fill, and nobody else opens it until `finish` was called.
     """
 
-    def __init__(self, data_dir: Path, key_id: bytes, parameters: ParameterSet) -> None:
-        self._key_id = key_id
+    def __init__(self, data_dir: Path, key_id: bytes, parameters: ParameterSet, *, rotating: bool = False) -> None:
+        self.key_id = key_id
         self._parameters = parameters
-        self._database = open_database(data_dir, key_id, parameters)
+        self._database = open_database(data_dir, key_id, parameters, rotating=rotating)
 
     def close(self) -> None:
         """Empty the write-ahead log and close the database."""
         self._database.truncate_wal()
         self._database.close()
+
+    # -- rotation ---------------------------------------------------------------------------
+
+    def is_finished(self) -> bool:
+        """Return whether a matcher may serve from this database: no rotation is filling it, or not any more."""
+        with self._database.reading() as connection:
+            return not is_rotating(connection)
+
+    def finish(self) -> None:
+        """Let matchers serve from this database: the rotation that filled it is complete. Durable."""
+        with self._database.writing() as connection:
+            mark_finished(connection)
 
     # -- galleries --------------------------------------------------------------------------
 
@@ -83,7 +99,7 @@ class Store:
         """
         with self._database.writing() as connection:
             if connection.scalar(select(galleries.c.id).where(galleries.c.name == name)) is None:
-                chain = initial_chain(name, self._key_id, self._parameters)
+                chain = initial_chain(name, self.key_id, self._parameters)
                 connection.execute(insert(galleries).values(name=name, sequence=0, chain=chain))
             gallery = find_gallery(connection, name)
             self._check_chain(connection, gallery)
@@ -147,6 +163,7 @@ class Store:
                 delete_rows(connection, table, of(table, gallery, added_in=pending))
                 marked = of(table, gallery, removed_in=pending)
                 connection.execute(update(table).where(marked).values(removed_in=None))
+            connection.execute(delete(retired).where(of(retired, gallery, added_in=pending)))
             connection.execute(delete(log).where(of(log, gallery, sequence=pending)))
             connection.execute(update_gallery(gallery).values(pending_chain=None))
         if gallery.pending_chain is not None:
@@ -180,6 +197,19 @@ class Store:
                     raise IntegrityError("a pack is missing", got=row.pack, expected=expected)
                 yield row.pack, _checked(row.body, row.checksum, size)
 
+    def pack(self, name: str, number: int) -> bytes:
+        """Return the content of one pack. Raises IntegrityError if it is missing or its checksum is wrong."""
+        with self._database.reading() as connection:
+            gallery = find_gallery(connection, name)
+            row = connection.execute(
+                select(contents.c.body, contents.c.checksum)
+                .join(packs, contents.c.id == packs.c.content_id)
+                .where(visible(packs, gallery), packs.c.pack == number)
+            ).one_or_none()
+        if row is None:
+            raise IntegrityError("a pack is missing", got=number)
+        return _checked(row.body, row.checksum, self._parameters.dimension * self._parameters.ciphertext_bytes)
+
     def templates(self, name: str) -> Iterator[tuple[int, int, str]]:
         """Yield (pack, slot, subject) of every template, ascending. As for `packs`: exhaust or close it."""
         with self._database.reading() as connection:
@@ -188,6 +218,27 @@ class Store:
             query = query.where(visible(templates, find_gallery(connection, name)))
             for row in connection.execution_options(yield_per=1000).execute(query):
                 yield row.pack, row.slot, row.subject
+
+    def sources(self, name: str) -> list[tuple[int, int, int]]:
+        """Return (pack, slot, sequence number of the mutation that added it) of every template, ascending.
+
+        The three together name a template for ever, also when its slot is filled again.
+        """
+        with self._database.reading() as connection:
+            t = templates.c
+            query = select(t.pack, t.slot, t.added_in).order_by(t.pack, t.slot)
+            rows = connection.execute(query.where(visible(templates, find_gallery(connection, name))))
+            return [(row.pack, row.slot, row.added_in) for row in rows]
+
+    def retired(self, name: str) -> list[tuple[int, int]]:
+        """Return (pack, slot) of every slot that was given up."""
+        with self._database.reading() as connection:
+            return retired_slots(connection, find_gallery(connection, name))
+
+    def results(self, name: str, kind: str, after: int = 0) -> list[tuple[int, str]]:
+        """Return (sequence number, result) of the committed mutations of a kind after number `after`, in order."""
+        with self._database.reading() as connection:
+            return results_after(connection, find_gallery(connection, name), kind, after)
 
     def model(self, name: str) -> str | None:
         """Return the name of the model that all templates are embeddings of, None if there is no template."""
@@ -213,7 +264,7 @@ class Store:
     # -- checks -----------------------------------------------------------------------------
 
     def _check_chain(self, connection: Connection, gallery: Row[Any]) -> None:
-        chain, pending = initial_chain(gallery.name, self._key_id, self._parameters), None
+        chain, pending = initial_chain(gallery.name, self.key_id, self._parameters), None
         query = select(log.c.sequence, log.c.digest).where(of(log, gallery)).order_by(log.c.sequence)
         entries = connection.execute(query).all()
         for expected, (sequence, digest) in enumerate(entries, start=1):

@@ -14,17 +14,20 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from google.protobuf.message import DecodeError
 
+from veilmatch.crypto import knowledge
 from veilmatch.crypto.device_certificate import Statement
 from veilmatch.crypto.digests import DIGEST_BYTES, NONCE_BYTES
 from veilmatch.crypto.errors import (
     InvalidInputError,
     KeyMismatchError,
+    KnowledgeProofError,
     PartyRefusedError,
     RequestExpiredError,
     RequestSignatureError,
 )
 from veilmatch.crypto.keys import PAIRS, Pair
 from veilmatch.crypto.paillier import PublicKey
+from veilmatch.crypto.public_key_format import KEY_ID_BYTES
 from veilmatch.crypto.requests import TOKEN_BYTES, Operation, payload_digest, request_digest, signed_bytes
 from veilmatch.protos.v1 import request_pb2 as pb
 
@@ -36,6 +39,7 @@ _OPERATIONS: dict[int, Operation] = {
     pb.OPERATION_ERASE: "erase",
     pb.OPERATION_BULK_ENROL: "bulk",
     pb.OPERATION_SUBJECTS: "subjects",
+    pb.OPERATION_ROTATE: "rotate",
 }
 WITH_PROBE: tuple[Operation, ...] = ("verify", "candidates", "identify")
 WITH_LANES: tuple[Operation, ...] = (*WITH_PROBE, "enrol")
@@ -57,6 +61,10 @@ class CheckedRequest:
     expires_at_ms: int
     payload_digest: bytes
     subject_digest: bytes
+    new_key_id: bytes
+    #: Proof of knowledge, b"" without lane ciphertexts, and what it has to be bound to: see `check_knowledge`.
+    knowledge: bytes
+    knowledge_context: bytes
 
 
 class CertifiedDevices(Protocol):
@@ -91,8 +99,9 @@ class RequestChecker:
         """Return the request's content.
 
         Raises RequestSignatureError, RequestExpiredError, KeyMismatchError, DeviceRightsError if the device's
-        certificate does not allow it, or InvalidInputError if it is for another operation than `operations` or a
-        field has no sense.
+        certificate does not allow it, InvalidInputError if it is for another operation than `operations` or a field
+        has no sense, or KnowledgeProofError if a proof of knowledge is due and what is in its place has another
+        length.
         """
         try:
             body = pb.RequestBody.FromString(request.body)
@@ -125,6 +134,9 @@ class RequestChecker:
             expires_at_ms=body.expires_at_ms,
             payload_digest=body.payload_digest,
             subject_digest=body.subject_digest,
+            new_key_id=body.new_key_id,
+            knowledge=body.knowledge,
+            knowledge_context=self._knowledge_context(body, statement.public_key),
         )
 
     def _check_signature(self, request: pb.SignedRequest, device: str) -> Statement:
@@ -166,15 +178,46 @@ class RequestChecker:
             ("token", len(body.token) == (TOKEN_BYTES if mutation else 0)),
             ("payload_digest", len(body.payload_digest) == DIGEST_BYTES),
             ("subject_digest", len(body.subject_digest) == (DIGEST_BYTES if named else 0)),
+            ("new_key_id", len(body.new_key_id) == (KEY_ID_BYTES if operation == "rotate" else 0)),
+            ("knowledge", operation in WITH_LANES or not body.knowledge),
         ):
             if not right:
                 raise InvalidInputError("a field of the request has no sense here", got=name, expected=operation)
+        if operation in WITH_LANES and len(body.knowledge) != knowledge.proof_bytes(self._public_key):
+            raise KnowledgeProofError()
+
+    def _knowledge_context(self, body: pb.RequestBody, device_key: bytes) -> bytes:
+        return knowledge.context_digest(
+            parameter_set=body.parameter_set,
+            key_id=body.key_id,
+            device=body.device,
+            device_key=device_key,
+            gallery=body.gallery,
+            operation=body.operation,
+            threshold=body.threshold,
+            pair=body.pair,
+            nonce=body.nonce,
+            token=body.token,
+            issued_at_ms=body.issued_at_ms,
+            expires_at_ms=body.expires_at_ms,
+            payload_digest=body.payload_digest,
+            subject_digest=body.subject_digest,
+            model=body.model,
+        )
 
 
 def check_payload(checked: CheckedRequest, ciphertexts: Sequence[bytes]) -> None:
     """Raise RequestSignatureError unless these are the ciphertexts that the device signed."""
     if payload_digest(ciphertexts) != checked.payload_digest:
         raise RequestSignatureError("the ciphertexts are not those that were signed")
+
+
+def check_knowledge(checked: CheckedRequest, ciphertexts: Sequence[bytes], public_key: PublicKey) -> None:
+    """Raise KnowledgeProofError unless the device proved, for this request, that it knows what these hold.
+
+    Takes milliseconds: call it in a thread. Key holders do, before they convert anything.
+    """
+    knowledge.check(public_key, checked.knowledge_context, ciphertexts, checked.knowledge)
 
 
 def require_device(checked: CheckedRequest, caller: str) -> None:

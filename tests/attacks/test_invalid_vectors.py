@@ -143,7 +143,7 @@ def test_gate_refuses_it_as_a_probe_and_every_answer_bit_is_zero(
         assert plus.valid == minus.valid and not (plus.bits ^ minus.bits).any()
 
 
-def test_gate_refuses_one_such_record_among_good_ones_when_they_are_erased(keys: Keys) -> None:
+def test_gate_sifts_out_one_such_record_among_good_ones_when_they_are_erased_or_rotated(keys: Keys) -> None:
     simulator = PairSimulator(keys)
     good = [plaintexts(template) for template in TEMPLATES[:3]]
     records = [c for m in good for c in encrypted(keys, m)]
@@ -151,8 +151,11 @@ def test_gate_refuses_one_such_record_among_good_ones_when_they_are_erased(keys:
     assert np.array_equal(plus.lanes - minus.lanes - P.offset, TEMPLATES[:3].ravel())
     for at in range(3):
         mixed = [*good[:at], HIDDEN["another slot's column"], *good[at + 1 :]]
-        with pytest.raises(InvalidVectorError):
-            simulator.run(simulator.request("erase", 0), [c for m in mixed for c in encrypted(keys, m)])
+        for operation in ("erase", "rotate"):
+            plus, minus = simulator.run(simulator.request(operation, 0), [c for m in mixed for c in encrypted(keys, m)])
+            others = [i for i in range(3) if i != at]
+            assert plus.valid.tolist() == minus.valid.tolist() == [i != at for i in range(3)]
+            assert np.array_equal(plus.lanes - minus.lanes - P.offset, TEMPLATES[others].ravel())
 
 
 # -- what a refusal tells ----------------------------------------------------------------------------------------

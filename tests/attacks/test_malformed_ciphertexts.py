@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from phe import paillier as phe
 
-from tests.attacks.tools import Converted, opened
+from tests.attacks.tools import Converted, opened, take_key_safety_out
 from tests.crypto.toys import TOY, take_validity_out, toy_key
 from tests.simulator import MINUS, PLUS, Keys, PairSimulator, SimulatedGallery, unit_vectors
 from veilmatch.crypto import lanes
@@ -37,6 +37,7 @@ def test_without_the_fingerprints_the_result_is_a_constant_of_the_key(
 ) -> None:
     monkeypatch.setattr(session_module, "fingerprint_hashes", lambda shares, *rest: bytes(32 * len(shares)))
     take_validity_out(monkeypatch)  # it would refuse what comes out
+    take_key_safety_out(monkeypatch)  # and so would this
     simulator = PairSimulator(paillier)
     first, second = simulator.encrypt(PROBE)
     bad = malformed(paillier, first)
@@ -55,7 +56,7 @@ def test_malformed_ciphertext_is_refused_before_anything_is_opened(keys: Keys, a
     simulator = PairSimulator(keys)
     ciphertexts = simulator.encrypt(PROBE)
     ciphertexts[at] = malformed(keys, ciphertexts[at])
-    for operation in ("verify", "candidates", "identify", "enrol", "erase"):
+    for operation in ("verify", "candidates", "identify", "enrol", "erase", "rotate"):
         with pytest.raises(CiphertextError):
             simulator.run(simulator.request(operation, 1), ciphertexts)
         assert not opened(simulator)
@@ -120,6 +121,7 @@ def test_without_the_fingerprints_a_stale_share_gives_a_wrong_result(
 ) -> None:
     monkeypatch.setattr(session_module, "fingerprint_hashes", lambda shares, *rest: bytes(32 * len(shares)))
     take_validity_out(monkeypatch)  # it would refuse what comes out
+    take_key_safety_out(monkeypatch)  # and so would this
     wrong = PairSimulator(refreshed(paillier, PLUS)).enrol(PROBE)
     assert not np.array_equal(wrong, PROBE + TOY.offset)
 

@@ -14,15 +14,20 @@ import numpy as np
 import pytest
 
 import veilmatch.crypto
-from tests.crypto.toys import TOY, keys_of, repeated, toy_primes
+from tests.crypto.toys import TOY, keys_of, repeated, toy_primes, toy_public_key
 from tests.simulator import PairSimulator
 from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.ceremony import run_ceremony
 from veilmatch.crypto.conversion import Opening, Triple
-from veilmatch.crypto.dealing import BitTriples, Block, Products
-from veilmatch.crypto.keys import KeyHolderKey, PairShare
+from veilmatch.crypto.dealing import BitTriples, Block, BlockCheck, BlockName, CheckedBlock, Products
+from veilmatch.crypto.dealing.sacrifice import BitBuckets, ProductBuckets, TripleSacrifice
+from veilmatch.crypto.fixed_base import KnownPower
+from veilmatch.crypto.key_safety import Conversion, TaggedTriple
+from veilmatch.crypto.keys import DealerGammas, KeyHolderKey, PairShare, SafetyShare
+from veilmatch.crypto.knowledge import KnownCiphertexts
 from veilmatch.crypto.messages import (
     Agreement,
+    Coins,
     DecisionShare,
     GateLayer,
     LaneShare,
@@ -31,10 +36,14 @@ from veilmatch.crypto.messages import (
     ProbeShare,
     Reserved,
     Results,
+    SafetyProof,
+    SafetyWork,
     Validity,
     Verdict,
 )
+from veilmatch.crypto.paillier import Paillier
 from veilmatch.crypto.primes import SpecialPrime
+from veilmatch.crypto.refreshing import CommonSeed, RefreshName
 from veilmatch.crypto.scheme import LocalShare
 from veilmatch.crypto.secret_access import SecretHolder
 from veilmatch.crypto.session import PairSession, _Vectors
@@ -44,33 +53,53 @@ BYTES = b"material of a secret, 32 bytes.."
 ARRAY = np.array([918273, 645546, 372819], dtype=np.int64)
 BITS = np.array([173, 199, 251], dtype=np.uint8)
 SHARE = PairShare("ab", "a", NUMBER, NUMBER)
+SAFETY = SafetyShare("ab", "a", NUMBER, NUMBER, NUMBER, NUMBER, NUMBER)
+GAMMAS = DealerGammas(NUMBER, NUMBER)
 TRIPLE = Triple(NUMBER, NUMBER, NUMBER)
 
 HANDLES: list[Any] = [
     SHARE,
-    KeyHolderKey("a", bytes(16), 1, (SHARE, SHARE), BYTES, BYTES),
+    SAFETY,
+    GAMMAS,
+    KeyHolderKey("a", bytes(16), 1, (SHARE, SHARE), (SAFETY, SAFETY), GAMMAS, BYTES, BYTES),
     Block(BYTES, BYTES),
+    CheckedBlock(BYTES),
     Agreement(BYTES, BYTES),
     Openings(BYTES),
     Verdict(False, BYTES),
     GateLayer(BYTES),
+    Coins(BYTES),
+    SafetyProof(BYTES),
     LocalWork([NUMBER]),
+    SafetyWork([NUMBER], [int(NUMBER)]),
     Reserved(0, [TRIPLE]),
     ProbeShare(bytes(32), ARRAY, True),
-    LaneShare(bytes(32), ARRAY, True),
+    LaneShare(bytes(32), ARRAY, True, BITS.astype(bool)),
     Results([NUMBER], BITS.astype(bool)),
     DecisionShare(BITS, 1),
     _Vectors(ARRAY, BITS, ARRAY),
+    KnownCiphertexts((BYTES,), (NUMBER,), Paillier(toy_public_key(TOY))),
 ]
 #: Values that pass through the memory of a key holder, and what a ceremony holds for a moment.
 VALUES: list[Any] = [
     TRIPLE,
+    TaggedTriple(NUMBER, NUMBER, NUMBER, NUMBER, NUMBER, NUMBER, NUMBER),
     Opening(NUMBER, NUMBER),
+    Conversion(NUMBER, NUMBER, TRIPLE, Opening(NUMBER, NUMBER)),  # type: ignore[arg-type]
     LocalShare(NUMBER, NUMBER),
+    KnownPower(NUMBER, NUMBER),
+    CommonSeed(RefreshName(bytes(32), bytes(16), 2, "ab"), BYTES),
     BitTriples(BITS, BITS, BITS),
     Products(ARRAY.view(np.uint64), ARRAY.view(np.uint64)),
     SpecialPrime(NUMBER, NUMBER, NUMBER),
     run_ceremony(TOY),
+]
+#: Checks of dealt blocks: their material is in other handles.
+CHECKS: list[Any] = [
+    BlockCheck(BlockName("ab", bytes(32), 1, "bits", 0), Block(BYTES, b""), (BYTES, BYTES), NUMBER, is_plus=False),
+    TripleSacrifice(Block(BYTES, bytes(1 << 13)), BYTES, NUMBER, is_plus=False),
+    BitBuckets(Block(BYTES, b""), BYTES, is_plus=False),
+    ProductBuckets(Block(BYTES, b""), BYTES, is_plus=False),
 ]
 #: A share of one bit: nothing that could be told from other text.
 BIT = Validity(True)
@@ -92,7 +121,7 @@ def forms_of(value: Any) -> Iterator[str]:
     elif hasattr(value, "__dataclass_fields__"):
         for field in value.__dataclass_fields__:
             yield from forms_of(getattr(value, field))
-    elif not isinstance(value, bool | str) and int(value) > 1 << 32:
+    elif not isinstance(value, bool | str | Paillier) and int(value) > 1 << 32:
         yield from (str(value), f"{int(value):x}")
 
 
@@ -104,11 +133,15 @@ def test_no_representation_shows_material(thing: Any) -> None:
     assert name_of(thing) in text
 
 
+def test_no_representation_shows_a_check() -> None:
+    assert all(f"{thing!r} {thing}" == f"<{name_of(thing)}> <{name_of(thing)}>" for thing in CHECKS)
+
+
 def test_no_representation_shows_a_bit() -> None:
     assert repr(BIT) == str(BIT) == repr(Validity(False)) == "<Validity>"
 
 
-@pytest.mark.parametrize("thing", [*HANDLES, *VALUES, BIT], ids=name_of)
+@pytest.mark.parametrize("thing", [*HANDLES, *VALUES, *CHECKS, BIT], ids=name_of)
 def test_nothing_with_material_is_pickled_or_copied(thing: Any) -> None:
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
         with pytest.raises(TypeError):
@@ -130,7 +163,7 @@ def all_handles() -> set[str]:
 
 
 def test_every_handle_of_a_secret_is_tested_here() -> None:
-    assert all_handles() <= {name_of(thing) for thing in [*HANDLES, *VALUES, BIT]}
+    assert all_handles() <= {name_of(thing) for thing in [*HANDLES, *VALUES, *CHECKS, BIT]}
     assert {name_of(thing) for thing in HANDLES} <= all_handles()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.attacks.tools import Converted, opened, secrets_of
+from tests.attacks.tools import Converted, opened, secrets_of, take_key_safety_out
 from tests.crypto.toys import TOY, take_validity_out
 from tests.simulator import MINUS, PLUS, Keys, PairSimulator, SimulatedGallery, unit_vectors
 from veilmatch.crypto import lanes
@@ -27,6 +27,7 @@ def unequal(keys: Keys) -> tuple[list[Integer], list[Integer]]:
 def test_without_the_digests_the_result_depends_on_the_key(keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session_module, "digest_all", lambda label, items: bytes(32))
     take_validity_out(monkeypatch)  # it would refuse what comes out
+    take_key_safety_out(monkeypatch)  # and so would this
     converted, simulator = Converted(monkeypatch), PairSimulator(keys)
     simulator.run(simulator.request("enrol", 0), unequal(keys))
     _, kappa = secrets_of(keys)
@@ -37,7 +38,7 @@ def test_without_the_digests_the_result_depends_on_the_key(keys: Keys, monkeypat
 
 def test_different_probe_ciphertexts_are_refused_before_anything_is_opened(keys: Keys) -> None:
     simulator, ciphertexts = PairSimulator(keys), unequal(keys)
-    for operation in ("verify", "candidates", "identify", "enrol", "erase"):
+    for operation in ("verify", "candidates", "identify", "enrol", "erase", "rotate"):
         for both in (ciphertexts, ciphertexts[::-1]):
             with pytest.raises(ProtocolError):
                 simulator.run(simulator.request(operation, 1), (both[0], both[1]))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import gmpy2
 import pytest
 
@@ -63,3 +65,12 @@ def decrypt_with(multiple_of_o: Integer, c: Integer, N: Integer) -> Integer | No
     if x % N != 1 or gmpy2.gcd(multiple_of_o, N) != 1:
         return None
     return (x - 1) // N * gmpy2.invert(multiple_of_o, N) % N  # type: ignore[no-any-return]
+
+
+def take_key_safety_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sessions without the key-safety check: what a holder opens is believed."""
+
+    def nothing(_: session_module.PairSession) -> Iterator[None]:
+        yield from ()
+
+    monkeypatch.setattr(session_module.PairSession, "_check_key_safety", nothing)

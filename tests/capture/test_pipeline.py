@@ -139,8 +139,8 @@ def test_quantised_orl_scores_decide_as_the_cosines_do(
     embeddings = np.array([orl_embedding(s, k) for s in range(1, 41) for k in (1, 5)])
     q = np.array([quantise(e, DEFAULT) for e in embeddings])
     norms = (q**2).sum(axis=1)
-    assert norms.min() > 3400
-    assert norms.max() < 3800
+    assert norms.min() > 0.94 * DEFAULT.scale**2
+    assert norms.max() < 1.06 * DEFAULT.scale**2
     cosines, scores = embeddings @ embeddings.T, q @ q.T
     clear = np.abs(cosines - THRESHOLD) > 0.02
     assert clear.mean() > 0.98

@@ -57,6 +57,9 @@ class FakeMatcher:
     async def subjects(self, request: Signed, timeout_s: float) -> pb.SubjectsReply:
         return await self._answer("subjects", request, timeout_s, self.pair.list_subjects)
 
+    async def rotate(self, request: Signed, timeout_s: float) -> pb.RotateReply:
+        return await self._answer("rotate", request, timeout_s, self.pair.rotate)
+
     async def close(self) -> None:
         self.closed = True
 
@@ -83,6 +86,8 @@ class FakePair:
         self.looks_like: set[str] = set()
         self.sequence = 0
         self.bulk_packs: list[pb.BulkPack] = []
+        self.converted = 0
+        self._rotated: dict[bytes, pb.RotateReply] = {}
         self._answers: dict[bytes, tuple[bytes, bytes]] = {}
         self._done: dict[bytes, int] = {}
 
@@ -138,6 +143,17 @@ class FakePair:
         names = dict.fromkeys(self.templates)
         listed = [pb.Subject(subject=n, templates=self.templates.count(n)) for n in names]
         return pb.SubjectsReply(sequence=self.sequence, chain=self.chain, subjects=listed)
+
+    def rotate(self, seat: int, signed: Signed) -> pb.RotateReply:
+        """Each request converts two templates; one that finds nothing to convert is the last."""
+        if signed.body not in self._rotated:
+            total = len(self.templates)
+            done, self.converted = self.converted == total, min(self.converted + 2, total)
+            self._rotated[signed.body] = pb.RotateReply(
+                sequence=len(self._rotated) + 1, chain=self.chain, converted=self.converted, total=total, done=done,
+                left_out=["eve"] if done else [],
+            )  # fmt: skip
+        return self._rotated[signed.body]
 
     def _commit(self, token: bytes, templates: int) -> None:
         self.sequence += 1

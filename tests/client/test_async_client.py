@@ -10,15 +10,16 @@ from typing import Any
 import pytest
 
 from veilmatch.client import AsyncClient, DeviceSettings
-from veilmatch.client.async_client import BULK_PACK_S
+from veilmatch.client.async_client import BULK_PACK_S, ROTATION_STEP_S
 from veilmatch.client.capture.quantiser import quantise
-from veilmatch.client.results import Candidates, Enrolment, IdentifyResult, SubjectEntry, Verification
+from veilmatch.client.results import Candidates, Enrolment, IdentifyResult, Rotation, SubjectEntry, Verification
 from veilmatch.client.signing import new_token
 from veilmatch.crypto import lanes
 from veilmatch.crypto.errors import (
     ConfigurationError,
     EmbeddingError,
     GalleryMismatchError,
+    IntegrityError,
     InvalidInputError,
     KeyFileError,
     KeyMismatchError,
@@ -29,10 +30,12 @@ from veilmatch.crypto.errors import (
     UnavailableError,
     VeilmatchError,
 )
-from veilmatch.protos.v1 import request_pb2
+from veilmatch.protos.v1 import matcher_pb2, request_pb2
 
 from .conftest import PARAMETERS, FakeCapture, face, faces
 from .fakes import FakePair, body_of
+
+NEW_KEY_ID = b"key to rotate to"
 
 
 def fail_pairs(*failing: str, alternatives: tuple[str, ...] = ("ab", "ac", "bc")) -> Callable[[str, Any], None]:
@@ -266,6 +269,56 @@ async def test_cancelled_bulk_enrolment_sends_nothing(client: AsyncClient, pair:
     assert pair.a.requests == []
 
 
+# -- rotation ----------------------------------------------------------------------------------------------
+
+
+async def test_rotation_asks_until_both_say_done(client: AsyncClient, pair: FakePair) -> None:
+    pair.templates, steps = ["alice", "bob", "alice"], []
+    result = await client.rotate(NEW_KEY_ID, progress=lambda *step: steps.append(step))
+    assert result == Rotation(sequence=3, templates=3, left_out=("eve",))
+    assert steps == [("rotate", 2, 3), ("rotate", 3, 3), ("rotate", 3, 3)]
+    bodies = [body_of(r) for r in pair.a.requests]
+    assert all((b.operation, b.new_key_id) == (request_pb2.OPERATION_ROTATE, NEW_KEY_ID) for b in bodies)
+    assert len({b.nonce for b in bodies}) == 3 and all(b.token == b.subject_digest == b"" for b in bodies)
+    assert 5 < pair.a.timeouts[0] <= 5 + ROTATION_STEP_S
+
+
+async def test_rotation_that_was_interrupted_goes_on(client: AsyncClient, pair: FakePair) -> None:
+    pair.templates = ["alice"] * 20
+    refuse = fail_pairs("ab", "ac", "bc")
+    pair.b.before = lambda kind, signed: refuse(kind, signed) if pair.converted else None
+    with pytest.raises(UnavailableError):
+        await client.rotate(NEW_KEY_ID)
+    assert 0 < pair.converted < 20
+    pair.b.before = lambda kind, signed: None
+    assert (await client.rotate(NEW_KEY_ID)).templates == 20
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"converted": 1}, {"total": 9}, {"done": True}, {"left_out": ["bob"]}, {"sequence": 9}, {"chain": b"x" * 32}],
+)
+async def test_matchers_that_tell_of_different_rotations_end_it(
+    client: AsyncClient, pair: FakePair, change: dict[str, Any]
+) -> None:
+    pair.templates = ["alice", "bob", "alice"]
+
+    def changed(reply: matcher_pb2.RotateReply) -> matcher_pb2.RotateReply:
+        fields = {field.name: getattr(reply, field.name) for field in reply.DESCRIPTOR.fields}
+        return matcher_pb2.RotateReply(**fields | change)
+
+    pair.b.change = changed
+    with pytest.raises((GalleryMismatchError, IntegrityError)):
+        await client.rotate(NEW_KEY_ID)
+
+
+@pytest.mark.parametrize("key_id", [b"", bytes(15), bytes(17)])
+async def test_an_id_that_is_none_of_a_key_is_refused(client: AsyncClient, pair: FakePair, key_id: bytes) -> None:
+    with pytest.raises(InvalidInputError, match="id of a key"):
+        await client.rotate(key_id)
+    assert pair.a.requests == []
+
+
 # -- the next pair ---------------------------------------------------------------------------------------
 
 
@@ -329,7 +382,7 @@ async def test_refusal_at_one_cancels_the_other(client: AsyncClient, pair: FakeP
     assert pair.b.cancelled == 1
 
 
-@pytest.mark.parametrize("call", ["verify", "candidates", "identify", "enrol", "erase", "subjects", "bulk"])
+@pytest.mark.parametrize("call", ["verify", "candidates", "identify", "enrol", "erase", "subjects", "bulk", "rotate"])
 async def test_every_call_ends_at_its_deadline(client: AsyncClient, pair: FakePair, call: str) -> None:
     pair.a.before = pair.b.before = lambda kind, signed: asyncio.sleep(60)
     calls = {
@@ -339,6 +392,7 @@ async def test_every_call_ends_at_its_deadline(client: AsyncClient, pair: FakePa
         "enrol": lambda: client.enrol_embedding("alice", face(1), timeout_s=0.05),
         "erase": lambda: client.erase("alice", timeout_s=0.05),
         "subjects": lambda: client.subjects(timeout_s=0.05),
+        "rotate": lambda: client.rotate(NEW_KEY_ID, timeout_s=0.05),
         "bulk": lambda: client.enrol_many_embeddings([("alice", face(1))], timeout_s=0.05),
     }
     with pytest.raises(UnavailableError) as caught:

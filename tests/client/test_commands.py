@@ -17,12 +17,13 @@ from veilmatch.client import Client, DeviceSettings
 from veilmatch.client.commands import _output, build_app, register_entry_point
 from veilmatch.crypto import errors
 from veilmatch.crypto.errors import UnavailableError, VeilmatchError
+from veilmatch.crypto.public_key_format import PublicFile
 
 from .conftest import FakeCapture
 from .fakes import FakePair
 
 Run = Callable[..., Result]
-COMMANDS = ("enrol", "verify", "identify", "candidates", "erase", "subjects")
+COMMANDS = ("enrol", "verify", "identify", "candidates", "erase", "subjects", "rotate")
 
 
 @pytest.fixture
@@ -149,6 +150,25 @@ def test_subjects_and_erase(run: Run, pair: FakePair) -> None:
     assert json.loads(run("erase", "bob", "--json").stdout)["templates"] == 2
     assert json.loads(run("subjects", "--json").stdout) == {"subjects": [{"subject": "alice", "templates": 1}]}
     assert run("erase", "alice").stdout.startswith("erased: alice")
+
+
+def test_rotate_reads_the_new_key_and_names_who_was_left_out(
+    run: Run, pair: FakePair, settings: DeviceSettings
+) -> None:
+    pair.templates = ["bob", "alice", "bob"]
+    public = settings.public_key
+    key_id = PublicFile.decode(public.read_bytes()).public_key.key_id.hex()
+    result = run("rotate", str(public))
+    assert result.exit_code == 0 and result.stdout == f"rotated: 3 templates to key {key_id} (left out: 1)\n"
+    assert "left out, its record is not valid: eve" in result.stderr
+    document = json.loads(run("rotate", str(public), "--json").stdout)
+    assert document == {"key_id": key_id, "templates": 3, "sequence": 4, "left_out": ["eve"]}
+
+
+def test_rotate_without_a_new_key_is_unusable_input(run: Run, tmp_path: Path) -> None:
+    assert run("rotate", str(tmp_path / "none.json")).exit_code == 3
+    (tmp_path / "other.json").write_text("{}")
+    assert run("rotate", str(tmp_path / "other.json")).exit_code != 0
 
 
 def test_subject_of_a_server_cannot_steer_the_terminal(run: Run, pair: FakePair) -> None:

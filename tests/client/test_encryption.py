@@ -47,12 +47,12 @@ def _modulus(decrypt: Decrypt, ceremony: Ceremony) -> None:
 
 def test_lanes_hold_the_vector(encryptor: Encryptor, decrypt: Decrypt) -> None:
     vector = templates(1)[0]
-    assert decrypt(b"".join(encryptor.lanes(vector))) == lanes.pack(vector, PARAMETERS)
+    assert decrypt(b"".join(encryptor.lanes(vector).ciphertexts)) == lanes.pack(vector, PARAMETERS)
 
 
 def test_every_ciphertext_is_fresh_and_of_its_length(encryptor: Encryptor) -> None:
     vector = templates(1)[0]
-    first, second = encryptor.lanes(vector), encryptor.lanes(vector)
+    first, second = (encryptor.lanes(vector).ciphertexts for _ in range(2))
     assert not set(first) & set(second)
     assert {len(c) for c in first} == {PARAMETERS.ciphertext_bytes}
 

@@ -192,7 +192,8 @@ def test_sound_key_passes_every_check() -> None:
 def test_pair_that_does_not_convert_is_noticed(change: str) -> None:
     public_key = toy_public_key(TOY)
     plus, minus = split_toy_key(public_key)
-    module._check_conversions(public_key, plus, minus)
+    safety, gammas = module.split_safety((plus, minus), Integer(toy_key(512).o), public_key.modulus)
+    module._check_conversions(public_key, (plus, minus), safety, gammas)
     exponent, kappa = minus._exponent, minus._kappa
     broken = {
         "exponent": PairShare("ab", "b", exponent + 1, kappa),
@@ -200,4 +201,17 @@ def test_pair_that_does_not_convert_is_noticed(change: str) -> None:
         "another pair": split_toy_key(public_key)[1],
     }[change]
     with pytest.raises(IntegrityError):
-        module._check_conversions(public_key, plus, broken)
+        module._check_conversions(public_key, (plus, broken), safety, gammas)
+
+
+@pytest.mark.parametrize("holder", [0, 1])
+@pytest.mark.parametrize("part", ["_gamma", "_verifying", "_kappa_key", "_proving", "_kappa_tag"])
+def test_pair_that_cannot_prove_to_each_other_is_noticed(holder: int, part: str) -> None:
+    public_key = toy_public_key(TOY)
+    shares = split_toy_key(public_key)
+    safety, gammas = module.split_safety(shares, Integer(toy_key(512).o), public_key.modulus)
+    broken = list(safety)
+    broken[holder] = replace(safety[holder], **{part: getattr(safety[holder], part) + 1})
+    with pytest.raises(IntegrityError) as raised:
+        module._check_conversions(public_key, shares, (broken[0], broken[1]), gammas)
+    assert "key-safety" in raised.value.message

@@ -7,11 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.crypto.toys import SCHEMES, TOY, keys_of, plaintexts
-from tests.simulator import Keys, paillier_keys
+from tests.simulator import Keys, keys_from, paillier_keys
 from veilmatch.crypto.arithmetic import Integer, random_below
 from veilmatch.crypto.ceremony import run_ceremony
 from veilmatch.crypto.conversion import Triple, fingerprint_hashes, hashes_agree, open_masked, output_share
-from veilmatch.crypto.keys import PAIRS, PARTIES
+from veilmatch.crypto.keys import PAIRS, PARTIES, dealer_of
 from veilmatch.crypto.paillier import Paillier
 from veilmatch.crypto.parameters import ParameterSet
 from veilmatch.crypto.scheme import LocalShare
@@ -81,10 +81,12 @@ def test_every_pair_of_a_ceremony_converts(parameters: ParameterSet) -> None:
     ceremony = run_ceremony(parameters)
     key, scheme = ceremony.public_key, Paillier(ceremony.public_key)
     for pair in PAIRS:
-        plus, minus = (ceremony.keys[PARTIES.index(p)].share(pair) for p in pair)  # type: ignore[arg-type]
+        holders = [ceremony.keys[PARTIES.index(p)] for p in pair]  # type: ignore[arg-type]
+        plus, minus = (holder.share(pair) for holder in holders)
         assert plus.is_plus and not minus.is_plus
-        exponents = plus.exponent(key, SECRET_ACCESS), minus.exponent(key, SECRET_ACCESS)
-        keys = Keys(scheme, plus, minus, exponents, key)
+        safety = (holders[0].safety(pair), holders[1].safety(pair))
+        gammas = ceremony.keys[PARTIES.index(dealer_of(pair))].dealer_gammas(SECRET_ACCESS)
+        keys = keys_from(scheme, (plus, minus), safety, gammas)
         for m in (Integer(0), key.modulus - 1, key.modulus // 2, random_below(key.modulus)):
             w_plus, w_minus = convert(keys, scheme.encrypt(m))
             assert (w_plus - w_minus) % key.modulus == m

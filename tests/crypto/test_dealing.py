@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.crypto.toys import toy_key
-from veilmatch.crypto import dealing
 from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.dealing import (
     BLOCK_UNITS,
@@ -23,6 +22,7 @@ from veilmatch.crypto.dealing import (
     products,
     triples,
 )
+from veilmatch.crypto.errors import ProtocolError
 
 N = Integer(toy_key(512).N)
 SEED = bytes(range(32))
@@ -161,5 +161,5 @@ def test_block_of_the_other_role_or_kind_is_refused(kind: Kind, is_plus: bool) -
     assert check_block(blocks[kind, is_plus], kind, N, is_plus=is_plus) is blocks[kind, is_plus]
     for other_kind, other_role in blocks:
         if other_role != is_plus or (is_plus and other_kind != kind):
-            with pytest.raises(dealing.ProtocolError):
+            with pytest.raises(ProtocolError):
                 check_block(blocks[kind, is_plus], other_kind, N, is_plus=other_role)

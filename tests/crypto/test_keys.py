@@ -13,10 +13,12 @@ from veilmatch.crypto.keys import (
     PAIRS,
     PARTIES,
     SEATS,
+    DealerGammas,
     KeyHolderKey,
     Pair,
     PairShare,
     Party,
+    SafetyShare,
     dealer_of,
     exponent_bits,
     holder_at,
@@ -38,7 +40,12 @@ def key_of(party: Party, exponent: int = 5, kappa: int = 7, epoch: int = 1) -> K
     shares = [
         PairShare(pair, party, Integer(exponent + i), Integer(kappa + i)) for i, pair in enumerate(pairs_of(party))
     ]
-    return KeyHolderKey(party, PUBLIC_KEY.key_id, epoch, (shares[0], shares[1]), b"d" * 32, b"s" * 32)
+    safety = [
+        SafetyShare(pair, party, *(Integer(10 * i + j) for j in range(5))) for i, pair in enumerate(pairs_of(party))
+    ]
+    gammas = DealerGammas(Integer(101), Integer(102))
+    pairs = (shares[0], shares[1]), (safety[0], safety[1])
+    return KeyHolderKey(party, PUBLIC_KEY.key_id, epoch, *pairs, gammas, b"d" * 32, b"s" * 32)
 
 
 def encoded(key: KeyHolderKey) -> bytes:

@@ -15,7 +15,7 @@ from tests.crypto.toys import TOY, toy_key, toy_public_key
 from veilmatch.crypto import fixed_base, multiexp
 from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.fixed_base import FixedBaseTable
-from veilmatch.crypto.multiexp import product_of_powers, window_bits
+from veilmatch.crypto.multiexp import product_of_powers, product_of_public_powers, window_bits
 from veilmatch.crypto.rings.pairs import Pair, Pairs
 
 MODULUS = Integer(toy_key(512).N)
@@ -111,7 +111,7 @@ def cost(bases: int, exponent_bits: int, width: int) -> int:
     return windows * (into_buckets + running + into_result) + (windows - 1) * width
 
 
-@pytest.mark.parametrize(("bases", "exponent_bits"), [(1, 2), (3, 5), (128, 15), (512, 14), (40, 24)])
+@pytest.mark.parametrize(("bases", "exponent_bits"), [(1, 2), (3, 5), (128, 17), (512, 17), (40, 24)])
 def test_cost_by_description_is_the_counted_one(bases: int, exponent_bits: int) -> None:
     for width in range(1, min(exponent_bits, 8) + 1):
         ones = [2**exponent_bits - 1] * bases
@@ -167,6 +167,27 @@ def test_power_of_equal_digits_is_the_shifted_one(
     monkeypatch.setattr(fixed_base.secrets, "token_bytes", lambda size: bytes([digit]) * size)
     expected = pow(key.hs, (digit + 1) * ((256**rows - 1) // 255), key.square)
     assert table.random_powers(1) == [expected] != [1]
+
+
+@pytest.mark.parametrize("exponent_bits", [1, 7, 8, 9, 257])
+def test_known_powers_are_those_of_their_exponents(exponent_bits: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = toy_key(512)
+    table = FixedBaseTable(Integer(key.hs), PAIRS, exponent_bits)
+    first, *more = table.known_powers(3)
+    assert first.exponent not in [power.exponent for power in more]
+    for byte in (0, 255):
+        monkeypatch.setattr(fixed_base.secrets, "token_bytes", lambda size, byte=byte: bytes([byte]) * size)
+        more += table.known_powers(1)
+    assert all(power.value == pow(key.hs, int(power.exponent), key.square) for power in (first, *more))
+    assert more[-1].exponent - more[-2].exponent == (1 << table.exponent_bits) - 1
+    assert more[-1].exponent.bit_length() <= exponent_bits + fixed_base.ROUNDING_BITS
+
+
+@given(st.lists(st.tuples(st.integers(0, SQUARE), st.integers(0, 2**24 - 1)), max_size=11))
+def test_product_of_public_powers_equals_naive_powers(terms: list[tuple[int, int]]) -> None:
+    bases, exponents = [Integer(base) for base, _ in terms], [exponent for _, exponent in terms]
+    found = product_of_public_powers(bases, exponents, 24, Integer(SQUARE))
+    assert found == naive([int(base) for base in bases], exponents)
 
 
 def test_every_power_costs_one_multiplication_a_row(monkeypatch: pytest.MonkeyPatch) -> None:

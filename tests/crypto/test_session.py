@@ -26,6 +26,7 @@ from veilmatch.crypto.messages import (
     Agreement,
     Allocation,
     AwaitResults,
+    Coins,
     GateLayer,
     Hello,
     LocalWork,
@@ -35,6 +36,8 @@ from veilmatch.crypto.messages import (
     Reserve,
     Reserved,
     Results,
+    SafetyProof,
+    SafetyWork,
     Send,
     Validity,
     Verdict,
@@ -119,6 +122,24 @@ def test_erasing_converts_the_lanes_of_several_templates(simulator: PairSimulato
     assert plus.is_plus and not minus.is_plus and plus.session_id == minus.session_id
 
 
+@pytest.mark.parametrize("operation", ["erase", "rotate"])
+@pytest.mark.parametrize(
+    ("invalid", "opened"), [((), 1), ((0,), 5), ((4,), 7), ((1, 3), 9), ((0, 1, 2, 3, 4), 9)], ids=str
+)
+def test_records_that_are_not_valid_are_sifted_out_by_halves(
+    simulator: PairSimulator, operation: Operation, invalid: tuple[int, ...], opened: int
+) -> None:
+    """One bit is opened for all of them, and more only for the halves of what is not valid as a whole."""
+    vectors = [3 * template if i in invalid else template for i, template in enumerate(TEMPLATES[:5])]
+    ciphertexts = [c for vector in vectors for c in simulator.encrypt(vector)]
+    plus, minus = simulator.run(simulator.request(operation, 0), ciphertexts)
+    valid = [i for i in range(5) if i not in invalid]
+    assert np.flatnonzero(plus.valid).tolist() == np.flatnonzero(minus.valid).tolist() == valid
+    assert np.array_equal(plus.lanes - minus.lanes, (TEMPLATES[valid] + TOY.offset).ravel())
+    assert conversions(simulator) == 1
+    assert sum(isinstance(e.message, Validity) for holder, e in simulator.sent if holder == PLUS) == opened
+
+
 def note_probe_shares(simulator: PairSimulator) -> dict[int, list[ProbeShare]]:
     """The probe shares of all its runs, by holder."""
     seen: dict[int, list[ProbeShare]] = {PLUS: [], MINUS: []}
@@ -160,6 +181,7 @@ def kind_of(action: Any) -> Any:
 
 
 CONVERSION_OF_PLUS = [LocalWork, Agreement, Receive, Reserve, Allocation, Openings, Receive, Receive]
+KEY_SAFETY = [Coins, Receive, SafetyWork, SafetyProof, Receive]
 CONVERSION_OF_MINUS = [LocalWork, Agreement, Receive, Receive, Reserve, Openings, Receive, Verdict]
 
 
@@ -168,8 +190,12 @@ def test_template_is_converted_in_the_order_of_the_rules(keys: Keys, gallery: Si
     layers = [GateLayer, Receive] * 9
     opened = [Validity, Receive]
     stock_of_plus, stock_of_minus = [Reserve, Allocation] * 2, [Receive, Reserve] * 2
-    assert [kind_of(a) for a in plus] == [Hello, Receive, *CONVERSION_OF_PLUS, *stock_of_plus, *layers, *opened]
-    assert [kind_of(a) for a in minus] == [Hello, Receive, *CONVERSION_OF_MINUS, *stock_of_minus, *layers, *opened]
+    assert [kind_of(a) for a in plus] == [
+        Hello, Receive, *CONVERSION_OF_PLUS, *KEY_SAFETY, *stock_of_plus, *layers, *opened,
+    ]  # fmt: skip
+    assert [kind_of(a) for a in minus] == [
+        Hello, Receive, *CONVERSION_OF_MINUS, *KEY_SAFETY, *stock_of_minus, *layers, *opened,
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("operation", ["verify", "candidates", "identify"])
@@ -209,7 +235,7 @@ def test_no_index_of_stock_is_handed_out_twice(simulator: PairSimulator, gallery
 
     for holder, stock in enumerate(simulator.stocks):
         stock.reserve = noting(holder, stock.reserve)  # type: ignore[method-assign]
-    for operation in ("verify", "candidates", "identify", "enrol", "erase", "verify"):
+    for operation in ("verify", "candidates", "identify", "enrol", "erase", "rotate", "verify"):
         simulator.run(simulator.request(operation, 1), simulator.encrypt(PROBE), gallery, gallery.places[:3])
     for kind in STOCK_KINDS:
         assert used[PLUS, kind] == used[MINUS, kind] == list(range(len(used[PLUS, kind]))) != []
@@ -243,14 +269,14 @@ def test_holders_that_mean_different_sessions_stop_at_hello(
         assert all(isinstance(envelope.message, Hello) for _, envelope in simulator.sent)
 
 
-@pytest.mark.parametrize("operation", ["verify", "candidates", "identify", "enrol", "erase"])
+@pytest.mark.parametrize("operation", ["verify", "candidates", "identify", "enrol", "erase", "rotate"])
 @pytest.mark.parametrize("count", [0, 1, 3, 4])
 def test_wrong_number_of_lane_ciphertexts_is_refused(
     simulator: PairSimulator, gallery: SimulatedGallery, operation: Operation, count: int
 ) -> None:
     ciphertexts = (simulator.encrypt(PROBE) * 2)[:count]
     request = simulator.request(operation, 1)
-    if operation == "erase" and count == 4:
+    if operation in ("erase", "rotate") and count == 4:
         assert len(simulator.run(request, ciphertexts)[PLUS].lanes) == 2 * TOY.dimension
         return
     with pytest.raises(CiphertextError):

@@ -16,16 +16,18 @@ import pytest
 from tests.crypto.toys import SCHEMES, TOY, keys_of
 from tests.simulator import MINUS, PLUS, PairSimulator, SimulatedGallery, unit_vectors
 from veilmatch.crypto.dealing import STOCK_KINDS
-from veilmatch.crypto.errors import CiphertextError, ProtocolError, VeilmatchError
+from veilmatch.crypto.errors import CiphertextError, KeySafetyError, ProtocolError, VeilmatchError
 from veilmatch.crypto.messages import (
     Agreement,
     Allocation,
+    Coins,
     DecisionShare,
     Envelope,
     GateLayer,
     Hello,
     LaneShare,
     Openings,
+    SafetyProof,
     Validity,
     Verdict,
 )
@@ -35,9 +37,12 @@ RNG = np.random.default_rng(77)
 TEMPLATES = unit_vectors(RNG, 9, TOY)
 PROBE = TEMPLATES[4]
 THRESHOLD = int(PROBE @ PROBE)
-OPERATIONS: tuple[Operation, ...] = ("verify", "candidates", "identify", "enrol", "erase")
+OPERATIONS: tuple[Operation, ...] = ("verify", "candidates", "identify", "enrol", "erase", "rotate")
 #: Messages that each holder sends in one session without a second conversion.
-LENGTHS = {"verify": (29, 26), "candidates": (25, 22), "identify": (38, 35), "enrol": (16, 14), "erase": (16, 14)}
+LENGTHS = {
+    "verify": (31, 28), "candidates": (27, 24), "identify": (40, 37),
+    "enrol": (18, 16), "erase": (18, 16), "rotate": (18, 16),
+}  # fmt: skip
 
 Delivery = Sequence[Envelope]
 
@@ -71,7 +76,7 @@ class Way:
 
 def outcome_of(simulator: PairSimulator, operation: Operation, gallery: SimulatedGallery) -> list[int]:
     """The opened bits, or the lanes."""
-    template = operation in ("enrol", "erase")
+    template = operation in ("enrol", "erase", "rotate")
     request = simulator.request(operation, 0 if template else THRESHOLD)
     ends = simulator.run(request, simulator.encrypt(PROBE), gallery, gallery.places)
     if template:
@@ -82,7 +87,7 @@ def outcome_of(simulator: PairSimulator, operation: Operation, gallery: Simulate
 
 
 def expected_of(operation: Operation) -> list[int]:
-    if operation in ("enrol", "erase"):
+    if operation in ("enrol", "erase", "rotate"):
         return (PROBE + TOY.offset).tolist()  # type: ignore[no-any-return]
     bits = TEMPLATES @ PROBE >= THRESHOLD
     if operation == "identify":
@@ -252,9 +257,10 @@ def test_message_of_a_foreign_session_ends_the_session(
     for holder, position in every_position(operation):
         error = disturbed(simulator, gallery, operation, holder, position, of_the_same_place)
         assert isinstance(error, ProtocolError)
-        if isinstance(foreign[holder][position].message, Hello | Agreement):
+        if isinstance(foreign[holder][position].message, Hello | Agreement | Coins | SafetyProof):
             error = disturbed(simulator, gallery, operation, holder, position, under_this_session)
-            assert isinstance(error, ProtocolError | CiphertextError), "bound to the session by more than its envelope"
+            bound = isinstance(error, ProtocolError | CiphertextError | KeySafetyError)
+            assert bound, "bound to the session by more than its envelope"
 
 
 @pytest.mark.parametrize("operation", ["verify", "enrol"])
@@ -274,7 +280,7 @@ def test_hello_of_another_session_of_the_same_request_leads_nowhere(
 KINDS = [
     Hello(bytes(96), bytes(32), 0, 0, 0), Agreement(bytes(32), bytes(64)), Allocation("triples", 0),
     Allocation("bits", 0), Openings(bytes(256)), Verdict(False, b""), Verdict(True, b""), Verdict(False, bytes(16)),
-    GateLayer(b""), Validity(True), None, b"bytes",
+    GateLayer(b""), Validity(True), Coins(bytes(32)), SafetyProof(bytes(64)), None, b"bytes",
 ]  # fmt: skip
 
 

@@ -11,16 +11,35 @@ import numpy as np
 import pytest
 
 from tests.crypto.toys import toy_key, toy_public_key
-from tests.vectors.generate import BODY_BYTES, load, outdated
-from veilmatch.crypto import digests, errors, fixed_base, lanes, requests, slots
+from tests.vectors.generate import BODY_BYTES, CONTEXT_BYTES, load, outdated
+from veilmatch.crypto import digests, errors, fixed_base, knowledge, lanes, requests, slots
 from veilmatch.crypto.arithmetic import Integer, from_bytes
 from veilmatch.crypto.conversion import Opening, Triple, fingerprint_hashes, hashes_agree, open_masked, output_share
-from veilmatch.crypto.dealing import Block, BlockName, bit_triples, check_block, deal, products, triples
+from veilmatch.crypto.dealing import (
+    Block,
+    BlockName,
+    bit_triples,
+    check_block,
+    deal,
+    deal_tagged,
+    products,
+    tagged_triples,
+    triples,
+)
 from veilmatch.crypto.errors import VeilmatchError
-from veilmatch.crypto.keys import KeyHolderKey, PairShare
+from veilmatch.crypto.key_safety import (
+    Conversion,
+    TaggedTriple,
+    combination,
+    draw_weights,
+    expected_proof,
+    proof,
+)
+from veilmatch.crypto.keys import DealerGammas, KeyHolderKey, PairShare, SafetyShare
 from veilmatch.crypto.messages import Hello, LocalWork, Receive, Send
 from veilmatch.crypto.paillier import Paillier
 from veilmatch.crypto.parameters import D512, DEFAULT, ParameterSet
+from veilmatch.crypto.refreshing import RefreshName, commitment, common_seed, open_commitment, refreshed_share
 from veilmatch.crypto.requests import check_model
 from veilmatch.crypto.secret_access import SECRET_ACCESS
 from veilmatch.crypto.session import PairSession, Request
@@ -80,8 +99,8 @@ def test_parameter_set_has_the_known_numbers(case: Case) -> None:
 
 
 def test_named_sets_are_those_of_the_design() -> None:
-    assert (DEFAULT.ring_bits, DEFAULT.wrap_limit, DEFAULT.slot_bits, DEFAULT.slots) == (15, 5, 24, 125)
-    assert (D512.ring_bits, D512.wrap_limit, D512.slot_bits, D512.slots) == (14, 7, 23, 130)
+    assert (DEFAULT.ring_bits, DEFAULT.wrap_limit, DEFAULT.slot_bits, DEFAULT.slots) == (17, 5, 27, 111)
+    assert (D512.ring_bits, D512.wrap_limit, D512.slot_bits, D512.slots) == (17, 5, 26, 115)
 
 
 @pytest.mark.parametrize("case", cases("parameter_sets", "sets", expect="ParameterError"))
@@ -200,6 +219,48 @@ def test_dealt_block_has_the_known_bytes(case: Case) -> None:
                 assert [triple.a, triple.b, triple.ab] == integers(unit[role])
 
 
+@pytest.mark.parametrize("case", cases("dealing", "tagged"))
+def test_tagged_block_has_the_known_bytes(case: Case) -> None:
+    N, name = Integer(toy_key(case["modulus_bits"]).N), dict(case["name"])
+    name["stock"] = bytes.fromhex(name["stock"])
+    gammas, seed = DealerGammas(*integers(case["gammas"])), bytes.fromhex(case["dealing_seed"])
+    for role in ("plus", "minus"):
+        block = deal_tagged(seed, BlockName(**name), N, gammas, for_plus=role == "plus")
+        assert len(block.corrections) == case[role]["corrections_bytes"]
+        assert hashlib.sha256(block.corrections).hexdigest() == case[role]["corrections_sha256"]
+        for unit in case[role]["units"]:
+            (triple,) = tagged_triples(block, unit["at"], 1, N)
+            assert [triple.tag_a, triple.tag_b] == integers(unit["tags"])
+            assert [triple.key_a, triple.key_b] == integers(unit["keys"])
+
+
+@pytest.mark.parametrize("case", cases("key_safety"))
+def test_proof_of_fixed_conversions_is_the_known_one(case: Case) -> None:
+    """Weights, c*, and the proofs of both holders, each equal to what the other expects."""
+    scheme, session_id = paillier(case["modulus_bits"]), bytes.fromhex(case["session_id"])
+    N, roles = scheme.modulus, ("plus", "minus")
+    weights = draw_weights(session_id, *(bytes.fromhex(case[f"{role}_coins"]) for role in roles), len(case["of"]))
+    assert [[w.rho, w.sigma] for w in weights] == [integers(x["weights"]) for x in case["of"]]
+    made = {
+        role: [
+            Conversion(
+                *integers([x["ciphertext"], x[role]["z"]]), TaggedTriple(*integers(x[role]["triple"])),
+                Opening(*integers(x[other]["opening"])),
+            )
+            for x in case["of"]
+        ]
+        for role, other in zip(roles, roles[::-1], strict=True)
+    }  # fmt: skip
+    for role, other in zip(roles, roles[::-1], strict=True):
+        party = "ab"[roles.index(role)]
+        share = SafetyShare("ab", party, *integers(case[role]["safety"]))  # type: ignore[arg-type]
+        c_star = scheme.combine(*combination(made[role], weights))
+        assert c_star == int(case["c_star"], 16)
+        local = [scheme.local_shares([c_star], t)[0] for t in share.exponents(scheme.public_key, SECRET_ACCESS)]
+        assert proof(made[role], weights, local[1].z, share, N).hex() == case[role]["proof"]
+        assert expected_proof(made[role], weights, local[0].z, share, N).hex() == case[other]["proof"]
+
+
 @pytest.mark.parametrize("case", cases("dealing", "sizes"))
 def test_dealt_block_of_the_wrong_size_is_refused(case: Case) -> None:
     block = Block(bytes(case["seed_bytes"]), bytes(case["corrections_bytes"]))
@@ -221,14 +282,16 @@ def test_session_has_the_known_context_and_id(case: Case) -> None:
     request, scheme = _request(case["request"]), paillier(512)
     assert request.subject_matter().hex() == case["subject_matter"]
     assert request.context().hex() == case["context"]
+    coins = {role: bytes.fromhex(case[f"{role}_coins"]) for role in ("plus", "minus")}
     nonces = {role: bytes.fromhex(case[f"{role}_nonce"]) for role in ("plus", "minus")}
     sessions = [
         PairSession(
             request,
             [scheme.encrypt(Integer(1))],
             PairShare(request.pair, party, Integer(5), Integer(7)),  # type: ignore[arg-type]
+            SafetyShare(request.pair, party, *(Integer(i) for i in range(5))),  # type: ignore[arg-type]
             scheme,
-            nonces[role],
+            coins[role],
             (0, 0, 0),
         )
         for role, party in zip(("plus", "minus"), request.pair, strict=True)
@@ -276,6 +339,19 @@ def test_key_share_has_the_known_encoding(case: Case) -> None:
         assert (share.pair, share.party) == (pair, case["party"])
         assert share.exponent(public_key, SECRET_ACCESS) == int(exponent, 16)
         assert share.kappa(SECRET_ACCESS) == int(kappa, 16)
+    for pair, known in zip(case["pairs"], case["safety"], strict=True):
+        safety = key.safety(pair)
+        assert (safety.pair, safety.party, safety.gamma(SECRET_ACCESS)) == (
+            pair,
+            case["party"],
+            int(known["gamma"], 16),
+        )
+        assert list(safety.exponents(public_key, SECRET_ACCESS)) == integers(known["exponents"])
+        assert [safety.kappa_key(SECRET_ACCESS), safety.kappa_tag(SECRET_ACCESS)] == integers(known["kappa"])
+    dealt = key.dealer_gammas(SECRET_ACCESS)
+    assert [dealt.of_verifier(is_plus=is_plus, access=SECRET_ACCESS) for is_plus in (True, False)] == integers(
+        case["dealer_gammas"]
+    )
     assert key.dealing_seed(SECRET_ACCESS).hex() == case["dealing_seed"]
     assert key.storage_seed(SECRET_ACCESS).hex() == case["storage_seed"]
     assert key.to_secret_bytes(public_key, SECRET_ACCESS).hex() == case["encoding"]
@@ -289,3 +365,52 @@ def test_malformed_key_share_is_refused(case: Case) -> None:
     with pytest.raises(error(case["expect"])) as raised:
         KeyHolderKey.from_secret_bytes(bytes.fromhex(case["encoding"]), public_key)
     assert type(raised.value) is error(case["expect"])
+
+
+# -- refreshing ---------------------------------------------------------------------------------------
+
+
+def refresh_name(case: Case) -> RefreshName:
+    refresh_id, key_id = (bytes.fromhex(case[n]) for n in ("refresh_id", "key_id"))
+    return RefreshName(refresh_id, key_id, case["epoch"], case["pair"])
+
+
+@pytest.mark.parametrize("case", cases("refreshing", expect="valid"))
+def test_a_refresh_adds_the_known_values(case: Case) -> None:
+    public_key, name = paillier(512).public_key, refresh_name(case)
+    plus, minus = (bytes.fromhex(case[n]) for n in ("plus", "minus"))
+    assert commitment(name, plus).hex() == case["commitment"]
+    seed = common_seed(name, plus, minus)
+    assert seed._seed.hex() == case["seed"]
+    assert [
+        seed.bits("o", public_key.randomiser_bits), seed.below("kappa", public_key.modulus)
+    ] == integers(case["added"])  # fmt: skip
+    for party in case["pair"]:
+        before = PairShare(case["pair"], party, *integers(case["before"][party]))
+        after = refreshed_share(before, seed, public_key)
+        assert after == PairShare(case["pair"], party, *integers(case["after"][party]))
+        assert after.exponent(public_key, SECRET_ACCESS) == int(case["exponents"][party], 16)
+
+
+@pytest.mark.parametrize("case", cases("refreshing", expect="ProtocolError"))
+def test_contributions_that_are_none_are_refused(case: Case) -> None:
+    name = refresh_name(case)
+    committed, plus, minus = (bytes.fromhex(case[n]) for n in ("commitment", "plus", "minus"))
+    with pytest.raises(error(case["expect"])):
+        common_seed(name, open_commitment(name, committed, plus), minus)
+
+
+@pytest.mark.parametrize("case", cases("knowledge"))
+def test_proof_of_knowledge_is_the_known_one_or_refused(case: Case) -> None:
+    key = toy_public_key(ParameterSet.from_name(case["fields"]["parameter_set"]))
+    fields = {x: bytes.fromhex(v) if x in CONTEXT_BYTES else v for x, v in case["fields"].items()}
+    proof, ciphertexts = bytes.fromhex(case["proof"]), [bytes.fromhex(c) for c in case["ciphertexts"]]
+    context = knowledge.context_digest(**fields)
+    if case["expect"] == "valid":
+        assert fields["key_id"] == key.key_id and fields["payload_digest"] == requests.payload_digest(ciphertexts)
+        assert context.hex() == case["context"]
+        assert knowledge.challenges(proof[:32], len(ciphertexts)) == integers(case["challenges"])
+        assert len(proof) == knowledge.proof_bytes(key)
+        return knowledge.check(key, context, ciphertexts, proof)
+    with pytest.raises(error(case["expect"])):
+        knowledge.check(key, context, ciphertexts, proof)

@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from tests.simulator import Aim, Keys, standin_keys
+from tests.simulator import Aim, Keys, keys_from, standin_keys
 from tests.vectors.generate import Key
 from veilmatch.crypto import session as session_module
 from veilmatch.crypto.arithmetic import Integer, invert, random_below, random_bits
+from veilmatch.crypto.ceremony import split_safety
 from veilmatch.crypto.fields import Array, join
 from veilmatch.crypto.gates.boolean import Circuit
 from veilmatch.crypto.keys import PairShare
 from veilmatch.crypto.paillier import STATISTICAL_BITS, Paillier, PublicKey
 from veilmatch.crypto.parameters import LANE_BITS, ParameterSet
 from veilmatch.crypto.primes import SpecialPrime
-from veilmatch.crypto.secret_access import SECRET_ACCESS
 
 #: Two lane ciphertexts a vector and 26 slots a pack: small, and nothing in it is a special case.
 TOY = ParameterSet(dimension=12, scale=8, clip=3, modulus_bits=512)
@@ -62,8 +62,8 @@ def toy_paillier_keys(parameters: ParameterSet) -> Keys:
     """The scheme of the toy key with fresh shares."""
     public_key = toy_public_key(parameters)
     plus, minus = split_toy_key(public_key)
-    exponents = plus.exponent(public_key, SECRET_ACCESS), minus.exponent(public_key, SECRET_ACCESS)
-    return Keys(Paillier(public_key), plus, minus, exponents, public_key)
+    o = Integer(toy_key(public_key.parameters.modulus_bits).o)
+    return keys_from(Paillier(public_key), (plus, minus), *split_safety((plus, minus), o, public_key.modulus))
 
 
 @cache

@@ -1,22 +1,22 @@
 """Notes what every daemon receives over gRPC: who, which message, and how long each part of it is.
 
-`recording(folder)` gives the environment in which daemons start with the recorder in them; nothing else of them
-changes. Dealt randomness is left out, because it is fetched ahead of time, whenever the stock is low.
+A word that tests give to subjects alone is looked for in every message as well. `recording(folder)` gives the
+environment in which daemons start with the recorder in them; nothing else of them changes. Dealt randomness is left
+out, because it is fetched ahead of time, whenever the stock is low.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[2]
+from tests import hooks
+
 FOLDER_VARIABLE = "RECORDED_MESSAGES"
-_NOT_OF_A_QUERY = {"DealRequest", "DealtBlock", "StockGeneration", "HealthCheckRequest", "HealthCheckResponse"}
-_KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
+#: Begins the name of a subject wherever a test wants to know who is told it.
+SUBJECT = b"subject-that-is-looked-for"
 
 #: What one party received or sent, by (party, direction and type): messages of one type come in order.
 Traffic = dict[tuple[str, str], list[Any]]
@@ -25,8 +25,7 @@ Traffic = dict[tuple[str, str], list[Any]]
 def recording(folder: Path) -> dict[str, str]:
     """Return what to add to the environment of daemons, so that they note their messages in `folder`."""
     folder.mkdir()
-    (folder / "sitecustomize.py").write_text("from tests.e2e import recorder\n\nrecorder.install()\n")
-    return {"PYTHONPATH": f"{folder}{os.pathsep}{ROOT}", FOLDER_VARIABLE: str(folder)}
+    return hooks.starting_with("tests.e2e.recorder", folder) | {FOLDER_VARIABLE: str(folder)}
 
 
 def recorded(folder: Path) -> Traffic:
@@ -34,9 +33,28 @@ def recorded(folder: Path) -> Traffic:
     found: Traffic = {}
     for path in sorted(folder.glob("*.jsonl")):
         for line in path.read_text().splitlines():
-            what, content = json.loads(line)
+            what, content, _ = json.loads(line)
             found.setdefault((path.stem, what), []).append(content)
         os.truncate(path, 0)
+    return found
+
+
+def told_of_subjects(folder: Path) -> set[tuple[str, str]]:
+    """Return in which messages, as (party, direction and type), a name with `SUBJECT` in it was."""
+    lines = ((path.stem, json.loads(line)) for path in folder.glob("*.jsonl") for line in path.open())
+    return {(party, what) for party, (what, _, named) in lines if named}
+
+
+def parts(shape: Any) -> set[str]:
+    """Return the paths of the fields that are not empty in a noted message."""
+    found = set()
+    for name, content in shape.items():
+        items = content if isinstance(content, list) else [content]
+        for item in items:
+            if isinstance(item, dict):
+                found |= {f"{name}.{below}" for below in parts(item)}
+            elif item:
+                found.add(name)
     return found
 
 
@@ -60,45 +78,12 @@ def _size(value: Any) -> Any:
 
 def install() -> None:
     """Note what this process receives and answers from now on."""
-    import grpc
-    import grpc.aio._channel as channels
-
-    party = next((Path(x).parent.name for x in sys.orig_argv if x.endswith(".toml")), "nobody")
-    target = os.open(Path(os.environ[FOLDER_VARIABLE]) / f"{party}.jsonl", os.O_CREAT | os.O_APPEND | os.O_WRONLY)
+    target = os.open(
+        Path(os.environ[FOLDER_VARIABLE]) / f"{hooks.party()}.jsonl", os.O_CREAT | os.O_APPEND | os.O_WRONLY
+    )
 
     def note(direction: str, message: Any) -> None:
-        kind = type(message).__name__
-        if kind not in _NOT_OF_A_QUERY:
-            os.write(target, json.dumps([f"{direction} {kind}", shape(message)]).encode() + b"\n")
+        line = [f"{direction} {type(message).__name__}", shape(message), SUBJECT in message.SerializeToString()]
+        os.write(target, json.dumps(line).encode() + b"\n")
 
-    def reading(parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
-        def parsed(data: bytes) -> Any:
-            message = parse(data)
-            note("receives", message)
-            return message
-
-        return parsed
-
-    def writing(serialise: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
-        def serialised(message: Any) -> bytes:
-            note("answers", message)
-            return serialise(message)
-
-        return serialised
-
-    def handling(make: Any) -> Any:
-        def made(behavior: Any, request_deserializer: Any = None, response_serializer: Any = None) -> Any:
-            return make(behavior, reading(request_deserializer), writing(response_serializer))
-
-        return made
-
-    def calling(make: Any) -> Any:
-        def made(self: Any, method: str, request_serializer: Any = None, response_deserializer: Any = None, *more: Any,
-                 **options: Any) -> Any:  # fmt: skip
-            return make(self, method, request_serializer, reading(response_deserializer), *more, **options)
-
-        return made
-
-    for kind in _KINDS:
-        setattr(grpc, f"{kind}_rpc_method_handler", handling(getattr(grpc, f"{kind}_rpc_method_handler")))
-        setattr(channels.Channel, kind, calling(getattr(channels.Channel, kind)))
+    hooks.on_every_message(note)

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import grpc
@@ -23,6 +24,7 @@ from veilmatch.crypto.errors import (
     GalleryMismatchError,
     InvalidInputError,
     KeyMismatchError,
+    KnowledgeProofError,
     PartyRefusedError,
     RequestExpiredError,
     RequestReplayedError,
@@ -31,10 +33,12 @@ from veilmatch.crypto.errors import (
     UnknownSubjectError,
     VeilmatchError,
 )
+from veilmatch.crypto.knowledge import KnownCiphertexts
 from veilmatch.crypto.lanes import pack
 from veilmatch.crypto.paillier import Paillier
 from veilmatch.crypto.parameters import ParameterSet
 from veilmatch.crypto.public_key_format import PublicFile
+from veilmatch.crypto.requests import signed_bytes
 from veilmatch.protos.v1 import matcher_pb2, request_pb2
 from veilmatch.server.supervisor import Supervisor
 
@@ -53,12 +57,19 @@ class Wire:
     def signer(self, now: Callable[[], float] = time.time, lifetime_s: float = 60.0) -> RequestSigner:
         return RequestSigner(self.key, self.settings.device, self.settings.gallery, self.public_key, lifetime_s, now)
 
-    def ciphertexts(self) -> list[bytes]:
+    def probe(self) -> KnownCiphertexts:
         vector = np.ones(TOY.dimension, dtype=np.int64) * 5
-        return [self.scheme.serialise(self.scheme.encrypt(m)) for m in pack(vector, TOY)]
+        return KnownCiphertexts.encrypt(self.scheme, pack(vector, TOY))
 
-    def draft(self, ciphertexts: list[bytes], subject: str = "known") -> Draft:
-        return Draft(request_pb2.OPERATION_VERIFY, tuple(ciphertexts), 1440, subject)
+    def ciphertexts(self) -> list[bytes]:
+        return list(self.probe().ciphertexts)
+
+    def claimed(self, ciphertexts: list[bytes]) -> KnownCiphertexts:
+        """Ciphertexts whose randomisers this device does not know, and says it does."""
+        return KnownCiphertexts(tuple(ciphertexts), (Integer(0),) * len(ciphertexts), self.scheme)
+
+    def draft(self, probe: KnownCiphertexts, subject: str = "known") -> Draft:
+        return Draft(request_pb2.OPERATION_VERIFY, probe, 1440, subject)
 
     def match(self, *requests: request_pb2.SignedRequest) -> matcher_pb2.MatchReply | VeilmatchError:
         """Send one request to each matcher (the same to both if there is one); the most telling outcome."""
@@ -88,7 +99,7 @@ def wire(world: World) -> Iterator[Wire]:
 
 
 def test_an_honest_request_of_the_harness_is_served(wire: Wire) -> None:
-    reply = wire.match(wire.signer().sign(wire.draft(wire.ciphertexts()), "ab"))
+    reply = wire.match(wire.signer().sign(wire.draft(wire.probe()), "ab"))
     assert isinstance(reply, matcher_pb2.MatchReply) and reply.count == 1
 
 
@@ -96,48 +107,81 @@ def test_an_honest_request_of_the_harness_is_served(wire: Wire) -> None:
     ("bad", "why"),
     [
         (lambda w, c: b"\0" * len(c), "zero"),
-        (lambda w, c: w.scheme.serialise(w.public_key.modulus**2 - 1 + 0)[:-1] + c[-1:], "unit or not"),
         (lambda w, c: b"\xff" * len(c), "not reduced"),
         (lambda w, c: w.scheme.serialise(w.public_key.modulus * 3), "shares a factor"),
         (lambda w, c: c[:-1], "wrong length"),
         (lambda w, c: c + b"\0", "wrong length"),
         (lambda w, c: b"", "wrong length"),
     ],
-    ids=["zero", "random unit outside the subgroup", "N^2 or more", "not coprime", "short", "long", "empty"],
+    ids=["zero", "N^2 or more", "not coprime", "short", "long", "empty"],
 )
 def test_a_bad_ciphertext_is_a_ciphertext_error(wire: Wire, bad: Callable[[Wire, bytes], bytes], why: str) -> None:
     ciphertexts = wire.ciphertexts()
     ciphertexts[1] = bad(wire, ciphertexts[1])
-    assert isinstance(wire.match(wire.signer().sign(wire.draft(ciphertexts), "ab")), CiphertextError)
+    assert isinstance(wire.match(wire.signer().sign(wire.draft(wire.claimed(ciphertexts)), "ab")), CiphertextError)
 
 
 def test_a_randomiser_outside_the_subgroup_is_refused_by_the_key_holders(wire: Wire) -> None:
-    N = wire.public_key.modulus
-    ciphertexts = wire.ciphertexts()
-    c = wire.scheme.parse(ciphertexts[0])
-    ciphertexts[0] = wire.scheme.serialise(c * Integer(pow(7, int(N), int(N * N))) % (N * N))
-    refused = wire.match(wire.signer().sign(wire.draft(ciphertexts), "ab"))
-    assert isinstance(refused, CiphertextError) and "well-formed" in refused.message
+    N, honest = wire.public_key.modulus, wire.probe()
+    c, rest = wire.scheme.parse(honest.ciphertexts[0]), honest.ciphertexts[1:]
+    for unit_outside in (c * Integer(pow(7, int(N), int(N * N))) % (N * N), N * N - 2):
+        sent = replace(honest, ciphertexts=(wire.scheme.serialise(unit_outside), *rest))
+        assert type(wire.match(wire.signer().sign(wire.draft(sent), "ab"))) is KnowledgeProofError
+
+
+def test_ciphertexts_of_somebody_else_are_refused_by_the_key_holders(wire: Wire) -> None:
+    """The device knows by what it re-randomised a captured probe, and not what it was encrypted with."""
+    captured, zeros = wire.ciphertexts(), wire.scheme.known_zeros(TOY.lane_ciphertexts)
+    fresh = [
+        wire.scheme.serialise(wire.scheme.multiply(wire.scheme.parse(c), zero.value))
+        for c, zero in zip(captured, zeros, strict=True)
+    ]
+    stolen = KnownCiphertexts(tuple(fresh), tuple(zero.exponent for zero in zeros), wire.scheme)
+    for sent in (stolen, wire.claimed(captured)):
+        assert type(wire.match(wire.signer().sign(wire.draft(sent), "ab"))) is KnowledgeProofError
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda body: body.ClearField("knowledge"),
+        lambda body: setattr(body, "knowledge", body.knowledge[:-1]),
+        lambda body: setattr(body, "knowledge", body.knowledge + b"\0"),
+        lambda body: setattr(body, "nonce", bytes(32)),
+        lambda body: setattr(body, "threshold", body.threshold - 1),
+    ],
+    ids=["missing", "short", "long", "of another nonce", "of another threshold"],
+)
+def test_a_proof_of_knowledge_is_of_this_request(wire: Wire, change: Callable[[request_pb2.RequestBody], None]) -> None:
+    request = wire.signer().sign(wire.draft(wire.probe()), "ab")
+    body = request_pb2.RequestBody.FromString(request.body)
+    change(body)
+    request.body = body.SerializeToString(deterministic=True)
+    request.signature = wire.key.sign(signed_bytes(request.body))
+    refused = wire.match(request)
+    assert type(refused) is KnowledgeProofError and str(refused) == str(KnowledgeProofError())
 
 
 def test_a_wrong_number_of_ciphertexts_is_refused(wire: Wire) -> None:
     for ciphertexts in (wire.ciphertexts()[:-1], wire.ciphertexts() + wire.ciphertexts()[:1]):
-        assert isinstance(wire.match(wire.signer().sign(wire.draft(ciphertexts), "ab")), InvalidInputError)
+        assert isinstance(
+            wire.match(wire.signer().sign(wire.draft(wire.claimed(ciphertexts)), "ab")), InvalidInputError
+        )
 
 
 def test_an_unknown_subject_is_an_unknown_subject_error(wire: Wire) -> None:
-    refused = wire.match(wire.signer().sign(wire.draft(wire.ciphertexts(), "nobody"), "ab"))
+    refused = wire.match(wire.signer().sign(wire.draft(wire.probe(), "nobody"), "ab"))
     assert isinstance(refused, UnknownSubjectError)
 
 
 def test_an_expired_and_a_future_request_are_refused(wire: Wire) -> None:
     for now in (lambda: time.time() - 300, lambda: time.time() + 300):
-        refused = wire.match(wire.signer(now).sign(wire.draft(wire.ciphertexts()), "ab"))
+        refused = wire.match(wire.signer(now).sign(wire.draft(wire.probe()), "ab"))
         assert isinstance(refused, RequestExpiredError)
 
 
 def test_a_replayed_request_is_refused_even_after_a_restart(world: World, wire: Wire) -> None:
-    request = wire.signer(lifetime_s=110.0).sign(wire.draft(wire.ciphertexts()), "ab")
+    request = wire.signer(lifetime_s=110.0).sign(wire.draft(wire.probe()), "ab")
     assert isinstance(wire.match(request), matcher_pb2.MatchReply)
     assert isinstance(wire.match(request), RequestReplayedError)
     for party in ("matcher-a", "matcher-b", "keyholder-a", "keyholder-b"):
@@ -147,7 +191,7 @@ def test_a_replayed_request_is_refused_even_after_a_restart(world: World, wire: 
 
 
 def test_a_request_with_a_changed_body_or_signature_is_refused(wire: Wire) -> None:
-    request = wire.signer().sign(wire.draft(wire.ciphertexts()), "ab")
+    request = wire.signer().sign(wire.draft(wire.probe()), "ab")
     body = request_pb2.RequestBody.FromString(request.body)
     body.threshold = 1
     changed = request_pb2.SignedRequest()
@@ -160,7 +204,7 @@ def test_a_request_with_a_changed_body_or_signature_is_refused(wire: Wire) -> No
 
 
 def test_ciphertexts_or_a_subject_that_were_not_signed_are_refused(wire: Wire) -> None:
-    request = wire.signer().sign(wire.draft(wire.ciphertexts()), "ab")
+    request = wire.signer().sign(wire.draft(wire.probe()), "ab")
     swapped = request_pb2.SignedRequest()
     swapped.CopyFrom(request)
     swapped.ciphertexts[0] = request.ciphertexts[1]
@@ -171,7 +215,7 @@ def test_ciphertexts_or_a_subject_that_were_not_signed_are_refused(wire: Wire) -
 
 
 def test_different_requests_to_the_two_matchers_end_without_a_decision(wire: Wire) -> None:
-    first, second = (wire.signer().sign(wire.draft(wire.ciphertexts()), "ab") for _ in range(2))
+    first, second = (wire.signer().sign(wire.draft(wire.probe()), "ab") for _ in range(2))
     assert isinstance(wire.match(first, second), VeilmatchError)
 
 
@@ -180,7 +224,7 @@ def test_a_request_under_another_key_is_a_key_mismatch(wire: Wire, tmp_path: Pat
     other = PublicFile.decode((tmp_path / "other" / "public.json").read_bytes()).public_key
     signer = RequestSigner(wire.key, wire.settings.device, "main", other, 60.0, time.time)
     ciphertexts = [Paillier(other).serialise(Paillier(other).encode(Integer(1)))] * TOY.lane_ciphertexts
-    assert isinstance(wire.match(signer.sign(wire.draft(ciphertexts), "ab")), KeyMismatchError)
+    assert isinstance(wire.match(signer.sign(wire.draft(wire.claimed(ciphertexts)), "ab")), KeyMismatchError)
 
 
 def test_another_gallery_is_a_key_mismatch(world: World) -> None:
@@ -228,7 +272,7 @@ def test_the_error_says_which_key_holder_is_down_and_which_pair_could_serve(
     world: World, wire: Wire, party: str, other: str
 ) -> None:
     with down(world, f"keyholder-{party}"):
-        refused = wire.match(wire.signer().sign(wire.draft(wire.ciphertexts()), "ab"))
+        refused = wire.match(wire.signer().sign(wire.draft(wire.probe()), "ab"))
         assert isinstance(refused, UnavailableError)
         assert refused.party == f"keyholder-{party}" and refused.alternatives == (other,)
         with world.client() as client:

@@ -40,12 +40,13 @@ def test_figures_cover_the_grid_and_are_drawn(
 ) -> None:
     monkeypatch.setattr(quantisation, "SCALES", (40, 60))
     monkeypatch.setattr(quantisation, "CLIPS", (15, 23))
+    monkeypatch.setattr(quantisation, "CHOICES", {128: ((40, 15), (60, 23))})
     shipped = (ParameterSet(128, 60, 23, 512), ParameterSet(128, 40, 15, 512))
     sets = [quantisation._measure(p, [photos], OPTIONS) for p in shipped for _ in ("ORL", "hard")]
     for figures, parameters in zip(sets[::2], shipped, strict=True):
         (cell,) = [g for g in figures["grid"] if (g["scale"], g["clip"]) == (parameters.scale, parameters.clip)]
         assert cell["possible"] and cell["fnmr"] == figures["integer_fnmr"]
-        assert [rotated["scale"] for rotated in figures["rotated_by_scale"]] == [40, 60]
+        assert [(choice["scale"], choice["slots"]) for choice in figures["choices"]] == [(40, 130), (60, 125)]
         low, high = figures["difference_interval_points"]
         assert low <= high
     quantisation._show({"fmr": 0.05, "sets": sets})

@@ -11,7 +11,7 @@ from veilmatch.client.config import DeviceSettings
 from veilmatch.client.evaluation.rates import curve
 from veilmatch.client.evaluation.thresholds import can_show, cosine_of, operating_threshold, write_threshold
 from veilmatch.crypto.errors import ConfigurationError, InvalidInputError, KeyMismatchError
-from veilmatch.crypto.parameters import D512, DEFAULT, ParameterSet
+from veilmatch.crypto.parameters import D128_COARSE, D512, DEFAULT, ParameterSet
 
 from .conftest import DEVICE, TOY
 
@@ -23,30 +23,30 @@ def test_a_device_turns_the_cosine_into_the_very_threshold(parameters: Parameter
 
 
 def test_a_cosine_has_no_more_decimals_than_it_needs() -> None:
-    assert cosine_of(1440, DEFAULT) == 0.4
-    assert len(str(cosine_of(1379, DEFAULT))) <= len("0.3830")
+    assert cosine_of(1440, D128_COARSE) == 0.4
+    assert len(str(cosine_of(1379, D128_COARSE))) <= len("0.3830")
 
 
 def test_threshold_is_the_lowest_that_keeps_the_rate() -> None:
     scores, genuine = np.array([1500.0, 1400, 1300, 900, 700]), np.array([True, True, False, False, False])
-    assert operating_threshold(curve(scores, genuine), 0.1, DEFAULT) == 1400
-    assert operating_threshold(curve(scores, genuine), 0.4, DEFAULT) == 1300
+    assert operating_threshold(curve(scores, genuine), 0.1, D128_COARSE) == 1400
+    assert operating_threshold(curve(scores, genuine), 0.4, D128_COARSE) == 1300
 
 
 def test_threshold_may_lie_above_every_score() -> None:
     scores, genuine = np.array([900.0, 1200, 700]), np.array([True, False, False])
-    assert operating_threshold(curve(scores, genuine), 0.1, DEFAULT) == 1201
+    assert operating_threshold(curve(scores, genuine), 0.1, D128_COARSE) == 1201
 
 
 def test_threshold_is_at_least_one() -> None:
     scores, genuine = np.array([10.0, -5, -20]), np.array([True, True, False])
-    assert operating_threshold(curve(scores, genuine), 0.5, DEFAULT) == 1
+    assert operating_threshold(curve(scores, genuine), 0.5, D128_COARSE) == 1
 
 
 def test_one_person_under_two_names_leaves_no_threshold() -> None:
     scores, genuine = np.array([3000.0, 3700, 100]), np.array([True, False, False])
     with pytest.raises(InvalidInputError, match="under two names"):
-        operating_threshold(curve(scores, genuine), 0.1, DEFAULT)
+        operating_threshold(curve(scores, genuine), 0.1, D128_COARSE)
 
 
 @pytest.mark.parametrize(("impostors", "shown"), [(2999, False), (3000, True)])

@@ -31,7 +31,8 @@ from veilmatch.client.agreement import (
 )
 from veilmatch.client.bulk import read_frame, write_frame
 from veilmatch.client.transport import _sent_error
-from veilmatch.crypto.errors import KeyFileError, ProtocolError, VeilmatchError
+from veilmatch.crypto import knowledge
+from veilmatch.crypto.errors import KeyFileError, KnowledgeProofError, ProtocolError, VeilmatchError
 from veilmatch.crypto.keys import PAIRS, KeyHolderKey
 from veilmatch.crypto.paillier import Paillier
 from veilmatch.crypto.parameters import ParameterSet
@@ -186,6 +187,20 @@ def ciphertext(data: bytes) -> None:
     assert scheme.serialise(found[0]) == data
 
 
+def knowledge_proof(data: bytes) -> None:
+    """A proof and ciphertexts; nobody finds another proof of the ones that are known here."""
+    key, known = ceremony().public_key, seeds.known_ciphertexts()
+    proof, joined = data[: knowledge.proof_bytes(key)], data[knowledge.proof_bytes(key) :]
+    size = key.parameters.ciphertext_bytes
+    ciphertexts = [joined[i : i + size] for i in range(0, len(joined), size)]
+    for sent in (ciphertexts, known.ciphertexts):
+        try:
+            knowledge.check(key, bytes(32), sent, proof)
+        except KnowledgeProofError:
+            continue
+        assert any(made.startswith(proof) for made in seeds.knowledge_proofs()) and tuple(sent) == known.ciphertexts
+
+
 def parameter_set(data: bytes) -> None:
     name = data.decode("utf-8", "replace")
     try:
@@ -215,5 +230,6 @@ DECODERS: dict[str, Decoder] = {
     "two replies": Decoder(seeds.two_replies, two_replies),
     "bulk frame": Decoder(seeds.frames, bulk_frame),
     "ciphertext": Decoder(seeds.ciphertexts, ciphertext),
+    "proof of knowledge": Decoder(seeds.knowledge_proofs, knowledge_proof),
     "parameter set": Decoder(seeds.parameter_sets, parameter_set),
 }

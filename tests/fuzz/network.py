@@ -26,6 +26,7 @@ from veilmatch.crypto.messages import (
     Receive,
     Reserve,
     Results,
+    SafetyWork,
     Send,
 )
 from veilmatch.crypto.session import Operation
@@ -124,6 +125,8 @@ class Exchange:
         try:
             if isinstance(action, LocalWork):
                 outcome = self.keys.scheme.local_shares(action.ciphertexts, self.keys.exponents[holder])
+            elif isinstance(action, SafetyWork):
+                outcome = self.simulator.safety_work(holder, action)
             elif isinstance(action, Reserve):
                 outcome = self.simulator.stocks[holder].reserve(action)
             action = self._actions[holder] = self.sessions[holder].resume(outcome)

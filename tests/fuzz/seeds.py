@@ -10,6 +10,7 @@ from tests.installation import making
 from tests.installation.making import ceremony
 from tests.transport.signed import OPERATIONS, body, signed
 from veilmatch.client.bulk import write_frame
+from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.digests import digest
 from veilmatch.crypto.errors import (
     BudgetExceededError,
@@ -18,6 +19,7 @@ from veilmatch.crypto.errors import (
     UnavailableError,
     VeilmatchError,
 )
+from veilmatch.crypto.knowledge import KnownCiphertexts
 from veilmatch.crypto.messages import (
     Agreement,
     Allocation,
@@ -167,5 +169,18 @@ def ciphertexts() -> list[bytes]:
 
 
 @cache
+def known_ciphertexts() -> KnownCiphertexts:
+    scheme = Paillier(ceremony().public_key)
+    return KnownCiphertexts.encrypt(scheme, [Integer(3)] * scheme.parameters.lane_ciphertexts)
+
+
+@cache
+def knowledge_proofs() -> list[bytes]:
+    """Proofs of what `known_ciphertexts` hold, in the context of 32 zeros; then the ciphertexts."""
+    known = known_ciphertexts()
+    return [known.prove(bytes(32)) + b"".join(known.ciphertexts) for _ in range(2)]
+
+
+@cache
 def parameter_sets() -> list[bytes]:
-    return [b"d128-s60-c23-n3072", b"d512-s40-c15-n3072", b"UNSAFE-d12-s8-c3-n512", b"UNSAFE-d4096-s1024-c1023-n512"]
+    return [b"d128-s126-c38-n3072", b"d512-s120-c18-n3072", b"UNSAFE-d12-s8-c3-n512", b"UNSAFE-d4096-s1024-c1023-n512"]

@@ -174,7 +174,7 @@ def test_a_share_worker_answers_as_many_shares_as_it_was_asked_for(data: st.Data
 
     workers = ShareWorkers(SimpleNamespace(count=1, call=call), SCHEME)  # type: ignore[arg-type]
     try:
-        shares = at_once(workers.local_shares("ab", [Integer(1), Integer(2)]))
+        shares = at_once(workers.local_shares("ab", 1, [Integer(1), Integer(2)]))
     except ProtocolError:
         return
     assert len(shares) == 2 and len(answer) == 2 * PARAMETERS.ciphertext_bytes

@@ -7,7 +7,7 @@ shares never open to another answer than the right one.
 By design the pair cannot notice a message that is well-formed, in its place, and says something else than its sender
 meant: that is a peer that lies about shared values, against which section 9 of the design sets other means, and
 between honest peers the mutual TLS of their channel. These alterations are kept out:
-- another value below N in Openings, another bit in a GateLayer, another share in Validity;
+- another bit in a GateLayer, another share in Validity;
 - another mask seed of the right size in a Verdict, or one where none was;
 - another start of an Allocation, at or above the floor;
 - any of these from another session, put under this session's id and number.
@@ -32,6 +32,7 @@ from veilmatch.crypto.errors import ProtocolError, VeilmatchError
 from veilmatch.crypto.messages import (
     Agreement,
     Allocation,
+    Coins,
     DecisionShare,
     Envelope,
     GateLayer,
@@ -39,6 +40,7 @@ from veilmatch.crypto.messages import (
     LaneShare,
     Message,
     Openings,
+    SafetyProof,
     Validity,
     Verdict,
 )
@@ -92,13 +94,19 @@ def altered(draw: Draw, message: Message) -> Message | None:
         case Allocation(kind, start):
             return Allocation(draw(st.sampled_from([k for k in STOCK_KINDS if k != kind])), start)
         case Openings(values):
-            return Openings(draw(st.sampled_from((resized(draw, values), b"\xff" * len(values)))))
+            return Openings(
+                draw(st.sampled_from((resized, flipped, lambda draw, data: b"\xff" * len(data))))(draw, values)
+            )
         case Verdict(again, _):
             return draw(st.sampled_from((Verdict(not again, b""), Verdict(again, bytes(15)), Verdict(True, bytes(16)))))
         case GateLayer(payload):
             return GateLayer(resized(draw, payload))
         case Validity():
             return None
+        case Coins(coins):
+            return Coins(draw(st.sampled_from((flipped, resized)))(draw, coins))
+        case SafetyProof(proof):
+            return SafetyProof(draw(st.sampled_from((flipped, resized)))(draw, proof))
     raise AssertionError(f"an alteration is missing for {type(message).__name__}")
 
 

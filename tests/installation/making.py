@@ -74,6 +74,8 @@ def material(key: KeyHolderKey) -> list[str]:
     """Return every secret of a key as it could show up in a text: decimal, hexadecimal, and as bytes."""
     public = ceremony().public_key
     numbers = [n for share in key._shares for n in (share._exponent, share._kappa)]
+    numbers += [n for x in key._safety for n in (x._gamma, x._verifying, x._kappa_key, x._proving, x._kappa_tag)]
+    numbers += [key._gammas._plus, key._gammas._minus]
     seeds = [key.dealing_seed(SECRET_ACCESS), key.storage_seed(SECRET_ACCESS)]
     whole = key.to_secret_bytes(public, SECRET_ACCESS)
     texts = [str(int(n)) for n in numbers] + [f"{int(n):x}" for n in numbers]

@@ -19,6 +19,7 @@ from veilmatch.server.keyholder.opening import open_key
 
 def run(*arguments: str, passphrase: str | None = PASSPHRASE) -> Result:
     app = typer.Typer()
+    app.callback()(lambda: None)  # with one command alone, its name would not be said
     module.register(app)
     return CliRunner().invoke(app, list(arguments), env={"VEILMATCH_PASSPHRASE": passphrase})
 

@@ -19,10 +19,11 @@ from veilmatch.crypto.keys import PARTIES, Party
 from veilmatch.crypto.requests import OPERATIONS
 from veilmatch.server.config import KeyHolderSettings, MatcherSettings
 from veilmatch.server.installation import files
+from veilmatch.server.installation.certifier_file import unseal_certifier
 from veilmatch.server.installation.devices import issue_device
 from veilmatch.server.installation.layout import Plan, write_installation
 from veilmatch.server.installation.public_file import read_public_file
-from veilmatch.server.installation.sealed import unseal, unseal_certifier
+from veilmatch.server.installation.sealed import unseal
 from veilmatch.server.transport.certification import certified_statement
 from veilmatch.server.transport.devices import read_certificate
 
@@ -54,7 +55,7 @@ def test_every_party_has_its_folder_and_its_files(installation: Path) -> None:
     expected = {"authority": {"ca.pem", "ca-key.pem"}}
     expected |= {f"matcher-{seat}": COMMON | {"matcher.toml", "data", "devices"} for seat in "ab"}
     expected |= {f"keyholder-{party}": COMMON | {"keyholder.toml", "data", "devices", *SEALED} for party in "abc"}
-    expected |= {f"device-{number}": COMMON | {"device.toml", "signing.key", f"device-{number}.cert"} for number in "12"}
+    expected |= {f"device-{n}": COMMON | {"device.toml", "signing.key", f"device-{n}.cert"} for n in "12"}
     assert found == expected
     assert [p.name for p in installation.iterdir() if p.is_file()] == ["public.json"]
 

@@ -149,9 +149,11 @@ def test_no_byte_of_the_file_can_be_changed(at: int, mask: int) -> None:
         found = PublicFile.decode(bytes(data))
     except VeilmatchError:
         return
-    # Only the id of the installation is nobody's checksum: it is what the sealed files are bound to.
+    # No checksum is over the id of the installation, which the sealed files are bound to, and over the organisations'
+    # keys, by which certificates are signed.
     assert found.public_key == public_file().public_key
-    assert found.installation != public_file().installation
+    before = public_file()
+    assert (found.installation, found.organisations) != (before.installation, before.organisations)
 
 
 @given(st.binary(max_size=300))

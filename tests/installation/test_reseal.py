@@ -21,16 +21,10 @@ from veilmatch.crypto.errors import ConfigurationError, KeyFileError, WrongPassp
 from veilmatch.crypto.secret_access import SECRET_ACCESS
 from veilmatch.server.commands import reseal as command
 from veilmatch.server.config import KeyHolderSettings
+from veilmatch.server.installation.certifier_file import reseal_certifier, seal_certifier, unseal_certifier
 from veilmatch.server.installation.passphrase import NEW_VARIABLE
 from veilmatch.server.installation.public_file import read_public_file
-from veilmatch.server.installation.sealed import (
-    reseal,
-    reseal_certifier,
-    seal,
-    seal_certifier,
-    unseal,
-    unseal_certifier,
-)
+from veilmatch.server.installation.sealed import reseal, seal, unseal
 from veilmatch.server.keyholder.opening import open_key
 
 ROOT = Path(__file__).parents[2]

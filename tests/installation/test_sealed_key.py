@@ -166,6 +166,12 @@ def test_another_partys_file_is_refused(party: Any, good: bytes, scratch: Path) 
     assert (caught.value.got, caught.value.expected) == ("a", party)
 
 
+@pytest.mark.parametrize("letter", [b"\0", b"0", b"A", b"d", b"\xff"])
+def test_a_file_of_no_party_is_refused(letter: bytes, good: bytes, scratch: Path) -> None:
+    with pytest.raises(KeyFileError, match="another party"):
+        opened(scratch, changed(good, PARTY, letter))
+
+
 def test_a_file_of_another_public_key_is_refused(good: bytes, scratch: Path) -> None:
     other = PublicFile(ceremony(1).public_key, public_file().installation, organisations())
     with pytest.raises(KeyMismatchError, match="another public key"):

@@ -66,7 +66,7 @@ def _fibonacci(count: int, top: int) -> list[int]:
     return [x & top for x in numbers[:count]]
 
 
-CASES = [(1, 1), (1, 14), (2, 1), (2, 15), (3, 2), (16, 1), (26, 14), (128, 1), (128, 2), (128, 15), (512, 14)]
+CASES = [(1, 1), (1, 14), (2, 1), (2, 15), (3, 2), (16, 1), (26, 14), (128, 1), (128, 2), (128, 17), (512, 17)]
 
 
 @pytest.mark.parametrize(("count", "bits"), CASES)
@@ -93,7 +93,7 @@ def test_the_empty_product_has_no_program(count: int) -> None:
     assert program.result is None and program.steps.shape == (0, 3)
 
 
-@pytest.mark.parametrize(("count", "bits"), [(26, 14), (128, 15), (512, 14)])
+@pytest.mark.parametrize(("count", "bits"), [(26, 14), (128, 17), (512, 17)])
 def test_random_exponents_all_need_the_same_number_of_products(count: int, bits: int) -> None:
     """One in 30,000 may be longer, and is then as long as it must be: twice in 12 does not happen."""
     lengths = [len(compile_program([secrets.randbits(bits) for _ in range(count)], bits).steps) for _ in range(12)]
@@ -128,7 +128,7 @@ def test_filling_up_does_not_change_with_the_exponents_seen() -> None:
 # -- in the kernel ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("count", "bits"), [(1, 14), (2, 1), (3, 2), (26, 14), (128, 1), (128, 15)])
+@pytest.mark.parametrize(("count", "bits"), [(1, 14), (2, 1), (3, 2), (26, 14), (128, 1), (128, 17)])
 @pytest.mark.parametrize("name", patterns(3, 3))
 def test_the_kernel_runs_a_program_as_gmpy2_multiplies(backend: str, count: int, bits: int, name: str) -> None:
     N = MODULI["random"](512)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from tests.kernel.numbers import BACKENDS, MODULI, SIZES, Pair, limbs_of, radix, random_parts, ring_of, to_pairs, value
 from veilmatch.crypto.arithmetic import Integer
+from veilmatch.crypto.fixed_base import ROUNDING_BITS
 from veilmatch.crypto.rings import native
 from veilmatch.crypto.rings.limbs import Limbs, empty
 from veilmatch.crypto.rings.native import NativeRing
@@ -116,7 +117,11 @@ def test_random_powers_are_those_of_the_digits_drawn(
     monkeypatch.setattr(native.secrets, "token_bytes", lambda size: drawn[:size])
     rows, columns = -(-exponent_bits // 6), -(-count // ring.lanes) * ring.lanes
     exponents = [sum((drawn[r * columns + c] % 64 + 1) * 64**r for r in range(rows)) for c in range(count)]
-    assert table.random_powers(count) == [pow(int(base), e, N**2) for e in exponents]
+    powers = [pow(int(base), e, N**2) for e in exponents]
+    assert table.random_powers(count) == powers
+    known = table.known_powers(count)
+    assert [(x.value, x.exponent) for x in known] == list(zip(powers, exponents, strict=True))
+    assert max(exponents).bit_length() <= exponent_bits + ROUNDING_BITS and table.exponent_bits == 6 * rows
 
 
 @pytest.mark.parametrize("bits", SIZES)
@@ -153,4 +158,5 @@ def test_no_row_of_the_table_holds_the_neutral_element_or_a_power_twice(backend:
 
 
 def test_no_random_powers_are_no_work(backend: str) -> None:
-    assert ring_of(backend, N).fixed_base(Integer(3), 12).random_powers(0) == []
+    table = ring_of(backend, N).fixed_base(Integer(3), 12)
+    assert table.random_powers(0) == table.known_powers(0) == []

@@ -1,62 +1,142 @@
-"""Dealers in memory: what a shelf fetches its blocks from, without gRPC."""
+"""Both holders of a pair and their dealer in memory: what a stock fetches and checks its blocks with, without gRPC."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from veilmatch.crypto import dealing
 from veilmatch.crypto.arithmetic import Integer
-from veilmatch.crypto.dealing import BitTriples, Block, BlockName, Kind, Products
+from veilmatch.crypto.dealing import BitTriples, Block, BlockName, Kind, Products, deal_tagged
 from veilmatch.crypto.errors import UnavailableError
-from veilmatch.crypto.keys import Pair
+from veilmatch.crypto.keys import DealerGammas, Pair
 from veilmatch.crypto.messages import Reserve, Reserved
+from veilmatch.crypto.secret_access import SECRET_ACCESS
+from veilmatch.protos.v1 import keyholder_pb2 as pb
+from veilmatch.server.keyholder.checking import Standing
 from veilmatch.server.keyholder.stock import Stock, stock_name
 from veilmatch.server.keyholder.stock_store import StockStore
+from veilmatch.server.keyholder.wire import kind_from_wire
 
 MODULUS = (Integer(1) << 511) + 187
 PAIR: Pair = "ab"
-NAME = stock_name(PAIR, bytes(16), bytes([1]) * 16)
+#: Of a pair that nobody has a key of.
+GAMMAS = DealerGammas(Integer(2) ** 127 + 3, Integer(2) ** 127 + 5)
+NAME = stock_name(PAIR, 1, bytes(16), bytes([1]) * 16)
 UNITS = dealing.BLOCK_UNITS
 TARGETS: dict[Kind, int] = {kind: 2 * UNITS[kind] for kind in dealing.STOCK_KINDS}
 
 
 class Dealer:
-    """Deals to one holder; `down` makes it unreachable, `asked` counts the blocks that were asked for."""
+    """Deals to one holder; `down` makes it unreachable, `asked` counts the blocks that were asked for.
+
+    change: what it does to a block before it sends it.
+    """
 
     def __init__(self, *, for_plus: bool, seed: bytes = bytes(32)) -> None:
         self.for_plus, self.seed, self.down = for_plus, seed, False
         self.asked: list[tuple[Kind, int]] = []
+        self.change: Callable[[BlockName, Block], Block] = lambda _name, block: block
 
-    async def __call__(self, first: BlockName, count: int) -> AsyncIterator[tuple[int, Block]]:
-        for number in range(first.number, first.number + count):
-            if self.down:
-                raise UnavailableError("keyholder-c cannot be reached", party="keyholder-c")
-            self.asked.append((first.kind, number))
-            name = BlockName(first.pair, first.stock, first.epoch, first.kind, number)
-            yield number, dealing.deal(self.seed, name, MODULUS, for_plus=self.for_plus)
+    async def __call__(self, name: BlockName) -> Block:
+        if self.down:
+            raise UnavailableError("keyholder-c cannot be reached", party="keyholder-c")
+        self.asked.append((name.kind, name.number))
+        return self.change(name, deal_tagged(self.seed, name, MODULUS, GAMMAS, for_plus=self.for_plus))
+
+
+class MemoryLink:
+    """One end of a stream between the two. The peer's error comes out of `receive`, once it has ended."""
+
+    def __init__(self) -> None:
+        self.inbox: asyncio.Queue[pb.CheckMessage | BaseException] = asyncio.Queue()
+        self.other: MemoryLink = self
+        self.sent: list[pb.CheckMessage] = []
+
+    async def send(self, message: pb.CheckMessage) -> None:
+        self.sent.append(message)
+        self.other.inbox.put_nowait(message)
+
+    async def receive(self) -> pb.CheckMessage:
+        message = await self.inbox.get()
+        if isinstance(message, BaseException):
+            raise message
+        return message
+
+
+def linked() -> tuple[MemoryLink, MemoryLink]:
+    """Both ends of a stream."""
+    ends = MemoryLink(), MemoryLink()
+    ends[0].other, ends[1].other = ends[1], ends[0]
+    return ends
 
 
 class Holder:
-    """One holder's store, dealer and stock; `restart` is a crash followed by a start."""
+    """One holder's store, dealer and stock; `restart` is a crash followed by a start. `other` is its peer."""
 
-    def __init__(self, folder: Path, *, is_plus: bool, targets: dict[Kind, int] | None = None) -> None:
+    def __init__(
+        self, folder: Path, *, is_plus: bool, targets: dict[Kind, int] | None = None, other: Holder | None = None
+    ) -> None:
         self.folder, self.is_plus, self.targets = folder, is_plus, targets or TARGETS
         self.dealer = Dealer(for_plus=is_plus)
+        #: The ends of the streams that this holder, as plus, has had with its peer.
+        self.links: list[tuple[MemoryLink, MemoryLink]] = []
         folder.mkdir(exist_ok=True)
         self.start()
+        self.other = other or Holder(
+            folder.parent / f"{folder.name}-peer", is_plus=not is_plus, targets=targets, other=self
+        )
 
     def start(self) -> None:
         self.store = StockStore(self.folder, bytes([self.is_plus]) * 32)
-        self.store.adopt(PAIR, NAME)
-        self.stock = Stock(PAIR, NAME, 1, self.store, self.dealer, self.targets, MODULUS, is_plus=self.is_plus)
+        self.adopt(NAME)
+
+    def adopt(self, name: bytes) -> None:
+        """Begin with the stock of this name, as after a meeting with the peer."""
+        if hasattr(self, "stock"):
+            self.stock.retire()
+        self.store.adopt(PAIR, name)
+        self.stock = Stock(
+            PAIR, name, 1, self.store, self.dealer, self.dial, Standing(), self.targets, MODULUS, is_plus=self.is_plus
+        )
 
     def restart(self) -> None:
+        self.stock.retire()
         self.store.close()
         self.start()
 
+    @asynccontextmanager
+    async def dial(self, first: pb.CheckMessage) -> AsyncIterator[MemoryLink]:
+        mine, theirs = linked()
+        self.links.append((mine, theirs))
+        begin = first.begin
+
+        async def serve() -> None:
+            try:
+                await self.other.stock.check_for_peer(theirs, kind_from_wire(begin.kind), begin.number, begin.oldest)
+                mine.inbox.put_nowait(UnavailableError("the peer has ended", party="keyholder-b"))
+            except Exception as error:
+                mine.inbox.put_nowait(error)
+
+        serving = asyncio.create_task(serve())
+        try:
+            yield mine
+        finally:
+            theirs.inbox.put_nowait(UnavailableError("the peer has left", party="keyholder-a"))
+            await asyncio.wait([serving])
+
     async def reserve(self, kind: Kind, count: int, floor: int = 0, start: int | None = None) -> Reserved:
+        if start is not None and start < 1000 * UNITS[kind]:
+            await self.have_checked(kind, (start + count - 1) // UNITS[kind])
         return await self.stock.reserve(Reserve(kind, count, floor, start))
+
+    async def have_checked(self, kind: Kind, number: int) -> None:
+        """What the plus holder does before it allocates: all blocks up to this one were checked."""
+        plus = self if self.is_plus else self.other
+        while plus.stock._shelves[kind]._checker.next <= number:
+            await plus.stock._shelves[kind].check_one()
 
 
 def multiply_right(plus: Reserved, minus: Reserved) -> bool:
@@ -72,4 +152,16 @@ def multiply_right(plus: Reserved, minus: Reserved) -> bool:
         return bool((one.factor * other.factor == one.product - other.product).all())
     pairs = list(zip(plus.material, minus.material, strict=True))  # type: ignore[call-overload]
     assert pairs
-    return all(((p.a - m.a) * (p.b - m.b) - (p.ab - m.ab)) % MODULUS == 0 for p, m in pairs)
+    of_plus, of_minus = (GAMMAS.of_verifier(is_plus=is_plus, access=SECRET_ACCESS) for is_plus in (True, False))
+    wrong = [
+        x % MODULUS
+        for p, m in pairs
+        for x in (
+            (p.a - m.a) * (p.b - m.b) - (p.ab - m.ab),
+            p.key_a + of_plus * m.a - m.tag_a,
+            p.key_b + of_plus * m.b - m.tag_b,
+            m.key_a + of_minus * p.a - p.tag_a,
+            m.key_b + of_minus * p.b - p.tag_b,
+        )
+    ]
+    return not any(wrong)

@@ -11,26 +11,24 @@ import random
 import sys
 from pathlib import Path
 
-from tests.keyholder.dealers import MODULUS, PAIR, TARGETS, Dealer
-from veilmatch.crypto.messages import Reserve
-from veilmatch.server.keyholder.stock import Stock, stock_name
-from veilmatch.server.keyholder.stock_store import StockStore
+from tests.keyholder.dealers import PAIR, Holder
+from veilmatch.server.keyholder.stock import stock_name
 
-NAMES = tuple(stock_name(PAIR, bytes(16), bytes([generation]) * 16) for generation in (1, 2))
+NAMES = tuple(stock_name(PAIR, 1, bytes(16), bytes([generation]) * 16) for generation in (1, 2))
 
 
 async def replace_for_ever(folder: Path) -> None:
-    store, rng = StockStore(folder, bytes(32)), random.Random(os.urandom(8))
+    rng = random.Random(os.urandom(8))
+    plus = Holder(folder, is_plus=True)
     while True:
         name = rng.choice(NAMES)
-        store.adopt(PAIR, name)
-        stock = Stock(PAIR, name, 1, store, Dealer(for_plus=True), TARGETS, MODULUS, is_plus=True)
+        for holder in (plus, plus.other):
+            holder.adopt(name)
         for _ in range(rng.randrange(1, 4)):
             count = rng.randrange(1, 40)
-            reserved = await stock.reserve(Reserve("triples", count, 0, None))
+            reserved = await plus.reserve("triples", count)
             # In one write: what is seen was handed out, whatever happens next.
             os.write(1, f"{NAMES.index(name)} {reserved.start} {reserved.start + count}\n".encode())
-        stock.retire()
 
 
 if __name__ == "__main__":

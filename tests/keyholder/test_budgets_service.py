@@ -11,9 +11,16 @@ import numpy as np
 import pytest
 
 from tests.keyholder.test_service_sessions import gallery_of, vectors
-from tests.keyholder.trio import TOY, Trio, answers, results_of, signed, started
-from veilmatch.crypto.errors import BudgetExceededError, ProtocolError, RequestReplayedError, VeilmatchError
+from tests.keyholder.trio import TOY, Trio, answers, device_key, results_of, signed, started
+from veilmatch.crypto.errors import (
+    BudgetExceededError,
+    KnowledgeProofError,
+    ProtocolError,
+    RequestReplayedError,
+    VeilmatchError,
+)
 from veilmatch.crypto.keys import PAIRS, Pair, Party
+from veilmatch.crypto.requests import signed_bytes
 from veilmatch.protos.v1 import request_pb2
 from veilmatch.server.config import KeyHolderBudgets
 from veilmatch.server.keyholder.audit_check import entries_of
@@ -87,6 +94,24 @@ async def test_a_refusal_by_one_holder_ends_the_request_at_the_other_at_once(tri
     assert all(isinstance(error, VeilmatchError) for error in found.values())
     assert stock_used(trio) == before and batches(trio) == [0, 0, 0]
     assert not trio["a"].rendezvous._links and not trio["b"].rendezvous._links
+
+
+async def test_an_unproven_request_uses_up_neither_budget_nor_nonce(trio_with: Any) -> None:
+    trio = await trio_with(device_requests={"day": 1})
+    request = signed(PROBE)
+    body = request_pb2.RequestBody.FromString(request.body)
+    body.knowledge = body.knowledge[::-1]
+    data = body.SerializeToString(deterministic=True)
+    spoilt = request_pb2.SignedRequest(
+        body=data, signature=device_key().sign(signed_bytes(data)), ciphertexts=request.ciphertexts
+    )
+    for _ in range(2):
+        async with trio.both(spoilt, "ab") as calls:
+            found = await asyncio.gather(*(call.probe_share() for call in calls.values()), return_exceptions=True)
+        assert [type(error) for error in found] == [KnowledgeProofError] * 2
+    assert batches(trio) == [0, 0, 0]
+    assert entries_of(trio.data_dir("a"))[-1].fields["code"] == "knowledge_proof"
+    await trio.decide(request, "ab", GALLERY, range(3))
 
 
 async def test_over_all_pairs_at_most_one_and_a_half_times_the_limit_is_served(trio_with: Any) -> None:

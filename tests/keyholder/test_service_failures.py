@@ -13,12 +13,12 @@ import pytest
 
 from tests.keyholder.trio import TOY, Trio, ceremony, results_of, signed
 from tests.simulator import SimulatedGallery
-from veilmatch.crypto import dealing
 from veilmatch.crypto.errors import IntegrityError, UnavailableError, VeilmatchError
 from veilmatch.crypto.keys import PAIRS, PARTIES, SEATS, Pair, Party, Seat, dealer_of, holder_at, pairs_without
 from veilmatch.crypto.paillier import Paillier
 from veilmatch.protos.v1 import keyholder_pb2 as pb
 from veilmatch.protos.v1 import request_pb2
+from veilmatch.server.keyholder import service
 
 TEMPLATES = np.random.default_rng(1).integers(-TOY.clip, TOY.clip + 1, (5, TOY.dimension))
 PROBE = TEMPLATES[0]
@@ -222,13 +222,13 @@ async def test_a_dealer_that_does_not_answer_is_named_before_the_peer_gives_up(
     hasty: Trio, monkeypatch: pytest.MonkeyPatch, refilling: bool
 ) -> None:
     """Also if a refill in the background waits for it already."""
-    gate, deal = threading.Event(), dealing.deal
+    gate, deal = threading.Event(), service.deal_tagged
 
     def late(*arguments: Any, **roles: Any) -> Any:
         gate.wait()
         return deal(*arguments, **roles)
 
-    monkeypatch.setattr(dealing, "deal", late)
+    monkeypatch.setattr(service, "deal_tagged", late)
     stocks = [await hasty[party].stock("ab") for party in ("a", "b")]  # type: ignore[index]
     refills = [asyncio.ensure_future(stock.refill()) for stock in stocks if refilling]
     try:
@@ -299,7 +299,7 @@ async def test_an_unforeseen_failure_of_a_peer_is_an_integrity_error_there(
     elif where == "a meeting":
         monkeypatch.setattr(hasty["b"], "meet", fail)
     else:
-        monkeypatch.setattr(dealing, "deal", fail)
+        monkeypatch.setattr(service, "deal_tagged", fail)
     for outcome in await enrol(hasty):
         assert isinstance(outcome, IntegrityError | UnavailableError)
         assert SECRET not in str(outcome) + str(outcome.fields())

@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.keyholder.trio import NAMES, Trio, ceremony, refused
-from veilmatch.crypto import dealing
-from veilmatch.crypto.dealing import BLOCK_UNITS, Block
+from tests.keyholder.trio import NAMES, TOY, Trio, ceremony, refused
+from veilmatch.crypto.dealing import BLOCK_UNITS, DEALT_UNITS, Block, tagged_triples
 from veilmatch.crypto.digests import DIGEST_BYTES
 from veilmatch.crypto.errors import (
     InvalidInputError,
@@ -19,6 +18,7 @@ from veilmatch.crypto.errors import (
     VeilmatchError,
 )
 from veilmatch.crypto.keys import PAIRS, PARTIES, Pair, Party, dealer_of, pairs_of
+from veilmatch.crypto.secret_access import SECRET_ACCESS
 from veilmatch.protos.v1 import keyholder_pb2 as pb
 from veilmatch.protos.v1 import keyholder_pb2_grpc as rpc
 from veilmatch.server.keyholder.stock_store import GENERATION_BYTES
@@ -40,7 +40,9 @@ async def test_stock_is_dealt_to_the_holders_of_its_pair_alone(trio: Trio, pair:
     stub = rpc.KeyHolderPeerStub(trio.channel(caller, dealer))
     if caller in {f"keyholder-{party}" for party in PARTIES if party in pair}:
         blocks = [block async for block in stub.Deal(deal(pair=pair), timeout=20.0)]
-        assert [bool(block.corrections) for block in blocks] == [caller == f"keyholder-{pair[0]}"]
+        # Two tags of every triple that will be kept for either holder; for the plus holder what makes products right.
+        numbers = 2 * BLOCK_UNITS["triples"] + (DEALT_UNITS["triples"] if caller == f"keyholder-{pair[0]}" else 0)
+        assert [len(b.corrections) for b in blocks] == [numbers * TOY.modulus_bits // 8]
         return
     error = await refused(stub.Deal(deal(pair=pair), timeout=20.0), dealer)
     assert isinstance(error, PartyRefusedError) and error.got == caller
@@ -53,8 +55,10 @@ async def test_both_holders_are_dealt_parts_that_multiply(trio: Trio) -> None:
         stub = rpc.KeyHolderPeerStub(trio.channel(caller, "c"))
         (dealt,) = [block async for block in stub.Deal(deal(first=5), timeout=20.0)]
         assert dealt.number == 5
-        parts.append(dealing.triples(Block(dealt.seed, dealt.corrections), 0, BLOCK_UNITS["triples"], N))
+        parts.append(tagged_triples(Block(dealt.seed, dealt.corrections), 0, BLOCK_UNITS["triples"], N))
     assert all(((p.a - m.a) * (p.b - m.b) - (p.ab - m.ab)) % N == 0 for p, m in zip(*parts, strict=True))
+    gamma = ceremony().keys[0].safety("ab").gamma(SECRET_ACCESS)
+    assert all((p.key_a + gamma * m.a - m.tag_a) % N == 0 for p, m in zip(*parts, strict=True)), "a verifies b"
 
 
 @pytest.mark.parametrize("pair", PAIRS)

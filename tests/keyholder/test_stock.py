@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,11 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.keyholder.dealers import MODULUS, NAME, PAIR, TARGETS, UNITS, Dealer, Holder, multiply_right
+from tests.keyholder.dealers import GAMMAS, MODULUS, NAME, PAIR, TARGETS, UNITS, Dealer, Holder, multiply_right
 from veilmatch.crypto import dealing
-from veilmatch.crypto.dealing import BitTriples, Block, BlockName, Kind, Products
+from veilmatch.crypto.dealing import BitTriples, Block, BlockCheck, BlockName, CheckedBlock, Kind, Products
 from veilmatch.crypto.errors import ProtocolError, UnavailableError
 from veilmatch.crypto.messages import Reserve
+from veilmatch.server.keyholder.checking import Standing
 from veilmatch.server.keyholder.stock import Stock, UsedRanges, stock_name
 
 KINDS = dealing.STOCK_KINDS
@@ -29,8 +31,8 @@ def plus(tmp_path: Path) -> Holder:
 
 
 @pytest.fixture
-def minus(tmp_path: Path) -> Holder:
-    return Holder(tmp_path / "minus", is_plus=False)
+def minus(plus: Holder) -> Holder:
+    return plus.other
 
 
 # -- used ranges ------------------------------------------------------------------------------
@@ -70,14 +72,10 @@ async def test_both_holders_get_the_same_triples_across_the_border_of_blocks(
         assert multiply_right(ours, theirs)
 
 
-async def test_material_of_another_range_or_kind_of_dealer_does_not_multiply(plus: Holder, minus: Holder) -> None:
+async def test_material_of_another_range_does_not_multiply(plus: Holder, minus: Holder) -> None:
     """The test above can fail."""
     ours = await plus.reserve("triples", 3)
-    theirs = await minus.reserve("triples", 3, start=3)
-    assert not multiply_right(ours, theirs)
-    minus.dealer.seed = bytes([9]) * 32
-    far = UNITS["triples"]
-    assert not multiply_right(await plus.reserve("triples", 3, floor=far), await minus.reserve("triples", 3, start=far))
+    assert not multiply_right(ours, await minus.reserve("triples", 3, start=3))
 
 
 async def test_no_triple_is_alike_another(plus: Holder) -> None:
@@ -94,23 +92,13 @@ async def test_a_range_holds_what_its_blocks_hold_wherever_it_lies(data: st.Data
     kind = data.draw(st.sampled_from(KINDS))
     size = UNITS[kind]
     start, count = data.draw(st.integers(0, 2 * size)), data.draw(st.integers(1, size + 2))
-    blocks = [
-        dealing.deal(bytes(32), BlockName(PAIR, NAME, 1, kind, number), MODULUS, for_plus=False)
-        for number in range(start // size, (start + count - 1) // size + 1)
-    ]
-    if kind == "triples":
-        expected = [t.a for b in blocks for t in dealing.triples(b, 0, size, MODULUS)]
-    elif kind == "products":
-        expected = [u for b in blocks for u in dealing.products(b, 0, size).factor]
-    else:
-        expected = [a for b in blocks for a in dealing.bit_triples(b, 0, size).a]
+    blocks = [checked_block(kind, number) for number in range(start // size, (start + count - 1) // size + 1)]
+    whole = dealing.material(kind, [(block, 0, size) for block in blocks], MODULUS)
+    expected = first_column(whole)
     first = start // size * size
     shelf = _in_memory_minus()._shelves[kind]
     got = (await shelf.reserve(_wanted(kind, count, start))).material
-    if isinstance(got, Products):
-        values = list(got.factor)
-    else:
-        values = list(got.a) if isinstance(got, BitTriples) else [t.a for t in got]  # type: ignore[attr-defined]
+    values = first_column(got)
     assert values == expected[start - first : start - first + count]
 
 
@@ -265,14 +253,15 @@ async def test_the_floor_of_the_minus_holder_is_what_it_has_seen_used_without_a_
     assert minus.stock.floors == (15, 0, 0)
 
 
-def test_another_generation_of_either_storage_is_another_stock() -> None:
+def test_another_epoch_or_generation_of_either_storage_is_another_stock() -> None:
     names = {
-        stock_name(pair, plus, minus)
+        stock_name(pair, epoch, plus, minus)
         for pair in ("ab", "ac", "bc")
+        for epoch in (1, 2)
         for plus in (bytes(16), bytes([1]) * 16)
         for minus in (bytes(16), bytes([1]) * 16)
     }
-    assert len(names) == 12
+    assert len(names) == 24
     assert {len(name) for name in names} == {32}
 
 
@@ -333,72 +322,95 @@ async def test_a_refused_reservation_costs_nothing_and_works_once_the_dealer_is_
     assert (await plus.reserve("triples", 5)).start == 0
 
 
-async def test_used_up_blocks_are_forgotten(plus: Holder) -> None:
+async def test_used_up_blocks_are_forgotten_by_both(plus: Holder, minus: Holder) -> None:
     for _ in range(12):
-        await plus.stock.refill()
         await plus.reserve("triples", UNITS["triples"])
-    await plus.stock.refill()
-    numbers = plus.store.numbers(NAME, "triples")
-    assert min(numbers) == 12 - 4
+        await plus.stock.refill()
+    for holder in (plus, minus):
+        assert min(holder.store.numbers(NAME, "triples")) >= 11
+        assert len(holder.store.numbers(NAME, "triples")) <= 3
     assert plus.stock.remaining["triples"] == TARGETS["triples"]
 
 
-async def test_a_late_allocation_in_a_forgotten_block_is_dealt_again(plus: Holder, minus: Holder) -> None:
-    late = await plus.reserve("triples", 3)
-    for number in range(1, 10):
-        await minus.reserve("triples", 1, start=number * UNITS["triples"])
-        await minus.stock.refill()
-    assert 0 not in minus.store.numbers(NAME, "triples")
-    assert multiply_right(late, await minus.reserve("triples", 3, start=late.start))
+@pytest.mark.parametrize("kind", KINDS)
+async def test_what_a_session_under_way_was_given_stays_at_the_peer_however_much_that_is(
+    kind: Kind, plus: Holder, minus: Holder
+) -> None:
+    """A large search takes many blocks, and others may take many more before its peer hears of the first."""
+    with plus.stock.session() as slow:
+        late = await slow.reserve(_wanted(kind, 7 * UNITS[kind] + 1, None))
+        for _ in range(12):
+            with plus.stock.session() as quick:
+                ours = await quick.reserve(_wanted(kind, UNITS[kind], None))
+                assert multiply_right(ours, await minus.stock.reserve(_wanted(kind, UNITS[kind], ours.start)))
+            await plus.stock.refill()
+        held = minus.store.numbers(NAME, kind)
+        assert multiply_right(late, await minus.stock.reserve(_wanted(kind, 7 * UNITS[kind] + 1, late.start)))
+    await plus.reserve(kind, 2 * UNITS[kind])
+    await plus.stock.refill()
+    assert min(held) == 0 and min(minus.store.numbers(NAME, kind)) >= 20
+    assert len(plus.stock._shelves[kind]._cache) <= 2, "a large search leaves nothing in memory"
 
 
 @pytest.mark.parametrize(
     "block", [Block(b"", b""), Block(bytes(31), b""), Block(bytes(32), b"x"), Block(bytes(33), b"")]
 )
-async def test_a_block_of_the_wrong_size_is_never_used(minus: Holder, block: Block) -> None:
-    async def fetch(first: BlockName, count: int) -> object:
-        yield first.number, block
-
-    stock = Stock(PAIR, NAME, 1, minus.store, fetch, TARGETS, MODULUS, is_plus=False)  # type: ignore[arg-type]
-    with pytest.raises((UnavailableError, ProtocolError)):
-        await stock.reserve(_wanted("triples", 1, 0))
-    assert minus.store.numbers(NAME, "triples") == set()
-
-
-async def test_a_dealer_that_sends_nothing_is_a_typed_error(minus: Holder) -> None:
-    async def fetch(first: BlockName, count: int) -> object:
-        for _ in ():
-            yield _
-
-    stock = Stock(PAIR, NAME, 1, minus.store, fetch, TARGETS, MODULUS, is_plus=False)  # type: ignore[arg-type]
-    with pytest.raises(UnavailableError):
-        await stock.reserve(_wanted("triples", 1, 0))
+@pytest.mark.parametrize("receiver", ["plus", "minus"])
+async def test_a_block_of_the_wrong_size_is_never_used(
+    receiver: str, plus: Holder, minus: Holder, block: Block
+) -> None:
+    (plus if receiver == "plus" else minus).dealer.change = lambda _name, _block: block
+    with pytest.raises(ProtocolError):
+        await plus.reserve("triples", 1)
+    assert plus.store.numbers(NAME, "triples") == minus.store.numbers(NAME, "triples") == set()
 
 
 def _wanted(kind: Kind, count: int, start: int | None) -> Reserve:
     return Reserve(kind, count, 0, start)
 
 
+@cache
+def checked_block(kind: Kind, number: int) -> CheckedBlock:
+    """What is left at the minus holder of a block that was checked with a fixed coin."""
+    name = BlockName(PAIR, NAME, 1, kind, number)
+    plus, minus = (
+        BlockCheck(
+            name,
+            dealing.deal_tagged(bytes(32), name, MODULUS, GAMMAS, for_plus=p),
+            (bytes(32), bytes([1]) * 32),
+            MODULUS,
+            is_plus=p,
+        )
+        for p in (True, False)
+    )
+    minus.proof(plus.opening)
+    return minus.kept(plus.proof(minus.opening))
+
+
+def first_column(material: object) -> list[int]:
+    if isinstance(material, Products):
+        return list(material.factor)
+    return list(material.a) if isinstance(material, BitTriples) else [t.a for t in material]  # type: ignore[attr-defined]
+
+
 def _in_memory_minus() -> Stock:
-    """A minus holder whose store keeps nothing on disk, for many examples."""
+    """A minus holder whose store has four checked blocks of each kind, for many examples."""
 
     class Store:
-        def __init__(self) -> None:
-            self.blocks: dict[BlockName, Block] = {}
-
         def mark(self, *_: object) -> int:
             return 0
+
+        tried = mark
 
         def advance(self, *_: object) -> None:
             pass
 
         def numbers(self, *_: object) -> set[int]:
-            return set()
+            return set(range(4))
 
-        def put(self, name: BlockName, block: Block) -> None:
-            self.blocks[name] = block
+        def get(self, name: BlockName) -> CheckedBlock | None:
+            return checked_block(name.kind, name.number)
 
-        def get(self, name: BlockName) -> Block | None:
-            return self.blocks.get(name)
-
-    return Stock(PAIR, NAME, 1, Store(), Dealer(for_plus=False), TARGETS, MODULUS, is_plus=False)  # type: ignore[arg-type]
+    return Stock(
+        PAIR, NAME, 1, Store(), Dealer(for_plus=False), None, Standing(), TARGETS, MODULUS, is_plus=False  # type: ignore[arg-type]
+    )  # fmt: skip

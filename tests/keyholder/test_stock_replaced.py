@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.keyholder.dealers import MODULUS, NAME, PAIR, TARGETS, UNITS, Dealer, Holder
+from tests.keyholder.dealers import NAME, PAIR, UNITS, Holder
 from tests.keyholder.replace_loop import NAMES
 from tests.keyholder.trio import STATE, TOY, Trio, ceremony, signed
 from tests.simulator import SimulatedGallery
-from veilmatch.crypto.dealing import STOCK_KINDS, Block, BlockName
+from veilmatch.crypto.dealing import STOCK_KINDS, BlockName, CheckedBlock
 from veilmatch.crypto.errors import GalleryMismatchError, KeyMismatchError, UnavailableError
 from veilmatch.crypto.keys import Party
 from veilmatch.crypto.messages import Reserve
@@ -32,7 +32,7 @@ from veilmatch.server.matcher.mutation import GalleryState
 
 ROOT = Path(__file__).parents[2]
 OTHER = bytes([2]) * 32
-BLOCK = Block(bytes([7]) * 32, b"corrections" * 50)
+BLOCK = CheckedBlock(bytes([7]) * 32 + b"corrections" * 50)
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def blocks(folder: Path) -> Counter[bytes]:
     """How many blocks of each stock are on disk."""
     with sqlite3.connect(folder / "stock.db") as connection:
         return Counter({bytes(name): count for name, count in connection.execute(
-            "SELECT stock, COUNT(*) FROM blocks GROUP BY stock"
+            "SELECT stock, COUNT(*) FROM checked_blocks GROUP BY stock"
         )})  # fmt: skip
 
 
@@ -82,7 +82,7 @@ async def test_a_block_that_arrives_late_for_a_replaced_stock_does_not_stay(plus
 async def test_the_replaced_blocks_are_overwritten_on_disk(plus: Holder) -> None:
     plus.store.put(BlockName(PAIR, NAME, 1, "triples", 0), BLOCK)
     with sqlite3.connect(plus.folder / "stock.db") as connection:
-        sealed = bytes(connection.execute("SELECT sealed FROM blocks").fetchone()[0])
+        sealed = bytes(connection.execute("SELECT sealed FROM checked_blocks").fetchone()[0])
     plus.store.adopt(PAIR, OTHER)
     plus.store.close()
     with sqlite3.connect(plus.folder / "stock.db") as connection:
@@ -120,15 +120,13 @@ async def test_a_reservation_under_way_while_its_stock_is_retired_gets_nothing(
 
 
 async def test_a_reservation_that_waits_for_its_dealer_while_its_stock_is_retired_gets_nothing(plus: Holder) -> None:
-    class Late(Dealer):
-        async def __call__(self, first: BlockName, count: int) -> Any:
-            async for dealt in super().__call__(first, count):
-                yield dealt
-                stock.retire()
+    def retire_first(_name: BlockName, block: Any) -> Any:
+        plus.stock.retire()
+        return block
 
-    stock = Stock(PAIR, NAME, 1, plus.store, Late(for_plus=True), TARGETS, MODULUS, is_plus=True)
+    plus.dealer.change = retire_first
     with pytest.raises(UnavailableError, match="replaced"):
-        await stock.reserve(Reserve("triples", 2 * UNITS["triples"], 0, None))
+        await plus.reserve("triples", 2 * UNITS["triples"])
     assert plus.store.mark(NAME, "triples") == 0
 
 

@@ -13,13 +13,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from veilmatch.crypto.dealing import Block, BlockName
+from veilmatch.crypto.dealing import BlockName, CheckedBlock
 from veilmatch.crypto.errors import IntegrityError
 from veilmatch.server.keyholder.stock_store import StockStore
 
 SEED = bytes(range(32))
 NAME = BlockName("ab", bytes(32), 1, "triples", 3)
-BLOCK = Block(bytes([7]) * 32, b"corrections" * 50)
+BLOCK = CheckedBlock(bytes([7]) * 32 + b"corrections" * 50)
 
 
 @pytest.fixture
@@ -33,8 +33,8 @@ def opened(folder: Path) -> StockStore:
     return store
 
 
-def content(block: Block | None) -> tuple[bytes, bytes] | None:
-    return None if block is None else (block.seed, block.corrections)
+def content(block: CheckedBlock | None) -> bytes | None:
+    return None if block is None else block.content
 
 
 def test_a_block_is_read_back(store: StockStore) -> None:
@@ -54,7 +54,7 @@ def test_a_block_survives_a_restart(store: StockStore, tmp_path: Path) -> None:
 
 def test_a_block_that_is_here_is_never_replaced(store: StockStore) -> None:
     store.put(NAME, BLOCK)
-    store.put(NAME, Block(bytes(32), b"another"))
+    store.put(NAME, CheckedBlock(bytes(32) + b"another"))
     assert content(store.get(NAME)) == content(BLOCK)
 
 
@@ -65,7 +65,7 @@ def test_the_file_is_the_owners_alone_and_shows_nothing_of_a_block(store: StockS
     assert files
     for path in files:
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
-        assert BLOCK.seed[:8] not in path.read_bytes()
+        assert BLOCK.content[:8] not in path.read_bytes()
         assert b"corrections" not in path.read_bytes()
         assert SEED[:8] not in path.read_bytes()
 
@@ -109,11 +109,11 @@ def test_a_row_that_was_cut_is_refused(store: StockStore, tmp_path: Path, length
 def test_a_row_moved_to_another_place_is_refused(store: StockStore, tmp_path: Path) -> None:
     store.put(NAME, BLOCK)
     with sqlite3.connect(tmp_path / "stock.db") as connection:
-        connection.execute("UPDATE blocks SET number = 4")
+        connection.execute("UPDATE checked_blocks SET number = 4")
     with pytest.raises(IntegrityError):
         store.get(replace(NAME, number=4))
     with sqlite3.connect(tmp_path / "stock.db") as connection:
-        connection.execute("UPDATE blocks SET number = 3, kind = 'bits'")
+        connection.execute("UPDATE checked_blocks SET number = 3, kind = 'bits'")
     with pytest.raises(IntegrityError):
         store.get(replace(NAME, kind="bits"))
 
@@ -140,6 +140,16 @@ def test_a_mark_only_goes_up(store: StockStore) -> None:
         assert store.mark(NAME.stock, "triples") == expected
     assert store.mark(NAME.stock, "bits") == 0
     assert store.mark(bytes([1]) * 32, "triples") == 0
+
+
+def test_a_block_that_is_about_to_be_checked_is_never_checked_again(store: StockStore, tmp_path: Path) -> None:
+    assert store.tried(NAME.stock, "triples") == 0
+    for number, expected in ((3, 4), (1, 4), (9, 10)):
+        store.begin_check(replace(NAME, number=number))
+        assert store.tried(NAME.stock, "triples") == expected
+    assert store.tried(NAME.stock, "bits") == store.tried(bytes([1]) * 32, "triples") == 0
+    store.close()
+    assert opened(tmp_path).tried(NAME.stock, "triples") == 10
 
 
 def test_another_process_sees_a_mark_as_soon_as_advance_has_returned(store: StockStore, tmp_path: Path) -> None:
@@ -189,9 +199,9 @@ def test_a_damaged_database_is_a_typed_error(tmp_path: Path) -> None:
 
 def sealed_row(folder: Path) -> bytes:
     with sqlite3.connect(folder / "stock.db") as connection:
-        return bytes(connection.execute("SELECT sealed FROM blocks").fetchone()[0])
+        return bytes(connection.execute("SELECT sealed FROM checked_blocks").fetchone()[0])
 
 
 def set_sealed_row(folder: Path, sealed: bytes) -> None:
     with sqlite3.connect(folder / "stock.db") as connection:
-        connection.execute("UPDATE blocks SET sealed = ?", (sealed,))
+        connection.execute("UPDATE checked_blocks SET sealed = ?", (sealed,))

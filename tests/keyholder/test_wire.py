@@ -12,11 +12,13 @@ from veilmatch.crypto.errors import ProtocolError
 from veilmatch.crypto.messages import (
     Agreement,
     Allocation,
+    Coins,
     Envelope,
     GateLayer,
     Hello,
     Message,
     Openings,
+    SafetyProof,
     Validity,
     Verdict,
 )
@@ -33,6 +35,8 @@ MESSAGES: dict[type, st.SearchStrategy[Message]] = {
     Verdict: st.builds(Verdict, st.booleans(), bytes_),
     GateLayer: st.builds(GateLayer, bytes_),
     Validity: st.builds(Validity, st.booleans()),
+    Coins: st.builds(Coins, bytes_),
+    SafetyProof: st.builds(SafetyProof, bytes_),
 }
 envelopes = st.builds(Envelope, bytes_, st.integers(0, (1 << 32) - 1), st.one_of(*MESSAGES.values()))
 
@@ -48,6 +52,8 @@ def test_every_kind_of_message_is_tried() -> None:
 @example(Envelope(b"", 0, Agreement(b"", b"")))
 @example(Envelope(b"", 0, Verdict(False, b"")))
 @example(Envelope(b"", 0, Validity(False)))
+@example(Envelope(b"", 0, Coins(b"")))
+@example(Envelope(b"", 0, SafetyProof(b"")))
 def test_every_message_survives_the_wire(envelope: Envelope) -> None:
     again = from_wire(pb.PairMessage.FromString(to_wire(envelope).SerializeToString()))
     assert again == envelope

@@ -28,7 +28,8 @@ from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.ceremony import Ceremony, run_ceremony
 from veilmatch.crypto.errors import InvalidVectorError, VeilmatchError
 from veilmatch.crypto.fields import Array
-from veilmatch.crypto.keys import PARTIES, SEATS, Pair, Party, Seat, holder_at
+from veilmatch.crypto.keys import PARTIES, SEATS, KeyHolderKey, Pair, Party, Seat, holder_at
+from veilmatch.crypto.knowledge import KnownCiphertexts
 from veilmatch.crypto.messages import ProbeShare, Results
 from veilmatch.crypto.paillier import Paillier
 from veilmatch.crypto.parameters import ParameterSet
@@ -141,14 +142,22 @@ class Trio:
             credentials = server_credentials(tls_of(f"keyholder-{party}", self.folder))
             self.ports[party] = server.add_secure_port(f"127.0.0.1:{self.ports.get(party, 0)}", credentials)
         for party, server in servers.items():
-            key, pool = ceremony().keys[PARTIES.index(party)], LocalPool()
+            key, pool = self.key(party), LocalPool()
             workers = ShareWorkers(pool, Paillier(ceremony().public_key))  # type: ignore[arg-type]
             await workers.setup(key)
             holder = KeyHolder(self.settings(party), public_file(), key, workers)
             rpc.add_KeyHolderServicer_to_server(KeyHolderService(holder), server)
-            rpc.add_KeyHolderPeerServicer_to_server(KeyHolderPeerService(holder, key), server)
-            await server.start()
+            rpc.add_KeyHolderPeerServicer_to_server(KeyHolderPeerService(holder), server)
             self.running[party] = Running(holder, pool, server)
+            self.add_services(party, server)
+            await server.start()
+
+    def key(self, party: Party) -> KeyHolderKey:
+        """The key that a key holder starts with."""
+        return ceremony().keys[PARTIES.index(party)]
+
+    def add_services(self, party: Party, server: grpc.aio.Server) -> None:
+        """For what else a key holder serves."""
 
     async def stop(self, *parties: Party) -> None:
         for party in parties:
@@ -258,27 +267,46 @@ async def refused(call: Any, party: Party) -> VeilmatchError:
 # -- what a device says ------------------------------------------------------------------------
 
 
+@cache
+def scheme() -> Paillier:
+    """The scheme as a device has it."""
+    return Paillier(ceremony().public_key)
+
+
+def known(vector: Array) -> KnownCiphertexts:
+    """A vector's lane ciphertexts, as whoever encrypted them has them."""
+    return KnownCiphertexts.encrypt(scheme(), lanes.pack(vector, TOY))
+
+
 def encrypted(vector: Array) -> list[bytes]:
     """A vector's lane ciphertexts."""
-    scheme = Paillier(ceremony().public_key)
-    return [scheme.serialise(scheme.encrypt(Integer(m))) for m in lanes.pack(vector, TOY)]
+    return list(known(vector).ciphertexts)
+
+
+def claimed(ciphertexts: Sequence[bytes], randomisers: Sequence[Integer] = ()) -> KnownCiphertexts:
+    """Ciphertexts of somebody else, as if these were their randomisers; none given: all zero."""
+    return KnownCiphertexts(tuple(ciphertexts), tuple(randomisers) or (Integer(0),) * len(ciphertexts), scheme())
 
 
 def signed(
-    vector: Array | Sequence[bytes],
+    vector: Array | Sequence[bytes] | KnownCiphertexts,
     pair: Pair = "ab",
     threshold: int = 1,
     operation: request_pb2.Operation.ValueType = request_pb2.OPERATION_CANDIDATES,
     **changes: Any,
 ) -> request_pb2.SignedRequest:
-    """A request of device-1. vector: the probe or template, or its ciphertexts. changes: device, key, now."""
-    ciphertexts = encrypted(vector) if not isinstance(vector, list | tuple) else list(vector)
+    """A request of device-1. vector: the probe or template, or its ciphertexts. changes: device, key, now.
+
+    Bare ciphertexts are sent with a proof that is none.
+    """
+    if isinstance(vector, list | tuple):
+        sent = claimed(vector) if vector else None
+    else:
+        sent = vector if isinstance(vector, KnownCiphertexts) else known(vector)
     search = operation in (request_pb2.OPERATION_CANDIDATES, request_pb2.OPERATION_IDENTIFY)
     probe = search or operation == request_pb2.OPERATION_VERIFY
     subject = "" if search else "ada"
-    draft = Draft(
-        operation, tuple(ciphertexts), threshold if probe else 0, subject, b"" if probe else secrets.token_bytes(16)
-    )
+    draft = Draft(operation, sent, threshold if probe else 0, subject, b"" if probe else secrets.token_bytes(16))
     signer = RequestSigner(
         DeviceKey(changes.get("key", device_key())), changes.get("device", "device-1"), "main",
         ceremony().public_key, 60.0, changes.get("now", time.time),

@@ -78,7 +78,7 @@ class IndexAgainstModel(RuleBasedStateMachine):
         for name in ["ada", "bela", "cid", "dora", "eve"]:
             assert self.index.slots_of(name) == sorted(p for p, n in self.model.items() if n == name)
         every = [(p, s) for p in range(self.packs) for s in range(SLOTS)]
-        assert self.index.labels() == [self.model.get(place) for place in every]
+        assert list(self.index.labels()) == [self.model[place] for place in every if place in self.model]
         occupied = self.index.occupied()
         assert (occupied.dtype, occupied.shape) == (np.bool_, (self.packs, SLOTS))
         assert [tuple(place) for place in np.argwhere(occupied).tolist()] == sorted(self.model)

@@ -129,7 +129,7 @@ def test_a_request_with_vectors_names_their_model(operation: str) -> None:
             _signed_model(request(wrong), operation)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("operation", ["erase", "subjects"])
+@pytest.mark.parametrize("operation", ["erase", "subjects", "rotate"])
 def test_a_request_without_vectors_names_none(operation: str) -> None:
     assert _signed_model(request(""), operation) == ""  # type: ignore[arg-type]
     with pytest.raises(InvalidInputError):

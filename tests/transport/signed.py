@@ -11,6 +11,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.installation.making import ceremony, certificate
 from veilmatch.crypto.device_certificate import Statement
 from veilmatch.crypto.digests import NONCE_BYTES
+from veilmatch.crypto.knowledge import proof_bytes
+from veilmatch.crypto.public_key_format import KEY_ID_BYTES
 from veilmatch.crypto.requests import SALT_BYTES, TOKEN_BYTES, Operation, payload_digest, signed_bytes, subject_digest
 from veilmatch.protos.v1 import request_pb2 as pb
 from veilmatch.server.transport.requests import MUTATIONS, WITH_LANES, WITH_PROBE, RequestChecker
@@ -22,6 +24,7 @@ DEVICE, OTHER_DEVICE = "kiosk-1", "kiosk-2"
 KEYS = {name: Ed25519PrivateKey.generate() for name in (DEVICE, OTHER_DEVICE)}
 #: The key of a device that this installation does not list.
 STRANGER = Ed25519PrivateKey.generate()
+NEW_KEY_ID = secrets.token_bytes(KEY_ID_BYTES)
 SUBJECT, SALT = "ada", secrets.token_bytes(SALT_BYTES)
 CIPHERTEXTS = (b"c1", b"c2")
 
@@ -33,6 +36,7 @@ NUMBERS: dict[Operation, pb.Operation] = {
     "erase": pb.OPERATION_ERASE,
     "bulk": pb.OPERATION_BULK_ENROL,
     "subjects": pb.OPERATION_SUBJECTS,
+    "rotate": pb.OPERATION_ROTATE,
 }
 OPERATIONS = tuple(NUMBERS)
 
@@ -84,6 +88,9 @@ def body(operation: Operation = "verify", /, **changes: Any) -> pb.RequestBody:
         "payload_digest": payload_digest(CIPHERTEXTS if operation in WITH_LANES else ()),
         "subject_digest": subject_digest(SALT, SUBJECT) if operation in ("verify", "enrol", "erase") else b"",
         "model": "embedding" if has_vectors else "",
+        "new_key_id": NEW_KEY_ID if operation == "rotate" else b"",
+        # Of the right length, which is all that is looked at before the ciphertexts are.
+        "knowledge": bytes(proof_bytes(public_key)) if operation in WITH_LANES else b"",
     }
     return pb.RequestBody(**fields | changes)
 

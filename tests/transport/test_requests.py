@@ -2,43 +2,58 @@
 
 from __future__ import annotations
 
+import datetime
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from tests.installation.making import ceremony
+from tests.installation.making import ceremony, certificate
 from tests.transport.signed import (
     CIPHERTEXTS,
     DEVICE,
     KEYS,
     LIFETIME_S,
     NOW_MS,
+    NOW_S,
     NUMBERS,
     OPERATIONS,
     OTHER_DEVICE,
     SKEW_S,
     STRANGER,
+    Known,
     body,
     checker,
     known,
     signed,
 )
+from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.errors import (
     DeviceRightsError,
     InvalidInputError,
     KeyMismatchError,
+    KnowledgeProofError,
     PartyRefusedError,
     RequestExpiredError,
     RequestSignatureError,
     VeilmatchError,
 )
+from veilmatch.crypto.knowledge import KnownCiphertexts, context_digest, proof_bytes
+from veilmatch.crypto.paillier import Paillier
 from veilmatch.crypto.requests import OPERATIONS as ALL_OPERATIONS
-from veilmatch.crypto.requests import Operation, request_digest
+from veilmatch.crypto.requests import Operation, payload_digest, request_digest
 from veilmatch.protos.v1 import request_pb2 as pb
-from veilmatch.server.transport.requests import MUTATIONS, WITH_PROBE, check_payload, require_device
+from veilmatch.server.transport.requests import (
+    MUTATIONS,
+    WITH_LANES,
+    WITH_PROBE,
+    check_knowledge,
+    check_payload,
+    require_device,
+)
 
-LIMIT = ceremony().public_key.parameters.threshold_max
+KEY = ceremony().public_key
+LIMIT, PROOF_BYTES = KEY.parameters.threshold_max, proof_bytes(KEY)
 
 
 def refusal(request: pb.SignedRequest, *operations: Operation, **changes: Any) -> VeilmatchError:
@@ -56,7 +71,7 @@ def test_a_right_request_is_read_field_by_field(operation: Operation, pair: str)
     checked = checker().check(request, "subjects", operation)
     assert (checked.operation, checked.pair, checked.device, checked.gallery) == (operation, pair, DEVICE, "main")
     assert checked.digest == request_digest(request.body)
-    for field in ("threshold", "nonce", "token", "expires_at_ms", "payload_digest", "subject_digest"):
+    for field in ("threshold", "nonce", "token", "expires_at_ms", "payload_digest", "subject_digest", "knowledge"):
         assert getattr(checked, field) == getattr(said, field)
 
 
@@ -206,7 +221,7 @@ def test_a_call_serves_its_own_operations_only(operation: Operation) -> None:
     assert type(refusal(signed(body(operation)), *others)) is InvalidInputError
 
 
-@pytest.mark.parametrize("number", [pb.OPERATION_UNSPECIFIED, 8, -1, 2**31 - 1])
+@pytest.mark.parametrize("number", [pb.OPERATION_UNSPECIFIED, 9, -1, 2**31 - 1])
 def test_an_operation_that_is_none_is_refused(number: int) -> None:
     error = refusal(signed(body(operation=number)))
     assert type(error) is InvalidInputError and "operation" in error.message
@@ -229,8 +244,11 @@ FIELDS: list[tuple[Operation, str, list[Any]]] = [
     *((operation, "subject_digest", [b"", bytes(31), bytes(33)]) for operation in ("verify", "enrol", "erase")),
     *(
         (operation, "subject_digest", [b"\0", bytes(32)])
-        for operation in ("candidates", "identify", "bulk", "subjects")
+        for operation in ("candidates", "identify", "bulk", "subjects", "rotate")
     ),
+    ("rotate", "new_key_id", [b"", bytes(15), bytes(17)]),
+    *((operation, "new_key_id", [b"\0", bytes(16)]) for operation in OPERATIONS if operation != "rotate"),
+    *((operation, "knowledge", [b"\0", bytes(PROOF_BYTES)]) for operation in OPERATIONS if operation not in WITH_LANES),
 ]
 
 
@@ -246,6 +264,13 @@ def test_a_field_without_sense_is_refused_and_named(operation: Operation, field:
     error = refusal(signed(body(operation, **{field: value})))
     assert type(error) is InvalidInputError
     assert (error.got, error.expected) == (field, operation)
+
+
+@pytest.mark.parametrize("length", [0, 1, PROOF_BYTES - 1, PROOF_BYTES + 1, 10_000])
+@pytest.mark.parametrize("operation", WITH_LANES)
+def test_a_proof_of_knowledge_has_its_length_where_one_is_due(operation: Operation, length: int) -> None:
+    error = refusal(signed(body(operation, knowledge=bytes(length))))
+    assert type(error) is KnowledgeProofError and error.fields() == KnowledgeProofError().fields()
 
 
 def test_every_operation_has_its_rules() -> None:
@@ -286,7 +311,8 @@ def test_a_certificate_is_valid_for_its_time() -> None:
     devices, made = known(DEVICE, days=1), body()
     first_s, end_s = devices[DEVICE].not_before_s, devices[DEVICE].not_after_s
     for now_s, ends in (
-        (first_s - 1, "not valid yet"), (first_s, None), (end_s - 1, None), (end_s, "expired"), (end_s + 1e6, "expired"),
+        (first_s - 1, "not valid yet"), (first_s, None), (end_s - 1, None), (end_s, "expired"),
+        (end_s + 1e6, "expired"),
     ):  # fmt: skip
         made.issued_at_ms, made.expires_at_ms = int(now_s * 1000), int(now_s * 1000) + 1000
         strict = checker(devices=devices, now=lambda now_s=now_s: now_s)
@@ -314,6 +340,67 @@ def test_the_ciphertexts_are_those_that_were_signed(sent: tuple[bytes, ...]) -> 
     check_payload(checked, CIPHERTEXTS)
     with pytest.raises(RequestSignatureError, match="ciphertexts"):
         check_payload(checked, sent)
+
+
+KNOWN = KnownCiphertexts.encrypt(Paillier(KEY), [Integer(3)] * KEY.parameters.lane_ciphertexts)
+
+
+def proved(**changes: Any) -> pb.RequestBody:
+    """What a device says that knows what its ciphertexts hold, but for `changes` after it has proved it."""
+    said = body(payload_digest=payload_digest(KNOWN.ciphertexts), knowledge=b"", nonce=bytes(32))
+    said.knowledge = KNOWN.prove(context_of(said, KEYS[DEVICE]))
+    for name, value in changes.items():
+        setattr(said, name, value)
+    return said
+
+
+def context_of(said: pb.RequestBody, key: Ed25519PrivateKey) -> bytes:
+    fields = {field.name: getattr(said, field.name) for field in pb.RequestBody.DESCRIPTOR.fields}
+    del fields["knowledge"], fields["new_key_id"]  # the latter belongs to requests without vectors
+    return context_digest(device_key=key.public_key().public_bytes_raw(), **fields)
+
+
+def test_the_proof_of_knowledge_is_of_the_ciphertexts() -> None:
+    checked = checker().check(signed(proved()), "verify")
+    check_knowledge(checked, KNOWN.ciphertexts, KEY)
+    again = KnownCiphertexts.encrypt(Paillier(KEY), [Integer(3)] * KEY.parameters.lane_ciphertexts)
+    for sent in (again.ciphertexts, CIPHERTEXTS, ()):
+        with pytest.raises(KnowledgeProofError):
+            check_knowledge(checked, sent, KEY)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"device": OTHER_DEVICE},
+        {"gallery": "other"},
+        {"operation": pb.OPERATION_VERIFY, "threshold": 2},
+        {"operation": pb.OPERATION_CANDIDATES, "subject_digest": b""},
+        {"operation": pb.OPERATION_ENROL, "threshold": 0, "token": bytes(16)},
+        {"pair": "bc"},
+        {"nonce": b"\1" * 32},
+        {"issued_at_ms": NOW_MS - 1},
+        {"expires_at_ms": NOW_MS + 60_001},
+        {"payload_digest": bytes(32)},
+        {"subject_digest": bytes(32)},
+        {"model": "another"},
+    ],
+    ids=lambda changes: " ".join(changes),
+)
+def test_the_proof_of_knowledge_is_of_this_body(changes: dict[str, Any]) -> None:
+    said = proved(**changes)
+    checked = checker().check(signed(said, KEYS[said.device]), *WITH_LANES)
+    with pytest.raises(KnowledgeProofError):
+        check_knowledge(checked, KNOWN.ciphertexts, KEY)
+
+
+def test_the_proof_of_knowledge_is_of_the_key_that_signed() -> None:
+    """The device has another key by now: what was proved under the old one is no proof under the new one."""
+    now = datetime.datetime.fromtimestamp(NOW_S, datetime.UTC)
+    devices = Known({DEVICE: certificate(DEVICE, KEYS[OTHER_DEVICE], now=now).statement})
+    checked = checker(devices=devices).check(signed(proved(), KEYS[OTHER_DEVICE]), "verify")
+    with pytest.raises(KnowledgeProofError):
+        check_knowledge(checked, KNOWN.ciphertexts, KEY)
 
 
 @pytest.mark.parametrize("caller", [OTHER_DEVICE, "matcher-a", "", "kiosk-1 ", "x" * 10_000])

@@ -101,8 +101,11 @@ def parameter_sets() -> Json:
         small, large = cases[at], cases[at + 1]
         found = (*(small[x] for x in ("dimension", "scale", "clip", "k", "M", "W", "B", "slots")), large["slots"])
         assert found == row, f"ATTACKS.md says {row}, DESIGN.md gives {found}"
-    cases.append(parameter_numbers(128, 60, 23, 3072) | {"source": "DESIGN.md section 3, the default"})
-    cases.append(parameter_numbers(512, 40, 15, 3072) | {"source": "DESIGN.md section 3, the second"})
+    cases.append(parameter_numbers(128, 126, 38, 3072) | {"source": "the default"})
+    cases.append(parameter_numbers(256, 110, 25, 3072) | {"source": "256-d embeddings"})
+    cases.append(parameter_numbers(512, 120, 18, 3072) | {"source": "512-d embeddings"})
+    cases.append(parameter_numbers(128, 60, 23, 3072) | {"source": "DESIGN.md section 3, coarse"})
+    cases.append(parameter_numbers(512, 40, 15, 3072) | {"source": "DESIGN.md section 3, coarse, 512-d"})
     for numbers in (
         (128, 60, 23, 2048), (512, 40, 15, 2048), (128, 60, 23, 512), (128, 60, 23, 768), (128, 60, 23, 1024),
         (512, 40, 15, 1024), (4, 8, 3, 512), (12, 8, 3, 512), (1, 4, 1, 512), (4096, 1024, 1023, 3072),
@@ -368,16 +371,16 @@ def dealing() -> Json:
         seeds = [HKDFExpand(hashes.SHA256(), 32, digest(*label, role)).derive(seed) for role in ("plus", "minus")]
         units: list[Json] = []
         if kind == "bits":
-            count = 1 << 16
+            count = 4 * (1 << 16) + 4
             plus, minus = (
                 [s[i * count : (i + 1) * count] for i in range(3)] for s in (_keystream(x, 3 * count) for x in seeds)
             )
             right = bytes((a ^ x) & (b ^ y) ^ z for a, b, x, y, z in zip(plus[0], plus[1], *minus, strict=True))
             corrections = right
-            for at in (0, 1, 15, 16, 4095, 65535):
+            for at in (0, 1, 15, 16, 4095, 262147):
                 units.append({"at": at, "plus": [plus[0][at], plus[1][at], right[at]], "minus": [m[at] for m in minus]})
         elif kind == "products":
-            count = 1 << 14
+            count = 4 * (1 << 14) + 4
             words = [
                 [int.from_bytes(s[i : i + 8], "little") for i in range(0, 16 * count, 8)]
                 for s in (_keystream(x, 16 * count) for x in seeds)
@@ -385,23 +388,23 @@ def dealing() -> Json:
             factors, masks = [w[:count] for w in words], words[1][count:]
             sums = [(u * v + x) % 2**64 for u, v, x in zip(*factors, masks, strict=True)]
             corrections = b"".join(x.to_bytes(8, "little") for x in sums)
-            for at in (0, 1, 2, 4095, 16383):
+            for at in (0, 1, 2, 4095, 65539):
                 units.append({
                     "at": at, "plus": _hex([factors[0][at], sums[at]]), "minus": _hex([factors[1][at], masks[at]]),
                 })  # fmt: skip
         else:
             size, width = 64, 80  # |N|/8, and that plus 16 bytes, in whole AES blocks
             parts = [
-                [int.from_bytes(s[i : i + width], "big") % key.N for i in range(0, 3 * 256 * width, width)]
-                for s in (_keystream(x, 3 * 256 * width) for x in seeds)
+                [int.from_bytes(s[i : i + width], "big") % key.N for i in range(0, 3 * 512 * width, width)]
+                for s in (_keystream(x, 3 * 512 * width) for x in seeds)
             ]
             corrected = []
-            for i in range(256):
+            for i in range(512):
                 a, b, _ = parts[0][3 * i : 3 * i + 3]
                 x, y, z = parts[1][3 * i : 3 * i + 3]
                 corrected.append(((a - x) * (b - y) + z) % key.N)
             corrections = b"".join(x.to_bytes(size, "big") for x in corrected)
-            for at in (0, 1, 100, 255):
+            for at in (0, 1, 100, 511):
                 units.append({
                     "at": at, "plus": _hex([*parts[0][3 * at : 3 * at + 2], corrected[at]]),
                     "minus": _hex(parts[1][3 * at : 3 * at + 3]),
@@ -415,16 +418,107 @@ def dealing() -> Json:
     sizes = [
         {"expect": expect, "kind": kind, "is_plus": is_plus, "seed_bytes": seed_bytes, "corrections_bytes": length}
         for expect, kind, is_plus, seed_bytes, length in (
-            ("valid", "triples", True, 32, 256 * 64), ("valid", "triples", False, 32, 0),
-            ("valid", "bits", True, 32, 65536), ("valid", "bits", False, 32, 0),
-            ("ProtocolError", "triples", True, 32, 0), ("ProtocolError", "triples", True, 32, 256 * 64 - 1),
-            ("ProtocolError", "triples", False, 32, 256 * 64), ("ProtocolError", "bits", True, 32, 65537),
-            ("ProtocolError", "bits", True, 31, 65536), ("ProtocolError", "bits", False, 33, 0),
-            ("ProtocolError", "bits", False, 0, 0), ("valid", "products", True, 32, 131072),
-            ("valid", "products", False, 32, 0), ("ProtocolError", "products", True, 32, 16384),
+            ("valid", "triples", True, 32, 512 * 64), ("valid", "triples", False, 32, 0),
+            ("valid", "bits", True, 32, 262148), ("valid", "bits", False, 32, 0),
+            ("ProtocolError", "triples", True, 32, 0), ("ProtocolError", "triples", True, 32, 512 * 64 - 1),
+            ("ProtocolError", "triples", False, 32, 512 * 64), ("ProtocolError", "bits", True, 32, 262149),
+            ("ProtocolError", "bits", True, 31, 262148), ("ProtocolError", "bits", False, 33, 0),
+            ("ProtocolError", "bits", False, 0, 0), ("valid", "products", True, 32, 524320),
+            ("valid", "products", False, 32, 0), ("ProtocolError", "products", True, 32, 65540),
         )
     ]  # fmt: skip
-    return {"blocks": cases, "sizes": sizes}
+    return {"blocks": cases, "tagged": [_tagged(key, seed)], "sizes": sizes}
+
+
+def _tagged(key: Key, seed: bytes) -> Json:
+    """A block of triples, behind the corrections the tags of both holders' a and b of the half that is kept."""
+    stock, size, width = draw_bytes("first stock", 32), 64, 80
+    name = {"pair": "ab", "stock": stock.hex(), "epoch": 1, "kind": "triples", "number": 0}
+    label = ("dealt block", "ab", stock, 1, "triples", 0)
+    gammas = [draw(f"dealer gamma {i}", 128) for i in range(2)]
+    seeds = [HKDFExpand(hashes.SHA256(), 32, digest(*label, role)).derive(seed) for role in ("plus", "minus")]
+    parts = [
+        [int.from_bytes(s[i : i + width], "big") % key.N for i in range(0, 3 * 512 * width, width)]
+        for s in (_keystream(x, 3 * 512 * width) for x in seeds)
+    ]
+    keys = [
+        [int.from_bytes(s[i : i + width], "big") % key.N for i in range(0, 2 * 256 * width, width)]
+        for s in (_keystream(digest("tag keys", x), 2 * 256 * width) for x in seeds)
+    ]
+    own = [[x for i in range(256) for x in part[3 * i : 3 * i + 2]] for part in parts]
+    case: Json = {
+        "expect": "valid", "modulus_bits": 512, "dealing_seed": seed.hex(), "name": name, "gammas": _hex(gammas),
+    }  # fmt: skip
+    for prover, role in enumerate(("plus", "minus")):
+        verifier = 1 - prover
+        tags = [(k + gammas[verifier] * x) % key.N for k, x in zip(keys[verifier], own[prover], strict=True)]
+        products = []
+        for i in range(512 if role == "plus" else 0):
+            (a, b, _), (x, y, z) = (part[3 * i : 3 * i + 3] for part in parts)
+            products.append(((a - x) * (b - y) + z) % key.N)
+        corrections = b"".join(x.to_bytes(size, "big") for x in products + tags)
+        case[role] = {
+            "corrections_bytes": len(corrections), "corrections_sha256": hashlib.sha256(corrections).hexdigest(),
+            "units": [
+                {"at": i, "tags": _hex(tags[2 * i : 2 * i + 2]), "keys": _hex(keys[prover][2 * i : 2 * i + 2])}
+                for i in (0, 1, 100, 255)
+            ],
+        }  # fmt: skip
+    return case
+
+
+def key_safety() -> Json:
+    """Three conversions, the last a repetition of the second, and the proofs of both holders. UNSAFE key."""
+    bits, roles = 512, ("plus", "minus")
+    key = Key(bits)
+    N, half = key.N, 1 << (key.randomiser_bits + 16)
+    (o_plus, kappa_plus), (o_minus, kappa_minus) = key.split("key safety")
+    exponents, kappas = (half + o_plus, half + o_minus), (kappa_plus, kappa_minus)
+    top = 1 << (key.randomiser_bits + 128 + 16)
+    gammas = [draw(f"safety gamma {i}", 128) for i in range(2)]  # by verifier, like all of these
+    t_minus = [draw(f"safety t {i}", key.randomiser_bits + 128) for i in range(2)]
+    t = [[gamma * key.o + x, x] for gamma, x in zip(gammas, t_minus, strict=True)]  # and by holder
+    keys = [draw(f"safety kappa key {i}", bits + 64) % N for i in range(2)]
+    tags = [(keys[v] + gammas[v] * kappas[1 - v]) % N for v in range(2)]
+    session_id = draw_bytes("safety session", 32)
+    coins = [draw_bytes(f"safety coins {role}", 32) for role in roles]
+    random = hashlib.shake_256(digest("key safety weights", session_id, *coins)).digest(16 * 3)
+    weights = [int.from_bytes(random[i : i + 8], "big") for i in range(0, 48, 8)]
+    ciphertexts = []
+    for i in range(2):
+        m, r = draw(f"safety m {i}", bits + 64) % N, draw(f"safety r {i}", key.randomiser_bits)
+        ciphertexts.append((1 + m * N) * pow(key.hs, r, key.square) % key.square)
+    ciphertexts.append(ciphertexts[1])
+    cases, left, c_star = [], [0, 0], 1
+    for number, c in enumerate(ciphertexts):
+        rho, sigma = weights[2 * number : 2 * number + 2]
+        c_star = c_star * pow(c, rho, key.square) % key.square
+        z = [key.log(pow(c, x, key.square)) for x in exponents]
+        a_b = [[draw(f"safety triple {number} {i} {j}", bits + 64) % N for j in range(2)] for i in range(2)]
+        ab_minus = draw(f"safety product {number}", bits + 64) % N
+        ab = [((a_b[0][0] - a_b[1][0]) * (a_b[0][1] - a_b[1][1]) + ab_minus) % N, ab_minus]
+        its_keys = [[draw(f"safety key {number} {i} {j}", bits + 64) % N for j in range(2)] for i in range(2)]
+        its_tags = [[(its_keys[1 - q][j] + gammas[1 - q] * a_b[q][j]) % N for j in range(2)] for q in range(2)]
+        case: Json = {"ciphertext": f"{c:x}", "weights": _hex([rho, sigma])}
+        for q, role in enumerate(roles):
+            left[q] += sigma * tags[1 - q] - rho * its_tags[q][0] - sigma * its_tags[q][1]
+            case[role] = {
+                "z": f"{z[q]:x}", "triple": _hex([*a_b[q], ab[q], *its_tags[q], *its_keys[q]]),
+                "opening": _hex([(z[q] - a_b[q][0]) % N, (kappas[q] - a_b[q][1]) % N]),
+            }  # fmt: skip
+        cases.append(case)
+    whole: Json = {
+        "expect": "valid", "modulus_bits": bits, "session_id": session_id.hex(), "plus_coins": coins[0].hex(),
+        "minus_coins": coins[1].hex(), "of": cases, "c_star": f"{c_star:x}",
+    }  # fmt: skip
+    for q, role in enumerate(roles):
+        v = 1 - q
+        proof = (left[q] + key.log(pow(c_star, top + t[v][q], key.square))) % N
+        whole[role] = {
+            "safety": _hex([gammas[q], t[q][q], keys[q], t[v][q], tags[v]]),
+            "proof": proof.to_bytes(bits // 8, "big").hex(),
+        }  # fmt: skip
+    return {"cases": [whole]}
 
 
 def digests() -> Json:
@@ -449,9 +543,11 @@ def digests() -> Json:
         )
         context = subject + digest("session gallery", r["gallery"], r["sequence"], raw["chain"])
         context += digest("session keys", raw["key_id"], r["epoch"], r["pair"], raw["stock"])
-        nonces = [draw_bytes(f"nonce {role}", 32) for role in ("plus", "minus")]
+        coins = [draw_bytes(f"coins {role}", 32) for role in ("plus", "minus")]
+        nonces = [digest("session nonce", x) for x in coins]
         sessions.append({
             "expect": "valid", "request": r, "subject_matter": subject.hex(), "context": context.hex(),
+            "plus_coins": coins[0].hex(), "minus_coins": coins[1].hex(),
             "plus_nonce": nonces[0].hex(), "minus_nonce": nonces[1].hex(),
             "session_id": digest("session id", context, *nonces).hex(),
         })  # fmt: skip
@@ -483,8 +579,9 @@ def digests() -> Json:
 _BODY_FIELDS = {
     "parameter_set": 1, "key_id": 2, "device": 3, "gallery": 4, "operation": 5, "threshold": 6, "pair": 7, "nonce": 8,
     "token": 9, "issued_at_ms": 10, "expires_at_ms": 11, "payload_digest": 12, "subject_digest": 13, "model": 14,
+    "knowledge": 15, "new_key_id": 17,
 }  # fmt: skip
-BODY_BYTES = ("key_id", "nonce", "token", "payload_digest", "subject_digest")
+BODY_BYTES = ("key_id", "nonce", "token", "payload_digest", "subject_digest", "knowledge", "new_key_id")
 
 
 def request_bodies() -> list[tuple[str, Json]]:
@@ -496,15 +593,16 @@ def request_bodies() -> list[tuple[str, Json]]:
         "payload_digest": draw_bytes("payload", 32).hex(),
     }  # fmt: skip
     subject, token = draw_bytes("subject", 32).hex(), draw_bytes("token", 16).hex()
-    model = "sface-2021dec-fb143eea"
+    model, lanes = "sface-2021dec-fb143eea", common | {"knowledge": draw_bytes("knowledge", 147).hex()}
     return [
-        ("verify", common | {"operation": 1, "threshold": 1440, "subject_digest": subject, "model": model}),
-        ("candidates", common | {"operation": 2, "threshold": 1440, "model": "embedding"}),
-        ("enrol", common | {"operation": 3, "token": token, "subject_digest": subject, "model": "modèle " + "x" * 57}),
+        ("verify", lanes | {"operation": 1, "threshold": 1440, "subject_digest": subject, "model": model}),
+        ("candidates", lanes | {"operation": 2, "threshold": 1440, "model": "embedding"}),
+        ("enrol", lanes | {"operation": 3, "token": token, "subject_digest": subject, "model": "modèle " + "x" * 57}),
         ("erase", common | {"operation": 4, "token": token, "subject_digest": subject}),
         ("bulk enrolment", common | {"operation": 5, "token": token, "model": model}),
         ("subjects", common | {"operation": 6}),
-        ("identify", common | {"operation": 7, "threshold": 1440, "model": "embedding"}),
+        ("identify", lanes | {"operation": 7, "threshold": 1440, "model": "embedding"}),
+        ("rotate", common | {"operation": 8, "new_key_id": draw_bytes("new key id", 16).hex()}),
     ]
 
 
@@ -525,57 +623,168 @@ def protobuf(fields: Json) -> bytes:
     return encoded
 
 
+# -- proofs of knowledge ----------------------------------------------------------------------------
+
+
+def knowledge() -> Json:
+    """Proofs of knowledge with 1, 2, 3 and 9 ciphertexts, and what makes one of them wrong."""
+    good = {
+        (D, S, c, bits): known(D, S, c, bits)
+        for D, S, c, bits in ((4, 8, 3, 512), (12, 8, 3, 512), (128, 60, 23, 3072), (512, 40, 15, 3072))
+    }
+    toy = good[12, 8, 3, 512]
+    seed, w, (first, second) = toy["proof"][:64], toy["proof"][64:], toy["ciphertexts"]
+    other = known(12, 8, 3, 512, "another")
+    wrong: list[tuple[str, Json]] = [
+        *((f"another {name}", {"fields": toy["fields"] | {name: value}}) for name, value in (
+            ("nonce", draw_bytes("another nonce", 32).hex()), ("device", "kiosk-2"), ("gallery", "main"),
+            ("device_key", draw_bytes("another key", 32).hex()), ("operation", 2), ("threshold", 41),
+        )),
+        ("ciphertexts in another order", {"ciphertexts": [second, first]}),
+        ("a ciphertext of another vector", {"ciphertexts": [first, other["ciphertexts"][1]]}),
+        ("a ciphertext too few", {"ciphertexts": [first]}),
+        ("a ciphertext too many", {"ciphertexts": [first, second, second]}),
+        ("a ciphertext that is no unit", {"ciphertexts": [first, "00" * 128]}),
+        ("a short ciphertext", {"ciphertexts": [first, second[2:]]}),
+        ("the proof of another vector", {"proof": other["proof"]}),
+        ("another response", {"proof": seed + f"{int(w, 16) + 1:0{len(w)}x}"}),
+        ("another seed", {"proof": f"{int(seed, 16) ^ 1:064x}" + w}),
+        ("a response of zero", {"proof": seed + "00" * (len(w) // 2)}),
+        ("a response that is too large", {"proof": seed + "ff" * (len(w) // 2)}),
+        ("a short proof", {"proof": seed + w[:-2]}), ("a long proof", {"proof": seed + w + "00"}),
+        ("a response with a zero before it", {"proof": seed + "00" + w}), ("no proof", {"proof": ""}),
+        ("a seed alone", {"proof": seed}),
+    ]  # fmt: skip
+    invalid = [toy | {"expect": "KnowledgeProofError", "what": what} | changes for what, changes in wrong]
+    for case in invalid:
+        del case["context"], case["challenges"]
+    return {"warning": "UNSAFE keys, see keys.json.", "cases": [*good.values(), *invalid]}
+
+
+def known(D: int, S: int, c: int, modulus_bits: int, label: str = "knowledge") -> Json:
+    """Return one proof, with its context and challenges."""
+    key, numbers = Key(modulus_bits), parameter_numbers(D, S, c, modulus_bits)
+    N, size, count = key.N, numbers["ciphertext_bytes"], numbers["lane_ciphertexts"]
+    label = f"{label} {numbers['name']}"
+    randomisers = [draw(f"{label} r {i}", key.randomiser_bits) for i in range(count)]
+    plain = [draw(f"{label} m {i}", modulus_bits - 64) for i in range(count)]
+    sent = [
+        ((1 + m * N) * pow(key.hs, r, key.square) % key.square).to_bytes(size, "big")
+        for m, r in zip(plain, randomisers, strict=True)
+    ]
+    fields: Json = {
+        "parameter_set": numbers["name"], "key_id": key.key_id(numbers["name"]).hex(), "device": "kiosk-1",
+        "device_key": draw_bytes("device key", 32).hex(), "gallery": "Galerie Nürnberg", "operation": 1,
+        "threshold": 40, "pair": "ac", "nonce": draw_bytes("nonce", 32).hex(), "token": "",
+        "issued_at_ms": 1_700_000_000_250, "expires_at_ms": 1_700_000_060_250,
+        "payload_digest": digest_all("payload", sent).hex(), "subject_digest": draw_bytes("subject", 32).hex(),
+        "model": "sface-2021dec-fb143eea",
+    }  # fmt: skip
+    raw = (bytes.fromhex(v) if name in CONTEXT_BYTES else v for name, v in fields.items())
+    context = digest("knowledge context", *raw)
+    commitment_bits = key.randomiser_bits + 8 + 128 + math.ceil(math.log2(count)) + 128
+    u = draw(f"{label} u", commitment_bits)
+    seed = digest("knowledge seed", context, pow(key.hs, u, N).to_bytes(size // 2, "big"), *sent)
+    e = [int.from_bytes(digest("knowledge challenge", seed, i)[:16], "big") for i in range(count)]
+    w = u + sum(x * r for x, r in zip(e, randomisers, strict=True))
+    proof = seed + w.to_bytes((commitment_bits + 9 + 7) // 8, "big")
+    return {
+        "expect": "valid", "what": numbers["name"], "modulus_bits": modulus_bits, "fields": fields,
+        "context": context.hex(), "ciphertexts": [c.hex() for c in sent], "challenges": _hex(e), "proof": proof.hex(),
+    }  # fmt: skip
+
+
+CONTEXT_BYTES = ("key_id", "device_key", "nonce", "token", "payload_digest", "subject_digest")
+
+
 # -- key shares -------------------------------------------------------------------------------------
 
 
 def key_shares() -> Json:
-    """UNSAFE like the key that they share. Layout: magic, key id, party, epoch, two shares, two seeds."""
+    """UNSAFE like the key that they share.
+
+    Layout: magic, key id, party, epoch, two shares, two parts of the key-safety check, two Gammas, two seeds.
+    """
     cases: list[Json] = []
     bits = 512
     key, name = Key(bits), "UNSAFE-d4-s8-c3-n512"
-    limit = 1 << (key.randomiser_bits + 16)
-    exponent_bytes = (key.randomiser_bits + 17 + 7) // 8
+    limit, safety_limit = 1 << (key.randomiser_bits + 16), 1 << (key.randomiser_bits + 128 + 16)
+    exponent_bytes, safety_bytes = (key.randomiser_bits + 17 + 7) // 8, (key.randomiser_bits + 128 + 17 + 7) // 8
     shares = {pair: dict(zip(pair, key.split(f"key shares {pair}"), strict=True)) for pair in ("ab", "ac", "bc")}
+    gammas = [draw(f"gamma of a dealer {i}", 128) for i in range(2)]
+
+    def safety_of(pair: str, party: str) -> list[int]:
+        """Gamma, t and key of kappa as verifier, t and tag of kappa as prover: any numbers of the right sizes."""
+        what = f"safety {pair} {party}"
+        t = [draw(f"{what} t {i}", key.randomiser_bits + 128) for i in range(2)]
+        kappas = [draw(f"{what} kappa {i}", bits + 64) % key.N for i in range(2)]
+        return [draw(f"{what} gamma", 128), t[0], kappas[0], t[1], kappas[1]]
 
     seeds = [draw_bytes(f"seed {i}", 32) for i in (1, 2)]
     both_seeds = {"dealing_seed": seeds[0].hex(), "storage_seed": seeds[1].hex()}
+    sizes = (16, safety_bytes, bits // 8, safety_bytes, bits // 8)
 
     def encode(
-        party: bytes, epoch: int, parts: list[tuple[int, int]], key_id: bytes, magic: bytes = b"VMSHARE1"
-    ) -> bytes:
+        party: bytes, epoch: int, parts: list[tuple[int, int]], safety: list[list[int]], key_id: bytes,
+        magic: bytes = b"VMSHARE2", dealt: list[int] = gammas,
+    ) -> bytes:  # fmt: skip
         body = b"".join(o.to_bytes(exponent_bytes, "big") + k.to_bytes(bits // 8, "big") for o, k in parts)
+        body += b"".join(x.to_bytes(size, "big") for part in safety for x, size in zip(part, sizes, strict=True))
+        body += b"".join(x.to_bytes(16, "big") for x in dealt)
         return struct.pack(">8s16s1sI", magic, key_id, party, epoch) + body + b"".join(seeds)
+
+    def valid(what: str, party: str, epoch: int, parts: list[tuple[int, int]], safety: list[list[int]]) -> Json:
+        encoding = encode(party.encode(), epoch, parts, safety, own_id)
+        return {
+            "expect": "valid", "what": what, "encoding": encoding.hex(), "party": party, "epoch": epoch,
+            "pairs": [pair for pair in shares if party in pair], "exponents": _hex([limit + o for o, _ in parts]),
+            "kappas": _hex([k for _, k in parts]),
+            "safety": [
+                {
+                    "gamma": f"{gamma:x}", "exponents": _hex([safety_limit + t, safety_limit + u]),
+                    "kappa": _hex([kappa_key, kappa_tag]),
+                }
+                for gamma, t, kappa_key, u, kappa_tag in safety
+            ],
+            "dealer_gammas": _hex(gammas), **both_seeds,
+        }  # fmt: skip
 
     own_id = key.key_id(name)
     for party, epoch in (("a", 1), ("b", 2), ("c", 2**32 - 1)):
         pairs = [pair for pair in shares if party in pair]
         parts = [shares[pair][party] for pair in pairs]
-        cases.append({
-            "expect": "valid", "what": f"party {party}", "encoding": encode(party.encode(), epoch, parts, own_id).hex(),
-            "party": party, "epoch": epoch, "pairs": pairs, "exponents": _hex([limit + o for o, _ in parts]),
-            "kappas": _hex([k for _, k in parts]), **both_seeds,
-        })  # fmt: skip
+        cases.append(valid(f"party {party}", party, epoch, parts, [safety_of(pair, party) for pair in pairs]))
     ab, ac = shares["ab"]["a"], shares["ac"]["a"]
-    good = encode(b"a", 1, [ab, ac], own_id)
-    largest = encode(b"a", 1, [(limit - 1, key.N - 1), ac], own_id)
-    cases.append({
-        "expect": "valid", "what": "the largest share", "encoding": largest.hex(), "party": "a", "epoch": 1,
-        "pairs": ["ab", "ac"], "exponents": _hex([2 * limit - 1, limit + ac[0]]),
-        "kappas": _hex([key.N - 1, ac[1]]), **both_seeds,
-    })  # fmt: skip
+    safe_ab, safe_ac = safety_of("ab", "a"), safety_of("ac", "a")
+    largest = [2**128 - 1, safety_limit - 1, key.N - 1, safety_limit - 1, key.N - 1]
+    good = encode(b"a", 1, [ab, ac], [safe_ab, safe_ac], own_id)
+    cases.append(valid("the largest share", "a", 1, [(limit - 1, key.N - 1), ac], [largest, safe_ac]))
     other_id = Key(bits).key_id("UNSAFE-d12-s8-c3-n512")
+
+    def with_parts(parts: list[tuple[int, int]]) -> bytes:
+        return encode(b"a", 1, parts, [safe_ab, safe_ac], own_id)
+
+    def with_safety(at: int, value: int) -> bytes:
+        return encode(b"a", 1, [ab, ac], [safe_ab, [*safe_ac[:at], value, *safe_ac[at + 1 :]]], own_id)
+
+    both = [safe_ab, safe_ac]
     for expect, what, data in (
         ("KeyFileError", "empty", b""), ("KeyFileError", "magic alone", good[:8]),
         ("KeyFileError", "a byte short", good[:-1]), ("KeyFileError", "a byte long", good + b"\0"),
         ("KeyFileError", "header alone", good[:29]), ("KeyFileError", "half", good[: len(good) // 2]),
-        ("KeyFileError", "another magic", encode(b"a", 1, [ab, ac], own_id, b"VMSHARE2")),
-        ("KeyFileError", "a party d", encode(b"d", 1, [ab, ac], own_id)),
-        ("KeyFileError", "a party A", encode(b"A", 1, [ab, ac], own_id)),
-        ("KeyFileError", "epoch 0", encode(b"a", 0, [ab, ac], own_id)),
-        ("KeyFileError", "an exponent of one bit more", encode(b"a", 1, [(limit, ab[1]), ac], own_id)),
-        ("KeyFileError", "kappa = N", encode(b"a", 1, [ab, (ac[0], key.N)], own_id)),
-        ("KeyFileError", "kappa of all ones", encode(b"a", 1, [(ab[0], 2**bits - 1), ac], own_id)),
-        ("KeyMismatchError", "another parameter set", encode(b"a", 1, [ab, ac], other_id)),
+        ("KeyFileError", "another magic", encode(b"a", 1, [ab, ac], both, own_id, b"VMSHARE3")),
+        ("KeyFileError", "the magic of the format before", encode(b"a", 1, [ab, ac], both, own_id, b"VMSHARE1")),
+        ("KeyFileError", "a party d", encode(b"d", 1, [ab, ac], both, own_id)),
+        ("KeyFileError", "a party A", encode(b"A", 1, [ab, ac], both, own_id)),
+        ("KeyFileError", "epoch 0", encode(b"a", 0, [ab, ac], both, own_id)),
+        ("KeyFileError", "an exponent of one bit more", with_parts([(limit, ab[1]), ac])),
+        ("KeyFileError", "kappa = N", with_parts([ab, (ac[0], key.N)])),
+        ("KeyFileError", "kappa of all ones", with_parts([(ab[0], 2**bits - 1), ac])),
+        ("KeyFileError", "a verifier's t of one bit more", with_safety(1, safety_limit)),
+        ("KeyFileError", "a key of kappa = N", with_safety(2, key.N)),
+        ("KeyFileError", "a prover's t of one bit more", with_safety(3, safety_limit)),
+        ("KeyFileError", "a tag of kappa = N", with_safety(4, key.N)),
+        ("KeyMismatchError", "another parameter set", encode(b"a", 1, [ab, ac], both, other_id)),
         ("KeyMismatchError", "a bit of the key id", good[:8] + bytes([good[8] ^ 1]) + good[9:]),
     ):  # fmt: skip
         cases.append({"expect": expect, "what": what, "encoding": data.hex()})
@@ -587,9 +796,57 @@ def key_shares() -> Json:
     }
 
 
+def refreshing() -> Json:
+    """UNSAFE like the key. Every random value is AES-256-CTR from zero, keyed by a digest of the seed and a label."""
+    cases: list[Json] = []
+    bits = 512
+    key, name = Key(bits), "UNSAFE-d4-s8-c3-n512"
+    own_id, limit = key.key_id(name), 1 << (key.randomiser_bits + 16)
+    for refresh, epoch, pair in (("first", 2, "ab"), ("first", 2, "ac"), ("first", 2, "bc"), ("last", 65535, "bc")):
+        refresh_id = draw_bytes(f"refresh {refresh}", 32)
+        plus, minus = (draw_bytes(f"contribution {refresh} {pair} {role}", 32) for role in ("plus", "minus"))
+        label = (refresh_id, own_id, epoch, pair)
+        seed = digest("refresh seed", *label, plus, minus)
+
+        def value(what: str, size: int, label: tuple[bytes, bytes, int, str] = label, seed: bytes = seed) -> int:
+            stream = _keystream(digest("refresh value", *label, what.encode(), seed), -(-size // 16) * 16)
+            return int.from_bytes(stream[:size], "big")
+
+        width = (key.randomiser_bits + 7) // 8
+        r = value("o", width) >> (8 * width - key.randomiser_bits)
+        x = value("kappa", (bits + 128 + 7) // 8) % key.N
+        shares = dict(zip(pair, key.split(f"key shares {pair}"), strict=True))
+        cases.append({
+            "expect": "valid", "what": f"{refresh} {pair}", "refresh_id": refresh_id.hex(), "key_id": own_id.hex(),
+            "epoch": epoch, "pair": pair, "plus": plus.hex(), "minus": minus.hex(),
+            "commitment": digest("refresh commitment", *label, plus).hex(), "seed": seed.hex(),
+            "added": _hex([r, x]), "before": {p: _hex(list(share)) for p, share in shares.items()},
+            "after": {p: _hex([o + r, (k + x) % key.N]) for p, (o, k) in shares.items()},
+            "exponents": {p: f"{limit + o + r:x}" for p, (o, _) in shares.items()},
+        })  # fmt: skip
+    other = dict(cases[0])
+    cases.append({
+        "expect": "ProtocolError", "what": "another contribution than the one committed to",
+        **{n: other[n] for n in ("refresh_id", "key_id", "epoch", "pair", "commitment")}, "plus": other["minus"],
+        "minus": other["plus"],
+    })  # fmt: skip
+    cases.append({
+        "expect": "ProtocolError", "what": "the same contribution sent back",
+        **{n: other[n] for n in ("refresh_id", "key_id", "epoch", "pair", "commitment", "plus")},
+        "minus": other["plus"],
+    })  # fmt: skip
+    return {
+        "warning": "UNSAFE: shares of a throw-away key",
+        "parameter_set": name,
+        "modulus_bits": bits,
+        "cases": cases,
+    }
+
+
 FILES = {
     "parameter_sets": parameter_sets, "packing": packing, "encryption": encryption, "conversion": conversion,
-    "dealing": dealing, "digests": digests, "key_shares": key_shares,
+    "dealing": dealing, "digests": digests, "key_safety": key_safety, "key_shares": key_shares,
+    "knowledge": knowledge, "refreshing": refreshing,
 }  # fmt: skip
 
 

@@ -25,15 +25,15 @@ _sym_db = _symbol_database.Default()
 from veilmatch.protos.v1 import request_pb2 as veilmatch_dot_v1_dot_request__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cveilmatch/v1/keyholder.proto\x12\x0cveilmatch.v1\x1a\x1aveilmatch/v1/request.proto\"y\n\x12MatcherToKeyHolder\x12)\n\x04open\x18\x01 \x01(\x0b\x32\x19.veilmatch.v1.OpenSessionH\x00\x12-\n\x07results\x18\x02 \x01(\x0b\x32\x1a.veilmatch.v1.ResultsChunkH\x00\x42\t\n\x07\x63ontent\"\x81\x01\n\x0bOpenSession\x12,\n\x07request\x18\x01 \x01(\x0b\x32\x1b.veilmatch.v1.SignedRequest\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12\r\n\x05\x63hain\x18\x03 \x01(\x0c\x12\x0e\n\x06record\x18\x04 \x03(\x0c\x12\x13\n\x0boutput_bits\x18\x05 \x01(\r\"L\n\x0cResultsChunk\x12\x0f\n\x07results\x18\x01 \x01(\x0c\x12\x0e\n\x06wanted\x18\x02 \x01(\x0c\x12\r\n\x05packs\x18\x03 \x01(\r\x12\x0c\n\x04last\x18\x04 \x01(\x08\"\xcb\x01\n\x12KeyHolderToMatcher\x12\x36\n\x0bprobe_share\x18\x01 \x01(\x0b\x32\x1f.veilmatch.v1.ProbeShareMessageH\x00\x12\x34\n\nlane_share\x18\x02 \x01(\x0b\x32\x1e.veilmatch.v1.LaneShareMessageH\x00\x12<\n\x0e\x64\x65\x63ision_share\x18\x03 \x01(\x0b\x32\".veilmatch.v1.DecisionShareMessageH\x00\x42\t\n\x07\x63ontent\"K\n\x11ProbeShareMessage\x12\x12\n\nsession_id\x18\x01 \x01(\x0c\x12\x11\n\texponents\x18\x02 \x01(\x0c\x12\x0f\n\x07is_plus\x18\x03 \x01(\x08\"F\n\x10LaneShareMessage\x12\x12\n\nsession_id\x18\x01 \x01(\x0c\x12\r\n\x05lanes\x18\x02 \x01(\x0c\x12\x0f\n\x07is_plus\x18\x03 \x01(\x08\"I\n\x14\x44\x65\x63isionShareMessage\x12\r\n\x05share\x18\x01 \x01(\x0c\x12\r\n\x05\x63ount\x18\x02 \x01(\r\x12\x13\n\x0bvalid_share\x18\x03 \x01(\x08\"\xf8\x02\n\x0bPairMessage\x12\x12\n\nsession_id\x18\x01 \x01(\x0c\x12\x0e\n\x06number\x18\x02 \x01(\r\x12\x32\n\nrendezvous\x18\x03 \x01(\x0b\x32\x1c.veilmatch.v1.PairRendezvousH\x00\x12+\n\x05hello\x18\x04 \x01(\x0b\x32\x1a.veilmatch.v1.HelloMessageH\x00\x12\x33\n\tagreement\x18\x05 \x01(\x0b\x32\x1e.veilmatch.v1.AgreementMessageH\x00\x12\x35\n\nallocation\x18\x06 \x01(\x0b\x32\x1f.veilmatch.v1.AllocationMessageH\x00\x12\x12\n\x08openings\x18\x07 \x01(\x0cH\x00\x12/\n\x07verdict\x18\x08 \x01(\x0b\x32\x1c.veilmatch.v1.VerdictMessageH\x00\x12\x14\n\ngate_layer\x18\t \x01(\x0cH\x00\x12\x12\n\x08validity\x18\n \x01(\x08H\x00\x42\t\n\x07\x63ontent\"(\n\x0ePairRendezvous\x12\x16\n\x0esubject_matter\x18\x01 \x01(\x0c\"q\n\x0cHelloMessage\x12\x0f\n\x07\x63ontext\x18\x01 \x01(\x0c\x12\r\n\x05nonce\x18\x02 \x01(\x0c\x12\x15\n\rtriples_floor\x18\x03 \x01(\x04\x12\x12\n\nbits_floor\x18\x04 \x01(\x04\x12\x16\n\x0eproducts_floor\x18\x05 \x01(\x04\"=\n\x10\x41greementMessage\x12\x13\n\x0b\x63iphertexts\x18\x01 \x01(\x0c\x12\x14\n\x0c\x66ingerprints\x18\x02 \x01(\x0c\"I\n\x11\x41llocationMessage\x12%\n\x04kind\x18\x01 \x01(\x0e\x32\x17.veilmatch.v1.StockKind\x12\r\n\x05start\x18\x02 \x01(\x04\"2\n\x0eVerdictMessage\x12\r\n\x05\x61gain\x18\x01 \x01(\x08\x12\x11\n\tmask_seed\x18\x02 \x01(\x0c\"B\n\x0fStockGeneration\x12\x0c\n\x04pair\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\r\x12\x12\n\ngeneration\x18\x03 \x01(\x0c\"~\n\x0b\x44\x65\x61lRequest\x12\x0c\n\x04pair\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\r\x12\r\n\x05stock\x18\x03 \x01(\x0c\x12%\n\x04kind\x18\x04 \x01(\x0e\x32\x17.veilmatch.v1.StockKind\x12\r\n\x05\x66irst\x18\x05 \x01(\x04\x12\r\n\x05\x63ount\x18\x06 \x01(\r\"?\n\nDealtBlock\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x0c\n\x04seed\x18\x02 \x01(\x0c\x12\x13\n\x0b\x63orrections\x18\x03 \x01(\x0c*m\n\tStockKind\x12\x1a\n\x16STOCK_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12STOCK_KIND_TRIPLES\x10\x01\x12\x13\n\x0fSTOCK_KIND_BITS\x10\x02\x12\x17\n\x13STOCK_KIND_PRODUCTS\x10\x03\x32\\\n\tKeyHolder\x12O\n\x05Serve\x12 .veilmatch.v1.MatcherToKeyHolder\x1a .veilmatch.v1.KeyHolderToMatcher(\x01\x30\x01\x32\xdb\x01\n\rKeyHolderPeer\x12@\n\x04Pair\x12\x19.veilmatch.v1.PairMessage\x1a\x19.veilmatch.v1.PairMessage(\x01\x30\x01\x12I\n\tMeetStock\x12\x1d.veilmatch.v1.StockGeneration\x1a\x1d.veilmatch.v1.StockGeneration\x12=\n\x04\x44\x65\x61l\x12\x19.veilmatch.v1.DealRequest\x1a\x18.veilmatch.v1.DealtBlock0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cveilmatch/v1/keyholder.proto\x12\x0cveilmatch.v1\x1a\x1aveilmatch/v1/request.proto\"y\n\x12MatcherToKeyHolder\x12)\n\x04open\x18\x01 \x01(\x0b\x32\x19.veilmatch.v1.OpenSessionH\x00\x12-\n\x07results\x18\x02 \x01(\x0b\x32\x1a.veilmatch.v1.ResultsChunkH\x00\x42\t\n\x07\x63ontent\"\x81\x01\n\x0bOpenSession\x12,\n\x07request\x18\x01 \x01(\x0b\x32\x1b.veilmatch.v1.SignedRequest\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12\r\n\x05\x63hain\x18\x03 \x01(\x0c\x12\x0e\n\x06record\x18\x04 \x03(\x0c\x12\x13\n\x0boutput_bits\x18\x05 \x01(\r\"L\n\x0cResultsChunk\x12\x0f\n\x07results\x18\x01 \x01(\x0c\x12\x0e\n\x06wanted\x18\x02 \x01(\x0c\x12\r\n\x05packs\x18\x03 \x01(\r\x12\x0c\n\x04last\x18\x04 \x01(\x08\"\xcb\x01\n\x12KeyHolderToMatcher\x12\x36\n\x0bprobe_share\x18\x01 \x01(\x0b\x32\x1f.veilmatch.v1.ProbeShareMessageH\x00\x12\x34\n\nlane_share\x18\x02 \x01(\x0b\x32\x1e.veilmatch.v1.LaneShareMessageH\x00\x12<\n\x0e\x64\x65\x63ision_share\x18\x03 \x01(\x0b\x32\".veilmatch.v1.DecisionShareMessageH\x00\x42\t\n\x07\x63ontent\"K\n\x11ProbeShareMessage\x12\x12\n\nsession_id\x18\x01 \x01(\x0c\x12\x11\n\texponents\x18\x02 \x01(\x0c\x12\x0f\n\x07is_plus\x18\x03 \x01(\x08\"U\n\x10LaneShareMessage\x12\x12\n\nsession_id\x18\x01 \x01(\x0c\x12\r\n\x05lanes\x18\x02 \x01(\x0c\x12\x0f\n\x07is_plus\x18\x03 \x01(\x08\x12\r\n\x05valid\x18\x04 \x01(\x0c\"I\n\x14\x44\x65\x63isionShareMessage\x12\r\n\x05share\x18\x01 \x01(\x0c\x12\r\n\x05\x63ount\x18\x02 \x01(\r\x12\x13\n\x0bvalid_share\x18\x03 \x01(\x08\"\xa1\x03\n\x0bPairMessage\x12\x12\n\nsession_id\x18\x01 \x01(\x0c\x12\x0e\n\x06number\x18\x02 \x01(\r\x12\x32\n\nrendezvous\x18\x03 \x01(\x0b\x32\x1c.veilmatch.v1.PairRendezvousH\x00\x12+\n\x05hello\x18\x04 \x01(\x0b\x32\x1a.veilmatch.v1.HelloMessageH\x00\x12\x33\n\tagreement\x18\x05 \x01(\x0b\x32\x1e.veilmatch.v1.AgreementMessageH\x00\x12\x35\n\nallocation\x18\x06 \x01(\x0b\x32\x1f.veilmatch.v1.AllocationMessageH\x00\x12\x12\n\x08openings\x18\x07 \x01(\x0cH\x00\x12/\n\x07verdict\x18\x08 \x01(\x0b\x32\x1c.veilmatch.v1.VerdictMessageH\x00\x12\x14\n\ngate_layer\x18\t \x01(\x0cH\x00\x12\x12\n\x08validity\x18\n \x01(\x08H\x00\x12\x0f\n\x05\x63oins\x18\x0b \x01(\x0cH\x00\x12\x16\n\x0csafety_proof\x18\x0c \x01(\x0cH\x00\x42\t\n\x07\x63ontent\"(\n\x0ePairRendezvous\x12\x16\n\x0esubject_matter\x18\x01 \x01(\x0c\"q\n\x0cHelloMessage\x12\x0f\n\x07\x63ontext\x18\x01 \x01(\x0c\x12\r\n\x05nonce\x18\x02 \x01(\x0c\x12\x15\n\rtriples_floor\x18\x03 \x01(\x04\x12\x12\n\nbits_floor\x18\x04 \x01(\x04\x12\x16\n\x0eproducts_floor\x18\x05 \x01(\x04\"=\n\x10\x41greementMessage\x12\x13\n\x0b\x63iphertexts\x18\x01 \x01(\x0c\x12\x14\n\x0c\x66ingerprints\x18\x02 \x01(\x0c\"I\n\x11\x41llocationMessage\x12%\n\x04kind\x18\x01 \x01(\x0e\x32\x17.veilmatch.v1.StockKind\x12\r\n\x05start\x18\x02 \x01(\x04\"2\n\x0eVerdictMessage\x12\r\n\x05\x61gain\x18\x01 \x01(\x08\x12\x11\n\tmask_seed\x18\x02 \x01(\x0c\"B\n\x0fStockGeneration\x12\x0c\n\x04pair\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\r\x12\x12\n\ngeneration\x18\x03 \x01(\x0c\"~\n\x0b\x44\x65\x61lRequest\x12\x0c\n\x04pair\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\r\x12\r\n\x05stock\x18\x03 \x01(\x0c\x12%\n\x04kind\x18\x04 \x01(\x0e\x32\x17.veilmatch.v1.StockKind\x12\r\n\x05\x66irst\x18\x05 \x01(\x04\x12\r\n\x05\x63ount\x18\x06 \x01(\r\"?\n\nDealtBlock\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x0c\n\x04seed\x18\x02 \x01(\x0c\x12\x13\n\x0b\x63orrections\x18\x03 \x01(\x0c\"\x1e\n\x0cRefreshQuery\x12\x0e\n\x06key_id\x18\x01 \x01(\x0c\"b\n\x0cRefreshState\x12\x0e\n\x06key_id\x18\x01 \x01(\x0c\x12\r\n\x05\x65poch\x18\x02 \x01(\r\x12\x0f\n\x07waiting\x18\x03 \x01(\x08\x12\x0f\n\x07leading\x18\x04 \x01(\x08\x12\x11\n\tkeeps_old\x18\x05 \x01(\x08\"@\n\x0bRefreshStep\x12\x0e\n\x06key_id\x18\x01 \x01(\x0c\x12\r\n\x05\x65poch\x18\x02 \x01(\r\x12\x12\n\nrefresh_id\x18\x03 \x01(\x0c\"V\n\x0eRefreshMessage\x12\'\n\x04step\x18\x01 \x01(\x0b\x32\x19.veilmatch.v1.RefreshStep\x12\x0c\n\x04pair\x18\x02 \x01(\t\x12\r\n\x05value\x18\x03 \x01(\x0c\"\xae\x01\n\x0c\x43heckMessage\x12)\n\x05\x62\x65gin\x18\x01 \x01(\x0b\x32\x18.veilmatch.v1.CheckBeginH\x00\x12\x10\n\x06number\x18\x02 \x01(\x04H\x00\x12\x0f\n\x05ready\x18\x03 \x01(\x08H\x00\x12\x0f\n\x05nonce\x18\x04 \x01(\x0cH\x00\x12\x11\n\x07opening\x18\x05 \x01(\x0cH\x00\x12\x0f\n\x05proof\x18\x06 \x01(\x0cH\x00\x12\x10\n\x06stored\x18\x07 \x01(\x08H\x00\x42\t\n\x07\x63ontent\"\x7f\n\nCheckBegin\x12\x0c\n\x04pair\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\r\x12\r\n\x05stock\x18\x03 \x01(\x0c\x12%\n\x04kind\x18\x04 \x01(\x0e\x32\x17.veilmatch.v1.StockKind\x12\x0e\n\x06number\x18\x05 \x01(\x04\x12\x0e\n\x06oldest\x18\x06 \x01(\x04*m\n\tStockKind\x12\x1a\n\x16STOCK_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12STOCK_KIND_TRIPLES\x10\x01\x12\x13\n\x0fSTOCK_KIND_BITS\x10\x02\x12\x17\n\x13STOCK_KIND_PRODUCTS\x10\x03\x32\\\n\tKeyHolder\x12O\n\x05Serve\x12 .veilmatch.v1.MatcherToKeyHolder\x1a .veilmatch.v1.KeyHolderToMatcher(\x01\x30\x01\x32\xa5\x02\n\rKeyHolderPeer\x12@\n\x04Pair\x12\x19.veilmatch.v1.PairMessage\x1a\x19.veilmatch.v1.PairMessage(\x01\x30\x01\x12I\n\tMeetStock\x12\x1d.veilmatch.v1.StockGeneration\x1a\x1d.veilmatch.v1.StockGeneration\x12=\n\x04\x44\x65\x61l\x12\x19.veilmatch.v1.DealRequest\x1a\x18.veilmatch.v1.DealtBlock0\x01\x12H\n\nCheckDealt\x12\x1a.veilmatch.v1.CheckMessage\x1a\x1a.veilmatch.v1.CheckMessage(\x01\x30\x01\x32\xef\x04\n\x10KeyHolderRefresh\x12?\n\x05State\x12\x1a.veilmatch.v1.RefreshQuery\x1a\x1a.veilmatch.v1.RefreshState\x12\x41\n\x07Refresh\x12\x1a.veilmatch.v1.RefreshQuery\x1a\x1a.veilmatch.v1.RefreshState\x12@\n\x06Settle\x12\x1a.veilmatch.v1.RefreshQuery\x1a\x1a.veilmatch.v1.RefreshState\x12>\n\x05\x42\x65gin\x12\x19.veilmatch.v1.RefreshStep\x1a\x1a.veilmatch.v1.RefreshState\x12@\n\x07Prepare\x12\x19.veilmatch.v1.RefreshStep\x1a\x1a.veilmatch.v1.RefreshState\x12H\n\nCommitment\x12\x1c.veilmatch.v1.RefreshMessage\x1a\x1c.veilmatch.v1.RefreshMessage\x12\x44\n\x06Reveal\x12\x1c.veilmatch.v1.RefreshMessage\x1a\x1c.veilmatch.v1.RefreshMessage\x12\x41\n\x03\x46it\x12\x1c.veilmatch.v1.RefreshMessage\x1a\x1c.veilmatch.v1.RefreshMessage\x12@\n\x07\x41\x62\x61ndon\x12\x19.veilmatch.v1.RefreshStep\x1a\x1a.veilmatch.v1.RefreshStateb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'veilmatch.v1.keyholder_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_STOCKKIND']._serialized_start=1824
-  _globals['_STOCKKIND']._serialized_end=1933
+  _globals['_STOCKKIND']._serialized_start=2472
+  _globals['_STOCKKIND']._serialized_end=2581
   _globals['_MATCHERTOKEYHOLDER']._serialized_start=74
   _globals['_MATCHERTOKEYHOLDER']._serialized_end=195
   _globals['_OPENSESSION']._serialized_start=198
@@ -45,29 +45,43 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PROBESHAREMESSAGE']._serialized_start=613
   _globals['_PROBESHAREMESSAGE']._serialized_end=688
   _globals['_LANESHAREMESSAGE']._serialized_start=690
-  _globals['_LANESHAREMESSAGE']._serialized_end=760
-  _globals['_DECISIONSHAREMESSAGE']._serialized_start=762
-  _globals['_DECISIONSHAREMESSAGE']._serialized_end=835
-  _globals['_PAIRMESSAGE']._serialized_start=838
-  _globals['_PAIRMESSAGE']._serialized_end=1214
-  _globals['_PAIRRENDEZVOUS']._serialized_start=1216
-  _globals['_PAIRRENDEZVOUS']._serialized_end=1256
-  _globals['_HELLOMESSAGE']._serialized_start=1258
-  _globals['_HELLOMESSAGE']._serialized_end=1371
-  _globals['_AGREEMENTMESSAGE']._serialized_start=1373
-  _globals['_AGREEMENTMESSAGE']._serialized_end=1434
-  _globals['_ALLOCATIONMESSAGE']._serialized_start=1436
-  _globals['_ALLOCATIONMESSAGE']._serialized_end=1509
-  _globals['_VERDICTMESSAGE']._serialized_start=1511
-  _globals['_VERDICTMESSAGE']._serialized_end=1561
-  _globals['_STOCKGENERATION']._serialized_start=1563
-  _globals['_STOCKGENERATION']._serialized_end=1629
-  _globals['_DEALREQUEST']._serialized_start=1631
-  _globals['_DEALREQUEST']._serialized_end=1757
-  _globals['_DEALTBLOCK']._serialized_start=1759
-  _globals['_DEALTBLOCK']._serialized_end=1822
-  _globals['_KEYHOLDER']._serialized_start=1935
-  _globals['_KEYHOLDER']._serialized_end=2027
-  _globals['_KEYHOLDERPEER']._serialized_start=2030
-  _globals['_KEYHOLDERPEER']._serialized_end=2249
+  _globals['_LANESHAREMESSAGE']._serialized_end=775
+  _globals['_DECISIONSHAREMESSAGE']._serialized_start=777
+  _globals['_DECISIONSHAREMESSAGE']._serialized_end=850
+  _globals['_PAIRMESSAGE']._serialized_start=853
+  _globals['_PAIRMESSAGE']._serialized_end=1270
+  _globals['_PAIRRENDEZVOUS']._serialized_start=1272
+  _globals['_PAIRRENDEZVOUS']._serialized_end=1312
+  _globals['_HELLOMESSAGE']._serialized_start=1314
+  _globals['_HELLOMESSAGE']._serialized_end=1427
+  _globals['_AGREEMENTMESSAGE']._serialized_start=1429
+  _globals['_AGREEMENTMESSAGE']._serialized_end=1490
+  _globals['_ALLOCATIONMESSAGE']._serialized_start=1492
+  _globals['_ALLOCATIONMESSAGE']._serialized_end=1565
+  _globals['_VERDICTMESSAGE']._serialized_start=1567
+  _globals['_VERDICTMESSAGE']._serialized_end=1617
+  _globals['_STOCKGENERATION']._serialized_start=1619
+  _globals['_STOCKGENERATION']._serialized_end=1685
+  _globals['_DEALREQUEST']._serialized_start=1687
+  _globals['_DEALREQUEST']._serialized_end=1813
+  _globals['_DEALTBLOCK']._serialized_start=1815
+  _globals['_DEALTBLOCK']._serialized_end=1878
+  _globals['_REFRESHQUERY']._serialized_start=1880
+  _globals['_REFRESHQUERY']._serialized_end=1910
+  _globals['_REFRESHSTATE']._serialized_start=1912
+  _globals['_REFRESHSTATE']._serialized_end=2010
+  _globals['_REFRESHSTEP']._serialized_start=2012
+  _globals['_REFRESHSTEP']._serialized_end=2076
+  _globals['_REFRESHMESSAGE']._serialized_start=2078
+  _globals['_REFRESHMESSAGE']._serialized_end=2164
+  _globals['_CHECKMESSAGE']._serialized_start=2167
+  _globals['_CHECKMESSAGE']._serialized_end=2341
+  _globals['_CHECKBEGIN']._serialized_start=2343
+  _globals['_CHECKBEGIN']._serialized_end=2470
+  _globals['_KEYHOLDER']._serialized_start=2583
+  _globals['_KEYHOLDER']._serialized_end=2675
+  _globals['_KEYHOLDERPEER']._serialized_start=2678
+  _globals['_KEYHOLDERPEER']._serialized_end=2971
+  _globals['_KEYHOLDERREFRESH']._serialized_start=2974
+  _globals['_KEYHOLDERREFRESH']._serialized_end=3597
 # @@protoc_insertion_point(module_scope)

@@ -84,7 +84,7 @@ class OpenSession(_message.Message):
 
     @_builtins.property
     def record(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
-        """erase: the lane ciphertexts on record"""
+        """erase and rotate: the lane ciphertexts on record"""
 
     def __init__(
         self,
@@ -196,20 +196,24 @@ class LaneShareMessage(_message.Message):
     SESSION_ID_FIELD_NUMBER: _builtins.int
     LANES_FIELD_NUMBER: _builtins.int
     IS_PLUS_FIELD_NUMBER: _builtins.int
+    VALID_FIELD_NUMBER: _builtins.int
     session_id: _builtins.bytes
     lanes: _builtins.bytes
-    """D values below 2^48, eight bytes each, little-endian"""
+    """D values below 2^48 of each valid template, eight bytes each, little-endian"""
     is_plus: _builtins.bool
+    valid: _builtins.bytes
+    """which of the templates are valid: one bit each, packed little-endian"""
     def __init__(
         self,
         *,
         session_id: _builtins.bytes = ...,
         lanes: _builtins.bytes = ...,
         is_plus: _builtins.bool = ...,
+        valid: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["is_plus", b"is_plus", "lanes", b"lanes", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["is_plus", b"is_plus", "lanes", b"lanes", "session_id", b"session_id", "valid", b"valid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -256,12 +260,18 @@ class PairMessage(_message.Message):
     VERDICT_FIELD_NUMBER: _builtins.int
     GATE_LAYER_FIELD_NUMBER: _builtins.int
     VALIDITY_FIELD_NUMBER: _builtins.int
+    COINS_FIELD_NUMBER: _builtins.int
+    SAFETY_PROOF_FIELD_NUMBER: _builtins.int
     session_id: _builtins.bytes
     number: _builtins.int
     openings: _builtins.bytes
     gate_layer: _builtins.bytes
     validity: _builtins.bool
-    """enrol and erase: XOR share of whether the templates are valid"""
+    """enrol, erase and rotate: XOR share of whether some templates are all valid"""
+    coins: _builtins.bytes
+    """32 bytes, behind the nonce in hello"""
+    safety_proof: _builtins.bytes
+    """a residue mod N: proof of true openings"""
     @_builtins.property
     def rendezvous(self) -> Global___PairRendezvous: ...
     @_builtins.property
@@ -285,12 +295,14 @@ class PairMessage(_message.Message):
         verdict: Global___VerdictMessage | None = ...,
         gate_layer: _builtins.bytes = ...,
         validity: _builtins.bool = ...,
+        coins: _builtins.bytes = ...,
+        safety_proof: _builtins.bytes = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["agreement", b"agreement", "allocation", b"allocation", "content", b"content", "gate_layer", b"gate_layer", "hello", b"hello", "openings", b"openings", "rendezvous", b"rendezvous", "validity", b"validity", "verdict", b"verdict"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agreement", b"agreement", "allocation", b"allocation", "coins", b"coins", "content", b"content", "gate_layer", b"gate_layer", "hello", b"hello", "openings", b"openings", "rendezvous", b"rendezvous", "safety_proof", b"safety_proof", "validity", b"validity", "verdict", b"verdict"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement", b"agreement", "allocation", b"allocation", "content", b"content", "gate_layer", b"gate_layer", "hello", b"hello", "number", b"number", "openings", b"openings", "rendezvous", b"rendezvous", "session_id", b"session_id", "validity", b"validity", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement", b"agreement", "allocation", b"allocation", "coins", b"coins", "content", b"content", "gate_layer", b"gate_layer", "hello", b"hello", "number", b"number", "openings", b"openings", "rendezvous", b"rendezvous", "safety_proof", b"safety_proof", "session_id", b"session_id", "validity", b"validity", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["rendezvous", "hello", "agreement", "allocation", "openings", "verdict", "gate_layer", "validity"]  # noqa: Y015
+    _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["rendezvous", "hello", "agreement", "allocation", "openings", "verdict", "gate_layer", "validity", "coins", "safety_proof"]  # noqa: Y015
     _WhichOneofArgType_content: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_content) -> _WhichOneofReturnType_content | None: ...
 
@@ -498,3 +510,196 @@ class DealtBlock(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DealtBlock: _TypeAlias = DealtBlock  # noqa: Y015
+
+@_typing.final
+class RefreshQuery(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    key_id: _builtins.bytes
+    def __init__(
+        self,
+        *,
+        key_id: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_id", b"key_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RefreshQuery: _TypeAlias = RefreshQuery  # noqa: Y015
+
+@_typing.final
+class RefreshState(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    WAITING_FIELD_NUMBER: _builtins.int
+    LEADING_FIELD_NUMBER: _builtins.int
+    KEEPS_OLD_FIELD_NUMBER: _builtins.int
+    key_id: _builtins.bytes
+    epoch: _builtins.int
+    waiting: _builtins.bool
+    """a key of the next epoch is kept here and not in use"""
+    leading: _builtins.bool
+    """this key holder leads a refresh that is not decided"""
+    keeps_old: _builtins.bool
+    """the key of the epoch before is still here"""
+    def __init__(
+        self,
+        *,
+        key_id: _builtins.bytes = ...,
+        epoch: _builtins.int = ...,
+        waiting: _builtins.bool = ...,
+        leading: _builtins.bool = ...,
+        keeps_old: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "keeps_old", b"keeps_old", "key_id", b"key_id", "leading", b"leading", "waiting", b"waiting"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RefreshState: _TypeAlias = RefreshState  # noqa: Y015
+
+@_typing.final
+class RefreshStep(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    REFRESH_ID_FIELD_NUMBER: _builtins.int
+    key_id: _builtins.bytes
+    epoch: _builtins.int
+    """the one before the refresh"""
+    refresh_id: _builtins.bytes
+    """32 random bytes of the key holder that leads"""
+    def __init__(
+        self,
+        *,
+        key_id: _builtins.bytes = ...,
+        epoch: _builtins.int = ...,
+        refresh_id: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "key_id", b"key_id", "refresh_id", b"refresh_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RefreshStep: _TypeAlias = RefreshStep  # noqa: Y015
+
+@_typing.final
+class RefreshMessage(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STEP_FIELD_NUMBER: _builtins.int
+    PAIR_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    pair: _builtins.str
+    value: _builtins.bytes
+    """commitment, contribution or hashes"""
+    @_builtins.property
+    def step(self) -> Global___RefreshStep: ...
+    def __init__(
+        self,
+        *,
+        step: Global___RefreshStep | None = ...,
+        pair: _builtins.str = ...,
+        value: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["step", b"step"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["pair", b"pair", "step", b"step", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RefreshMessage: _TypeAlias = RefreshMessage  # noqa: Y015
+
+@_typing.final
+class CheckMessage(_message.Message):
+    """In this order: begin, number, ready, the nonces of minus and plus, the openings of plus and minus, the proofs of
+    minus and plus, stored.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BEGIN_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    READY_FIELD_NUMBER: _builtins.int
+    NONCE_FIELD_NUMBER: _builtins.int
+    OPENING_FIELD_NUMBER: _builtins.int
+    PROOF_FIELD_NUMBER: _builtins.int
+    STORED_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    """minus: the block to check, not below the one that plus has begun with"""
+    ready: _builtins.bool
+    """plus: it has its part of the block"""
+    nonce: _builtins.bytes
+    """minus, once it has its part too; then plus. Neither ever asks for the block again"""
+    opening: _builtins.bytes
+    proof: _builtins.bytes
+    stored: _builtins.bool
+    """minus: it keeps what came out"""
+    @_builtins.property
+    def begin(self) -> Global___CheckBegin:
+        """plus"""
+
+    def __init__(
+        self,
+        *,
+        begin: Global___CheckBegin | None = ...,
+        number: _builtins.int = ...,
+        ready: _builtins.bool = ...,
+        nonce: _builtins.bytes = ...,
+        opening: _builtins.bytes = ...,
+        proof: _builtins.bytes = ...,
+        stored: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["begin", b"begin", "content", b"content", "nonce", b"nonce", "number", b"number", "opening", b"opening", "proof", b"proof", "ready", b"ready", "stored", b"stored"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["begin", b"begin", "content", b"content", "nonce", b"nonce", "number", b"number", "opening", b"opening", "proof", b"proof", "ready", b"ready", "stored", b"stored"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["begin", "number", "ready", "nonce", "opening", "proof", "stored"]  # noqa: Y015
+    _WhichOneofArgType_content: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_content) -> _WhichOneofReturnType_content | None: ...
+
+Global___CheckMessage: _TypeAlias = CheckMessage  # noqa: Y015
+
+@_typing.final
+class CheckBegin(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAIR_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    STOCK_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    OLDEST_FIELD_NUMBER: _builtins.int
+    pair: _builtins.str
+    epoch: _builtins.int
+    stock: _builtins.bytes
+    kind: Global___StockKind.ValueType
+    number: _builtins.int
+    """the first block that plus has drawn no nonce for"""
+    oldest: _builtins.int
+    """the first block that a session under way may still ask for"""
+    def __init__(
+        self,
+        *,
+        pair: _builtins.str = ...,
+        epoch: _builtins.int = ...,
+        stock: _builtins.bytes = ...,
+        kind: Global___StockKind.ValueType = ...,
+        number: _builtins.int = ...,
+        oldest: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "kind", b"kind", "number", b"number", "oldest", b"oldest", "pair", b"pair", "stock", b"stock"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckBegin: _TypeAlias = CheckBegin  # noqa: Y015

@@ -122,6 +122,11 @@ class KeyHolderPeerStub:
                 request_serializer=veilmatch_dot_v1_dot_keyholder__pb2.DealRequest.SerializeToString,
                 response_deserializer=veilmatch_dot_v1_dot_keyholder__pb2.DealtBlock.FromString,
                 _registered_method=True)
+        self.CheckDealt = channel.stream_stream(
+                '/veilmatch.v1.KeyHolderPeer/CheckDealt',
+                request_serializer=veilmatch_dot_v1_dot_keyholder__pb2.CheckMessage.SerializeToString,
+                response_deserializer=veilmatch_dot_v1_dot_keyholder__pb2.CheckMessage.FromString,
+                _registered_method=True)
 
 
 class KeyHolderPeerServicer:
@@ -148,6 +153,13 @@ class KeyHolderPeerServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CheckDealt(self, request_iterator, context):
+        """The check of one dealt block before it is used; the plus holder calls. First message: begin.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_KeyHolderPeerServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -165,6 +177,11 @@ def add_KeyHolderPeerServicer_to_server(servicer, server):
                     servicer.Deal,
                     request_deserializer=veilmatch_dot_v1_dot_keyholder__pb2.DealRequest.FromString,
                     response_serializer=veilmatch_dot_v1_dot_keyholder__pb2.DealtBlock.SerializeToString,
+            ),
+            'CheckDealt': grpc.stream_stream_rpc_method_handler(
+                    servicer.CheckDealt,
+                    request_deserializer=veilmatch_dot_v1_dot_keyholder__pb2.CheckMessage.FromString,
+                    response_serializer=veilmatch_dot_v1_dot_keyholder__pb2.CheckMessage.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -248,6 +265,460 @@ class KeyHolderPeer:
             '/veilmatch.v1.KeyHolderPeer/Deal',
             veilmatch_dot_v1_dot_keyholder__pb2.DealRequest.SerializeToString,
             veilmatch_dot_v1_dot_keyholder__pb2.DealtBlock.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CheckDealt(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/veilmatch.v1.KeyHolderPeer/CheckDealt',
+            veilmatch_dot_v1_dot_keyholder__pb2.CheckMessage.SerializeToString,
+            veilmatch_dot_v1_dot_keyholder__pb2.CheckMessage.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+
+class KeyHolderRefreshStub:
+    """Refreshing the shares of all three pairs: between key holders, and from a key holder's own command.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.State = channel.unary_unary(
+                '/veilmatch.v1.KeyHolderRefresh/State',
+                request_serializer=veilmatch_dot_v1_dot_keyholder__pb2.RefreshQuery.SerializeToString,
+                response_deserializer=veilmatch_dot_v1_dot_keyholder__pb2.RefreshState.FromString,
+                _registered_method=True)
+        self.Refresh = channel.unary_unary(
+                '/veilmatch.v1.KeyHolderRefresh/Refresh',
+                request_serializer=veilmatch_dot_v1_dot_keyholder__pb2.RefreshQuery.SerializeToString,
+                response_deserializer=veilmatch_dot_v1_dot_keyholder__pb2.RefreshState.FromString,
+                _registered_method=True)
+        self.Settle = channel.unary_unary(
+                '/veilmatch.v1.KeyHolderRefresh/Settle',
+                request_serializer=veilmatch_dot_v1_dot_keyholder__pb2.RefreshQuery.SerializeToString,
+                response_deserializer=veilmatch_dot_v1_dot_keyholder__pb2.RefreshState.FromString,
+                _registered_method=True)
+        self.Begin = channel.unary_unary(
+                '/veilmatch.v1.KeyHolderRefresh/Begin',
+                request_serializer=veilmatch_dot_v1_dot_keyholder__pb2.RefreshStep.SerializeToString,
+                response_deserializer=veilmatch_dot_v1_dot_keyholder__pb2.RefreshState.FromString,
+                _registered_method=True)
+        self.Prepare = channel.unary_unary(
+                '/veilmatch.v1.KeyHolderRefresh/Prepare',
+                request_serializer=veilmatch_dot_v1_dot_keyholder__pb2.RefreshStep.SerializeToString,
+                response_deserializer=veilmatch_dot_v1_dot_keyholder__pb2.RefreshState.FromString,
+                _registered_method=True)
+        self.Commitment = channel.unary_unary(
+                '/veilmatch.v1.KeyHolderRefresh/Commitment',
+                request_serializer=veilmatch_dot_v1_dot_keyholder__pb2.RefreshMessage.SerializeToString,
+                response_deserializer=veilmatch_dot_v1_dot_keyholder__pb2.RefreshMessage.FromString,
+                _registered_method=True)
+        self.Reveal = channel.unary_unary(
+                '/veilmatch.v1.KeyHolderRefresh/Reveal',
+                request_serializer=veilmatch_dot_v1_dot_keyholder__pb2.RefreshMessage.SerializeToString,
+                response_deserializer=veilmatch_dot_v1_dot_keyholder__pb2.RefreshMessage.FromString,
+                _registered_method=True)
+        self.Fit = channel.unary_unary(
+                '/veilmatch.v1.KeyHolderRefresh/Fit',
+                request_serializer=veilmatch_dot_v1_dot_keyholder__pb2.RefreshMessage.SerializeToString,
+                response_deserializer=veilmatch_dot_v1_dot_keyholder__pb2.RefreshMessage.FromString,
+                _registered_method=True)
+        self.Abandon = channel.unary_unary(
+                '/veilmatch.v1.KeyHolderRefresh/Abandon',
+                request_serializer=veilmatch_dot_v1_dot_keyholder__pb2.RefreshStep.SerializeToString,
+                response_deserializer=veilmatch_dot_v1_dot_keyholder__pb2.RefreshState.FromString,
+                _registered_method=True)
+
+
+class KeyHolderRefreshServicer:
+    """Refreshing the shares of all three pairs: between key holders, and from a key holder's own command.
+    """
+
+    def State(self, request, context):
+        """How far this key holder is. For its peers and for its own command.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Refresh(self, request, context):
+        """Refresh the shares, this key holder leading. For its own command alone.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Settle(self, request, context):
+        """Finish what an interrupted refresh left here, as far as that is decided.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Begin(self, request, context):
+        """Take part in this refresh, and in no other until it ends.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Prepare(self, request, context):
+        """Make the next key with the two peers, keep it, test it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Commitment(self, request, context):
+        """Plus holder to minus holder: a commitment against a contribution, then what was committed to.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Reveal(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Fit(self, request, context):
+        """Plus holder to minus holder: the hashes that show that the new shares fit.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Abandon(self, request, context):
+        """The caller leads, and will not use the next key: so nobody shall.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_KeyHolderRefreshServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'State': grpc.unary_unary_rpc_method_handler(
+                    servicer.State,
+                    request_deserializer=veilmatch_dot_v1_dot_keyholder__pb2.RefreshQuery.FromString,
+                    response_serializer=veilmatch_dot_v1_dot_keyholder__pb2.RefreshState.SerializeToString,
+            ),
+            'Refresh': grpc.unary_unary_rpc_method_handler(
+                    servicer.Refresh,
+                    request_deserializer=veilmatch_dot_v1_dot_keyholder__pb2.RefreshQuery.FromString,
+                    response_serializer=veilmatch_dot_v1_dot_keyholder__pb2.RefreshState.SerializeToString,
+            ),
+            'Settle': grpc.unary_unary_rpc_method_handler(
+                    servicer.Settle,
+                    request_deserializer=veilmatch_dot_v1_dot_keyholder__pb2.RefreshQuery.FromString,
+                    response_serializer=veilmatch_dot_v1_dot_keyholder__pb2.RefreshState.SerializeToString,
+            ),
+            'Begin': grpc.unary_unary_rpc_method_handler(
+                    servicer.Begin,
+                    request_deserializer=veilmatch_dot_v1_dot_keyholder__pb2.RefreshStep.FromString,
+                    response_serializer=veilmatch_dot_v1_dot_keyholder__pb2.RefreshState.SerializeToString,
+            ),
+            'Prepare': grpc.unary_unary_rpc_method_handler(
+                    servicer.Prepare,
+                    request_deserializer=veilmatch_dot_v1_dot_keyholder__pb2.RefreshStep.FromString,
+                    response_serializer=veilmatch_dot_v1_dot_keyholder__pb2.RefreshState.SerializeToString,
+            ),
+            'Commitment': grpc.unary_unary_rpc_method_handler(
+                    servicer.Commitment,
+                    request_deserializer=veilmatch_dot_v1_dot_keyholder__pb2.RefreshMessage.FromString,
+                    response_serializer=veilmatch_dot_v1_dot_keyholder__pb2.RefreshMessage.SerializeToString,
+            ),
+            'Reveal': grpc.unary_unary_rpc_method_handler(
+                    servicer.Reveal,
+                    request_deserializer=veilmatch_dot_v1_dot_keyholder__pb2.RefreshMessage.FromString,
+                    response_serializer=veilmatch_dot_v1_dot_keyholder__pb2.RefreshMessage.SerializeToString,
+            ),
+            'Fit': grpc.unary_unary_rpc_method_handler(
+                    servicer.Fit,
+                    request_deserializer=veilmatch_dot_v1_dot_keyholder__pb2.RefreshMessage.FromString,
+                    response_serializer=veilmatch_dot_v1_dot_keyholder__pb2.RefreshMessage.SerializeToString,
+            ),
+            'Abandon': grpc.unary_unary_rpc_method_handler(
+                    servicer.Abandon,
+                    request_deserializer=veilmatch_dot_v1_dot_keyholder__pb2.RefreshStep.FromString,
+                    response_serializer=veilmatch_dot_v1_dot_keyholder__pb2.RefreshState.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'veilmatch.v1.KeyHolderRefresh', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('veilmatch.v1.KeyHolderRefresh', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class KeyHolderRefresh:
+    """Refreshing the shares of all three pairs: between key holders, and from a key holder's own command.
+    """
+
+    @staticmethod
+    def State(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/veilmatch.v1.KeyHolderRefresh/State',
+            veilmatch_dot_v1_dot_keyholder__pb2.RefreshQuery.SerializeToString,
+            veilmatch_dot_v1_dot_keyholder__pb2.RefreshState.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Refresh(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/veilmatch.v1.KeyHolderRefresh/Refresh',
+            veilmatch_dot_v1_dot_keyholder__pb2.RefreshQuery.SerializeToString,
+            veilmatch_dot_v1_dot_keyholder__pb2.RefreshState.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Settle(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/veilmatch.v1.KeyHolderRefresh/Settle',
+            veilmatch_dot_v1_dot_keyholder__pb2.RefreshQuery.SerializeToString,
+            veilmatch_dot_v1_dot_keyholder__pb2.RefreshState.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Begin(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/veilmatch.v1.KeyHolderRefresh/Begin',
+            veilmatch_dot_v1_dot_keyholder__pb2.RefreshStep.SerializeToString,
+            veilmatch_dot_v1_dot_keyholder__pb2.RefreshState.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Prepare(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/veilmatch.v1.KeyHolderRefresh/Prepare',
+            veilmatch_dot_v1_dot_keyholder__pb2.RefreshStep.SerializeToString,
+            veilmatch_dot_v1_dot_keyholder__pb2.RefreshState.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Commitment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/veilmatch.v1.KeyHolderRefresh/Commitment',
+            veilmatch_dot_v1_dot_keyholder__pb2.RefreshMessage.SerializeToString,
+            veilmatch_dot_v1_dot_keyholder__pb2.RefreshMessage.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Reveal(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/veilmatch.v1.KeyHolderRefresh/Reveal',
+            veilmatch_dot_v1_dot_keyholder__pb2.RefreshMessage.SerializeToString,
+            veilmatch_dot_v1_dot_keyholder__pb2.RefreshMessage.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Fit(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/veilmatch.v1.KeyHolderRefresh/Fit',
+            veilmatch_dot_v1_dot_keyholder__pb2.RefreshMessage.SerializeToString,
+            veilmatch_dot_v1_dot_keyholder__pb2.RefreshMessage.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Abandon(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/veilmatch.v1.KeyHolderRefresh/Abandon',
+            veilmatch_dot_v1_dot_keyholder__pb2.RefreshStep.SerializeToString,
+            veilmatch_dot_v1_dot_keyholder__pb2.RefreshState.FromString,
             options,
             channel_credentials,
             insecure,

@@ -62,6 +62,8 @@ class KeyHolderPeerStub:
     """Agree on the stock of a pair: each side names its generation."""
     Deal: _grpc.UnaryStreamMultiCallable[_keyholder_pb2.DealRequest, _keyholder_pb2.DealtBlock]
     """The dealer's part: blocks of correlated randomness for the caller's side of a pair."""
+    CheckDealt: _grpc.StreamStreamMultiCallable[_keyholder_pb2.CheckMessage, _keyholder_pb2.CheckMessage]
+    """The check of one dealt block before it is used; the plus holder calls. First message: begin."""
 
 @_typing.type_check_only
 class KeyHolderPeerAsyncStub(KeyHolderPeerStub):
@@ -72,6 +74,8 @@ class KeyHolderPeerAsyncStub(KeyHolderPeerStub):
     """Agree on the stock of a pair: each side names its generation."""
     Deal: _aio.UnaryStreamMultiCallable[_keyholder_pb2.DealRequest, _keyholder_pb2.DealtBlock]  # type: ignore[assignment]
     """The dealer's part: blocks of correlated randomness for the caller's side of a pair."""
+    CheckDealt: _aio.StreamStreamMultiCallable[_keyholder_pb2.CheckMessage, _keyholder_pb2.CheckMessage]  # type: ignore[assignment]
+    """The check of one dealt block before it is used; the plus holder calls. First message: begin."""
 
 class KeyHolderPeerServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -98,4 +102,136 @@ class KeyHolderPeerServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_keyholder_pb2.DealtBlock], _abc.AsyncIterator[_keyholder_pb2.DealtBlock]]:
         """The dealer's part: blocks of correlated randomness for the caller's side of a pair."""
 
+    @_abc_1.abstractmethod
+    def CheckDealt(
+        self,
+        request_iterator: _MaybeAsyncIterator[_keyholder_pb2.CheckMessage],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_keyholder_pb2.CheckMessage], _abc.AsyncIterator[_keyholder_pb2.CheckMessage]]:
+        """The check of one dealt block before it is used; the plus holder calls. First message: begin."""
+
 def add_KeyHolderPeerServicer_to_server(servicer: KeyHolderPeerServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
+
+class KeyHolderRefreshStub:
+    """Refreshing the shares of all three pairs: between key holders, and from a key holder's own command."""
+
+    @_typing.overload
+    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
+    @_typing.overload
+    def __new__(cls, channel: _aio.Channel) -> KeyHolderRefreshAsyncStub: ...
+    State: _grpc.UnaryUnaryMultiCallable[_keyholder_pb2.RefreshQuery, _keyholder_pb2.RefreshState]
+    """How far this key holder is. For its peers and for its own command."""
+    Refresh: _grpc.UnaryUnaryMultiCallable[_keyholder_pb2.RefreshQuery, _keyholder_pb2.RefreshState]
+    """Refresh the shares, this key holder leading. For its own command alone."""
+    Settle: _grpc.UnaryUnaryMultiCallable[_keyholder_pb2.RefreshQuery, _keyholder_pb2.RefreshState]
+    """Finish what an interrupted refresh left here, as far as that is decided."""
+    Begin: _grpc.UnaryUnaryMultiCallable[_keyholder_pb2.RefreshStep, _keyholder_pb2.RefreshState]
+    """Take part in this refresh, and in no other until it ends."""
+    Prepare: _grpc.UnaryUnaryMultiCallable[_keyholder_pb2.RefreshStep, _keyholder_pb2.RefreshState]
+    """Make the next key with the two peers, keep it, test it."""
+    Commitment: _grpc.UnaryUnaryMultiCallable[_keyholder_pb2.RefreshMessage, _keyholder_pb2.RefreshMessage]
+    """Plus holder to minus holder: a commitment against a contribution, then what was committed to."""
+    Reveal: _grpc.UnaryUnaryMultiCallable[_keyholder_pb2.RefreshMessage, _keyholder_pb2.RefreshMessage]
+    Fit: _grpc.UnaryUnaryMultiCallable[_keyholder_pb2.RefreshMessage, _keyholder_pb2.RefreshMessage]
+    """Plus holder to minus holder: the hashes that show that the new shares fit."""
+    Abandon: _grpc.UnaryUnaryMultiCallable[_keyholder_pb2.RefreshStep, _keyholder_pb2.RefreshState]
+    """The caller leads, and will not use the next key: so nobody shall."""
+
+@_typing.type_check_only
+class KeyHolderRefreshAsyncStub(KeyHolderRefreshStub):
+    """Refreshing the shares of all three pairs: between key holders, and from a key holder's own command."""
+
+    def __init__(self, channel: _aio.Channel) -> None: ...
+    State: _aio.UnaryUnaryMultiCallable[_keyholder_pb2.RefreshQuery, _keyholder_pb2.RefreshState]  # type: ignore[assignment]
+    """How far this key holder is. For its peers and for its own command."""
+    Refresh: _aio.UnaryUnaryMultiCallable[_keyholder_pb2.RefreshQuery, _keyholder_pb2.RefreshState]  # type: ignore[assignment]
+    """Refresh the shares, this key holder leading. For its own command alone."""
+    Settle: _aio.UnaryUnaryMultiCallable[_keyholder_pb2.RefreshQuery, _keyholder_pb2.RefreshState]  # type: ignore[assignment]
+    """Finish what an interrupted refresh left here, as far as that is decided."""
+    Begin: _aio.UnaryUnaryMultiCallable[_keyholder_pb2.RefreshStep, _keyholder_pb2.RefreshState]  # type: ignore[assignment]
+    """Take part in this refresh, and in no other until it ends."""
+    Prepare: _aio.UnaryUnaryMultiCallable[_keyholder_pb2.RefreshStep, _keyholder_pb2.RefreshState]  # type: ignore[assignment]
+    """Make the next key with the two peers, keep it, test it."""
+    Commitment: _aio.UnaryUnaryMultiCallable[_keyholder_pb2.RefreshMessage, _keyholder_pb2.RefreshMessage]  # type: ignore[assignment]
+    """Plus holder to minus holder: a commitment against a contribution, then what was committed to."""
+    Reveal: _aio.UnaryUnaryMultiCallable[_keyholder_pb2.RefreshMessage, _keyholder_pb2.RefreshMessage]  # type: ignore[assignment]
+    Fit: _aio.UnaryUnaryMultiCallable[_keyholder_pb2.RefreshMessage, _keyholder_pb2.RefreshMessage]  # type: ignore[assignment]
+    """Plus holder to minus holder: the hashes that show that the new shares fit."""
+    Abandon: _aio.UnaryUnaryMultiCallable[_keyholder_pb2.RefreshStep, _keyholder_pb2.RefreshState]  # type: ignore[assignment]
+    """The caller leads, and will not use the next key: so nobody shall."""
+
+class KeyHolderRefreshServicer(metaclass=_abc_1.ABCMeta):
+    """Refreshing the shares of all three pairs: between key holders, and from a key holder's own command."""
+
+    @_abc_1.abstractmethod
+    def State(
+        self,
+        request: _keyholder_pb2.RefreshQuery,
+        context: _ServicerContext,
+    ) -> _typing.Union[_keyholder_pb2.RefreshState, _abc.Awaitable[_keyholder_pb2.RefreshState]]:
+        """How far this key holder is. For its peers and for its own command."""
+
+    @_abc_1.abstractmethod
+    def Refresh(
+        self,
+        request: _keyholder_pb2.RefreshQuery,
+        context: _ServicerContext,
+    ) -> _typing.Union[_keyholder_pb2.RefreshState, _abc.Awaitable[_keyholder_pb2.RefreshState]]:
+        """Refresh the shares, this key holder leading. For its own command alone."""
+
+    @_abc_1.abstractmethod
+    def Settle(
+        self,
+        request: _keyholder_pb2.RefreshQuery,
+        context: _ServicerContext,
+    ) -> _typing.Union[_keyholder_pb2.RefreshState, _abc.Awaitable[_keyholder_pb2.RefreshState]]:
+        """Finish what an interrupted refresh left here, as far as that is decided."""
+
+    @_abc_1.abstractmethod
+    def Begin(
+        self,
+        request: _keyholder_pb2.RefreshStep,
+        context: _ServicerContext,
+    ) -> _typing.Union[_keyholder_pb2.RefreshState, _abc.Awaitable[_keyholder_pb2.RefreshState]]:
+        """Take part in this refresh, and in no other until it ends."""
+
+    @_abc_1.abstractmethod
+    def Prepare(
+        self,
+        request: _keyholder_pb2.RefreshStep,
+        context: _ServicerContext,
+    ) -> _typing.Union[_keyholder_pb2.RefreshState, _abc.Awaitable[_keyholder_pb2.RefreshState]]:
+        """Make the next key with the two peers, keep it, test it."""
+
+    @_abc_1.abstractmethod
+    def Commitment(
+        self,
+        request: _keyholder_pb2.RefreshMessage,
+        context: _ServicerContext,
+    ) -> _typing.Union[_keyholder_pb2.RefreshMessage, _abc.Awaitable[_keyholder_pb2.RefreshMessage]]:
+        """Plus holder to minus holder: a commitment against a contribution, then what was committed to."""
+
+    @_abc_1.abstractmethod
+    def Reveal(
+        self,
+        request: _keyholder_pb2.RefreshMessage,
+        context: _ServicerContext,
+    ) -> _typing.Union[_keyholder_pb2.RefreshMessage, _abc.Awaitable[_keyholder_pb2.RefreshMessage]]: ...
+
+    @_abc_1.abstractmethod
+    def Fit(
+        self,
+        request: _keyholder_pb2.RefreshMessage,
+        context: _ServicerContext,
+    ) -> _typing.Union[_keyholder_pb2.RefreshMessage, _abc.Awaitable[_keyholder_pb2.RefreshMessage]]:
+        """Plus holder to minus holder: the hashes that show that the new shares fit."""
+
+    @_abc_1.abstractmethod
+    def Abandon(
+        self,
+        request: _keyholder_pb2.RefreshStep,
+        context: _ServicerContext,
+    ) -> _typing.Union[_keyholder_pb2.RefreshState, _abc.Awaitable[_keyholder_pb2.RefreshState]]:
+        """The caller leads, and will not use the next key: so nobody shall."""
+
+def add_KeyHolderRefreshServicer_to_server(servicer: KeyHolderRefreshServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -269,6 +269,47 @@ class Subject(_message.Message):
 Global___Subject: _TypeAlias = Subject  # noqa: Y015
 
 @_typing.final
+class RotateReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    CHAIN_FIELD_NUMBER: _builtins.int
+    CONVERTED_FIELD_NUMBER: _builtins.int
+    TOTAL_FIELD_NUMBER: _builtins.int
+    DONE_FIELD_NUMBER: _builtins.int
+    LEFT_OUT_FIELD_NUMBER: _builtins.int
+    sequence: _builtins.int
+    """of the gallery under the new key"""
+    chain: _builtins.bytes
+    converted: _builtins.int
+    """templates under the new key so far"""
+    total: _builtins.int
+    """templates of the gallery"""
+    done: _builtins.bool
+    """every template is converted or left out, and the old gallery is closed"""
+    @_builtins.property
+    def left_out(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """subject of each template whose record is not valid"""
+
+    def __init__(
+        self,
+        *,
+        sequence: _builtins.int = ...,
+        chain: _builtins.bytes = ...,
+        converted: _builtins.int = ...,
+        total: _builtins.int = ...,
+        done: _builtins.bool = ...,
+        left_out: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chain", b"chain", "converted", b"converted", "done", b"done", "left_out", b"left_out", "sequence", b"sequence", "total", b"total"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RotateReply: _TypeAlias = RotateReply  # noqa: Y015
+
+@_typing.final
 class MatcherMessage(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -342,6 +383,7 @@ class GalleryState(_message.Message):
     CHAIN_FIELD_NUMBER: _builtins.int
     PENDING_CHAIN_FIELD_NUMBER: _builtins.int
     COMMITTED_BEFORE_FIELD_NUMBER: _builtins.int
+    KEY_ID_FIELD_NUMBER: _builtins.int
     gallery: _builtins.str
     sequence: _builtins.int
     chain: _builtins.bytes
@@ -349,6 +391,8 @@ class GalleryState(_message.Message):
     """empty if nothing is pending"""
     committed_before: _builtins.bool
     """begin of a mutation: this token was committed before"""
+    key_id: _builtins.bytes
+    """16 bytes: of the key that the gallery is encrypted under"""
     def __init__(
         self,
         *,
@@ -357,10 +401,11 @@ class GalleryState(_message.Message):
         chain: _builtins.bytes = ...,
         pending_chain: _builtins.bytes = ...,
         committed_before: _builtins.bool = ...,
+        key_id: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chain", b"chain", "committed_before", b"committed_before", "gallery", b"gallery", "pending_chain", b"pending_chain", "sequence", b"sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chain", b"chain", "committed_before", b"committed_before", "gallery", b"gallery", "key_id", b"key_id", "pending_chain", b"pending_chain", "sequence", b"sequence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

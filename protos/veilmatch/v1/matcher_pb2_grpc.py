@@ -55,6 +55,11 @@ class MatcherStub:
                 request_serializer=veilmatch_dot_v1_dot_request__pb2.SignedRequest.SerializeToString,
                 response_deserializer=veilmatch_dot_v1_dot_matcher__pb2.SubjectsReply.FromString,
                 _registered_method=True)
+        self.Rotate = channel.unary_unary(
+                '/veilmatch.v1.Matcher/Rotate',
+                request_serializer=veilmatch_dot_v1_dot_request__pb2.SignedRequest.SerializeToString,
+                response_deserializer=veilmatch_dot_v1_dot_matcher__pb2.RotateReply.FromString,
+                _registered_method=True)
 
 
 class MatcherServicer:
@@ -87,6 +92,13 @@ class MatcherServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Rotate(self, request, context):
+        """One step of the rotation to a new key; ask again until it is done.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_MatcherServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -109,6 +121,11 @@ def add_MatcherServicer_to_server(servicer, server):
                     servicer.Subjects,
                     request_deserializer=veilmatch_dot_v1_dot_request__pb2.SignedRequest.FromString,
                     response_serializer=veilmatch_dot_v1_dot_matcher__pb2.SubjectsReply.SerializeToString,
+            ),
+            'Rotate': grpc.unary_unary_rpc_method_handler(
+                    servicer.Rotate,
+                    request_deserializer=veilmatch_dot_v1_dot_request__pb2.SignedRequest.FromString,
+                    response_serializer=veilmatch_dot_v1_dot_matcher__pb2.RotateReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -219,6 +236,33 @@ class Matcher:
             '/veilmatch.v1.Matcher/Subjects',
             veilmatch_dot_v1_dot_request__pb2.SignedRequest.SerializeToString,
             veilmatch_dot_v1_dot_matcher__pb2.SubjectsReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Rotate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/veilmatch.v1.Matcher/Rotate',
+            veilmatch_dot_v1_dot_request__pb2.SignedRequest.SerializeToString,
+            veilmatch_dot_v1_dot_matcher__pb2.RotateReply.FromString,
             options,
             channel_credentials,
             insecure,

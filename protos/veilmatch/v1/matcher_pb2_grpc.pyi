@@ -39,6 +39,8 @@ class MatcherStub:
     BulkEnrol: _grpc.StreamUnaryMultiCallable[_matcher_pb2.BulkChunk, _matcher_pb2.MutateReply]
     """Ready packs from an enrolling authority. First message: header; then packs in order."""
     Subjects: _grpc.UnaryUnaryMultiCallable[_request_pb2.SignedRequest, _matcher_pb2.SubjectsReply]
+    Rotate: _grpc.UnaryUnaryMultiCallable[_request_pb2.SignedRequest, _matcher_pb2.RotateReply]
+    """One step of the rotation to a new key; ask again until it is done."""
 
 @_typing.type_check_only
 class MatcherAsyncStub(MatcherStub):
@@ -50,6 +52,8 @@ class MatcherAsyncStub(MatcherStub):
     BulkEnrol: _aio.StreamUnaryMultiCallable[_matcher_pb2.BulkChunk, _matcher_pb2.MutateReply]  # type: ignore[assignment]
     """Ready packs from an enrolling authority. First message: header; then packs in order."""
     Subjects: _aio.UnaryUnaryMultiCallable[_request_pb2.SignedRequest, _matcher_pb2.SubjectsReply]  # type: ignore[assignment]
+    Rotate: _aio.UnaryUnaryMultiCallable[_request_pb2.SignedRequest, _matcher_pb2.RotateReply]  # type: ignore[assignment]
+    """One step of the rotation to a new key; ask again until it is done."""
 
 class MatcherServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -82,6 +86,14 @@ class MatcherServicer(metaclass=_abc_1.ABCMeta):
         request: _request_pb2.SignedRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_matcher_pb2.SubjectsReply, _abc.Awaitable[_matcher_pb2.SubjectsReply]]: ...
+
+    @_abc_1.abstractmethod
+    def Rotate(
+        self,
+        request: _request_pb2.SignedRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_matcher_pb2.RotateReply, _abc.Awaitable[_matcher_pb2.RotateReply]]:
+        """One step of the rotation to a new key; ask again until it is done."""
 
 def add_MatcherServicer_to_server(servicer: MatcherServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 

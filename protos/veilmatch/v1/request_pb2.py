@@ -24,17 +24,17 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aveilmatch/v1/request.proto\x12\x0cveilmatch.v1\"\xac\x02\n\x0bRequestBody\x12\x15\n\rparameter_set\x18\x01 \x01(\t\x12\x0e\n\x06key_id\x18\x02 \x01(\x0c\x12\x0e\n\x06\x64\x65vice\x18\x03 \x01(\t\x12\x0f\n\x07gallery\x18\x04 \x01(\t\x12*\n\toperation\x18\x05 \x01(\x0e\x32\x17.veilmatch.v1.Operation\x12\x11\n\tthreshold\x18\x06 \x01(\r\x12\x0c\n\x04pair\x18\x07 \x01(\t\x12\r\n\x05nonce\x18\x08 \x01(\x0c\x12\r\n\x05token\x18\t \x01(\x0c\x12\x14\n\x0cissued_at_ms\x18\n \x01(\x04\x12\x15\n\rexpires_at_ms\x18\x0b \x01(\x04\x12\x16\n\x0epayload_digest\x18\x0c \x01(\x0c\x12\x16\n\x0esubject_digest\x18\r \x01(\x0c\x12\r\n\x05model\x18\x0e \x01(\t\"l\n\rSignedRequest\x12\x0c\n\x04\x62ody\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\x12\x13\n\x0b\x63iphertexts\x18\x03 \x03(\x0c\x12\x0f\n\x07subject\x18\x04 \x01(\t\x12\x14\n\x0csubject_salt\x18\x05 \x01(\x0c*\xca\x01\n\tOperation\x12\x19\n\x15OPERATION_UNSPECIFIED\x10\x00\x12\x14\n\x10OPERATION_VERIFY\x10\x01\x12\x18\n\x14OPERATION_CANDIDATES\x10\x02\x12\x13\n\x0fOPERATION_ENROL\x10\x03\x12\x13\n\x0fOPERATION_ERASE\x10\x04\x12\x18\n\x14OPERATION_BULK_ENROL\x10\x05\x12\x16\n\x12OPERATION_SUBJECTS\x10\x06\x12\x16\n\x12OPERATION_IDENTIFY\x10\x07\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aveilmatch/v1/request.proto\x12\x0cveilmatch.v1\"\xd3\x02\n\x0bRequestBody\x12\x15\n\rparameter_set\x18\x01 \x01(\t\x12\x0e\n\x06key_id\x18\x02 \x01(\x0c\x12\x0e\n\x06\x64\x65vice\x18\x03 \x01(\t\x12\x0f\n\x07gallery\x18\x04 \x01(\t\x12*\n\toperation\x18\x05 \x01(\x0e\x32\x17.veilmatch.v1.Operation\x12\x11\n\tthreshold\x18\x06 \x01(\r\x12\x0c\n\x04pair\x18\x07 \x01(\t\x12\r\n\x05nonce\x18\x08 \x01(\x0c\x12\r\n\x05token\x18\t \x01(\x0c\x12\x14\n\x0cissued_at_ms\x18\n \x01(\x04\x12\x15\n\rexpires_at_ms\x18\x0b \x01(\x04\x12\x16\n\x0epayload_digest\x18\x0c \x01(\x0c\x12\x16\n\x0esubject_digest\x18\r \x01(\x0c\x12\r\n\x05model\x18\x0e \x01(\t\x12\x11\n\tknowledge\x18\x0f \x01(\x0c\x12\x12\n\nnew_key_id\x18\x11 \x01(\x0c\"l\n\rSignedRequest\x12\x0c\n\x04\x62ody\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\x12\x13\n\x0b\x63iphertexts\x18\x03 \x03(\x0c\x12\x0f\n\x07subject\x18\x04 \x01(\t\x12\x14\n\x0csubject_salt\x18\x05 \x01(\x0c*\xe0\x01\n\tOperation\x12\x19\n\x15OPERATION_UNSPECIFIED\x10\x00\x12\x14\n\x10OPERATION_VERIFY\x10\x01\x12\x18\n\x14OPERATION_CANDIDATES\x10\x02\x12\x13\n\x0fOPERATION_ENROL\x10\x03\x12\x13\n\x0fOPERATION_ERASE\x10\x04\x12\x18\n\x14OPERATION_BULK_ENROL\x10\x05\x12\x16\n\x12OPERATION_SUBJECTS\x10\x06\x12\x16\n\x12OPERATION_IDENTIFY\x10\x07\x12\x14\n\x10OPERATION_ROTATE\x10\x08\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'veilmatch.v1.request_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_OPERATION']._serialized_start=458
-  _globals['_OPERATION']._serialized_end=660
+  _globals['_OPERATION']._serialized_start=497
+  _globals['_OPERATION']._serialized_end=721
   _globals['_REQUESTBODY']._serialized_start=45
-  _globals['_REQUESTBODY']._serialized_end=345
-  _globals['_SIGNEDREQUEST']._serialized_start=347
-  _globals['_SIGNEDREQUEST']._serialized_end=455
+  _globals['_REQUESTBODY']._serialized_end=384
+  _globals['_SIGNEDREQUEST']._serialized_start=386
+  _globals['_SIGNEDREQUEST']._serialized_end=494
 # @@protoc_insertion_point(module_scope)

@@ -33,6 +33,7 @@ class _OperationEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Operation.V
     OPERATION_BULK_ENROL: _Operation.ValueType  # 5
     OPERATION_SUBJECTS: _Operation.ValueType  # 6
     OPERATION_IDENTIFY: _Operation.ValueType  # 7
+    OPERATION_ROTATE: _Operation.ValueType  # 8
 
 class Operation(_Operation, metaclass=_OperationEnumTypeWrapper): ...
 
@@ -44,6 +45,7 @@ OPERATION_ERASE: Operation.ValueType  # 4
 OPERATION_BULK_ENROL: Operation.ValueType  # 5
 OPERATION_SUBJECTS: Operation.ValueType  # 6
 OPERATION_IDENTIFY: Operation.ValueType  # 7
+OPERATION_ROTATE: Operation.ValueType  # 8
 Global___Operation: _TypeAlias = Operation  # noqa: Y015
 
 @_typing.final
@@ -66,6 +68,8 @@ class RequestBody(_message.Message):
     PAYLOAD_DIGEST_FIELD_NUMBER: _builtins.int
     SUBJECT_DIGEST_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
+    KNOWLEDGE_FIELD_NUMBER: _builtins.int
+    NEW_KEY_ID_FIELD_NUMBER: _builtins.int
     parameter_set: _builtins.str
     key_id: _builtins.bytes
     """16 bytes"""
@@ -90,6 +94,10 @@ class RequestBody(_message.Message):
     """32 bytes, of salt and subject; empty if no subject is named"""
     model: _builtins.str
     """embedding model of the vectors that are sent; empty if none are"""
+    knowledge: _builtins.bytes
+    """proof that the device knows what its lane ciphertexts hold; empty without any"""
+    new_key_id: _builtins.bytes
+    """rotate: the 16 bytes of the key to re-encrypt under; else empty"""
     def __init__(
         self,
         *,
@@ -107,10 +115,12 @@ class RequestBody(_message.Message):
         payload_digest: _builtins.bytes = ...,
         subject_digest: _builtins.bytes = ...,
         model: _builtins.str = ...,
+        knowledge: _builtins.bytes = ...,
+        new_key_id: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "expires_at_ms", b"expires_at_ms", "gallery", b"gallery", "issued_at_ms", b"issued_at_ms", "key_id", b"key_id", "model", b"model", "nonce", b"nonce", "operation", b"operation", "pair", b"pair", "parameter_set", b"parameter_set", "payload_digest", b"payload_digest", "subject_digest", b"subject_digest", "threshold", b"threshold", "token", b"token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "expires_at_ms", b"expires_at_ms", "gallery", b"gallery", "issued_at_ms", b"issued_at_ms", "key_id", b"key_id", "knowledge", b"knowledge", "model", b"model", "new_key_id", b"new_key_id", "nonce", b"nonce", "operation", b"operation", "pair", b"pair", "parameter_set", b"parameter_set", "payload_digest", b"payload_digest", "subject_digest", b"subject_digest", "threshold", b"threshold", "token", b"token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,61 @@
+"""`veilmatch rotate NEW`: bring the gallery under the key of a new installation, with the service running."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from veilmatch.client.commands._options import DEFAULT_CONFIG, Config, Json, Timeout, open_client
+from veilmatch.client.commands._output import messages, show, show_json
+from veilmatch.crypto.errors import ConfigurationError
+from veilmatch.crypto.public_key_format import PublicFile
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to app."""
+    app.command("rotate")(rotate)
+
+
+def rotate(
+    new_key: Annotated[Path, typer.Argument(metavar="NEW", help="public.json of the new installation.")],
+    config: Config = DEFAULT_CONFIG,
+    timeout: Timeout = None,
+    as_json: Json = False,
+) -> None:
+    """Bring the gallery under the key of a new installation, with the service running.
+
+    Repeat it after an error: it goes on where it stopped. At the end the gallery is closed to changes.
+    """
+    key_id = _public_file(new_key).public_key.key_id
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with open_client(config) as client, Progress(*columns, console=messages()) as bars:
+        task = bars.add_task("Converting", total=None)
+
+        def show_progress(stage: str, done: int, total: int) -> None:
+            bars.update(task, completed=done, total=total)
+
+        result = client.rotate(key_id, progress=show_progress, timeout_s=timeout)
+    if as_json:
+        show_json(
+            {
+                "key_id": key_id.hex(),
+                "templates": result.templates,
+                "sequence": result.sequence,
+                "left_out": list(result.left_out),
+            }
+        )
+        return
+    for subject in result.left_out:
+        messages().print(f"left out, its record is not valid: {subject}", markup=False)
+    show(f"rotated: {result.templates} templates to key {key_id.hex()} (left out: {len(result.left_out)})")
+
+
+def _public_file(path: Path) -> PublicFile:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ConfigurationError("the new public key cannot be read", got=f"{path}: {error.strerror}") from None
+    return PublicFile.decode(data)

@@ -1,0 +1,159 @@
+"""Shares refreshed over real processes: the gallery matches as before, and kill -9 at any moment is survived."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.e2e.world import KEY_HOLDERS, World, integers, near, running, unit, veilmatch
+from veilmatch.client.client import Client
+from veilmatch.crypto.errors import KeyMismatchError, UnavailableError
+from veilmatch.crypto.keys import PAIRS, Pair
+from veilmatch.crypto.parameters import ParameterSet
+from veilmatch.server.config import KeyHolderSettings
+from veilmatch.server.keyholder.audit_check import entries_of
+from veilmatch.server.keyholder.refresh_command import ask_daemon
+
+TOY = ParameterSet(modulus_bits=1024)
+PEOPLE = unit(np.random.default_rng(31), 5, TOY.dimension)
+PROBES = np.array([near(np.random.default_rng(32 + i), PEOPLE[i % 5], 0.7) for i in range(2)])
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """An installation with five subjects, enrolled before any refresh."""
+    with running(tmp_path_factory.mktemp("refresh") / "installation", TOY) as world:
+        with world.client() as client:
+            for i, person in enumerate(PEOPLE):
+                client.enrol_embedding(f"person-{i}", person)
+        yield world
+
+
+def refresh(world: World, party: str) -> tuple[int, dict[str, Any]]:
+    done = veilmatch("keyholder", "refresh", "--config", str(world.parties.config(party)), "--json")
+    return done.returncode, json.loads(done.stdout)
+
+
+def epoch_of(world: World, party: str) -> int:
+    """What --status says, without starting a command."""
+    settings = KeyHolderSettings.load(world.parties.config(party))
+    return int(str(asyncio.run(ask_daemon(settings, refresh=False))["epoch"]))
+
+
+def files(world: World, party: str) -> set[str]:
+    return {path.name for path in (world.directory / party).iterdir() if path.name.startswith("share.key")}
+
+
+def settled(world: World, timeout_s: float = 30.0) -> set[int]:
+    """Wait until every key holder has finished; return the epochs."""
+    deadline = time.monotonic() + timeout_s
+    while any(files(world, party) != {"share.key"} for party in KEY_HOLDERS):
+        assert time.monotonic() < deadline, "a refresh stays unfinished"
+        time.sleep(0.05)
+    return {epoch_of(world, party) for party in KEY_HOLDERS}
+
+
+def asked(client: Client, probe: np.ndarray) -> list[str]:
+    """The candidates of a probe; asked again while shares change or a party is being found again."""
+    deadline = time.monotonic() + 30.0
+    while True:
+        try:
+            return sorted(client.candidates_embedding(probe))
+        except UnavailableError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+
+
+def matches_exactly(world: World, *pairs: Pair) -> bool:
+    """Whether the answers are those of plain integers, by these pairs (default: each)."""
+    templates, probes = integers(PEOPLE, TOY), integers(PROBES, TOY)
+    bound = TOY.threshold(world.settings().threshold)
+    for pair in pairs or PAIRS:
+        with world.client(pairs=[pair]) as client:
+            for probe, vector in zip(PROBES, probes, strict=True):
+                expected = [f"person-{i}" for i in range(5) if templates[i] @ vector >= bound]
+                if asked(client, probe) != expected:
+                    return False
+    return True
+
+
+def test_an_enrolled_gallery_matches_exactly_after_three_refreshes(fresh: World) -> None:
+    assert matches_exactly(fresh)
+    for epoch, leader in enumerate(KEY_HOLDERS, start=2):
+        status, result = refresh(fresh, leader)
+        assert (status, result["epoch"], result["party"]) == (0, epoch, leader), result
+        assert settled(fresh) == {epoch}
+    assert matches_exactly(fresh)
+    for party in KEY_HOLDERS:
+        entries = entries_of(fresh.directory / party / "data")
+        assert [e.fields["epoch"] for e in entries if e.fields.get("step") == "used"] == [2, 3, 4]
+    log = str(fresh.directory / "keyholder-a" / "data")
+    assert veilmatch("audit", "verify", log, "--against", log.replace("keyholder-a", "keyholder-b")).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("party", "suffix"), [("keyholder-a", ".next"), ("keyholder-b", ".next"), ("keyholder-a", ".old")]
+)
+def test_killed_while_its_files_change_it_comes_back_to_an_epoch_that_serves(
+    fresh: World, party: str, suffix: str
+) -> None:
+    """SIGKILL as soon as the next key, or the old one, is seen beside the key file; keyholder-a leads.
+
+    Every step of every key holder, in one process: tests/keyholder/test_refresh.py.
+    """
+    (before,) = settled(fresh)
+    watched, statuses = fresh.directory / party / f"share.key{suffix}", []
+    leading = threading.Thread(target=lambda: statuses.append(refresh(fresh, "keyholder-a")[0]))
+    leading.start()
+    while not watched.exists() and leading.is_alive():
+        pass
+    fresh.parties.kill(party)
+    leading.join(60.0)
+    assert statuses in ([0], [6])
+    fresh.restart()
+    epochs = settled(fresh)
+    assert len(epochs) == 1 and epochs <= {before, before + 1}
+    assert matches_exactly(fresh, random.choice(PAIRS))
+
+
+def test_a_missing_key_holder_is_named_and_nothing_changes(fresh: World) -> None:
+    (before,) = settled(fresh)
+    fresh.parties.stop("keyholder-c")
+    for asked_at in ("keyholder-b", "keyholder-c"):
+        status, result = refresh(fresh, asked_at)
+        assert status == 6 and "keyholder-c" in result["error"]["message"]
+    fresh.restart()
+    assert settled(fresh) == {before}
+
+
+def test_a_restored_backup_is_refused_and_names_both_epochs(fresh: World, tmp_path: Path) -> None:
+    share = fresh.directory / "keyholder-b" / "share.key"
+    shutil.copy(share, tmp_path / "backup")
+    assert refresh(fresh, "keyholder-c")[0] == 0
+    (epoch,) = settled(fresh)
+    newest = share.read_bytes()
+    fresh.parties.stop("keyholder-b")
+    shutil.copy(tmp_path / "backup", share)
+    fresh.parties.start()
+    fresh.parties.wait_ready()
+    time.sleep(0.5)
+    with fresh.client(pairs=["ab"]) as client, pytest.raises(KeyMismatchError, match="different epochs") as caught:
+        client.candidates_embedding(PROBES[0])
+    assert f"epoch {epoch}" in str(caught.value) and f"epoch {epoch - 1}" in str(caught.value)
+    status, result = refresh(fresh, "keyholder-a")
+    assert status == 5 and "different epochs" in result["error"]["message"]
+    fresh.parties.stop("keyholder-b")
+    share.write_bytes(newest)
+    fresh.restart()
+    assert settled(fresh) == {epoch}

@@ -1,0 +1,212 @@
+"""A gallery goes to a new key while it is served, over real processes; every step is one of docs/operations.md."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.e2e.test_invalid_vectors import DISHONEST, dishonest
+from tests.e2e.world import ENVIRONMENT, World, hold_ceremony, integers, near, running, settle, unit, veilmatch
+from veilmatch.client.client import Client
+from veilmatch.crypto.errors import (
+    ConfigurationError,
+    GalleryRotatedError,
+    KeyMismatchError,
+    UnavailableError,
+    VeilmatchError,
+)
+from veilmatch.crypto.parameters import ParameterSet
+from veilmatch.crypto.public_key_format import PublicFile
+from veilmatch.server.matcher.progress import STEP_TEMPLATES
+from veilmatch.server.supervisor import Supervisor
+
+TOY = ParameterSet(modulus_bits=1024)
+RNG = np.random.default_rng(71)
+#: More than a pack, and more than two steps.
+PEOPLE = 72
+#: Who is erased during the rotation, and nobody asks for.
+ERASED = 12
+FACES = unit(RNG, PEOPLE, TOY.dimension)
+
+
+def key_id(directory: Path) -> bytes:
+    return PublicFile.decode((directory / "public.json").read_bytes()).public_key.key_id
+
+
+def configure(old: World, new: Path, *matchers: str) -> None:
+    """Write [rotation] into the old matchers' files and restart them."""
+    for matcher in matchers or ("matcher-a", "matcher-b"):
+        config = old.directory / matcher / "matcher.toml"
+        rotation = f'[rotation]\npublic_key = "{new / "public.json"}"\ndata_dir = "{new / matcher / "data"}"\n'
+        config.write_text(config.read_text().split("\n[rotation]\n")[0] + "\n" + rotation)
+        old.parties.stop(matcher)
+    old.restart()
+
+
+class Asking(threading.Thread):
+    """Verifies and searches in a loop until told to stop, and notes what was wrong."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__()
+        self.world = world
+        self.ended = threading.Event()
+        self.asked = 0
+        self.wrong: list[object] = []
+
+    def run(self) -> None:
+        rng = np.random.default_rng(72)
+        with self.world.client() as client:
+            while not self.ended.is_set():
+                i = int(rng.choice([i for i in range(10, PEOPLE) if i != ERASED]))
+                try:
+                    right = client.verify_embedding(f"p{i}", FACES[i]).decision
+                    wrong = client.verify_embedding(f"p{i}", FACES[i - 1], threshold=0.9).decision
+                    if not right or wrong or f"p{i}" not in client.candidates_embedding(FACES[i]).subjects:
+                        self.wrong.append((i, right, wrong))
+                except VeilmatchError as error:
+                    self.wrong.append(error)
+                self.asked += 1
+
+    def __enter__(self) -> Asking:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.ended.set()
+        self.join()
+
+
+@pytest.fixture(scope="module")
+def old(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """An installation with a gallery in which everything occurs, and a second ceremony beside it."""
+    directory = tmp_path_factory.mktemp("rotation")
+    hold_ceremony(directory / "new", TOY)
+    with running(directory / "old", TOY) as world:
+        with world.client() as client:
+            client.enrol_many_embeddings([(f"p{i}", face) for i, face in enumerate(FACES[10:], start=10)])
+            for i in range(4):
+                client.enrol_embedding(f"p{i}", FACES[i])
+            client.enrol_embedding("several", *FACES[4:7])
+            with pytest.MonkeyPatch.context() as patch:
+                dishonest(patch, DISHONEST["times 10"])
+                client.enrol_many_embeddings({"eve": FACES[7], "mallory": FACES[8]})
+        yield world
+
+
+def new_of(old: World) -> Path:
+    return old.directory.parent / "new"
+
+
+def cosine(t: int) -> float:
+    """What the device rounds up to the threshold t."""
+    return (t - 0.5) / TOY.scale**2
+
+
+def assert_decisions_are_those_of_plaintext(client: Client, templates: dict[str, np.ndarray]) -> None:
+    """templates: float64[n, D] of each subject."""
+    rng = np.random.default_rng(73)
+    names = sorted(templates)
+    values = {name: integers(templates[name], TOY) for name in names}
+    for i in range(6):
+        probe = near(rng, templates[names[(i * 13) % len(names)]][0], [0.3, 2.1][i % 2])
+        scores = {name: int((values[name] @ integers(probe, TOY)[0]).max()) for name in names}
+        threshold = max(1, sorted(scores.values())[-2])
+        expected = {name for name in names if scores[name] >= threshold}
+        assert set(client.candidates_embedding(probe, threshold=cosine(threshold)).subjects) == expected
+        best = names[(i * 13) % len(names)]
+        for t in (scores[best], scores[best] + 1):
+            if 1 <= t <= TOY.threshold_max:
+                assert client.verify_embedding(best, probe, threshold=cosine(t)).decision == (t <= scores[best])
+
+
+def test_without_a_rotation_in_the_configuration_it_is_refused(old: World) -> None:
+    with old.client() as client, pytest.raises(ConfigurationError, match="no rotation is configured"):
+        client.rotate(key_id(new_of(old)))
+
+
+def test_a_key_that_not_both_organisations_configured_is_refused(old: World) -> None:
+    configure(old, new_of(old))
+    with old.client() as client, pytest.raises(KeyMismatchError, match="another key than the one configured"):
+        client.rotate(bytes(16))
+
+
+def test_a_key_holder_that_dies_is_named_and_nothing_is_lost(old: World) -> None:
+    """kill -9 between two steps. Matchers that die within one: tests/faults."""
+
+    def kill(stage: str, converted: int, total: int) -> None:
+        if converted:
+            old.parties.kill("keyholder-b")
+
+    with old.client(pairs=["ab"]) as client, pytest.raises(UnavailableError) as caught:
+        client.rotate(key_id(new_of(old)), progress=kill, timeout_s=6.0)
+    assert caught.value.party == "keyholder-b"
+    old.restart()
+    with old.client() as client:
+        assert client.verify_embedding("p1", FACES[1])
+    refused = veilmatch("matcher", "--config", str(new_of(old) / "matcher-a" / "matcher.toml"))
+    assert refused.returncode == 3, "the old matcher holds the data directory"
+
+
+def test_a_rotation_with_the_service_running_and_changes_meanwhile(old: World) -> None:
+    changed: list[int] = []
+
+    def change(stage: str, converted: int, total: int) -> None:
+        """Erase somebody who was converted, and enrol somebody new, once."""
+        if not changed and converted:
+            changed.append(converted)
+            with old.client() as other:
+                other.erase("p0")
+                other.erase(f"p{ERASED}")
+                other.enrol_embedding("late", FACES[9])
+
+    with Asking(old) as asking, old.client() as client:
+        rotated = client.rotate(key_id(new_of(old)), progress=change)
+    assert changed[0] > STEP_TEMPLATES, "it goes on where it stopped"
+    assert asking.asked > 3 and asking.wrong == []
+    assert rotated.left_out == ("eve", "mallory")
+    config = ["--config", str(old.device_config)]
+    again = veilmatch("rotate", str(new_of(old) / "public.json"), *config, "--json")
+    assert again.returncode == 0, again.stderr
+    assert json.loads(again.stdout) == {
+        "key_id": key_id(new_of(old)).hex(), "templates": rotated.templates, "sequence": rotated.sequence,
+        "left_out": ["eve", "mallory"],
+    }  # fmt: skip
+
+
+def test_the_old_gallery_still_answers_and_is_changed_no_more(old: World) -> None:
+    old.parties.kill("matcher-a")
+    old.restart()
+    with old.client() as client:
+        assert client.verify_embedding("late", FACES[9])
+        for call in (
+            lambda: client.enrol_embedding("x", FACES[0]),
+            lambda: client.erase("late"),
+            lambda: client.enrol_many_embeddings({"x": FACES[0]}),
+        ):
+            with pytest.raises(GalleryRotatedError):
+                call()
+
+
+def test_the_new_installation_decides_as_plaintext_would_and_takes_changes(old: World) -> None:
+    old.parties.stop()
+    with Supervisor(new_of(old), ENVIRONMENT) as parties:
+        parties.start()
+        parties.wait_ready()
+        new = World(new_of(old), TOY, parties)
+        settle(new)
+        people = {f"p{i}": FACES[i : i + 1] for i in range(PEOPLE) if i not in (0, 4, 5, 6, 7, 8, 9, ERASED)}
+        templates = people | {"several": FACES[4:7], "late": FACES[9:10]}
+        with new.client() as client:
+            assert {s.subject: s.templates for s in client.subjects()} == {n: len(t) for n, t in templates.items()}
+            assert_decisions_are_those_of_plaintext(client, templates)
+            assert client.erase("several").templates == 3
+            assert client.erase("p20").templates == 1
+            client.enrol_embedding("new", FACES[0])
+            for name in ("several", "p20"):
+                del templates[name]
+            assert_decisions_are_those_of_plaintext(client, templates | {"new": FACES[:1]})

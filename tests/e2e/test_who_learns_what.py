@@ -1,0 +1,179 @@
+"""Every cell of the table "Who learns what" (docs/limitations.md), as the fields of what each party is sent."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.e2e.recorder import SUBJECT, Traffic, parts, recorded, recording, told_of_subjects
+from tests.e2e.world import ENVIRONMENT, World, hold_ceremony, settle, unit
+from veilmatch.client.client import Client
+from veilmatch.crypto.parameters import ParameterSet
+from veilmatch.server.supervisor import Supervisor
+
+PARAMETERS = ParameterSet(modulus_bits=1024)
+FACES = unit(np.random.default_rng(61), 4, PARAMETERS.dimension)
+NAME = f"{SUBJECT.decode()}-1"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("table") / "recorded"
+
+
+@pytest.fixture(scope="module")
+def client(folder: Path) -> Iterator[Client]:
+    directory = folder.parent / "installation"
+    hold_ceremony(directory, PARAMETERS)
+    with Supervisor(directory, ENVIRONMENT | recording(folder)) as parties:
+        parties.start()
+        parties.wait_ready()
+        world = World(directory, PARAMETERS, parties)
+        settle(world)
+        with world.client(timeout_s=60.0) as client:
+            client.enrol_embedding(NAME, FACES[0])
+            yield client
+
+
+OPERATIONS: dict[str, Callable[[Client], object]] = {
+    "verify": lambda client: client.verify_embedding(NAME, FACES[0]),
+    "candidates": lambda client: client.candidates_embedding(FACES[0]),
+    "identify": lambda client: client.identify_embedding(FACES[3]),
+    "enrol": lambda client: client.enrol_embedding(f"{NAME}-new", FACES[1]),
+    "erase": lambda client: client.erase(f"{NAME}-new"),
+    "bulk": lambda client: client.enrol_many_embeddings([(f"{NAME}-bulk", FACES[2])]),
+    "subjects": lambda client: client.subjects(),
+}
+QUERIES, CHANGES = ("verify", "candidates", "identify"), ("enrol", "erase")
+
+
+def of(kind: str, fields: str) -> set[str]:
+    return {f"{kind}.{field}" for field in fields.split()}
+
+
+# Numbers are noted whether they are 0 or not. Which of these values are uniformly random: tests/crypto, tests/attacks.
+GALLERY_STATE = "committed_before gallery sequence chain"
+#: From the other matcher: which request, and the state of its gallery.
+MET = of("MatcherMessage.rendezvous", "request_digest") | of("MatcherMessage.begin", GALLERY_STATE)
+#: Results of its random share of the probe, encrypted afresh.
+EXCHANGED = MET | of("MatcherMessage.results", "session_id results last")
+#: Its part of a column, committed to before it is shown, and two phases of a change.
+TWO_PHASES = (
+    MET
+    | of("MatcherMessage.prepared", f"{GALLERY_STATE} pending_chain")
+    | of("MatcherMessage.committed", GALLERY_STATE)
+)
+COLUMN = of("MatcherMessage.commitment", "session_id digest") | of("MatcherMessage.column", "ciphertexts last")
+#: Its share of the probe, and its organisation's share of the answer.
+PROBE_AND_ANSWER = of("KeyHolderToMatcher.probe_share", "session_id exponents is_plus") | of(
+    "KeyHolderToMatcher.decision_share", "share count valid_share"
+)
+LANES = of("KeyHolderToMatcher.lane_share", "session_id lanes is_plus")
+SIGNED, NAMED, ENCRYPTED = "body signature", "subject subject_salt", "ciphertexts"
+
+MATCHER: dict[str, set[str]] = {
+    "verify": of("MatchRequest.request", f"{SIGNED} {ENCRYPTED} {NAMED}") | EXCHANGED | PROBE_AND_ANSWER,
+    "candidates": of("MatchRequest.request", f"{SIGNED} {ENCRYPTED}") | EXCHANGED | PROBE_AND_ANSWER,
+    "identify": of("MatchRequest.request", f"{SIGNED} {ENCRYPTED}") | EXCHANGED | PROBE_AND_ANSWER,
+    "enrol": of("SignedRequest", f"{SIGNED} {ENCRYPTED} {NAMED}") | TWO_PHASES | COLUMN | LANES,
+    "erase": of("SignedRequest", f"{SIGNED} {NAMED}") | TWO_PHASES | COLUMN | LANES,
+    "bulk": of("BulkChunk.header", SIGNED)
+    | of("BulkChunk.pack", "ciphertexts templates.subject templates.record")
+    | TWO_PHASES,
+    "subjects": of("SignedRequest", SIGNED),
+}
+#: What a device may say of the labels that it knows already.
+KNOWN_LABELS = {"MatchRequest.known_chain"}
+
+OPENED = of("MatcherToKeyHolder.open", "sequence chain output_bits") | of("MatcherToKeyHolder.open.request", SIGNED)
+PAIR = of("PairMessage", "session_id number openings gate_layer") | of(
+    "PairMessage.hello", "context nonce triples_floor bits_floor products_floor"
+)
+PAIR |= of("PairMessage.agreement", "ciphertexts fingerprints") | of("PairMessage.allocation", "kind start")
+PAIR |= of("PairMessage.verdict", "again") | of("PairMessage.rendezvous", "subject_matter")
+PROBE = of("MatcherToKeyHolder.open.request", ENCRYPTED)
+RESULTS = of("MatcherToKeyHolder.results", "results wanted packs last")
+
+KEY_HOLDER: dict[str, set[str]] = {
+    **dict.fromkeys(QUERIES, OPENED | PROBE | RESULTS | PAIR),
+    "enrol": OPENED | PROBE | PAIR | {"PairMessage.validity"},
+    "erase": OPENED | of("MatcherToKeyHolder.open", "record") | PAIR | {"PairMessage.validity"},
+    "bulk": set(),
+    "subjects": set(),
+}
+
+ANSWER = of("MatchReply", "sequence chain session_id share count valid_share") | of(
+    "MatchReply.timings", "convert_s match_s decide_s"
+)
+DEVICE: dict[str, set[str]] = {
+    "verify": ANSWER,
+    "candidates": ANSWER | {"MatchReply.labels"},
+    "identify": ANSWER | {"MatchReply.labels"},
+    **dict.fromkeys((*CHANGES, "bulk"), of("MutateReply", "sequence chain templates")),
+    "subjects": of("SubjectsReply", "sequence chain subjects.subject subjects.templates"),
+}
+
+
+@pytest.fixture(scope="module")
+def tables(folder: Path, client: Client) -> dict[str, tuple[Traffic, set[tuple[str, str]]]]:
+    """What the daemons noted of each operation, and which of their messages named a subject."""
+    found = {}
+    for name, operation in OPERATIONS.items():
+        time.sleep(0.3)  # what came before has to have ended everywhere
+        recorded(folder)
+        operation(client)
+        time.sleep(0.3)
+        told = told_of_subjects(folder)
+        found[name] = recorded(folder), told
+    return found
+
+
+def seen(traffic: Traffic, party: str, direction: str) -> set[str]:
+    """Fields of the messages that this kind of party receives, or answers to somebody who is not a server."""
+    found = set()
+    for (who, what), messages in traffic.items():
+        way, kind = what.split()
+        if who.startswith(party) and way == direction:
+            found |= {f"{kind}.{path}" for message in messages for path in parts(message)}
+    return found
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_matchers_are_sent_this_and_no_more(tables: dict[str, tuple[Traffic, set[tuple[str, str]]]], name: str) -> None:
+    assert seen(tables[name][0], "matcher", "receives") - KNOWN_LABELS == MATCHER[name]
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_the_two_key_holders_are_sent_this_and_no_more(
+    tables: dict[str, tuple[Traffic, set[tuple[str, str]]]], name: str
+) -> None:
+    assert seen(tables[name][0], "keyholder", "receives") == KEY_HOLDER[name]
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_the_dealer_is_sent_nothing(tables: dict[str, tuple[Traffic, set[tuple[str, str]]]], name: str) -> None:
+    assert seen(tables[name][0], "keyholder-c", "receives") == set()
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_the_device_is_answered_this_and_no_more(
+    tables: dict[str, tuple[Traffic, set[tuple[str, str]]]], name: str
+) -> None:
+    answers = {field for field in seen(tables[name][0], "matcher", "answers") if "MatcherMessage" not in field}
+    assert answers - {"MatchReply.labels"} == DEVICE[name] - {"MatchReply.labels"}
+    assert answers <= DEVICE[name]
+
+
+def test_key_holders_are_never_told_a_subject(tables: dict[str, tuple[Traffic, set[tuple[str, str]]]]) -> None:
+    told = {name: {party for party, _ in named} for name, (_, named) in tables.items()}
+    assert all(parties <= {"matcher-a", "matcher-b"} for parties in told.values())
+    assert told["verify"] == told["enrol"] == told["erase"] == {"matcher-a", "matcher-b"}
+
+
+def test_a_search_names_nobody_to_a_matcher(tables: dict[str, tuple[Traffic, set[tuple[str, str]]]]) -> None:
+    for name in ("candidates", "identify"):
+        assert not [what for _, what in tables[name][1] if what.startswith("receives")]

@@ -1,0 +1,1 @@
+"""Daemons that die in the middle of a request. `python -m tests.faults` prints the table of outcomes."""

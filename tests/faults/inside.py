@@ -1,0 +1,68 @@
+"""Inside a daemon: dies at the n-th message of a request, and notes every range of stock that it hands out.
+
+A file `PARTY.armed` holds n, and a name of this arming. While it is there, messages are counted in `PARTY.count`, and
+at the n-th the whole process group is killed as by `kill -9`: right after a message was received, or right before one
+would be answered.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+from tests import hooks
+
+FOLDER_VARIABLE = "FAULTS_FOLDER"
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """Return what to add to the environment of daemons that can be armed in `folder`."""
+    folder.mkdir()
+    return hooks.starting_with("tests.faults.inside", folder) | {FOLDER_VARIABLE: str(folder)}
+
+
+def install() -> None:
+    """Make this process one that can be armed."""
+    folder, party = Path(os.environ[FOLDER_VARIABLE]), hooks.party()
+    if party != "nobody":
+        hooks.on_every_message(_Fuse(folder, party))
+    if party.startswith("keyholder"):
+        _note_reservations(folder / f"{party}.reserved")
+
+
+class _Fuse:
+    """Counts messages while it is armed."""
+
+    def __init__(self, folder: Path, party: str) -> None:
+        self._armed = folder / f"{party}.armed"
+        self._count_file = folder / f"{party}.count"
+        self._arming, self._count = "", 0
+
+    def __call__(self, direction: str, message: Any) -> None:
+        try:
+            arming = self._armed.read_text()
+        except FileNotFoundError:
+            return
+        if arming != self._arming:
+            self._arming, self._count = arming, 0
+        self._count += 1
+        self._count_file.write_text(f"{self._count} {direction} {type(message).__name__}")
+        if self._count == int(arming.split()[0]):
+            os.killpg(os.getpgrp(), signal.SIGKILL)
+
+
+def _note_reservations(path: Path) -> None:
+    from veilmatch.server.keyholder.stock import Shelf
+
+    target = os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY)
+    plain = Shelf.reserve
+
+    async def reserve(self: Any, wanted: Any) -> Any:
+        reserved = await plain(self, wanted)
+        span = f"{wanted.kind} {reserved.start} {reserved.start + wanted.count}"
+        os.write(target, f"{self._name.pair} {self._name.stock.hex()} {span}\n".encode())
+        return reserved
+
+    Shelf.reserve = reserve  # type: ignore[method-assign]

@@ -1,0 +1,207 @@
+"""What one deviating server does in a query: each deviation changes the sessions of a simulator as one line of it says.
+
+A key holder that deviates sends something else than it should; what it computes for itself it can compute as it
+likes, so only its messages count. A matcher deviates in what it hands to its key holder or sends to the other matcher.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from tests.simulator import MINUS, PLUS, PairSimulator, SimulatedGallery
+from veilmatch.crypto.arithmetic import Integer, from_bytes, to_bytes
+from veilmatch.crypto.messages import (
+    Agreement,
+    Allocation,
+    Envelope,
+    GateLayer,
+    Hello,
+    Message,
+    Openings,
+    Results,
+    Verdict,
+)
+
+Who = Literal["plus holder", "minus holder", "matcher of the plus holder", "matcher of the minus holder"]
+#: What comes of it on an honest probe: a typed error, no answer within the daemons' time-outs, or a wrong answer.
+Outcome = Literal["refused", "silence", "wrong", "right"]
+HOLDERS: dict[int, Who] = {PLUS: "plus holder", MINUS: "minus holder"}
+MATCHERS: dict[int, Who] = {PLUS: "matcher of the plus holder", MINUS: "matcher of the minus holder"}
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """who does what; outcomes: all that may come of it."""
+
+    who: Who
+    what: str
+    outcomes: tuple[Outcome, ...]
+    apply: Callable[[PairSimulator, SimulatedGallery], None]
+
+
+def _sends(
+    holder: int, kind: type[Message], change: Callable[[Any, PairSimulator], Message | None], at: int = 0
+) -> Any:
+    """A holder sends another message in place of its `at`-th of this kind (-1: of every one); None: it goes away."""
+
+    def apply(simulator: PairSimulator, gallery: SimulatedGallery) -> None:
+        count, gone = -1, False
+
+        def on_the_way(sender: int, envelope: Envelope) -> Sequence[Envelope]:
+            nonlocal count, gone
+            if sender != holder or gone:
+                return [] if gone and sender == holder else [envelope]
+            if not isinstance(envelope.message, kind):
+                return [envelope]
+            count += 1
+            if at not in (count, -1):
+                return [envelope]
+            changed = change(envelope.message, simulator)
+            gone = changed is None
+            return [] if changed is None else [replace(envelope, message=changed)]
+
+        simulator.on_the_way = on_the_way
+
+    return apply
+
+
+def _added(position: int, amount: int) -> Callable[[Openings, PairSimulator], Openings]:
+    """Openings with `amount` added to one of the values, counted from 0: d and e of every ciphertext in turn."""
+
+    def change(message: Openings, simulator: PairSimulator) -> Openings:
+        N = simulator.keys.scheme.modulus
+        size = (N.bit_length() + 7) // 8
+        parts = [from_bytes(message.values[i : i + size]) for i in range(0, len(message.values), size)]
+        parts[position] = (parts[position] + amount) % N
+        return Openings(b"".join(to_bytes(part, size) for part in parts))
+
+    return change
+
+
+def _flipped(message: GateLayer, simulator: PairSimulator) -> GateLayer:
+    return GateLayer(bytes([message.payload[0] ^ 1]) + message.payload[1:])
+
+
+def _other_results(holder: int) -> Callable[[PairSimulator, SimulatedGallery], None]:
+    def apply(simulator: PairSimulator, gallery: SimulatedGallery) -> None:
+        def results_for(receiver: int, results: Results) -> Results:
+            if receiver != holder:
+                return results
+            return replace(
+                results, ciphertexts=[simulator.keys.scheme.encrypt(Integer(1)) for _ in results.ciphertexts]
+            )
+
+        simulator.results_for = results_for
+
+    return apply
+
+
+def _other_slots(holder: int) -> Callable[[PairSimulator, SimulatedGallery], None]:
+    def apply(simulator: PairSimulator, gallery: SimulatedGallery) -> None:
+        def results_for(receiver: int, results: Results) -> Results:
+            return replace(results, wanted=np.ones_like(results.wanted)) if receiver == holder else results
+
+        simulator.results_for = results_for
+
+    return apply
+
+
+def _random_part(is_plus: bool) -> Callable[[PairSimulator, SimulatedGallery], None]:
+    """A matcher sends the other one something random in place of its R."""
+
+    def apply(simulator: PairSimulator, gallery: SimulatedGallery) -> None:
+        honest = gallery.partial
+
+        def partial(pack: int, share: Any) -> Integer:
+            if share.is_plus != is_plus:
+                return honest(pack, share)
+            return gallery.scheme.encrypt(Integer(int.from_bytes(secrets.token_bytes(8))))
+
+        gallery.partial = partial  # type: ignore[method-assign]
+
+    return apply
+
+
+def _goes_away(holder: int, kind: type[Message], at: int = 0) -> Any:
+    return _sends(holder, kind, lambda message, simulator: None, at)
+
+
+def of_key_holder(holder: int) -> list[Deviation]:
+    """What a key holder can do to a query."""
+    who = HOLDERS[holder]
+    made = [
+        Deviation(who, "adds 1 to d of a lane", ("refused",), _sends(holder, Openings, _added(0, 1))),
+        Deviation(who, "adds 2^20 to e of a lane", ("refused",), _sends(holder, Openings, _added(1, 1 << 20))),
+        Deviation(who, "adds 1 to d of a result", ("refused",), _sends(holder, Openings, _added(-2, 1), 1)),
+        Deviation(who, "adds 2^20 to e of a result", ("refused",), _sends(holder, Openings, _added(-1, 1 << 20), 1)),
+        Deviation(
+            who, "flips a bit in an AND of the validity gate", ("wrong", "right"), _sends(holder, GateLayer, _flipped)
+        ),
+        Deviation(
+            who, "flips a bit in every layer of the gates", ("wrong", "right"), _sends(holder, GateLayer, _flipped, -1)
+        ),
+        Deviation(
+            who,
+            "names other ciphertexts",
+            ("refused",),
+            _sends(holder, Agreement, lambda m, s: replace(m, ciphertexts=bytes(32))),
+        ),
+        Deviation(
+            who,
+            "has a share of another epoch",
+            ("refused",),
+            _sends(holder, Agreement, lambda m, s: replace(m, fingerprints=bytes(len(m.fingerprints)))),
+        ),
+        Deviation(
+            who,
+            "says that the session is about something else",
+            ("refused",),
+            _sends(holder, Hello, lambda m, s: replace(m, context=bytes(len(m.context)))),
+        ),
+        Deviation(who, "goes away before its openings", ("silence",), _goes_away(holder, Openings)),
+        Deviation(who, "goes away within the validity gate", ("silence",), _goes_away(holder, GateLayer, 2)),
+        Deviation(who, "goes away before it opens a result", ("silence",), _goes_away(holder, Openings, 1)),
+    ]
+    if holder == PLUS:
+        made.append(
+            Deviation(
+                who,
+                "allocates stock that was used",
+                ("refused",),
+                _sends(holder, Allocation, lambda m, s: replace(m, start=-1)),
+            )
+        )
+    else:
+        made += [
+            Deviation(
+                who,
+                "asks for conversions without end",
+                ("refused",),
+                _sends(holder, Verdict, lambda m, s: Verdict(True, b""), -1),
+            ),
+            Deviation(
+                who,
+                "sends a mask of its choice",
+                ("right", "wrong"),
+                _sends(holder, Verdict, lambda m, s: replace(m, mask_seed=bytes(16))),
+            ),
+        ]
+    return made
+
+
+def of_matcher(holder: int) -> list[Deviation]:
+    """What the matcher of a key holder can do to a query."""
+    who = MATCHERS[holder]
+    return [
+        Deviation(who, "gives its key holder other results", ("refused",), _other_results(holder)),
+        Deviation(who, "asks for slots that are free", ("refused", "right"), _other_slots(holder)),
+        Deviation(who, "sends something random to the other matcher", ("wrong", "right"), _random_part(holder == PLUS)),
+    ]
+
+
+DEVIATIONS = [d for holder in (PLUS, MINUS) for d in (*of_key_holder(holder), *of_matcher(holder))]

@@ -1,0 +1,106 @@
+"""A deviating server together with an enrolled device: what no check closes, and how many queries it takes.
+
+Each attack runs real sessions, and every answer in it is what a device would be given. Budgets bound the number of
+queries (docs/budgets.md), and the audit logs of both key holders have them all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tests.simulator import Keys, PairSimulator, SimulatedGallery
+from veilmatch.crypto import session as session_module
+from veilmatch.crypto.arithmetic import Integer
+from veilmatch.crypto.fields import Array, join
+from veilmatch.crypto.gates.decision import decision_input
+from veilmatch.crypto.messages import ProbeShare
+
+
+class ResultsOfItsChoice:
+    """A matcher that waits for the other's R and answers R * X: both then form V = X.
+
+    ATTACKS.md F4. It reads ciphertexts of the gallery, one bit of every slot a query: here all coordinates of all
+    templates of a pack. A search goes over every pack at once, so a whole gallery takes no more queries than one pack.
+    """
+
+    def __init__(self, keys: Keys, gallery: SimulatedGallery, own: Array) -> None:
+        """own: a valid vector of the matcher's device."""
+        self._keys, self._gallery, self._own = keys, gallery, own
+        self._parameters = keys.scheme.parameters
+        self.queries = 0
+
+    def read(self) -> Array:
+        """Return the templates of the gallery's first pack, int64[slots, D]."""
+        columns = [self._read_column(i) for i in range(self._parameters.dimension)]
+        return np.array(columns).T
+
+    def _read_column(self, i: int) -> Array:
+        """Coordinate i of every template: a bisection in each slot, all at once."""
+        c, count = self._parameters.clip, len(self._gallery.places)
+        low, high = np.full(count, -c), np.full(count, c)
+        while (low < high).any():
+            middle = (low + high + 1) // 2
+            reached = self._at_least(i, middle)
+            low, high = np.where(reached, middle, low), np.where(reached, high, middle - 1)
+        return low
+
+    def _at_least(self, i: int, bounds: Array) -> Array:
+        """Whether coordinate i is at least bounds[j] in slot j: x + 1 - bound reaches the threshold 1."""
+        scheme, width = self._keys.scheme, self._parameters.slot_bits
+        shift = scheme.encode(join((2 * (1 - bounds)).tolist(), width))
+        X = scheme.multiply(scheme.multiply(self._gallery.packs[0][i], shift), scheme.encrypt_zeros(1)[0])
+        sent: dict[int, Integer] = {}
+        gallery = replace(self._gallery)
+
+        def partial(pack: int, share: ProbeShare) -> Integer:
+            R = sent.setdefault(pack, self._gallery.partial(pack, replace(share, is_plus=False)))
+            return scheme.multiply(R, X) if share.is_plus else R
+
+        gallery.partial = partial  # type: ignore[method-assign]
+        self.queries += 1
+        return PairSimulator(self._keys).decide("candidates", self._own, gallery, 1).astype(bool)
+
+
+class GateInputsOfItsChoice:
+    """A minus holder that adds what it likes to its inputs of the decision gate.
+
+    It cannot learn the key so (the gate comes after the key-safety check), but the answers of its device compare every
+    slot with a bound of its choice: exact scores of its own probes, k queries for all slots. ATTACKS.md section 6. A
+    device alone gets as much by choosing thresholds, a little slower and for scores above 0 only.
+    """
+
+    def __init__(self, keys: Keys, gallery: SimulatedGallery, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._keys, self._gallery = keys, gallery
+        self._shift: Array = np.zeros(len(gallery.places), dtype=np.int64)
+        self.queries = 0
+        monkeypatch.setattr(session_module, "decision_input", self._input)
+
+    def scores(self, probe: Array) -> Array:
+        """Return the scores of a probe with every template."""
+        M = self._keys.scheme.parameters.norm_max
+        count = len(self._gallery.places)
+        low, high = np.full(count, -M), np.full(count, M)
+        while (low < high).any():
+            middle = (low + high + 1) // 2
+            # 2(s - 1) + carry of the shares >= 0 asks for s >= 1; the minus holder's input is subtracted from it.
+            self._shift = 2 * (1 - middle)
+            reached = PairSimulator(self._keys).decide("candidates", probe, self._gallery, 1).astype(bool)
+            self.queries += 1
+            low, high = np.where(reached, middle, low), np.where(reached, high, middle - 1)
+        return low
+
+    def _input(self, fields: Array, threshold: int, k: int, *, is_plus: bool) -> Array:
+        honest = decision_input(fields, threshold, k, is_plus=is_plus)
+        return honest if is_plus else (honest + self._shift) & ((1 << k) - 1)
+
+
+def flipped_answer(keys: Keys, gallery: SimulatedGallery, stranger: Array, threshold: int) -> bool:
+    """What a stranger's verification answers if one server flips its share of the answer on the way to the device."""
+    simulator = PairSimulator(keys)
+    plus, minus = simulator.run(
+        simulator.request("verify", threshold), simulator.encrypt(stranger), gallery, gallery.places[:1]
+    )
+    return bool(plus.valid ^ minus.valid) and bool((plus.bits ^ minus.bits ^ 1)[0])

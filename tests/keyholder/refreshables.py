@@ -1,0 +1,168 @@
+"""Three key holders that keep their keys in sealed files and refresh them; each may die at any step."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any, NoReturn
+
+import grpc
+import numpy as np
+
+from tests.installation.making import CHEAP, PASSPHRASE
+from tests.keyholder.trio import TOY, Trio, ceremony, signed
+from tests.simulator import SimulatedGallery, unit_vectors
+from veilmatch.crypto.errors import VeilmatchError
+from veilmatch.crypto.keys import PAIRS, PARTIES, KeyHolderKey, Pair, Party
+from veilmatch.crypto.paillier import Paillier
+from veilmatch.crypto.public_key_format import PublicFile
+from veilmatch.protos.v1 import keyholder_pb2_grpc as rpc
+from veilmatch.server.installation.sealed import open_sealed, seal
+from veilmatch.server.keyholder.key_files import KeyFiles
+from veilmatch.server.keyholder.refresh import Refresher
+from veilmatch.server.keyholder.refresh_service import KeyHolderRefreshService
+
+#: Two templates; the first is the probe as well.
+TEMPLATES = unit_vectors(np.random.default_rng(17), 2, TOY)
+
+
+@cache
+def gallery() -> SimulatedGallery:
+    return SimulatedGallery.of(Paillier(ceremony().public_key), TEMPLATES)
+
+
+@cache
+def public_file() -> PublicFile:
+    return PublicFile.fresh(ceremony().public_key)
+
+
+@dataclass
+class Refreshables(Trio):
+    """A trio with files and refreshes. `hook(party, step)` is called before and after every change of a file."""
+
+    hook: Callable[[Party, str], None] = lambda _party, _step: None
+    opened: dict[Party, KeyFiles] = field(default_factory=dict)
+    refreshers: dict[Party, Refresher] = field(default_factory=dict)
+    settling: dict[Party, asyncio.Task[None]] = field(default_factory=dict)
+    dead: set[Party] = field(default_factory=set)
+    dying: list[asyncio.Task[None]] = field(default_factory=list)
+
+    def path(self, party: Party) -> Path:
+        return self.folder / f"key-{party}" / "share.key"
+
+    def files(self, party: Party) -> list[str]:
+        return sorted(path.name.removeprefix("share.key") for path in self.path(party).parent.iterdir())
+
+    def open_files(self, party: Party) -> KeyFiles:
+        path = self.path(party)
+        if not path.exists():
+            path.parent.mkdir(parents=True)
+            seal(path, ceremony().keys[PARTIES.index(party)], public_file(), PASSPHRASE, CHEAP)
+        return Mortal(self, party, path, *open_sealed(path, party, public_file(), PASSPHRASE))
+
+    def key(self, party: Party) -> KeyHolderKey:
+        self.opened[party] = self.open_files(party)
+        return self.opened[party].current
+
+    def add_services(self, party: Party, server: grpc.aio.Server) -> None:
+        refresher = self.refreshers[party] = Refresher(self[party], self.opened[party], 2.0)
+        service = KeyHolderRefreshService(refresher, ceremony().public_key.key_id)
+        rpc.add_KeyHolderRefreshServicer_to_server(service, server)
+        self.settling[party] = asyncio.create_task(refresher.settle_for_ever())
+
+    async def stop(self, *parties: Party) -> None:
+        for party in parties:
+            tasks = [self.settling.pop(party), *self.refreshers.pop(party)._leads]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        await super().stop(*parties)
+
+    async def refresh(self, leader: Party = "a") -> int:
+        """Have the shares refreshed, and return the epoch afterwards."""
+        return (await self.refreshers[leader].lead()).epoch
+
+    async def settled(self) -> set[int]:
+        """Wait until nothing is unfinished anywhere; return the epochs."""
+        async with asyncio.timeout(10.0):
+            while any(self.files(party) != [""] for party in PARTIES):
+                await asyncio.sleep(0.02)
+        return {self[party].epoch for party in PARTIES}
+
+    async def serves(self, *pairs: Pair) -> bool:
+        """Whether these pairs (default: all) decide rightly, from whatever state they are in."""
+        scores = TEMPLATES @ TEMPLATES[0]
+        threshold = min(int(scores[0]), TOY.threshold_max)
+        for pair in pairs or PAIRS:
+            bits = await self.decide(signed(TEMPLATES[0], pair, threshold), pair, gallery(), [0, 1])
+            if bits != (scores >= threshold).astype(int).tolist():
+                return False
+        return True
+
+    def die(self, party: Party) -> NoReturn:
+        """End a key holder where it is, as by SIGKILL: it changes no file any more, and nobody reaches it."""
+        self.dead.add(party)
+        self.dying.append(asyncio.create_task(self.stop(party)))
+        raise asyncio.CancelledError
+
+    async def revive(self) -> None:
+        """Start those again that died."""
+        await asyncio.gather(*self.dying)
+        back, self.dead = sorted(self.dead), set()
+        self.dying.clear()
+        await self.start(*back)
+        await self.found_again()
+
+    async def found_again(self) -> None:
+        """Wait until all key holders reach each other."""
+        async with asyncio.timeout(10.0):
+            for party, refresher in self.refreshers.items():
+                for peer in PARTIES:
+                    while peer != party:
+                        with suppress(VeilmatchError):
+                            await refresher._state_of(peer)
+                            break
+                        await asyncio.sleep(0.02)
+
+
+class Mortal(KeyFiles):
+    """Key files with a hook around every step: what runs in it may be the death of the key holder."""
+
+    def __init__(self, trio: Refreshables, party: Party, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._trio, self._party = trio, party
+
+    def prepare(self, key: KeyHolderKey) -> KeyHolderKey:
+        return self._around("prepare", super().prepare, key)  # type: ignore[no-any-return]
+
+    def commit(self) -> KeyHolderKey:
+        return self._around("commit", super().commit)  # type: ignore[no-any-return]
+
+    def discard(self) -> None:
+        self._around("discard", super().discard)
+
+    def erase_old(self) -> None:
+        if self.keeps_old:
+            self._around("erase", super().erase_old)
+
+    def _around(self, step: str, action: Callable[..., Any], *arguments: Any) -> Any:
+        if self._party in self._trio.dead:
+            raise asyncio.CancelledError
+        self._trio.hook(self._party, f"before {step}")
+        outcome = action(*arguments)
+        self._trio.hook(self._party, f"after {step}")
+        return outcome
+
+
+@asynccontextmanager
+async def refreshables(folder: Path, **changes: Any) -> AsyncIterator[Refreshables]:
+    trio = Refreshables(folder, changes={"peer_timeout_s": 2.0} | changes)
+    await trio.start(*PARTIES)
+    try:
+        yield trio
+    finally:
+        await trio.close()
