@@ -103,7 +103,7 @@ async def test_an_unproven_request_uses_up_neither_budget_nor_nonce(trio_with: A
     body.knowledge = body.knowledge[::-1]
     data = body.SerializeToString(deterministic=True)
     spoilt = request_pb2.SignedRequest(
-        body=data, signature=device_key().sign(signed_bytes(data)), ciphertexts=request.ciphertexts
+        body=data, signature=device_key("device-1").sign(signed_bytes(data)), ciphertexts=request.ciphertexts
     )
     for _ in range(2):
         async with trio.both(spoilt, "ab") as calls:

@@ -72,7 +72,7 @@ def certificates() -> tuple[bytes, dict[str, tuple[bytes, bytes]]]:
 
 
 @cache
-def device_key(name: str = "device-1") -> Ed25519PrivateKey:
+def device_key(name: str) -> Ed25519PrivateKey:
     """A device's signing key."""
     return Ed25519PrivateKey.generate()
 
@@ -193,7 +193,7 @@ class Trio:
 
     def certify(self, party: Party, device: str, key: Ed25519PrivateKey | None = None, **said: Any) -> None:
         """Give a key holder a certificate of a device. said: signers and grant, see `making.certificate`."""
-        made = certificate(device, key or device_key(), public=public_file(), **said)
+        made = certificate(device, key or device_key(device), public=public_file(), **said)
         (self.devices_dir(party) / f"{device}.cert").write_bytes(made.encode())
 
     def channel(self, name: str, party: Party) -> grpc.aio.Channel:
@@ -308,7 +308,7 @@ def signed(
     subject = "" if search else "ada"
     draft = Draft(operation, sent, threshold if probe else 0, subject, b"" if probe else secrets.token_bytes(16))
     signer = RequestSigner(
-        DeviceKey(changes.get("key", device_key())), changes.get("device", "device-1"), "main",
+        DeviceKey(changes.get("key", device_key("device-1"))), changes.get("device", "device-1"), "main",
         ceremony().public_key, 60.0, changes.get("now", time.time),
     )  # fmt: skip
     request = signer.sign(draft, pair)
