@@ -224,10 +224,13 @@ class KeyHolder:
         while True:
             try:
                 stock = await self.stock(pair)
-                await stock.refill(_REFILL_PAUSE_S)
+                more = await stock.refill_turn()
                 if stocked is not stock and all(stock.remaining.values()):
                     _log.info("stocked", pair=pair, epoch=self.epoch, **stock.remaining)
                     stocked = stock
+                if more:
+                    await asyncio.sleep(_REFILL_PAUSE_S)
+                    continue
             except VeilmatchError as error:
                 if isinstance(error, KeyMismatchError):
                     self._met.discard(pair)

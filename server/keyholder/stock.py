@@ -285,6 +285,8 @@ class Stock:
         is_plus: bool,
     ) -> None:
         self.name = stock
+        #: Kinds that were half used up and are not yet at their target again.
+        self._filling: set[Kind] = set()
         self._shelves = {}
         for kind in STOCK_KINDS:
             first = BlockName(pair, stock, epoch, kind, 0)
@@ -329,16 +331,21 @@ class Stock:
         for shelf in self._shelves.values():
             shelf.retire()
 
-    async def refill(self, pause_s: float = 0.0) -> None:
-        """Bring up to its target what is half used up: a block of each kind in turn, with a pause after each turn.
+    async def refill_turn(self) -> bool:
+        """Check one block more of each kind that is half used up and not yet at its target again.
 
-        Does nothing at the minus holder. Raises what Shelf.check_one raises.
+        Returns whether another turn is due. Does nothing at the minus holder. Raises what Shelf.check_one raises.
         """
-        wanting = [shelf for shelf in self._shelves.values() if shelf.wants_more]
-        while wanting := [shelf for shelf in wanting if not shelf.is_full]:
-            for shelf in wanting:
-                await shelf.check_one()
-            await asyncio.sleep(pause_s)
+        self._filling |= {kind for kind, shelf in self._shelves.items() if shelf.wants_more}
+        self._filling -= {kind for kind, shelf in self._shelves.items() if shelf.is_full}
+        for kind in sorted(self._filling):
+            await self._shelves[kind].check_one()
+        return bool(self._filling)
+
+    async def refill(self) -> None:
+        """Take turns until all is at its target. Raises what Shelf.check_one raises."""
+        while await self.refill_turn():
+            pass
 
 
 class SessionStock:
