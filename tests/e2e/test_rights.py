@@ -1,0 +1,53 @@
+"""Devices with fewer rights, over real processes: refused by every server, nothing changes, and revoked at once."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.e2e.world import World, running, unit, veilmatch
+from veilmatch.client.client import Client
+from veilmatch.client.config import DeviceSettings
+from veilmatch.crypto.errors import DeviceRightsError, RequestSignatureError
+from veilmatch.crypto.parameters import ParameterSet
+
+ADA, BOB = unit(np.random.default_rng(97), 2, 128)
+
+
+def issue(world: World, name: str, *options: str) -> Client:
+    done = veilmatch("device", "issue", str(world.directory), name, *options, "--json")
+    assert done.returncode == 0, done.stderr
+    config = Path(json.loads(done.stdout)["directory"]) / "device.toml"
+    return Client(DeviceSettings.load(config))
+
+
+def test_a_device_does_what_two_organisations_let_it_do_and_nothing_else(tmp_path: Path) -> None:
+    with running(tmp_path / "installation", ParameterSet(modulus_bits=1024)) as world, world.client() as everything:
+        everything.enrol_embedding("ada", ADA)
+        before = everything.subjects()
+        with issue(world, "door", "--right", "verify") as door:
+            assert door.verify_embedding("ada", ADA).decision and not door.verify_embedding("ada", BOB).decision
+            for refused in (
+                lambda: door.enrol_embedding("bob", BOB),
+                lambda: door.candidates_embedding(ADA),
+                lambda: door.identify_embedding(ADA),
+                lambda: door.erase("ada"),
+                lambda: door.subjects(),
+                lambda: door.enrol_many_embeddings([("bob", BOB)]),
+            ):
+                with pytest.raises(DeviceRightsError):
+                    refused()
+            config = world.directory / "door" / "device.toml"
+            done = veilmatch("erase", "ada", "--config", str(config), "--json")
+            assert done.returncode == 4 and json.loads(done.stdout)["error"]["code"] == "device_rights", done.stdout
+            assert everything.subjects() == before
+            # No restart: what is in the folders counts from the next request on.
+            assert veilmatch("device", "remove", "door", "--installation", str(world.directory)).returncode == 0
+            with pytest.raises(RequestSignatureError):
+                door.verify_embedding("ada", ADA)
+        with issue(world, "elsewhere", "--gallery", "staff") as elsewhere, pytest.raises(DeviceRightsError):
+            elsewhere.subjects()
+        assert everything.subjects() == before
