@@ -1,0 +1,131 @@
+"""What one deviating organisation gets: `python -m tests.hostile [--json PATH]`.
+
+Real sessions over toy keys, each attack with its check taken out and with it in. First servers that deviate alone: what
+comes of an honest device's query, and that what servers see does not depend on who stands there (alone.py). Then
+servers with an enrolled device (tests/attacks, together.py).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+from rich.table import Table
+
+from tests.attacks.test_bad_triples import Dealer
+from tests.attacks.test_key_extraction import KeyThief
+from tests.attacks.tools import secrets_of, take_key_safety_out
+from tests.crypto.toys import TOY, keys_of
+from tests.hostile.alone import QUERIES, faces, run
+from tests.hostile.deviations import DEVIATIONS
+from tests.hostile.together import GateInputsOfItsChoice, ResultsOfItsChoice, flipped_answer
+from tests.simulator import SimulatedGallery
+from veilmatch.crypto.errors import KeySafetyError
+from veilmatch.crypto.parameters import DEFAULT
+
+#: What budgets let a device and a gallery have in a day (docs/budgets.md).
+SEARCHES_A_DAY, GALLERY_SEARCHES_A_DAY = 100, 1000
+
+
+def main() -> None:
+    """Run everything, print two tables, write JSON if asked."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    options = parser.parse_args()
+    figures = {"alone": alone(), "with_a_device": together()}
+    show(figures)
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=1) + "\n")
+
+
+def alone() -> list[dict[str, Any]]:
+    """Every deviation in every query, with a probe that matches and one that does not."""
+    keys, rows = keys_of("stand-in"), []
+    _, known, stranger = faces(TOY)
+    for deviation in DEVIATIONS:
+        outcomes: Counter[str] = Counter()
+        equal = True
+        for operation in QUERIES:
+            runs = [run(keys, deviation, operation, probe) for probe in (known, stranger) for _ in range(3)]
+            outcomes.update(outcome for outcome, _ in runs)
+            equal &= all(seen == runs[0][1] for _, seen in runs)
+        rows.append({
+            "who": deviation.who, "does": deviation.what, "outcomes": dict(outcomes), "servers_see_the_same": equal,
+        })  # fmt: skip
+    return rows
+
+
+def together() -> list[dict[str, Any]]:
+    """Attacks that need answers."""
+    with pytest.MonkeyPatch.context() as patch:
+        keys = keys_of("paillier")
+        templates, _, stranger = faces(TOY)
+        gallery = SimulatedGallery.of(keys.scheme, templates[: TOY.slots])
+        take_key_safety_out(patch)
+        thief = KeyThief(keys, patch)
+        got_key = thief.key() == secrets_of(keys)[0]
+    with pytest.MonkeyPatch.context() as patch:
+        refused = _refused(lambda: KeyThief(keys, patch).key())
+    dealer = Dealer(keys)
+    dealer.scores()
+    matcher = ResultsOfItsChoice(keys, gallery, own=stranger)
+    read = np.array_equal(matcher.read(), templates[: TOY.slots])
+    with pytest.MonkeyPatch.context() as patch:
+        holder = GateInputsOfItsChoice(keys, gallery, patch)
+        scored = np.array_equal(holder.scores(stranger), templates[: TOY.slots] @ stranger)
+    flipped = flipped_answer(keys, gallery, stranger, 1)
+    whole = DEFAULT.dimension * (2 * DEFAULT.clip).bit_length()
+    days = -(-whole // SEARCHES_A_DAY), -(-whole // GALLERY_SEARCHES_A_DAY)
+    key = f"the key, {thief.queries} queries" if got_key else "nothing"
+    gallery_read = (
+        f"not closed: all templates, {matcher.queries} queries at D={TOY.dimension}, c={TOY.clip}; {whole} "
+        f"at the default set: {days[0]} days of one device's budget, {days[1]} of a gallery's"
+    )
+    scores = f"not closed: exact scores of its probes, {holder.queries} queries (k = {TOY.ring_bits})"
+    acceptance = "not closed: a refusal becomes an acceptance, 1 query"
+    rows = [
+        ("key holder", "adds errors to what it opens", key, "refused in the first such session" if refused else key),
+        ("dealer", "deals products that are off", f"exact scores of its probes, {dealer.queries} queries",
+         "refused before use (tests/attacks/test_bad_triples.py)"),
+        ("anyone", "signs a ciphertext of somebody else", "passes as that person, 1 query",
+         "refused (tests/attacks/test_replayed_ciphertexts.py)"),
+        ("an organisation", "makes up a device", "served by the others",
+         "refused by the others (tests/attacks/test_uncertified_device.py)"),
+        ("matcher", "chooses the results", "", gallery_read if read else "nothing"),
+        ("key holder", "chooses its gate inputs", "", scores if scored else "nothing"),
+        ("any server", "flips its share of an answer", "", acceptance if flipped else "nothing"),
+    ]  # fmt: skip
+    return [dict(zip(("who", "does", "without_its_check", "with_it"), row, strict=True)) for row in rows]
+
+
+def _refused(attack: Callable[[], object]) -> bool:
+    try:
+        attack()
+    except KeySafetyError:
+        return True
+    return False
+
+
+def show(figures: dict[str, Any]) -> None:
+    """Print both tables."""
+    console = Console(width=150)
+    table = Table("who", "does", "outcomes of 18 queries", "servers see the same", title="alone")
+    for row in figures["alone"]:
+        outcomes = ", ".join(f"{count} {outcome}" for outcome, count in row["outcomes"].items())
+        table.add_row(row["who"], row["does"], outcomes, "yes" if row["servers_see_the_same"] else "NO")
+    console.print(table)
+    table = Table("who", "does", "without its check", "with it", title="with an enrolled device")
+    for row in figures["with_a_device"]:
+        table.add_row(*row.values())
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()
