@@ -1,12 +1,13 @@
-"""The gates: rounds, bytes, AND gates and time, and what the validity gate adds to a verification.
+"""The gates: rounds, bytes, AND gates and time, and what they and other checks add to a verification.
 
     python benchmarks/gates.py                 both shipped parameter sets (seconds)
-    python benchmarks/gates.py --verify        verifications over real daemons as well, with the gate and without
+    python benchmarks/gates.py --verify        verifications over real daemons as well, with the checks and without
     python benchmarks/gates.py --json PATH     writes the figures as well
 
 Gate times are medians of one holder's own computing, both holders in this process, without a network. A round is one
-message each way; bytes are what one holder sends. For --verify two installations of the default set run side
-by side and are asked in turn; the key holders of the second skip the gate, by a patch that exists only here.
+message each way; bytes are what one holder sends. For --verify installations of the default set run side by side and
+are asked in turn; the key holders of all but the first skip something, by a patch that exists only here: the validity
+gate, or the checks on deviating organisations in a session (proof of knowledge and key-safety check).
 """
 
 from __future__ import annotations
@@ -43,8 +44,9 @@ REPEATS = 31
 SUBJECTS = 8
 #: Slots of one decision: a search in 10,000 templates.
 SLOTS = 10_000
-#: Python runs this at the start of every process that has its folder in PYTHONPATH.
-WITHOUT_THE_GATE = """
+#: What key holders skip. Python runs this at the start of every process that has its folder in PYTHONPATH.
+WITHOUT = {
+    "the validity gate": """
 import numpy as np
 from veilmatch.crypto import session
 
@@ -54,13 +56,24 @@ def validate(*arguments):
 
 session.validate = validate
 session.validity_cost = lambda vectors, parameters: 1
-"""
+""",
+    "the checks on deviating organisations": """
+from veilmatch.crypto import session
+from veilmatch.server.keyholder import serving
+
+def nothing(session):
+    yield from ()
+
+session.PairSession._check_key_safety = nothing
+serving.check_knowledge = lambda *arguments: None
+""",
+}
 
 
 def main() -> None:
     """Measure, print a table, write JSON if asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--verify", action="store_true", help="time verifications with the validity gate and without")
+    parser.add_argument("--verify", action="store_true", help="time verifications with the checks and without")
     parser.add_argument("--verifications", type=int, default=60, help="of each kind (default: %(default)s)")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     options = parser.parse_args()
@@ -69,7 +82,7 @@ def main() -> None:
         "gates": [gate(p) for p in (DEFAULT, D512) for gate in (decision, validity)],
     }
     if options.verify:
-        figures |= verifications(options.verifications)
+        figures["verify_s"] = verifications(options.verifications)
     show(figures)
     if options.json:
         options.json.write_text(json.dumps(figures, indent=1) + "\n")
@@ -140,15 +153,16 @@ def run_both(circuits: list[Generator[bytes, bytes, Any]]) -> tuple[int, int]:
 
 def verifications(count: int) -> dict[str, Any]:
     """Medians over real daemons, asked in turn; the quartiles tell how quiet the machine is."""
-    found: dict[str, list[float]] = {"with": [], "without": []}
+    found: dict[str, list[float]] = {"with everything": []} | {f"without {what}": [] for what in WITHOUT}
     probe = np.random.default_rng(2).standard_normal(DEFAULT.dimension)
     with tempfile.TemporaryDirectory(prefix="veilmatch-bench-") as scratch, ExitStack() as stack:
-        patch = Path(scratch) / "patch"
-        patch.mkdir()
-        (patch / "sitecustomize.py").write_text(WITHOUT_THE_GATE)
         clients = {}
-        for name, environment in (("with", {}), ("without", {"PYTHONPATH": str(patch)})):
-            directory, passphrase = Path(scratch) / name, fresh_passphrase()
+        for number, (name, patch) in enumerate(zip(found, ("", *WITHOUT.values()), strict=True)):
+            folder = Path(scratch) / f"patch-{number}"
+            folder.mkdir()
+            (folder / "sitecustomize.py").write_text(patch)
+            environment = {"PYTHONPATH": str(folder)}
+            directory, passphrase = Path(scratch) / str(number), fresh_passphrase()
             hold_ceremony(directory, DEFAULT.name, passphrase)
             parties = stack.enter_context(Supervisor(directory, {"VEILMATCH_PASSPHRASE": passphrase} | environment))
             parties.start()
@@ -164,7 +178,7 @@ def verifications(count: int) -> dict[str, Any]:
                     found[name].append(result.timings.total_s)
             time.sleep(0.1)
     quartiles = {name: np.quantile(times, (0.25, 0.5, 0.75)).tolist() for name, times in found.items()}
-    return {f"verify_{name}_gate_s": dict(zip(("q1", "median", "q3"), q, strict=True)) for name, q in quartiles.items()}
+    return {name: dict(zip(("q1", "median", "q3"), q, strict=True)) for name, q in quartiles.items()}
 
 
 def show(figures: dict[str, Any]) -> None:
@@ -177,10 +191,10 @@ def show(figures: dict[str, Any]) -> None:
             f"{f['triple_bytes']:,} B", str(f["products"]), f"{1e3 * f['holder_s']:.2f} ms",
         )  # fmt: skip
     Console(file=sys.stdout, width=150).print(table)
-    for name in ("with", "without"):
-        if f := figures.get(f"verify_{name}_gate_s"):
-            text = "{median:.1f} ms (quartiles {q1:.1f}, {q3:.1f})".format(**{x: 1e3 * v for x, v in f.items()})
-            print(f"verification {name} the validity gate: {text}")
+    for name, f in figures.get("verify_s", {}).items():
+        text = "{median:.1f} ms (quartiles {q1:.1f}, {q3:.1f})".format(**{x: 1e3 * v for x, v in f.items()})
+        more = figures["verify_s"]["with everything"]["median"] / f["median"] - 1
+        print(f"verification {name}: {text}" + (f"; with it {100 * more:.0f}% longer" if "without" in name else ""))
 
 
 if __name__ == "__main__":
