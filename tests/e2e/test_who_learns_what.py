@@ -56,7 +56,7 @@ def of(kind: str, fields: str) -> set[str]:
 
 
 # Numbers are noted whether they are 0 or not. Which of these values are uniformly random: tests/crypto, tests/attacks.
-GALLERY_STATE = "committed_before gallery sequence chain"
+GALLERY_STATE = "committed_before gallery sequence chain key_id"
 #: From the other matcher: which request, and the state of its gallery.
 MET = of("MatcherMessage.rendezvous", "request_digest") | of("MatcherMessage.begin", GALLERY_STATE)
 #: Results of its random share of the probe, encrypted afresh.
@@ -72,7 +72,7 @@ COLUMN = of("MatcherMessage.commitment", "session_id digest") | of("MatcherMessa
 PROBE_AND_ANSWER = of("KeyHolderToMatcher.probe_share", "session_id exponents is_plus") | of(
     "KeyHolderToMatcher.decision_share", "share count valid_share"
 )
-LANES = of("KeyHolderToMatcher.lane_share", "session_id lanes is_plus")
+LANES = of("KeyHolderToMatcher.lane_share", "session_id lanes is_plus valid")
 SIGNED, NAMED, ENCRYPTED = "body signature", "subject subject_salt", "ciphertexts"
 
 MATCHER: dict[str, set[str]] = {
@@ -94,6 +94,8 @@ PAIR = of("PairMessage", "session_id number openings gate_layer") | of(
     "PairMessage.hello", "context nonce triples_floor bits_floor products_floor"
 )
 PAIR |= of("PairMessage.agreement", "ciphertexts fingerprints") | of("PairMessage.allocation", "kind start")
+#: Coins behind the nonce, and a number that the receiver could compute itself.
+PAIR |= of("PairMessage", "coins safety_proof")
 PAIR |= of("PairMessage.verdict", "again") | of("PairMessage.rendezvous", "subject_matter")
 PROBE = of("MatcherToKeyHolder.open.request", ENCRYPTED)
 RESULTS = of("MatcherToKeyHolder.results", "results wanted packs last")
