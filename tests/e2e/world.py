@@ -23,7 +23,13 @@ from veilmatch.server.config import KeyHolderBudgets, MatcherBudgets
 from veilmatch.server.supervisor import Supervisor
 
 PASSPHRASE = "a passphrase for tests"
-ENVIRONMENT = {"VEILMATCH_PASSPHRASE": PASSPHRASE}
+#: Little stock: checking a full one would take more of a short-lived installation's time than its requests.
+ENVIRONMENT = {
+    "VEILMATCH_PASSPHRASE": PASSPHRASE,
+    "VEILMATCH_STOCK_TRIPLES": "1024",
+    "VEILMATCH_STOCK_BYTES": str(4 << 16),
+    "VEILMATCH_STOCK_PRODUCTS": str(2 << 14),
+}
 
 
 def veilmatch(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
