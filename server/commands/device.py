@@ -32,7 +32,9 @@ Installation = Annotated[Path | None, typer.Option(help="Directory of an install
 DaemonFolders = Annotated[list[Path] | None, typer.Option("--folder", help="Folder of one daemon; may be repeated.")]
 Rights = Annotated[
     list[str] | None,
-    typer.Option("--right", help="verify, identify, candidates, subjects, enrol, bulk or erase; may be repeated."),
+    typer.Option(
+        "--right", help="verify, identify, candidates, subjects, enrol, bulk, erase or rotate; may be repeated."
+    ),
 ]
 Galleries = Annotated[list[str] | None, typer.Option("--gallery", help="A gallery, or * for all; may be repeated.")]
 PassphraseFile = Annotated[

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import stat
 import struct
 from pathlib import Path
 
@@ -53,15 +54,18 @@ def seal_certifier(
 def unseal_certifier(path: Path, party: Party, public: PublicFile, passphrase: str) -> Certifier:
     """Return the certification key: that which the public file names for this organisation.
 
-    Raises ConfigurationError if the file cannot be read, KeyFileError if it is not one of this party or not the key
-    that the public file names, KeyMismatchError if it is of another installation, WrongPassphraseError if the
-    passphrase does not open it.
+    Raises ConfigurationError if the file cannot be read, KeyFileError if it is readable by group or others, not one of
+    this party or not the key that the public file names, KeyMismatchError if it is of another installation,
+    WrongPassphraseError if the passphrase does not open it.
     """
     try:
         with path.open("rb") as file:
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
             data = file.read(_BYTES + 1)
     except OSError as error:
         raise ConfigurationError("the certification key cannot be read", got=f"{path}: {error.strerror}") from None
+    if mode & 0o077:
+        raise KeyFileError("the certification key is open to others", got=oct(mode), expected="mode 0600")
     if len(data) != _BYTES or not data.startswith(_MAGIC):
         raise KeyFileError("not a sealed certification key", got=str(path), expected=f"{_BYTES} bytes")
     _, letter, log2_n, r, p, salt, nonce, installation = _HEADER.unpack_from(data)

@@ -26,6 +26,7 @@ from veilmatch.crypto.dealing import (
     tagged_triples,
     triples,
 )
+from veilmatch.crypto.device_certificate import DeviceCertificate
 from veilmatch.crypto.errors import VeilmatchError
 from veilmatch.crypto.key_safety import (
     Conversion,
@@ -39,11 +40,13 @@ from veilmatch.crypto.keys import DealerGammas, KeyHolderKey, PairShare, SafetyS
 from veilmatch.crypto.messages import Hello, LocalWork, Receive, Send
 from veilmatch.crypto.paillier import Paillier
 from veilmatch.crypto.parameters import D512, DEFAULT, ParameterSet
+from veilmatch.crypto.public_key_format import PublicFile
 from veilmatch.crypto.refreshing import RefreshName, commitment, common_seed, open_commitment, refreshed_share
 from veilmatch.crypto.requests import check_model
 from veilmatch.crypto.secret_access import SECRET_ACCESS
 from veilmatch.crypto.session import PairSession, Request
 from veilmatch.protos.v1 import request_pb2
+from veilmatch.server.transport.certification import certified_statement
 
 Case = dict[str, Any]
 
@@ -398,6 +401,21 @@ def test_contributions_that_are_none_are_refused(case: Case) -> None:
     committed, plus, minus = (bytes.fromhex(case[n]) for n in ("commitment", "plus", "minus"))
     with pytest.raises(error(case["expect"])):
         common_seed(name, open_commitment(name, committed, plus), minus)
+
+
+@pytest.mark.parametrize("case", cases("device_certificates"))
+def test_certificate_of_a_device_is_the_known_one_or_refused(case: Case) -> None:
+    file = load("device_certificates")
+    organisations = tuple(bytes.fromhex(key) for key in file["organisations"].values())
+    key = toy_public_key(ParameterSet.from_name("UNSAFE-d12-s8-c3-n512"))
+    public, data = PublicFile(key, bytes.fromhex(file["installation"]), organisations), case["file"].encode()
+    if case["expect"] == "valid":
+        found = DeviceCertificate.decode(data)
+        assert found.encode() == data and list(found.organisations) == case["organisations"]
+        assert certified_statement(found, public).signed_bytes().hex() == case["signed_bytes"]
+        return
+    with pytest.raises(error(case["expect"])):
+        certified_statement(DeviceCertificate.decode(data), public)
 
 
 @pytest.mark.parametrize("case", cases("knowledge"))

@@ -17,6 +17,7 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from tests.fuzz import seeds
+from tests.installation import making
 from tests.installation.making import PARAMETERS, ceremony
 from tests.transport.signed import OPERATIONS, body, checker, signed
 from veilmatch.client.agreement import (
@@ -32,7 +33,14 @@ from veilmatch.client.agreement import (
 from veilmatch.client.bulk import read_frame, write_frame
 from veilmatch.client.transport import _sent_error
 from veilmatch.crypto import knowledge
-from veilmatch.crypto.errors import KeyFileError, KnowledgeProofError, ProtocolError, VeilmatchError
+from veilmatch.crypto.device_certificate import DeviceCertificate
+from veilmatch.crypto.errors import (
+    DeviceCertificateError,
+    KeyFileError,
+    KnowledgeProofError,
+    ProtocolError,
+    VeilmatchError,
+)
 from veilmatch.crypto.keys import PAIRS, KeyHolderKey
 from veilmatch.crypto.paillier import Paillier
 from veilmatch.crypto.parameters import ParameterSet
@@ -42,6 +50,7 @@ from veilmatch.protos.v1 import keyholder_pb2, matcher_pb2, request_pb2
 from veilmatch.server.installation import sealed
 from veilmatch.server.keyholder.audit_chain import decode, encode
 from veilmatch.server.keyholder.wire import from_wire, to_wire
+from veilmatch.server.transport.certification import certified_statement
 from veilmatch.server.transport.status import METADATA_KEY, from_metadata
 
 
@@ -95,6 +104,19 @@ def public_file(data: bytes) -> None:
     except VeilmatchError:
         return
     assert found.encode() == data
+
+
+def device_certificate(data: bytes) -> None:
+    try:
+        found = DeviceCertificate.decode(data)
+    except DeviceCertificateError:
+        return
+    assert found.encode() == data
+    try:
+        said = certified_statement(found, making.public_file())
+    except DeviceCertificateError:
+        return
+    assert said in [DeviceCertificate.decode(made).statement for made in seeds.device_certificates()]
 
 
 def key_holder_key(data: bytes) -> None:
@@ -223,6 +245,7 @@ DECODERS: dict[str, Decoder] = {
     "signed request": Decoder(seeds.signed_requests, signed_request),
     "signed body": Decoder(seeds.bodies, signed_body),
     "public file": Decoder(seeds.public_files, public_file),
+    "device certificate": Decoder(seeds.device_certificates, device_certificate),
     "key holder's key": Decoder(seeds.key_holder_keys, key_holder_key),
     "sealed header": Decoder(seeds.sealed_headers, sealed_header),
     "audit line": Decoder(seeds.audit_lines, audit_line),

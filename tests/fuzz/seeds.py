@@ -8,7 +8,7 @@ from functools import cache
 
 from tests.installation import making
 from tests.installation.making import ceremony
-from tests.transport.signed import OPERATIONS, body, signed
+from tests.transport.signed import DEVICE, KEYS, OPERATIONS, body, signed
 from veilmatch.client.bulk import write_frame
 from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.digests import digest
@@ -75,6 +75,13 @@ def signed_requests() -> list[bytes]:
 @cache
 def public_files() -> list[bytes]:
     return [making.public_file(number).encode() for number in (0, 1)]
+
+
+@cache
+def device_certificates() -> list[bytes]:
+    made = [making.certificate(DEVICE, KEYS[DEVICE], signers) for signers in ("", "a", "ab", "abc")]
+    narrow = making.certificate(DEVICE, KEYS[DEVICE], rights=("verify",), galleries=("main", "\u00e9tage"), days=1)
+    return [certificate.encode() for certificate in (*made, narrow)]
 
 
 @cache

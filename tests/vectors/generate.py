@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
@@ -843,10 +844,86 @@ def refreshing() -> Json:
     }
 
 
+def device_certificates() -> Json:
+    """Certificates of devices, each a file as it is; keys of the organisations from seeds."""
+    keys = {party: Ed25519PrivateKey.from_private_bytes(draw_bytes(f"certifier {party}", 32)) for party in "abc"}
+    public = {party: key.public_key().public_bytes_raw().hex() for party, key in keys.items()}
+    base: Json = {
+        "format": "veilmatch device certificate 1", "installation": draw_bytes("certificate installation", 16).hex(),
+        "device": "door-2", "public_key": draw_bytes("certificate key", 32).hex(), "rights": ["enrol", "verify"],
+        "galleries": ["main", "\u00e9tage"], "not_before": 1_700_000_000, "not_after": 1_800_000_000,
+        "serial": draw_bytes("certificate serial", 16).hex(),
+    }  # fmt: skip
+
+    def signed_bytes(said: Json) -> bytes:
+        return b"veilmatch device certificate v1\0" + digest(
+            "device certificate", bytes.fromhex(said["installation"]), said["device"],
+            bytes.fromhex(said["public_key"]), len(said["rights"]), *said["rights"], len(said["galleries"]),
+            *said["galleries"], said["not_before"], said["not_after"], bytes.fromhex(said["serial"]),
+        )  # fmt: skip
+
+    def written(said: Json, signatures: Json) -> str:
+        return json.dumps(said | {"signatures": signatures}, indent=1) + "\n"
+
+    def signatures(said: Json, *parties: str) -> Json:
+        return {party: keys[party].sign(signed_bytes(said)).hex() for party in parties}
+
+    cases = []
+    for what, changes, parties in (
+        ("a and b", {}, "ab"),
+        ("b and c", {"galleries": ["*"]}, "bc"),
+        ("all three", {"rights": ["verify"], "not_before": 0, "not_after": 2**53}, "abc"),
+    ):
+        said = base | changes
+        cases.append({
+            "expect": "valid", "what": what, "file": written(said, signatures(said, *parties)),
+            "signed_bytes": signed_bytes(said).hex(), "organisations": list(parties),
+        })  # fmt: skip
+    good, other = signatures(base, "a", "b"), base | {"rights": ["enrol", "erase", "verify"]}
+    elsewhere = base | {"installation": "00" * 16}
+    for what, said, found in (
+        ("nobody", base, {}),
+        ("one organisation", base, signatures(base, "a")),
+        ("one organisation in two places", base, {"a": good["a"], "b": good["a"]}),
+        ("two organisations in each other's place", base, {"a": good["b"], "b": good["a"]}),
+        ("a third signature that is wrong", base, good | {"c": good["a"]}),
+        ("a right that was not signed", other, good),
+        ("another installation", elsewhere, signatures(elsewhere, "a", "b")),
+        ("an organisation d", base, good | {"d": good["a"]}),
+        ("organisations in another order", base, {"b": good["b"], "a": good["a"]}),
+        ("a signature of 63 bytes", base, {"a": good["a"], "b": good["b"][:-2]}),
+        *(
+            (what, base | changes, signatures(base | changes, *"ab"))
+            for what, changes in (
+                ("an unknown right", {"rights": ["everything"]}), ("no right", {"rights": []}),
+                ("a right twice", {"rights": ["verify", "verify"]}),
+                ("unsorted rights", {"rights": ["verify", "enrol"]}),
+                ("no gallery", {"galleries": []}), ("* among others", {"galleries": ["*", "main"]}),
+                ("a name with capitals", {"device": "Door"}), ("a daemon's name", {"device": "matcher-a"}),
+                ("no time", {"not_after": 1_700_000_000}), ("a time that is no exact number", {"not_after": 2**53 + 1}),
+                ("a short serial", {"serial": "00" * 15}), ("a short key", {"public_key": "00" * 31}),
+            )
+        ),
+    ):  # fmt: skip
+        cases.append({"expect": "DeviceCertificateError", "what": what, "file": written(said, found)})
+    for what, file in (
+        ("another format", written(base | {"format": "veilmatch device certificate 2"}, good)),
+        ("no line end", written(base, good)[:-1]),
+        ("other spaces", json.dumps(base | {"signatures": good}, indent=2) + "\n"),
+        ("letters as they are", written(base, good).replace("\\u00e9", "\u00e9")),
+        ("a field twice", written(base, good).replace(' "device"', ' "device": "door-3",\n "device"')),
+        ("a field more", written(base | {"comment": ""}, good)),
+        ("true for a time", written(base | {"not_before": True}, good)),
+        ("a fraction for a time", written(base | {"not_before": 1.5}, good)),
+    ):
+        cases.append({"expect": "DeviceCertificateError", "what": what, "file": file})
+    return {"installation": base["installation"], "organisations": public, "cases": cases}
+
+
 FILES = {
     "parameter_sets": parameter_sets, "packing": packing, "encryption": encryption, "conversion": conversion,
-    "dealing": dealing, "digests": digests, "key_safety": key_safety, "key_shares": key_shares,
-    "knowledge": knowledge, "refreshing": refreshing,
+    "dealing": dealing, "device_certificates": device_certificates, "digests": digests, "key_safety": key_safety,
+    "key_shares": key_shares, "knowledge": knowledge, "refreshing": refreshing,
 }  # fmt: skip
 
 

@@ -1,0 +1,121 @@
+"""`veilmatch device`, as organisations and people see it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from tests.installation.making import CHEAP, PASSPHRASE, install
+from veilmatch.client.config import DeviceSettings
+from veilmatch.crypto.errors import ConfigurationError, DeviceCertificateError, WrongPassphraseError
+from veilmatch.server.commands import device as module
+from veilmatch.server.installation.authority import Authority
+from veilmatch.server.transport.devices import read_certificate
+
+
+def run(*arguments: object, passphrase: str | None = PASSPHRASE) -> Result:
+    app = typer.Typer()
+    module.register(app)
+    return CliRunner().invoke(app, ["device", *map(str, arguments)], env={"VEILMATCH_PASSPHRASE": passphrase})
+
+
+def said(done: Result) -> Any:
+    assert done.exit_code == 0, done.output
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An installation to copy, whose authority opens at the real cost of a passphrase."""
+    directory = install(tmp_path_factory.mktemp("commands") / "i")
+    certificate, key = directory / "authority" / "ca.pem", directory / "authority" / "ca-key.pem"
+    authority = Authority.from_pem(certificate.read_bytes(), key.read_bytes(), PASSPHRASE, CHEAP)
+    key.write_bytes(authority.key_pem(PASSPHRASE))
+    return directory
+
+
+@pytest.fixture
+def directory(made: Path, tmp_path: Path) -> Path:
+    shutil.copytree(made, tmp_path / "i")
+    return tmp_path / "i"
+
+
+def keyholder(directory: Path, party: str) -> Path:
+    return directory / f"keyholder-{party}" / "keyholder.toml"
+
+
+def test_a_device_goes_from_request_to_removal(directory: Path) -> None:
+    wanted = ("--right", "verify", "--right", "enrol", "--gallery", "staff", "--days", "30")
+    asked = said(run("request", "door", "--installation", directory, *wanted, "--json"))
+    file = Path(asked["file"])
+    assert (asked["rights"], asked["galleries"], asked["organisations"]) == (["enrol", "verify"], ["staff"], [])
+    assert DeviceSettings.load(file.parent / "device.toml").device == "door"
+    assert isinstance(run("add", file, "--installation", directory).exception, DeviceCertificateError)
+
+    assert said(run("certify", file, "--config", keyholder(directory, "b"), "--json"))["organisations"] == ["b"]
+    assert isinstance(run("add", file, "--installation", directory).exception, DeviceCertificateError)
+    shown = run("certify", file, "--config", keyholder(directory, "c"))
+    assert shown.exit_code == 0 and shown.stdout == ""
+    assert all(text in shown.stderr for text in ("organisation c signs", "enrol, verify", "staff", "signed by b, c"))
+
+    assert said(run("add", file, "--folder", directory / "matcher-a", "--json"))["daemons"] == ["matcher-a"]
+    assert len(said(run("add", file, "--installation", directory, "--json"))["daemons"]) == 5
+    (one,) = said(run("show", "door", "--installation", directory, "--json"))["devices"]
+    assert one["refused"] is None and len(one["daemons"]) == 5 and one["serial"] == asked["serial"]
+    listed = said(run("list", "--folder", directory / "matcher-b", "--json"))["devices"]
+    assert [found["device"] for found in listed] == ["device-1", "door"]
+
+    assert len(said(run("remove", "door", "--installation", directory, "--json"))["daemons"]) == 5
+    for command in ("remove", "show"):
+        assert isinstance(run(command, "door", "--installation", directory).exception, ConfigurationError)
+
+
+def test_a_device_asks_again_with_the_key_that_it_has(directory: Path) -> None:
+    folder = directory / "device-1"
+    before = read_certificate(folder / "device-1.cert").statement
+    asked = said(run("request", "device-1", "--folder", folder, "--right", "verify", "--json"))
+    assert asked["public_key"] == before.public_key.hex() and asked["serial"] != before.serial.hex()
+    assert (asked["rights"], asked["galleries"]) == (["verify"], ["main"])
+
+
+def test_a_list_for_people_names_what_is_refused(directory: Path) -> None:
+    (directory / "matcher-a" / "devices" / "gate.cert").write_text("\x1b[2Jno certificate")
+    for command in (("list",), ("show", "gate"), ("show", "device-1")):
+        done = run(*command, "--installation", directory)
+        assert done.exit_code == 0 and "\x1b" not in done.stdout, done.output
+        assert ("not a" in done.stdout) is (command[-1] != "device-1")
+
+
+def test_what_is_asked_for_has_to_make_sense(directory: Path) -> None:
+    at = ("--installation", directory)
+    for wrong, expected in (
+        (("request", "door", *at), ConfigurationError),
+        (("request", "door", "--right", "verify"), ConfigurationError),
+        (("request", "door", *at, "--folder", directory, "--right", "verify"), ConfigurationError),
+        (("request", "door", *at, "--right", "everything"), DeviceCertificateError),
+        (("request", "door", *at, "--right", "verify", "--days", "100000"), ConfigurationError),
+        (("request", "device-1", *at, "--right", "verify"), ConfigurationError),
+        (("list",), ConfigurationError),
+        (("list", *at, "--folder", directory), ConfigurationError),
+        (("add", directory / "device-1" / "device-1.cert", "--folder", directory), ConfigurationError),
+        (("remove", "../matcher-a", *at), ConfigurationError),
+    ):
+        done = run(*wrong)
+        assert type(done.exception) is expected, (wrong, done.output)
+    assert not (directory / "door").exists()
+
+
+def test_an_organisation_signs_with_its_passphrase(directory: Path) -> None:
+    file = directory / "device-1" / "device-1.cert"
+    before = file.read_bytes()
+    done = run("certify", file, "--config", keyholder(directory, "c"), passphrase="another")
+    assert isinstance(done.exception, WrongPassphraseError)
+    assert isinstance(run("certify", file, "--config", keyholder(directory, "a")).exception, ConfigurationError)
+    assert file.read_bytes() == before
+    assert said(run("certify", file, "--config", keyholder(directory, "c"), "--json"))["organisations"] == [*"abc"]
