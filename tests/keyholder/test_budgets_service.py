@@ -159,7 +159,9 @@ async def test_a_session_that_fails_has_been_counted(trio_with: Any) -> None:
     async with trio.call(signed(PROBE), "a", "ab") as call:
         with pytest.raises(VeilmatchError):
             await call.probe_share()
-    assert await served(trio) and not await served(trio)
+    assert await served(trio)
+    # The other holder, which has counted less, may say first that its peer is gone.
+    assert any(isinstance(outcome, BudgetExceededError) for outcome in await outcomes(trio))
 
 
 async def test_bits_are_counted_as_announced_and_more_are_not_answered(trio_with: Any) -> None:
