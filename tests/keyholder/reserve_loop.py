@@ -11,8 +11,20 @@ import random
 import sys
 from pathlib import Path
 
-from tests.keyholder.dealers import Holder
+from tests.keyholder.dealers import UNITS, Holder
 from veilmatch.crypto.dealing import STOCK_KINDS, Kind
+
+
+def past_gaps(holder: Holder, kind: Kind, start: int, count: int) -> int:
+    """Where a plus holder would allocate: a check that a kill broke off leaves a block that no range crosses."""
+    shelf, units = holder.stock._shelves[kind], UNITS[kind]
+    while gaps := [
+        number
+        for number in range(start // units, (start + count - 1) // units + 1)
+        if number < shelf._checker.next and number not in shelf._present
+    ]:
+        start = (gaps[-1] + 1) * units
+    return start
 
 
 async def reserve_for_ever(folder: Path, *, is_plus: bool) -> None:
@@ -23,7 +35,9 @@ async def reserve_for_ever(folder: Path, *, is_plus: bool) -> None:
         while True:
             count = rng.randrange(1, 20) if kind == "triples" else rng.randrange(1, 3000)
             index = STOCK_KINDS.index(kind)
-            start = None if is_plus else holder.stock.floors[index] + rng.randrange(30)
+            start = None
+            if not is_plus:
+                start = past_gaps(holder, kind, holder.stock.floors[index] + rng.randrange(30), count)
             try:
                 reserved = await holder.reserve(kind, count, start=start)
             except Exception as error:
