@@ -30,6 +30,7 @@ def past_gaps(holder: Holder, kind: Kind, start: int, count: int) -> int:
 async def reserve_for_ever(folder: Path, *, is_plus: bool) -> None:
     holder = Holder(folder, is_plus=is_plus)
     rng = random.Random(os.urandom(8))
+    ends = dict.fromkeys(STOCK_KINDS, 0)
 
     async def one(kind: Kind) -> None:
         while True:
@@ -37,13 +38,16 @@ async def reserve_for_ever(folder: Path, *, is_plus: bool) -> None:
             index = STOCK_KINDS.index(kind)
             start = None
             if not is_plus:
-                start = past_gaps(holder, kind, holder.stock.floors[index] + rng.randrange(30), count)
+                # Around what was handed out last: some overlap it, and some leave holes behind them.
+                near = max(holder.stock.floors[index], ends[kind] + rng.randrange(-20, 30))
+                start = past_gaps(holder, kind, near, count)
             try:
                 reserved = await holder.reserve(kind, count, start=start)
             except Exception as error:
                 if is_plus or type(error).__name__ != "ProtocolError":
                     raise
                 continue  # the minus holder was told a range that overlaps: it refuses, and goes on
+            ends[kind] = max(ends[kind], reserved.start + count)
             # In one write: what is seen was handed out, whatever happens next.
             os.write(1, f"{kind} {reserved.start} {reserved.start + count}\n".encode())
 
