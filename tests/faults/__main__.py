@@ -12,6 +12,7 @@ import argparse
 import json
 import signal
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -25,6 +26,8 @@ from tests.faults.outage import STOPPED, outage
 
 DEALER_S = 0.5
 REQUESTS, AT_ONCE = 200, 4
+#: Until the stock for the requests after the stop is there.
+FILLING_S = 30.0
 
 
 def main() -> None:
@@ -40,6 +43,17 @@ def main() -> None:
             console.print(row)
             rows.append(row)
         reserved = dying.reserved()
+    # The pair that is left has no dealer: it goes on with the stock that it has, here enough for all requests.
+    stock = {
+        "VEILMATCH_STOCK_TRIPLES": "4096",
+        "VEILMATCH_STOCK_BYTES": str(24 << 16),
+        "VEILMATCH_STOCK_PRODUCTS": str(4 << 14),
+    }
+    with (
+        tempfile.TemporaryDirectory(prefix="veilmatch-faults-") as folder,
+        faults(Path(folder) / "x", **stock) as dying,
+    ):
+        time.sleep(FILLING_S)
         stops = {how.name: asdict(outage(dying, REQUESTS, AT_ONCE, how)) for how in (signal.SIGKILL, signal.SIGSTOP)}
     figures = {"kills": rows, "ranges_of_stock": reserved, "handed_out_twice": 0, "outages": stops}
     show(figures)

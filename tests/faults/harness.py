@@ -194,12 +194,12 @@ class Faults:
 
 
 @contextmanager
-def faults(directory: Path) -> Iterator[Faults]:
-    """Run an installation that can be killed, with one subject."""
+def faults(directory: Path, **more: str) -> Iterator[Faults]:
+    """Run an installation that can be killed, with one subject. more: of the daemons' environment."""
     hold_ceremony(directory, PARAMETERS)
     folder = directory.parent / "faults"
     patience = {"VEILMATCH_PEER_TIMEOUT_S": str(PEER_TIMEOUT_S)}
-    with Supervisor(directory, ENVIRONMENT | patience | environment(folder)) as parties:
+    with Supervisor(directory, ENVIRONMENT | patience | environment(folder) | more) as parties:
         parties.start()
         parties.wait_ready()
         world = World(directory, PARAMETERS, parties)

@@ -10,7 +10,18 @@ import numpy as np
 import pytest
 
 from tests.keyholder.test_service_sessions import gallery_of, vectors
-from tests.keyholder.trio import TOY, LocalPool, Trio, answers, ceremony, encrypted, known, results_of, signed
+from tests.keyholder.trio import (
+    TOY,
+    LocalPool,
+    Trio,
+    answers,
+    ceremony,
+    encrypted,
+    known,
+    public_file,
+    results_of,
+    signed,
+)
 from veilmatch.crypto.errors import CiphertextError, InvalidVectorError, KeySafetyError, VeilmatchError
 from veilmatch.crypto.keys import PARTIES, SEATS, KeyHolderKey, Pair, PairShare, Party, pairs_of
 from veilmatch.crypto.knowledge import KnownCiphertexts
@@ -30,7 +41,7 @@ async def second_daemon(trio: Trio, party: Party, folder: Path) -> KeyHolder:
     key = ceremony().keys[PARTIES.index(party)]
     await workers.setup(key)
     settings = trio.settings(party).model_copy(update={"data_dir": folder})
-    return KeyHolder(settings, ceremony().public_key, key, workers)
+    return KeyHolder(settings, public_file(), key, workers)
 
 
 async def test_two_daemons_with_one_share_are_dealt_different_stocks(trio: Trio, tmp_path: Path) -> None:

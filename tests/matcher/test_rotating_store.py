@@ -156,8 +156,8 @@ def test_a_rotation_goes_to_another_key_and_to_the_same_vectors() -> None:
 
 
 def test_the_configuration_of_a_rotation_is_relative_to_its_file(tmp_path: Path) -> None:
-    fields = 'listen = "h:1"\ndata_dir = "d"\npublic_key = "p"\nseat = "a"\npeer = "h:2"\n'
-    tables = '[devices]\n[tls]\nauthority = "a"\ncertificate = "c"\nkey = "k"\n[key_holders]\na = "h:3"\nc = "h:4"\n'
+    fields = 'listen = "h:1"\ndata_dir = "d"\ndevices_dir = "devices"\npublic_key = "p"\nseat = "a"\npeer = "h:2"\n'
+    tables = '[tls]\nauthority = "a"\ncertificate = "c"\nkey = "k"\n[key_holders]\na = "h:3"\nc = "h:4"\n'
     path = tmp_path / "matcher.toml"
     path.write_text(fields + tables)
     assert MatcherSettings.load(path).rotation is None
