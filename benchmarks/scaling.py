@@ -2,6 +2,7 @@
 
     python benchmarks/scaling.py              100 to 100,000 identities, D = 128, 256 and 512 (an hour or so)
     python benchmarks/scaling.py --quick      to 10,000 identities, D = 128 (two minutes)
+    python benchmarks/scaling.py --plots FOLDER  draws scaling.svg and .png there
     python benchmarks/scaling.py --json PATH  writes the figures as well
 
 Five daemons over loopback and one device, on synthetic unit vectors. One gallery for each D grows from size to size;
@@ -50,11 +51,13 @@ from machine import cpu
 from relay import Relays
 from rich.console import Console
 from rich.table import Table
+from scaling_chart import draw
 
 from veilmatch.client.capture.quantiser import quantise
 from veilmatch.client.client import Client
 from veilmatch.client.demo.parties import fresh_passphrase, hold_ceremony
 from veilmatch.client.device import Progress
+from veilmatch.client.evaluation.curves import png, svg
 from veilmatch.crypto.fields import Array
 from veilmatch.crypto.parameters import D256, D512, DEFAULT, ParameterSet
 from veilmatch.crypto.public_key_format import PublicFile
@@ -120,6 +123,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="D = 128, to 10,000 identities")
     parser.add_argument("--dimensions", type=int, nargs="+", choices=tuple(SETS), default=list(SETS))
     parser.add_argument("--largest", type=int, default=SIZES[-1], help="gallery (default: %(default)s)")
+    parser.add_argument("--plots", type=Path, help="folder for the chart")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     options = parser.parse_args()
     if options.quick:
@@ -129,6 +133,11 @@ def main() -> None:
         cells += measure(SETS[dimension], [size for size in SIZES if size <= options.largest], console)
     figures = summary(cells, os.cpu_count() or 1)
     show(figures)
+    if options.plots:
+        options.plots.mkdir(parents=True, exist_ok=True)
+        figure = draw(figures["fits"])
+        (options.plots / "scaling.svg").write_text(svg(figure))
+        (options.plots / "scaling.png").write_bytes(png(figure))
     if options.json:
         options.json.write_text(json.dumps(figures, indent=1) + "\n")
 
@@ -247,7 +256,15 @@ def summary(cells: list[dict[str, Any]], cores: int) -> dict[str, Any]:
             str(n): {what: asdict(f) for what, f in derive(chosen[0]["slots"], lines, n, cores).items()} for n in LARGE
         }
         lines_found = {what: asdict(line) | {"worst": line.worst} for what, line in lines.items()}
-        figures["fits"].append({"parameter_set": name, "lines": lines_found, "derived": derived})
+        figures["fits"].append(
+            {
+                "parameter_set": name,
+                "packs": [cell["packs"] for cell in chosen],
+                "values": {what: [value[what] for value in values] for what in QUANTITIES},
+                "lines": lines_found,
+                "derived": derived,
+            }
+        )
     return figures
 
 
