@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 PHOTOS := $(VENV)/.photos
 TYPECHECK := .typecheck/veilmatch
 
-.PHONY: demo test check lint types protos imports bench bench-all fuzz faults constant-time models clean
+.PHONY: demo test check lint types protos imports bench fuzz faults constant-time models clean
 
 demo: $(PHOTOS)  ## the demonstration; JSON=path writes its figures as well
 	$(BIN)/veilmatch demo $(if $(JSON),--json-file $(JSON))
@@ -16,10 +16,7 @@ test: check $(PHOTOS)  ## everything that CI runs
 
 check: lint types protos imports
 
-bench: $(PHOTOS)  ## the figures that the README quotes; JSON=path writes them as well
-	$(BIN)/python benchmarks/system.py $(if $(JSON),--json $(JSON))
-
-bench-all: $(PHOTOS)  ## every benchmark, short; writes benchmarks/results/index.html
+bench: $(PHOTOS)  ## every benchmark, short: about ten minutes; writes benchmarks/results/index.html
 	$(BIN)/python benchmarks/run.py
 
 fuzz: $(INSTALLED)  ## the decoders of everything that comes from outside, guided by coverage; SECONDS=60

@@ -88,15 +88,15 @@ def main() -> None:
         options.json.write_text(json.dumps(figures, indent=1) + "\n")
 
 
-def decision(p: ParameterSet) -> dict[str, Any]:
-    """The decision gate on one search."""
-    k, cost = p.ring_bits, decide_cost(SLOTS, p.ring_bits)
+def decision(p: ParameterSet, slots: int = SLOTS) -> dict[str, Any]:
+    """The decision gate on one search in so many templates."""
+    k, cost = p.ring_bits, decide_cost(slots, p.ring_bits)
     inputs = [
-        decision_input(np.random.default_rng(1).integers(0, 1 << k, SLOTS), 1, k, is_plus=plus)
+        decision_input(np.random.default_rng(1).integers(0, 1 << k, slots), 1, k, is_plus=plus)
         for plus in (True, False)
     ]
     run = measured(lambda evaluator, holder: decide(inputs[holder], k, evaluator), cost)
-    return {"gate": "decision", "parameter_set": p.name, "of": f"{SLOTS} slots", "products": 0} | run
+    return {"gate": "decision", "parameter_set": p.name, "of": f"{slots} slots", "products": 0} | run
 
 
 def validity(p: ParameterSet) -> dict[str, Any]:

@@ -1,10 +1,11 @@
-"""Runs all benchmarks in their short versions and makes one page of what they print.
+"""Runs all benchmarks in their short versions and makes one page of what they print and draw.
 
     python benchmarks/run.py                          about ten minutes; writes benchmarks/results/
     python benchmarks/run.py --only kernel --output x
 
-For each benchmark NAME.json holds its figures and index.html the table that it prints, with the command and the
-machine. One that fails is reported as failed, with what it printed last, and the others run all the same.
+For each benchmark NAME.json holds its figures and index.html the table that it prints and the plots that it draws,
+with the command and the machine. One that fails is reported as failed, with what it printed last, and the others run
+all the same.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import os
 import subprocess
 import sys
 import time
+from base64 import b64encode
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from html import escape
@@ -27,23 +29,31 @@ BENCHMARKS = (
     ("identify", "benchmarks/identify.py"),
     ("system", "benchmarks/system.py"),
     ("system_512", "benchmarks/system.py --parameters d512-s120-c18-n3072"),
+    ("query_profile", "benchmarks/query_profile.py --quick"),
+    ("scaling", "benchmarks/scaling.py --quick"),
     ("budget_attack", "benchmarks/budget_attack.py --templates 5"),
     ("quantisation", "benchmarks/quantisation.py --quick"),
     ("peers", "-m benchmarks.peers --quick"),
 )
+#: Those that take --plots FOLDER, and draw NAME.svg and NAME.png there.
+DRAWING = ("query_profile", "scaling", "quantisation")
 HERE = Path(__file__).parent
-_STYLE = "body{font-family:sans-serif;max-width:75em;margin:2em auto}pre{overflow-x:auto;line-height:1.15}"
+_STYLE = (
+    "body{font-family:sans-serif;max-width:75em;margin:2em auto}pre{overflow-x:auto;line-height:1.15}"
+    "img{max-width:100%}"
+)
 
 
 @dataclass(frozen=True)
 class Run:
-    """What became of one benchmark. printed: its table, or the end of its errors. status: its exit status."""
+    """What became of one benchmark. printed: its table, or the end of its errors. plot: SVG, or nothing."""
 
     name: str
     command: str
     status: int
     seconds: float
     printed: str
+    plot: bytes = b""
 
 
 def main() -> None:
@@ -69,10 +79,13 @@ def main() -> None:
 def run(name: str, command: str, output: Path) -> Run:
     """Run one benchmark; its figures go to NAME.json in `output`."""
     figures = output.absolute() / f"{name}.json"
-    figures.unlink(missing_ok=True)
+    drawn = output.absolute() / f"{name}.svg"
+    for old in (figures, drawn, drawn.with_suffix(".png")):
+        old.unlink(missing_ok=True)
+    plots = ["--plots", str(drawn.parent)] if name in DRAWING else []
     started = time.monotonic()
     done = subprocess.run(
-        [sys.executable, *command.split(), "--json", str(figures)],
+        [sys.executable, *command.split(), "--json", str(figures), *plots],
         cwd=HERE.parent,
         env=os.environ | {"COLUMNS": "140"},
         stdin=subprocess.DEVNULL,
@@ -81,7 +94,8 @@ def run(name: str, command: str, output: Path) -> Run:
         check=False,
     )
     printed = done.stdout if done.returncode == 0 else done.stdout + done.stderr[-3000:]
-    return Run(name, f"python {command}", done.returncode, time.monotonic() - started, printed)
+    plot = drawn.read_bytes() if drawn.exists() else b""
+    return Run(name, f"python {command}", done.returncode, time.monotonic() - started, printed, plot)
 
 
 def page(runs: list[Run], machine: str, when: datetime) -> str:
@@ -90,6 +104,8 @@ def page(runs: list[Run], machine: str, when: datetime) -> str:
         f"<h2>{escape(done.name)}</h2><p><code>{escape(done.command)}</code>, {done.seconds:.0f} s"
         + ("" if done.status == 0 else f", <strong>failed with status {done.status}</strong>")
         + f"</p><pre>{escape(done.printed)}</pre>"
+        + (f'<img alt="{escape(done.name)}" src="data:image/svg+xml;base64,{b64encode(done.plot).decode()}">')
+        * bool(done.plot)
         for done in runs
     ]
     return (

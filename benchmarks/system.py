@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
+from daemons import cpu_seconds, memory
 from machine import cpu
 from rich.console import Console
 from rich.table import Table
@@ -78,23 +78,23 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         }
         key = PublicFile.decode((directory / "public.json").read_bytes()).public_key
         console.print("limits and peers")
-        figures |= _limits(key, options.identities) | _encryption(key)
+        figures |= limits(key, options.identities) | _encryption(key)
         with Supervisor(directory, {"VEILMATCH_PASSPHRASE": passphrase}) as parties:
             parties.start()
             parties.wait_ready()
-            memory = _memory(parties.pid("matcher-a"))
+            idle = memory(parties.pid("matcher-a"))
             with Client.from_config(directory / "device-1" / "device.toml") as client:
-                figures |= _enrol(client, parameters, options.identities, console)
+                figures |= enrol(client, parameters, options.identities, console)
                 console.print("restart of a matcher")
                 figures |= _restart(parties, directory)
-                figures["loaded_memory_bytes"] = _memory(parties.pid("matcher-a"))
+                figures["loaded_memory_bytes"] = memory(parties.pid("matcher-a"))
                 console.print("queries")
-                figures |= {"idle_memory_bytes": memory} | _queries(client, parties, parameters, options)
+                figures |= {"idle_memory_bytes": idle} | _queries(client, parties, parameters, options)
         figures |= _storage(directory, parameters, options.identities)
     return figures
 
 
-def _limits(key: PublicKey, identities: int) -> dict[str, Any]:
+def limits(key: PublicKey, identities: int, clock: Callable[[], float] = time.perf_counter) -> dict[str, Any]:
     """What the modular multiplications of a search and of a verification cost here, without everything else."""
     p, scheme, cores = key.parameters, Paillier(key), os.cpu_count() or 1
     lanes, packs = scheme.ring.lanes, -(-identities // p.slots)
@@ -105,9 +105,9 @@ def _limits(key: PublicKey, identities: int) -> dict[str, Any]:
     exponents = [secrets.randbelow(1 << p.ring_bits) for _ in pack]
     secret = random_bits(exponent_bits(key)) | 1 << (exponent_bits(key) - 1)
     scheme.encrypt_zeros(lanes)
-    products_s = _median(lambda: group.products_of_powers(exponents, p.ring_bits), 9)
-    zeros_s = _median(lambda: scheme.encrypt_zeros(lanes), 9)
-    powers_s = _median(lambda: scheme.ring.powers_secret(pack[:lanes], secret), 9)
+    products_s = median(lambda: group.products_of_powers(exponents, p.ring_bits), 9, clock)
+    zeros_s = median(lambda: scheme.encrypt_zeros(lanes), 9, clock)
+    powers_s = median(lambda: scheme.ring.powers_secret(pack[:lanes], secret), 9, clock)
 
     def cpu_s(count: int) -> float:
         """Of two matchers and two key holders, for `count` packs."""
@@ -115,6 +115,7 @@ def _limits(key: PublicKey, identities: int) -> dict[str, Any]:
         return 2 * (groups * (products_s + zeros_s) + converted * powers_s)
 
     return {
+        "ring_lanes": lanes,
         "pack_s": products_s / lanes,
         "rerandomise_s": zeros_s / lanes,
         "conversion_s": powers_s / lanes,
@@ -132,10 +133,10 @@ def _encryption(key: PublicKey) -> dict[str, Any]:
     probe = encryptor.lanes(vector)
     proof = probe.prove(context)  # builds its table
     figures: dict[str, Any] = {
-        "encrypt_probe_s": _median(lambda: encryptor.lanes(vector), 15),
+        "encrypt_probe_s": median(lambda: encryptor.lanes(vector), 15),
         "proof_bytes": len(proof),
-        "prove_s": _median(lambda: probe.prove(context), 15),
-        "check_proof_s": _median(lambda: knowledge.check(key, context, probe.ciphertexts, proof), 15),
+        "prove_s": median(lambda: probe.prove(context), 15),
+        "check_proof_s": median(lambda: knowledge.check(key, context, probe.ciphertexts, proof), 15),
     }
     try:
         from phe import paillier
@@ -143,10 +144,11 @@ def _encryption(key: PublicKey) -> dict[str, Any]:
         return figures | {"phe_encrypt_probe_s": None}
     theirs = paillier.PaillierPublicKey(int(key.modulus))
     count = key.parameters.lane_ciphertexts
-    return figures | {"phe_encrypt_probe_s": _median(lambda: [theirs.raw_encrypt(5) for _ in range(count)], 3)}
+    return figures | {"phe_encrypt_probe_s": median(lambda: [theirs.raw_encrypt(5) for _ in range(count)], 3)}
 
 
-def _enrol(client: Client, parameters: ParameterSet, identities: int, console: Console) -> dict[str, Any]:
+def enrol(client: Client, parameters: ParameterSet, identities: int, console: Console) -> dict[str, Any]:
+    """Fill the gallery with `p0`, `p1`, ... and time that; the first three, `single-0`, ..., alone."""
     rng = np.random.default_rng(1)
     single = []
     for i in range(3):
@@ -194,32 +196,16 @@ def _queries(
     figures: dict[str, Any] = {}
     for name, (count, ask) in operations.items():
         ask()
-        before = _cpu_seconds(parties)
+        before = cpu_seconds(parties)
         results = [ask() for _ in range(count)]
-        after = _cpu_seconds(parties)
+        after = cpu_seconds(parties)
         figures["probe_bytes"] = results[0].probe_bytes
         for step in ("device", "convert", "match", "decide", "total"):
             values = sorted(getattr(r.timings, f"{step}_s") for r in results)
             figures[f"{name}_{step}_s"] = values[len(values) // 2]
         figures[f"{name}_cpu_s"] = {party: (after[party] - before[party]) / count for party in DAEMONS}
-    figures["memory_bytes"] = {party: _memory(parties.pid(party)) for party in DAEMONS}
+    figures["memory_bytes"] = {party: memory(parties.pid(party)) for party in DAEMONS}
     return figures
-
-
-def _cpu_seconds(parties: Supervisor) -> dict[str, float]:
-    """CPU time of each daemon so far, its worker processes included."""
-    seconds = {}
-    for party in DAEMONS:
-        process = psutil.Process(parties.pid(party))
-        times = [p.cpu_times() for p in (process, *process.children(recursive=True))]
-        seconds[party] = sum(t.user + t.system for t in times)
-    return seconds
-
-
-def _memory(pid: int) -> int:
-    """Resident bytes of a daemon and its worker processes."""
-    process = psutil.Process(pid)
-    return sum(p.memory_info().rss for p in (process, *process.children(recursive=True)))
 
 
 def _storage(directory: Path, parameters: ParameterSet, identities: int) -> dict[str, Any]:
@@ -294,12 +280,13 @@ def _growth(f: dict[str, Any]) -> float:
     return float(growth / (f["pack_bytes_per_identity"] * f["identities"]))
 
 
-def _median(work: Callable[[], object], repeats: int) -> float:
+def median(work: Callable[[], object], repeats: int, clock: Callable[[], float] = time.perf_counter) -> float:
+    """Return the median time of the work by that clock, in seconds."""
     times = []
     for _ in range(repeats):
-        started = time.perf_counter()
+        started = clock()
         work()
-        times.append(time.perf_counter() - started)
+        times.append(clock() - started)
     return sorted(times)[repeats // 2]
 
 

@@ -15,8 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
-
+from benchmarks.daemons import cpu_seconds, wait_until_idle
 from benchmarks.peers.backend import backends, using
 from benchmarks.peers.rows import Cost, Peer, Row, Sizes, on_line
 from benchmarks.peers.work import PARAMETERS, gallery, probe
@@ -86,7 +85,7 @@ def _query(client: Client, parties: Supervisor, operation: str, dimension: int) 
     ask: Callable[..., Any] = getattr(client, f"{operation}_embedding")
     vector, costs = probe(dimension), []
     for turn in range(_REPEATS + 1):
-        _wait_until_idle(parties)
+        wait_until_idle(parties)
         own, servers, wall = time.process_time(), _cpu_s(parties), time.perf_counter()
         result = ask(vector, threshold=_THRESHOLD, timeout_s=600.0)
         wall = time.perf_counter() - wall
@@ -100,22 +99,8 @@ def _query(client: Client, parties: Supervisor, operation: str, dimension: int) 
 
 def _cpu_s(parties: Supervisor) -> float:
     """CPU time of the serving daemons so far, worker processes included."""
-    total = 0.0
-    for party in _SERVING:
-        process = psutil.Process(parties.pid(party))
-        times = [p.cpu_times() for p in (process, *process.children(recursive=True))]
-        total += sum(t.user + t.system for t in times)
-    return total
-
-
-def _wait_until_idle(parties: Supervisor, timeout_s: float = 120.0) -> None:
-    """Return when nobody fills a stock any more: less than 2 % of a core for a second."""
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
-        before = _cpu_s(parties)
-        time.sleep(1.0)
-        if _cpu_s(parties) - before <= 0.02:
-            return
+    seconds = cpu_seconds(parties)
+    return sum(seconds[party] for party in _SERVING)
 
 
 def _dealing_s(modulus: int) -> dict[Kind, float]:

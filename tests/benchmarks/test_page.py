@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks.run import BENCHMARKS, HERE, Run, page, run
+from benchmarks.run import BENCHMARKS, DRAWING, HERE, Run, page, run
 
 WHEN = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
 
@@ -18,6 +18,13 @@ def test_page_names_machine_commands_and_what_was_printed() -> None:
     assert "failed" not in text
 
 
+def test_plots_are_in_the_page_itself() -> None:
+    runs = [Run("scaling", "x", 0, 1.0, "", b"<svg></svg>"), Run("gates", "x", 0, 1.0, "")]
+    text = page(runs, "X", WHEN)
+    assert text.count("<img") == 1
+    assert "data:image/svg+xml;base64,PHN2Zz48L3N2Zz4=" in text
+
+
 def test_a_benchmark_that_fails_is_reported_with_its_errors(tmp_path: Path) -> None:
     done = run("gates", "benchmarks/gates.py --no-such-option", tmp_path)
     assert done.status != 0
@@ -28,4 +35,5 @@ def test_a_benchmark_that_fails_is_reported_with_its_errors(tmp_path: Path) -> N
 def test_every_benchmark_is_there() -> None:
     scripts = [command.split()[0] for _, command in BENCHMARKS if command.endswith(".py")]
     assert scripts and all((HERE.parent / script).is_file() for script in scripts)
+    assert set(DRAWING) <= {name for name, _ in BENCHMARKS}
     assert len({name for name, _ in BENCHMARKS}) == len(BENCHMARKS)
