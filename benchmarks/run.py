@@ -26,6 +26,7 @@ BENCHMARKS = (
     ("kernel", "benchmarks/kernel.py"),
     ("constant_time", "benchmarks/constant_time.py"),
     ("gates", "benchmarks/gates.py"),
+    ("checks", "benchmarks/checks.py"),
     ("identify", "benchmarks/identify.py"),
     ("system", "benchmarks/system.py"),
     ("system_512", "benchmarks/system.py --parameters d512-s120-c18-n3072"),
