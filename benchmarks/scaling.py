@@ -131,15 +131,15 @@ def main() -> None:
     console, cells = Console(stderr=True), []
     for dimension in options.dimensions:
         cells += measure(SETS[dimension], [size for size in SIZES if size <= options.largest], console)
-    figures = summary(cells, os.cpu_count() or 1)
+        figures = summary(cells, os.cpu_count() or 1)
+        if options.json:  # after every dimension: a run of an hour may be cut short
+            options.json.write_text(json.dumps(figures, indent=1) + "\n")
     show(figures)
     if options.plots:
         options.plots.mkdir(parents=True, exist_ok=True)
         figure = draw(figures["fits"])
         (options.plots / "scaling.svg").write_text(svg(figure))
         (options.plots / "scaling.png").write_bytes(png(figure))
-    if options.json:
-        options.json.write_text(json.dumps(figures, indent=1) + "\n")
 
 
 def measure(parameters: ParameterSet, sizes: list[int], console: Console) -> list[dict[str, Any]]:
