@@ -24,12 +24,12 @@ from pathlib import Path
 #: Name and command line of every benchmark, run in the folder above this one; each also takes --json PATH.
 BENCHMARKS = (
     ("kernel", "benchmarks/kernel.py"),
-    ("constant_time", "benchmarks/constant_time.py"),
+    ("constant_time", "benchmarks/constant_time.py --measurements 5000"),
     ("gates", "benchmarks/gates.py"),
     ("checks", "benchmarks/checks.py"),
-    ("identify", "benchmarks/identify.py"),
+    ("identify", "benchmarks/identify.py --slots 1000 10000"),
     ("system", "benchmarks/system.py"),
-    ("system_512", "benchmarks/system.py --parameters d512-s120-c18-n3072"),
+    ("system_512", "benchmarks/system.py --parameters d512-s120-c18-n3072 --identities 2000"),
     ("query_profile", "benchmarks/query_profile.py --quick"),
     ("scaling", "benchmarks/scaling.py --quick"),
     ("budget_attack", "benchmarks/budget_attack.py --templates 5"),

@@ -16,6 +16,7 @@ _STYLES = (("o", "-", "black"), ("s", "--", "0.35"), ("^", ":", "0.55"))
 def draw(fits: list[dict[str, Any]]) -> Any:
     """Return a matplotlib figure. fits: those of benchmarks/scaling.py, with "packs" and "values" of every line."""
     figure = require("matplotlib.figure").Figure(figsize=(10.0, 4.2), layout="constrained")
+    ticker = require("matplotlib.ticker")
     for panel, (quantity, label) in zip(figure.subplots(1, len(PANELS)), PANELS.items(), strict=True):
         for each, (marker, line, colour) in zip(fits, _STYLES, strict=False):
             found = each["lines"][quantity]
@@ -23,10 +24,24 @@ def draw(fits: list[dict[str, Any]]) -> Any:
             panel.plot(x, found["fixed"] + found["slope"] * x, linestyle=line, color=colour, linewidth=1.2)
             panel.plot(
                 each["packs"], each["values"][quantity], marker=marker, linestyle="none", color=colour,
-                markerfacecolor="white", markersize=7, label=each["parameter_set"],
+                markerfacecolor="white", markersize=7,
             )  # fmt: skip
+            # A legend entry with both the marker and the line.
+            panel.plot(
+                [],
+                [],
+                marker=marker,
+                linestyle=line,
+                color=colour,
+                markerfacecolor="white",
+                label=each["parameter_set"],
+            )
         panel.set_xscale("log")
         panel.set_yscale("log")
+        for axis in (panel.xaxis, panel.yaxis):
+            axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+            axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+            axis.set_minor_locator(ticker.NullLocator())
         panel.set_xlabel("size of the gallery [packs]")
         panel.set_ylabel(label)
         panel.grid(color="0.9", linewidth=0.6)

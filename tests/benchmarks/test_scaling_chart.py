@@ -22,7 +22,7 @@ def test_chart_names_sets_and_units_and_holds_every_point() -> None:
     ]
     figure = draw(fits)
     for axes in figure.axes:
-        assert [line.get_xdata().tolist() for line in axes.lines[1::2]] == [packs] * 3
+        assert [line.get_xdata().tolist() for line in axes.lines[1::3]] == [packs] * 3
     text = svg(figure)
     for words in ("d128", "d512", "size of the gallery [packs]", *PANELS.values()):
         assert words in text
