@@ -14,6 +14,7 @@ import argparse
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from base64 import b64encode
 from dataclasses import dataclass
@@ -78,24 +79,26 @@ def main() -> None:
 
 
 def run(name: str, command: str, output: Path) -> Run:
-    """Run one benchmark; its figures go to NAME.json in `output`."""
+    """Run one benchmark; its figures go to NAME.json in `output`, its plot to the page alone, which keeps it small."""
     figures = output.absolute() / f"{name}.json"
-    drawn = output.absolute() / f"{name}.svg"
-    for old in (figures, drawn, drawn.with_suffix(".png")):
-        old.unlink(missing_ok=True)
-    plots = ["--plots", str(drawn.parent)] if name in DRAWING else []
+    figures.unlink(missing_ok=True)
     started = time.monotonic()
-    done = subprocess.run(
-        [sys.executable, *command.split(), "--json", str(figures), *plots],
-        cwd=HERE.parent,
-        env=os.environ | {"COLUMNS": "140"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    with tempfile.TemporaryDirectory(prefix="veilmatch-bench-") as scratch:
+        done = subprocess.run(
+            [
+                sys.executable, *command.split(), "--json", str(figures),
+                *(["--plots", scratch] if name in DRAWING else []),
+            ],
+            cwd=HERE.parent,
+            env=os.environ | {"COLUMNS": "140"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )  # fmt: skip
+        drawn = Path(scratch) / f"{name}.svg"
+        plot = drawn.read_bytes() if drawn.exists() else b""
     printed = done.stdout if done.returncode == 0 else done.stdout + done.stderr[-3000:]
-    plot = drawn.read_bytes() if drawn.exists() else b""
     return Run(name, f"python {command}", done.returncode, time.monotonic() - started, printed, plot)
 
 
