@@ -96,7 +96,7 @@ class Gallery:
         return Gallery(parameters, np.random.default_rng(7).standard_normal((3, parameters.dimension)), [])
 
     def grow(self, client: Client, identities: int, progress: Progress) -> None:
-        """Enrol up to so many. Near the first and the last probe but one is somebody in the first batch."""
+        """Enrol up to so many. In the first batch is somebody near each of the first two probes."""
         p, ring = self.parameters, np.random.default_rng(self.identities)
         one = p.lane_ciphertexts * p.ciphertext_bytes + p.dimension * p.ciphertext_bytes // p.slots + 1
         batch = BATCH_BYTES // one // p.slots * p.slots
