@@ -14,12 +14,11 @@ import grpc
 import numpy as np
 
 from tests.installation.making import CHEAP, PASSPHRASE
-from tests.keyholder.trio import TOY, Trio, ceremony, signed
+from tests.keyholder.trio import TOY, Trio, ceremony, public_file, signed
 from tests.simulator import SimulatedGallery, unit_vectors
 from veilmatch.crypto.errors import VeilmatchError
 from veilmatch.crypto.keys import PAIRS, PARTIES, KeyHolderKey, Pair, Party
 from veilmatch.crypto.paillier import Paillier
-from veilmatch.crypto.public_key_format import PublicFile
 from veilmatch.protos.v1 import keyholder_pb2_grpc as rpc
 from veilmatch.server.installation.sealed import open_sealed, seal
 from veilmatch.server.keyholder.key_files import KeyFiles
@@ -33,11 +32,6 @@ TEMPLATES = unit_vectors(np.random.default_rng(17), 2, TOY)
 @cache
 def gallery() -> SimulatedGallery:
     return SimulatedGallery.of(Paillier(ceremony().public_key), TEMPLATES)
-
-
-@cache
-def public_file() -> PublicFile:
-    return PublicFile.fresh(ceremony().public_key)
 
 
 @dataclass
