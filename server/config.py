@@ -138,7 +138,7 @@ class KeyHolderSettings(DaemonSettings):
     peers: dict[Party, Address]
     #: How much dealt stock to keep for each pair: triples mod N, bytes of eight bit triples, products mod 2^64.
     stock_triples: int = Field(default=10240, ge=256)
-    stock_bytes: int = Field(default=8 << 20, ge=1 << 16)
+    stock_bytes: int = Field(default=8 << 20, ge=1 << 17)
     stock_products: int = Field(default=1 << 19, ge=1 << 14)
     #: A file of the audit log that has reached this size is followed by another.
     audit_file_bytes: int = Field(default=64 << 20, ge=1 << 12)

@@ -22,16 +22,17 @@ Bytes = NDArray[np.uint8]
 Words = NDArray[np.uint64]
 
 #: Units that one block gives: triples mod N, bytes of eight bit triples each, or products mod 2^64.
-BLOCK_UNITS: dict[Kind, int] = {"triples": 256, "bits": 1 << 16, "products": 1 << 14}
-#: Of bits and products, one in so many comes out of the check of its bucket; see buckets.py.
-BUCKET_UNITS = 4
+BLOCK_UNITS: dict[Kind, int] = {"triples": 256, "bits": 1 << 17, "products": 1 << 14}
+WORD_BYTES = 8
+#: Of products and of words of bits, one in so many comes out of the check of its bucket; see buckets.py.
+BUCKET_WORDS = 4
 #: And so many are opened.
-OPENED_UNITS = 4
+OPENED_WORDS = 4
 #: Units that are dealt for one block: what its check uses up (check.py) is more than what it gives.
 DEALT_UNITS: dict[Kind, int] = {
     "triples": 2 * BLOCK_UNITS["triples"],
-    "bits": BUCKET_UNITS * BLOCK_UNITS["bits"] + OPENED_UNITS,
-    "products": BUCKET_UNITS * BLOCK_UNITS["products"] + OPENED_UNITS,
+    "bits": BUCKET_WORDS * BLOCK_UNITS["bits"] + OPENED_WORDS * WORD_BYTES,
+    "products": BUCKET_WORDS * BLOCK_UNITS["products"] + OPENED_WORDS,
 }
 AES_BLOCK_BYTES = 16
 

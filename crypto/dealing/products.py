@@ -6,10 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from veilmatch.crypto.dealing.blocks import DEALT_UNITS, Block, Words, stream_part
+from veilmatch.crypto.dealing.blocks import DEALT_UNITS, WORD_BYTES, Block, Words, stream_part
 from veilmatch.crypto.secret_access import SecretHolder
-
-WORD_BYTES = 8
 
 
 @dataclass(frozen=True, slots=True, repr=False)

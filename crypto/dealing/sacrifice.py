@@ -22,9 +22,17 @@ import numpy as np
 from veilmatch.crypto.arithmetic import Integer, from_bytes, to_bytes
 from veilmatch.crypto.conversion import Opening, join_openings, split_openings
 from veilmatch.crypto.dealing.bits import bit_triples
-from veilmatch.crypto.dealing.blocks import BLOCK_UNITS, DEALT_UNITS, OPENED_UNITS, Block, Words, keystream
+from veilmatch.crypto.dealing.blocks import (
+    BLOCK_UNITS,
+    DEALT_UNITS,
+    OPENED_WORDS,
+    WORD_BYTES,
+    Block,
+    Words,
+    keystream,
+)
 from veilmatch.crypto.dealing.buckets import arrangement
-from veilmatch.crypto.dealing.products import WORD_BYTES, products
+from veilmatch.crypto.dealing.products import products
 from veilmatch.crypto.dealing.tags import split_tags
 from veilmatch.crypto.dealing.triples import modulus_bytes, triples
 from veilmatch.crypto.errors import ProtocolError
@@ -67,31 +75,28 @@ class TripleSacrifice(SecretHolder):
 
 
 class BitBuckets(SecretHolder):
-    """Bytes of eight bit triples each, in buckets."""
+    """Words of 64 bit triples each, in buckets."""
 
     def __init__(self, block: Block, coin: bytes, *, is_plus: bool) -> None:
-        self._shares = bit_triples(block, 0, DEALT_UNITS["bits"])
-        self._order, self._is_plus = arrangement(coin, BLOCK_UNITS["bits"]), is_plus
-        self._masked = np.stack([part[self._order.checked] for part in (self._shares.a, self._shares.b)])
-        self._masked[:, OPENED_UNITS:] ^= np.stack(
-            [part[self._order.sacrificed] for part in (self._shares.a, self._shares.b)]
-        )
+        dealt = bit_triples(block, 0, DEALT_UNITS["bits"])
+        self._a, self._b, self._c = (part.view(np.uint64) for part in (dealt.a, dealt.b, dealt.c))
+        self._order, self._is_plus = arrangement(coin, BLOCK_UNITS["bits"] // WORD_BYTES), is_plus
+        self._masked = np.stack([part[self._order.checked] for part in (self._a, self._b)])
+        self._masked[:, OPENED_WORDS:] ^= np.stack([part[self._order.sacrificed] for part in (self._a, self._b)])
         self.opening = self._masked.tobytes()
 
     def values(self, theirs: bytes) -> bytes:
         """Return this holder's values. Raises ProtocolError for an opening of the wrong size."""
         _require_size(theirs, self._masked.nbytes)
-        d, e = self._masked ^ np.frombuffer(theirs, dtype=np.uint8).reshape(self._masked.shape)
-        shares, used = self._shares, self._order.sacrificed
-        value = shares.c[self._order.checked]
-        value[OPENED_UNITS:] ^= (
-            shares.c[used] ^ (shares.a[used] & e[OPENED_UNITS:]) ^ (shares.b[used] & d[OPENED_UNITS:])
-        )
+        d, e = self._masked ^ np.frombuffer(theirs, dtype=np.uint64).reshape(self._masked.shape)
+        used = self._order.sacrificed
+        value = self._c[self._order.checked]
+        value[OPENED_WORDS:] ^= self._c[used] ^ (self._a[used] & e[OPENED_WORDS:]) ^ (self._b[used] & d[OPENED_WORDS:])
         return (value ^ (d & e) if self._is_plus else value).tobytes()
 
     def kept(self) -> bytes:
-        """Return the shares of the units that come out: all a, all b, all c."""
-        return b"".join(part[self._order.kept].tobytes() for part in (self._shares.a, self._shares.b, self._shares.c))
+        """Return the shares of the words that come out: all a, all b, all c."""
+        return b"".join(part[self._order.kept].tobytes() for part in (self._a, self._b, self._c))
 
 
 class ProductBuckets(SecretHolder):
@@ -108,13 +113,13 @@ class ProductBuckets(SecretHolder):
         _require_size(theirs, len(self._masked) * WORD_BYTES)
         received = np.frombuffer(theirs, dtype="<u8").astype(np.uint64)
         value = self._difference(self._shares.product)
-        value[OPENED_UNITS:] -= self._shares.factor[self._order.sacrificed] * received[OPENED_UNITS:] * self._sign
+        value[OPENED_WORDS:] -= self._shares.factor[self._order.sacrificed] * received[OPENED_WORDS:] * self._sign
         if self._is_plus:
             value -= self._masked * received
         return value.astype("<u8").tobytes()
 
     def kept(self) -> bytes:
-        """Return the shares of the units that come out: all factors, all products."""
+        """Return the shares of the words that come out: all factors, all products."""
         parts = (self._shares.factor, self._shares.product)
         return b"".join(part[self._order.kept].astype("<u8").tobytes() for part in parts)
 
@@ -123,9 +128,9 @@ class ProductBuckets(SecretHolder):
         return np.uint64(1 if self._is_plus else (1 << 64) - 1)
 
     def _difference(self, words: Words) -> Words:
-        """The words of the checked units less those of the units sacrificed for them."""
+        """The checked words less those sacrificed for them."""
         difference = words[self._order.checked]
-        difference[OPENED_UNITS:] -= words[self._order.sacrificed]
+        difference[OPENED_WORDS:] -= words[self._order.sacrificed]
         return difference
 
 

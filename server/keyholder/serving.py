@@ -78,7 +78,7 @@ Answer = ProbeShare | LaneShare | DecisionShare
 #: How many times longer than here the same conversions may take at the peer.
 _PEER_SLOWER = 3.0
 #: Between two blocks of each kind that are checked ahead of time: requests go first.
-_REFILL_PAUSE_S = 0.2
+_REFILL_PAUSE_S = 0.5
 
 #: Part of the time-out for which sessions may go on once the shares are to be replaced. Short, because the other holder
 #: of a session may be waiting before its turnstile already.

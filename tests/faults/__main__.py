@@ -46,7 +46,7 @@ def main() -> None:
     # The pair that is left has no dealer: it goes on with the stock that it has, here enough for all requests.
     stock = {
         "VEILMATCH_STOCK_TRIPLES": "4096",
-        "VEILMATCH_STOCK_BYTES": str(24 << 16),
+        "VEILMATCH_STOCK_BYTES": str(12 << 17),
         "VEILMATCH_STOCK_PRODUCTS": str(4 << 14),
     }
     with (

@@ -178,7 +178,7 @@ class Trio:
             "peers": {other: f"127.0.0.1:{self.ports[other]}" for other in PARTIES if other != party},
             "peer_timeout_s": 4.0,
             "stock_triples": 256,
-            "stock_bytes": 1 << 16,
+            "stock_bytes": 1 << 17,
             # Tests that are not about budgets ask as often as they like.
             "budgets": {name: {} for name in KeyHolderBudgets.model_fields},
             "stock_products": 1 << 14,

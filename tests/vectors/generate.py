@@ -372,13 +372,13 @@ def dealing() -> Json:
         seeds = [HKDFExpand(hashes.SHA256(), 32, digest(*label, role)).derive(seed) for role in ("plus", "minus")]
         units: list[Json] = []
         if kind == "bits":
-            count = 4 * (1 << 16) + 4
+            count = 4 * (1 << 17) + 32
             plus, minus = (
                 [s[i * count : (i + 1) * count] for i in range(3)] for s in (_keystream(x, 3 * count) for x in seeds)
             )
             right = bytes((a ^ x) & (b ^ y) ^ z for a, b, x, y, z in zip(plus[0], plus[1], *minus, strict=True))
             corrections = right
-            for at in (0, 1, 15, 16, 4095, 262147):
+            for at in (0, 1, 15, 16, 4095, 524319):
                 units.append({"at": at, "plus": [plus[0][at], plus[1][at], right[at]], "minus": [m[at] for m in minus]})
         elif kind == "products":
             count = 4 * (1 << 14) + 4
@@ -420,10 +420,10 @@ def dealing() -> Json:
         {"expect": expect, "kind": kind, "is_plus": is_plus, "seed_bytes": seed_bytes, "corrections_bytes": length}
         for expect, kind, is_plus, seed_bytes, length in (
             ("valid", "triples", True, 32, 512 * 64), ("valid", "triples", False, 32, 0),
-            ("valid", "bits", True, 32, 262148), ("valid", "bits", False, 32, 0),
+            ("valid", "bits", True, 32, 524320), ("valid", "bits", False, 32, 0),
             ("ProtocolError", "triples", True, 32, 0), ("ProtocolError", "triples", True, 32, 512 * 64 - 1),
-            ("ProtocolError", "triples", False, 32, 512 * 64), ("ProtocolError", "bits", True, 32, 262149),
-            ("ProtocolError", "bits", True, 31, 262148), ("ProtocolError", "bits", False, 33, 0),
+            ("ProtocolError", "triples", False, 32, 512 * 64), ("ProtocolError", "bits", True, 32, 524321),
+            ("ProtocolError", "bits", True, 31, 524320), ("ProtocolError", "bits", False, 33, 0),
             ("ProtocolError", "bits", False, 0, 0), ("valid", "products", True, 32, 524320),
             ("valid", "products", False, 32, 0), ("ProtocolError", "products", True, 32, 65540),
         )
