@@ -110,7 +110,7 @@ def _power_case(ring: NativeRing, exponent_bits: int, *, of_exponent: bool) -> C
         f"{ring.backend} power",
         "exponent" if of_exponent else "bases",
         prepare_exponent if of_exponent else prepare_bases,
-        lambda: _kernel.power(ring.backend, ring._ring, out, bases, exponent),  # type: ignore[arg-type]
+        lambda: _kernel.power(ring.backend, ring._ring, out, bases, False, exponent),  # type: ignore[arg-type]
     )
 
 

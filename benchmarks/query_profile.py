@@ -176,7 +176,7 @@ def _safety_s(scheme: Paillier, conversions: int) -> float:
     bits = safety_exponent_bits(scheme.public_key)
     secret = random_bits(bits) | 1 << (bits - 1)
     combine_s = _cpu_s(lambda: scheme.combine(ciphertexts, weights))
-    return combine_s + 2 * _cpu_s(lambda: scheme.local_shares(ciphertexts[:1], secret))
+    return combine_s + _cpu_s(lambda: scheme.local_shares_of_one(ciphertexts[0], [secret, secret]))
 
 
 def _cpu_s(work: Callable[[], object]) -> float:

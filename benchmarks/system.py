@@ -8,7 +8,8 @@ Times are medians over whole requests as the device sees them, embedding exclude
 or a peer measured in the same run: what the modular multiplications alone cost on this machine, spread over
 its cores, and python-paillier (phe), encrypting under the same key size. The CPU time of a query is that of all
 five daemons, as the operating system counts it. Gallery vectors are random; for speed only their number
-counts, because no step depends on a value. VEILMATCH_BACKEND chooses the arithmetic.
+counts, because no step depends on a value. Queries are measured when the key holders have their stock of dealt
+randomness; what it costs to deal and check more of it is in dealt.py. VEILMATCH_BACKEND chooses the arithmetic.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from daemons import cpu_seconds, memory
+from daemons import cpu_seconds, memory, wait_until_idle
 from machine import cpu
 from rich.console import Console
 from rich.table import Table
@@ -88,6 +89,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
                 console.print("restart of a matcher")
                 figures |= _restart(parties, directory)
                 figures["loaded_memory_bytes"] = memory(parties.pid("matcher-a"))
+                console.print("filling the stock")
+                wait_until_idle(parties)
                 console.print("queries")
                 figures |= {"idle_memory_bytes": idle} | _queries(client, parties, parameters, options)
         figures |= _storage(directory, parameters, options.identities)

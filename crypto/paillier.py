@@ -188,8 +188,15 @@ class Paillier:
         exponent: secret, of a fixed length (PairShare.exponent). For the two holders of a pair,
         z_plus - z_minus = o*m mod N; the map from c to one z alone is not a homomorphism.
         """
+        return self._shares_of(self.ring.powers_secret(ciphertexts, exponent))
+
+    def local_shares_of_one(self, c: Integer, exponents: Sequence[Integer]) -> list[LocalShare]:
+        """Return what `local_shares` returns for c under each of the exponents, which are of one fixed length."""
+        return self._shares_of(self.ring.powers_secret_each([c] * len(exponents), exponents))
+
+    def _shares_of(self, powers: Sequence[Integer]) -> list[LocalShare]:
         N = self.modulus
-        parts = [divmod(g, N) for g in self.ring.powers_secret(ciphertexts, exponent)]
+        parts = [divmod(g, N) for g in powers]
         inverses = invert_many_secret([remainder for _, remainder in parts], N)
         return [LocalShare(q * inverse % N, r) for (q, r), inverse in zip(parts, inverses, strict=True)]
 

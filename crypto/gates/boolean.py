@@ -8,6 +8,7 @@ other holder sent, so it does no I/O. Goldreich, Micali, Wigderson, STOC 1987, w
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
+from itertools import accumulate, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,11 +66,13 @@ class Evaluator:
         received = yield mine.tobytes()
         if len(received) != len(mine):
             raise ProtocolError("a gate's message of the wrong size", got=len(received), expected=len(mine))
-        d, e = np.split(mine ^ np.frombuffer(received, dtype=np.uint8), 2)
+        opened = mine ^ np.frombuffer(received, dtype=np.uint8)
+        d, e = opened[: len(x)], opened[len(x) :]
         z = c ^ (d & b) ^ (e & a)
         if self.is_plus:
             z ^= d & e
-        return np.split(z, np.cumsum([len(w) for w in xs])[:-1])
+        ends = list(accumulate(map(len, xs)))
+        return [z[start:end] for start, end in pairwise([0, *ends])]
 
     def _take(self, count: int) -> tuple[Wire, Wire, Wire]:
         t, start = self._triples, self._used

@@ -43,10 +43,11 @@ typedef struct {
                      size_t b_step);
     /* out[i] = a[i]^2. */
     void (*square)(const Ring *ring, uint64_t *out, const uint64_t *a, size_t groups);
-    /* out[i] = a[i]^e for a secret e of `bits` bits, little-endian bytes: fixed windows, and every
-     * table read touches every entry. scratch: 2^WINDOW_BITS + 1 groups. */
-    void (*power)(const Ring *ring, uint64_t *out, const uint64_t *a, size_t groups, const uint8_t *exponent,
-                  size_t bits, uint64_t *scratch);
+    /* out[i] = a[i]^e for secret e of `size` bytes, little-endian: fixed windows, and every table read touches
+     * every entry. That of the i-th number is at exponents[i * step]; step is size, or 0 for one for all.
+     * scratch: 2^WINDOW_BITS + 1 groups. */
+    void (*power)(const Ring *ring, uint64_t *out, const uint64_t *a, size_t groups, const uint8_t *exponents,
+                  size_t size, size_t step, uint64_t *scratch);
     /* out[i] = product over rows r of the number in table[r] that the lane's digit names; every entry is read.
      * table: uint64_t[rows][2n][entries]; digits: uint64_t[rows][groups][lanes], all below `entries`, which is
      * a multiple of lanes; scratch: one group. */

@@ -134,15 +134,22 @@ static PyObject *square(PyObject *module, PyObject *args) {
 static PyObject *power(PyObject *module, PyObject *args) {
     (void)module;
     const char *name;
+    int each;
     Py_buffer b[4] = {{0}};
     Call call;
-    if (PyArg_ParseTuple(args, "sy*w*y*y*", &name, &b[0], &b[1], &b[2], &b[3]) && begin(&call, name, &b[0])) {
+    if (PyArg_ParseTuple(args, "sy*w*y*py*", &name, &b[0], &b[1], &b[2], &each, &b[3]) && begin(&call, name, &b[0])) {
         const Py_ssize_t groups = groups_in(&call, &b[1]);
         if (groups >= 0 && is_as_long(&call, &b[2], groups)) {
-            uint64_t *scratch = make_scratch(&call, (1u << WINDOW_BITS) + 1);
+            const size_t count = each ? (size_t)groups * call.backend->lanes : 1;
+            const size_t size = count ? (size_t)b[3].len / count : 0;
+            uint64_t *scratch = NULL;
+            if (count * size != (size_t)b[3].len)
+                PyErr_Format(PyExc_ValueError, "%zd bytes: not exponents for %zu numbers", b[3].len, count);
+            else
+                scratch = make_scratch(&call, (1u << WINDOW_BITS) + 1);
             if (scratch) {
                 Py_BEGIN_ALLOW_THREADS
-                call.backend->power(&call.ring, b[1].buf, b[2].buf, (size_t)groups, b[3].buf, 8 * (size_t)b[3].len,
+                call.backend->power(&call.ring, b[1].buf, b[2].buf, (size_t)groups, b[3].buf, size, each ? size : 0,
                                     scratch);
                 Py_END_ALLOW_THREADS
             }
@@ -293,7 +300,8 @@ static PyMethodDef methods[] = {
     {"compress", compress, METH_VARARGS, "compress(backend, ring, rows, a): groups as rows without gaps."},
     {"expand", expand, METH_VARARGS, "expand(backend, ring, out, rows): groups of rows."},
     {"run", run, METH_VARARGS, "run(backend, ring, out, bases, steps): the number that the last step makes."},
-    {"power", power, METH_VARARGS, "power(backend, ring, out, a, exponent): out[i] = a[i]^exponent, little-endian, secret."},
+    {"power", power, METH_VARARGS, "power(backend, ring, out, a, each, exponents): out[i] = a[i]^exponent, little-endian, secret; one for all, or "
+     "of one size for each number."},
     {"select_and_multiply", select_and_multiply, METH_VARARGS,
      "select_and_multiply(backend, ring, out, table, rows, entries, digits): products of an entry of each row."},
     {"saturate", saturate, METH_VARARGS, "saturate(backend, rounds) -> how many multiply instructions it did."},

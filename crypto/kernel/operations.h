@@ -45,32 +45,42 @@ static void select_number(V *out, const V *table, size_t entries, size_t size, V
     }
 }
 
-static void power(const Ring *ring, uint64_t *out, const uint64_t *a, size_t groups, const uint8_t *exponent,
-                  size_t bits, uint64_t *scratch) {
+/* The w-th window of the exponent of each lane. */
+static V window_of_lanes(const uint8_t *exponents, size_t size, size_t step, size_t w) {
+    uint64_t digits[LANES] = {0};
+    for (size_t lane = 0; lane < LANES; lane++) {
+        const uint8_t *exponent = exponents + lane * step;
+        for (size_t bit = (w + 1) * WINDOW_BITS; bit-- > w * WINDOW_BITS;)
+            digits[lane] = 2 * digits[lane] + (bit < 8 * size ? exponent[bit / 8] >> bit % 8 & 1u : 0u);
+    }
+    V index;
+    memcpy(&index, digits, sizeof index);
+    return index;
+}
+
+static void power(const Ring *ring, uint64_t *out, const uint64_t *a, size_t groups, const uint8_t *exponents,
+                  size_t size, size_t step, uint64_t *scratch) {
     enum { ENTRIES = 1 << WINDOW_BITS };
     VectorRing v;
     spread_ring(&v, ring);
-    const size_t size = 2 * ring->limbs, windows = (bits + WINDOW_BITS - 1) / WINDOW_BITS;
-    V *table = (V *)scratch, *chosen = table + ENTRIES * size;
-    for (size_t i = 0; i < size; i++) table[i] = broadcast(ring->one[i]);
-    for (size_t g = 0; g < groups; g++) {
-        V *result = (V *)out + g * size;
-        memcpy(table + size, (const V *)a + g * size, size * sizeof(V));
+    const size_t limbs = 2 * ring->limbs, windows = (8 * size + WINDOW_BITS - 1) / WINDOW_BITS;
+    V *table = (V *)scratch, *chosen = table + ENTRIES * limbs;
+    for (size_t i = 0; i < limbs; i++) table[i] = broadcast(ring->one[i]);
+    for (size_t g = 0; g < groups; g++, exponents += LANES * step) {
+        V *result = (V *)out + g * limbs;
+        memcpy(table + limbs, (const V *)a + g * limbs, limbs * sizeof(V));
         for (size_t e = 2; e < ENTRIES; e++) {
             if (e % 2 == 0)
-                square_pair(table + e * size, table + e / 2 * size, &v);
+                square_pair(table + e * limbs, table + e / 2 * limbs, &v);
             else
-                multiply_pair(table + e * size, table + (e - 1) * size, table + size, &v);
+                multiply_pair(table + e * limbs, table + (e - 1) * limbs, table + limbs, &v);
         }
-        memcpy(result, table, size * sizeof(V));
+        memcpy(result, table, limbs * sizeof(V));
         for (size_t w = windows; w-- > 0;) {
-            uint64_t digit = 0;
-            for (size_t bit = (w + 1) * WINDOW_BITS; bit-- > w * WINDOW_BITS;)
-                digit = 2 * digit + (bit < bits ? exponent[bit / 8] >> bit % 8 & 1u : 0u);
             if (w + 1 < windows) {
                 for (int i = 0; i < WINDOW_BITS; i++) square_pair(result, result, &v);
             }
-            select_group(chosen, table, ENTRIES, size, broadcast(digit));
+            select_group(chosen, table, ENTRIES, limbs, window_of_lanes(exponents, size, step, w));
             multiply_pair(result, result, chosen, &v);
         }
     }

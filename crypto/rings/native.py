@@ -61,8 +61,17 @@ class NativeRing:
         if not bases:
             return []
         groups = self.enter(bases)
-        data = to_little_endian(exponent, (exponent.bit_length() + 7) // 8)
-        _kernel.power(self.backend, self._ring, groups, groups, data)
+        _kernel.power(self.backend, self._ring, groups, groups, False, to_little_endian(exponent, _size(exponent)))
+        return self.leave(groups, len(bases))
+
+    def powers_secret_each(self, bases: Sequence[Integer], exponents: Sequence[Integer]) -> list[Integer]:
+        """Return bases[i]^exponents[i], in constant time for exponents of one length in bytes."""
+        if not bases:
+            return []
+        groups, size = self.enter(bases), max(map(_size, exponents))
+        data = b"".join(to_little_endian(exponent, size) for _, exponent in zip(bases, exponents, strict=True))
+        everywhere = data.ljust(len(groups) * self.lanes * size, b"\0")
+        _kernel.power(self.backend, self._ring, groups, groups, True, everywhere)
         return self.leave(groups, len(bases))
 
     def fixed_base(self, base: Integer, exponent_bits: int) -> NativeFixedBase:
@@ -160,6 +169,10 @@ class NativeRing:
         words[1 : 1 + n] = to_limbs([N], n, bits)
         words[1 + n :] = self._pairs([R % self._square]).reshape(-1)
         return words
+
+
+def _size(exponent: Integer) -> int:
+    return (exponent.bit_length() + 7) // 8
 
 
 class NativePackGroup:

@@ -28,6 +28,11 @@ class ReferenceRing:
         """Return base^exponent for every base; see arithmetic.power_secret."""
         return power_secret(bases, exponent, self._square)
 
+    def powers_secret_each(self, bases: Sequence[Integer], exponents: Sequence[Integer]) -> list[Integer]:
+        """Return bases[i]^exponents[i]."""
+        pairs = zip(bases, exponents, strict=True)
+        return [power for base, exponent in pairs for power in power_secret([base], exponent, self._square)]
+
     def fixed_base(self, base: Integer, exponent_bits: int) -> FixedBaseTable:
         """Return the table of `base`."""
         return FixedBaseTable(base, self._pairs, exponent_bits)

@@ -56,6 +56,9 @@ class Ring(Protocol):
     def powers_secret(self, bases: Sequence[Integer], exponent: Integer) -> list[Integer]:
         """Return base^exponent for every base, in constant time for positive exponents of one bit length."""
 
+    def powers_secret_each(self, bases: Sequence[Integer], exponents: Sequence[Integer]) -> list[Integer]:
+        """Return bases[i]^exponents[i] for all i, in constant time for positive exponents of one bit length."""
+
     def fixed_base(self, base: Integer, exponent_bits: int) -> FixedBase:
         """Return the table of `base` for random exponents of at least exponent_bits bits."""
 

@@ -20,7 +20,7 @@ from veilmatch.crypto.scheme import LocalShare
 from veilmatch.crypto.secret_access import SECRET_ACCESS
 from veilmatch.server.worker_threads import Pool
 
-_SETUP, _SHARES, _COMBINE = b"S", b"W", b"C"
+_SETUP, _SHARES, _SAFETY = b"S", b"W", b"K"
 #: Pair, epoch and use, before an exponent and before the ciphertexts that are to be raised to it.
 _NAME = struct.Struct(">2sIc")
 #: What an exponent is for.
@@ -51,24 +51,29 @@ def make_handler(public_key: PublicKey) -> Callable[[bytes], bytes]:
         }
         return b""
 
-    def shares(body: bytes) -> bytes:
-        exponent, data = current.get(body[: _NAME.size]), body[_NAME.size :]
-        if exponent is None:
+    def exponent(name: bytes) -> Integer:
+        if name not in current:
             raise UnavailableError("the key shares were refreshed meanwhile", needed="another attempt")
-        ciphertexts = [from_bytes(data[i : i + ciphertext_size]) for i in range(0, len(data), ciphertext_size)]
-        return b"".join(
-            to_bytes(share.z, modulus_size) + to_bytes(share.fingerprint, modulus_size)
-            for share in scheme.local_shares(ciphertexts, exponent)
-        )
+        return current[name]
 
-    def combine(body: bytes) -> bytes:
+    def answer(found: Sequence[LocalShare]) -> bytes:
+        return b"".join(to_bytes(s.z, modulus_size) + to_bytes(s.fingerprint, modulus_size) for s in found)
+
+    def shares(body: bytes) -> bytes:
+        name, data = body[: _NAME.size], body[_NAME.size :]
+        ciphertexts = [from_bytes(data[i : i + ciphertext_size]) for i in range(0, len(data), ciphertext_size)]
+        return answer(scheme.local_shares(ciphertexts, exponent(name)))
+
+    def safety(body: bytes) -> bytes:
+        names, data = (body[: _NAME.size], body[_NAME.size : 2 * _NAME.size]), body[2 * _NAME.size :]
+        exponents = [exponent(name) for name in names]
         step = ciphertext_size + _PUBLIC_BYTES
-        terms = [body[at : at + step] for at in range(0, len(body), step)]
+        terms = [data[at : at + step] for at in range(0, len(data), step)]
         bases = [from_bytes(term[:ciphertext_size]) for term in terms]
         powers = [int.from_bytes(term[ciphertext_size:], "big") for term in terms]
-        return to_bytes(scheme.combine(bases, powers), ciphertext_size)
+        return answer(scheme.local_shares_of_one(scheme.combine(bases, powers), exponents))
 
-    handlers = {_SETUP: setup, _SHARES: shares, _COMBINE: combine}
+    handlers = {_SETUP: setup, _SHARES: shares, _SAFETY: safety}
 
     def handle(message: bytes) -> bytes:
         return handlers[message[:1]](message[1:])
@@ -125,10 +130,8 @@ class ShareWorkers:
             to_bytes(c, size) + int(exponent).to_bytes(_PUBLIC_BYTES, "big")
             for c, exponent in zip(ciphertexts, exponents, strict=True)
         )
-        combined = await self._in_turn([_COMBINE + b"".join(terms)])
-        names = (_NAME.pack(pair.encode(), epoch, use) for use in (_VERIFY, _PROVE))
-        answers = await self._in_turn([_SHARES + name + combined for name in names])
-        verifying, proving = self._shares(answers, 2)
+        names = b"".join(_NAME.pack(pair.encode(), epoch, use) for use in (_VERIFY, _PROVE))
+        verifying, proving = self._shares(await self._in_turn([_SAFETY + names + b"".join(terms)]), 2)
         return verifying, proving
 
     async def _in_turn(self, requests: Sequence[bytes]) -> bytes:

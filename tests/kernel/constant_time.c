@@ -56,7 +56,7 @@ static void check(const Backend *backend, size_t limbs) {
     uint8_t exponent[BYTES];
     for (size_t i = 0; i < sizeof exponent; i++) exponent[i] = (uint8_t)random_word();
     VALGRIND_MAKE_MEM_UNDEFINED(exponent, sizeof exponent);
-    backend->power(&ring, out, a, GROUPS, exponent, 8 * sizeof exponent, scratch);
+    backend->power(&ring, out, a, GROUPS, exponent, sizeof exponent, 0, scratch);
 
     uint64_t *table = make_secret(ROWS * size / backend->lanes * MAX_ENTRIES, bound);
     uint64_t *digits = make_secret(ROWS * GROUPS * backend->lanes, MAX_ENTRIES);

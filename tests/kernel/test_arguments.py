@@ -39,7 +39,7 @@ class Arguments:
         arrays: dict[str, dict[str, Any]] = {
             "multiply": {"out": self._groups(2), "a": self.two, "b": self.two},
             "square": {"out": self._groups(2), "a": self.two},
-            "power": {"out": self._groups(2), "a": self.two, "exponent": b"\x07"},
+            "power": {"out": self._groups(2), "a": self.two, "each": False, "exponents": b"\x07"},
             "compress": {"rows": self.rows.copy(), "a": self.two},
             "expand": {"out": self._groups(2), "rows": self.rows},
             "run": {"out": self._groups(1), "bases": self.rows, "steps": self.steps},

@@ -113,6 +113,32 @@ def test_powers_equal_plain_ones_for_every_modulus(backend: str, bits: int, kind
     ]
 
 
+@pytest.mark.parametrize("bits", SIZES)
+def test_powers_by_an_exponent_for_each_number_equal_plain_ones(backend: str, bits: int) -> None:
+    N, rng = MODULI["random"](bits), random.Random(3)
+    numbers = edge_numbers(N)
+    edges = [1, 2, 31, 32, 2**64 - 1, 2**69, 2**70 - 1]
+    exponents = [Integer(e) for e in (*edges, *(rng.getrandbits(70) for _ in numbers[len(edges) :]))]
+    ring, expected = ring_of(backend, N), [pow(x, int(e), N**2) for x, e in zip(numbers, exponents, strict=True)]
+    for count in {1, ring.lanes - 1, ring.lanes, ring.lanes + 1, len(numbers)} - {0}:
+        bases = [Integer(x) for x in numbers[:count]]
+        assert ring.powers_secret_each(bases, exponents[:count]) == expected[:count]
+    units = [(Integer(x), e) for x, e in zip(numbers, exponents, strict=True) if x]
+    assert ReferenceRing(Integer(N)).powers_secret_each(*zip(*units, strict=True)) == [
+        power for power, x in zip(expected, numbers, strict=True) if x
+    ]
+    assert ring.powers_secret_each([], []) == []
+
+
+def test_exponents_that_are_not_one_for_each_number_are_refused(backend: str) -> None:
+    ring = ring_of(backend, MODULI["random"](512))
+    groups = ring.enter([Integer(2)] * ring.lanes)
+    with pytest.raises(ValueError, match="not exponents for"):
+        _kernel.power(ring.backend, ring._ring, groups, groups, True, b"\1" * (2 * ring.lanes + 1))
+    with pytest.raises(ValueError, match="argument 2 is"):
+        ring.powers_secret_each([Integer(2)] * 2, [Integer(1)])
+
+
 @pytest.mark.parametrize("digit", [0, 1, 16, 31])
 def test_every_window_of_one_digit(backend: str, digit: int) -> None:
     """The exponent is `digit` in all windows, in a length that cuts the top one."""
@@ -126,7 +152,7 @@ def raw_power(ring: NativeRing, numbers: list[int], exponent: bytes) -> list[Int
     """Powers by an exponent that keeps its leading zeros."""
     groups = ring.enter([Integer(x) for x in numbers])
     out = empty(groups.shape)
-    _kernel.power(ring.backend, ring._ring, out, groups, exponent)
+    _kernel.power(ring.backend, ring._ring, out, groups, False, exponent)
     return ring.leave(out, len(numbers))
 
 
@@ -142,7 +168,7 @@ def test_powers_of_unreduced_pairs_stay_below_2N(backend: str) -> None:
     ring = ring_of(backend, N)
     pairs: list[Pair] = edge_pairs(ring)[-24:]
     groups, exponent = to_groups(ring, pairs), 0x1F3A5
-    _kernel.power(backend, ring._ring, groups, groups, exponent.to_bytes(3, "little"))  # in the operand's place
+    _kernel.power(backend, ring._ring, groups, groups, False, exponent.to_bytes(3, "little"))  # in the operand's place
     inverse = pow(radix(ring), 1 - exponent, N**2)
     found = to_pairs(ring, groups, len(pairs))
     assert [value(pair, N) for pair in found] == [pow(value(p, N), exponent, N**2) * inverse % N**2 for p in pairs]

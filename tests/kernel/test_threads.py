@@ -102,7 +102,7 @@ def test_the_lock_of_the_interpreter_is_let_go(ring: NativeRing) -> None:
         gained = []
         for _ in range(5):
             before = steps
-            _kernel.power(ring.backend, ring._ring, groups, groups, b"\x55" * 1000)
+            _kernel.power(ring.backend, ring._ring, groups, groups, False, b"\x55" * 1000)
             gained.append(steps - before)
     finally:
         sys.setswitchinterval(interval)
