@@ -38,7 +38,7 @@ def lay(
 ) -> dict[str, Any]:
     """Lay the steps of each party into what it took, and compute both shares of modular multiplication.
 
-    total_s: from question to answer. measured: CPU seconds by party; steps: of each kind of party, "exponents" being
+    total_s: from question to answer. measured: CPU seconds by party; steps: of each kind of party, "daemons" being
     the part that benchmarks/system.py counts.
     """
     laid = {}

@@ -8,9 +8,9 @@
 What each daemon takes from rest to answer is counted by the operating system, on five daemons over loopback. Steps
 are measured one by one in this process, with the functions that the daemons run, on as many ciphertexts and slots, and
 are laid into that total; "everything else" is what remains: TLS, gRPC, databases, Python. Dealt randomness is made at
-rest and not in the profile. The share of modular multiplication in the daemons' time is that of benchmarks/system.py,
-exponentiation of packs, encryptions of zero and secret powers; "of all" adds to it the device, proofs, key-safety
-check and joining of results, which are modular multiplications too.
+rest and not in the profile. The share of modular multiplication in the daemons' time is that of benchmarks/system.py:
+exponentiation of packs, encryptions of zero, secret powers, proofs and the key-safety check; "of all" counts the
+device, and the joining of results, which is modular multiplications too.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import secrets
 import statistics
 import sys
 import tempfile
@@ -40,9 +39,7 @@ from veilmatch.client.client import Client
 from veilmatch.client.demo.parties import fresh_passphrase, hold_ceremony
 from veilmatch.client.encryption import Encryptor
 from veilmatch.client.evaluation.curves import png, svg
-from veilmatch.crypto import knowledge
-from veilmatch.crypto.arithmetic import random_below, random_bits
-from veilmatch.crypto.keys import safety_exponent_bits
+from veilmatch.crypto.arithmetic import random_bits
 from veilmatch.crypto.paillier import Paillier, PublicKey
 from veilmatch.crypto.parameters import D512, DEFAULT, ParameterSet
 from veilmatch.crypto.public_key_format import PublicFile
@@ -130,12 +127,10 @@ def _steps(key: PublicKey, identities: int) -> dict[str, dict[str, dict[str, flo
     encryptor, context = Encryptor(key), bytes(32)
     vector = np.zeros(p.dimension, dtype=np.int64)
     probe = encryptor.lanes(vector)
-    proof = probe.prove(context)
     device = {
         "encrypt probe": _cpu_s(lambda: encryptor.lanes(vector)),
         "prove to know it": _cpu_s(lambda: probe.prove(context)),
     }
-    check_s = _cpu_s(lambda: knowledge.check(key, context, probe.ciphertexts, proof))
     steps = {}
     for operation, packs, slots in (("verify", 1, 1), ("candidates", -(-identities // p.slots), identities)):
         groups = -(-packs // width)
@@ -147,8 +142,8 @@ def _steps(key: PublicKey, identities: int) -> dict[str, dict[str, dict[str, flo
         holder = {
             "convert probe": -(-p.lane_ciphertexts // width) * width * found["conversion_s"],
             "convert results": groups * width * found["conversion_s"],
-            "check proof": check_s,
-            "key-safety check": _safety_s(scheme, p.lane_ciphertexts + packs),
+            "check proof": found["check_proof_s"],
+            "key-safety check": found[f"{operation}_safety_s"],
             "validity gate": validity(p)["holder_s"],
             "decision gate": decision(p, slots)["holder_s"],
         }
@@ -169,16 +164,6 @@ def _joining_s(scheme: Paillier, packs: int) -> float:
     return _cpu_s(join)
 
 
-def _safety_s(scheme: Paillier, conversions: int) -> float:
-    """Of one key holder: combine all ciphertexts, and two secret powers of the combination."""
-    ciphertexts = [random_below(scheme.modulus**2) for _ in range(conversions)]
-    weights = [secrets.randbits(64) for _ in ciphertexts]
-    bits = safety_exponent_bits(scheme.public_key)
-    secret = random_bits(bits) | 1 << (bits - 1)
-    combine_s = _cpu_s(lambda: scheme.combine(ciphertexts, weights))
-    return combine_s + _cpu_s(lambda: scheme.local_shares_of_one(ciphertexts[0], [secret, secret]))
-
-
 def _cpu_s(work: Callable[[], object]) -> float:
     work()
     return median(work, 7, time.process_time)
@@ -193,7 +178,7 @@ def show(figures: dict[str, Any]) -> None:
             "step, CPU ms", *PARTIES,
             title=f"{f['parameter_set']}, {f['operation']}{where}: answer after {1e3 * f['total_s']:.0f} ms",
             caption=f"modular multiplication: {f['share_of_daemons']:.0%} of the daemons' CPU time as "
-            f"benchmarks/system.py counts it, {f['share_of_all']:.0%} of all with proofs, checks and device",
+            f"benchmarks/system.py counts it, {f['share_of_all']:.0%} of all with the device",
         )  # fmt: skip
         for step in STYLES:
             cells = [f["steps"][party].get(step) for party in PARTIES]

@@ -35,7 +35,8 @@ from veilmatch.client.demo.parties import fresh_passphrase, hold_ceremony
 from veilmatch.client.encryption import Encryptor
 from veilmatch.crypto import knowledge
 from veilmatch.crypto.arithmetic import random_below, random_bits
-from veilmatch.crypto.keys import exponent_bits
+from veilmatch.crypto.key_safety import WEIGHT_BYTES
+from veilmatch.crypto.keys import exponent_bits, safety_exponent_bits
 from veilmatch.crypto.paillier import Paillier, PublicKey
 from veilmatch.crypto.parameters import ParameterSet
 from veilmatch.crypto.public_key_format import PublicFile
@@ -98,7 +99,10 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def limits(key: PublicKey, identities: int, clock: Callable[[], float] = time.perf_counter) -> dict[str, Any]:
-    """What the modular multiplications of a search and of a verification cost here, without everything else."""
+    """What the modular multiplications of a search and of a verification cost here, without everything else.
+
+    Of the servers: exponentiations of packs, encryptions of zero, secret powers, proofs and the key-safety check.
+    """
     p, scheme, cores = key.parameters, Paillier(key), os.cpu_count() or 1
     lanes, packs = scheme.ring.lanes, -(-identities // p.slots)
     group = scheme.pack_group()
@@ -111,23 +115,38 @@ def limits(key: PublicKey, identities: int, clock: Callable[[], float] = time.pe
     products_s = median(lambda: group.products_of_powers(exponents, p.ring_bits), 9, clock)
     zeros_s = median(lambda: scheme.encrypt_zeros(lanes), 9, clock)
     powers_s = median(lambda: scheme.ring.powers_secret(pack[:lanes], secret), 9, clock)
-
-    def cpu_s(count: int) -> float:
-        """Of two matchers and two key holders, for `count` packs."""
-        groups, converted = -(-count // lanes), -(-count // lanes) + -(-p.lane_ciphertexts // lanes)
-        return 2 * (groups * (products_s + zeros_s) + converted * powers_s)
-
-    return {
+    probe, context = Encryptor(key).lanes(np.zeros(p.dimension, dtype=np.int64)), bytes(32)
+    proof = probe.prove(context)
+    figures: dict[str, Any] = {
         "ring_lanes": lanes,
         "pack_s": products_s / lanes,
         "rerandomise_s": zeros_s / lanes,
         "conversion_s": powers_s / lanes,
-        "candidates_multiplications_s": cpu_s(packs),
-        "candidates_limit_s": cpu_s(packs) / cores,
-        "verify_multiplications_s": cpu_s(1),
-        # The two organisations work side by side, but each step of a verification waits for the one before.
-        "verify_limit_s": cpu_s(1) / min(cores, 2),
+        "check_proof_s": median(lambda: knowledge.check(key, context, probe.ciphertexts, proof), 9, clock),
     }
+    for operation, count in (("candidates", packs), ("verify", 1)):
+        groups, converted = -(-count // lanes), -(-count // lanes) + -(-p.lane_ciphertexts // lanes)
+        safety_s = _safety_s(scheme, p.lane_ciphertexts + count, clock)
+        # Two matchers and two key holders.
+        cpu_s = 2 * (groups * (products_s + zeros_s) + converted * powers_s + figures["check_proof_s"] + safety_s)
+        # The two organisations work side by side, but each step of a verification waits for the one before.
+        side_by_side = cores if operation == "candidates" else min(cores, 2)
+        figures |= {
+            f"{operation}_safety_s": safety_s,
+            f"{operation}_multiplications_s": cpu_s,
+            f"{operation}_limit_s": cpu_s / side_by_side,
+        }
+    return figures
+
+
+def _safety_s(scheme: Paillier, conversions: int, clock: Callable[[], float]) -> float:
+    """The key-safety check at one key holder: combine all ciphertexts, and two secret powers of the combination."""
+    ciphertexts = [random_below(scheme.modulus**2) for _ in range(conversions)]
+    weights = [secrets.randbits(8 * WEIGHT_BYTES) for _ in ciphertexts]
+    bits = safety_exponent_bits(scheme.public_key)
+    secret = random_bits(bits) | 1 << (bits - 1)
+    combine_s = median(lambda: scheme.combine(ciphertexts, weights), 9, clock)
+    return combine_s + median(lambda: scheme.local_shares_of_one(ciphertexts[0], [secret, secret]), 9, clock)
 
 
 def _encryption(key: PublicKey) -> dict[str, Any]:
@@ -139,7 +158,6 @@ def _encryption(key: PublicKey) -> dict[str, Any]:
         "encrypt_probe_s": median(lambda: encryptor.lanes(vector), 15),
         "proof_bytes": len(proof),
         "prove_s": median(lambda: probe.prove(context), 15),
-        "check_proof_s": median(lambda: knowledge.check(key, context, probe.ciphertexts, proof), 15),
     }
     try:
         from phe import paillier
