@@ -19,7 +19,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import BigInteger, Column, Connection, Integer, MetaData, String, Table, delete, func, select
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    and_,
+    bindparam,
+    delete,
+    func,
+    or_,
+    select,
+    tuple_,
+)
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.exc import DatabaseError
 
@@ -44,6 +59,32 @@ _used = Table(
 )
 _clock = Table(
     "clock", _metadata, Column("id", Integer, primary_key=True), Column("latest_ms", BigInteger, nullable=False)
+)
+
+# Made once: a request goes through all of them, and making a statement takes longer than running it.
+_LATEST = select(_clock.c.latest_ms)
+_NOTE_TIME = insert(_clock)
+_NOTE_TIME = _NOTE_TIME.on_conflict_do_update(index_elements=["id"], set_={"latest_ms": _NOTE_TIME.excluded.latest_ms})
+_ADD = insert(_used)
+_ADD = _ADD.on_conflict_do_update(
+    index_elements=["scope", "name", "measure", "window", "part"],
+    set_={"amount": _used.c.amount + _ADD.excluded.amount},
+)
+_TOTALS = (
+    select(_used.c.scope, _used.c.measure, _used.c.window, func.sum(_used.c.amount))
+    .where(
+        tuple_(_used.c.scope, _used.c.name).in_(bindparam("whose", expanding=True)),
+        or_(*(and_(_used.c.window == window, _used.c.part >= bindparam(window)) for window in WINDOW_S)),
+    )
+    .group_by(_used.c.scope, _used.c.measure, _used.c.window)
+)
+_PARTS = (
+    select(_used.c.part, _used.c.amount)
+    .where(
+        *(_used.c[column] == bindparam(column) for column in ("scope", "name", "measure", "window")),
+        _used.c.part >= bindparam("oldest"),
+    )
+    .order_by("part")
 )
 
 
@@ -112,15 +153,11 @@ class Budgets:
         try:
             with self._lock, self._engine.begin() as connection:
                 now_ms = self._advance(connection)
-                for budget in charged:
-                    _add(connection, budget, names[budget.scope], now_ms, cost[budget.measure])
-                refused = [
-                    found
-                    for budget in charged
-                    if (found := _exceeded(connection, budget, names[budget.scope], now_ms, cost[budget.measure]))
-                ]
-                if refused:
-                    raise max(refused, key=_wait_s)
+                if charged:
+                    connection.execute(_ADD, [_row(b, names, now_ms) | {"amount": cost[b.measure]} for b in charged])
+                    totals = _totals(connection, names, now_ms)
+                    if exceeded := [b for b in charged if totals[b.scope, b.measure, b.window] > b.limit]:
+                        raise max((_refusal(connection, b, names, cost, now_ms) for b in exceeded), key=_wait_s)
                 self._prune(connection, now_ms)
         except DatabaseError:
             raise UnavailableError(
@@ -136,10 +173,9 @@ class Budgets:
 
     def _advance(self, connection: Connection) -> int:
         """Return the time, and note it; see the module."""
-        latest = connection.execute(select(_clock.c.latest_ms)).scalar() or 0
+        latest = connection.execute(_LATEST).scalar() or 0
         now_ms = max(latest, int(self._now() * 1000))
-        statement = insert(_clock).values(id=1, latest_ms=now_ms)
-        connection.execute(statement.on_conflict_do_update(index_elements=["id"], set_={"latest_ms": now_ms}))
+        connection.execute(_NOTE_TIME, {"id": 1, "latest_ms": now_ms})
         return now_ms
 
     def _prune(self, connection: Connection, now_ms: int) -> None:
@@ -151,31 +187,30 @@ class Budgets:
             self._since_prune = 0
 
 
-def _add(connection: Connection, budget: Budget, name: str, now_ms: int, amount: int) -> None:
-    key = {"scope": budget.scope, "name": name, "measure": budget.measure, "window": budget.window}
-    statement = insert(_used).values(**key, part=now_ms // budget.part_ms, amount=amount)
-    statement = statement.on_conflict_do_update(index_elements=[*key, "part"], set_={"amount": _used.c.amount + amount})
-    connection.execute(statement)
+def _row(budget: Budget, names: Mapping[str, str], now_ms: int) -> dict[str, str | int]:
+    """Return the key of the row that a request counts in."""
+    key = {"scope": budget.scope, "name": names[budget.scope], "measure": budget.measure, "window": budget.window}
+    return key | {"part": now_ms // budget.part_ms}
 
 
-def _exceeded(
-    connection: Connection, budget: Budget, name: str, now_ms: int, amount: int
-) -> BudgetExceededError | None:
-    """Return the error if the budget is exceeded, `amount` of this request already added."""
+def _totals(connection: Connection, names: Mapping[str, str], now_ms: int) -> dict[tuple[str, str, str], int]:
+    """Return what was counted in the windows that end now, by scope, measure and window."""
+    whose = [(scope, name) for scope, name in names.items()]
+    oldest = {window: now_ms // (length_s * 1000 // PARTS) - PARTS for window, length_s in WINDOW_S.items()}
+    return {(s, m, w): total for s, m, w, total in connection.execute(_TOTALS, {"whose": whose} | oldest)}
+
+
+def _refusal(
+    connection: Connection, budget: Budget, names: Mapping[str, str], cost: Mapping[str, int], now_ms: int
+) -> BudgetExceededError:
+    """Return the error for a budget that is exceeded, what this request costs already added."""
+    row, amount = _row(budget, names, now_ms), cost[budget.measure]
     present = now_ms // budget.part_ms
-    counted = (
-        (_used.c.scope == budget.scope)
-        & (_used.c.name == name)
-        & (_used.c.measure == budget.measure)
-        & (_used.c.window == budget.window)
-        & (_used.c.part >= present - PARTS)
-    )
-    total = connection.execute(select(func.sum(_used.c.amount)).where(counted)).scalar() or 0
-    if total <= budget.limit:
-        return None
-    retry_after_s, left = None, total
+    parts = connection.execute(_PARTS, row | {"oldest": present - PARTS}).all()
+    total = left = sum(used for _, used in parts)
+    retry_after_s = None
     if amount <= budget.limit:
-        for part, used in connection.execute(select(_used.c.part, _used.c.amount).where(counted).order_by("part")):
+        for part, used in parts:
             left -= used
             if left + (amount if part == present else 0) <= budget.limit:
                 retry_after_s = ((part + PARTS + 1) * budget.part_ms - now_ms) / 1000
