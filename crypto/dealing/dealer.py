@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.dealing.bits import bit_corrections
-from veilmatch.crypto.dealing.blocks import DEALT_UNITS, Block, BlockName, Kind, block_seed
-from veilmatch.crypto.dealing.products import WORD_BYTES, product_corrections
+from veilmatch.crypto.dealing.blocks import DEALT_UNITS, WORD_BYTES, Block, BlockName, Kind, block_seed
+from veilmatch.crypto.dealing.products import product_corrections
 from veilmatch.crypto.dealing.triples import modulus_bytes, triple_corrections
 from veilmatch.crypto.errors import ProtocolError
 
