@@ -9,6 +9,8 @@ conversion, so lanes are exact, not merely almost always right.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +19,24 @@ from veilmatch.crypto.arithmetic import Integer, to_bytes
 from veilmatch.crypto.errors import ProtocolError
 from veilmatch.crypto.fields import Array, cut, join
 from veilmatch.crypto.parameters import HEADROOM_BITS, LANE_BITS, ParameterSet
+from veilmatch.crypto.secret_access import SecretHolder
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Vectors(SecretHolder):
+    """This holder's part of converted vectors: lanes, all bits above them, and the ring share of the coordinates."""
+
+    lanes: Array
+    above: NDArray[np.uint8]
+    ring: Array
+
+    def part(self, first: int, end: int, count: int) -> Vectors:
+        """Return vectors first..end-1 of these `count`."""
+
+        def piece(values: NDArray[Any]) -> NDArray[Any]:
+            return values.reshape(count, -1)[first:end].ravel()
+
+        return Vectors(piece(self.lanes), piece(self.above), piece(self.ring))
 
 
 def pack(vector: Array, parameters: ParameterSet) -> list[Integer]:

@@ -26,8 +26,7 @@ error answers nothing more. DESIGN.md sections 2 to 5.
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,12 +42,10 @@ from veilmatch.crypto.conversion import (
     split_openings,
 )
 from veilmatch.crypto.dealing import STOCK_KINDS, BitTriples, Kind, Products
-from veilmatch.crypto.digests import DIGEST_BYTES, NONCE_BYTES, digest, digest_all
+from veilmatch.crypto.digests import NONCE_BYTES, digest, digest_all
 from veilmatch.crypto.errors import (
     CiphertextError,
-    GalleryMismatchError,
     InvalidVectorError,
-    KeyMismatchError,
     KeySafetyError,
     ProtocolError,
 )
@@ -67,7 +64,7 @@ from veilmatch.crypto.key_safety import (
     proofs_agree,
     session_nonce,
 )
-from veilmatch.crypto.keys import Pair, PairShare, SafetyShare, other_party
+from veilmatch.crypto.keys import PairShare, SafetyShare, other_party
 from veilmatch.crypto.messages import (
     Action,
     Agreement,
@@ -94,71 +91,15 @@ from veilmatch.crypto.messages import (
     Verdict,
 )
 from veilmatch.crypto.scheme import LocalShare, Scheme
-from veilmatch.crypto.secret_access import SECRET_ACCESS, SecretHolder
+from veilmatch.crypto.secret_access import SECRET_ACCESS
+from veilmatch.crypto.session_request import ON_RECORDS, Request, compare_context
 
-Operation = Literal["verify", "candidates", "identify", "enrol", "erase", "rotate"]
-#: Operations on records of the gallery, any number of them in one session.
-ON_RECORDS: tuple[Operation, ...] = ("erase", "rotate")
 #: An honest minus holder asks for a second conversion once in 2^34 vectors, for an eighth never.
 MAX_CONVERSIONS = 8
 
 _M = TypeVar("_M", bound=Message)
 _T = TypeVar("_T")
 _Steps = Generator[Action, Any, None]
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class _Vectors(SecretHolder):
-    """This holder's part of converted vectors: lanes, all bits above them, and the ring share of the coordinates."""
-
-    lanes: Array
-    above: Wire
-    ring: Array
-
-    def part(self, first: int, end: int, count: int) -> _Vectors:
-        """Return vectors first..end-1 of these `count`."""
-
-        def cut(values: NDArray[Any]) -> NDArray[Any]:
-            return values.reshape(count, -1)[first:end].ravel()
-
-        return _Vectors(cut(self.lanes), cut(self.above), cut(self.ring))
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What a session is about; everything here must be the same at both holders.
-
-    request_digest: 32 bytes, of the device's signed request; threshold t in 1..S^2 (0 where there is no
-    comparison); gallery with its sequence number and chain; stock: 32 bytes that name the pair's stock.
-    """
-
-    operation: Operation
-    threshold: int
-    request_digest: bytes
-    device_nonce: bytes
-    gallery: str
-    sequence: int
-    chain: bytes
-    key_id: bytes
-    epoch: int
-    pair: Pair
-    stock: bytes
-
-    def subject_matter(self) -> bytes:
-        """Digest of the request without gallery state and key epoch."""
-        return digest(
-            "session request", self.operation, self.threshold, self.request_digest, self.device_nonce, self.gallery
-        )
-
-    def context(self) -> bytes:
-        """Three digests, joined: request, gallery state, keys. Three so that a difference can be named."""
-        return b"".join(
-            (
-                self.subject_matter(),
-                digest("session gallery", self.gallery, self.sequence, self.chain),
-                digest("session keys", self.key_id, self.epoch, self.pair, self.stock),
-            )
-        )
 
 
 class PairSession:
@@ -243,7 +184,7 @@ class PairSession:
         mine = Hello(self.request.context(), self._nonce, *self._floors.values())
         yield from self._send(mine)
         theirs = yield from self._receive(Hello)
-        _compare_context(mine.context, theirs.context)
+        compare_context(mine.context, theirs.context)
         if len(theirs.nonce) != NONCE_BYTES or theirs.nonce == mine.nonce:
             raise ProtocolError("a session nonce of the wrong size, or my own", expected=f"{NONCE_BYTES} fresh bytes")
         self._peer_nonce = theirs.nonce
@@ -255,7 +196,7 @@ class PairSession:
         nonces = (mine.nonce, theirs.nonce) if self._share.is_plus else (theirs.nonce, mine.nonce)
         self.session_id = digest("session id", mine.context, *nonces)
 
-    def _convert_lanes(self, *, masked: bool) -> Generator[Action, Any, _Vectors]:
+    def _convert_lanes(self, *, masked: bool) -> Generator[Action, Any, lanes.Vectors]:
         """Return this holder's part of the vectors, exact for every valid one."""
         parameters, is_plus = self._scheme.parameters, self._share.is_plus
         local = yield from self._agree(
@@ -275,7 +216,7 @@ class PairSession:
                 yield from self._send(verdict)
             if not verdict.again:
                 ring = masks.masked(ring, verdict.mask_seed, parameters)
-                return _Vectors(fields, lanes.above(shares, parameters), ring)
+                return lanes.Vectors(fields, lanes.above(shares, parameters), ring)
         raise ProtocolError("the minus holder asks for conversions without end", expected=f"<= {MAX_CONVERSIONS}")
 
     def _convert_results(self, results: Results) -> Generator[Action, Any, list[Integer]]:
@@ -326,7 +267,7 @@ class PairSession:
             peer = other_party(self._share.pair, self._share.party)
             raise KeySafetyError(f"key holder {peer} did not prove that it opened true values", got="another proof")
 
-    def _validate(self, vectors: _Vectors) -> Generator[Action, Any, Wire]:
+    def _validate(self, vectors: lanes.Vectors) -> Generator[Action, Any, Wire]:
         """Return this holder's share of whether all the vectors are valid, in the lowest bit of one byte."""
         parameters, count = self._scheme.parameters, len(vectors.lanes)
         products = yield from self._dealt("products", count, Products)
@@ -335,7 +276,7 @@ class PairSession:
         valid: Wire = yield from self._run_circuit(circuit)
         return valid
 
-    def _sift(self, vectors: _Vectors, count: int) -> Generator[Action, Any, NDArray[np.bool_]]:
+    def _sift(self, vectors: lanes.Vectors, count: int) -> Generator[Action, Any, NDArray[np.bool_]]:
         """Open to both holders which of the vectors are valid, bool[count].
 
         One bit says that all are. Only if they are not, each half is asked about alone, down to single vectors.
@@ -446,18 +387,6 @@ class PairSession:
         if envelope.session_id != self.session_id or envelope.number != number:
             raise ProtocolError("a message of another session or out of order", got=envelope.number, expected=number)
         return envelope.message
-
-
-def _compare_context(mine: bytes, theirs: bytes) -> None:
-    """Raise the error that names what differs; see Request.context."""
-    if len(theirs) != 3 * DIGEST_BYTES:
-        raise ProtocolError("a context digest of the wrong size", got=len(theirs), expected=3 * DIGEST_BYTES)
-    if mine[2 * DIGEST_BYTES :] != theirs[2 * DIGEST_BYTES :]:
-        raise KeyMismatchError("the two key holders do not use the same key, epoch, pair and stock")
-    if mine[:DIGEST_BYTES] != theirs[:DIGEST_BYTES]:
-        raise ProtocolError("the two key holders were given different requests")
-    if mine != theirs:
-        raise GalleryMismatchError("the two matchers do not hold the same gallery")
 
 
 def _check_verdict(verdict: Verdict, *, masked: bool) -> None:

@@ -43,7 +43,8 @@ from veilmatch.crypto.paillier import Paillier, PublicKey
 from veilmatch.crypto.parameters import ParameterSet
 from veilmatch.crypto.scheme import Scheme
 from veilmatch.crypto.secret_access import SECRET_ACCESS
-from veilmatch.crypto.session import Operation, PairSession, Request
+from veilmatch.crypto.session import PairSession
+from veilmatch.crypto.session_request import Operation, Request
 from veilmatch.crypto.standin import StandIn
 
 PLUS, MINUS = 0, 1

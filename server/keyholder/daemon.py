@@ -47,7 +47,7 @@ async def _serve(settings: KeyHolderSettings, scheme: Paillier, files: KeyFiles,
     rpc.add_KeyHolderServicer_to_server(KeyHolderService(holder), server)
     rpc.add_KeyHolderPeerServicer_to_server(KeyHolderPeerService(holder), server)
     rpc.add_KeyHolderRefreshServicer_to_server(KeyHolderRefreshService(refresher, key.key_id), server)
-    tasks = [asyncio.create_task(holder.keep_stocked(pair, _REFILL_EVERY_S)) for pair in pairs_of(key.party)]
+    tasks = [asyncio.create_task(holder.stocks.keep_stocked(pair, _REFILL_EVERY_S)) for pair in pairs_of(key.party)]
     tasks.append(asyncio.create_task(refresher.settle_for_ever()))
     try:
         return await run_daemon(server, server_credentials(settings.tls), settings.listen, pool.wait_failed)

@@ -100,8 +100,8 @@ class KeyHolderPeerService(rpc.KeyHolderPeerServicer):
         self._require_epoch(peer, request.epoch)
         if len(request.generation) != GENERATION_BYTES:
             raise ProtocolError("a stock generation of the wrong size", got=len(request.generation))
-        self._holder.meet(pair, request.generation)
-        return pb.StockGeneration(pair=pair, epoch=self._holder.epoch, generation=self._holder.generation)
+        self._holder.stocks.meet(pair, request.generation)
+        return pb.StockGeneration(pair=pair, epoch=self._holder.epoch, generation=self._holder.stocks.generation)
 
     @streaming
     async def Deal(self, request: pb.DealRequest, context: Context) -> AsyncIterator[pb.DealtBlock]:
@@ -138,7 +138,7 @@ class KeyHolderPeerService(rpc.KeyHolderPeerServicer):
         link: AcceptedLink[pb.CheckMessage] = AcceptedLink(context, peer)
         feeding = asyncio.ensure_future(link.feed())
         try:
-            await self._holder.check_dealt(pair, first.begin, link)
+            await self._holder.stocks.check_dealt(pair, first.begin, link)
         finally:
             link.end(None)
             await feeding

@@ -11,8 +11,6 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
-from functools import partial
-from typing import Literal
 
 import structlog
 
@@ -29,7 +27,7 @@ from veilmatch.crypto.errors import (
     VeilmatchError,
 )
 from veilmatch.crypto.gates.answer import answer_bits
-from veilmatch.crypto.keys import KeyHolderKey, Pair, Party, other_party, pairs_of, pairs_without, seat_of
+from veilmatch.crypto.keys import KeyHolderKey, Pair, Party, other_party, pairs_without, seat_of
 from veilmatch.crypto.messages import (
     Action,
     AwaitResults,
@@ -46,19 +44,20 @@ from veilmatch.crypto.messages import (
 from veilmatch.crypto.paillier import Paillier
 from veilmatch.crypto.public_key_format import PublicFile
 from veilmatch.crypto.secret_access import SECRET_ACCESS
-from veilmatch.crypto.session import ON_RECORDS, PairSession, Request
+from veilmatch.crypto.session import PairSession
+from veilmatch.crypto.session_request import ON_RECORDS, Request
 from veilmatch.protos.v1 import keyholder_pb2 as pb
 from veilmatch.protos.v1.request_pb2 import RequestBody
 from veilmatch.server.config import KeyHolderSettings
 from veilmatch.server.keyholder.audit_log import AuditLog
 from veilmatch.server.keyholder.audit_record import Auditor, Record
-from veilmatch.server.keyholder.checking import Standing
 from veilmatch.server.keyholder.peers import Peers, party_name
 from veilmatch.server.keyholder.share_worker import ShareWorkers
-from veilmatch.server.keyholder.stock import SessionStock, Stock, stock_name
+from veilmatch.server.keyholder.stock import SessionStock, Stock
 from veilmatch.server.keyholder.stock_store import StockStore
+from veilmatch.server.keyholder.stocks import Stocks
 from veilmatch.server.keyholder.turnstile import Turnstile
-from veilmatch.server.keyholder.wire import from_wire, kind_from_wire, to_wire
+from veilmatch.server.keyholder.wire import from_wire, to_wire
 from veilmatch.server.transport.budgets import Budgets, budgets_of
 from veilmatch.server.transport.devices import Devices
 from veilmatch.server.transport.links import Link, Rendezvous, dialled
@@ -77,9 +76,6 @@ Answer = ProbeShare | LaneShare | DecisionShare
 
 #: How many times longer than here the same conversions may take at the peer.
 _PEER_SLOWER = 3.0
-#: Between two blocks of each kind that are checked ahead of time: requests go first.
-_REFILL_PAUSE_S = 0.5
-
 #: Part of the time-out for which sessions may go on once the shares are to be replaced. Short, because the other holder
 #: of a session may be waiting before its turnstile already.
 _DRAINING = 1 / 5
@@ -103,14 +99,17 @@ class KeyHolder:
         self._public_key = public.public_key
         self._workers = workers
         self._timeout_s = settings.peer_timeout_s
-        self._targets: dict[Kind, int] = {
+        self._peers = Peers(settings)
+        self._turnstile = Turnstile()
+        self._store = StockStore(settings.data_dir, key.storage_seed(SECRET_ACCESS))
+        targets: dict[Kind, int] = {
             "triples": settings.stock_triples,
             "bits": settings.stock_bytes,
             "products": settings.stock_products,
         }
-        self._peers = Peers(settings)
-        self._turnstile = Turnstile()
-        self._store = StockStore(settings.data_dir, key.storage_seed(SECRET_ACCESS))
+        self.stocks = Stocks(
+            key.party, key.epoch, self._store, self._peers, targets, self._public_key.modulus, self._timeout_s
+        )
         self._replays = ReplayLog(settings.data_dir)
         audit_log = AuditLog(settings.data_dir, key.party, key.key_id, settings.audit_file_bytes)
         self._auditor = Auditor(audit_log, key.party)
@@ -123,12 +122,6 @@ class KeyHolder:
         self._checker = RequestChecker(
             self._public_key, devices, settings.max_clock_skew_s, settings.max_request_lifetime_s
         )
-        self._stocks: dict[Pair, Stock] = {}
-        #: Of the dealer of each pair. It outlasts the stocks.
-        self._standings = {pair: Standing() for pair in pairs_of(key.party)}
-        #: Pairs whose peer is known to have the storage that the stock was made for.
-        self._met: set[Pair] = set()
-        self._meeting = {pair: asyncio.Lock() for pair in pairs_of(key.party)}
 
     # -- epochs ---------------------------------------------------------------------------------
 
@@ -156,10 +149,7 @@ class KeyHolder:
         async with self._turnstile.closed(_DRAINING * self._timeout_s):
             await self._workers.setup(key)
             self.key = key
-            for stock in self._stocks.values():
-                stock.retire()
-            self._stocks.clear()
-            self._met.clear()
+            self.stocks.use_epoch(key.epoch)
 
     def other_epoch(self, peer: Party, epoch: int) -> VeilmatchError:
         """Return the error for a peer whose epoch is not this one's."""
@@ -171,78 +161,6 @@ class KeyHolder:
             got=got,
             expected=expected,
         )
-
-    # -- stock ----------------------------------------------------------------------------------
-
-    @property
-    def generation(self) -> bytes:
-        """The generation of this holder's storage."""
-        return self._store.generation
-
-    def meet(self, pair: Pair, peer_generation: bytes) -> Stock:
-        """Return the stock of `pair` for the peer's generation; that for another generation is used no more."""
-        is_plus = pair[0] == self.party
-        generations = (self.generation, peer_generation) if is_plus else (peer_generation, self.generation)
-        name = stock_name(pair, self.epoch, *generations)
-        stock = self._stocks.get(pair)
-        if stock is None or stock.name != name:
-            if stock is not None:
-                # Sessions may still hold it, and two of one name would each hand out the same ranges.
-                stock.retire()
-            self._store.adopt(pair, name)
-            stock = self._stocks[pair] = Stock(
-                pair, name, self.epoch, self._store, self._peers.fetch, partial(self._peers.check_dealt, pair),
-                self._standings[pair], self._targets, self._public_key.modulus, is_plus=is_plus,
-            )  # fmt: skip
-        self._met.add(pair)
-        return stock
-
-    async def stock(self, pair: Pair) -> Stock:
-        """Return the stock of `pair`, meeting the peer first if that has not happened yet."""
-        if pair not in self._met:
-            async with self._meeting[pair]:
-                if pair not in self._met:
-                    self.meet(pair, await self._peers.meet_stock(pair, self.epoch, self.generation))
-        return self._stocks[pair]
-
-    async def check_dealt(self, pair: Pair, begin: pb.CheckBegin, link: Link[pb.CheckMessage]) -> None:
-        """Take part in the check of a dealt block, as the minus holder of `pair`."""
-        stock = await self.stock(pair)
-        if (begin.stock, begin.epoch) != (stock.name, self.epoch):
-            raise KeyMismatchError("the two key holders do not use the same key, epoch, pair and stock")
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                await stock.check_for_peer(link, kind_from_wire(begin.kind), begin.number, begin.oldest)
-        except TimeoutError:
-            peer = party_name(other_party(pair, self.party))
-            raise UnavailableError(f"{peer} does not answer", party=peer) from None
-
-    async def keep_stocked(self, pair: Pair, every_s: float) -> None:
-        """Refill the stock of a pair for ever; whatever goes wrong is tried again."""
-        #: The stock that was last reported, False while it cannot be refilled.
-        stocked: Stock | Literal[False] | None = None
-        while True:
-            try:
-                stock = await self.stock(pair)
-                more = await stock.refill_turn()
-                if stocked is not stock and all(stock.remaining.values()):
-                    _log.info("stocked", pair=pair, epoch=self.epoch, **stock.remaining)
-                    stocked = stock
-                if more:
-                    await asyncio.sleep(_REFILL_PAUSE_S)
-                    continue
-            except VeilmatchError as error:
-                if isinstance(error, KeyMismatchError):
-                    self._met.discard(pair)
-                if stocked is not False:
-                    _log.warning("stock not refilled", pair=pair, code=error.code, reason=error.message)
-                stocked = False
-            except Exception as error:
-                # A full disk, say. Its text may quote data.
-                if stocked is not False:
-                    _log.error("stock not refilled", pair=pair, code="internal", reason=type(error).__name__)
-                stocked = False
-            await asyncio.sleep(every_s)
 
     # -- requests -------------------------------------------------------------------------------
 
@@ -283,7 +201,7 @@ class KeyHolder:
         if search:
             results = _within(results, checked.operation, output_bits)
         async with self._turnstile.passed():
-            stock = await self.stock(checked.pair)
+            stock = await self.stocks.of(checked.pair)
             session = self._session(checked, opening, ciphertexts, stock)
             action = session.start()
             try:
@@ -295,8 +213,7 @@ class KeyHolder:
             except GalleryMismatchError:
                 raise  # between the matchers: it says nothing of the key holders
             except KeyMismatchError:
-                # The peer's storage or epoch may be a new one: meet it again before the next request.
-                self._met.discard(checked.pair)
+                self.stocks.forget(checked.pair)
                 if self.unsettled or self.epoch != session.request.epoch:
                     raise _refreshing(peer, "one epoch", "two") from None
                 raise
@@ -430,8 +347,7 @@ class KeyHolder:
         """Close stores and channels."""
         for refusing in self._refusing:
             refusing.cancel()
-        for stock in self._stocks.values():
-            stock.retire()
+        self.stocks.retire()
         await self._peers.close()
         self._store.close()
         self._replays.close()

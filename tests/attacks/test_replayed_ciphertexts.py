@@ -63,7 +63,7 @@ async def refused_by_both(trio: Trio, request: SignedRequest) -> None:
     assert [type(outcome) for outcome in outcomes] == [KnowledgeProofError] * len(SEATS)
     assert {str(outcome) for outcome in outcomes} == {str(KnowledgeProofError())}
     assert all(trio.running[party].pool.batches == 0 for party in PARTIES)
-    assert all(stock.floors == (0, 0, 0) for party in PARTIES for stock in trio[party]._stocks.values())
+    assert all(stock.floors == (0, 0, 0) for party in PARTIES for stock in trio[party].stocks.by_pair.values())
 
 
 def rerandomised(ciphertexts: Sequence[bytes]) -> KnownCiphertexts:

@@ -25,6 +25,7 @@ from veilmatch.crypto.fixed_base import KnownPower
 from veilmatch.crypto.key_safety import Conversion, TaggedTriple
 from veilmatch.crypto.keys import DealerGammas, KeyHolderKey, PairShare, SafetyShare
 from veilmatch.crypto.knowledge import KnownCiphertexts
+from veilmatch.crypto.lanes import Vectors
 from veilmatch.crypto.messages import (
     Agreement,
     Coins,
@@ -46,7 +47,7 @@ from veilmatch.crypto.primes import SpecialPrime
 from veilmatch.crypto.refreshing import CommonSeed, RefreshName
 from veilmatch.crypto.scheme import LocalShare
 from veilmatch.crypto.secret_access import SecretHolder
-from veilmatch.crypto.session import PairSession, _Vectors
+from veilmatch.crypto.session import PairSession
 
 NUMBER = Integer(9182736455463728)
 BYTES = b"material of a secret, 32 bytes.."
@@ -77,7 +78,7 @@ HANDLES: list[Any] = [
     LaneShare(bytes(32), ARRAY, True, BITS.astype(bool)),
     Results([NUMBER], BITS.astype(bool)),
     DecisionShare(BITS, 1),
-    _Vectors(ARRAY, BITS, ARRAY),
+    Vectors(ARRAY, BITS, ARRAY),
     KnownCiphertexts((BYTES,), (NUMBER,), Paillier(toy_public_key(TOY))),
 ]
 #: Values that pass through the memory of a key holder, and what a ceremony holds for a moment.

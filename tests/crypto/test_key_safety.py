@@ -16,7 +16,7 @@ from veilmatch.crypto.errors import KeySafetyError, ProtocolError
 from veilmatch.crypto.key_safety import draw_weights, session_nonce
 from veilmatch.crypto.messages import Coins, Envelope, Openings, SafetyProof
 from veilmatch.crypto.scheme import LocalShare
-from veilmatch.crypto.session import Operation
+from veilmatch.crypto.session_request import Operation
 
 PROBE, *TEMPLATES = unit_vectors(np.random.default_rng(33), TOY.slots + 4, TOY)
 OPERATIONS: tuple[Operation, ...] = ("verify", "candidates", "identify", "enrol", "erase", "rotate")

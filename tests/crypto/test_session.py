@@ -43,7 +43,8 @@ from veilmatch.crypto.messages import (
     Verdict,
 )
 from veilmatch.crypto.parameters import ParameterSet
-from veilmatch.crypto.session import MAX_CONVERSIONS, Operation, Request
+from veilmatch.crypto.session import MAX_CONVERSIONS
+from veilmatch.crypto.session_request import Operation, Request
 
 RNG = np.random.default_rng(1234)
 TEMPLATES = unit_vectors(RNG, TOY.slots + 9, TOY)

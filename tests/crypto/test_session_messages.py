@@ -31,7 +31,7 @@ from veilmatch.crypto.messages import (
     Validity,
     Verdict,
 )
-from veilmatch.crypto.session import Operation
+from veilmatch.crypto.session_request import Operation
 
 RNG = np.random.default_rng(77)
 TEMPLATES = unit_vectors(RNG, 9, TOY)

@@ -12,7 +12,7 @@ from tests.crypto.toys import TOY
 from tests.simulator import Keys, PairSimulator, SimulatedGallery, unit_vectors
 from veilmatch.crypto.fields import Array
 from veilmatch.crypto.messages import Reserve
-from veilmatch.crypto.session import Operation
+from veilmatch.crypto.session_request import Operation
 
 PROBE, *OTHERS = unit_vectors(np.random.default_rng(71), TOY.slots + 8, TOY)
 STRANGERS = np.array([t if t @ PROBE < 1 else -t for t in OTHERS if t @ PROBE])

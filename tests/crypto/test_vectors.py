@@ -44,7 +44,8 @@ from veilmatch.crypto.public_key_format import PublicFile
 from veilmatch.crypto.refreshing import RefreshName, commitment, common_seed, open_commitment, refreshed_share
 from veilmatch.crypto.requests import check_model
 from veilmatch.crypto.secret_access import SECRET_ACCESS
-from veilmatch.crypto.session import PairSession, Request
+from veilmatch.crypto.session import PairSession
+from veilmatch.crypto.session_request import Request
 from veilmatch.protos.v1 import request_pb2
 from veilmatch.server.transport.certification import certified_statement
 

@@ -29,7 +29,7 @@ from veilmatch.crypto.messages import (
     SafetyWork,
     Send,
 )
-from veilmatch.crypto.session import Operation
+from veilmatch.crypto.session_request import Operation
 
 TEMPLATES = unit_vectors(np.random.default_rng(5), 3, TOY)
 PROBE = TEMPLATES[1]

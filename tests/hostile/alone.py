@@ -15,7 +15,7 @@ from veilmatch.crypto.errors import VeilmatchError
 from veilmatch.crypto.fields import Array
 from veilmatch.crypto.messages import Reserve
 from veilmatch.crypto.parameters import ParameterSet
-from veilmatch.crypto.session import Operation
+from veilmatch.crypto.session_request import Operation
 
 QUERIES: tuple[Operation, ...] = ("verify", "candidates", "identify")
 

@@ -113,7 +113,7 @@ async def test_what_cannot_be_noted_is_not_served_and_another_pair_can_serve(
         error = await serve_both(trio, party)
     assert isinstance(error, AuditLogError)
     assert (error.party, error.alternatives) == (f"keyholder-{party}", ("bc",) if party == "a" else ("ac",))
-    assert not any(any(stock.floors) for holder in (trio["a"], trio["b"]) for stock in holder._stocks.values())
+    assert not any(any(stock.floors) for holder in (trio["a"], trio["b"]) for stock in holder.stocks.by_pair.values())
     assert await trio.decide(signed(PROBE), "ab", gallery, range(3)) == [int(s >= 1) for s in vectors(4, 3) @ PROBE]
 
 

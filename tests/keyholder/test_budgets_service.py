@@ -64,7 +64,7 @@ def batches(trio: Trio) -> list[int]:
 
 
 def stock_used(trio: Trio) -> list[tuple[int, ...]]:
-    return [tuple(stock.floors) for party in trio.running for stock in trio[party]._stocks.values()]
+    return [tuple(stock.floors) for party in trio.running for stock in trio[party].stocks.by_pair.values()]
 
 
 async def test_both_holders_refuse_alike_and_nothing_is_computed_or_used(trio_with: Any) -> None:
@@ -84,7 +84,7 @@ async def test_a_refusal_by_one_holder_ends_the_request_at_the_other_at_once(tri
     trio = await trio_with(device_requests={"day": LIMIT})
     for _ in range(LIMIT):
         trio[party]._budgets.admit({"device": "device-1"}, {"requests": 1})
-    await trio["a"].stock("ab")
+    await trio["a"].stocks.of("ab")
     before = stock_used(trio)
     started_at = asyncio.get_running_loop().time()
     found = dict(zip("ab", await outcomes(trio), strict=True))

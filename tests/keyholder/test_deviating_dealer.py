@@ -45,7 +45,7 @@ async def test_nothing_is_served_with_the_stock_of_a_deviating_dealer(
     monkeypatch.undo()
     outcomes = await enrol(trio)
     assert any(isinstance(outcome, DealtStockError) and "keyholder-c" in outcome.message for outcome in outcomes)
-    assert all(not any(trio[party]._stocks["ab"].remaining.values()) for party in ("a", "b"))  # type: ignore[index]
+    assert all(not any(trio[party].stocks.by_pair["ab"].remaining.values()) for party in ("a", "b"))  # type: ignore[index]
     await trio.stop("a", "b")
     await trio.start("a", "b")
     for _ in range(3):

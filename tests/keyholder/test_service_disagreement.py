@@ -66,7 +66,7 @@ async def test_different_ciphertexts_end_the_session_at_both(trio: Trio, pair: P
     assert [type(error) for error in errors] == [ProtocolError] * 2
     assert all("different ciphertexts" in error.message for error in errors)
     assert not openings
-    assert all(stock.floors == (0, 0, 0) for party in "abc" for stock in trio[party]._stocks.values())  # type: ignore[index]
+    assert all(stock.floors == (0, 0, 0) for party in "abc" for stock in trio[party].stocks.by_pair.values())  # type: ignore[index]
 
 
 @pytest.mark.parametrize("state", [GalleryState(8, bytes(32)), GalleryState(7, bytes([1]) * 32)])

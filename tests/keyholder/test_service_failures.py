@@ -229,7 +229,7 @@ async def test_a_dealer_that_does_not_answer_is_named_before_the_peer_gives_up(
         return deal(*arguments, **roles)
 
     monkeypatch.setattr(service, "deal_tagged", late)
-    stocks = [await hasty[party].stock("ab") for party in ("a", "b")]  # type: ignore[index]
+    stocks = [await hasty[party].stocks.of("ab") for party in ("a", "b")]  # type: ignore[index]
     refills = [asyncio.ensure_future(stock.refill()) for stock in stocks if refilling]
     try:
         assert plus_error(await enrol(hasty), "ab").party == "keyholder-c"
@@ -251,9 +251,9 @@ async def test_stock_is_refilled_in_the_background_whatever_happened_before(
         put(*arguments)
 
     monkeypatch.setattr(holder._store, "put", fail_first)
-    keeping = asyncio.ensure_future(holder.keep_stocked("ab", 0.01))
+    keeping = asyncio.ensure_future(holder.stocks.keep_stocked("ab", 0.01))
     deadline = time.monotonic() + 20.0
-    while "ab" not in holder._stocks or min(holder._stocks["ab"].remaining.values()) == 0:
+    while "ab" not in holder.stocks.by_pair or min(holder.stocks.by_pair["ab"].remaining.values()) == 0:
         assert time.monotonic() < deadline and not keeping.done()
         await asyncio.sleep(0.02)
     keeping.cancel()
@@ -297,7 +297,7 @@ async def test_an_unforeseen_failure_of_a_peer_is_an_integrity_error_there(
     if where == "a peer's call":
         monkeypatch.setattr(hasty["b"].rendezvous, "bring", fail)
     elif where == "a meeting":
-        monkeypatch.setattr(hasty["b"], "meet", fail)
+        monkeypatch.setattr(hasty["b"].stocks, "meet", fail)
     else:
         monkeypatch.setattr(service, "deal_tagged", fail)
     for outcome in await enrol(hasty):

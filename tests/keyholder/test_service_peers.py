@@ -93,11 +93,11 @@ async def test_a_stock_is_met_by_the_other_holder_of_its_pair_alone(trio: Trio, 
         stub = rpc.KeyHolderPeerStub(trio.channel(caller, party))
         call = stub.MeetStock(meet_stock(pair=pair), timeout=20.0)
         if pair in pairs_of(party) and caller in {f"keyholder-{p}" for p in pair if p != party}:
-            assert (await call).generation == trio[party].generation
+            assert (await call).generation == trio[party].stocks.generation
         else:
             kind = PartyRefusedError if pair in pairs_of(party) else InvalidInputError
             assert isinstance(await refused(call, party), kind)
-            assert pair not in trio[party]._stocks
+            assert pair not in trio[party].stocks.by_pair
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ async def test_a_stock_that_cannot_be_met_is_refused(
 ) -> None:
     stub = rpc.KeyHolderPeerStub(trio.channel("keyholder-b", "a"))
     assert isinstance(await refused(stub.MeetStock(meet_stock(**changes), timeout=20.0), "a"), kind)
-    assert not trio["a"]._stocks
+    assert not trio["a"].stocks.by_pair
 
 
 @pytest.mark.parametrize("caller", NAMES)

@@ -54,7 +54,7 @@ def nothing_was_computed(trio: Trio) -> bool:
 
 
 def nothing_was_used(trio: Trio) -> bool:
-    return all(stock.floors == (0, 0, 0) for party in PARTIES for stock in trio[party]._stocks.values())
+    return all(stock.floors == (0, 0, 0) for party in PARTIES for stock in trio[party].stocks.by_pair.values())
 
 
 # -- who asks ----------------------------------------------------------------------------------

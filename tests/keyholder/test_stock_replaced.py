@@ -180,7 +180,7 @@ async def query(trio: Trio) -> None:
 async def meet_again(trio: Trio) -> None:
     """What the daemons do all the time: fill the stocks, meeting first."""
     for party in ("b", "a"):
-        await (await trio[party].stock("ab")).refill()  # type: ignore[index]
+        await (await trio[party].stocks.of("ab")).refill()  # type: ignore[index]
 
 
 async def with_new_storage(trio: Trio, party: Party) -> None:
@@ -191,12 +191,12 @@ async def with_new_storage(trio: Trio, party: Party) -> None:
 
 
 async def test_a_peer_that_loses_its_storage_again_and_again_leaves_no_blocks_behind(trio: Trio) -> None:
-    await (await trio["a"].stock("ac")).refill()
+    await (await trio["a"].stocks.of("ac")).refill()
     sizes = []
     for _ in range(4):
         await meet_again(trio)
         await query(trio)
-        current = {trio["a"]._stocks[pair].name for pair in ("ab", "ac")}  # type: ignore[index]
+        current = {trio["a"].stocks.by_pair[pair].name for pair in ("ab", "ac")}  # type: ignore[index]
         held = blocks(trio.data_dir("a"))
         assert set(held) == current
         sizes.append(held.total())
@@ -246,12 +246,12 @@ async def test_a_session_that_is_under_way_while_its_stock_is_replaced_ends(trio
     async with trio.both(request, "ab") as calls:
         asking = asyncio.ensure_future(calls["a"].probe_share())
         await reached.wait()
-        trio["a"].meet("ab", bytes(16))
+        trio["a"].stocks.meet("ab", bytes(16))
         gate.set()
         with pytest.raises(UnavailableError, match="replaced"):
             await asking
     trio.running["a"].pool.before = None
-    trio["a"]._met.clear()
+    trio["a"].stocks.forget("ab")
     await meet_again(trio)
     await query(trio)
 
@@ -270,7 +270,7 @@ async def test_a_gallery_mismatch_of_the_matchers_leaves_the_stock_alone(
     trio: Trio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await meet_again(trio)
-    stocks = {party: trio[party]._stocks["ab"] for party in ("a", "b")}  # type: ignore[index]
+    stocks = {party: trio[party].stocks.by_pair["ab"] for party in ("a", "b")}  # type: ignore[index]
     before = [(stock.floors, stock.remaining) for stock in stocks.values()]
 
     def never(*_: object) -> Any:
@@ -286,4 +286,4 @@ async def test_a_gallery_mismatch_of_the_matchers_leaves_the_stock_alone(
     assert [type(outcome) for outcome in outcomes] == [GalleryMismatchError] * 2
     assert [(stock.floors, stock.remaining) for stock in stocks.values()] == before
     await query(trio)
-    assert all(trio[party]._stocks["ab"] is stock for party, stock in stocks.items())  # type: ignore[index]
+    assert all(trio[party].stocks.by_pair["ab"] is stock for party, stock in stocks.items())  # type: ignore[index]

@@ -49,11 +49,11 @@ async def test_two_daemons_with_one_share_are_dealt_different_stocks(trio: Trio,
     twin = await second_daemon(trio, "a", tmp_path / "twin")
     try:
         for pair in pairs_of("a"):
-            stocks = [holder.meet(pair, bytes(16)).name for holder in (trio["a"], twin)]
+            stocks = [holder.stocks.meet(pair, bytes(16)).name for holder in (trio["a"], twin)]
             assert stocks[0] != stocks[1]
         # The peer uses the stock of whoever met it last, and takes none of the other's.
-        own, other = [trio["b"].meet("ab", holder.generation) for holder in (trio["a"], twin)]
-        assert own.name != other.name and trio["b"]._stocks["ab"] is other
+        own, other = [trio["b"].stocks.meet("ab", holder.stocks.generation) for holder in (trio["a"], twin)]
+        assert own.name != other.name and trio["b"].stocks.by_pair["ab"] is other
     finally:
         await twin.close()
 
