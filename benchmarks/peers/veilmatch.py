@@ -1,13 +1,12 @@
 """Veilmatch as real processes: a device in this process, two matchers and three key holders beside it, on one core.
 
-CPU time is that of the device and of the daemons that serve, as the operating system counts it, and the dealer's share:
-what dealing the randomness of one query costs, measured apart, because the dealer works ahead and in large blocks.
+CPU time is that of the device and of the daemons that serve, as the operating system counts it, and what it costs to
+deal the randomness of one query and to check it, measured apart, because key holders do that ahead and in large blocks.
 A query is the second one after its gallery is there, so that tables and connections exist, as they do for the peers.
 """
 
 from __future__ import annotations
 
-import secrets
 import statistics
 import tempfile
 import time
@@ -16,14 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.daemons import cpu_seconds, wait_until_idle
+from benchmarks.dealt import Dealt, of_units, unit_costs, units_of_query
 from benchmarks.peers.backend import backends, using
 from benchmarks.peers.rows import Cost, Peer, Row, Sizes, on_line
 from benchmarks.peers.work import PARAMETERS, gallery, probe
 from veilmatch.client.client import Client
 from veilmatch.client.demo.parties import fresh_passphrase, hold_ceremony
-from veilmatch.crypto.dealing import BLOCK_UNITS, STOCK_KINDS, BlockName, Kind, deal
-from veilmatch.crypto.gates.answer import answer_cost
-from veilmatch.crypto.gates.validity import validity_cost
+from veilmatch.crypto.dealing import Kind
 from veilmatch.crypto.parameters import ParameterSet
 from veilmatch.crypto.public_key_format import PublicFile
 from veilmatch.server.supervisor import DAEMONS, Supervisor
@@ -50,7 +48,7 @@ def rows(dimension: int, sizes: Sizes) -> Iterator[Row]:
     with tempfile.TemporaryDirectory(prefix="veilmatch-bench-") as scratch:
         directory = Path(scratch) / "installation"
         hold_ceremony(directory, parameters.name, passphrase)
-        dealt = _dealing_s(PublicFile.decode((directory / "public.json").read_bytes()).public_key.modulus)
+        dealt = unit_costs(PublicFile.decode((directory / "public.json").read_bytes()).public_key.modulus)
         enrolled = 0
         for n in (size for size in sizes.identities if size <= sizes.largest):
             for backend in backends():
@@ -62,8 +60,8 @@ def rows(dimension: int, sizes: Sizes) -> Iterator[Row]:
                         enrolled = n
                         for operation in OPERATIONS:
                             cost, sent = _query(client, parties, operation, dimension)
-                            share = _dealers_share_s(operation, n, parameters, dealt)
-                            measured[operation, backend].append((n, Cost(cost.cpu_s + share, cost.wall_s)))
+                            dealt_s = _dealt_s(operation, n, parameters, dealt)
+                            measured[operation, backend].append((n, Cost(cost.cpu_s + dealt_s, cost.wall_s)))
                             device_bytes = 2 * sent
             template_bytes = _stored(parameters, n)
     for (operation, backend), costs in measured.items():
@@ -103,29 +101,11 @@ def _cpu_s(parties: Supervisor) -> float:
     return sum(seconds[party] for party in _SERVING)
 
 
-def _dealing_s(modulus: int) -> dict[Kind, float]:
-    """CPU time of dealing one unit of each kind to both holders."""
-    seconds: dict[Kind, float] = {}
-    for kind in STOCK_KINDS:
-        name, times = BlockName("ab", bytes(32), 1, kind, 0), []
-        for _ in range(3):
-            started = time.process_time()
-            for for_plus in (True, False):
-                deal(secrets.token_bytes(32), name, modulus, for_plus=for_plus)
-            times.append(time.process_time() - started)
-        seconds[kind] = min(times) / BLOCK_UNITS[kind]
-    return seconds
-
-
-def _dealers_share_s(operation: str, identities: int, parameters: ParameterSet, dealt: dict[Kind, float]) -> float:
-    """CPU time of dealing what one query uses."""
+def _dealt_s(operation: str, identities: int, parameters: ParameterSet, units: dict[Kind, Dealt]) -> float:
+    """CPU time of dealing what one query uses, and of checking it at both holders."""
     packs = -(-identities // parameters.slots)
-    used: dict[Kind, int] = {
-        "triples": parameters.lane_ciphertexts + packs,
-        "bits": validity_cost(1, parameters) + answer_cost(operation, identities, parameters.ring_bits),
-        "products": parameters.dimension,
-    }
-    return sum(count * dealt[kind] for kind, count in used.items())
+    dealt = of_units(units_of_query(operation, identities, packs, parameters), units)
+    return dealt.dealing_s + 2 * dealt.checking_s
 
 
 def _stored(parameters: ParameterSet, identities: int) -> float:
