@@ -53,10 +53,13 @@ static void check(const Backend *backend, size_t limbs) {
     backend->multiply(&ring, out, a, GROUPS, b, 0);
     backend->square(&ring, out, a, GROUPS);
 
-    uint8_t exponent[BYTES];
-    for (size_t i = 0; i < sizeof exponent; i++) exponent[i] = (uint8_t)random_word();
-    VALGRIND_MAKE_MEM_UNDEFINED(exponent, sizeof exponent);
-    backend->power(&ring, out, a, GROUPS, exponent, sizeof exponent, 0, scratch);
+    const size_t exponent_bytes = GROUPS * backend->lanes * BYTES;
+    uint8_t *exponents = malloc(exponent_bytes);
+    if (!exponents) abort();
+    for (size_t i = 0; i < exponent_bytes; i++) exponents[i] = (uint8_t)random_word();
+    VALGRIND_MAKE_MEM_UNDEFINED(exponents, exponent_bytes);
+    backend->power(&ring, out, a, GROUPS, exponents, BYTES, 0, scratch);
+    backend->power(&ring, out, a, GROUPS, exponents, BYTES, BYTES, scratch);
 
     uint64_t *table = make_secret(ROWS * size / backend->lanes * MAX_ENTRIES, bound);
     uint64_t *digits = make_secret(ROWS * GROUPS * backend->lanes, MAX_ENTRIES);
@@ -71,7 +74,7 @@ static void check(const Backend *backend, size_t limbs) {
     const Step steps[] = {{BASES, 0, 1}, {BASES + 1, BASES, BASES}, {BASES, BASES + 1, 0}};
     backend->run(&ring, out, rows, BASES, steps, sizeof steps / sizeof *steps, scratch);
 
-    free(a), free(b), free(out), free(scratch), free(table), free(digits), free(rows), free((void *)ring.modulus);
+    free(a), free(b), free(out), free(scratch), free(exponents), free(table), free(digits), free(rows), free((void *)ring.modulus);
 }
 
 /* What must be reported, so that silence means something. */
