@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from veilmatch.crypto import dealing
 from veilmatch.crypto.arithmetic import Integer
@@ -73,6 +74,15 @@ def linked() -> tuple[MemoryLink, MemoryLink]:
     return ends
 
 
+async def ending_at(end: MemoryLink, serving: Coroutine[Any, Any, None]) -> None:
+    """Serve at the other end of a stream; its error, or that it has ended, comes out at `end`."""
+    try:
+        await serving
+        end.inbox.put_nowait(UnavailableError("the peer has ended", party="keyholder-b"))
+    except Exception as error:
+        end.inbox.put_nowait(error)
+
+
 class Holder:
     """One holder's store, dealer and stock; `restart` is a crash followed by a start. `other` is its peer."""
 
@@ -112,15 +122,8 @@ class Holder:
         mine, theirs = linked()
         self.links.append((mine, theirs))
         begin = first.begin
-
-        async def serve() -> None:
-            try:
-                await self.other.stock.check_for_peer(theirs, kind_from_wire(begin.kind), begin.number, begin.oldest)
-                mine.inbox.put_nowait(UnavailableError("the peer has ended", party="keyholder-b"))
-            except Exception as error:
-                mine.inbox.put_nowait(error)
-
-        serving = asyncio.create_task(serve())
+        checking = self.other.stock.check_for_peer(theirs, kind_from_wire(begin.kind), begin.number, begin.oldest)
+        serving = asyncio.create_task(ending_at(mine, checking))
         try:
             yield mine
         finally:

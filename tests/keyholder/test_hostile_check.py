@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.keyholder.dealers import MODULUS, NAME, PAIR, TARGETS, UNITS, Holder, MemoryLink, linked
+from tests.keyholder.dealers import MODULUS, NAME, PAIR, TARGETS, UNITS, Holder, MemoryLink, ending_at, linked
 from veilmatch.crypto.dealing import STOCK_KINDS, BlockCheck, BlockName, Kind
-from veilmatch.crypto.errors import DealtStockError, ProtocolError, UnavailableError, VeilmatchError
+from veilmatch.crypto.errors import DealtStockError, ProtocolError, UnavailableError
 from veilmatch.protos.v1 import keyholder_pb2 as pb
 from veilmatch.server.keyholder.checking import MAX_SKIP_BLOCKS
 
@@ -31,14 +31,7 @@ def minus(tmp_path: Path) -> Holder:
 async def asked(minus: Holder, kind: Kind, first: int, oldest: int = 0) -> AsyncIterator[MemoryLink]:
     """The stream of a hostile plus holder, once it has asked for a check. Its end is an error of the peer's."""
     mine, theirs = linked()
-
-    async def serve() -> None:
-        try:
-            await minus.stock.check_for_peer(theirs, kind, first, oldest)
-        except VeilmatchError as error:
-            mine.inbox.put_nowait(error)
-
-    serving = asyncio.create_task(serve())
+    serving = asyncio.create_task(ending_at(mine, minus.stock.check_for_peer(theirs, kind, first, oldest)))
     try:
         yield mine
     finally:
