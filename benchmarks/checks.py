@@ -4,8 +4,8 @@
     python benchmarks/checks.py --packs 1 8 80     other sizes
     python benchmarks/checks.py --json PATH        writes the figures as well
 
-The functions are those that a key holder runs (crypto/key_safety.py), under the key of a fresh ceremony, with tagged
-triples from a dealer; every proof that is timed is accepted by the other holder. Medians of one core's CPU time.
+The functions are those that a key holder runs (crypto/pair/key_safety.py), under the key of a fresh ceremony, with
+tagged triples from a dealer; every proof that is timed is accepted by the other holder. Medians of one core's CPU time.
 "Beside conversions" is the share of what the holder computes to convert the same ciphertexts: secret powers, logarithms
 and the Beaver multiplication. What the checks add to the time of a whole verification, over real daemons, is printed by
 `python benchmarks/gates.py --verify`.
@@ -28,13 +28,13 @@ from rich.console import Console
 from rich.table import Table
 from system import median
 
-from veilmatch.crypto import key_safety
 from veilmatch.crypto.arithmetic import Integer, random_bits
-from veilmatch.crypto.ceremony import Ceremony, run_ceremony
-from veilmatch.crypto.conversion import open_masked, output_share
 from veilmatch.crypto.dealing import BLOCK_UNITS, BlockName, deal_tagged, tagged_triples
-from veilmatch.crypto.key_safety import Conversion, TaggedTriple
-from veilmatch.crypto.paillier import Paillier
+from veilmatch.crypto.encryption.paillier import Paillier
+from veilmatch.crypto.keys.ceremony import Ceremony, run_ceremony
+from veilmatch.crypto.pair import key_safety
+from veilmatch.crypto.pair.conversion import open_masked, output_share
+from veilmatch.crypto.pair.key_safety import Conversion, TaggedTriple
 from veilmatch.crypto.parameters import DEFAULT, ParameterSet
 from veilmatch.crypto.rings.choice import choose
 from veilmatch.crypto.secret_access import SECRET_ACCESS

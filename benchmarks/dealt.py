@@ -14,7 +14,7 @@ from veilmatch.crypto.arithmetic import Integer, random_bits
 from veilmatch.crypto.dealing import BLOCK_UNITS, STOCK_KINDS, BlockCheck, BlockName, Kind, deal_tagged
 from veilmatch.crypto.gates.answer import answer_cost
 from veilmatch.crypto.gates.validity import validity_cost
-from veilmatch.crypto.keys import DealerGammas
+from veilmatch.crypto.keys.shares import DealerGammas
 from veilmatch.crypto.parameters import ParameterSet
 
 _REPEATS = 3

@@ -31,12 +31,13 @@ from rich.table import Table
 
 from veilmatch.client.client import Client
 from veilmatch.client.demo.parties import fresh_passphrase, hold_ceremony
-from veilmatch.crypto import dealing, lanes
+from veilmatch.crypto import dealing
 from veilmatch.crypto.arithmetic import Integer, random_below, random_bits
 from veilmatch.crypto.dealing import BLOCK_UNITS, BlockName, Kind
 from veilmatch.crypto.gates.boolean import Circuit, Evaluator
 from veilmatch.crypto.gates.decision import decide, decide_cost, decision_input
 from veilmatch.crypto.gates.validity import validate, validity_cost
+from veilmatch.crypto.packing import lanes
 from veilmatch.crypto.parameters import D512, DEFAULT, ParameterSet
 from veilmatch.server.supervisor import Supervisor
 
@@ -48,7 +49,7 @@ SLOTS = 10_000
 WITHOUT = {
     "the validity gate": """
 import numpy as np
-from veilmatch.crypto import session
+from veilmatch.crypto.pair import session
 
 def validate(*arguments):
     yield from ()
@@ -58,8 +59,8 @@ session.validate = validate
 session.validity_cost = lambda vectors, parameters: 1
 """,
     "the checks on deviating organisations": """
-from veilmatch.crypto import session
-from veilmatch.server.keyholder import serving
+from veilmatch.crypto.pair import session
+from veilmatch.server.keyholder.session import serving
 
 def nothing(session):
     yield from ()

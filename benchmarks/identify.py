@@ -27,10 +27,10 @@ from rich.console import Console
 from rich.table import Table
 
 from veilmatch.crypto.dealing import BitTriples
-from veilmatch.crypto.fields import Array
 from veilmatch.crypto.gates import tournament
 from veilmatch.crypto.gates.boolean import Evaluator
 from veilmatch.crypto.gates.decision import decision_input
+from veilmatch.crypto.packing.fields import Array
 from veilmatch.crypto.parameters import DEFAULT
 
 RING_BITS = DEFAULT.ring_bits

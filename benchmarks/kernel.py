@@ -37,7 +37,7 @@ MODULI = (2048, 3072)
 EXPONENT_BITS = 16
 #: Groups of numbers in one call that multiplies or squares.
 GROUPS = 4
-#: A key holder's exponent is longer than |o| by this (crypto/keys.py).
+#: A key holder's exponent is longer than |o| by this (crypto/keys/shares.py).
 SLACK_BITS = 145
 WINDOW_BITS = 5
 DIGIT_BITS = 6

@@ -41,8 +41,8 @@ from veilmatch.client.evaluation.rates import Floats, curve
 from veilmatch.client.evaluation.scorers import float_scores
 from veilmatch.client.models import install_evaluation_model, install_models, install_photos
 from veilmatch.crypto.errors import ParameterError
-from veilmatch.crypto.fields import Array
 from veilmatch.crypto.gates.validity import validity_cost
+from veilmatch.crypto.packing.fields import Array
 from veilmatch.crypto.parameters import D512, DEFAULT, ParameterSet
 
 SCALES = (20, 30, 40, 50, 60, 75, 90, 120, 126, 150)

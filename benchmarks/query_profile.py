@@ -37,12 +37,12 @@ from system import enrol, limits, median
 
 from veilmatch.client.client import Client
 from veilmatch.client.demo.parties import fresh_passphrase, hold_ceremony
-from veilmatch.client.encryption import Encryptor
 from veilmatch.client.evaluation.curves import png, svg
+from veilmatch.client.wire.encryption import Encryptor
 from veilmatch.crypto.arithmetic import random_bits
-from veilmatch.crypto.paillier import Paillier, PublicKey
+from veilmatch.crypto.encryption.paillier import Paillier, PublicKey
+from veilmatch.crypto.encryption.public_key_format import PublicFile
 from veilmatch.crypto.parameters import D512, DEFAULT, ParameterSet
-from veilmatch.crypto.public_key_format import PublicFile
 from veilmatch.crypto.rings.choice import choose
 from veilmatch.server.supervisor import DAEMONS, Supervisor
 

@@ -58,9 +58,9 @@ from veilmatch.client.client import Client
 from veilmatch.client.demo.parties import fresh_passphrase, hold_ceremony
 from veilmatch.client.device import Progress
 from veilmatch.client.evaluation.curves import png, svg
-from veilmatch.crypto.fields import Array
+from veilmatch.crypto.encryption.public_key_format import PublicFile
+from veilmatch.crypto.packing.fields import Array
 from veilmatch.crypto.parameters import D256, D512, DEFAULT, ParameterSet
-from veilmatch.crypto.public_key_format import PublicFile
 from veilmatch.crypto.rings.choice import choose
 from veilmatch.server.supervisor import DAEMONS, Supervisor
 

@@ -32,14 +32,14 @@ from rich.table import Table
 
 from veilmatch.client.client import Client
 from veilmatch.client.demo.parties import fresh_passphrase, hold_ceremony
-from veilmatch.client.encryption import Encryptor
-from veilmatch.crypto import knowledge
+from veilmatch.client.wire.encryption import Encryptor
 from veilmatch.crypto.arithmetic import random_below, random_bits
-from veilmatch.crypto.key_safety import WEIGHT_BYTES
-from veilmatch.crypto.keys import exponent_bits, safety_exponent_bits
-from veilmatch.crypto.paillier import Paillier, PublicKey
+from veilmatch.crypto.encryption import knowledge
+from veilmatch.crypto.encryption.paillier import Paillier, PublicKey
+from veilmatch.crypto.encryption.public_key_format import PublicFile
+from veilmatch.crypto.keys.shares import exponent_bits, safety_exponent_bits
+from veilmatch.crypto.pair.key_safety import WEIGHT_BYTES
 from veilmatch.crypto.parameters import ParameterSet
-from veilmatch.crypto.public_key_format import PublicFile
 from veilmatch.crypto.rings.choice import choose
 from veilmatch.server.supervisor import DAEMONS, Supervisor
 

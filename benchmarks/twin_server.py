@@ -29,10 +29,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from veilmatch.crypto.arithmetic import Integer, random_bits
-from veilmatch.crypto.ceremony import Ceremony
+from veilmatch.crypto.encryption.paillier import STATISTICAL_BITS, Paillier
 from veilmatch.crypto.errors import IntegrityError
-from veilmatch.crypto.fields import join
-from veilmatch.crypto.paillier import STATISTICAL_BITS, Paillier
+from veilmatch.crypto.keys.ceremony import Ceremony
+from veilmatch.crypto.packing.fields import join
 from veilmatch.crypto.secret_access import SECRET_ACCESS, SecretHolder
 
 #: Label of "nobody".

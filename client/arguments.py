@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from veilmatch.client.signing import new_token
+from veilmatch.client.wire.signing import new_token
 from veilmatch.crypto.errors import InvalidInputError
 from veilmatch.crypto.requests import TOKEN_BYTES, check_model, check_subject
 

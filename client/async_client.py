@@ -19,10 +19,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar
 
-from veilmatch.client import agreement, bulk
+from veilmatch.client import bulk
 from veilmatch.client.arguments import checked_model, checked_name, checked_token, finite_seconds
 from veilmatch.client.config import DeviceSettings
-from veilmatch.client.connection import Answered, Ask, Connection
 from veilmatch.client.device import Capture, Device, Embedding, Progress, about
 from veilmatch.client.results import (
     Candidates,
@@ -34,11 +33,13 @@ from veilmatch.client.results import (
     Timings,
     Verification,
 )
-from veilmatch.client.signing import Draft
-from veilmatch.client.transport import Matcher
+from veilmatch.client.wire import agreement
+from veilmatch.client.wire.connection import Answered, Ask, Connection
+from veilmatch.client.wire.signing import Draft
+from veilmatch.client.wire.transport import Matcher
 from veilmatch.crypto.digests import digest
+from veilmatch.crypto.encryption.public_key_format import KEY_ID_BYTES
 from veilmatch.crypto.errors import InvalidInputError, VeilmatchError
-from veilmatch.crypto.public_key_format import KEY_ID_BYTES
 from veilmatch.crypto.requests import EMBEDDING_MODEL, TOKEN_BYTES
 from veilmatch.protos.v1 import matcher_pb2, request_pb2
 

@@ -20,11 +20,11 @@ from typing import IO
 
 import numpy as np
 
-from veilmatch.client.encryption import EncryptedPack, Encryptor, groups
+from veilmatch.client.wire.encryption import EncryptedPack, Encryptor, groups
 from veilmatch.crypto.arithmetic import to_bytes
+from veilmatch.crypto.encryption.paillier import PublicKey
 from veilmatch.crypto.errors import IntegrityError
-from veilmatch.crypto.fields import Array
-from veilmatch.crypto.paillier import PublicKey
+from veilmatch.crypto.packing.fields import Array
 from veilmatch.crypto.parameters import ParameterSet
 from veilmatch.crypto.requests import bulk_digest, bulk_pack_digest
 from veilmatch.protos.v1 import matcher_pb2 as pb

@@ -12,9 +12,9 @@ from typing import IO
 import numpy as np
 
 from veilmatch.client.bulk import COORDINATE, read_frame, write_frame
-from veilmatch.client.encryption import Encryptor
+from veilmatch.client.wire.encryption import Encryptor
 from veilmatch.crypto.arithmetic import from_bytes
-from veilmatch.crypto.paillier import PublicKey
+from veilmatch.crypto.encryption.paillier import PublicKey
 from veilmatch.crypto.parameters import ParameterSet
 
 

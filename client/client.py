@@ -31,7 +31,7 @@ from veilmatch.client.results import (
     SubjectEntry,
     Verification,
 )
-from veilmatch.client.transport import Matcher
+from veilmatch.client.wire.transport import Matcher
 from veilmatch.crypto.errors import ConfigurationError, UnavailableError, VeilmatchError
 from veilmatch.crypto.requests import EMBEDDING_MODEL
 

@@ -22,7 +22,7 @@ from pydantic_settings import (
 )
 
 from veilmatch.crypto.errors import ConfigurationError
-from veilmatch.crypto.keys import SEATS, Pair, Seat
+from veilmatch.crypto.keys.shares import SEATS, Pair, Seat
 
 _ADDRESS = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
 _M = TypeVar("_M", bound=BaseModel)

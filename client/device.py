@@ -18,13 +18,13 @@ import numpy.typing as npt
 from veilmatch.client import bulk
 from veilmatch.client.arguments import checked_cosine, checked_model
 from veilmatch.client.capture.quantiser import quantise
-from veilmatch.client.encryption import Encryptor
-from veilmatch.client.signing import DeviceKey, Draft, RequestSigner
+from veilmatch.client.wire.encryption import Encryptor
+from veilmatch.client.wire.signing import DeviceKey, Draft, RequestSigner
+from veilmatch.crypto.encryption.knowledge import KnownCiphertexts
+from veilmatch.crypto.encryption.public_key_format import PublicFile
 from veilmatch.crypto.errors import ConfigurationError, KeyMismatchError, VeilmatchError
-from veilmatch.crypto.fields import Array
-from veilmatch.crypto.keys import Pair
-from veilmatch.crypto.knowledge import KnownCiphertexts
-from veilmatch.crypto.public_key_format import PublicFile
+from veilmatch.crypto.keys.shares import Pair
+from veilmatch.crypto.packing.fields import Array
 from veilmatch.protos.v1 import matcher_pb2, request_pb2
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from veilmatch.crypto.keys import Pair
+from veilmatch.crypto.keys.shares import Pair
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,16 +16,20 @@ from typing import Any
 
 import numpy as np
 
-from veilmatch.crypto import dealing, lanes, slots
+from veilmatch.crypto import dealing
 from veilmatch.crypto.arithmetic import Integer, gcd, invert, random_below, random_bits
-from veilmatch.crypto.ceremony import run_ceremony, split_safety
-from veilmatch.crypto.conversion import Triple
 from veilmatch.crypto.dealing import BLOCK_UNITS, STOCK_KINDS, BlockName, deal_tagged, tagged_triples
+from veilmatch.crypto.encryption.paillier import Paillier, PublicKey
+from veilmatch.crypto.encryption.scheme import Scheme
+from veilmatch.crypto.encryption.standin import StandIn
 from veilmatch.crypto.errors import InvalidVectorError, ProtocolError
-from veilmatch.crypto.fields import Array
-from veilmatch.crypto.key_safety import TaggedTriple, tagged
-from veilmatch.crypto.keys import DealerGammas, PairShare, SafetyShare, exponent_bits
-from veilmatch.crypto.messages import (
+from veilmatch.crypto.keys.ceremony import run_ceremony, split_safety
+from veilmatch.crypto.keys.shares import DealerGammas, PairShare, SafetyShare, exponent_bits
+from veilmatch.crypto.packing import lanes, slots
+from veilmatch.crypto.packing.fields import Array
+from veilmatch.crypto.pair.conversion import Triple
+from veilmatch.crypto.pair.key_safety import TaggedTriple, tagged
+from veilmatch.crypto.pair.messages import (
     AwaitResults,
     DecisionShare,
     Envelope,
@@ -39,13 +43,10 @@ from veilmatch.crypto.messages import (
     SafetyWork,
     Send,
 )
-from veilmatch.crypto.paillier import Paillier, PublicKey
+from veilmatch.crypto.pair.request import Operation, Request
+from veilmatch.crypto.pair.session import PairSession
 from veilmatch.crypto.parameters import ParameterSet
-from veilmatch.crypto.scheme import Scheme
 from veilmatch.crypto.secret_access import SECRET_ACCESS
-from veilmatch.crypto.session import PairSession
-from veilmatch.crypto.session_request import Operation, Request
-from veilmatch.crypto.standin import StandIn
 
 PLUS, MINUS = 0, 1
 #: Called before each conversion with its number in the session (from 0) and how many ciphertexts it

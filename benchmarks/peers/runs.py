@@ -13,7 +13,7 @@ from benchmarks.peers import paillier_libraries, plain, tenseal_expert, tenseal_
 from benchmarks.peers.backend import backends
 from benchmarks.peers.rows import FULL, QUICK, Peer, Row, Sizes
 from benchmarks.peers.work import PARAMETERS
-from veilmatch.crypto.ceremony import run_ceremony
+from veilmatch.crypto.keys.ceremony import run_ceremony
 from veilmatch.crypto.rings.choice import REFERENCE
 
 #: A peer of one cell, and how it is measured.

@@ -9,9 +9,9 @@ from benchmarks.peers.rows import Cost, Peer, Row, Sizes, clocked, measured
 from benchmarks.peers.work import PARAMETERS, gallery, probe, quantised
 from benchmarks.twin_server import Packing, Search, split
 from veilmatch.crypto.arithmetic import Integer
-from veilmatch.crypto.ceremony import Ceremony
-from veilmatch.crypto.fields import Array
-from veilmatch.crypto.paillier import Paillier
+from veilmatch.crypto.encryption.paillier import Paillier
+from veilmatch.crypto.keys.ceremony import Ceremony
+from veilmatch.crypto.packing.fields import Array
 
 #: Cosine at which Veilmatch decides here; the squared distance of unit vectors is 2 - 2*cosine.
 _COSINE = 0.4

@@ -22,8 +22,8 @@ from benchmarks.peers.work import PARAMETERS, gallery, probe
 from veilmatch.client.client import Client
 from veilmatch.client.demo.parties import fresh_passphrase, hold_ceremony
 from veilmatch.crypto.dealing import Kind
+from veilmatch.crypto.encryption.public_key_format import PublicFile
 from veilmatch.crypto.parameters import ParameterSet
-from veilmatch.crypto.public_key_format import PublicFile
 from veilmatch.server.supervisor import DAEMONS, Supervisor
 
 OPERATIONS = ("candidates", "identify")

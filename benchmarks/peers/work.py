@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from veilmatch.client.capture.quantiser import quantise
-from veilmatch.crypto.fields import Array
+from veilmatch.crypto.packing.fields import Array
 from veilmatch.crypto.parameters import D512, DEFAULT, ParameterSet
 
 Floats = NDArray[np.float64]

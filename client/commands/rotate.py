@@ -10,8 +10,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from veilmatch.client.commands._options import DEFAULT_CONFIG, Config, Json, Timeout, open_client
 from veilmatch.client.commands._output import messages, show, show_json
+from veilmatch.crypto.encryption.public_key_format import PublicFile
 from veilmatch.crypto.errors import ConfigurationError
-from veilmatch.crypto.public_key_format import PublicFile
 
 
 def register(app: typer.Typer) -> None:

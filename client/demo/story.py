@@ -20,7 +20,7 @@ from veilmatch.client.config import DeviceSettings
 from veilmatch.client.demo.witness import Witness
 from veilmatch.client.models import orl_photo
 from veilmatch.client.results import Candidates, Timings, Verification
-from veilmatch.crypto.fields import Array
+from veilmatch.crypto.packing.fields import Array
 from veilmatch.crypto.parameters import ParameterSet
 
 ENROLLED_PHOTO, VERIFIED_PHOTO, SEARCHED_PHOTO = 1, 5, 9

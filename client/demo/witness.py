@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from veilmatch.client.config import DeviceSettings
-from veilmatch.client.transport import Matcher, open_matchers
+from veilmatch.client.wire.transport import Matcher, open_matchers
 from veilmatch.protos.v1 import matcher_pb2 as pb
 from veilmatch.protos.v1 import request_pb2
 

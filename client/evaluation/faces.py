@@ -21,7 +21,7 @@ from veilmatch.client.capture.embedder import Embedding
 from veilmatch.client.capture.image import ImageSource
 from veilmatch.client.capture.quantiser import quantise, unit_vector
 from veilmatch.crypto.errors import EmbeddingError, InvalidInputError, VeilmatchError
-from veilmatch.crypto.fields import Array
+from veilmatch.crypto.packing.fields import Array
 from veilmatch.crypto.parameters import ParameterSet
 
 Embed = Callable[[int, ImageSource], Embedding]

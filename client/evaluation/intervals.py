@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from veilmatch.client.evaluation.rates import Floats
-from veilmatch.crypto.fields import Array
+from veilmatch.crypto.packing.fields import Array
 
 #: What the interval leaves out at each end.
 _TAIL_PERCENT = 2.5

@@ -14,17 +14,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from veilmatch.crypto import dealing, lanes, slots
+from veilmatch.crypto import dealing
 from veilmatch.crypto.arithmetic import Integer
-from veilmatch.crypto.ceremony import run_ceremony
-from veilmatch.crypto.conversion import Triple, open_masked, output_share
 from veilmatch.crypto.dealing import BLOCK_UNITS, BitTriples, Block, BlockName, Kind
+from veilmatch.crypto.encryption.paillier import Paillier
 from veilmatch.crypto.errors import CiphertextError
-from veilmatch.crypto.fields import Array
 from veilmatch.crypto.gates.boolean import Circuit, Evaluator, Wire
 from veilmatch.crypto.gates.decision import decide, decide_cost, decision_input
-from veilmatch.crypto.keys import Pair
-from veilmatch.crypto.paillier import Paillier
+from veilmatch.crypto.keys.ceremony import run_ceremony
+from veilmatch.crypto.keys.shares import Pair
+from veilmatch.crypto.packing import lanes, slots
+from veilmatch.crypto.packing.fields import Array
+from veilmatch.crypto.pair.conversion import Triple, open_masked, output_share
 from veilmatch.crypto.parameters import ParameterSet
 from veilmatch.crypto.rings.ring import PackGroup
 from veilmatch.crypto.secret_access import SECRET_ACCESS

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from veilmatch.crypto.errors import InvalidInputError
-from veilmatch.crypto.fields import Array
+from veilmatch.crypto.packing.fields import Array
 
 Flags = npt.NDArray[np.bool_]
 

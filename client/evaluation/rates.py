@@ -16,7 +16,7 @@ import numpy.typing as npt
 from veilmatch.client.evaluation.libraries import require
 from veilmatch.client.evaluation.pairs import Flags
 from veilmatch.crypto.errors import InvalidInputError
-from veilmatch.crypto.fields import Array
+from veilmatch.crypto.packing.fields import Array
 
 Floats = npt.NDArray[np.float64]
 

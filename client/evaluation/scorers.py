@@ -15,7 +15,7 @@ from veilmatch.client.evaluation.faces import FaceSet, Progress
 from veilmatch.client.evaluation.local_pair import LocalPair
 from veilmatch.client.evaluation.pairs import Flags, Pairs
 from veilmatch.client.evaluation.rates import Floats
-from veilmatch.crypto.fields import Array
+from veilmatch.crypto.packing.fields import Array
 
 
 def float_scores(faces: FaceSet, pairs: Pairs) -> Floats:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from veilmatch.client.evaluation.pairs import Flags
 from veilmatch.client.evaluation.rates import Curve, Floats, curve
-from veilmatch.crypto.fields import Array
+from veilmatch.crypto.packing.fields import Array
 
 _T = TypeVar("_T", bound=np.generic)
 

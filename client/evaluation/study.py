@@ -22,7 +22,7 @@ from veilmatch.client.evaluation.rates import Curve, Floats, curve
 from veilmatch.client.evaluation.scorers import encrypted_decisions, float_scores, integer_scores
 from veilmatch.client.evaluation.search import Searches, open_set, open_set_curve, rank_one
 from veilmatch.client.evaluation.thresholds import can_show, cosine_of, operating_threshold
-from veilmatch.crypto.fields import Array
+from veilmatch.crypto.packing.fields import Array
 from veilmatch.crypto.parameters import ParameterSet
 
 _T = TypeVar("_T", bound=np.generic)

@@ -22,7 +22,7 @@ from veilmatch.client.evaluation.intervals import interval, resamples
 from veilmatch.client.evaluation.pairs import Flags
 from veilmatch.client.evaluation.study import Rate
 from veilmatch.crypto.errors import InvalidInputError
-from veilmatch.crypto.fields import Array
+from veilmatch.crypto.packing.fields import Array
 from veilmatch.crypto.parameters import ParameterSet
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from veilmatch.client.config import DeviceSettings
 from veilmatch.client.evaluation.libraries import require
 from veilmatch.client.evaluation.rates import Curve
+from veilmatch.crypto.encryption.public_key_format import PublicFile
 from veilmatch.crypto.errors import ConfigurationError, InvalidInputError, KeyMismatchError
 from veilmatch.crypto.parameters import ParameterSet
-from veilmatch.crypto.public_key_format import PublicFile
 
 
 def operating_threshold(curve: Curve, fmr: float, parameters: ParameterSet) -> int:

@@ -7,7 +7,7 @@ secret of its own and the name of the block, so it keeps no state and a block as
 same. A block is used only after the pair has checked it (`BlockCheck`), which uses up part of it.
 Beaver, CRYPTO 1991; GMW, STOC 1987; DESIGN.md sections 2, 5 and 9.
 
-Single use is not decided here: see server/keyholder/stock.py.
+Single use is not decided here: see server/keyholder/stock/stock.py.
 """
 
 from veilmatch.crypto.dealing.bits import BitTriples, bit_triples

@@ -17,7 +17,7 @@ from veilmatch.crypto.dealing.checked import CheckedBlock
 from veilmatch.crypto.dealing.sacrifice import BitBuckets, ProductBuckets, TripleSacrifice
 from veilmatch.crypto.digests import NONCE_BYTES, digest
 from veilmatch.crypto.errors import DealtStockError, ProtocolError
-from veilmatch.crypto.keys import dealer_of
+from veilmatch.crypto.keys.shares import dealer_of
 from veilmatch.crypto.secret_access import SecretHolder
 
 

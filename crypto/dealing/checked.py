@@ -12,8 +12,8 @@ from veilmatch.crypto.dealing.bits import BitTriples
 from veilmatch.crypto.dealing.blocks import BLOCK_UNITS, Block, Kind
 from veilmatch.crypto.dealing.products import Products
 from veilmatch.crypto.dealing.tags import tagged_triples
-from veilmatch.crypto.key_safety import TaggedTriple
-from veilmatch.crypto.keys import SEED_BYTES
+from veilmatch.crypto.keys.shares import SEED_BYTES
+from veilmatch.crypto.pair.key_safety import TaggedTriple
 from veilmatch.crypto.secret_access import SecretHolder
 
 Material = list[TaggedTriple] | BitTriples | Products

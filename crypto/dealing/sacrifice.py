@@ -20,7 +20,6 @@ from __future__ import annotations
 import numpy as np
 
 from veilmatch.crypto.arithmetic import Integer, from_bytes, to_bytes
-from veilmatch.crypto.conversion import Opening, join_openings, split_openings
 from veilmatch.crypto.dealing.bits import bit_triples
 from veilmatch.crypto.dealing.blocks import (
     BLOCK_UNITS,
@@ -36,6 +35,7 @@ from veilmatch.crypto.dealing.products import products
 from veilmatch.crypto.dealing.tags import split_tags
 from veilmatch.crypto.dealing.triples import modulus_bytes, triples
 from veilmatch.crypto.errors import ProtocolError
+from veilmatch.crypto.pair.conversion import Opening, join_openings, split_openings
 from veilmatch.crypto.secret_access import SecretHolder
 
 _FACTOR_BYTES = 16

@@ -13,8 +13,8 @@ from veilmatch.crypto.dealing.dealer import check_block, deal
 from veilmatch.crypto.dealing.triples import EXCESS_BYTES, modulus_bytes, triples
 from veilmatch.crypto.digests import digest
 from veilmatch.crypto.errors import ProtocolError
-from veilmatch.crypto.key_safety import TaggedTriple
-from veilmatch.crypto.keys import DealerGammas
+from veilmatch.crypto.keys.shares import DealerGammas
+from veilmatch.crypto.pair.key_safety import TaggedTriple
 from veilmatch.crypto.secret_access import SECRET_ACCESS
 
 #: Of a triple: a and b.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from veilmatch.crypto.arithmetic import Integer, from_bytes, to_bytes
-from veilmatch.crypto.conversion import Triple
 from veilmatch.crypto.dealing.blocks import AES_BLOCK_BYTES, DEALT_UNITS, Block, keystream
+from veilmatch.crypto.pair.conversion import Triple
 
 #: Extra bytes before a reduction mod N: distance 2^-128 from uniform.
 EXCESS_BYTES = 16

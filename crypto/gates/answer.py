@@ -7,10 +7,10 @@ of the best slot plus one, or 0 for nobody, the lowest bit first. Whatever it is
 
 from __future__ import annotations
 
-from veilmatch.crypto.fields import Array
 from veilmatch.crypto.gates.boolean import Circuit, Evaluator, Wire
 from veilmatch.crypto.gates.decision import any_cost, any_of, decide, decide_cost, only_if, only_if_cost
 from veilmatch.crypto.gates.tournament import best_cost, best_of, label_bits
+from veilmatch.crypto.packing.fields import Array
 
 
 def answer(operation: str, inputs: Array, ring_bits: int, valid: Wire, evaluator: Evaluator) -> Circuit:

@@ -12,8 +12,8 @@ from collections.abc import Generator
 
 import numpy as np
 
-from veilmatch.crypto.fields import Array
 from veilmatch.crypto.gates.boolean import Circuit, Evaluator, Wire
+from veilmatch.crypto.packing.fields import Array
 
 #: (generate, propagate) of a group of neighbouring bits.
 Group = tuple[Wire, Wire]

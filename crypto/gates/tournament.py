@@ -18,8 +18,8 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from veilmatch.crypto.fields import Array
 from veilmatch.crypto.gates.boolean import Circuit, Evaluator
+from veilmatch.crypto.packing.fields import Array
 
 #: Shares of bits, one a byte: uint8[rows, slots].
 Bits = NDArray[np.uint8]

@@ -42,9 +42,9 @@ from numpy.typing import NDArray
 from veilmatch.crypto.dealing import Products, Words, keystream
 from veilmatch.crypto.digests import digest
 from veilmatch.crypto.errors import ProtocolError
-from veilmatch.crypto.fields import Array
 from veilmatch.crypto.gates.boolean import Circuit, Evaluator, Wire, together
 from veilmatch.crypto.gates.decision import any_cost, any_of, decide, decide_cost, every_of
+from veilmatch.crypto.packing.fields import Array
 from veilmatch.crypto.parameters import LANE_BITS, ParameterSet
 
 #: A string of checked bits that is not zero passes with probability 2^-64.

@@ -14,7 +14,7 @@ import numpy as np
 
 from veilmatch.crypto import _kernel
 from veilmatch.crypto.arithmetic import Integer, from_little_endian, invert, to_little_endian
-from veilmatch.crypto.fixed_base import KnownPower, shift_of
+from veilmatch.crypto.rings.fixed_base import KnownPower, shift_of
 from veilmatch.crypto.rings.limbs import (
     Limbs,
     Rows,

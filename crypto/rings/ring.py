@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from veilmatch.crypto.arithmetic import Integer
-from veilmatch.crypto.fixed_base import KnownPower
 from veilmatch.crypto.rings.choice import REFERENCE, choose
+from veilmatch.crypto.rings.fixed_base import KnownPower
 from veilmatch.crypto.rings.reference import ReferenceRing
 
 

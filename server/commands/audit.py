@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from veilmatch.server.keyholder.audit_check import Checked, Comparison
+    from veilmatch.server.keyholder.audit.check import Checked, Comparison
 
 Log = Annotated[Path, typer.Argument(help="A log file, a folder of them, or a key holder's data directory.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
@@ -43,7 +43,7 @@ def verify(
     Exit status: 0 intact, and both agree; 1 both intact, but they tell of different sessions; 3 no such log; 7 a
     chain is broken.
     """
-    from veilmatch.server.keyholder.audit_check import check_log, compare
+    from veilmatch.server.keyholder.audit.check import check_log, compare
 
     if against is None:
         logs, comparison = [check_log(log)], None
@@ -78,8 +78,8 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show entries of an audit log, up to its first break (exit status 7 then)."""
-    from veilmatch.server.keyholder.audit_chain import Entry
-    from veilmatch.server.keyholder.audit_check import check_log
+    from veilmatch.server.keyholder.audit.chain import Entry
+    from veilmatch.server.keyholder.audit.check import check_log
 
     wanted = {"device": device, "event": event, "operation": operation, "gallery": gallery}
     found: list[dict[str, Any]] = []

@@ -38,8 +38,8 @@ def ceremony(
 
     Whoever runs this sees the key once: run it on a machine that you trust and that keeps nothing.
     """
-    from veilmatch.crypto.ceremony import run_ceremony
     from veilmatch.crypto.errors import ParameterError
+    from veilmatch.crypto.keys.ceremony import run_ceremony
     from veilmatch.crypto.parameters import SAFE_MODULUS_BITS, ParameterSet
     from veilmatch.server.installation.layout import Plan, check_free, write_installation
     from veilmatch.server.installation.passphrase import read_passphrase

@@ -21,7 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from veilmatch.crypto.device_certificate import DeviceCertificate
+    from veilmatch.crypto.keys.device_certificate import DeviceCertificate
     from veilmatch.server.installation.certifier import Grant
     from veilmatch.server.installation.devices import Listed
     from veilmatch.server.installation.registration import Configurations
@@ -149,7 +149,7 @@ def issue(
     For development, and for a ceremony's machine: elsewhere no two organisations have their secrets in one place.
     Without --right and --gallery the device may do everything.
     """
-    from veilmatch.crypto.device_certificate import ALL_GALLERIES
+    from veilmatch.crypto.keys.device_certificate import ALL_GALLERIES
     from veilmatch.crypto.requests import OPERATIONS
     from veilmatch.server.installation.devices import issue_device
     from veilmatch.server.installation.passphrase import read_passphrase
@@ -199,7 +199,7 @@ def remove(
     name: Name, installation: Installation = None, folder: DaemonFolders = None, as_json: AsJson = False
 ) -> None:
     """Take a device's certificate from daemons: they refuse it from its next request on, without a restart."""
-    from veilmatch.crypto.device_certificate import check_device_name
+    from veilmatch.crypto.keys.device_certificate import check_device_name
 
     names = _configurations(installation, folder).remove(check_device_name(name))
     if not names:

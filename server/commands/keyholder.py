@@ -33,7 +33,7 @@ def run(ctx: typer.Context, config: Config = Path("keyholder.toml")) -> None:
         ctx.obj = config
         return
     from veilmatch.server.keyholder.daemon import run_keyholder
-    from veilmatch.server.keyholder.opening import open_key_files
+    from veilmatch.server.keyholder.refresh.opening import open_key_files
 
     settings = KeyHolderSettings.load(config)
     raise typer.Exit(run_keyholder(settings, open_key_files(settings)))
@@ -49,7 +49,7 @@ def refresh(
 
     All three have to be up. An interrupted refresh leaves the old shares in use, or is finished by the daemons.
     """
-    from veilmatch.server.keyholder.refresh_command import ask_daemon
+    from veilmatch.server.keyholder.refresh.command import ask_daemon
 
     settings = KeyHolderSettings.load(config or ctx.obj)
     result = asyncio.run(ask_daemon(settings, refresh=not status))

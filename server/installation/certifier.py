@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from veilmatch.crypto.device_certificate import ALL_GALLERIES, SERIAL_BYTES, DeviceCertificate, Statement
 from veilmatch.crypto.errors import ConfigurationError, KeyFileError
-from veilmatch.crypto.keys import Party
+from veilmatch.crypto.keys.device_certificate import ALL_GALLERIES, SERIAL_BYTES, DeviceCertificate, Statement
+from veilmatch.crypto.keys.shares import Party
 from veilmatch.crypto.requests import OPERATIONS, Operation
 from veilmatch.crypto.secret_access import SecretAccess, SecretHolder
 

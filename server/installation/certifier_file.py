@@ -20,9 +20,9 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from veilmatch.crypto.digests import digest
+from veilmatch.crypto.encryption.public_key_format import PublicFile
 from veilmatch.crypto.errors import ConfigurationError, KeyFileError, KeyMismatchError, WrongPassphraseError
-from veilmatch.crypto.keys import Party
-from veilmatch.crypto.public_key_format import PublicFile
+from veilmatch.crypto.keys.shares import Party
 from veilmatch.crypto.secret_access import SECRET_ACCESS
 from veilmatch.server.installation.certifier import Certifier
 from veilmatch.server.installation.files import write_file

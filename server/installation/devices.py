@@ -18,9 +18,9 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from veilmatch.crypto.device_certificate import SIGNATURES_NEEDED, DeviceCertificate, check_device_name
 from veilmatch.crypto.errors import ConfigurationError, DeviceCertificateError, KeyFileError, VeilmatchError
-from veilmatch.crypto.keys import PARTIES
+from veilmatch.crypto.keys.device_certificate import SIGNATURES_NEEDED, DeviceCertificate, check_device_name
+from veilmatch.crypto.keys.shares import PARTIES
 from veilmatch.server.config import KeyHolderSettings
 from veilmatch.server.installation.certifier import Certifier, Grant, certified
 from veilmatch.server.installation.certifier_file import unseal_certifier

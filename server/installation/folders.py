@@ -10,9 +10,9 @@ from typing import Any
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from veilmatch.crypto.device_certificate import DeviceCertificate
+from veilmatch.crypto.encryption.public_key_format import PublicFile
 from veilmatch.crypto.errors import ConfigurationError
-from veilmatch.crypto.public_key_format import PublicFile
+from veilmatch.crypto.keys.device_certificate import DeviceCertificate
 from veilmatch.server.installation.authority import Authority
 from veilmatch.server.installation.files import FOLDER_MODE, sync_folder, write_file
 from veilmatch.server.installation.plan import DEVICES_DIR, device_fields

@@ -16,11 +16,11 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from veilmatch.crypto.ceremony import Ceremony
-from veilmatch.crypto.device_certificate import SIGNATURES_NEEDED, check_device_name
+from veilmatch.crypto.encryption.public_key_format import PublicFile
 from veilmatch.crypto.errors import ConfigurationError
-from veilmatch.crypto.keys import PARTIES, SEATS
-from veilmatch.crypto.public_key_format import PublicFile
+from veilmatch.crypto.keys.ceremony import Ceremony
+from veilmatch.crypto.keys.device_certificate import SIGNATURES_NEEDED, check_device_name
+from veilmatch.crypto.keys.shares import PARTIES, SEATS
 from veilmatch.server.installation.authority import Authority
 from veilmatch.server.installation.certifier import Certifier, Grant, certified
 from veilmatch.server.installation.certifier_file import seal_certifier

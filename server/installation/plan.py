@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from veilmatch.crypto.errors import ConfigurationError
-from veilmatch.crypto.keys import PARTIES, SEATS, Party, Seat
+from veilmatch.crypto.keys.shares import PARTIES, SEATS, Party, Seat
 
 #: Names of the daemons, which are those of their folders and in their certificates, and their ports above the base.
 PORTS = {"matcher-a": 1, "matcher-b": 2, "keyholder-a": 11, "keyholder-b": 12, "keyholder-c": 13}

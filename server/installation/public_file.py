@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from veilmatch.crypto.encryption.paillier import PublicKey
+from veilmatch.crypto.encryption.public_key_format import PublicFile
 from veilmatch.crypto.errors import ConfigurationError
-from veilmatch.crypto.paillier import PublicKey
-from veilmatch.crypto.public_key_format import PublicFile
 
 
 def read_public_file(path: Path) -> PublicFile:

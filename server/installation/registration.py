@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from veilmatch.crypto.device_certificate import DeviceCertificate
+from veilmatch.crypto.encryption.public_key_format import PublicFile
 from veilmatch.crypto.errors import ConfigurationError
-from veilmatch.crypto.keys import SEATS
-from veilmatch.crypto.public_key_format import PublicFile
+from veilmatch.crypto.keys.device_certificate import DeviceCertificate
+from veilmatch.crypto.keys.shares import SEATS
 from veilmatch.server.installation.files import sync_folder, write_file
 from veilmatch.server.installation.plan import DEVICES_DIR, PORTS
 from veilmatch.server.installation.public_file import read_public_file

@@ -8,19 +8,19 @@ import os
 import grpc
 import structlog
 
-from veilmatch.crypto.keys import pairs_of
-from veilmatch.crypto.paillier import Paillier
+from veilmatch.crypto.encryption.paillier import Paillier
+from veilmatch.crypto.keys.shares import pairs_of
 from veilmatch.protos.v1 import keyholder_pb2_grpc as rpc
 from veilmatch.server.config import KeyHolderSettings
-from veilmatch.server.keyholder.key_files import KeyFiles
-from veilmatch.server.keyholder.refresh import Refresher
-from veilmatch.server.keyholder.refresh_service import KeyHolderRefreshService
+from veilmatch.server.keyholder.refresh.key_files import KeyFiles
+from veilmatch.server.keyholder.refresh.refresh import Refresher
+from veilmatch.server.keyholder.refresh.service import KeyHolderRefreshService
 from veilmatch.server.keyholder.service import KeyHolderPeerService, KeyHolderService
-from veilmatch.server.keyholder.serving import KeyHolder
-from veilmatch.server.keyholder.share_worker import ShareWorkers, make_handler
+from veilmatch.server.keyholder.session.serving import KeyHolder
+from veilmatch.server.keyholder.session.share_worker import ShareWorkers, make_handler
 from veilmatch.server.transport.channels import server_credentials, server_options
 from veilmatch.server.transport.daemon import configure_logging, run_daemon, sole_owner
-from veilmatch.server.worker_threads import Pool, make_pool
+from veilmatch.server.workers.threads import Pool, make_pool
 
 _REFILL_EVERY_S = 0.5
 

@@ -10,11 +10,11 @@ import grpc
 
 from veilmatch.crypto.dealing import Block, BlockName
 from veilmatch.crypto.errors import ProtocolError, UnavailableError
-from veilmatch.crypto.keys import Pair, Party, dealer_of, other_party, pairs_without
+from veilmatch.crypto.keys.shares import Pair, Party, dealer_of, other_party, pairs_without
 from veilmatch.protos.v1 import keyholder_pb2 as pb
 from veilmatch.protos.v1 import keyholder_pb2_grpc as rpc
 from veilmatch.server.config import KeyHolderSettings
-from veilmatch.server.keyholder.stock_store import GENERATION_BYTES
+from veilmatch.server.keyholder.stock.store import GENERATION_BYTES
 from veilmatch.server.keyholder.wire import KIND_TO_WIRE
 from veilmatch.server.transport.channels import channel_to
 from veilmatch.server.transport.links import Link, dialled

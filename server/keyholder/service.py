@@ -11,15 +11,15 @@ from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.dealing import BlockName, deal_tagged
 from veilmatch.crypto.digests import DIGEST_BYTES
 from veilmatch.crypto.errors import InvalidInputError, ProtocolError
-from veilmatch.crypto.keys import PAIRS, PARTIES, SEATS, Party, dealer_of, other_party
-from veilmatch.crypto.keys import Pair as PairName
-from veilmatch.crypto.messages import LaneShare, ProbeShare, Results
+from veilmatch.crypto.keys.shares import PAIRS, PARTIES, SEATS, Party, dealer_of, other_party
+from veilmatch.crypto.keys.shares import Pair as PairName
+from veilmatch.crypto.pair.messages import LaneShare, ProbeShare, Results
 from veilmatch.crypto.secret_access import SECRET_ACCESS
 from veilmatch.protos.v1 import keyholder_pb2 as pb
 from veilmatch.protos.v1 import keyholder_pb2_grpc as rpc
 from veilmatch.server.keyholder.peers import party_name
-from veilmatch.server.keyholder.serving import Answer, KeyHolder
-from veilmatch.server.keyholder.stock_store import GENERATION_BYTES
+from veilmatch.server.keyholder.session.serving import Answer, KeyHolder
+from veilmatch.server.keyholder.stock.store import GENERATION_BYTES
 from veilmatch.server.keyholder.wire import kind_from_wire
 from veilmatch.server.transport.channels import Context, require_caller
 from veilmatch.server.transport.links import AcceptedLink

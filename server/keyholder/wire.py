@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from veilmatch.crypto.dealing import Kind
 from veilmatch.crypto.errors import ProtocolError
-from veilmatch.crypto.messages import (
+from veilmatch.crypto.pair.messages import (
     Agreement,
     Allocation,
     Coins,

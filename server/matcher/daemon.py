@@ -11,27 +11,27 @@ from contextlib import ExitStack
 import grpc
 import structlog
 
-from veilmatch.crypto.paillier import Paillier
-from veilmatch.crypto.public_key_format import PublicFile
+from veilmatch.crypto.encryption.paillier import Paillier
+from veilmatch.crypto.encryption.public_key_format import PublicFile
 from veilmatch.protos.v1 import keyholder_pb2_grpc as keyholder_rpc
 from veilmatch.protos.v1 import matcher_pb2_grpc as rpc
 from veilmatch.server.config import MatcherSettings
 from veilmatch.server.installation.public_file import read_public_key
-from veilmatch.server.matcher.gallery import Gallery
-from veilmatch.server.matcher.matching import Surroundings
-from veilmatch.server.matcher.meeting import Meetings
-from veilmatch.server.matcher.pack_worker import PackWorkers, make_handler
+from veilmatch.server.matcher.agreement.meeting import Meetings
+from veilmatch.server.matcher.change.succession import Succession, require_rotatable
+from veilmatch.server.matcher.gallery.gallery import Gallery
+from veilmatch.server.matcher.gallery.store import Store
+from veilmatch.server.matcher.query.matching import Surroundings
+from veilmatch.server.matcher.query.pack_worker import PackWorkers, make_handler
 from veilmatch.server.matcher.service import Admission, MatcherPeerService, MatcherService
-from veilmatch.server.matcher.store import Store
-from veilmatch.server.matcher.succession import Succession, require_rotatable
-from veilmatch.server.memory import return_large_blocks
 from veilmatch.server.transport.budgets import Budgets, budgets_of
 from veilmatch.server.transport.channels import channel_to, server_credentials, server_options
 from veilmatch.server.transport.daemon import configure_logging, run_daemon, sole_owner
 from veilmatch.server.transport.devices import Devices
 from veilmatch.server.transport.replay import ReplayLog
 from veilmatch.server.transport.requests import RequestChecker
-from veilmatch.server.worker_threads import Pool, make_pool
+from veilmatch.server.workers.memory import return_large_blocks
+from veilmatch.server.workers.threads import Pool, make_pool
 
 _log = structlog.get_logger(__name__)
 

@@ -23,11 +23,11 @@ from veilmatch.crypto.requests import (
 from veilmatch.protos.v1 import matcher_pb2 as pb
 from veilmatch.protos.v1 import matcher_pb2_grpc as rpc
 from veilmatch.protos.v1 import request_pb2
-from veilmatch.server.matcher.gallery import Gallery
-from veilmatch.server.matcher.matching import Surroundings, match
-from veilmatch.server.matcher.meeting import answer_reconcile
-from veilmatch.server.matcher.mutating import ReadyPack, enrol, enrol_bulk, erase
-from veilmatch.server.matcher.rotating import rotate
+from veilmatch.server.matcher.agreement.meeting import answer_reconcile
+from veilmatch.server.matcher.change.mutating import ReadyPack, enrol, enrol_bulk, erase
+from veilmatch.server.matcher.change.rotating import rotate
+from veilmatch.server.matcher.gallery.gallery import Gallery
+from veilmatch.server.matcher.query.matching import Surroundings, match
 from veilmatch.server.transport.budgets import Budgets
 from veilmatch.server.transport.channels import Context, caller, require_caller
 from veilmatch.server.transport.links import AcceptedLink

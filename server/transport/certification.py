@@ -8,9 +8,9 @@ from __future__ import annotations
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from veilmatch.crypto.device_certificate import SIGNATURES_NEEDED, DeviceCertificate, Statement
+from veilmatch.crypto.encryption.public_key_format import PublicFile
 from veilmatch.crypto.errors import DeviceCertificateError
-from veilmatch.crypto.public_key_format import PublicFile
+from veilmatch.crypto.keys.device_certificate import SIGNATURES_NEEDED, DeviceCertificate, Statement
 
 
 def certified_statement(certificate: DeviceCertificate, public: PublicFile) -> Statement:

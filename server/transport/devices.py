@@ -19,9 +19,9 @@ from pathlib import Path
 
 import structlog
 
-from veilmatch.crypto.device_certificate import MAX_BYTES, DeviceCertificate, Statement, check_device_name
+from veilmatch.crypto.encryption.public_key_format import PublicFile
 from veilmatch.crypto.errors import ConfigurationError, DeviceCertificateError, DeviceRightsError
-from veilmatch.crypto.public_key_format import PublicFile
+from veilmatch.crypto.keys.device_certificate import MAX_BYTES, DeviceCertificate, Statement, check_device_name
 from veilmatch.server.transport.certification import certified_statement
 
 SUFFIX = ".cert"

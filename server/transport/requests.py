@@ -14,9 +14,10 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from google.protobuf.message import DecodeError
 
-from veilmatch.crypto import knowledge
-from veilmatch.crypto.device_certificate import Statement
 from veilmatch.crypto.digests import DIGEST_BYTES, NONCE_BYTES
+from veilmatch.crypto.encryption import knowledge
+from veilmatch.crypto.encryption.paillier import PublicKey
+from veilmatch.crypto.encryption.public_key_format import KEY_ID_BYTES
 from veilmatch.crypto.errors import (
     InvalidInputError,
     KeyMismatchError,
@@ -25,9 +26,8 @@ from veilmatch.crypto.errors import (
     RequestExpiredError,
     RequestSignatureError,
 )
-from veilmatch.crypto.keys import PAIRS, Pair
-from veilmatch.crypto.paillier import PublicKey
-from veilmatch.crypto.public_key_format import KEY_ID_BYTES
+from veilmatch.crypto.keys.device_certificate import Statement
+from veilmatch.crypto.keys.shares import PAIRS, Pair
 from veilmatch.crypto.requests import TOKEN_BYTES, Operation, payload_digest, request_digest, signed_bytes
 from veilmatch.protos.v1 import request_pb2 as pb
 

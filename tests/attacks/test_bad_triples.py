@@ -14,7 +14,7 @@ from tests.simulator import PLUS, Keys, PairSimulator, SimulatedGallery, unit_ve
 from veilmatch.crypto.arithmetic import Integer, from_bytes, to_bytes
 from veilmatch.crypto.dealing import BLOCK_UNITS, Block, BlockCheck, BlockName, deal_tagged
 from veilmatch.crypto.errors import DealtStockError
-from veilmatch.crypto.fields import Array, join
+from veilmatch.crypto.packing.fields import Array, join
 
 PROBE, *TEMPLATES = unit_vectors(np.random.default_rng(101), TOY.slots + 1, TOY)
 SIZE = TOY.modulus_bits // 8

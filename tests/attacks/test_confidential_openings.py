@@ -17,7 +17,7 @@ from veilmatch.crypto import dealing
 from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.dealing import BlockName
 from veilmatch.crypto.errors import ProtocolError
-from veilmatch.crypto.messages import Agreement, Envelope, GateLayer, Openings, Verdict
+from veilmatch.crypto.pair.messages import Agreement, Envelope, GateLayer, Openings, Verdict
 
 #: A full pack, so that most messages of the gates are long.
 PROBE, *OTHERS = unit_vectors(np.random.default_rng(21), TOY.slots + 1, TOY)

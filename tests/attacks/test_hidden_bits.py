@@ -12,11 +12,11 @@ from tests.attacks.tools import secrets_of
 from tests.attacks.vectors import LAST, P, changed, check_mod_2_to_k_only, encrypted, plaintexts
 from tests.crypto.toys import SCHEMES, keys_of
 from tests.simulator import Keys, PairSimulator, SimulatedGallery, unit_vectors
-from veilmatch.crypto import session as session_module
-from veilmatch.crypto import slots
 from veilmatch.crypto.arithmetic import Integer, invert
-from veilmatch.crypto.conversion import output_share
 from veilmatch.crypto.errors import InvalidVectorError
+from veilmatch.crypto.packing import slots
+from veilmatch.crypto.pair import session as session_module
+from veilmatch.crypto.pair.conversion import output_share
 from veilmatch.crypto.parameters import LANE_BITS
 
 VICTIM, MALLORY, COVER = unit_vectors(np.random.default_rng(52), 3, P)

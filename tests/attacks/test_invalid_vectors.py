@@ -15,7 +15,7 @@ from tests.crypto.toys import SCHEMES, keys_of, take_validity_out
 from tests.simulator import Keys, PairSimulator, SimulatedGallery, unit_vectors
 from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.errors import InvalidVectorError
-from veilmatch.crypto.messages import Validity
+from veilmatch.crypto.pair.messages import Validity
 from veilmatch.crypto.parameters import LANE_BITS
 
 RNG = np.random.default_rng(51)

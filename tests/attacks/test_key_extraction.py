@@ -16,14 +16,14 @@ import pytest
 from tests.attacks.tools import decrypt_with, secrets_of, take_key_safety_out
 from tests.crypto.toys import TOY, keys_of
 from tests.simulator import MINUS, Keys, PairSimulator, SimulatedGallery, unit_vectors
-from veilmatch.crypto import session as session_module
 from veilmatch.crypto.arithmetic import Integer, from_bytes, invert, to_bytes
-from veilmatch.crypto.conversion import Opening, Triple, output_share
 from veilmatch.crypto.errors import KeySafetyError
-from veilmatch.crypto.fields import Array, join
 from veilmatch.crypto.gates.decision import decision_input
-from veilmatch.crypto.messages import Envelope, Openings, ProbeShare
-from veilmatch.crypto.slots import half
+from veilmatch.crypto.packing.fields import Array, join
+from veilmatch.crypto.packing.slots import half
+from veilmatch.crypto.pair import session as session_module
+from veilmatch.crypto.pair.conversion import Opening, Triple, output_share
+from veilmatch.crypto.pair.messages import Envelope, Openings, ProbeShare
 
 PROBE, *TEMPLATES = unit_vectors(np.random.default_rng(91), TOY.slots + 1, TOY)
 K, B = TOY.ring_bits, TOY.slot_bits

@@ -9,7 +9,7 @@ import pytest
 
 from tests.crypto.toys import SCHEMES, aimed, keys_of, lane_shares, repeated, take_validity_out
 from tests.simulator import Keys, PairSimulator, SimulatedGallery
-from veilmatch.crypto import lanes, slots
+from veilmatch.crypto.packing import lanes, slots
 from veilmatch.crypto.parameters import LANE_BITS, ParameterSet
 
 P = ParameterSet(16, 60, 23, 512)

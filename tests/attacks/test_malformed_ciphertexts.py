@@ -12,12 +12,12 @@ from phe import paillier as phe
 from tests.attacks.tools import Converted, opened, take_key_safety_out
 from tests.crypto.toys import TOY, take_validity_out, toy_key
 from tests.simulator import MINUS, PLUS, Keys, PairSimulator, SimulatedGallery, unit_vectors
-from veilmatch.crypto import lanes
-from veilmatch.crypto import session as session_module
 from veilmatch.crypto.arithmetic import Integer, random_below, random_bits
 from veilmatch.crypto.errors import CiphertextError, KeyMismatchError
-from veilmatch.crypto.keys import PairShare
-from veilmatch.crypto.messages import Openings, Results
+from veilmatch.crypto.keys.shares import PairShare
+from veilmatch.crypto.packing import lanes
+from veilmatch.crypto.pair import session as session_module
+from veilmatch.crypto.pair.messages import Openings, Results
 from veilmatch.crypto.secret_access import SECRET_ACCESS
 
 PROBE, *OTHERS = unit_vectors(np.random.default_rng(16), 5, TOY)

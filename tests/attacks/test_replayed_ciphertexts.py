@@ -17,16 +17,16 @@ import pytest
 
 from tests.keyholder.trio import TOY, Trio, claimed, device_key, encrypted, scheme, signed, started
 from tests.simulator import SimulatedGallery, unit_vectors
-from veilmatch.crypto import knowledge
 from veilmatch.crypto.arithmetic import Integer, from_bytes, to_bytes
 from veilmatch.crypto.digests import digest
+from veilmatch.crypto.encryption import knowledge
+from veilmatch.crypto.encryption.knowledge import KnownCiphertexts
+from veilmatch.crypto.encryption.paillier import PublicKey
 from veilmatch.crypto.errors import KnowledgeProofError
-from veilmatch.crypto.keys import PARTIES, SEATS
-from veilmatch.crypto.knowledge import KnownCiphertexts
-from veilmatch.crypto.paillier import PublicKey
+from veilmatch.crypto.keys.shares import PARTIES, SEATS
 from veilmatch.crypto.requests import payload_digest, signed_bytes
 from veilmatch.protos.v1.request_pb2 import OPERATION_ENROL, RequestBody, SignedRequest
-from veilmatch.server.keyholder import serving
+from veilmatch.server.keyholder.session import serving
 
 VICTIM, *OTHERS = unit_vectors(np.random.default_rng(71), 4, TOY)
 TEMPLATES = np.array([VICTIM, *OTHERS])

@@ -13,7 +13,7 @@ from tests.crypto.toys import aimed, keys_of, lane_shares, repeated
 from tests.simulator import MINUS, PLUS, Keys, PairSimulator, unit_vectors
 from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.errors import ProtocolError
-from veilmatch.crypto.messages import Allocation, Envelope, Openings
+from veilmatch.crypto.pair.messages import Allocation, Envelope, Openings
 from veilmatch.crypto.parameters import ParameterSet
 
 #: One short lane ciphertext a vector, so that o * m stays below N.

@@ -17,16 +17,18 @@ import veilmatch.crypto
 from tests.crypto.toys import TOY, keys_of, repeated, toy_primes, toy_public_key
 from tests.simulator import PairSimulator
 from veilmatch.crypto.arithmetic import Integer
-from veilmatch.crypto.ceremony import run_ceremony
-from veilmatch.crypto.conversion import Opening, Triple
 from veilmatch.crypto.dealing import BitTriples, Block, BlockCheck, BlockName, CheckedBlock, Products
 from veilmatch.crypto.dealing.sacrifice import BitBuckets, ProductBuckets, TripleSacrifice
-from veilmatch.crypto.fixed_base import KnownPower
-from veilmatch.crypto.key_safety import Conversion, TaggedTriple
-from veilmatch.crypto.keys import DealerGammas, KeyHolderKey, PairShare, SafetyShare
-from veilmatch.crypto.knowledge import KnownCiphertexts
-from veilmatch.crypto.lanes import Vectors
-from veilmatch.crypto.messages import (
+from veilmatch.crypto.encryption.knowledge import KnownCiphertexts
+from veilmatch.crypto.encryption.paillier import Paillier
+from veilmatch.crypto.encryption.scheme import LocalShare
+from veilmatch.crypto.keys.ceremony import run_ceremony
+from veilmatch.crypto.keys.refreshing import CommonSeed, RefreshName
+from veilmatch.crypto.keys.shares import DealerGammas, KeyHolderKey, PairShare, SafetyShare
+from veilmatch.crypto.packing.lanes import Vectors
+from veilmatch.crypto.pair.conversion import Opening, Triple
+from veilmatch.crypto.pair.key_safety import Conversion, TaggedTriple
+from veilmatch.crypto.pair.messages import (
     Agreement,
     Coins,
     DecisionShare,
@@ -42,12 +44,10 @@ from veilmatch.crypto.messages import (
     Validity,
     Verdict,
 )
-from veilmatch.crypto.paillier import Paillier
-from veilmatch.crypto.primes import SpecialPrime
-from veilmatch.crypto.refreshing import CommonSeed, RefreshName
-from veilmatch.crypto.scheme import LocalShare
+from veilmatch.crypto.pair.session import PairSession
+from veilmatch.crypto.rings.fixed_base import KnownPower
+from veilmatch.crypto.rings.primes import SpecialPrime
 from veilmatch.crypto.secret_access import SecretHolder
-from veilmatch.crypto.session import PairSession
 
 NUMBER = Integer(9182736455463728)
 BYTES = b"material of a secret, 32 bytes.."

@@ -9,9 +9,9 @@ from tests.attacks.tools import decrypt_with, secrets_of
 from tests.crypto.toys import TOY
 from tests.simulator import Keys
 from veilmatch.crypto.arithmetic import Integer, random_below, random_bits
-from veilmatch.crypto.ceremony import run_ceremony
-from veilmatch.crypto.keys import PAIRS, PARTIES, exponent_bits
-from veilmatch.crypto.paillier import Paillier
+from veilmatch.crypto.encryption.paillier import Paillier
+from veilmatch.crypto.keys.ceremony import run_ceremony
+from veilmatch.crypto.keys.shares import PAIRS, PARTIES, exponent_bits
 from veilmatch.crypto.secret_access import SECRET_ACCESS
 
 

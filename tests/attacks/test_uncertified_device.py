@@ -13,9 +13,9 @@ import pytest
 from tests.installation.making import certifiers
 from tests.keyholder.test_service_sessions import gallery_of, vectors
 from tests.keyholder.trio import Trio, device_key, public_file, signed, started
-from veilmatch.crypto.device_certificate import DeviceCertificate
 from veilmatch.crypto.errors import RequestSignatureError
-from veilmatch.crypto.keys import PARTIES, SEATS
+from veilmatch.crypto.keys.device_certificate import DeviceCertificate
+from veilmatch.crypto.keys.shares import PARTIES, SEATS
 from veilmatch.protos.v1.request_pb2 import SignedRequest
 from veilmatch.server.installation.certifier import Grant
 from veilmatch.server.transport import devices as devices_module

@@ -8,11 +8,11 @@ import pytest
 from tests.attacks.tools import Converted, opened, secrets_of, take_key_safety_out
 from tests.crypto.toys import TOY, take_validity_out
 from tests.simulator import MINUS, PLUS, Keys, PairSimulator, SimulatedGallery, unit_vectors
-from veilmatch.crypto import lanes
-from veilmatch.crypto import session as session_module
 from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.errors import ProtocolError
-from veilmatch.crypto.messages import Openings, Results
+from veilmatch.crypto.packing import lanes
+from veilmatch.crypto.pair import session as session_module
+from veilmatch.crypto.pair.messages import Openings, Results
 
 PROBE, *OTHERS = unit_vectors(np.random.default_rng(6), 5, TOY)
 DELTA = 7

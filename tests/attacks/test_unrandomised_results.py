@@ -8,8 +8,8 @@ import numpy as np
 from tests.crypto.toys import TOY, toy_key
 from tests.simulator import Keys, PairSimulator, SimulatedGallery, unit_vectors
 from veilmatch.crypto.arithmetic import Integer
-from veilmatch.crypto.fields import Array
-from veilmatch.crypto.messages import ProbeShare
+from veilmatch.crypto.packing.fields import Array
+from veilmatch.crypto.pair.messages import ProbeShare
 
 PROBE = unit_vectors(np.random.default_rng(11), 1, TOY)[0]
 

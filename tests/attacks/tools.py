@@ -8,10 +8,10 @@ import gmpy2
 import pytest
 
 from tests.simulator import MINUS, PLUS, Keys, PairSimulator
-from veilmatch.crypto import session as session_module
 from veilmatch.crypto.arithmetic import Integer
-from veilmatch.crypto.conversion import output_share
-from veilmatch.crypto.messages import Openings
+from veilmatch.crypto.pair import session as session_module
+from veilmatch.crypto.pair.conversion import output_share
+from veilmatch.crypto.pair.messages import Openings
 
 
 def opened(simulator: PairSimulator) -> bool:

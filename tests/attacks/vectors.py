@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from tests.simulator import Keys, PairSimulator, SimulatedGallery
-from veilmatch.crypto import lanes
 from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.errors import InvalidVectorError
-from veilmatch.crypto.fields import Array, join
 from veilmatch.crypto.gates import validity
+from veilmatch.crypto.packing import lanes
+from veilmatch.crypto.packing.fields import Array, join
 from veilmatch.crypto.parameters import LANE_BITS, ParameterSet
 
 #: The real numbers over a toy modulus.

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from benchmarks.twin_server import NOBODY, FirstServer, Packing, Search, SecondServer, TwinShares, split
 from tests.crypto.toys import TOY, coordinates
 from veilmatch.crypto.arithmetic import Integer, random_below
-from veilmatch.crypto.ceremony import Ceremony, run_ceremony
+from veilmatch.crypto.encryption.paillier import Paillier
 from veilmatch.crypto.errors import IntegrityError
-from veilmatch.crypto.fields import Array
-from veilmatch.crypto.paillier import Paillier
+from veilmatch.crypto.keys.ceremony import Ceremony, run_ceremony
+from veilmatch.crypto.packing.fields import Array
 
 PACKINGS = (2, None)
 

@@ -14,11 +14,11 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from tests.crypto.toys import ORGANISATIONS
 from veilmatch.client import AsyncClient, DeviceSettings
-from veilmatch.client.signing import DeviceKey
+from veilmatch.client.wire.signing import DeviceKey
 from veilmatch.crypto.arithmetic import Integer, from_bytes, invert, power
-from veilmatch.crypto.ceremony import Ceremony, run_ceremony
+from veilmatch.crypto.encryption.public_key_format import PublicFile
+from veilmatch.crypto.keys.ceremony import Ceremony, run_ceremony
 from veilmatch.crypto.parameters import ParameterSet
-from veilmatch.crypto.public_key_format import PublicFile
 from veilmatch.crypto.secret_access import SECRET_ACCESS
 
 from .fakes import FakePair

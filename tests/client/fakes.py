@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from veilmatch.client.transport import Matcher
+from veilmatch.client.wire.transport import Matcher
 from veilmatch.protos.v1 import matcher_pb2 as pb
 from veilmatch.protos.v1 import request_pb2
 

@@ -13,8 +13,7 @@ from veilmatch.client import AsyncClient, DeviceSettings
 from veilmatch.client.async_client import BULK_PACK_S, ROTATION_STEP_S
 from veilmatch.client.capture.quantiser import quantise
 from veilmatch.client.results import Candidates, Enrolment, IdentifyResult, Rotation, SubjectEntry, Verification
-from veilmatch.client.signing import new_token
-from veilmatch.crypto import lanes
+from veilmatch.client.wire.signing import new_token
 from veilmatch.crypto.errors import (
     ConfigurationError,
     EmbeddingError,
@@ -30,6 +29,7 @@ from veilmatch.crypto.errors import (
     UnavailableError,
     VeilmatchError,
 )
+from veilmatch.crypto.packing import lanes
 from veilmatch.protos.v1 import matcher_pb2, request_pb2
 
 from .conftest import PARAMETERS, FakeCapture, face, faces

@@ -16,8 +16,8 @@ from typer.testing import CliRunner, Result
 from veilmatch.client import Client, DeviceSettings
 from veilmatch.client.commands import _output, build_app, register_entry_point
 from veilmatch.crypto import errors
+from veilmatch.crypto.encryption.public_key_format import PublicFile
 from veilmatch.crypto.errors import UnavailableError, VeilmatchError
-from veilmatch.crypto.public_key_format import PublicFile
 
 from .conftest import FakeCapture
 from .fakes import FakePair

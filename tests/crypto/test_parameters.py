@@ -12,8 +12,8 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from tests.vectors.generate import binomial_tail, parameter_numbers
-from veilmatch.crypto import lanes
 from veilmatch.crypto.errors import ParameterError, VeilmatchError
+from veilmatch.crypto.packing import lanes
 from veilmatch.crypto.parameters import D512, DEFAULT, SUBGROUP_BITS, ParameterSet
 
 

@@ -12,9 +12,8 @@ import pytest
 
 from tests.crypto.toys import toy_key, toy_public_key
 from tests.vectors.generate import BODY_BYTES, CONTEXT_BYTES, load, outdated
-from veilmatch.crypto import digests, errors, fixed_base, knowledge, lanes, requests, slots
+from veilmatch.crypto import digests, errors, requests
 from veilmatch.crypto.arithmetic import Integer, from_bytes
-from veilmatch.crypto.conversion import Opening, Triple, fingerprint_hashes, hashes_agree, open_masked, output_share
 from veilmatch.crypto.dealing import (
     Block,
     BlockName,
@@ -26,9 +25,23 @@ from veilmatch.crypto.dealing import (
     tagged_triples,
     triples,
 )
-from veilmatch.crypto.device_certificate import DeviceCertificate
+from veilmatch.crypto.encryption import knowledge
+from veilmatch.crypto.encryption.paillier import Paillier
+from veilmatch.crypto.encryption.public_key_format import PublicFile
 from veilmatch.crypto.errors import VeilmatchError
-from veilmatch.crypto.key_safety import (
+from veilmatch.crypto.keys.device_certificate import DeviceCertificate
+from veilmatch.crypto.keys.refreshing import RefreshName, commitment, common_seed, open_commitment, refreshed_share
+from veilmatch.crypto.keys.shares import DealerGammas, KeyHolderKey, PairShare, SafetyShare
+from veilmatch.crypto.packing import lanes, slots
+from veilmatch.crypto.pair.conversion import (
+    Opening,
+    Triple,
+    fingerprint_hashes,
+    hashes_agree,
+    open_masked,
+    output_share,
+)
+from veilmatch.crypto.pair.key_safety import (
     Conversion,
     TaggedTriple,
     combination,
@@ -36,16 +49,13 @@ from veilmatch.crypto.key_safety import (
     expected_proof,
     proof,
 )
-from veilmatch.crypto.keys import DealerGammas, KeyHolderKey, PairShare, SafetyShare
-from veilmatch.crypto.messages import Hello, LocalWork, Receive, Send
-from veilmatch.crypto.paillier import Paillier
+from veilmatch.crypto.pair.messages import Hello, LocalWork, Receive, Send
+from veilmatch.crypto.pair.request import Request
+from veilmatch.crypto.pair.session import PairSession
 from veilmatch.crypto.parameters import D512, DEFAULT, ParameterSet
-from veilmatch.crypto.public_key_format import PublicFile
-from veilmatch.crypto.refreshing import RefreshName, commitment, common_seed, open_commitment, refreshed_share
 from veilmatch.crypto.requests import check_model
+from veilmatch.crypto.rings import fixed_base
 from veilmatch.crypto.secret_access import SECRET_ACCESS
-from veilmatch.crypto.session import PairSession
-from veilmatch.crypto.session_request import Request
 from veilmatch.protos.v1 import request_pb2
 from veilmatch.server.transport.certification import certified_statement
 

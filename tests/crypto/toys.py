@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 
 from tests.simulator import Aim, Keys, keys_from, standin_keys
 from tests.vectors.generate import Key
-from veilmatch.crypto import session as session_module
 from veilmatch.crypto.arithmetic import Integer, invert, random_below, random_bits
-from veilmatch.crypto.ceremony import split_safety
-from veilmatch.crypto.fields import Array, join
+from veilmatch.crypto.encryption.paillier import STATISTICAL_BITS, Paillier, PublicKey
 from veilmatch.crypto.gates.boolean import Circuit
-from veilmatch.crypto.keys import PairShare
-from veilmatch.crypto.paillier import STATISTICAL_BITS, Paillier, PublicKey
+from veilmatch.crypto.keys.ceremony import split_safety
+from veilmatch.crypto.keys.shares import PairShare
+from veilmatch.crypto.packing.fields import Array, join
+from veilmatch.crypto.pair import session as session_module
 from veilmatch.crypto.parameters import LANE_BITS, ParameterSet
-from veilmatch.crypto.primes import SpecialPrime
+from veilmatch.crypto.rings.primes import SpecialPrime
 
 #: Two lane ciphertexts a vector and 26 slots a pack: small, and nothing in it is a special case.
 TOY = ParameterSet(dimension=12, scale=8, clip=3, modulus_bits=512)

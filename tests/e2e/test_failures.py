@@ -15,9 +15,12 @@ import pytest
 
 from tests.e2e.world import ENVIRONMENT, EVERYBODY, PASSPHRASE, World, hold_ceremony, running, unit, veilmatch
 from veilmatch.client.async_client import AsyncClient
-from veilmatch.client.signing import DeviceKey, Draft, RequestSigner
-from veilmatch.client.transport import open_matchers
+from veilmatch.client.wire.signing import DeviceKey, Draft, RequestSigner
+from veilmatch.client.wire.transport import open_matchers
 from veilmatch.crypto.arithmetic import Integer
+from veilmatch.crypto.encryption.knowledge import KnownCiphertexts
+from veilmatch.crypto.encryption.paillier import Paillier
+from veilmatch.crypto.encryption.public_key_format import PublicFile
 from veilmatch.crypto.errors import (
     CiphertextError,
     EmbeddingError,
@@ -33,11 +36,8 @@ from veilmatch.crypto.errors import (
     UnknownSubjectError,
     VeilmatchError,
 )
-from veilmatch.crypto.knowledge import KnownCiphertexts
-from veilmatch.crypto.lanes import pack
-from veilmatch.crypto.paillier import Paillier
+from veilmatch.crypto.packing.lanes import pack
 from veilmatch.crypto.parameters import ParameterSet
-from veilmatch.crypto.public_key_format import PublicFile
 from veilmatch.crypto.requests import signed_bytes
 from veilmatch.protos.v1 import matcher_pb2, request_pb2
 from veilmatch.server.supervisor import Supervisor

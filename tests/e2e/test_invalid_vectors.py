@@ -14,7 +14,7 @@ from veilmatch.client import device
 from veilmatch.client.capture import quantiser
 from veilmatch.client.client import Client
 from veilmatch.crypto.errors import InvalidVectorError
-from veilmatch.crypto.fields import Array
+from veilmatch.crypto.packing.fields import Array
 from veilmatch.crypto.parameters import ParameterSet
 
 RNG = np.random.default_rng(53)

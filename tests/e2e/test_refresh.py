@@ -18,11 +18,11 @@ import pytest
 from tests.e2e.world import KEY_HOLDERS, World, integers, near, running, unit, veilmatch
 from veilmatch.client.client import Client
 from veilmatch.crypto.errors import KeyMismatchError, UnavailableError
-from veilmatch.crypto.keys import PAIRS, Pair
+from veilmatch.crypto.keys.shares import PAIRS, Pair
 from veilmatch.crypto.parameters import ParameterSet
 from veilmatch.server.config import KeyHolderSettings
-from veilmatch.server.keyholder.audit_check import entries_of
-from veilmatch.server.keyholder.refresh_command import ask_daemon
+from veilmatch.server.keyholder.audit.check import entries_of
+from veilmatch.server.keyholder.refresh.command import ask_daemon
 
 TOY = ParameterSet(modulus_bits=1024)
 PEOPLE = unit(np.random.default_rng(31), 5, TOY.dimension)
@@ -110,7 +110,7 @@ def test_killed_while_its_files_change_it_comes_back_to_an_epoch_that_serves(
 ) -> None:
     """SIGKILL as soon as the next key, or the old one, is seen beside the key file; keyholder-a leads.
 
-    Every step of every key holder, in one process: tests/keyholder/test_refresh.py.
+    Every step of every key holder, in one process: tests/keyholder/refresh/test_refresh.py.
     """
     (before,) = settled(fresh)
     watched, statuses = fresh.directory / party / f"share.key{suffix}", []

@@ -13,6 +13,7 @@ import pytest
 from tests.e2e.test_invalid_vectors import DISHONEST, dishonest
 from tests.e2e.world import ENVIRONMENT, World, hold_ceremony, integers, near, running, settle, unit, veilmatch
 from veilmatch.client.client import Client
+from veilmatch.crypto.encryption.public_key_format import PublicFile
 from veilmatch.crypto.errors import (
     ConfigurationError,
     GalleryRotatedError,
@@ -21,8 +22,7 @@ from veilmatch.crypto.errors import (
     VeilmatchError,
 )
 from veilmatch.crypto.parameters import ParameterSet
-from veilmatch.crypto.public_key_format import PublicFile
-from veilmatch.server.matcher.progress import STEP_TEMPLATES
+from veilmatch.server.matcher.change.progress import STEP_TEMPLATES
 from veilmatch.server.supervisor import Supervisor
 
 TOY = ParameterSet(modulus_bits=1024)

@@ -16,7 +16,7 @@ import pytest
 
 from tests.e2e.world import ENVIRONMENT, World, hold_ceremony, settle, unit
 from veilmatch.crypto.errors import UnavailableError
-from veilmatch.crypto.keys import PAIRS, Pair, pairs_of, pairs_without
+from veilmatch.crypto.keys.shares import PAIRS, Pair, pairs_of, pairs_without
 from veilmatch.crypto.parameters import ParameterSet
 from veilmatch.server.supervisor import Supervisor
 

@@ -17,7 +17,7 @@ import numpy as np
 from veilmatch.client.client import Client
 from veilmatch.client.config import DeviceSettings
 from veilmatch.client.demo.parties import free_base_port
-from veilmatch.crypto.fields import Array
+from veilmatch.crypto.packing.fields import Array
 from veilmatch.crypto.parameters import ParameterSet
 from veilmatch.server.config import KeyHolderBudgets, MatcherBudgets
 from veilmatch.server.supervisor import Supervisor

@@ -11,9 +11,9 @@ import pytest
 
 from tests.crypto.toys import ORGANISATIONS
 from veilmatch.client.evaluation.faces import FaceSet, from_file
-from veilmatch.crypto.ceremony import run_ceremony
+from veilmatch.crypto.encryption.public_key_format import PublicFile
+from veilmatch.crypto.keys.ceremony import run_ceremony
 from veilmatch.crypto.parameters import ParameterSet
-from veilmatch.crypto.public_key_format import PublicFile
 
 #: The real numbers over a toy modulus: 18 slots a pack.
 TOY = ParameterSet(128, 60, 23, 512)

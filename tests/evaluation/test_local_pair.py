@@ -11,8 +11,8 @@ from veilmatch.client.evaluation.faces import FaceSet
 from veilmatch.client.evaluation.local_pair import LocalPair
 from veilmatch.client.evaluation.pairs import all_pairs
 from veilmatch.client.evaluation.scorers import encrypted_decisions, float_scores, integer_scores
+from veilmatch.crypto.encryption.paillier import Paillier
 from veilmatch.crypto.errors import CiphertextError
-from veilmatch.crypto.paillier import Paillier
 
 from .conftest import TOY
 

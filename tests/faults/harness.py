@@ -23,7 +23,7 @@ import numpy as np
 from tests.e2e.world import ENVIRONMENT, EVERYBODY, KEY_HOLDERS, World, hold_ceremony, settle, unit
 from tests.faults.inside import environment
 from veilmatch.client.client import Client
-from veilmatch.client.signing import new_token
+from veilmatch.client.wire.signing import new_token
 from veilmatch.crypto.errors import VeilmatchError
 from veilmatch.crypto.parameters import ParameterSet
 from veilmatch.server.supervisor import Supervisor

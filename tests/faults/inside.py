@@ -54,7 +54,7 @@ class _Fuse:
 
 
 def _note_reservations(path: Path) -> None:
-    from veilmatch.server.keyholder.stock import Shelf
+    from veilmatch.server.keyholder.stock.stock import Shelf
 
     target = os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY)
     plain = Shelf.reserve

@@ -11,8 +11,8 @@ from pathlib import Path
 from tests.e2e.world import ENVIRONMENT, World, hold_ceremony, settle
 from tests.faults.harness import NEVER, PARAMETERS, PEER_TIMEOUT_S, Faults, Outcome
 from tests.faults.inside import environment
+from veilmatch.crypto.encryption.public_key_format import PublicFile
 from veilmatch.crypto.errors import VeilmatchError
-from veilmatch.crypto.public_key_format import PublicFile
 from veilmatch.server.supervisor import Supervisor
 
 MATCHERS = ("matcher-a", "matcher-b")

@@ -20,7 +20,8 @@ from tests.fuzz import seeds
 from tests.installation import making
 from tests.installation.making import PARAMETERS, ceremony
 from tests.transport.signed import OPERATIONS, body, checker, signed
-from veilmatch.client.agreement import (
+from veilmatch.client.bulk import read_frame, write_frame
+from veilmatch.client.wire.agreement import (
     Labels,
     Opened,
     agreed_mutation,
@@ -30,10 +31,10 @@ from veilmatch.client.agreement import (
     open_identification,
     open_verification,
 )
-from veilmatch.client.bulk import read_frame, write_frame
-from veilmatch.client.transport import _sent_error
-from veilmatch.crypto import knowledge
-from veilmatch.crypto.device_certificate import DeviceCertificate
+from veilmatch.client.wire.transport import _sent_error
+from veilmatch.crypto.encryption import knowledge
+from veilmatch.crypto.encryption.paillier import Paillier
+from veilmatch.crypto.encryption.public_key_format import PublicFile
 from veilmatch.crypto.errors import (
     DeviceCertificateError,
     KeyFileError,
@@ -41,14 +42,13 @@ from veilmatch.crypto.errors import (
     ProtocolError,
     VeilmatchError,
 )
-from veilmatch.crypto.keys import PAIRS, KeyHolderKey
-from veilmatch.crypto.paillier import Paillier
+from veilmatch.crypto.keys.device_certificate import DeviceCertificate
+from veilmatch.crypto.keys.shares import PAIRS, KeyHolderKey
 from veilmatch.crypto.parameters import ParameterSet
-from veilmatch.crypto.public_key_format import PublicFile
 from veilmatch.crypto.secret_access import SECRET_ACCESS
 from veilmatch.protos.v1 import keyholder_pb2, matcher_pb2, request_pb2
 from veilmatch.server.installation import sealed
-from veilmatch.server.keyholder.audit_chain import decode, encode
+from veilmatch.server.keyholder.audit.chain import decode, encode
 from veilmatch.server.keyholder.wire import from_wire, to_wire
 from veilmatch.server.transport.certification import certified_statement
 from veilmatch.server.transport.status import METADATA_KEY, from_metadata

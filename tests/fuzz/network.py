@@ -16,7 +16,7 @@ import numpy as np
 from tests.crypto.toys import TOY, keys_of
 from tests.simulator import MINUS, PLUS, Keys, PairSimulator, SimulatedGallery, standin_keys, unit_vectors
 from veilmatch.crypto.errors import VeilmatchError
-from veilmatch.crypto.messages import (
+from veilmatch.crypto.pair.messages import (
     AwaitResults,
     DecisionShare,
     Envelope,
@@ -29,7 +29,7 @@ from veilmatch.crypto.messages import (
     SafetyWork,
     Send,
 )
-from veilmatch.crypto.session_request import Operation
+from veilmatch.crypto.pair.request import Operation
 
 TEMPLATES = unit_vectors(np.random.default_rng(5), 3, TOY)
 PROBE = TEMPLATES[1]

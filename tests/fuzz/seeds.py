@@ -12,6 +12,8 @@ from tests.transport.signed import DEVICE, KEYS, OPERATIONS, body, signed
 from veilmatch.client.bulk import write_frame
 from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.digests import digest
+from veilmatch.crypto.encryption.knowledge import KnownCiphertexts
+from veilmatch.crypto.encryption.paillier import Paillier
 from veilmatch.crypto.errors import (
     BudgetExceededError,
     CiphertextError,
@@ -19,8 +21,7 @@ from veilmatch.crypto.errors import (
     UnavailableError,
     VeilmatchError,
 )
-from veilmatch.crypto.knowledge import KnownCiphertexts
-from veilmatch.crypto.messages import (
+from veilmatch.crypto.pair.messages import (
     Agreement,
     Allocation,
     Envelope,
@@ -31,11 +32,10 @@ from veilmatch.crypto.messages import (
     Validity,
     Verdict,
 )
-from veilmatch.crypto.paillier import Paillier
 from veilmatch.crypto.secret_access import SECRET_ACCESS
 from veilmatch.protos.v1 import keyholder_pb2, matcher_pb2
 from veilmatch.server.installation import sealed
-from veilmatch.server.keyholder.audit_chain import START, encode
+from veilmatch.server.keyholder.audit.chain import START, encode
 from veilmatch.server.keyholder.wire import to_wire
 
 _SESSION = digest("a session of the seeds")

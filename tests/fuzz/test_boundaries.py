@@ -20,17 +20,17 @@ from tests.fuzz.mangling import mangled
 from tests.installation.making import ceremony
 from tests.installation.test_settings import FIELDS, KINDS
 from veilmatch.client import bulk
-from veilmatch.client.exchange import ask_both
+from veilmatch.client.wire.exchange import ask_both
 from veilmatch.crypto.arithmetic import Integer
+from veilmatch.crypto.encryption.paillier import Paillier
 from veilmatch.crypto.errors import ConfigurationError, IntegrityError, ProtocolError, VeilmatchError
-from veilmatch.crypto.paillier import Paillier
 from veilmatch.protos.v1 import keyholder_pb2 as pb
 from veilmatch.server.installation.toml import to_toml
-from veilmatch.server.keyholder.audit_chain import file_name
-from veilmatch.server.keyholder.audit_check import check_log
+from veilmatch.server.keyholder.audit.chain import file_name
+from veilmatch.server.keyholder.audit.check import check_log
 from veilmatch.server.keyholder.service import KeyHolderService
-from veilmatch.server.keyholder.share_worker import ShareWorkers
-from veilmatch.server.matcher.keyholder_call import KeyHolderCall
+from veilmatch.server.keyholder.session.share_worker import ShareWorkers
+from veilmatch.server.matcher.query.keyholder_call import KeyHolderCall
 
 SCHEME = Paillier(ceremony().public_key)
 PARAMETERS = SCHEME.parameters

@@ -17,8 +17,8 @@ from veilmatch.crypto.errors import ConfigurationError, IntegrityError, Protocol
 from veilmatch.crypto.parameters import ParameterSet
 from veilmatch.protos.v1 import keyholder_pb2 as pb
 from veilmatch.server.installation.registration import Configurations
-from veilmatch.server.keyholder.audit_chain import decode
-from veilmatch.server.matcher.keyholder_call import KeyHolderCall
+from veilmatch.server.keyholder.audit.chain import decode
+from veilmatch.server.matcher.query.keyholder_call import KeyHolderCall
 from veilmatch.server.transport.status import METADATA_KEY, from_metadata
 
 #: No TOML error for Python's parser: more digits than Python reads, more brackets than its stack is deep.

@@ -29,7 +29,7 @@ from tests.fuzz.network import CASES, Case, Exchange, recorded
 from tests.simulator import MINUS, PLUS
 from veilmatch.crypto.dealing import STOCK_KINDS
 from veilmatch.crypto.errors import ProtocolError, VeilmatchError
-from veilmatch.crypto.messages import (
+from veilmatch.crypto.pair.messages import (
     Agreement,
     Allocation,
     Coins,

@@ -12,10 +12,10 @@ import numpy as np
 from tests.hostile.deviations import Deviation, Outcome
 from tests.simulator import Keys, PairSimulator, SimulatedGallery, unit_vectors
 from veilmatch.crypto.errors import VeilmatchError
-from veilmatch.crypto.fields import Array
-from veilmatch.crypto.messages import Reserve
+from veilmatch.crypto.packing.fields import Array
+from veilmatch.crypto.pair.messages import Reserve
+from veilmatch.crypto.pair.request import Operation
 from veilmatch.crypto.parameters import ParameterSet
-from veilmatch.crypto.session_request import Operation
 
 QUERIES: tuple[Operation, ...] = ("verify", "candidates", "identify")
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from tests.simulator import MINUS, PLUS, PairSimulator, SimulatedGallery
 from veilmatch.crypto.arithmetic import Integer, from_bytes, to_bytes
-from veilmatch.crypto.messages import (
+from veilmatch.crypto.pair.messages import (
     Agreement,
     Allocation,
     Envelope,

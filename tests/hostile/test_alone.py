@@ -7,7 +7,7 @@ import pytest
 from tests.crypto.toys import TOY, keys_of
 from tests.hostile.alone import QUERIES, faces, run
 from tests.hostile.deviations import DEVIATIONS, Deviation
-from veilmatch.crypto.session_request import Operation
+from veilmatch.crypto.pair.request import Operation
 
 KEYS = keys_of("stand-in", TOY)
 

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from tests.simulator import Keys, PairSimulator, SimulatedGallery
-from veilmatch.crypto import session as session_module
 from veilmatch.crypto.arithmetic import Integer
-from veilmatch.crypto.fields import Array, join
 from veilmatch.crypto.gates.decision import decision_input
-from veilmatch.crypto.messages import ProbeShare
+from veilmatch.crypto.packing.fields import Array, join
+from veilmatch.crypto.pair import session as session_module
+from veilmatch.crypto.pair.messages import ProbeShare
 
 
 class ResultsOfItsChoice:

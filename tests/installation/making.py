@@ -9,11 +9,11 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from veilmatch.crypto.ceremony import Ceremony, run_ceremony
-from veilmatch.crypto.device_certificate import DeviceCertificate
-from veilmatch.crypto.keys import PARTIES, KeyHolderKey, Party
+from veilmatch.crypto.encryption.public_key_format import PublicFile
+from veilmatch.crypto.keys.ceremony import Ceremony, run_ceremony
+from veilmatch.crypto.keys.device_certificate import DeviceCertificate
+from veilmatch.crypto.keys.shares import PARTIES, KeyHolderKey, Party
 from veilmatch.crypto.parameters import ParameterSet
-from veilmatch.crypto.public_key_format import PublicFile
 from veilmatch.crypto.secret_access import SECRET_ACCESS
 from veilmatch.server.installation.certifier import Certifier, Grant, certified
 from veilmatch.server.installation.layout import Plan, write_installation

@@ -14,7 +14,7 @@ from veilmatch.crypto.errors import ConfigurationError, ParameterError
 from veilmatch.server.commands import ceremony as module
 from veilmatch.server.config import KeyHolderSettings
 from veilmatch.server.installation.public_file import read_public_file
-from veilmatch.server.keyholder.opening import open_key
+from veilmatch.server.keyholder.refresh.opening import open_key
 
 
 def run(*arguments: str, passphrase: str | None = PASSPHRASE) -> Result:
@@ -77,7 +77,7 @@ def test_what_cannot_work_is_found_before_the_ceremony(tmp_path: Path, monkeypat
     def held(*_: object) -> None:
         raise AssertionError("the ceremony was held")
 
-    monkeypatch.setattr("veilmatch.crypto.ceremony.run_ceremony", held)
+    monkeypatch.setattr("veilmatch.crypto.keys.ceremony.run_ceremony", held)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "keep").write_text("me")
     for arguments in ((str(tmp_path / "full"),), (str(tmp_path / "i"), "--host", "no host")):

@@ -16,7 +16,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tests.installation.making import CHEAP, PASSPHRASE, install
 from veilmatch.client.config import DeviceSettings
-from veilmatch.crypto.device_certificate import ALL_GALLERIES, DeviceCertificate
 from veilmatch.crypto.errors import (
     ConfigurationError,
     DeviceCertificateError,
@@ -24,7 +23,8 @@ from veilmatch.crypto.errors import (
     VeilmatchError,
     WrongPassphraseError,
 )
-from veilmatch.crypto.keys import Party
+from veilmatch.crypto.keys.device_certificate import ALL_GALLERIES, DeviceCertificate
+from veilmatch.crypto.keys.shares import Party
 from veilmatch.crypto.requests import OPERATIONS
 from veilmatch.server.config import KeyHolderSettings
 from veilmatch.server.installation import files

@@ -13,9 +13,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tests.installation.making import CHEAP, PASSPHRASE, ceremony
 from veilmatch.client.config import DeviceSettings
-from veilmatch.crypto.device_certificate import ALL_GALLERIES, check_device_name
 from veilmatch.crypto.errors import ConfigurationError, KeyFileError, KeyMismatchError, WrongPassphraseError
-from veilmatch.crypto.keys import PARTIES, Party
+from veilmatch.crypto.keys.device_certificate import ALL_GALLERIES, check_device_name
+from veilmatch.crypto.keys.shares import PARTIES, Party
 from veilmatch.crypto.requests import OPERATIONS
 from veilmatch.server.config import KeyHolderSettings, MatcherSettings
 from veilmatch.server.installation import files

@@ -25,7 +25,7 @@ from veilmatch.server.installation.certifier_file import reseal_certifier, seal_
 from veilmatch.server.installation.passphrase import NEW_VARIABLE
 from veilmatch.server.installation.public_file import read_public_file
 from veilmatch.server.installation.sealed import reseal, seal, unseal
-from veilmatch.server.keyholder.opening import open_key
+from veilmatch.server.keyholder.refresh.opening import open_key
 
 ROOT = Path(__file__).parents[2]
 NEW = "battery staple"
@@ -115,7 +115,7 @@ def test_a_kill_before_the_rename_is_done_leaves_the_old_file(path: Path, step: 
     program = f"""
         import os, signal, sys
         from pathlib import Path
-        from veilmatch.crypto.public_key_format import PublicFile
+        from veilmatch.crypto.encryption.public_key_format import PublicFile
         from veilmatch.server.installation.sealed import ScryptCost, reseal
 
         def killed(*_):

@@ -16,6 +16,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tests.installation.making import CHEAP, PASSPHRASE, ceremony, material, organisations, public_file
+from veilmatch.crypto.encryption.paillier import PublicKey
+from veilmatch.crypto.encryption.public_key_format import PublicFile
 from veilmatch.crypto.errors import (
     ConfigurationError,
     KeyFileError,
@@ -24,10 +26,8 @@ from veilmatch.crypto.errors import (
     VeilmatchError,
     WrongPassphraseError,
 )
-from veilmatch.crypto.keys import PARTIES, KeyHolderKey
-from veilmatch.crypto.paillier import PublicKey
+from veilmatch.crypto.keys.shares import PARTIES, KeyHolderKey
 from veilmatch.crypto.parameters import ParameterSet
-from veilmatch.crypto.public_key_format import PublicFile
 from veilmatch.crypto.secret_access import SECRET_ACCESS
 from veilmatch.server.installation import sealed, stretching
 from veilmatch.server.installation.sealed import ScryptCost, seal, unseal

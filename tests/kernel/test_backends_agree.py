@@ -8,7 +8,7 @@ import pytest
 
 from tests.crypto.toys import TOY, split_toy_key, toy_key, toy_public_key
 from veilmatch.crypto.arithmetic import Integer
-from veilmatch.crypto.paillier import Paillier
+from veilmatch.crypto.encryption.paillier import Paillier
 from veilmatch.crypto.parameters import ParameterSet
 from veilmatch.crypto.rings import choice
 from veilmatch.crypto.secret_access import SECRET_ACCESS

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from tests.kernel.numbers import BACKENDS, MODULI, SIZES, Pair, limbs_of, radix, random_parts, ring_of, to_pairs, value
 from veilmatch.crypto.arithmetic import Integer
-from veilmatch.crypto.fixed_base import ROUNDING_BITS
 from veilmatch.crypto.rings import native
+from veilmatch.crypto.rings.fixed_base import ROUNDING_BITS
 from veilmatch.crypto.rings.limbs import Limbs, empty
 from veilmatch.crypto.rings.native import NativeRing
 

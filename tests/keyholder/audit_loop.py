@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
 
-from veilmatch.server.keyholder.audit_log import AuditLog
+from veilmatch.server.keyholder.audit.log import AuditLog
 
 THREADS = 4
 

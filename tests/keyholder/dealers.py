@@ -12,13 +12,13 @@ from veilmatch.crypto import dealing
 from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.dealing import BitTriples, Block, BlockName, Kind, Products, deal_tagged
 from veilmatch.crypto.errors import UnavailableError
-from veilmatch.crypto.keys import DealerGammas, Pair
-from veilmatch.crypto.messages import Reserve, Reserved
+from veilmatch.crypto.keys.shares import DealerGammas, Pair
+from veilmatch.crypto.pair.messages import Reserve, Reserved
 from veilmatch.crypto.secret_access import SECRET_ACCESS
 from veilmatch.protos.v1 import keyholder_pb2 as pb
-from veilmatch.server.keyholder.checking import Standing
-from veilmatch.server.keyholder.stock import Stock, stock_name
-from veilmatch.server.keyholder.stock_store import StockStore
+from veilmatch.server.keyholder.stock.checking import Standing
+from veilmatch.server.keyholder.stock.stock import Stock, stock_name
+from veilmatch.server.keyholder.stock.store import StockStore
 from veilmatch.server.keyholder.wire import kind_from_wire
 
 MODULUS = (Integer(1) << 511) + 187

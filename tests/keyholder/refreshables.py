@@ -16,14 +16,14 @@ import numpy as np
 from tests.installation.making import CHEAP, PASSPHRASE
 from tests.keyholder.trio import TOY, Trio, ceremony, public_file, signed
 from tests.simulator import SimulatedGallery, unit_vectors
+from veilmatch.crypto.encryption.paillier import Paillier
 from veilmatch.crypto.errors import VeilmatchError
-from veilmatch.crypto.keys import PAIRS, PARTIES, KeyHolderKey, Pair, Party
-from veilmatch.crypto.paillier import Paillier
+from veilmatch.crypto.keys.shares import PAIRS, PARTIES, KeyHolderKey, Pair, Party
 from veilmatch.protos.v1 import keyholder_pb2_grpc as rpc
 from veilmatch.server.installation.sealed import open_sealed, seal
-from veilmatch.server.keyholder.key_files import KeyFiles
-from veilmatch.server.keyholder.refresh import Refresher
-from veilmatch.server.keyholder.refresh_service import KeyHolderRefreshService
+from veilmatch.server.keyholder.refresh.key_files import KeyFiles
+from veilmatch.server.keyholder.refresh.refresh import Refresher
+from veilmatch.server.keyholder.refresh.service import KeyHolderRefreshService
 
 #: Two templates; the first is the probe as well.
 TEMPLATES = unit_vectors(np.random.default_rng(17), 2, TOY)

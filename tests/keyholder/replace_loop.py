@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from tests.keyholder.dealers import PAIR, Holder
-from veilmatch.server.keyholder.stock import stock_name
+from veilmatch.server.keyholder.stock.stock import stock_name
 
 NAMES = tuple(stock_name(PAIR, 1, bytes(16), bytes([generation]) * 16) for generation in (1, 2))
 

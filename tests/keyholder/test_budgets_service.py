@@ -19,11 +19,11 @@ from veilmatch.crypto.errors import (
     RequestReplayedError,
     VeilmatchError,
 )
-from veilmatch.crypto.keys import PAIRS, Pair, Party
+from veilmatch.crypto.keys.shares import PAIRS, Pair, Party
 from veilmatch.crypto.requests import signed_bytes
 from veilmatch.protos.v1 import request_pb2
 from veilmatch.server.config import KeyHolderBudgets
-from veilmatch.server.keyholder.audit_check import entries_of
+from veilmatch.server.keyholder.audit.check import entries_of
 
 PROBE = np.arange(TOY.dimension) % 7 - 3
 GALLERY = gallery_of(vectors(1, 3))

@@ -12,14 +12,14 @@ import pytest
 from tests.keyholder.trio import TOY, Trio, answers, ceremony, encrypted, results_of, signed
 from tests.simulator import SimulatedGallery
 from veilmatch.crypto.arithmetic import Integer
+from veilmatch.crypto.encryption.paillier import Paillier
 from veilmatch.crypto.errors import GalleryMismatchError, ProtocolError, UnavailableError, VeilmatchError
-from veilmatch.crypto.keys import PAIRS, SEATS, Pair, holder_at, pairs_without
-from veilmatch.crypto.messages import Envelope, Openings, Results
-from veilmatch.crypto.paillier import Paillier
+from veilmatch.crypto.keys.shares import PAIRS, SEATS, Pair, holder_at, pairs_without
+from veilmatch.crypto.pair.messages import Envelope, Openings, Results
 from veilmatch.protos.v1 import keyholder_pb2 as pb
 from veilmatch.protos.v1 import request_pb2
-from veilmatch.server.keyholder import serving
-from veilmatch.server.matcher.mutation import GalleryState
+from veilmatch.server.keyholder.session import serving
+from veilmatch.server.matcher.gallery.mutation import GalleryState
 
 TEMPLATES = np.random.default_rng(1).integers(-TOY.clip, TOY.clip + 1, (TOY.slots + 3, TOY.dimension))
 PROBE = TEMPLATES[0]

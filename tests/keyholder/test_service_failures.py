@@ -13,9 +13,9 @@ import pytest
 
 from tests.keyholder.trio import TOY, Trio, ceremony, results_of, signed
 from tests.simulator import SimulatedGallery
+from veilmatch.crypto.encryption.paillier import Paillier
 from veilmatch.crypto.errors import IntegrityError, UnavailableError, VeilmatchError
-from veilmatch.crypto.keys import PAIRS, PARTIES, SEATS, Pair, Party, Seat, dealer_of, holder_at, pairs_without
-from veilmatch.crypto.paillier import Paillier
+from veilmatch.crypto.keys.shares import PAIRS, PARTIES, SEATS, Pair, Party, Seat, dealer_of, holder_at, pairs_without
 from veilmatch.protos.v1 import keyholder_pb2 as pb
 from veilmatch.protos.v1 import request_pb2
 from veilmatch.server.keyholder import service

@@ -24,11 +24,11 @@ from veilmatch.crypto.errors import (
     UnavailableError,
     VeilmatchError,
 )
-from veilmatch.crypto.keys import PAIRS, PARTIES, Pair, Party, dealer_of, holder_at
+from veilmatch.crypto.keys.shares import PAIRS, PARTIES, Pair, Party, dealer_of, holder_at
 from veilmatch.protos.v1 import keyholder_pb2 as pb
 from veilmatch.protos.v1 import keyholder_pb2_grpc as rpc
 from veilmatch.protos.v1 import request_pb2
-from veilmatch.server.keyholder import serving
+from veilmatch.server.keyholder.session import serving
 
 PROBE = np.arange(TOY.dimension) % 7 - 3
 

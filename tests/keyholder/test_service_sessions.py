@@ -9,9 +9,9 @@ import pytest
 
 from tests.keyholder.trio import TOY, Trio, answers, ceremony, encrypted, results_of, signed
 from tests.simulator import SimulatedGallery, unit_vectors
-from veilmatch.crypto.fields import Array
-from veilmatch.crypto.keys import PAIRS, PARTIES, SEATS, Pair, dealer_of
-from veilmatch.crypto.paillier import Paillier
+from veilmatch.crypto.encryption.paillier import Paillier
+from veilmatch.crypto.keys.shares import PAIRS, PARTIES, SEATS, Pair, dealer_of
+from veilmatch.crypto.packing.fields import Array
 from veilmatch.protos.v1 import request_pb2
 
 

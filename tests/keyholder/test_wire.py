@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from veilmatch.crypto.dealing import STOCK_KINDS
 from veilmatch.crypto.errors import ProtocolError
-from veilmatch.crypto.messages import (
+from veilmatch.crypto.pair.messages import (
     Agreement,
     Allocation,
     Coins,

@@ -22,15 +22,15 @@ from tests.keyholder.trio import (
     results_of,
     signed,
 )
+from veilmatch.crypto.encryption.knowledge import KnownCiphertexts
+from veilmatch.crypto.encryption.paillier import Paillier
 from veilmatch.crypto.errors import CiphertextError, InvalidVectorError, KeySafetyError, VeilmatchError
-from veilmatch.crypto.keys import PARTIES, SEATS, KeyHolderKey, Pair, PairShare, Party, pairs_of
-from veilmatch.crypto.knowledge import KnownCiphertexts
-from veilmatch.crypto.messages import Results
-from veilmatch.crypto.paillier import Paillier
+from veilmatch.crypto.keys.shares import PARTIES, SEATS, KeyHolderKey, Pair, PairShare, Party, pairs_of
+from veilmatch.crypto.pair.messages import Results
 from veilmatch.crypto.secret_access import SECRET_ACCESS
 from veilmatch.protos.v1 import request_pb2
-from veilmatch.server.keyholder.serving import KeyHolder
-from veilmatch.server.keyholder.share_worker import ShareWorkers
+from veilmatch.server.keyholder.session.serving import KeyHolder
+from veilmatch.server.keyholder.session.share_worker import ShareWorkers
 
 PROBE = vectors(41, 1)[0]
 

@@ -22,27 +22,27 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tests.installation.making import certificate, organisations
 from tests.simulator import SimulatedGallery
-from veilmatch.client.signing import DeviceKey, Draft, RequestSigner
-from veilmatch.crypto import lanes
+from veilmatch.client.wire.signing import DeviceKey, Draft, RequestSigner
 from veilmatch.crypto.arithmetic import Integer
-from veilmatch.crypto.ceremony import Ceremony, run_ceremony
+from veilmatch.crypto.encryption.knowledge import KnownCiphertexts
+from veilmatch.crypto.encryption.paillier import Paillier
+from veilmatch.crypto.encryption.public_key_format import PublicFile
 from veilmatch.crypto.errors import InvalidVectorError, VeilmatchError
-from veilmatch.crypto.fields import Array
-from veilmatch.crypto.keys import PARTIES, SEATS, KeyHolderKey, Pair, Party, Seat, holder_at
-from veilmatch.crypto.knowledge import KnownCiphertexts
-from veilmatch.crypto.messages import ProbeShare, Results
-from veilmatch.crypto.paillier import Paillier
+from veilmatch.crypto.keys.ceremony import Ceremony, run_ceremony
+from veilmatch.crypto.keys.shares import PARTIES, SEATS, KeyHolderKey, Pair, Party, Seat, holder_at
+from veilmatch.crypto.packing import lanes
+from veilmatch.crypto.packing.fields import Array
+from veilmatch.crypto.pair.messages import ProbeShare, Results
 from veilmatch.crypto.parameters import ParameterSet
-from veilmatch.crypto.public_key_format import PublicFile
 from veilmatch.protos.v1 import keyholder_pb2_grpc as rpc
 from veilmatch.protos.v1 import request_pb2
 from veilmatch.server.config import KeyHolderBudgets, KeyHolderSettings, TlsSettings
 from veilmatch.server.installation.authority import Authority
 from veilmatch.server.keyholder.service import KeyHolderPeerService, KeyHolderService
-from veilmatch.server.keyholder.serving import KeyHolder
-from veilmatch.server.keyholder.share_worker import ShareWorkers, make_handler
-from veilmatch.server.matcher.keyholder_call import KeyHolderCall, opened
-from veilmatch.server.matcher.mutation import GalleryState
+from veilmatch.server.keyholder.session.serving import KeyHolder
+from veilmatch.server.keyholder.session.share_worker import ShareWorkers, make_handler
+from veilmatch.server.matcher.gallery.mutation import GalleryState
+from veilmatch.server.matcher.query.keyholder_call import KeyHolderCall, opened
 from veilmatch.server.transport.channels import channel_to, server_credentials, server_options
 from veilmatch.server.transport.status import from_rpc
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from veilmatch.crypto.parameters import ParameterSet
-from veilmatch.server.matcher.mutation import Mutation, Template, initial_chain, next_chain
-from veilmatch.server.matcher.store import Store
+from veilmatch.server.matcher.gallery.mutation import Mutation, Template, initial_chain, next_chain
+from veilmatch.server.matcher.gallery.store import Store
 
 PARAMETERS = ParameterSet(dimension=4, scale=60, clip=23, modulus_bits=512)
 KEY_ID = b"key of the tests"

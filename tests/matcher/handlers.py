@@ -16,7 +16,7 @@ from veilmatch.crypto.errors import (
     UnavailableError,
     VeilmatchError,
 )
-from veilmatch.server.workers import Handler
+from veilmatch.server.workers.pool import Handler
 
 ERRORS: dict[bytes, VeilmatchError] = {
     b"mismatch": GalleryMismatchError("not the same", got="sequence 3", expected="sequence 4"),

@@ -9,10 +9,10 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tests.installation.making import ceremony, certificate
-from veilmatch.crypto.device_certificate import Statement
 from veilmatch.crypto.digests import NONCE_BYTES
-from veilmatch.crypto.knowledge import proof_bytes
-from veilmatch.crypto.public_key_format import KEY_ID_BYTES
+from veilmatch.crypto.encryption.knowledge import proof_bytes
+from veilmatch.crypto.encryption.public_key_format import KEY_ID_BYTES
+from veilmatch.crypto.keys.device_certificate import Statement
 from veilmatch.crypto.requests import SALT_BYTES, TOKEN_BYTES, Operation, payload_digest, signed_bytes, subject_digest
 from veilmatch.protos.v1 import request_pb2 as pb
 from veilmatch.server.transport.requests import MUTATIONS, WITH_LANES, WITH_PROBE, RequestChecker

@@ -10,8 +10,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tests.installation.making import certificate, certifiers, public_file
-from veilmatch.crypto.device_certificate import DeviceCertificate
 from veilmatch.crypto.errors import ConfigurationError, DeviceCertificateError
+from veilmatch.crypto.keys.device_certificate import DeviceCertificate
 from veilmatch.server.transport.certification import certified_statement
 from veilmatch.server.transport.devices import Devices
 

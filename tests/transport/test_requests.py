@@ -28,6 +28,8 @@ from tests.transport.signed import (
     signed,
 )
 from veilmatch.crypto.arithmetic import Integer
+from veilmatch.crypto.encryption.knowledge import KnownCiphertexts, context_digest, proof_bytes
+from veilmatch.crypto.encryption.paillier import Paillier
 from veilmatch.crypto.errors import (
     DeviceRightsError,
     InvalidInputError,
@@ -38,8 +40,6 @@ from veilmatch.crypto.errors import (
     RequestSignatureError,
     VeilmatchError,
 )
-from veilmatch.crypto.knowledge import KnownCiphertexts, context_digest, proof_bytes
-from veilmatch.crypto.paillier import Paillier
 from veilmatch.crypto.requests import OPERATIONS as ALL_OPERATIONS
 from veilmatch.crypto.requests import Operation, payload_digest, request_digest
 from veilmatch.protos.v1 import request_pb2 as pb

@@ -176,7 +176,7 @@ def new_keys() -> Json:
     """Draw other throw-away keys."""
     import secrets
 
-    from veilmatch.crypto.primes import special_prime
+    from veilmatch.crypto.rings.primes import special_prime
 
     keys = []
     for bits in KEY_SIZES:

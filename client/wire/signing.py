@@ -1,0 +1,214 @@
+"""Signed requests: what a device says to both matchers, and the key it says it with.
+
+    key = DeviceKey.from_file(Path("device.key"))
+    signer = RequestSigner(key, "kiosk-1", "staff", public_key, lifetime_s=30)
+    signed = signer.sign(Draft(pb.OPERATION_VERIFY, probe, threshold=1800, subject="alice"), "ab")
+
+A `Draft` is what stays the same when a request is repeated; `sign` adds what must not: nonce, times, and the proof
+that the device knows what its lane ciphertexts hold, which is bound to them.
+The key holders see the signed body, so a subject is in it only as a salted digest.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from veilmatch.crypto.digests import NONCE_BYTES
+from veilmatch.crypto.encryption.knowledge import KnownCiphertexts, context_digest
+from veilmatch.crypto.encryption.paillier import PublicKey
+from veilmatch.crypto.errors import ConfigurationError, InvalidInputError, KeyFileError
+from veilmatch.crypto.keys.shares import Pair
+from veilmatch.crypto.requests import (
+    EMBEDDING_MODEL,
+    SALT_BYTES,
+    TOKEN_BYTES,
+    check_model,
+    check_subject,
+    payload_digest,
+    signed_bytes,
+    subject_digest,
+)
+from veilmatch.crypto.secret_access import SecretHolder
+from veilmatch.protos.v1 import request_pb2 as pb
+
+
+class DeviceKey(SecretHolder):
+    """The Ed25519 key with which a device signs. A handle: it signs, and shows nothing of itself."""
+
+    __slots__ = ("_key",)
+
+    def __init__(self, key: Ed25519PrivateKey) -> None:
+        self._key = key
+
+    @classmethod
+    def from_file(cls, path: Path) -> DeviceKey:
+        """Return the key in an unencrypted PKCS8 PEM file.
+
+        Raises ConfigurationError if the file cannot be read, KeyFileError if it holds anything else.
+        """
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise ConfigurationError(
+                "the signing key of the device cannot be read",
+                got=f"{path}: {error.strerror}",
+                expected="a PEM file",
+            ) from None
+        return cls.from_pem(data)
+
+    @classmethod
+    def from_pem(cls, data: bytes) -> DeviceKey:
+        """Return the key in this PEM text. Raises KeyFileError if it is not one unencrypted Ed25519 key."""
+        try:
+            key = load_pem_private_key(data, password=None)
+        except (ValueError, TypeError, UnsupportedAlgorithm):
+            # The text of the library's error may quote the file.
+            raise KeyFileError(
+                "the signing key of the device is not a key", expected="an unencrypted PKCS8 PEM file"
+            ) from None
+        if not isinstance(key, Ed25519PrivateKey):
+            raise KeyFileError(
+                "the signing key of the device is of another kind",
+                got=type(key).__name__.removeprefix("_"),
+                expected="Ed25519",
+            )
+        return cls(key)
+
+    def public_bytes(self) -> bytes:
+        """Return the 32 bytes of the public key, as servers list it in hex."""
+        return self._key.public_key().public_bytes_raw()
+
+    def sign(self, message: bytes) -> bytes:
+        """Return the 64-byte signature of `message`."""
+        return self._key.sign(message)
+
+
+def new_token() -> bytes:
+    """Return a fresh token: the name under which a mutation is done once, however often it is sent."""
+    return secrets.token_bytes(TOKEN_BYTES)
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What a request asks; signing it twice gives two requests for the same thing.
+
+    operation: pb.OPERATION_*. lanes: None where no vector is sent. threshold: t in 1..S^2, or 0
+    where nothing is compared. subject: "" where none is named. token: 16 bytes of a mutation, else empty.
+    bulk_digest: replaces the digest of `ciphertexts` where the payload follows in a stream. model: names
+    the embedding model of what is sent; left out of a request without vectors. new_key_id: 16 bytes of a
+    rotation, else empty.
+    Raises InvalidInputError for a subject, a token or a model that cannot be one.
+    """
+
+    operation: pb.Operation.ValueType
+    lanes: KnownCiphertexts | None = field(default=None, repr=False)
+    threshold: int = 0
+    subject: str = ""
+    token: bytes = b""
+    bulk_digest: bytes = field(default=b"", repr=False)
+    model: str = EMBEDDING_MODEL
+    new_key_id: bytes = b""
+    salt: bytes = field(default_factory=lambda: secrets.token_bytes(SALT_BYTES), repr=False)
+
+    def __post_init__(self) -> None:
+        if self.subject:
+            check_subject(self.subject)
+        check_model(self.model)
+        if len(self.token) not in (0, TOKEN_BYTES):
+            raise InvalidInputError(
+                "a token of the wrong length",
+                got=f"{len(self.token)} bytes",
+                expected=f"{TOKEN_BYTES} bytes",
+            )
+
+    @property
+    def ciphertexts(self) -> tuple[bytes, ...]:
+        """The lane ciphertexts, () where there are none."""
+        return () if self.lanes is None else self.lanes.ciphertexts
+
+    @property
+    def payload_digest(self) -> bytes:
+        """32 bytes that stand for the payload in the signed body."""
+        return self.bulk_digest or payload_digest(self.ciphertexts)
+
+
+class RequestSigner:
+    """Signs the requests of one device to one gallery.
+
+    lifetime_s: how long a request may be served after it was signed; servers refuse long ones.
+    now: the clock, Unix time in seconds.
+    """
+
+    def __init__(
+        self,
+        key: DeviceKey,
+        device: str,
+        gallery: str,
+        public_key: PublicKey,
+        lifetime_s: float,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._key = key
+        self._device = device
+        self._gallery = gallery
+        self._public_key = public_key
+        self._lifetime_ms = int(lifetime_s * 1000)
+        self._now = now
+
+    def sign(self, draft: Draft, pair: Pair) -> pb.SignedRequest:
+        """Return `draft` for this pair, signed, with a fresh nonce and proof, issued now."""
+        now_ms = int(self._now() * 1000)
+        body = pb.RequestBody(
+            parameter_set=self._public_key.parameters.name,
+            key_id=self._public_key.key_id,
+            device=self._device,
+            gallery=self._gallery,
+            operation=draft.operation,
+            threshold=draft.threshold,
+            pair=pair,
+            nonce=secrets.token_bytes(NONCE_BYTES),
+            token=draft.token,
+            issued_at_ms=now_ms,
+            expires_at_ms=now_ms + self._lifetime_ms,
+            payload_digest=draft.payload_digest,
+            subject_digest=subject_digest(draft.salt, draft.subject) if draft.subject else b"",
+            model=draft.model if draft.ciphertexts or draft.bulk_digest else "",
+            new_key_id=draft.new_key_id,
+        )
+        if draft.lanes is not None:
+            body.knowledge = draft.lanes.prove(self._context(body))
+        data = body.SerializeToString(deterministic=True)
+        return pb.SignedRequest(
+            body=data,
+            signature=self._key.sign(signed_bytes(data)),
+            ciphertexts=draft.ciphertexts,
+            subject=draft.subject,
+            subject_salt=draft.salt if draft.subject else b"",
+        )
+
+    def _context(self, body: pb.RequestBody) -> bytes:
+        return context_digest(
+            parameter_set=body.parameter_set,
+            key_id=body.key_id,
+            device=body.device,
+            device_key=self._key.public_bytes(),
+            gallery=body.gallery,
+            operation=body.operation,
+            threshold=body.threshold,
+            pair=body.pair,
+            nonce=body.nonce,
+            token=body.token,
+            issued_at_ms=body.issued_at_ms,
+            expires_at_ms=body.expires_at_ms,
+            payload_digest=body.payload_digest,
+            subject_digest=body.subject_digest,
+            model=body.model,
+        )

@@ -1,0 +1,146 @@
+"""Proof that whoever signs a request knows what its lane ciphertexts hold.
+
+Without it a stored record or a captured probe, re-randomised and signed by any enrolled device, passes as that
+person. The device proves, the key holders check; a proof holds for one request (`context_digest`) and no other.
+
+Everything is done mod N, with numbers half as long as ciphertexts. Of c = (1 + mN) * hs^r mod N^2 there remains
+C = c mod N = H^r, H = hs mod N, and Schnorr's proof (CRYPTO 1989) for the powers of H, whose order nobody
+knows (Girault, Poupard, Stern, J. Cryptology 2006), made non-interactive by a hash (Fiat, Shamir, CRYPTO 1986):
+
+    device    u uniform, T = H^u; seed = hash(context, T, all c_i); e_i = hash(seed, i), 128 bits
+              w = u + sum e_i*r_i, over the integers; sends seed and w
+    server    T = H^w * prod C_i^(-e_i); is hash(context, T, all c_i) the seed?
+
+*Sound.* Two accepted answers to one T and to challenges that differ in e_i alone give C^d = H^v mod N, with d and v
+the differences of e_i and w, and 0 < |d| < 2^128. Write c = (1 + N)^m * rho^N mod N^2, which is unique, and
+hs = h^N, as a ceremony makes it. Raising to the N-th power permutes Z*_N, because gcd(N, phi(N)) = 1, so
+rho^d = h^v mod N, hence rho^(dN) = hs^v mod N^2, and c^d * hs^(-v) = (1 + N)^(dm) = 1 + tN with t = dm mod N. No prime
+factor of N is as small as d, so m = t/d mod N. This needs no assumption about N. It does not say that c is
+well-formed (rho a power of h): the key holders' comparison of g mod N does.
+
+*Hides.* u has 128 bits more than the sum that it is added to, so w is within 2^-128 of what does not depend on any r.
+One u serves one proof: two answers to one T would give the plaintexts away, as above.
+
+The proof lies outside the pair's session, which starts with ciphertexts that both holders have admitted; the stand-in
+scheme has no randomisers that could be known or not.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+from veilmatch.crypto.arithmetic import Integer, from_bytes, invert, power, to_bytes
+from veilmatch.crypto.digests import DIGEST_BYTES, digest
+from veilmatch.crypto.encryption.paillier import CHALLENGE_BITS, Paillier, PublicKey
+from veilmatch.crypto.errors import KnowledgeProofError
+from veilmatch.crypto.rings.fixed_base import ROUNDING_BITS
+from veilmatch.crypto.rings.multiexp import product_of_public_powers
+from veilmatch.crypto.secret_access import SecretHolder
+
+
+def context_digest(
+    *,
+    parameter_set: str,
+    key_id: bytes,
+    device: str,
+    device_key: bytes,
+    gallery: str,
+    operation: int,
+    threshold: int,
+    pair: str,
+    nonce: bytes,
+    token: bytes,
+    issued_at_ms: int,
+    expires_at_ms: int,
+    payload_digest: bytes,
+    subject_digest: bytes,
+    model: str,
+) -> bytes:
+    """Return the 32 bytes that stand for everything a proof is bound to.
+
+    That is what the signed body of a request with vectors says besides the proof, and device_key, the 32 bytes of the
+    Ed25519 public key that it is signed with. operation: its number in the body. Raises OverflowError for integers
+    outside [0, 2^64).
+    """
+    return digest(
+        "knowledge context", parameter_set, key_id, device, device_key, gallery, operation, threshold, pair, nonce,
+        token, issued_at_ms, expires_at_ms, payload_digest, subject_digest, model,
+    )  # fmt: skip
+
+
+def proof_bytes(public_key: PublicKey) -> int:
+    """Return the size of a proof: 147 bytes for the default set."""
+    return DIGEST_BYTES + _response_bytes(public_key)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class KnownCiphertexts(SecretHolder):
+    """The lane ciphertexts of one vector and their randomisers. A handle: it proves, and shows nothing of itself.
+
+    ciphertexts: serialised. Whoever has the randomisers can read them.
+    """
+
+    ciphertexts: tuple[bytes, ...]
+    _randomisers: tuple[Integer, ...]
+    _scheme: Paillier
+
+    @classmethod
+    def encrypt(cls, scheme: Paillier, plaintexts: Sequence[Integer]) -> Self:
+        """Return fresh encryptions of plaintexts mod N."""
+        zeros = scheme.known_zeros(len(plaintexts))
+        made = [scheme.multiply(scheme.encode(m), zero.value) for m, zero in zip(plaintexts, zeros, strict=True)]
+        return cls(tuple(map(scheme.serialise, made)), tuple(zero.exponent for zero in zeros), scheme)
+
+    def prove(self, context: bytes) -> bytes:
+        """Return a proof for a request with this `context_digest`, fresh each time."""
+        public_key, committed = self._scheme.public_key, self._scheme.commit()
+        seed = _seed(public_key, context, committed.value % public_key.modulus, self.ciphertexts)
+        terms = zip(challenges(seed, len(self._randomisers)), self._randomisers, strict=True)
+        response = committed.exponent + sum(e * r for e, r in terms)
+        return seed + to_bytes(response, _response_bytes(public_key))
+
+
+def check(public_key: PublicKey, context: bytes, ciphertexts: Sequence[bytes], proof: bytes) -> None:
+    """Raise KnowledgeProofError unless `proof` is one for these ciphertexts in this context; all may be any bytes.
+
+    Takes 4 ms at 3072 bits for 3 ciphertexts. Everything here is public.
+    """
+    parameters, N = public_key.parameters, public_key.modulus
+    seed, response = proof[:DIGEST_BYTES], from_bytes(proof[DIGEST_BYTES:])
+    if (
+        len(proof) != proof_bytes(public_key)
+        or response.bit_length() > _response_bits(public_key)
+        or len(ciphertexts) != parameters.lane_ciphertexts
+        or any(len(c) != parameters.ciphertext_bytes for c in ciphertexts)
+    ):
+        raise KnowledgeProofError()
+    elements = [from_bytes(c) % N for c in ciphertexts]
+    product = product_of_public_powers(elements, challenges(seed, len(elements)), CHALLENGE_BITS, N)
+    try:
+        commitment = power(public_key.hs % N, response, N) * invert(product, N) % N
+    except ZeroDivisionError:  # a ciphertext that is no unit
+        raise KnowledgeProofError() from None
+    if not hmac.compare_digest(_seed(public_key, context, commitment, ciphertexts), seed):
+        raise KnowledgeProofError()
+
+
+def challenges(seed: bytes, count: int) -> list[Integer]:
+    """Return e_i of 128 bits for i in 0..count."""
+    return [from_bytes(digest("knowledge challenge", seed, i)[: CHALLENGE_BITS // 8]) for i in range(count)]
+
+
+def _seed(public_key: PublicKey, context: bytes, commitment: Integer, ciphertexts: Sequence[bytes]) -> bytes:
+    size = public_key.parameters.ciphertext_bytes // 2
+    return digest("knowledge seed", context, to_bytes(commitment, size), *ciphertexts)
+
+
+def _response_bits(public_key: PublicKey) -> int:
+    """Size of w: u is below 2^(commitment_bits + 8), and what is added to it is smaller."""
+    return public_key.commitment_bits + ROUNDING_BITS + 1
+
+
+def _response_bytes(public_key: PublicKey) -> int:
+    return (_response_bits(public_key) + 7) // 8

@@ -1,0 +1,1 @@
+"""Key shares: how they are made, handed out and refreshed, and what certifies a device."""

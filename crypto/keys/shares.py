@@ -1,0 +1,335 @@
+"""Key shares: what each key holder holds, as handles that do not show their material.
+
+Three key holders a, b, c form the pairs ab, ac and bc; the first letter of a pair is its plus
+holder, the second its minus holder, and the third key holder is its dealer. DESIGN.md section 2.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from veilmatch.crypto.arithmetic import Integer, from_bytes, to_bytes
+from veilmatch.crypto.encryption.paillier import PublicKey
+from veilmatch.crypto.errors import KeyFileError, KeyMismatchError, ParameterError
+from veilmatch.crypto.secret_access import SecretAccess, SecretHolder
+
+Party = Literal["a", "b", "c"]
+Pair = Literal["ab", "ac", "bc"]
+PARTIES: tuple[Party, ...] = ("a", "b", "c")
+PAIRS: tuple[Pair, ...] = ("ab", "ac", "bc")
+
+#: Refreshes add |o| + 128 bits (to t: 128 more) each time; 16 bits of room allow 2^16 of them at a fixed length.
+REFRESH_BITS = 16
+#: Size of Gamma, the key under which one holder of a pair authenticates the other's values (key_safety.py).
+GAMMA_BITS = 128
+#: The first epoch is 1. After n refreshes a plus holder's o_* is below (n + 1) 2^(|o| + 128) + 2^|o|, which this keeps
+#: below 2^(|o| + 144).
+MAX_EPOCH = (1 << REFRESH_BITS) - 1
+#: Size of the secrets from which a key holder derives what it deals, and the key of its own storage.
+SEED_BYTES = 32
+
+_HEADER = struct.Struct(">8s16s1sI")
+_MAGIC = b"VMSHARE2"
+#: Of keys without the material of the key-safety check.
+_OLD_MAGIC = b"VMSHARE1"
+
+
+def other_party(pair: Pair, party: Party) -> Party:
+    """Return the other holder of `pair`. Raises ParameterError if `party` is not in it."""
+    if party not in pair:
+        raise ParameterError("not a holder of this pair", got=party, expected=pair)
+    return next(p for p in PARTIES if p in pair and p != party)
+
+
+def dealer_of(pair: Pair) -> Party:
+    """Return the key holder outside `pair`, which deals its correlated randomness."""
+    return next(p for p in PARTIES if p not in pair)
+
+
+def pairs_of(party: Party) -> tuple[Pair, ...]:
+    """Return the two pairs in which `party` is a holder."""
+    return tuple(pair for pair in PAIRS if party in pair)
+
+
+def exponent_bits(public_key: PublicKey) -> int:
+    """Return the fixed length of a holder's exponent: |o| + 144 bits, and one constant bit above."""
+    return public_key.randomiser_bits + REFRESH_BITS + 1
+
+
+def safety_exponent_bits(public_key: PublicKey) -> int:
+    """Return the fixed length of an exponent of the key-safety check: |o| + 272 bits, and one constant bit above."""
+    return public_key.randomiser_bits + GAMMA_BITS + REFRESH_BITS + 1
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class PairShare(SecretHolder):
+    """One holder's share of o and kappa for one pair.
+
+    o_plus - o_minus = o over the integers and kappa_plus - kappa_minus = kappa = o^-1 mod N; each
+    share alone is statistically independent of o.
+    """
+
+    pair: Pair
+    party: Party
+    _exponent: Integer
+    _kappa: Integer
+
+    @property
+    def is_plus(self) -> bool:
+        """Whether this is the plus holder."""
+        return self.pair[0] == self.party
+
+    def exponent(self, public_key: PublicKey, access: SecretAccess) -> Integer:
+        """Return 2^(|o|+144) + o_*: always of `exponent_bits` bits, so that its length tells nothing.
+
+        The constant is the same at both holders and cancels in z_plus - z_minus.
+        """
+        return (Integer(1) << (exponent_bits(public_key) - 1)) + self._exponent
+
+    def stored_exponent(self, access: SecretAccess) -> Integer:
+        """Return o_* itself, of at most |o| + 144 bits. Its length tells something: never an exponent."""
+        return self._exponent
+
+    def kappa(self, access: SecretAccess) -> Integer:
+        """Return kappa_* mod N."""
+        return self._kappa
+
+    def to_secret_bytes(self, public_key: PublicKey, access: SecretAccess) -> bytes:
+        """Return o_* and kappa_* in a fixed number of bytes."""
+        return _encoded((self._exponent, self._kappa), share_bytes(public_key))
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class SafetyShare(SecretHolder):
+    """One holder's part of the key-safety check of one pair (key_safety.py): what it verifies and proves with.
+
+    Each of the two directions has a Gamma, which its verifier has and its prover has not, and of which
+    t_plus - t_minus = Gamma * o over the integers: the larger share is the plus holder's, whoever verifies.
+    Each share alone is statistically independent of o and Gamma. The prover's tag of its own kappa is
+    tag = key + Gamma * kappa mod N, with a uniform key at the verifier.
+    """
+
+    pair: Pair
+    party: Party
+    _gamma: Integer
+    _verifying: Integer
+    _kappa_key: Integer
+    _proving: Integer
+    _kappa_tag: Integer
+
+    def gamma(self, access: SecretAccess) -> Integer:
+        """Return the 128-bit Gamma under which this holder verifies the other."""
+        return self._gamma
+
+    def kappa_key(self, access: SecretAccess) -> Integer:
+        """Return the key mod N of the other holder's tag."""
+        return self._kappa_key
+
+    def kappa_tag(self, access: SecretAccess) -> Integer:
+        """Return the tag mod N of this holder's kappa, under the other's Gamma."""
+        return self._kappa_tag
+
+    def stored_exponents(self, access: SecretAccess) -> tuple[Integer, Integer]:
+        """Return t as verifier and t as prover themselves. Their length tells something: never exponents."""
+        return self._verifying, self._proving
+
+    def exponents(self, public_key: PublicKey, access: SecretAccess) -> tuple[Integer, Integer]:
+        """Return t as verifier and t as prover plus 2^(|o|+272): always of `safety_exponent_bits` bits.
+
+        The constant is the same at both holders and cancels like that of `PairShare.exponent`.
+        """
+        top = Integer(1) << (safety_exponent_bits(public_key) - 1)
+        return top + self._verifying, top + self._proving
+
+    def to_secret_bytes(self, public_key: PublicKey, access: SecretAccess) -> bytes:
+        """Return Gamma, t and key as verifier, t and tag as prover in a fixed number of bytes."""
+        fields = (self._gamma, self._verifying, self._kappa_key, self._proving, self._kappa_tag)
+        return _encoded(fields, safety_bytes(public_key))
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class DealerGammas(SecretHolder):
+    """The Gammas of the pair that a key holder deals to, with which it makes the tags of what it deals.
+
+    _plus: under which the plus holder verifies the minus holder; _minus: the other way round.
+    """
+
+    _plus: Integer
+    _minus: Integer
+
+    def of_verifier(self, *, is_plus: bool, access: SecretAccess) -> Integer:
+        """Return the 128-bit Gamma under which the plus or the minus holder verifies the other."""
+        return self._plus if is_plus else self._minus
+
+    def to_secret_bytes(self, access: SecretAccess) -> bytes:
+        """Return both in a fixed number of bytes."""
+        return _encoded((self._plus, self._minus), _DEALER_BYTES)
+
+
+def share_bytes(public_key: PublicKey) -> tuple[int, int]:
+    """Return the sizes in bytes of o_* and kappa_* in an encoded share."""
+    return (exponent_bits(public_key) + 7) // 8, (public_key.parameters.modulus_bits + 7) // 8
+
+
+def safety_bytes(public_key: PublicKey) -> tuple[int, int, int, int, int]:
+    """Return the sizes in bytes of the parts of an encoded SafetyShare."""
+    t, residue = (safety_exponent_bits(public_key) + 7) // 8, (public_key.parameters.modulus_bits + 7) // 8
+    return GAMMA_BITS // 8, t, residue, t, residue
+
+
+_DEALER_BYTES = (GAMMA_BITS // 8, GAMMA_BITS // 8)
+
+
+def _encoded(numbers: Sequence[Integer], sizes: Sequence[int]) -> bytes:
+    return b"".join(to_bytes(number, size) for number, size in zip(numbers, sizes, strict=True))
+
+
+def _decoded(data: bytes, at: int, sizes: Sequence[int], limits: Sequence[Integer]) -> list[Integer]:
+    """Return the numbers from `at` on. Raises KeyFileError if one is not below its limit."""
+    numbers = []
+    for size, limit in zip(sizes, limits, strict=True):
+        numbers.append(from_bytes(data[at : at + size]))
+        at += size
+        if numbers[-1] >= limit:
+            raise KeyFileError("key share out of range", expected="o_* and t_* of a fixed length, the rest below N")
+    return numbers
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class KeyHolderKey(SecretHolder):
+    """All that one key holder keeps secret: what it has in its two pairs, the Gammas of the third, and its two seeds.
+
+    party: whose it is; key_id: 16 bytes, of the public key; epoch: grows with every refresh, from 1.
+    """
+
+    party: Party
+    key_id: bytes
+    epoch: int
+    _shares: tuple[PairShare, PairShare]
+    _safety: tuple[SafetyShare, SafetyShare]
+    _gammas: DealerGammas
+    _dealing_seed: bytes
+    _storage_seed: bytes
+
+    def share(self, pair: Pair) -> PairShare:
+        """Return the share for `pair`. Raises KeyMismatchError if this party is not a holder of it."""
+        return self._shares[self._place(pair)]
+
+    def safety(self, pair: Pair) -> SafetyShare:
+        """Return the part of the key-safety check of `pair`. Raises KeyMismatchError as `share` does."""
+        return self._safety[self._place(pair)]
+
+    def dealer_gammas(self, access: SecretAccess) -> DealerGammas:
+        """Return the Gammas of the pair that this party deals to."""
+        return self._gammas
+
+    def dealing_seed(self, access: SecretAccess) -> bytes:
+        """Return the 32 bytes from which this party derives what it deals."""
+        return self._dealing_seed
+
+    def storage_seed(self, access: SecretAccess) -> bytes:
+        """Return the 32 bytes from which the key of this party's own storage is derived."""
+        return self._storage_seed
+
+    def of_epoch(
+        self,
+        epoch: int,
+        shares: tuple[PairShare, PairShare],
+        safety: tuple[SafetyShare, SafetyShare],
+        dealing_seed: bytes,
+        access: SecretAccess,
+    ) -> KeyHolderKey:
+        """Return this party's key of another epoch: other shares, in the order of these, and another dealing seed."""
+        return KeyHolderKey(
+            self.party, self.key_id, epoch, shares, safety, self._gammas, dealing_seed, self._storage_seed
+        )
+
+    def to_secret_bytes(self, public_key: PublicKey, access: SecretAccess) -> bytes:
+        """Return the one encoding of this key, to be sealed. All fields have fixed sizes."""
+        header = _HEADER.pack(_MAGIC, self.key_id, self.party.encode(), self.epoch)
+        shares = b"".join(share.to_secret_bytes(public_key, access) for share in (*self._shares, *self._safety))
+        return header + shares + self._gammas.to_secret_bytes(access) + self._dealing_seed + self._storage_seed
+
+    @staticmethod
+    def from_secret_bytes(data: bytes, public_key: PublicKey) -> KeyHolderKey:
+        """Return the key that `data` holds.
+
+        Raises KeyFileError if it is not exactly one encoding, KeyMismatchError if it belongs to another
+        public key.
+        """
+        share_sizes, safety_sizes = share_bytes(public_key), safety_bytes(public_key)
+        safety_at = _HEADER.size + 2 * sum(share_sizes)
+        gammas_at = safety_at + 2 * sum(safety_sizes)
+        expected = gammas_at + sum(_DEALER_BYTES) + 2 * SEED_BYTES
+        if data.startswith(_OLD_MAGIC):
+            raise KeyFileError(
+                "the key of an older version, without the key-safety check: hold a new ceremony", expected="VMSHARE2"
+            )
+        if len(data) < _HEADER.size or not data.startswith(_MAGIC):
+            raise KeyFileError("not a key holder's key", expected=f"{expected} bytes")
+        _, key_id, letter, epoch = _HEADER.unpack_from(data)
+        if key_id != public_key.key_id:
+            raise KeyMismatchError(
+                "the key share belongs to another public key", got=key_id.hex(), expected=public_key.key_id.hex()
+            )
+        if len(data) != expected:
+            raise KeyFileError("key share of the wrong length", got=f"{len(data)} bytes", expected=f"{expected} bytes")
+        party = next((p for p in PARTIES if p.encode() == letter), None)
+        if party is None or epoch < 1:
+            raise KeyFileError("key share of no known party or epoch", expected="party a, b or c; epoch from 1")
+        N, o, t, gamma = (
+            public_key.modulus,
+            Integer(1) << (exponent_bits(public_key) - 1),
+            Integer(1) << (safety_exponent_bits(public_key) - 1),
+            Integer(1) << GAMMA_BITS,
+        )
+        shares, safety = [], []
+        for i, pair in enumerate(pairs_of(party)):
+            exponent, kappa = _decoded(data, _HEADER.size + i * sum(share_sizes), share_sizes, (o, N))
+            shares.append(PairShare(pair, party, exponent, kappa))
+            parts = _decoded(data, safety_at + i * sum(safety_sizes), safety_sizes, (gamma, t, N, t, N))
+            safety.append(SafetyShare(pair, party, *parts))
+        gammas = DealerGammas(*_decoded(data, gammas_at, _DEALER_BYTES, (gamma, gamma)))
+        seeds = data[-2 * SEED_BYTES :]
+        return KeyHolderKey(
+            party, key_id, epoch, (shares[0], shares[1]), (safety[0], safety[1]), gammas,
+            seeds[:SEED_BYTES], seeds[SEED_BYTES:],
+        )  # fmt: skip
+
+    def _place(self, pair: Pair) -> int:
+        for place, share in enumerate(self._shares):
+            if share.pair == pair:
+                return place
+        raise KeyMismatchError("no share for this pair", got=pair, expected=", ".join(pairs_of(self.party)))
+
+
+# -- who sits where ----------------------------------------------------------------------------
+
+Seat = Literal["a", "b"]
+SEATS: tuple[Seat, ...] = ("a", "b")
+#: For each pair, the key holder that serves matcher a and the one that serves matcher b. Key holder c
+#: takes the seat of the one it stands in for.
+_SEATING: dict[Pair, dict[Seat, Party]] = {
+    "ab": {"a": "a", "b": "b"},
+    "ac": {"a": "a", "b": "c"},
+    "bc": {"a": "c", "b": "b"},
+}
+
+
+def holder_at(pair: Pair, seat: Seat) -> Party:
+    """Return the key holder of `pair` that serves the matcher of `seat`."""
+    return _SEATING[pair][seat]
+
+
+def seat_of(pair: Pair, party: Party) -> Seat:
+    """Return the seat whose matcher `party` serves in `pair`. Raises ParameterError if it is not in it."""
+    other_party(pair, party)
+    return next(seat for seat in SEATS if _SEATING[pair][seat] == party)
+
+
+def pairs_without(party: Party) -> tuple[Pair, ...]:
+    """Return the pairs that can serve while `party` is down."""
+    return tuple(pair for pair in PAIRS if party not in pair)

@@ -1,0 +1,215 @@
+"""Messages between the two key holders of a pair, and what a session asks of its surroundings.
+
+Plain immutable values; `server/keyholder/wire.py` carries them over gRPC and `tests/simulator.py`
+in memory. None of them has a representation that shows its content.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from veilmatch.crypto.arithmetic import Integer
+from veilmatch.crypto.dealing import Kind
+from veilmatch.crypto.packing.fields import Array
+from veilmatch.crypto.secret_access import SecretHolder
+
+# -- between the holders -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """First message of both: what each believes the session is about, and its nonce.
+
+    context: 32-byte digest of everything that must be the same at both (Request.context).
+    nonce: 32 bytes, the commitment to the holder's coins (key_safety.session_nonce).
+    triples_floor, bits_floor, products_floor: first stock index this holder may still use.
+    """
+
+    context: bytes
+    nonce: bytes
+    triples_floor: int
+    bits_floor: int
+    products_floor: int
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Agreement(SecretHolder):
+    """Digest of the ciphertexts about to be converted, and H(role, session, index, g mod N) of each."""
+
+    ciphertexts: bytes
+    fingerprints: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Allocation:
+    """Plus holder to minus holder: the stock index from which the next randomness is taken."""
+
+    kind: Kind
+    start: int
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Openings(SecretHolder):
+    """d and e of every conversion, each of modulus length, joined."""
+
+    values: bytes
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Verdict(SecretHolder):
+    """Minus holder to plus holder: convert again, or go on; and the seed of a common fresh mask, or empty."""
+
+    again: bool
+    mask_seed: bytes
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class GateLayer(SecretHolder):
+    """One holder's message of one layer of AND gates."""
+
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Validity(SecretHolder):
+    """One holder's XOR share of "these templates are valid": opened for enrol, erase and rotate, and for no query."""
+
+    share: bool
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Coins(SecretHolder):
+    """The 32 random bytes that this holder's nonce commits to: shown when no opening can be changed any more."""
+
+    coins: bytes
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class SafetyProof(SecretHolder):
+    """What this holder proves with that it opened true values in all conversions (key_safety.py), of modulus length."""
+
+    proof: bytes
+
+
+Message = Hello | Agreement | Allocation | Openings | Verdict | GateLayer | Validity | Coins | SafetyProof
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """A message in its session: the session id (empty for Hello) and its number: even from plus, odd from minus."""
+
+    session_id: bytes
+    number: int
+    message: Message
+
+
+# -- between a session and its surroundings ------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Carry this to the peer; resume with None."""
+
+    envelope: Envelope
+
+
+@dataclass(frozen=True, slots=True)
+class Receive:
+    """Resume with the next Envelope of the peer."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class LocalWork(SecretHolder):
+    """Resume with Scheme.local_shares of these ciphertexts under this holder's exponent."""
+
+    ciphertexts: Sequence[Integer]
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class SafetyWork(SecretHolder):
+    """Resume with the pair of LocalShares of c* = Scheme.combine(ciphertexts, exponents).
+
+    Under this holder's two exponents of the key-safety check: as verifier, as prover.
+    """
+
+    ciphertexts: Sequence[Integer]
+    exponents: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Reserve:
+    """Reserve stock durably; resume with a `Reserved`.
+
+    start None (plus holder): any unused range from `floor` on. Otherwise (minus holder) exactly this one.
+    """
+
+    kind: Kind
+    count: int
+    floor: int
+    start: int | None
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Reserved(SecretHolder):
+    """A range marked used for ever.
+
+    Its material: list[TaggedTriple] for "triples", BitTriples for "bits", Products for "products".
+    """
+
+    start: int
+    material: object
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class ProbeShare(SecretHolder):
+    """For this holder's matcher: e_*, int64[D] in [0, 2^k), and whether it is the plus share; resume with None."""
+
+    session_id: bytes
+    exponents: Array
+    is_plus: bool
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class LaneShare(SecretHolder):
+    """For this holder's matcher: its lanes, int64[m*D] in [0, 2^48), of the m valid templates; ends the session.
+
+    valid: bool[n], which of the n templates of the session are valid; of those that are not, nothing is here.
+    """
+
+    session_id: bytes
+    lanes: Array
+    is_plus: bool
+    valid: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitResults:
+    """Resume with the matcher's `Results`."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Results(SecretHolder):
+    """From this holder's matcher: V of every pack, and which slots are asked for, bool[packs, slots]."""
+
+    ciphertexts: Sequence[Integer]
+    wanted: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class DecisionShare(SecretHolder):
+    """For the device, through this holder's matcher: XOR shares of the answer bits; ends the session.
+
+    bits: uint8[n] of 0 or 1. verify: n = 1. candidates: one per wanted slot, in the order of packs and slots.
+    identify: the number of the best wanted slot in that order, from 1, or 0 for nobody; lowest bit first.
+    valid: share of whether the probe is valid, 0 or 1; if it is not, every answer bit is 0.
+    """
+
+    bits: NDArray[np.uint8]
+    valid: int
+
+
+Action = Send | Receive | LocalWork | SafetyWork | Reserve | ProbeShare | LaneShare | AwaitResults | DecisionShare

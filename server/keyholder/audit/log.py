@@ -1,0 +1,199 @@
+"""Writing the audit log: an entry is on disk, with fsync, before `append` returns; until then nothing is served.
+
+    <data_dir>/audit/audit-000000000000.jsonl, audit-000000004711.jsonl, ...
+
+What a crash leaves. An entry counts as acknowledged once `append` has returned: all of its line, line feed
+included, was written and synced by then. So a last line without a line feed was never acknowledged, and nothing was
+served for it: it is cut off at the next start, and the "open" entry written then says how many bytes went. A last
+line that is complete stays, whether acknowledged or not. A complete line that is no entry is damage, and the daemon
+does not start. After an error of the disk the file is cut back to what was acknowledged before the next attempt.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from veilmatch.crypto.errors import AuditLogError, IntegrityError
+from veilmatch.crypto.keys.shares import Party, pairs_without
+from veilmatch.server.keyholder.audit.chain import (
+    MAX_LINE_BYTES,
+    START,
+    Entry,
+    decode,
+    encode,
+    file_name,
+    files_in,
+    first_number,
+)
+
+#: Of the entries; in every "open" entry.
+FORMAT = 1
+
+
+class AuditLog:
+    """The log of one key holder, in `audit/` of its data directory. Used from several threads.
+
+    file_bytes: a file that has reached this size is followed by another. Opening raises AuditLogError if the log
+    cannot be written, IntegrityError if its last entry is damaged.
+    """
+
+    def __init__(
+        self, data_dir: Path, party: Party, key_id: bytes, file_bytes: int, now: Callable[[], float] = time.time
+    ) -> None:
+        self._folder = data_dir / "audit"
+        self._party: Party = party
+        self._opening: dict[str, Any] = {
+            "event": "open", "party": f"keyholder-{party}", "key_id": key_id.hex(), "format": FORMAT,
+        }  # fmt: skip
+        self._file_bytes = file_bytes
+        self._now = now
+        self._lock = threading.Lock()
+        self._descriptor = -1
+        #: Bytes of the current file that hold acknowledged entries; what follows is cut off.
+        self._size = 0
+        self._broken = False
+        self._next, self._last = 0, START
+        with self._lock:
+            try:
+                self._open()
+            except OSError as error:
+                self._shut()
+                raise self._unwritten(error) from None
+
+    @property
+    def head(self) -> tuple[int, str]:
+        """How many entries there are, and the hash of the last one."""
+        return self._next, self._last
+
+    def append(self, fields: Mapping[str, Any]) -> None:
+        """Note an entry durably. fields: JSON values; number, time and hashes are added.
+
+        Raises AuditLogError if that cannot be done; the log is then as before.
+        """
+        with self._lock:
+            try:
+                if self._broken:
+                    self._cut_back()
+                if self._size >= self._file_bytes:
+                    self._shut()
+                    self._create()
+                if self._size == 0:
+                    self._write(self._opening)
+                self._write(fields)
+            except OSError as error:
+                self._broken = True
+                raise self._unwritten(error) from None
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._shut()
+
+    # -- opening --------------------------------------------------------------------------------
+
+    def _open(self) -> None:
+        if not self._folder.is_dir():
+            self._folder.mkdir(parents=True, mode=0o700)
+            _sync_folder(self._folder.parent)
+        files, torn = files_in(self._folder), 0
+        if files:
+            last, length, torn = _last_entry(files[-1])
+            if last is None and len(files) > 1:
+                # The daemon died right after it had made the file: the chain goes on from the one before.
+                last, _, torn_before = _last_entry(files[-2])
+                if last is None or torn_before:
+                    raise IntegrityError("the audit log is damaged: no entry at the end of a file", got=files[-2].name)
+            if last is not None:
+                self._next, self._last = last.number + 1, last.hash
+            if length == torn and first_number(files[-1]) != self._next:
+                raise IntegrityError("a file of the audit log is missing", got=files[-1].name, expected=self._next)
+            self._descriptor, self._size = self._locked(files[-1]), length - torn
+            self._cut_back()
+        else:
+            self._create()
+        self._write(self._opening | ({"dropped_bytes": torn} if torn else {}))
+
+    def _create(self) -> None:
+        self._descriptor = self._locked(self._folder / file_name(self._next))
+        # Nothing in a file of this name was ever acknowledged.
+        os.ftruncate(self._descriptor, 0)
+        self._size = 0
+        _sync_folder(self._folder)
+
+    @staticmethod
+    def _locked(path: Path) -> int:
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+    # -- writing --------------------------------------------------------------------------------
+
+    def _write(self, fields: Mapping[str, Any]) -> None:
+        at = datetime.fromtimestamp(self._now(), UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        line, found = encode({**fields, "at": at}, self._next, self._last)
+        if os.write(self._descriptor, line) != len(line):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        os.fsync(self._descriptor)
+        self._size += len(line)
+        self._next, self._last = self._next + 1, found
+
+    def _cut_back(self) -> None:
+        """Take away what follows the acknowledged entries."""
+        if self._descriptor < 0:
+            self._create()
+        os.ftruncate(self._descriptor, self._size)
+        os.fsync(self._descriptor)
+        self._broken = False
+
+    def _shut(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+        self._descriptor = -1
+
+    def _unwritten(self, error: OSError) -> AuditLogError:
+        return AuditLogError(
+            "the audit log cannot be written, so nothing is served",
+            party=f"keyholder-{self._party}",
+            needed="an audit log that can be written",
+            available=os.strerror(error.errno) if error.errno else type(error).__name__,
+            alternatives=pairs_without(self._party),
+        )
+
+
+def _last_entry(path: Path) -> tuple[Entry | None, int, int]:
+    """Return a file's last entry, the file's length, and how many bytes follow its last line feed."""
+    with path.open("rb") as file:
+        length = file.seek(0, os.SEEK_END)
+        file.seek(max(0, length - 2 * MAX_LINE_BYTES))
+        tail = file.read()
+    complete, feed, torn = tail.rpartition(b"\n")
+    if not feed:
+        if len(tail) > MAX_LINE_BYTES:
+            raise IntegrityError("the audit log is damaged at its end", got=path.name)
+        return None, length, len(torn)
+    try:
+        return decode(complete.rpartition(b"\n")[2]), length, len(torn)
+    except ValueError as error:
+        raise IntegrityError(
+            "the last entry of the audit log is damaged", got=f"{path.name}: {error}", expected="an entry"
+        ) from None
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,138 @@
+"""What a key holder notes in its audit log: of a request its session, or its refusal, or that the session failed; of
+a refresh of its shares every step.
+
+Noted are who, when, what and how much. Never a probe, a template, a score or an answer (there are none here), and
+never the subject, whose digest in the request is salted afresh each time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import structlog
+
+from veilmatch.crypto.digests import DIGEST_BYTES
+from veilmatch.crypto.errors import AuditLogError, VeilmatchError
+from veilmatch.crypto.keys.shares import Party, seat_of
+from veilmatch.server.keyholder.audit.log import AuditLog
+from veilmatch.server.transport.requests import CheckedRequest
+
+#: Refusals of one device, or of one caller whose request cannot be attributed, that are noted in a minute.
+REFUSALS_A_MINUTE = 30
+_MINUTE_S = 60.0
+#: Names in a request may have any length until a matcher has checked them.
+_NAME_CHARACTERS = 64
+
+_log = structlog.get_logger(__name__)
+
+
+class Auditor:
+    """Notes the requests of one key holder.
+
+    A device over its budget may ask on and on. So that it cannot fill the disk, refusals beyond `REFUSALS_A_MINUTE`
+    are only counted, and the next one that is noted says how many were not (`unlisted`). Sessions, which budgets
+    bound, are always noted, and so are those that fail.
+    """
+
+    def __init__(self, log: AuditLog, party: Party, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._log = log
+        self.party: Party = party
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        #: By device: start of the minute, refusals noted in it, refusals counted only.
+        self._refusals: dict[str, tuple[float, int, int]] = {}
+
+    @asynccontextmanager
+    async def about(self, caller: str) -> AsyncIterator[Record]:
+        """Give the record of a request that `caller` brings; an error that ends it is noted."""
+        record = Record(self._log, self.party, caller)
+        try:
+            yield record
+        except VeilmatchError as error:
+            await self._refused(record, error.code)
+            raise
+        except Exception:
+            await self._refused(record, "internal")
+            raise
+
+    def refresh(self, step: str, epoch: int, leader: Party | None) -> None:
+        """Note a step of a refresh of the shares, durably; blocks. Raises AuditLogError if it cannot be noted.
+
+        step: "prepared", "used" or "abandoned". epoch: the one that the refresh makes. leader: None if the refresh was
+        interrupted, and this holder no longer knows who led it.
+        """
+        fields = {"event": "refresh", "step": step, "epoch": epoch}
+        self._log.append(fields | ({"caller": f"keyholder-{leader}"} if leader else {}))
+
+    def close(self) -> None:
+        """Close the log."""
+        self._log.close()
+
+    async def _refused(self, record: Record, code: str) -> None:
+        fields = {"event": "failed" if record.begun else "refused", "code": code, **record.fields}
+        if not record.begun:
+            if (unlisted := self._unlisted(record.fields.get("device") or record.fields["caller"])) is None:
+                return
+            fields |= {"unlisted": unlisted} if unlisted else {}
+        try:
+            await asyncio.to_thread(self._log.append, fields)
+        except AuditLogError as error:
+            # Nothing is served either way; the error that is under way says more.
+            _log.error("refusal not noted", code=code, reason=error.available)
+
+    def _unlisted(self, who: str) -> int | None:
+        """Return how many refusals went unlisted before this one, or None if this one is not listed either."""
+        with self._lock:
+            now = self._monotonic()
+            since, noted, unlisted = self._refusals.get(who, (now, 0, 0))
+            if now - since >= _MINUTE_S:
+                since, noted = now, 0
+            if noted >= REFUSALS_A_MINUTE:
+                self._refusals[who] = since, noted, unlisted + 1
+                return None
+            self._refusals[who] = since, noted + 1, 0
+            return unlisted
+
+
+class Record:
+    """One request in the audit log."""
+
+    def __init__(self, log: AuditLog, party: Party, caller: str) -> None:
+        self._log = log
+        self._party: Party = party
+        self.fields: dict[str, Any] = {"caller": caller}
+        self.begun = False
+
+    def identify(self, checked: CheckedRequest, model: str, output_bits: int) -> None:
+        """Say what the request is, once its signature is known to be right."""
+        self.fields |= {
+            "device": checked.device,
+            "gallery": checked.gallery[:_NAME_CHARACTERS],
+            "model": model[:_NAME_CHARACTERS],
+            "operation": checked.operation,
+            "output_bits": output_bits,
+            "pair": checked.pair,
+            "request": checked.digest.hex(),
+            "threshold": checked.threshold,
+        }
+
+    async def begin(self, session_id: bytes, sequence: int, chain: bytes) -> None:
+        """Note that its session begins, durably, unless that is done. sequence, chain: of the gallery.
+
+        Raises AuditLogError if it cannot be noted.
+        """
+        if self.begun or not session_id:
+            return
+        self.fields |= {
+            "chain": chain[:DIGEST_BYTES].hex(),
+            "seat": seat_of(self.fields["pair"], self._party),
+            "sequence": sequence,
+            "session": session_id.hex(),
+        }
+        await asyncio.to_thread(self._log.append, {"event": "session", **self.fields})
+        self.begun = True

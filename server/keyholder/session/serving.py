@@ -1,0 +1,371 @@
+"""Serving one request at a key holder: checks it, meets the peer, drives the pair's session.
+
+The session (crypto/pair/session.py) says what it wants; this module does it: messages over the link,
+local shares in the worker pool, reservations in the stock, shares to the matcher.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
+
+import structlog
+
+from veilmatch.crypto.arithmetic import Integer
+from veilmatch.crypto.dealing import Kind
+from veilmatch.crypto.digests import NONCE_BYTES
+from veilmatch.crypto.encryption.paillier import Paillier
+from veilmatch.crypto.encryption.public_key_format import PublicFile
+from veilmatch.crypto.errors import (
+    BudgetExceededError,
+    GalleryMismatchError,
+    KeyMismatchError,
+    PartyRefusedError,
+    ProtocolError,
+    UnavailableError,
+    VeilmatchError,
+)
+from veilmatch.crypto.gates.answer import answer_bits
+from veilmatch.crypto.keys.shares import KeyHolderKey, Pair, Party, other_party, pairs_without, seat_of
+from veilmatch.crypto.pair.messages import (
+    Action,
+    AwaitResults,
+    DecisionShare,
+    LaneShare,
+    LocalWork,
+    ProbeShare,
+    Receive,
+    Reserve,
+    Results,
+    SafetyWork,
+    Send,
+)
+from veilmatch.crypto.pair.request import ON_RECORDS, Request
+from veilmatch.crypto.pair.session import PairSession
+from veilmatch.crypto.secret_access import SECRET_ACCESS
+from veilmatch.protos.v1 import keyholder_pb2 as pb
+from veilmatch.protos.v1.request_pb2 import RequestBody
+from veilmatch.server.config import KeyHolderSettings
+from veilmatch.server.keyholder.audit.log import AuditLog
+from veilmatch.server.keyholder.audit.record import Auditor, Record
+from veilmatch.server.keyholder.peers import Peers, party_name
+from veilmatch.server.keyholder.session.share_worker import ShareWorkers
+from veilmatch.server.keyholder.session.turnstile import Turnstile
+from veilmatch.server.keyholder.stock.stock import SessionStock, Stock
+from veilmatch.server.keyholder.stock.stocks import Stocks
+from veilmatch.server.keyholder.stock.store import StockStore
+from veilmatch.server.keyholder.wire import from_wire, to_wire
+from veilmatch.server.transport.budgets import Budgets, budgets_of
+from veilmatch.server.transport.devices import Devices
+from veilmatch.server.transport.links import Link, Rendezvous, dialled
+from veilmatch.server.transport.replay import ReplayLog
+from veilmatch.server.transport.requests import (
+    WITH_LANES,
+    WITH_PROBE,
+    CheckedRequest,
+    RequestChecker,
+    check_knowledge,
+    check_payload,
+)
+
+#: What the caller is given, in order: a probe share and then a decision share, or one lane share.
+Answer = ProbeShare | LaneShare | DecisionShare
+
+#: How many times longer than here the same conversions may take at the peer.
+_PEER_SLOWER = 3.0
+#: Part of the time-out for which sessions may go on once the shares are to be replaced. Short, because the other holder
+#: of a session may be waiting before its turnstile already.
+_DRAINING = 1 / 5
+
+_log = structlog.get_logger(__name__)
+
+
+class KeyHolder:
+    """One key holder: its key, its workers, its stocks and its peers."""
+
+    def __init__(
+        self, settings: KeyHolderSettings, public: PublicFile, key: KeyHolderKey, workers: ShareWorkers
+    ) -> None:
+        self.party: Party = key.party
+        self.key = key
+        #: Whether a refresh is not finished everywhere: peers may still be, or already be, in the epoch beside this.
+        self.unsettled = False
+        # A peer's call is kept for longer than the peer waits: it can say who is missing, and who could serve instead.
+        self.rendezvous: Rendezvous[pb.PairMessage] = Rendezvous(2 * settings.peer_timeout_s)
+        self.scheme = Paillier(public.public_key)
+        self._public_key = public.public_key
+        self._workers = workers
+        self._timeout_s = settings.peer_timeout_s
+        self._peers = Peers(settings)
+        self._turnstile = Turnstile()
+        self._store = StockStore(settings.data_dir, key.storage_seed(SECRET_ACCESS))
+        targets: dict[Kind, int] = {
+            "triples": settings.stock_triples,
+            "bits": settings.stock_bytes,
+            "products": settings.stock_products,
+        }
+        self.stocks = Stocks(
+            key.party, key.epoch, self._store, self._peers, targets, self._public_key.modulus, self._timeout_s
+        )
+        self._replays = ReplayLog(settings.data_dir)
+        audit_log = AuditLog(settings.data_dir, key.party, key.key_id, settings.audit_file_bytes)
+        self._auditor = Auditor(audit_log, key.party)
+        self._budgets = Budgets(
+            settings.data_dir, budgets_of(settings.budgets.model_dump()), settings.party_name, pairs_without(key.party)
+        )
+        #: Peers that are being told that a budget is used up.
+        self._refusing: set[asyncio.Task[None]] = set()
+        devices = Devices(settings.devices_dir, public)
+        self._checker = RequestChecker(
+            self._public_key, devices, settings.max_clock_skew_s, settings.max_request_lifetime_s
+        )
+
+    # -- epochs ---------------------------------------------------------------------------------
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of the shares in use."""
+        return self.key.epoch
+
+    @property
+    def peers(self) -> Peers:
+        """The other two key holders."""
+        return self._peers
+
+    @property
+    def auditor(self) -> Auditor:
+        """What notes in this holder's audit log."""
+        return self._auditor
+
+    async def switch(self, key: KeyHolderKey) -> None:
+        """Use the shares of another epoch from now on, and the stock of that epoch.
+
+        Sessions under way may end first, within a part of the time-out; new ones wait for that. What is left of them
+        then ends in UnavailableError, as neither their stock nor their exponents are there any more.
+        """
+        async with self._turnstile.closed(_DRAINING * self._timeout_s):
+            await self._workers.setup(key)
+            self.key = key
+            self.stocks.use_epoch(key.epoch)
+
+    def other_epoch(self, peer: Party, epoch: int) -> VeilmatchError:
+        """Return the error for a peer whose epoch is not this one's."""
+        got, expected = f"epoch {epoch} at {party_name(peer)}", f"epoch {self.epoch} at {party_name(self.party)}"
+        if self.unsettled and abs(epoch - self.epoch) == 1:
+            return _refreshing(peer, expected, got)
+        return KeyMismatchError(
+            "the key holders have shares of different epochs; the lower one needs its newest key file back",
+            got=got,
+            expected=expected,
+        )
+
+    # -- requests -------------------------------------------------------------------------------
+
+    async def serve(
+        self, caller: str, opening: pb.OpenSession, results: AsyncIterator[Results]
+    ) -> AsyncIterator[Answer]:
+        """Serve one request that the matcher `caller` brings; yields the answers for it.
+
+        The audit log has it before anything made from its ciphertexts leaves, and has it too if it is refused.
+        """
+        async with (
+            self._auditor.about(caller) as record,
+            aclosing(self._serve(caller, opening, results, record)) as answers,
+        ):
+            async for answer in answers:
+                yield answer
+
+    async def _serve(
+        self, caller: str, opening: pb.OpenSession, results: AsyncIterator[Results], record: Record
+    ) -> AsyncGenerator[Answer, None]:
+        checked = self._checker.check(opening.request, *WITH_LANES, *ON_RECORDS)
+        search = checked.operation in WITH_PROBE and checked.operation != "verify"
+        output_bits = opening.output_bits if search else int(checked.operation == "verify")
+        record.identify(checked, RequestBody.FromString(opening.request.body).model, output_bits)
+        self._require_seat(checked.pair, caller)
+        if checked.operation in ON_RECORDS:
+            check_payload(checked, [])
+            data: Sequence[bytes] = opening.record
+        else:
+            check_payload(checked, opening.request.ciphertexts)
+            data = opening.request.ciphertexts
+        ciphertexts = self.scheme.parse_many(data)
+        if checked.operation in WITH_LANES:
+            await asyncio.to_thread(check_knowledge, checked, data, self._public_key)
+        await asyncio.to_thread(self._replays.register, checked.nonce, checked.expires_at_ms)
+        await self._count(checked, opening, {"requests": 1, "searches": int(search), "bits": output_bits})
+        peer = other_party(checked.pair, self.party)
+        if search:
+            results = _within(results, checked.operation, output_bits)
+        async with self._turnstile.passed():
+            stock = await self.stocks.of(checked.pair)
+            session = self._session(checked, opening, ciphertexts, stock)
+            action = session.start()
+            try:
+                # What this session was given of the stock stays with the peer until the link has ended.
+                with stock.session() as own:
+                    async with self._link(session.request, peer) as link:
+                        async for answer in self._drive(session, action, link, own, results, record):
+                            yield answer
+            except GalleryMismatchError:
+                raise  # between the matchers: it says nothing of the key holders
+            except KeyMismatchError:
+                self.stocks.forget(checked.pair)
+                if self.unsettled or self.epoch != session.request.epoch:
+                    raise _refreshing(peer, "one epoch", "two") from None
+                raise
+        _log.info("served", operation=checked.operation, pair=checked.pair, peer=party_name(peer))
+
+    async def _count(self, checked: CheckedRequest, opening: pb.OpenSession, cost: dict[str, int]) -> None:
+        """Count the request against the budgets; if one is used up, the peer is told as well."""
+        names = {"device": checked.device, "gallery": checked.gallery}
+        try:
+            await asyncio.to_thread(self._budgets.admit, names, cost)
+        except BudgetExceededError as error:
+            refusing = asyncio.create_task(self._refuse_peer(self._request(checked, opening, b""), error))
+            self._refusing.add(refusing)
+            refusing.add_done_callback(self._refusing.discard)
+            raise
+
+    async def _refuse_peer(self, request: Request, error: BudgetExceededError) -> None:
+        """End the request at the peer as well, which may have counted less and be waiting for this holder."""
+        peer = other_party(request.pair, self.party)
+        with suppress(VeilmatchError):
+            async with self._link(request, peer) as link:
+                if request.pair[0] == self.party:
+                    # A call that is cancelled before it was taken would be as if it had never come.
+                    async with self._waiting_for(peer):
+                        await link.receive()
+                raise error
+
+    def _require_seat(self, pair: Pair, caller: str) -> None:
+        if self.party not in pair:
+            raise PartyRefusedError("this key holder is not in the pair of the request", got=self.party, expected=pair)
+        expected = f"matcher-{seat_of(pair, self.party)}"
+        if caller != expected:
+            raise PartyRefusedError("another matcher than the one served for this pair", got=caller, expected=expected)
+
+    def _session(
+        self, checked: CheckedRequest, opening: pb.OpenSession, ciphertexts: list[Integer], stock: Stock
+    ) -> PairSession:
+        request = self._request(checked, opening, stock.name)
+        share, safety = self.key.share(checked.pair), self.key.safety(checked.pair)
+        coins = secrets.token_bytes(NONCE_BYTES)
+        return PairSession(request, ciphertexts, share, safety, self.scheme, coins, stock.floors)
+
+    def _request(self, checked: CheckedRequest, opening: pb.OpenSession, stock: bytes) -> Request:
+        if checked.operation not in ("verify", "candidates", "identify", "enrol", "erase", "rotate"):
+            raise ProtocolError("an operation without a session", got=checked.operation)
+        return Request(
+            operation=checked.operation,
+            threshold=checked.threshold,
+            request_digest=checked.digest,
+            device_nonce=checked.nonce,
+            gallery=checked.gallery,
+            sequence=opening.sequence,
+            chain=opening.chain,
+            key_id=self.key.key_id,
+            epoch=self.epoch,
+            pair=checked.pair,
+            stock=stock,
+        )
+
+    @asynccontextmanager
+    async def _link(self, request: Request, peer: Party) -> AsyncIterator[Link[pb.PairMessage]]:
+        matter, name, alternatives = request.subject_matter(), party_name(peer), pairs_without(peer)
+        if request.pair[0] != self.party:
+            subject = name.encode() + matter
+            async with self.rendezvous.take(subject, name, alternatives, self._timeout_s) as link:
+                yield link
+            return
+        first = pb.PairMessage(rendezvous=pb.PairRendezvous(subject_matter=matter))
+        call = self._peers.stub(peer).Pair(timeout=60 * self._timeout_s)
+        async with AsyncExitStack() as stack:
+            # A stopped process still accepts connections, and then says nothing.
+            async with self._waiting_for(peer):
+                link = await stack.enter_async_context(dialled(call, first, name, alternatives))
+            yield link
+
+    async def _drive(
+        self,
+        session: PairSession,
+        action: Action,
+        link: Link[pb.PairMessage],
+        stock: SessionStock,
+        results: AsyncIterator[Results],
+        record: Record,
+    ) -> AsyncIterator[Answer]:
+        peer = other_party(session.request.pair, self.party)
+        worked_s = 0.0
+        while True:
+            outcome: object = None
+            match action:
+                case Send(envelope):
+                    async with self._waiting_for(peer, worked_s):
+                        await link.send(to_wire(envelope))
+                case Receive():
+                    async with self._waiting_for(peer, worked_s):
+                        outcome = from_wire(await link.receive())
+                case LocalWork(ciphertexts):
+                    started = time.monotonic()
+                    outcome = await self._workers.local_shares(session.request.pair, session.request.epoch, ciphertexts)
+                    worked_s = time.monotonic() - started
+                case SafetyWork(ciphertexts, exponents):
+                    started = time.monotonic()
+                    outcome = await self._workers.safety_shares(
+                        session.request.pair, session.request.epoch, ciphertexts, exponents
+                    )
+                    worked_s = time.monotonic() - started
+                case Reserve():
+                    outcome = await stock.reserve(action)
+                case AwaitResults():
+                    outcome = await anext(results)
+                case ProbeShare():
+                    yield action
+                case LaneShare() | DecisionShare():
+                    yield action
+                    return
+            action = session.resume(outcome)
+            # From here on, what leaves this holder is made from the ciphertexts.
+            await record.begin(session.session_id, session.request.sequence, session.request.chain)
+
+    @asynccontextmanager
+    async def _waiting_for(self, peer: Party, worked_s: float = 0.0) -> AsyncIterator[None]:
+        """Bound a wait: a peer that takes much longer than this holder worked on the same counts as down."""
+        try:
+            async with asyncio.timeout(self._timeout_s + _PEER_SLOWER * worked_s):
+                yield
+        except TimeoutError:
+            raise UnavailableError(
+                f"{party_name(peer)} does not answer", party=party_name(peer), alternatives=pairs_without(peer)
+            ) from None
+
+    async def close(self) -> None:
+        """Close stores and channels."""
+        for refusing in self._refusing:
+            refusing.cancel()
+        self.stocks.retire()
+        await self._peers.close()
+        self._store.close()
+        self._replays.close()
+        self._budgets.close()
+        self._auditor.close()
+
+
+def _refreshing(peer: Party, needed: str, available: str) -> UnavailableError:
+    """Return the error of a request that came while the shares were being refreshed: it may be made again at once."""
+    return UnavailableError(
+        "the key shares are being refreshed, ask again", party=party_name(peer), needed=needed, available=available
+    )
+
+
+async def _within(results: AsyncIterator[Results], operation: str, output_bits: int) -> AsyncIterator[Results]:
+    """Pass results on that ask for at most the answer bits that were announced. Raises ProtocolError for more."""
+    async for found in results:
+        asked = answer_bits(operation, int(found.wanted.sum()))
+        if asked > output_bits:
+            raise ProtocolError("more answers than were announced", got=asked, expected=output_bits)
+        yield found

@@ -1,0 +1,1 @@
+"""Dealt randomness at a key holder: fetched, checked, kept, used up once."""

@@ -1,0 +1,363 @@
+"""One pair's stock at one holder: ranges of checked randomness, each handed out once.
+
+The plus holder allocates; the minus holder takes the range it is told, if no index of it was used.
+Both write their own mark before the range is used (stock_store.py), so neither has to trust the
+other's, and a crash of either skips indices instead of repeating them. Only blocks that the pair has checked are
+here (checking.py); the plus holder has them checked, and a number whose check was begun and not ended is a gap in
+the stock that no range crosses. DESIGN.md sections 2 and 9.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from veilmatch.crypto.arithmetic import Integer
+from veilmatch.crypto.dealing import BLOCK_UNITS, STOCK_KINDS, BlockName, CheckedBlock, Kind, material
+from veilmatch.crypto.digests import digest
+from veilmatch.crypto.errors import ProtocolError, UnavailableError
+from veilmatch.crypto.keys.shares import Pair, dealer_of
+from veilmatch.crypto.pair.messages import Reserve, Reserved
+from veilmatch.protos.v1 import keyholder_pb2 as pb
+from veilmatch.server.keyholder.stock.checking import MAX_SKIP_BLOCKS, Checker, Dial, Fetch, Standing
+from veilmatch.server.keyholder.stock.store import StockStore
+from veilmatch.server.transport.links import Link
+
+#: The mark is moved this many units at a time, so that not every session waits for an fsync.
+_MARK_AHEAD: dict[Kind, int] = {"triples": 64, "bits": 32768, "products": 2048}
+#: Blocks kept in memory between reservations.
+_CACHED_BLOCKS = 2
+
+
+def stock_name(pair: Pair, epoch: int, plus_generation: bytes, minus_generation: bytes) -> bytes:
+    """Return the 32 bytes that name the stock of a pair in an epoch, from the storage generations of both holders."""
+    return digest("stock", pair, epoch, plus_generation, minus_generation)
+
+
+class UsedRanges:
+    """Which indices were handed out since start: disjoint ranges, merged as they touch."""
+
+    def __init__(self, floor: int) -> None:
+        self._ranges: list[tuple[int, int]] = [(0, floor)]
+
+    @property
+    def low(self) -> int:
+        """Everything below this was used."""
+        return self._ranges[0][1]
+
+    def take(self, start: int, stop: int) -> bool:
+        """Note start..stop as used; return False, and change nothing, if any index of it was used before."""
+        if any(start < high and low < stop for low, high in self._ranges):
+            return False
+        self._merge(start, stop)
+        return True
+
+    def close_below(self, index: int) -> None:
+        """Count everything below an index as used: gaps that nobody will ask for take no memory."""
+        self._merge(0, index)
+
+    def _merge(self, start: int, stop: int) -> None:
+        merged: list[tuple[int, int]] = []
+        for low, high in sorted([*self._ranges, (start, stop)]):
+            if merged and low <= merged[-1][1]:
+                merged[-1] = (merged[-1][0], max(high, merged[-1][1]))
+            else:
+                merged.append((low, high))
+        self._ranges = merged
+
+
+class Shelf:
+    """One kind of stock of one pair: marks, checked blocks, and how there come to be more."""
+
+    def __init__(
+        self, name: BlockName, store: StockStore, checker: Checker, dial: Dial, target: int, modulus: Integer,
+        *, is_plus: bool,
+    ) -> None:  # fmt: skip
+        """name: of block 0. target: units to keep ahead."""
+        self._name = name
+        self._store = store
+        self._checker = checker
+        self._dial = dial
+        self._units = BLOCK_UNITS[name.kind]
+        self._target_blocks = -(-target // self._units)
+        self._modulus = modulus
+        self._is_plus = is_plus
+        self._durable = store.mark(name.stock, name.kind)
+        self._next = self._durable
+        self._used = UsedRanges(self._durable)
+        self._present = store.numbers(name.stock, name.kind)
+        self._cache: OrderedDict[int, CheckedBlock] = OrderedDict()
+        self._reserving = asyncio.Lock()
+        self._peer_checks = asyncio.Lock()
+        self._check: asyncio.Task[None] | None = None
+        #: Starts of the ranges that a session under way was given and may still have to tell the minus holder.
+        self._in_flight: Counter[int] = Counter()
+        self._retired = False
+
+    @property
+    def floor(self) -> int:
+        """First index that this holder may still use."""
+        return self._next if self._is_plus else self._used.low
+
+    @property
+    def remaining(self) -> int:
+        """Units that are here and unused, counted in whole blocks ahead."""
+        return self._blocks_ahead * self._units
+
+    async def reserve(self, wanted: Reserve) -> Reserved:
+        """Return a range nobody had before, marked used durably.
+
+        Raises UnavailableError if the stock has run out or was replaced, DealtStockError if it has run out and a check
+        has failed, ProtocolError for a range that it may not be.
+        """
+        async with self._reserving:
+            self._require_current()
+            start = await self._place(wanted)
+            stop = start + wanted.count
+            blocks = {number: await self._get(number) for number in self._blocks_of(start, wanted.count)}
+            self._require_current()
+            if not self._used.take(start, stop):
+                raise ProtocolError("stock of this range was used before", got=start, expected=f">= {self._used.low}")
+            self._next = max(self._next, stop)
+            if stop > self._durable:
+                mark = stop + _MARK_AHEAD[self._name.kind]
+                await asyncio.to_thread(self._store.advance, self._name.stock, self._name.kind, mark)
+                self._durable = mark
+            # A successor of the same name may have read the mark before it was moved.
+            self._require_current()
+        pieces = []
+        for number, block in blocks.items():
+            low, high = max(start - number * self._units, 0), min(stop - number * self._units, self._units)
+            pieces.append((block, low, high - low))
+        return Reserved(start, material(self._name.kind, pieces, self._modulus))
+
+    def begin_use(self, start: int) -> None:
+        """Note that a session may still tell the minus holder this range: its blocks have to stay there."""
+        self._in_flight[start] += 1
+
+    def end_use(self, start: int) -> None:
+        """Take back one `begin_use`."""
+        self._in_flight -= Counter({start: 1})
+
+    def retire(self) -> None:
+        """Hand out nothing any more, and forget the blocks."""
+        self._retired = True
+        self._present.clear()
+        self._cache.clear()
+        if self._check is not None:
+            self._check.cancel()
+
+    @property
+    def wants_more(self) -> bool:
+        """Whether half of the target is used up. The minus holder wants what the plus holder wants."""
+        return self._is_plus and not self._retired and 2 * self._blocks_ahead <= self._target_blocks
+
+    @property
+    def is_full(self) -> bool:
+        """Whether nothing is to be added to what is here."""
+        return not self._is_plus or self._retired or self._blocks_ahead >= self._target_blocks
+
+    async def check_one(self, at_least: int = 0) -> None:
+        """Have one more block checked, number `at_least` or a later one; or wait for the check under way.
+
+        Raises what as_plus raises.
+        """
+        if self._check is None or self._check.done():
+            self._check = asyncio.create_task(self._check_next(max(at_least, self._next // self._units)))
+            # Nobody may be left to take the error, if all who waited have gone.
+            self._check.add_done_callback(lambda check: check.cancelled() or check.exception())
+        # Whoever waits may be cancelled; a check that has begun costs a block if it does not end.
+        check = self._check
+        await asyncio.wait([check])
+        if check.cancelled():
+            raise UnavailableError("the stock of this pair was replaced", needed="the current stock")
+        check.result()
+
+    async def check_for_peer(self, link: Link[pb.CheckMessage], first: int, oldest: int) -> None:
+        """Take part in the check of a block that the plus holder asks for.
+
+        Raises ProtocolError if it asks for more than this holder is to keep, DealtStockError if the check fails.
+        """
+        async with self._peer_checks:
+            self._require_current()
+            if not oldest <= max(first, self._checker.next):
+                raise ProtocolError(
+                    "ranges under way in blocks that were not checked", got=oldest, expected=f"<= {first}"
+                )
+            await self._drop_below(oldest)
+            self._used.close_below(oldest * self._units)
+            if len(self._present) >= self._target_blocks + MAX_SKIP_BLOCKS:
+                raise ProtocolError("more stock than this holder is to keep", got=len(self._present))
+            number = await self._checker.as_minus(link, first)
+            if not self._retired:
+                self._present.add(number)
+                await link.send(pb.CheckMessage(stored=True))
+
+    async def _check_next(self, at_least: int) -> None:
+        oldest = min(self._in_flight, default=self._next) // self._units
+        # What this holder hands out next comes out of these, whatever is still under way at the other one.
+        await self._drop_below(self._next // self._units)
+        number = await self._checker.as_plus(self._dial, at_least, oldest)
+        if not self._retired:
+            self._present.add(number)
+
+    async def _place(self, wanted: Reserve) -> int:
+        """Return where a range of checked blocks begins; at the plus holder, have them checked first."""
+        start = max(self._next, wanted.floor) if wanted.start is None else wanted.start
+        if start > self._next + MAX_SKIP_BLOCKS * self._units:
+            raise ProtocolError("stock allocated far ahead of what was used", got=start, expected=f"near {self._next}")
+        while missing := [n for n in self._blocks_of(start, wanted.count) if n not in self._present]:
+            if not self._is_plus:
+                self._require_current()
+                raise ProtocolError("stock that was not checked with this holder", got=start)
+            gaps = [number for number in missing if number < self._checker.next]
+            if gaps:
+                start = (gaps[-1] + 1) * self._units
+            else:
+                await self._fill(missing)
+                self._require_current()
+        return start
+
+    async def _fill(self, missing: list[int]) -> None:
+        try:
+            await self.check_one(missing[0])
+        except UnavailableError as error:
+            dealer = f"keyholder-{dealer_of(self._name.pair)}"
+            if error.party != dealer:
+                raise
+            raise UnavailableError(
+                f"the stock of {self._name.kind} has run out and its dealer cannot be reached",
+                party=dealer,
+                needed=f"{len(missing)} blocks",
+                available=f"{self.remaining} units",
+            ) from error
+
+    async def _get(self, number: int) -> CheckedBlock:
+        block = self._cache.pop(number, None)
+        if block is None:
+            n = self._name
+            at = BlockName(n.pair, n.stock, n.epoch, n.kind, number)
+            block = await asyncio.to_thread(self._store.get, at)
+        if block is None:
+            self._require_current()
+            raise UnavailableError("a block of the stock is missing", needed=number)
+        self._cache[number] = block
+        while len(self._cache) > _CACHED_BLOCKS:
+            self._cache.popitem(last=False)
+        return block
+
+    async def _drop_below(self, number: int) -> None:
+        """Forget used-up blocks."""
+        if any(present < number for present in self._present):
+            self._present = {present for present in self._present if present >= number}
+            await asyncio.to_thread(self._store.drop_below, self._name.stock, self._name.kind, number)
+
+    def _blocks_of(self, start: int, count: int) -> range:
+        return range(start // self._units, (start + count - 1) // self._units + 1)
+
+    @property
+    def _blocks_ahead(self) -> int:
+        current = self._next // self._units
+        return sum(number >= current for number in self._present)
+
+    def _require_current(self) -> None:
+        if self._retired:
+            raise UnavailableError("the stock of this pair was replaced", needed="the current stock")
+
+
+class Stock:
+    """The stock of one pair: a shelf of triples mod N, one of bit triples and one of products."""
+
+    def __init__(
+        self,
+        pair: Pair,
+        stock: bytes,
+        epoch: int,
+        store: StockStore,
+        fetch: Fetch,
+        dial: Dial,
+        standing: Standing,
+        targets: dict[Kind, int],
+        modulus: Integer,
+        *,
+        is_plus: bool,
+    ) -> None:
+        self.name = stock
+        #: Kinds that were half used up and are not yet at their target again.
+        self._filling: set[Kind] = set()
+        self._shelves = {}
+        for kind in STOCK_KINDS:
+            first = BlockName(pair, stock, epoch, kind, 0)
+            checker = Checker(first, store, fetch, standing, modulus, is_plus=is_plus)
+            self._shelves[kind] = Shelf(first, store, checker, dial, targets[kind], modulus, is_plus=is_plus)
+
+    @property
+    def floors(self) -> tuple[int, int, int]:
+        """First usable index of triples, bits and products."""
+        triples, bits, products = (self._shelves[kind].floor for kind in STOCK_KINDS)
+        return triples, bits, products
+
+    @property
+    def remaining(self) -> dict[Kind, int]:
+        """Units left, by kind."""
+        return {kind: shelf.remaining for kind, shelf in self._shelves.items()}
+
+    async def reserve(self, wanted: Reserve) -> Reserved:
+        """See Shelf.reserve."""
+        return await self._shelves[wanted.kind].reserve(wanted)
+
+    def begin_use(self, kind: Kind, start: int) -> None:
+        """See Shelf.begin_use."""
+        self._shelves[kind].begin_use(start)
+
+    @contextmanager
+    def session(self) -> Iterator[SessionStock]:
+        """What one session takes from the stock: it counts as under way until the block ends."""
+        session = SessionStock(self)
+        try:
+            yield session
+        finally:
+            for kind, start in session.taken:
+                self._shelves[kind].end_use(start)
+
+    async def check_for_peer(self, link: Link[pb.CheckMessage], kind: Kind, first: int, oldest: int) -> None:
+        """See Shelf.check_for_peer."""
+        await self._shelves[kind].check_for_peer(link, first, oldest)
+
+    def retire(self) -> None:
+        """See Shelf.retire."""
+        for shelf in self._shelves.values():
+            shelf.retire()
+
+    async def refill_turn(self) -> bool:
+        """Check one block more of each kind that is half used up and not yet at its target again.
+
+        Returns whether another turn is due. Does nothing at the minus holder. Raises what Shelf.check_one raises.
+        """
+        self._filling |= {kind for kind, shelf in self._shelves.items() if shelf.wants_more}
+        self._filling -= {kind for kind, shelf in self._shelves.items() if shelf.is_full}
+        for kind in sorted(self._filling):
+            await self._shelves[kind].check_one()
+        return bool(self._filling)
+
+    async def refill(self) -> None:
+        """Take turns until all is at its target. Raises what Shelf.check_one raises."""
+        while await self.refill_turn():
+            pass
+
+
+class SessionStock:
+    """The stock as one session sees it; see Stock.session."""
+
+    def __init__(self, stock: Stock) -> None:
+        self._stock = stock
+        self.taken: list[tuple[Kind, int]] = []
+
+    async def reserve(self, wanted: Reserve) -> Reserved:
+        """See Shelf.reserve."""
+        reserved = await self._stock.reserve(wanted)
+        self._stock.begin_use(wanted.kind, reserved.start)
+        self.taken.append((wanted.kind, reserved.start))
+        return reserved

@@ -1,0 +1,145 @@
+"""The stocks of a key holder: meeting the peer about them, and keeping them filled.
+
+The stock of a pair is named by the storages of both holders (stock.stock_name), so it can be used only when each has
+told the other its generation. A peer with another storage, or in another epoch, gets another stock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import Literal
+
+import structlog
+
+from veilmatch.crypto.arithmetic import Integer
+from veilmatch.crypto.dealing import Kind
+from veilmatch.crypto.errors import KeyMismatchError, UnavailableError, VeilmatchError
+from veilmatch.crypto.keys.shares import Pair, Party, other_party, pairs_of
+from veilmatch.protos.v1 import keyholder_pb2 as pb
+from veilmatch.server.keyholder.peers import Peers, party_name
+from veilmatch.server.keyholder.stock.checking import Standing
+from veilmatch.server.keyholder.stock.stock import Stock, stock_name
+from veilmatch.server.keyholder.stock.store import StockStore
+from veilmatch.server.keyholder.wire import kind_from_wire
+from veilmatch.server.transport.links import Link
+
+#: Between two blocks of each kind that are checked ahead of time: requests go first.
+_REFILL_PAUSE_S = 0.5
+
+_log = structlog.get_logger(__name__)
+
+
+class Stocks:
+    """The stock of each pair of one key holder, for the epoch in use."""
+
+    def __init__(
+        self,
+        party: Party,
+        epoch: int,
+        store: StockStore,
+        peers: Peers,
+        targets: dict[Kind, int],
+        modulus: Integer,
+        timeout_s: float,
+    ) -> None:
+        """targets: units of each kind to keep ahead. timeout_s: for a check that a peer asks for."""
+        self.by_pair: dict[Pair, Stock] = {}
+        self._party = party
+        self._epoch = epoch
+        self._store = store
+        self._peers = peers
+        self._targets = targets
+        self._modulus = modulus
+        self._timeout_s = timeout_s
+        #: Of the dealer of each pair. It outlasts the stocks.
+        self._standings = {pair: Standing() for pair in pairs_of(party)}
+        #: Pairs whose peer is known to have the storage that the stock was made for.
+        self._met: set[Pair] = set()
+        self._meeting = {pair: asyncio.Lock() for pair in pairs_of(party)}
+
+    @property
+    def generation(self) -> bytes:
+        """The generation of this holder's storage."""
+        return self._store.generation
+
+    def use_epoch(self, epoch: int) -> None:
+        """Hand out nothing of the old epoch any more."""
+        self._epoch = epoch
+        self.retire()
+        self.by_pair.clear()
+        self._met.clear()
+
+    def retire(self) -> None:
+        """Hand out nothing any more."""
+        for stock in self.by_pair.values():
+            stock.retire()
+
+    def forget(self, pair: Pair) -> None:
+        """Meet the peer again before the stock of this pair is used next: its storage or epoch may be a new one."""
+        self._met.discard(pair)
+
+    def meet(self, pair: Pair, peer_generation: bytes) -> Stock:
+        """Return the stock of `pair` for the peer's generation; that for another generation is used no more."""
+        is_plus = pair[0] == self._party
+        generations = (self.generation, peer_generation) if is_plus else (peer_generation, self.generation)
+        name = stock_name(pair, self._epoch, *generations)
+        stock = self.by_pair.get(pair)
+        if stock is None or stock.name != name:
+            if stock is not None:
+                # Sessions may still hold it, and two of one name would each hand out the same ranges.
+                stock.retire()
+            self._store.adopt(pair, name)
+            stock = self.by_pair[pair] = Stock(
+                pair, name, self._epoch, self._store, self._peers.fetch, partial(self._peers.check_dealt, pair),
+                self._standings[pair], self._targets, self._modulus, is_plus=is_plus,
+            )  # fmt: skip
+        self._met.add(pair)
+        return stock
+
+    async def of(self, pair: Pair) -> Stock:
+        """Return the stock of `pair`, meeting the peer first if that has not happened yet."""
+        if pair not in self._met:
+            async with self._meeting[pair]:
+                if pair not in self._met:
+                    self.meet(pair, await self._peers.meet_stock(pair, self._epoch, self.generation))
+        return self.by_pair[pair]
+
+    async def check_dealt(self, pair: Pair, begin: pb.CheckBegin, link: Link[pb.CheckMessage]) -> None:
+        """Take part in the check of a dealt block, as the minus holder of `pair`."""
+        stock = await self.of(pair)
+        if (begin.stock, begin.epoch) != (stock.name, self._epoch):
+            raise KeyMismatchError("the two key holders do not use the same key, epoch, pair and stock")
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await stock.check_for_peer(link, kind_from_wire(begin.kind), begin.number, begin.oldest)
+        except TimeoutError:
+            peer = party_name(other_party(pair, self._party))
+            raise UnavailableError(f"{peer} does not answer", party=peer) from None
+
+    async def keep_stocked(self, pair: Pair, every_s: float) -> None:
+        """Refill the stock of a pair for ever; whatever goes wrong is tried again."""
+        #: The stock that was last reported, False while it cannot be refilled.
+        stocked: Stock | Literal[False] | None = None
+        while True:
+            try:
+                stock = await self.of(pair)
+                more = await stock.refill_turn()
+                if stocked is not stock and all(stock.remaining.values()):
+                    _log.info("stocked", pair=pair, epoch=self._epoch, **stock.remaining)
+                    stocked = stock
+                if more:
+                    await asyncio.sleep(_REFILL_PAUSE_S)
+                    continue
+            except VeilmatchError as error:
+                if isinstance(error, KeyMismatchError):
+                    self.forget(pair)
+                if stocked is not False:
+                    _log.warning("stock not refilled", pair=pair, code=error.code, reason=error.message)
+                stocked = False
+            except Exception as error:
+                # A full disk, say. Its text may quote data.
+                if stocked is not False:
+                    _log.error("stock not refilled", pair=pair, code="internal", reason=type(error).__name__)
+                stocked = False
+            await asyncio.sleep(every_s)

@@ -1,0 +1,166 @@
+"""Dealt stock on disk: sealed checked blocks, and the marks below which everything counts as used.
+
+A mark is written with fsync before any randomness below it is used, and never goes back. After a
+restart everything below the mark is skipped, used or not, so nothing is ever used twice. In the same
+way the number of a block is written before the nonce for its check leaves: no block is checked twice. The
+`generation` is drawn once per storage: a key holder that lost its storage starts another stock. Each
+pair has one current stock; the blocks of the one before are deleted, its marks stay for ever.
+"""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
+from sqlalchemy import BigInteger, Column, LargeBinary, MetaData, String, Table, delete, literal, select
+from sqlalchemy.dialects.sqlite import insert
+
+from veilmatch.crypto.dealing import BlockName, CheckedBlock, Kind
+from veilmatch.crypto.digests import digest
+from veilmatch.crypto.errors import IntegrityError
+from veilmatch.crypto.keys.shares import Pair
+from veilmatch.server.transport.database import open_database
+
+GENERATION_BYTES = 16
+_NONCE_BYTES = 12
+
+_metadata = MetaData()
+_generation = Table("generation", _metadata, Column("value", LargeBinary, primary_key=True))
+_marks = Table(
+    "marks",
+    _metadata,
+    Column("stock", LargeBinary, primary_key=True),
+    Column("kind", String, primary_key=True),
+    Column("mark", BigInteger, nullable=False),
+)
+_current = Table(
+    "current", _metadata, Column("pair", String, primary_key=True), Column("stock", LargeBinary, nullable=False)
+)
+#: Numbers below it are checked no more, whatever has become of the check.
+_tried = Table(
+    "tried",
+    _metadata,
+    Column("stock", LargeBinary, primary_key=True),
+    Column("kind", String, primary_key=True),
+    Column("number", BigInteger, nullable=False),
+)
+_blocks = Table(
+    "checked_blocks",
+    _metadata,
+    Column("stock", LargeBinary, primary_key=True),
+    Column("kind", String, primary_key=True),
+    Column("number", BigInteger, primary_key=True),
+    Column("sealed", LargeBinary, nullable=False),
+)
+
+
+class StockStore:
+    """`stock.db` of a key holder's data directory. Blocks are sealed under a key derived from storage_seed."""
+
+    def __init__(self, data_dir: Path, storage_seed: bytes) -> None:
+        self._engine = open_database(data_dir / "stock.db", _metadata)
+        self._aead = AESGCM(HKDFExpand(hashes.SHA256(), 32, b"veilmatch stock storage v1").derive(storage_seed))
+        self.generation = self._open_generation()
+
+    def adopt(self, pair: Pair, stock: bytes) -> None:
+        """Make `stock` the current one of `pair`, durably, and delete the blocks of the one before."""
+        replaced = select(_current.c.stock).where(_current.c.pair == pair, _current.c.stock != stock)
+        statement = insert(_current).values(pair=pair, stock=stock)
+        statement = statement.on_conflict_do_update(index_elements=["pair"], set_={"stock": stock})
+        with self._engine.begin() as connection:
+            connection.execute(delete(_blocks).where(_blocks.c.stock.in_(replaced)))
+            connection.execute(statement)
+
+    def mark(self, stock: bytes, kind: Kind) -> int:
+        """Return the first index of this stock that was never reserved."""
+        return self._raised(_marks.c.mark, stock, kind)
+
+    def advance(self, stock: bytes, kind: Kind, mark: int) -> None:
+        """Move the mark up to `mark`, durably."""
+        self._raise(_marks.c.mark, stock, kind, mark)
+
+    def tried(self, stock: bytes, kind: Kind) -> int:
+        """Return the number of the first block that was never about to be checked."""
+        return self._raised(_tried.c.number, stock, kind)
+
+    def begin_check(self, name: BlockName) -> None:
+        """Note durably that this block, and those before it, are checked now or never."""
+        self._raise(_tried.c.number, name.stock, name.kind, name.number + 1)
+
+    def put(self, name: BlockName, block: CheckedBlock) -> None:
+        """Keep a block, sealed; one of another stock than the current one of its pair is let go."""
+        nonce = secrets.token_bytes(_NONCE_BYTES)
+        sealed = nonce + self._aead.encrypt(nonce, block.content, _context(name))
+        # In one statement: a block that arrives while its stock is being replaced must not stay behind.
+        row = select(_current.c.stock, literal(name.kind), literal(name.number), literal(sealed)).where(
+            _current.c.pair == name.pair, _current.c.stock == name.stock
+        )
+        statement = insert(_blocks).from_select(["stock", "kind", "number", "sealed"], row)
+        with self._engine.begin() as connection:
+            connection.execute(statement.on_conflict_do_nothing())
+
+    def get(self, name: BlockName) -> CheckedBlock | None:
+        """Return the block, or None if it is not here. Raises IntegrityError if it was altered."""
+        with self._engine.connect() as connection:
+            sealed = connection.execute(
+                select(_blocks.c.sealed).where(
+                    _blocks.c.stock == name.stock, _blocks.c.kind == name.kind, _blocks.c.number == name.number
+                )
+            ).scalar()
+        if sealed is None:
+            return None
+        try:
+            data = self._aead.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], _context(name))
+        except (InvalidTag, ValueError):
+            raise IntegrityError(
+                "a stored block of dealt stock was altered", got=f"{name.kind} {name.number}"
+            ) from None
+        return CheckedBlock(data)
+
+    def numbers(self, stock: bytes, kind: Kind) -> set[int]:
+        """Return the numbers of the blocks that are here."""
+        with self._engine.connect() as connection:
+            rows = connection.execute(select(_blocks.c.number).where(_blocks.c.stock == stock, _blocks.c.kind == kind))
+            return {int(row.number) for row in rows}
+
+    def drop_below(self, stock: bytes, kind: Kind, number: int) -> None:
+        """Delete used-up blocks."""
+        with self._engine.begin() as connection:
+            connection.execute(
+                delete(_blocks).where(_blocks.c.stock == stock, _blocks.c.kind == kind, _blocks.c.number < number)
+            )
+
+    def close(self) -> None:
+        """Close the database."""
+        self._engine.dispose()
+
+    def _raised(self, column: Column[int], stock: bytes, kind: Kind) -> int:
+        table = column.table
+        with self._engine.connect() as connection:
+            found = connection.execute(select(column).where(table.c.stock == stock, table.c.kind == kind)).scalar()
+        return int(found or 0)
+
+    def _raise(self, column: Column[int], stock: bytes, kind: Kind, value: int) -> None:
+        """Move a number up, durably; it never goes back."""
+        statement = insert(column.table).values({"stock": stock, "kind": kind, column.name: value})
+        statement = statement.on_conflict_do_update(
+            index_elements=["stock", "kind"], set_={column.name: value}, where=column < value
+        )
+        with self._engine.begin() as connection:
+            connection.execute(statement)
+
+    def _open_generation(self) -> bytes:
+        with self._engine.begin() as connection:
+            found = connection.execute(select(_generation.c.value)).scalar()
+            if found is None:
+                found = secrets.token_bytes(GENERATION_BYTES)
+                connection.execute(insert(_generation).values(value=found))
+        return bytes(found)
+
+
+def _context(name: BlockName) -> bytes:
+    return digest("checked block", name.pair, name.stock, name.epoch, name.kind, name.number)

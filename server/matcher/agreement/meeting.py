@@ -1,0 +1,214 @@
+"""The two matchers about one request: matcher a leads (calls), matcher b follows (is called).
+
+Both must have been brought the request by the device itself, and both must hold the same gallery
+state while they work on it. What a crash left pending is settled here first (agreement.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+
+import grpc
+
+from veilmatch.crypto.digests import digest, digest_all
+from veilmatch.crypto.errors import GalleryMismatchError, ProtocolError, UnavailableError
+from veilmatch.crypto.keys.shares import Seat
+from veilmatch.protos.v1 import matcher_pb2 as pb
+from veilmatch.protos.v1 import matcher_pb2_grpc as rpc
+from veilmatch.server.matcher.agreement.reconcile import reconcile
+from veilmatch.server.matcher.gallery.gallery import Gallery, state_from_wire
+from veilmatch.server.transport.limits import CHUNK_BYTES
+from veilmatch.server.transport.links import Link, Rendezvous, dialled
+from veilmatch.server.transport.status import from_rpc
+
+#: A crash leaves at most one mutation to settle, so the second comparison must succeed.
+_ATTEMPTS = 2
+
+#: What one pack may take at the other matcher, generously: for time-outs only.
+_MATCH_S = 0.1
+#: A change may have to wait for others, and tens of megabytes for the disk.
+_CHANGE_PATIENCE = 6
+
+Hold = Callable[[], AbstractAsyncContextManager[None]]
+
+
+class Meeting:
+    """One request at both matchers; see `Meetings.about`."""
+
+    def __init__(self, link: Link[pb.MatcherMessage], *, leads: bool, peer: str, timeout_s: float) -> None:
+        self._link = link
+        self.leads = leads
+        self._peer = peer
+        # The other matcher may have to wait for its key holder that long, and then it is the one to say so.
+        self._timeout_s = 2 * timeout_s
+
+    async def swap_states(self, mine: Callable[[], pb.GalleryState], kind: str) -> pb.GalleryState:
+        """Exchange gallery states; the leader's goes first. Used for begin, prepared and committed."""
+        if self.leads:
+            await self.send_state(mine(), kind)
+            return await self.receive_state(kind)
+        theirs = await self.receive_state(kind)
+        await self.send_state(mine(), kind)
+        return theirs
+
+    async def send_state(self, state: pb.GalleryState, kind: str) -> None:
+        """Send a gallery state alone."""
+        await self._link.send(pb.MatcherMessage(**{kind: state}))  # type: ignore[arg-type]
+
+    async def receive_state(self, kind: str) -> pb.GalleryState:
+        """Receive a gallery state alone."""
+        # The leader says "begin" when it has got hold of its gallery, and "prepared" when a change is on its disk.
+        patience_s = 0.0 if kind == "begin" and self.leads else _CHANGE_PATIENCE * self._timeout_s
+        return getattr(await self._next(kind, patience_s), kind)  # type: ignore[no-any-return]
+
+    async def swap_results(self, session_id: bytes, results: Sequence[bytes]) -> list[bytes]:
+        """Exchange R of the same packs; returns the other matcher's, in order."""
+        step = max(1, CHUNK_BYTES // max(1, len(results[0])))
+        for start in range(0, len(results), step):
+            chunk = pb.ResultChunk(
+                session_id=session_id,
+                results=b"".join(results[start : start + step]),
+                last=start + step >= len(results),
+            )
+            await self._link.send(pb.MatcherMessage(results=chunk))
+        received = bytearray()
+        while True:
+            chunk = (await self._next("results", _MATCH_S * len(results))).results
+            if chunk.session_id != session_id:
+                raise ProtocolError("the two matchers are in different sessions")
+            received += chunk.results
+            if chunk.last or len(received) > len(results) * len(results[0]):
+                break
+        return _split(bytes(received), len(results), len(results[0]))
+
+    async def swap_columns(self, session_id: bytes, mine: bytes, patience_s: float = 0.0) -> bytes:
+        """Exchange contributions of equal size; both commit to theirs first, so that none can depend on the other.
+
+        patience_s: what the other side may take longer for its part.
+        """
+        role, other = ("lead", "follow") if self.leads else ("follow", "lead")
+        promise = pb.Commitment(session_id=session_id, digest=_commitment(session_id, role, mine))
+        await self._link.send(pb.MatcherMessage(commitment=promise))
+        promised = (await self._next("commitment", patience_s)).commitment
+        for start in range(0, len(mine), CHUNK_BYTES):
+            chunk = pb.ColumnChunk(ciphertexts=mine[start : start + CHUNK_BYTES], last=start + CHUNK_BYTES >= len(mine))
+            await self._link.send(pb.MatcherMessage(column=chunk))
+        received = bytearray()
+        while True:
+            chunk = (await self._next("column")).column
+            received += chunk.ciphertexts
+            if chunk.last or len(received) > len(mine):
+                break
+        theirs = bytes(received)
+        if len(theirs) != len(mine) or promised.session_id != session_id:
+            raise ProtocolError("the other matcher's part does not fit", got=len(theirs), expected=len(mine))
+        if promised.digest != _commitment(session_id, other, theirs):
+            raise ProtocolError("the other matcher sent another part than it committed to")
+        return theirs
+
+    async def _next(self, kind: str, patience_s: float = 0.0) -> pb.MatcherMessage:
+        """Return the next message, of this kind. patience_s: what to wait beyond the usual."""
+        try:
+            async with asyncio.timeout(self._timeout_s + patience_s):
+                message = await self._link.receive()
+        except TimeoutError:
+            raise UnavailableError(f"{self._peer} does not answer", party=self._peer, needed=self._peer) from None
+        if message.WhichOneof("content") != kind:
+            raise ProtocolError(
+                "another message from the other matcher", got=message.WhichOneof("content"), expected=kind
+            )
+        return message
+
+
+class Meetings:
+    """Where this matcher meets the other one."""
+
+    def __init__(self, seat: Seat, stub: rpc.MatcherPeerAsyncStub, timeout_s: float) -> None:
+        self.rendezvous: Rendezvous[pb.MatcherMessage] = Rendezvous(6 * timeout_s)
+        self.peer = f"matcher-{'b' if seat == 'a' else 'a'}"
+        self._leads = seat == "a"
+        self._stub = stub
+        self._timeout_s = timeout_s
+
+    @asynccontextmanager
+    async def about(self, request_digest: bytes, patience: float = 1.0) -> AsyncIterator[Meeting]:
+        """Meet about a request that both were brought. patience: multiplies the time to wait for the other."""
+        hello = pb.MatcherMessage(rendezvous=pb.Rendezvous(request_digest=request_digest))
+        wait_s = self._timeout_s * patience
+        if self._leads:
+            async with AsyncExitStack() as stack:
+                try:
+                    async with asyncio.timeout(wait_s):
+                        call = dialled(self._stub.Exchange(timeout=60 * wait_s), hello, self.peer)
+                        link = await stack.enter_async_context(call)
+                        meeting = Meeting(link, leads=True, peer=self.peer, timeout_s=self._timeout_s)
+                        await meeting._next("rendezvous", wait_s)
+                except TimeoutError:
+                    raise UnavailableError(
+                        f"{self.peer} was not brought the request, or does not answer",
+                        party=self.peer,
+                        needed=self.peer,
+                    ) from None
+                yield meeting
+        else:
+            async with self.rendezvous.take(request_digest, self.peer, (), wait_s) as link:
+                await link.send(hello)
+                yield Meeting(link, leads=False, peer=self.peer, timeout_s=self._timeout_s)
+
+    @asynccontextmanager
+    async def agreed(self, meeting: Meeting, gallery: Gallery, hold: Hold) -> AsyncIterator[None]:
+        """Hold the gallery's lock while both matchers are in the same state, with nothing pending.
+
+        hold: gallery.lock.shared or .exclusive. Raises GalleryMismatchError if they cannot be.
+        """
+        for _ in range(_ATTEMPTS):
+            if meeting.leads:
+                async with hold():
+                    theirs = state_from_wire(await meeting.swap_states(gallery.to_wire, "begin"))
+                    if _settled(gallery, theirs):
+                        yield
+                        return
+            else:
+                theirs = state_from_wire(await meeting.receive_state("begin"))
+                async with hold():
+                    await meeting.send_state(gallery.to_wire(), "begin")
+                    if _settled(gallery, theirs):
+                        yield
+                        return
+            reconcile(gallery.state, theirs)  # raises if they have parted for good
+            if meeting.leads:
+                await self.settle(gallery)
+        raise GalleryMismatchError("the two matchers do not hold the same gallery", got=theirs, expected=gallery.state)
+
+    async def settle(self, gallery: Gallery) -> None:
+        """Leader: settle with the follower what a crash left pending, both galleries locked."""
+        async with gallery.lock.exclusive():
+            try:
+                theirs = await self._stub.Reconcile(gallery.to_wire(), timeout=60 * self._timeout_s)
+            except grpc.aio.AioRpcError as error:
+                raise from_rpc(error, self.peer) from None
+            await gallery.reconcile(state_from_wire(theirs))
+
+
+async def answer_reconcile(gallery: Gallery, theirs: pb.GalleryState) -> pb.GalleryState:
+    """Follower's part of `settle`: answer with the state before acting on it."""
+    async with gallery.lock.exclusive():
+        before = gallery.to_wire()
+        await gallery.reconcile(state_from_wire(theirs))
+        return before
+
+
+def _settled(gallery: Gallery, theirs: object) -> bool:
+    return gallery.state == theirs and gallery.state.pending_chain is None
+
+
+def _commitment(session_id: bytes, role: str, data: bytes) -> bytes:
+    return digest("column commitment", session_id, role, digest_all("column", [data]))
+
+
+def _split(data: bytes, count: int, size: int) -> list[bytes]:
+    if len(data) != count * size:
+        raise ProtocolError("the other matcher's results do not fit", got=len(data), expected=count * size)
+    return [data[i : i + size] for i in range(0, len(data), size)]

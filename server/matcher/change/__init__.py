@@ -1,0 +1,1 @@
+"""Changes of a gallery: enrol, erase, bulk, and rotation to a new key."""

@@ -1,0 +1,1 @@
+"""The encrypted gallery: what is stored, where, and how it changes."""

@@ -1,0 +1,1 @@
+"""A query at a matcher: packs multiplied out, and the key holder asked."""

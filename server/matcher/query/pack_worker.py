@@ -1,0 +1,172 @@
+"""Workers that hold the packs and do the matcher's modular arithmetic.
+
+They are given the packs once; a query reaches them as exponents only. Messages are bytes: one
+letter for the kind, then fixed-width fields. They carry shares of probes and are never pickled.
+Packs lie in groups of as many as the backend works on at the cost of one, in order of their numbers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from veilmatch.crypto.arithmetic import Integer, from_bytes
+from veilmatch.crypto.encryption.paillier import Paillier, PublicKey
+from veilmatch.crypto.errors import ProtocolError
+from veilmatch.crypto.packing import lanes, slots
+from veilmatch.crypto.packing.fields import Array
+from veilmatch.crypto.rings.ring import PackGroup
+from veilmatch.server.workers.threads import Pool
+
+_LOAD, _MATCH, _COLUMN, _RECORD, _ZEROS, _APPLY = b"L", b"M", b"C", b"R", b"Z", b"A"
+_GALLERY = struct.Struct(">HI")  # number of the gallery, number of the pack
+_COLUMN_HEAD = struct.Struct(">I??")  # slot, is_plus, erase
+
+
+def make_handler(public_key: PublicKey) -> Callable[[bytes], bytes]:
+    """Return a handler without packs."""
+    return _Packs(public_key).handle
+
+
+class _Packs:
+    """Packs by gallery and number. Threads may share it: galleries are locked above while packs change."""
+
+    def __init__(self, public_key: PublicKey) -> None:
+        self._scheme = Paillier(public_key)
+        self._parameters = public_key.parameters
+        self._groups: dict[tuple[int, int], PackGroup] = {}
+        self._known: set[tuple[int, int]] = set()
+        self._scheme.encrypt_zeros(1)  # builds the fixed-base table before the first query
+
+    def handle(self, message: bytes) -> bytes:
+        steps = {
+            _LOAD: self._load, _MATCH: self._match, _COLUMN: self._column, _RECORD: self._record,
+            _ZEROS: self._zeros, _APPLY: self._apply,
+        }  # fmt: skip
+        return steps[message[:1]](message[1:])
+
+    def _load(self, body: bytes) -> bytes:
+        gallery, pack = _GALLERY.unpack_from(body)
+        group, lane = divmod(pack, self._scheme.ring.lanes)
+        if (gallery, group) not in self._groups:
+            self._groups[gallery, group] = self._scheme.pack_group()
+        self._groups[gallery, group].put(lane, self._split(body[_GALLERY.size :]))
+        self._known.add((gallery, pack))
+        return b""
+
+    def _match(self, body: bytes) -> bytes:
+        """gallery, count of packs, their numbers, exponents -> R of each pack, re-randomised, joined."""
+        gallery, count = _GALLERY.unpack_from(body)
+        at = _GALLERY.size + 4 * count
+        numbers = np.frombuffer(body[_GALLERY.size : at], dtype=">u4").tolist()
+        exponents = np.frombuffer(body[at:], dtype="<u4").tolist()
+        k, width, scheme = self._parameters.ring_bits, self._scheme.ring.lanes, self._scheme
+        groups = dict.fromkeys(number // width for number in numbers)
+        asked = [self._groups[gallery, group] for group in groups]
+        products = dict(zip(groups, scheme.ring.products_of_powers(asked, exponents, k), strict=True))
+        # Fresh randomness for every pack: without it the peer reads the exponents out of R.
+        return b"".join(
+            scheme.serialise(scheme.multiply(products[number // width][number % width], zero))
+            for number, zero in zip(numbers, scheme.encrypt_zeros(count), strict=True)
+        )
+
+    def _column(self, body: bytes) -> bytes:
+        """slot, role, erase, lanes of some coordinates -> this matcher's encrypted part of their column."""
+        slot, is_plus, erase = _COLUMN_HEAD.unpack_from(body)
+        values = np.frombuffer(body[_COLUMN_HEAD.size :], dtype="<i8")
+        plaintexts = slots.lane_column(values, slot, self._parameters, is_plus=is_plus, erase=erase)
+        return b"".join(map(self._scheme.serialise, self._scheme.encrypt_many(plaintexts)))
+
+    def _record(self, body: bytes) -> bytes:
+        """role, lanes of one vector -> this matcher's encrypted part of its record."""
+        plaintexts = lanes.record_part(np.frombuffer(body[1:], dtype="<i8"), self._parameters, is_plus=bool(body[0]))
+        return b"".join(map(self._scheme.serialise, self._scheme.encrypt_many(plaintexts)))
+
+    def _zeros(self, body: bytes) -> bytes:
+        """count -> that many fresh encryptions of zero."""
+        return b"".join(map(self._scheme.serialise, self._scheme.encrypt_zeros(int.from_bytes(body, "big"))))
+
+    def _apply(self, body: bytes) -> bytes:
+        """gallery, pack, columns of D ciphertexts each -> the pack with all columns multiplied in (not kept)."""
+        gallery, number = _GALLERY.unpack_from(body)
+        D = self._parameters.dimension
+        factors = self._split(body[_GALLERY.size :])
+        group, lane = divmod(number, self._scheme.ring.lanes)
+        known = (gallery, number) in self._known
+        pack = self._groups[gallery, group].get(lane) if known else [self._scheme.encode(Integer(0))] * D
+        for start in range(0, len(factors), D):
+            column = factors[start : start + D]
+            pack = [self._scheme.multiply(c, f) for c, f in zip(pack, column, strict=True)]
+        return b"".join(map(self._scheme.serialise, pack))
+
+    def _split(self, data: bytes) -> list[Integer]:
+        size = self._parameters.ciphertext_bytes
+        return [from_bytes(data[i : i + size]) for i in range(0, len(data), size)]
+
+
+class PackWorkers:
+    """The workers of a matcher: a group of packs belongs to one of them, in turn."""
+
+    def __init__(self, pool: Pool, scheme: Paillier) -> None:
+        self._pool = pool
+        self._parameters = scheme.parameters
+        self._lanes = scheme.ring.lanes
+
+    async def load(self, gallery: int, packs: Mapping[int, bytes]) -> None:
+        """Give packs to their workers, in place of what they had under these numbers."""
+        await asyncio.gather(
+            *(
+                self._pool.call(self._worker_of(pack), _LOAD + _GALLERY.pack(gallery, pack) + data)
+                for pack, data in packs.items()
+            )
+        )
+
+    async def match(self, gallery: int, packs: Sequence[int], exponents: Array) -> list[bytes]:
+        """Return R of every pack in `packs`, re-randomised, for this matcher's probe share, int64[D] in [0, 2^k)."""
+        query = exponents.astype("<u4").tobytes()
+        shares: dict[int, list[int]] = {}
+        for pack in packs:
+            shares.setdefault(self._worker_of(pack), []).append(pack)
+        answers = await asyncio.gather(
+            *(
+                self._pool.call(
+                    worker, _MATCH + _GALLERY.pack(gallery, len(share)) + np.array(share, dtype=">u4").tobytes() + query
+                )
+                for worker, share in shares.items()
+            )
+        )
+        size = self._parameters.ciphertext_bytes
+        results: dict[int, bytes] = {}
+        for share, data in zip(shares.values(), answers, strict=True):
+            if len(data) != size * len(share):
+                raise ProtocolError("a worker's answer of the wrong size", got=len(data), expected=size * len(share))
+            results |= {pack: data[i * size : (i + 1) * size] for i, pack in enumerate(share)}
+        return [results[pack] for pack in packs]
+
+    async def column(self, lanes: Array, slot: int, *, is_plus: bool, erase: bool) -> bytes:
+        """Return this matcher's part of one template's column: D ciphertexts, joined."""
+        head = _COLUMN + _COLUMN_HEAD.pack(slot, is_plus, erase)
+        parts = np.array_split(lanes.astype("<i8"), self._pool.count)
+        answers = await asyncio.gather(
+            *(self._pool.call(i, head + part.tobytes()) for i, part in enumerate(parts) if len(part))
+        )
+        return b"".join(answers)
+
+    async def record(self, values: Array, *, is_plus: bool) -> bytes:
+        """Return this matcher's part of the record of one vector, its lanes in [0, 2^48): lane ciphertexts, joined."""
+        return await self._pool.call(0, _RECORD + bytes([is_plus]) + values.astype("<i8").tobytes())
+
+    async def zeros(self, count: int) -> bytes:
+        """Return `count` fresh encryptions of zero, joined."""
+        return await self._pool.call(0, _ZEROS + count.to_bytes(4, "big"))
+
+    async def apply(self, gallery: int, pack: int, columns: Sequence[bytes]) -> bytes:
+        """Return the content of `pack` (empty if it is new) with `columns` multiplied in; nothing is kept yet."""
+        body = _GALLERY.pack(gallery, pack) + b"".join(columns)
+        return await self._pool.call(self._worker_of(pack), _APPLY + body)
+
+    def _worker_of(self, pack: int) -> int:
+        return pack // self._lanes % self._pool.count

@@ -1,0 +1,1 @@
+"""Workers of a matcher: processes or threads, and the memory they share."""

@@ -1,0 +1,229 @@
+"""Two calls at once: the other is cancelled, the clearer error wins, and the next pair is tried."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import pytest
+
+from tests.client.fakes import FakePair
+from veilmatch.client.wire import exchange
+from veilmatch.client.wire.exchange import ask_both, with_fallback
+from veilmatch.crypto.errors import (
+    CiphertextError,
+    IntegrityError,
+    ModelMismatchError,
+    ProtocolError,
+    RequestRefusedError,
+    UnavailableError,
+    UnknownSubjectError,
+    VeilmatchError,
+)
+
+
+class Scripted:
+    """Asks that end as told: per party a value, an error, or None to wait for ever."""
+
+    def __init__(self, **ends: Any) -> None:
+        self.ends, self.cancelled = ends, []
+
+    async def __call__(self, matcher: Any) -> Any:
+        seat = matcher.party[-1]
+        delay, end = self.ends[seat] if isinstance(self.ends[seat], tuple) else (0, self.ends[seat])
+        try:
+            await asyncio.sleep(60 if end is None else delay)
+        except asyncio.CancelledError:
+            self.cancelled.append(seat)
+            raise
+        if isinstance(end, BaseException):
+            raise end
+        return end
+
+
+async def ask(script: Scripted, timeout_s: float = 5, others: tuple[Any, ...] = ()) -> Any:
+    return await ask_both(FakePair().both, script, timeout_s, others)
+
+
+async def test_answers_come_in_the_order_of_the_matchers() -> None:
+    assert await ask(Scripted(a=(0.02, "A"), b="B")) == ("A", "B")
+
+
+@pytest.mark.parametrize(("failing", "waiting"), ["ab", "ba"])
+async def test_error_of_one_cancels_the_other_at_once(failing: str, waiting: str) -> None:
+    script, started = Scripted(**{failing: UnknownSubjectError("who"), waiting: None}), time.monotonic()
+    with pytest.raises(UnknownSubjectError):
+        await ask(script)
+    assert script.cancelled == [waiting]
+    assert time.monotonic() - started < 0.2
+
+
+#: From the cause to those who only saw that somebody was gone, as servers send them.
+BY_VAGUENESS: list[tuple[VeilmatchError, ...]] = [
+    (
+        CiphertextError("a ciphertext is not well-formed under this key and epoch"),
+        RequestRefusedError("no"),
+        UnknownSubjectError("who"),
+        ModelMismatchError("another model", got="m2", expected="m1"),
+    ),
+    (ProtocolError("a message out of order"), IntegrityError("the server failed on this request", got="OSError")),
+    (
+        UnavailableError("cannot be reached", party="keyholder-a", available="no answer", alternatives=("bc",)),
+        UnavailableError("does not answer", party="keyholder-b", alternatives=("ac",)),
+    ),
+    (
+        UnavailableError("the gallery database cannot be used", available="SQLITE_FULL"),
+        UnavailableError("matcher-b cannot be reached", party="matcher-b", available="no connection"),
+    ),
+    (
+        UnavailableError("keyholder-a left the request", party="keyholder-a", needed="keyholder-a"),
+        UnavailableError("matcher-a ended the request", party="matcher-a", needed="matcher-a"),
+        UnavailableError("the request was abandoned here"),
+    ),
+]
+BETTER_AND_WORSE = [
+    pytest.param(better, worse, id=f"{better.message[:20]}-{worse.message[:20]}")
+    for at, level in enumerate(BY_VAGUENESS)
+    for better in level
+    for less in BY_VAGUENESS[at + 1 :]
+    for worse in less
+]
+
+
+@pytest.mark.parametrize("worse_s", [0.0, 0.02, 0.04])
+@pytest.mark.parametrize(("at_better", "at_worse"), ["ab", "ba"])
+@pytest.mark.parametrize(("better", "worse"), BETTER_AND_WORSE)
+async def test_the_error_nearer_to_the_cause_wins_in_every_order_of_arrival(
+    better: VeilmatchError, worse: VeilmatchError, at_better: str, at_worse: str, worse_s: float
+) -> None:
+    script = Scripted(**{at_better: (0.02, better), at_worse: (worse_s, worse)})
+    with pytest.raises(VeilmatchError) as caught:
+        await ask(script)
+    assert caught.value is better
+
+
+async def test_whoever_left_has_time_to_say_why() -> None:
+    late = exchange.GRACE_S[4] * 0.7
+    script = Scripted(a=(late, CiphertextError("not well-formed")), b=UnavailableError("keyholder-a left"))
+    with pytest.raises(CiphertextError):
+        await ask(script)
+
+
+@pytest.mark.parametrize("error", [level[0] for level in BY_VAGUENESS[1:]], ids=lambda e: e.message[:20])
+async def test_an_error_is_raised_after_a_short_grace_if_no_better_one_comes(error: VeilmatchError) -> None:
+    script, started = Scripted(a=error, b=None), time.monotonic()
+    with pytest.raises(type(error)):
+        await ask(script)
+    assert 0.25 <= time.monotonic() - started < 2
+    assert script.cancelled == ["b"]
+
+
+async def test_a_pair_that_will_be_tried_next_is_not_kept_waiting() -> None:
+    gone = UnavailableError("gone", alternatives=("bc",))
+    for others, quick in ((("bc",), True), (("ac",), False), ((), False)):
+        started = time.monotonic()
+        with pytest.raises(UnavailableError, match="gone"):
+            await ask(Scripted(a=gone, b=None), others=others)
+        assert (time.monotonic() - started < 0.2) is quick
+
+
+async def test_grace_ends_at_the_deadline() -> None:
+    started = time.monotonic()
+    with pytest.raises(UnavailableError, match="left"):
+        await ask(Scripted(a=UnavailableError("left"), b=None), timeout_s=0.1)
+    assert time.monotonic() - started < 0.5
+
+
+async def test_deadline_names_who_did_not_answer() -> None:
+    script = Scripted(a="A", b=None)
+    with pytest.raises(UnavailableError) as caught:
+        await ask(script, timeout_s=0.05)
+    assert caught.value.party == "matcher-b"
+    assert script.cancelled == ["b"]
+
+
+async def test_unforeseen_error_leaves_as_one_of_ours_without_its_text() -> None:
+    with pytest.raises(IntegrityError) as caught:
+        await ask(Scripted(a=ValueError("coordinates 1 2 3"), b=None))
+    assert "coordinates" not in str(caught.value) and caught.value.got == "ValueError"
+
+
+async def test_cancelled_caller_cancels_both() -> None:
+    script = Scripted(a=None, b=None)
+    task = asyncio.ensure_future(ask(script))
+    await asyncio.sleep(0.02)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert sorted(script.cancelled) == ["a", "b"]
+
+
+# -- the next pair ---------------------------------------------------------------------------------
+
+
+class Attempts:
+    def __init__(self, **ends: VeilmatchError | str) -> None:
+        self.ends, self.tried, self.limits, self.others = ends, [], [], []
+
+    async def __call__(self, pair: str, left: float, others: Any) -> str:
+        self.tried.append(pair)
+        self.others.append(list(others))
+        self.limits.append(left)
+        end = self.ends[pair]
+        if isinstance(end, VeilmatchError):
+            raise end
+        return end
+
+
+async def test_next_pair_is_tried_with_the_time_that_is_left() -> None:
+    attempts = Attempts(ab=UnavailableError("a is down", alternatives=("bc", "ac")), ac="answer")
+    assert await with_fallback(["ab", "ac", "bc"], attempts, 5) == "answer"
+    assert attempts.tried == ["ab", "ac"]
+    assert attempts.limits[1] <= attempts.limits[0] <= 5
+    assert attempts.others == [["ac", "bc"], ["bc"]]
+
+
+async def test_pairs_that_cannot_serve_are_left_out() -> None:
+    attempts = Attempts(ab=UnavailableError("a is down", alternatives=("bc",)), bc="answer")
+    assert await with_fallback(["ab", "ac", "bc"], attempts, 5) == "answer"
+    assert attempts.tried == ["ab", "bc"]
+
+
+async def test_pair_outside_the_settings_is_never_used() -> None:
+    attempts = Attempts(ab=UnavailableError("a is down", alternatives=("bc",)))
+    with pytest.raises(UnavailableError):
+        await with_fallback(["ab"], attempts, 5)
+    assert attempts.tried == ["ab"]
+
+
+async def test_no_pair_is_tried_twice() -> None:
+    every = UnavailableError("out of stock", alternatives=("ab", "ac", "bc"))
+    attempts = Attempts(ab=every, ac=every, bc=every)
+    with pytest.raises(UnavailableError):
+        await with_fallback(["ab", "ac", "bc"], attempts, 5)
+    assert attempts.tried == ["ab", "ac", "bc"]
+
+
+async def test_missing_matcher_has_no_stand_in() -> None:
+    attempts = Attempts(ab=UnavailableError("matcher-a cannot be reached"), ac="answer")
+    with pytest.raises(UnavailableError):
+        await with_fallback(["ab", "ac"], attempts, 5)
+    assert attempts.tried == ["ab"]
+
+
+async def test_refusal_is_not_tried_elsewhere() -> None:
+    attempts = Attempts(ab=RequestRefusedError("no"), ac="answer")
+    with pytest.raises(RequestRefusedError):
+        await with_fallback(["ab", "ac"], attempts, 5)
+
+
+async def test_nothing_is_tried_after_the_deadline() -> None:
+    attempts = Attempts(ab=UnavailableError("late", alternatives=("ac",)), ac="answer")
+
+    async def slow(pair: str, left: float, others: Any) -> str:
+        await asyncio.sleep(0.05)
+        return await attempts(pair, left, others)
+
+    with pytest.raises(UnavailableError, match="late"):
+        await with_fallback(["ab", "ac"], slow, 0.02)

@@ -1,0 +1,132 @@
+"""The check of dealt blocks: honest ones pass and still multiply, and what is wrong in one shows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import permutations
+from math import log2
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.crypto.toys import toy_key
+from veilmatch.crypto.arithmetic import Integer
+from veilmatch.crypto.dealing import (
+    BLOCK_UNITS,
+    DEALT_UNITS,
+    STOCK_KINDS,
+    BitTriples,
+    Block,
+    BlockCheck,
+    BlockName,
+    CheckedBlock,
+    Kind,
+    Products,
+    deal_tagged,
+    material,
+)  # fmt: skip
+from veilmatch.crypto.dealing.buckets import random_order, undetected_bits
+from veilmatch.crypto.errors import DealtStockError, ProtocolError
+from veilmatch.crypto.keys.shares import DealerGammas
+from veilmatch.crypto.secret_access import SECRET_ACCESS
+
+N = Integer(toy_key(512).N)
+GAMMAS = DealerGammas(Integer(2) ** 127 + 3, Integer(2) ** 127 + 5)
+UNIT_BYTES = {"triples": 64, "bits": 1, "products": 8}
+
+
+def checks(kind: Kind, plus: Block, minus: Block, coin: int) -> tuple[BlockCheck, BlockCheck]:
+    name, nonces = BlockName("ab", bytes(32), 1, kind, 0), (coin.to_bytes(32, "big"), bytes(32))
+    return BlockCheck(name, plus, nonces, N, is_plus=True), BlockCheck(name, minus, nonces, N, is_plus=False)
+
+
+def run(kind: Kind, plus: Block, minus: Block, coin: int = 1) -> tuple[CheckedBlock, CheckedBlock]:
+    ours, theirs = checks(kind, plus, minus, coin)
+    proofs = ours.proof(theirs.opening), theirs.proof(ours.opening)
+    return ours.kept(proofs[1]), theirs.kept(proofs[0])
+
+
+def dealt(kind: Kind, seed: int = 0) -> tuple[Block, Block]:
+    name = BlockName("ab", bytes(32), 1, kind, 0)
+    plus, minus = (deal_tagged(bytes([seed]) * 32, name, N, GAMMAS, for_plus=p) for p in (True, False))
+    return plus, minus
+
+
+def shifted(kind: Kind, block: Block, units: list[int], mask: int = 1) -> Block:
+    """The block with the lowest byte of these units' corrections changed."""
+    data = bytearray(block.corrections)
+    size = UNIT_BYTES[kind]
+    for unit in units:
+        data[(unit + 1) * size - 1 if kind == "triples" else unit * size] ^= mask
+    return Block(block.seed, bytes(data))
+
+
+@pytest.mark.parametrize("kind", STOCK_KINDS)
+@given(coin=st.integers(0, 2**256 - 1), seed=st.integers(0, 255))
+@settings(max_examples=5, deadline=None)
+def test_what_comes_out_of_an_honest_block_multiplies(kind: Kind, coin: int, seed: int) -> None:
+    x, y = (material(kind, [(part, 0, BLOCK_UNITS[kind])], N) for part in run(kind, *dealt(kind, seed), coin))
+    if isinstance(x, BitTriples) and isinstance(y, BitTriples):
+        assert (((x.a ^ y.a) & (x.b ^ y.b)) == (x.c ^ y.c)).all() and len(x.a) == BLOCK_UNITS[kind]
+    elif isinstance(x, Products) and isinstance(y, Products):
+        assert (x.factor * y.factor == x.product - y.product).all() and len(x.factor) == BLOCK_UNITS[kind]
+    else:
+        pairs = list(zip(x, y, strict=True))  # type: ignore[arg-type]
+        assert all(((p.a - q.a) * (p.b - q.b) - (p.ab - q.ab)) % N == 0 for p, q in pairs) and len(pairs) == 256
+        of_plus, of_minus = (GAMMAS.of_verifier(is_plus=p, access=SECRET_ACCESS) for p in (True, False))
+        assert all((p.key_a + of_plus * q.a - q.tag_a) % N == 0 for p, q in pairs), "the plus holder verifies"
+        assert all((q.key_b + of_minus * p.b - p.tag_b) % N == 0 for p, q in pairs), "the minus holder verifies"
+
+
+@pytest.mark.parametrize("kind", STOCK_KINDS)
+def test_one_wrong_unit_anywhere_is_seen_by_both(kind: Kind) -> None:
+    plus, minus = dealt(kind)
+    rng = np.random.default_rng(1)
+    for coin in range(12):
+        unit = int(rng.integers(DEALT_UNITS[kind]))
+        ours, theirs = checks(kind, shifted(kind, plus, [unit], 1 << coin % 8), minus, coin)
+        proofs = ours.proof(theirs.opening), theirs.proof(ours.opening)
+        for check, proof in ((ours, proofs[1]), (theirs, proofs[0])):
+            with pytest.raises(DealtStockError, match="keyholder-c"):
+                check.kept(proof)
+
+
+@pytest.mark.parametrize("kind", STOCK_KINDS)
+@pytest.mark.parametrize("share", [1.0, 0.5])
+def test_many_wrong_units_are_seen(kind: Kind, share: float) -> None:
+    plus, minus = dealt(kind)
+    with pytest.raises(DealtStockError):
+        run(kind, shifted(kind, plus, list(range(int(share * DEALT_UNITS[kind])))), minus)
+
+
+@pytest.mark.parametrize("kind", STOCK_KINDS)
+def test_an_opening_of_another_size_is_refused(kind: Kind) -> None:
+    ours, theirs = checks(kind, *dealt(kind), 1)
+    for opening in (b"", theirs.opening[:-1], theirs.opening + b"x"):
+        with pytest.raises(ProtocolError):
+            ours.proof(opening)
+
+
+def test_the_bound_is_that_of_all_arrangements_of_a_small_block() -> None:
+    """Two buckets of two and one opened unit: count the orders in which t buckets' worth of wrong units pass."""
+    orders = list(permutations(range(5)))
+    best = 0.0
+    for wrong in ({0, 1}, {0, 1, 2, 3}):
+        passed = sum(
+            order[0] not in wrong and all(len({u in wrong for u in order[i : i + 2]}) == 1 for i in (1, 3))
+            for order in orders
+        )
+        best = max(best, passed / len(orders))
+    assert undetected_bits(2, 2, 1) == pytest.approx(-log2(best))
+
+
+def test_a_wrong_block_passes_less_than_once_in_2_to_the_40() -> None:
+    for words in (BLOCK_UNITS["bits"] // 8, BLOCK_UNITS["products"]):
+        assert undetected_bits(words) == pytest.approx(45.4, abs=0.05)
+
+
+def test_the_random_order_is_one_of_all_orders_and_each_as_often() -> None:
+    counts = Counter(tuple(random_order(i.to_bytes(32, "big"), 3)) for i in range(6000))
+    assert len(counts) == 6 and all(800 < count < 1200 for count in counts.values())

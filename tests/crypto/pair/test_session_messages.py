@@ -1,0 +1,447 @@
+"""Every message of a session dropped, repeated, reordered, cut short, swapped, foreign or of another kind.
+
+Whatever happens to one message, at any position of either direction and in each operation, the session
+ends in a typed error (or waits for ever, if the message is gone), never with another decision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields, replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.crypto.toys import SCHEMES, TOY, keys_of
+from tests.simulator import MINUS, PLUS, PairSimulator, SimulatedGallery, unit_vectors
+from veilmatch.crypto.dealing import STOCK_KINDS
+from veilmatch.crypto.errors import CiphertextError, KeySafetyError, ProtocolError, VeilmatchError
+from veilmatch.crypto.pair.messages import (
+    Agreement,
+    Allocation,
+    Coins,
+    DecisionShare,
+    Envelope,
+    GateLayer,
+    Hello,
+    LaneShare,
+    Openings,
+    SafetyProof,
+    Validity,
+    Verdict,
+)
+from veilmatch.crypto.pair.request import Operation
+
+RNG = np.random.default_rng(77)
+TEMPLATES = unit_vectors(RNG, 9, TOY)
+PROBE = TEMPLATES[4]
+THRESHOLD = int(PROBE @ PROBE)
+OPERATIONS: tuple[Operation, ...] = ("verify", "candidates", "identify", "enrol", "erase", "rotate")
+#: Messages that each holder sends in one session without a second conversion.
+LENGTHS = {
+    "verify": (31, 28), "candidates": (27, 24), "identify": (40, 37),
+    "enrol": (18, 16), "erase": (18, 16), "rotate": (18, 16),
+}  # fmt: skip
+
+Delivery = Sequence[Envelope]
+
+
+class Way:
+    """What happens on the way: one envelope, the `position`-th of one holder, is met by `meet`."""
+
+    def __init__(self, target: int, position: int, meet: Callable[[Way, Envelope], Delivery]) -> None:
+        self.target, self.position, self.meet = target, position, meet
+        self.passed: tuple[list[Envelope], list[Envelope]] = ([], [])
+        self.held: list[Envelope] = []
+        self.met = False
+
+    def __call__(self, sender: int, envelope: Envelope) -> Delivery:
+        self.passed[sender].append(envelope)
+        if sender == self.target and len(self.passed[sender]) == self.position + 1:
+            self.met = True
+            return self.meet(self, envelope)
+        if sender == self.target and self.held:
+            return [envelope, self.held.pop()]
+        return [envelope]
+
+    def hold(self, envelope: Envelope) -> Delivery:
+        """Deliver it after the sender's next one."""
+        self.held.append(envelope)
+        return []
+
+    def sent_by_the_receiver(self) -> list[Envelope]:
+        return self.passed[1 - self.target]
+
+
+def outcome_of(simulator: PairSimulator, operation: Operation, gallery: SimulatedGallery) -> list[int]:
+    """The opened bits, or the lanes."""
+    template = operation in ("enrol", "erase", "rotate")
+    request = simulator.request(operation, 0 if template else THRESHOLD)
+    ends = simulator.run(request, simulator.encrypt(PROBE), gallery, gallery.places)
+    if template:
+        assert all(isinstance(end, LaneShare) for end in ends)
+        return (ends[PLUS].lanes - ends[MINUS].lanes).tolist()  # type: ignore[no-any-return]
+    assert all(isinstance(end, DecisionShare) for end in ends)
+    return (ends[PLUS].bits ^ ends[MINUS].bits).tolist()  # type: ignore[no-any-return]
+
+
+def expected_of(operation: Operation) -> list[int]:
+    if operation in ("enrol", "erase", "rotate"):
+        return (PROBE + TOY.offset).tolist()  # type: ignore[no-any-return]
+    bits = TEMPLATES @ PROBE >= THRESHOLD
+    if operation == "identify":
+        return [(int(np.argmax(TEMPLATES @ PROBE)) + 1) >> i & 1 for i in range(4)]
+    return [int(bits.any())] if operation == "verify" else bits.astype(int).tolist()
+
+
+@pytest.fixture(scope="module", params=SCHEMES)
+def simulator(request: pytest.FixtureRequest) -> PairSimulator:
+    return PairSimulator(keys_of(request.param))
+
+
+@pytest.fixture(scope="module")
+def gallery(simulator: PairSimulator) -> SimulatedGallery:
+    return SimulatedGallery.of(simulator.keys.scheme, TEMPLATES)
+
+
+@pytest.fixture(autouse=True)
+def undisturbed(simulator: PairSimulator) -> Iterator[None]:
+    yield
+    simulator.on_the_way = lambda sender, envelope: [envelope]
+
+
+def disturbed(
+    simulator: PairSimulator,
+    gallery: SimulatedGallery,
+    operation: Operation,
+    target: int,
+    position: int,
+    meet: Callable[[Way, Envelope], Delivery],
+) -> Exception:
+    """Run a session in which one message meets something; return the error that it ended in."""
+    simulator.on_the_way = way = Way(target, position, meet)
+    try:
+        found = outcome_of(simulator, operation, gallery)
+    except (VeilmatchError, TimeoutError) as error:
+        assert way.met
+        ended = [session for session in simulator.last_sessions if session.finished]
+        assert ended or isinstance(error, TimeoutError)
+        for session in ended:
+            with pytest.raises(ProtocolError):
+                session.resume(None)
+        return error
+    pytest.fail(f"message {position} of holder {target} was disturbed, and the session ended with {found}")
+
+
+def every_position(operation: Operation) -> list[tuple[int, int]]:
+    return [(holder, position) for holder in (PLUS, MINUS) for position in range(LENGTHS[operation][holder])]
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_undisturbed_session_ends_as_expected(
+    simulator: PairSimulator, gallery: SimulatedGallery, operation: Operation
+) -> None:
+    assert outcome_of(simulator, operation, gallery) == expected_of(operation)
+    lengths = tuple(sum(sender == holder for sender, _ in simulator.sent) for holder in (PLUS, MINUS))
+    assert lengths == LENGTHS[operation], "every position is met by the tests below"
+    for holder in (PLUS, MINUS):
+        numbers = [envelope.number for sender, envelope in simulator.sent if sender == holder]
+        assert len(set(numbers)) == len(numbers) and numbers == sorted(numbers)
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_dropped_message_is_waited_for(
+    simulator: PairSimulator, gallery: SimulatedGallery, operation: Operation
+) -> None:
+    for where in every_position(operation):
+        error = disturbed(simulator, gallery, operation, *where, lambda way, envelope: [])
+        assert isinstance(error, TimeoutError | ProtocolError)
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_repeated_message_ends_the_session(
+    simulator: PairSimulator, gallery: SimulatedGallery, operation: Operation
+) -> None:
+    for where in every_position(operation):
+        error = disturbed(simulator, gallery, operation, *where, lambda way, envelope: [envelope, envelope])
+        assert isinstance(error, ProtocolError)
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_earlier_message_repeated_in_place_of_a_later_one_ends_the_session(
+    simulator: PairSimulator, gallery: SimulatedGallery, operation: Operation
+) -> None:
+    for holder, position in every_position(operation):
+        if position:
+            error = disturbed(
+                simulator, gallery, operation, holder, position, lambda way, _: [way.passed[way.target][-2]]
+            )
+            assert isinstance(error, ProtocolError)
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_message_that_comes_after_the_next_one_ends_the_session(
+    simulator: PairSimulator, gallery: SimulatedGallery, operation: Operation
+) -> None:
+    seen = set()
+    for where in every_position(operation):
+        error = disturbed(simulator, gallery, operation, *where, Way.hold)
+        seen.add(type(error))
+        assert isinstance(error, TimeoutError | ProtocolError), "the next one may wait for an answer to this one"
+    assert ProtocolError in seen
+
+
+def shortened(message: Any) -> Iterator[Any]:
+    """The message with each of its byte strings a byte shorter, a byte longer, or empty."""
+    for field in fields(message):
+        value = getattr(message, field.name)
+        if isinstance(value, bytes) and value:
+            for other in (value[:-1], value + b"\0", b""):
+                yield replace(message, **{field.name: other})
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_message_cut_short_ends_the_session(
+    simulator: PairSimulator, gallery: SimulatedGallery, operation: Operation
+) -> None:
+    for holder, position in every_position(operation):
+        for variant in range(6):
+
+            def cut(way: Way, envelope: Envelope, variant: int = variant) -> Delivery:
+                made = list(shortened(envelope.message)) or [None]
+                message = made[variant % len(made)]
+                if message is None:  # no bytes in it: cut its envelope
+                    return [replace(envelope, session_id=envelope.session_id[:-1])]
+                return [replace(envelope, message=message)]
+
+            error = disturbed(simulator, gallery, operation, holder, position, cut)
+            assert isinstance(error, ProtocolError | CiphertextError)
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_message_swapped_for_one_of_the_receiver_s_own_ends_the_session(
+    simulator: PairSimulator, gallery: SimulatedGallery, operation: Operation
+) -> None:
+    def last(way: Way, envelope: Envelope) -> Delivery:
+        return way.sent_by_the_receiver()[-1:]
+
+    def same_number(way: Way, envelope: Envelope) -> Delivery:
+        return [e for e in way.sent_by_the_receiver() if e.number == envelope.number]
+
+    def same_position(way: Way, envelope: Envelope) -> Delivery:
+        return way.sent_by_the_receiver()[way.position : way.position + 1]
+
+    for holder, position in every_position(operation):
+        for meet in (last, same_number, same_position):
+            error = disturbed(simulator, gallery, operation, holder, position, meet)
+            # Nothing to swap it for: the receiver has not come so far.
+            assert isinstance(error, ProtocolError | CiphertextError | TimeoutError)
+    error = disturbed(simulator, gallery, operation, MINUS, 0, same_position)
+    assert isinstance(error, ProtocolError), "its own hello"
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_message_of_a_foreign_session_ends_the_session(
+    simulator: PairSimulator, gallery: SimulatedGallery, operation: Operation
+) -> None:
+    outcome_of(simulator, operation, gallery)
+    foreign = {holder: [e for h, e in simulator.sent if h == holder] for holder in (PLUS, MINUS)}
+
+    def of_the_same_place(way: Way, envelope: Envelope) -> Delivery:
+        return [foreign[way.target][way.position]]
+
+    def under_this_session(way: Way, envelope: Envelope) -> Delivery:
+        return [replace(foreign[way.target][way.position], session_id=envelope.session_id)]
+
+    for holder, position in every_position(operation):
+        error = disturbed(simulator, gallery, operation, holder, position, of_the_same_place)
+        assert isinstance(error, ProtocolError)
+        if isinstance(foreign[holder][position].message, Hello | Agreement | Coins | SafetyProof):
+            error = disturbed(simulator, gallery, operation, holder, position, under_this_session)
+            bound = isinstance(error, ProtocolError | CiphertextError | KeySafetyError)
+            assert bound, "bound to the session by more than its envelope"
+
+
+@pytest.mark.parametrize("operation", ["verify", "enrol"])
+def test_hello_of_another_session_of_the_same_request_leads_nowhere(
+    simulator: PairSimulator, gallery: SimulatedGallery, operation: Operation
+) -> None:
+    request, ciphertexts = simulator.request(operation, THRESHOLD), simulator.encrypt(PROBE)
+    simulator.run(request, ciphertexts, gallery, gallery.places)
+    hellos = {holder: e for holder, e in simulator.sent if isinstance(e.message, Hello)}
+    for holder in (PLUS, MINUS):
+        simulator.on_the_way = Way(holder, 0, lambda way, envelope: [hellos[way.target]])
+        with pytest.raises(ProtocolError):
+            simulator.run(request, ciphertexts, gallery, gallery.places)
+        assert not any(isinstance(e.message, Openings) for _, e in simulator.sent)
+
+
+KINDS = [
+    Hello(bytes(96), bytes(32), 0, 0, 0), Agreement(bytes(32), bytes(64)), Allocation("triples", 0),
+    Allocation("bits", 0), Openings(bytes(256)), Verdict(False, b""), Verdict(True, b""), Verdict(False, bytes(16)),
+    GateLayer(b""), Validity(True), Coins(bytes(32)), SafetyProof(bytes(64)), None, b"bytes",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_message_of_another_kind_ends_the_session(
+    simulator: PairSimulator, gallery: SimulatedGallery, operation: Operation
+) -> None:
+    for holder, position in every_position(operation):
+        for message in KINDS:
+
+            def other(way: Way, envelope: Envelope, message: Any = message) -> Delivery:
+                if type(envelope.message) is type(message):
+                    return [replace(envelope, message=None)]  # type: ignore[arg-type]
+                return [replace(envelope, message=message)]
+
+            error = disturbed(simulator, gallery, operation, holder, position, other)
+            assert isinstance(error, ProtocolError)
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda e: replace(e, number=e.number + 1),
+        lambda e: replace(e, number=e.number - 1),
+        lambda e: replace(e, session_id=e.session_id + b"\0"),
+        lambda e: replace(e, session_id=bytes(32)),
+        lambda e: e.message,
+        lambda e: None,
+    ],
+    ids=["number above", "number below", "longer session", "session of zeros", "no envelope", "nothing"],
+)
+def test_envelope_of_another_number_or_session_ends_the_session(
+    simulator: PairSimulator, gallery: SimulatedGallery, operation: Operation, change: Callable[[Envelope], Any]
+) -> None:
+    for where in every_position(operation):
+        error = disturbed(simulator, gallery, operation, *where, lambda way, envelope: [change(envelope)])
+        assert isinstance(error, ProtocolError)
+
+
+# -- single messages with a wrong content ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize("value", ["N", "all ones"])
+def test_opening_that_is_not_reduced_ends_the_session(
+    simulator: PairSimulator, gallery: SimulatedGallery, operation: Operation, value: str
+) -> None:
+    N = simulator.keys.scheme.modulus
+    part = b"\xff" * 64 if value == "all ones" else int(N).to_bytes(64, "big")
+    for holder in (PLUS, MINUS):
+        for at in (0, 1, 3):
+
+            def raised(sender: int, envelope: Envelope, holder: int = holder, at: int = at) -> Delivery:
+                if sender == holder and isinstance(envelope.message, Openings):
+                    values = bytearray(envelope.message.values)
+                    values[64 * at : 64 * at + 64] = part
+                    return [replace(envelope, message=Openings(bytes(values)))]
+                return [envelope]
+
+            simulator.on_the_way = raised
+            with pytest.raises(ProtocolError):
+                outcome_of(simulator, operation, gallery)
+
+
+@pytest.mark.parametrize(
+    "verdict", [Verdict(True, bytes(16)), Verdict(False, bytes(15)), Verdict(False, bytes(17)), Verdict(True, b"\0")]
+)
+def test_mask_seed_that_has_no_place_ends_the_session(
+    simulator: PairSimulator, gallery: SimulatedGallery, verdict: Verdict
+) -> None:
+    for position in (0, 1):  # the verdict on the lanes, the verdict on the results
+        seen = []
+
+        def other(sender: int, envelope: Envelope, position: int = position, seen: list[int] = seen) -> Delivery:
+            if isinstance(envelope.message, Verdict):
+                seen.append(1)
+                if len(seen) == position + 1:
+                    return [replace(envelope, message=verdict)]
+            return [envelope]
+
+        simulator.on_the_way = other
+        with pytest.raises(ProtocolError):
+            outcome_of(simulator, "candidates", gallery)
+
+
+@pytest.mark.parametrize("operation", ["enrol", "candidates"])
+def test_mask_seed_for_a_template_or_a_result_ends_the_session(
+    simulator: PairSimulator, gallery: SimulatedGallery, operation: Operation
+) -> None:
+    verdicts = []
+
+    def masked(sender: int, envelope: Envelope) -> Delivery:
+        if isinstance(envelope.message, Verdict):
+            verdicts.append(envelope)
+            if operation == "enrol" or len(verdicts) == 2:
+                return [replace(envelope, message=Verdict(False, bytes(16)))]
+        return [envelope]
+
+    simulator.on_the_way = masked
+    with pytest.raises(ProtocolError):
+        outcome_of(simulator, operation, gallery)
+
+
+def test_stock_allocated_below_a_floor_ends_the_session(simulator: PairSimulator, gallery: SimulatedGallery) -> None:
+    outcome_of(simulator, "verify", gallery)
+    for kind in STOCK_KINDS:
+
+        def used(sender: int, envelope: Envelope, kind: str = kind) -> Delivery:
+            message = envelope.message
+            if isinstance(message, Allocation) and message.kind == kind:
+                return [replace(envelope, message=replace(message, start=0))]
+            return [envelope]
+
+        simulator.on_the_way = used
+        with pytest.raises(ProtocolError):
+            outcome_of(simulator, "verify", gallery)
+
+
+def test_stock_allocated_below_a_floor_ends_the_session_even_if_the_stock_would_give_it(
+    simulator: PairSimulator, gallery: SimulatedGallery
+) -> None:
+    forgetful = PairSimulator(simulator.keys)
+    forgetful.stocks[MINUS].reuse_triples = True
+    assert outcome_of(forgetful, "verify", gallery) == expected_of("verify")
+    assert forgetful.stocks[MINUS].floors[0] == 0 < forgetful.stocks[PLUS].floors[0], "the floor is the peer's"
+
+    def used(sender: int, envelope: Envelope) -> Delivery:
+        if isinstance(envelope.message, Allocation) and envelope.message.kind == "triples":
+            return [replace(envelope, message=replace(envelope.message, start=0))]
+        return [envelope]
+
+    forgetful.on_the_way = used
+    with pytest.raises(ProtocolError):
+        outcome_of(forgetful, "verify", gallery)
+    assert not any(isinstance(e.message, Openings) and holder == MINUS for holder, e in forgetful.sent)
+
+
+@pytest.mark.parametrize("holder", [PLUS, MINUS])
+def test_hello_with_the_receiver_s_own_nonce_ends_the_session(
+    simulator: PairSimulator, gallery: SimulatedGallery, holder: int
+) -> None:
+    def mirrored(sender: int, envelope: Envelope) -> Delivery:
+        if sender == holder and isinstance(envelope.message, Hello):
+            nonce = simulator.last_sessions[1 - holder]._nonce
+            return [replace(envelope, message=replace(envelope.message, nonce=nonce))]
+        return [envelope]
+
+    simulator.on_the_way = mirrored
+    with pytest.raises(ProtocolError) as raised:
+        outcome_of(simulator, "verify", gallery)
+    assert "nonce" in raised.value.message
+
+
+def test_stock_of_the_other_kind_ends_the_session(simulator: PairSimulator, gallery: SimulatedGallery) -> None:
+    def swapped(sender: int, envelope: Envelope) -> Delivery:
+        if isinstance(envelope.message, Allocation):
+            kind = STOCK_KINDS[STOCK_KINDS.index(envelope.message.kind) - 1]
+            return [replace(envelope, message=replace(envelope.message, kind=kind))]
+        return [envelope]
+
+    simulator.on_the_way = swapped
+    with pytest.raises(ProtocolError):
+        outcome_of(simulator, "verify", gallery)

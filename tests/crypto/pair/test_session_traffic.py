@@ -1,0 +1,63 @@
+"""What the key holders see of a query is the same, whatever comes out: kinds, sizes, counts and order."""
+
+from __future__ import annotations
+
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.crypto.toys import TOY
+from tests.simulator import Keys, PairSimulator, SimulatedGallery, unit_vectors
+from veilmatch.crypto.packing.fields import Array
+from veilmatch.crypto.pair.messages import Reserve
+from veilmatch.crypto.pair.request import Operation
+
+PROBE, *OTHERS = unit_vectors(np.random.default_rng(71), TOY.slots + 8, TOY)
+STRANGERS = np.array([t if t @ PROBE < 1 else -t for t in OTHERS if t @ PROBE])
+
+
+def seen_by_holders(keys: Keys, operation: Operation, templates: Array) -> list[tuple[Any, ...]]:
+    """Every action of both holders with the size of everything in it: messages, stock, work and answers."""
+    seen: list[tuple[Any, ...]] = []
+    simulator = PairSimulator(keys, observe=lambda holder, action: seen.append((holder, shape(action))))
+    gallery = SimulatedGallery.of(keys.scheme, templates)
+    shares = simulator.run(simulator.request(operation, 1), simulator.encrypt(PROBE), gallery, gallery.places)
+    return [*seen, *((holder, shape(share)) for holder, share in enumerate(shares))]
+
+
+def shape(value: Any) -> Any:
+    """The kind of a value and the sizes of its parts; of numbers, that there is one."""
+    if isinstance(value, Reserve):
+        return "Reserve", value.kind, value.count
+    if is_dataclass(value):
+        return type(value).__name__, *(shape(getattr(value, f.name)) for f in fields(value))
+    if isinstance(value, np.ndarray):
+        return value.shape
+    if isinstance(value, str):
+        return value
+    return len(value) if isinstance(value, bytes | list | tuple) else type(value).__name__
+
+
+def with_match_at(*places: int) -> Array:
+    templates = STRANGERS.copy()
+    templates[list(places)] = PROBE
+    return templates
+
+
+@pytest.mark.parametrize("operation", ["verify", "candidates", "identify"])
+def test_holders_see_the_same_whoever_matches(keys: Keys, operation: Operation) -> None:
+    nobody = seen_by_holders(keys, operation, STRANGERS)
+    assert len(nobody) > 100
+    for places in ((0,), (len(STRANGERS) - 1,), (3, 4, TOY.slots + 1)):
+        assert seen_by_holders(keys, operation, with_match_at(*places)) == nobody
+
+
+def test_the_galleries_of_this_test_differ_in_what_comes_out(keys: Keys) -> None:
+    for places, number in (((), 0), ((0,), 1), ((len(STRANGERS) - 1,), len(STRANGERS)), ((3, 4), 4)):
+        gallery = SimulatedGallery.of(keys.scheme, with_match_at(*places))
+        bits = PairSimulator(keys).decide("identify", PROBE, gallery, 1)
+        assert sum(int(bit) << i for i, bit in enumerate(bits)) == number
+        assert PairSimulator(keys).decide("verify", PROBE, gallery, 1).tolist() == [int(bool(places))]
+        assert np.flatnonzero(PairSimulator(keys).decide("candidates", PROBE, gallery, 1)).tolist() == list(places)

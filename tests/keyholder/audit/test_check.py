@@ -1,0 +1,217 @@
+"""`veilmatch audit verify`: every change of a log is found and located, and two logs are held against each other."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from veilmatch.client.commands import build_app
+from veilmatch.crypto.errors import ConfigurationError, InvalidInputError
+from veilmatch.crypto.keys.shares import Party
+from veilmatch.server.keyholder.audit.chain import decode, encode, files_in
+from veilmatch.server.keyholder.audit.check import check_log, compare
+from veilmatch.server.keyholder.audit.log import AuditLog
+
+Lines = list[bytes]
+
+
+def write(
+    folder: Path, party: Party = "a", entries: list[dict[str, Any]] | None = None, file_bytes: int = 4096
+) -> Path:
+    log = AuditLog(folder, party, b"k" * 16, file_bytes, now=lambda: 1e9)
+    for fields in session_entries(range(40)) if entries is None else entries:
+        log.append(fields)
+    log.close()
+    return folder
+
+
+def session_entries(numbers: range, **changes: object) -> list[dict[str, Any]]:
+    return [
+        {
+            "event": "session", "session": f"{n:064x}", "request": f"{n + 1:064x}", "operation": "candidates",
+            "gallery": "main", "output_bits": n, "device": "device-1", "model": "m", "threshold": 7, "pair": "ab",
+            "sequence": 3, "chain": "cc" * 32,
+        }
+        | changes
+        for n in numbers
+    ]  # fmt: skip
+
+
+def lines_of(path: Path) -> Lines:
+    return path.read_bytes().splitlines(keepends=True)
+
+
+def rehashed(line: bytes, **changes: object) -> bytes:
+    entry = decode(line)
+    return encode({**entry.fields, **changes}, entry.number, entry.prev)[0]
+
+
+TAMPERING: Mapping[str, tuple[Callable[[Lines], Lines], int, str]] = {
+    "a changed value": (lambda x: [*x[:4], x[4].replace(b"device-1", b"device-2"), *x[5:]], 5, "was changed"),
+    "a changed entry with its own hash": (lambda x: [*x[:4], rehashed(x[4], device="d"), *x[5:]], 6, "follow"),
+    "an entry left out": (lambda x: x[:4] + x[5:], 5, "entry 5 where entry 4"),
+    "an entry twice": (lambda x: x[:5] + x[4:], 6, "entry 4 where entry 5"),
+    "two entries exchanged": (lambda x: [*x[:4], x[5], x[4], *x[6:]], 5, "entry 5 where entry 4"),
+    "an empty line": (lambda x: [*x[:4], b"\n", *x[4:]], 5, "not JSON"),
+    "other spacing": (lambda x: [*x[:4], x[4].replace(b",", b", "), *x[5:]], 5, "another way"),
+    "no object": (lambda x: [*x[:4], b"[]\n", *x[5:]], 5, "not a JSON object"),
+    "no number": (lambda x: [*x[:4], b"{}\n", *x[5:]], 5, "no entry number"),
+    "no hash": (lambda x: [*x[:4], b'{"seq":4}\n', *x[5:]], 5, "no hash"),
+    "a line cut in the middle of the log": (lambda x: [*x[:4], x[4][:50], *x[5:]], 5, "not JSON"),
+    "a line too long": (lambda x: [*x[:4], b"x" * 70000, *x[5:]], 5, "not JSON"),
+    "no first entry": (lambda x: x[1:], 1, "does not begin with the party"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", TAMPERING)
+def test_the_first_break_is_found_and_located(tmp_path: Path, what: str) -> None:
+    tamper, line, why = TAMPERING[what]
+    first = files_in(write(tmp_path) / "audit")[0]
+    assert check_log(tmp_path).broken is None
+    first.write_bytes(b"".join(tamper(lines_of(first))))
+    broken = check_log(tmp_path).broken
+    assert broken is not None and (broken.file, broken.line) == (first.name, line)
+    assert why in broken.why
+
+
+def test_a_missing_a_renamed_and_a_foreign_file_are_breaks(tmp_path: Path) -> None:
+    one, two, three, *_ = files_in(write(tmp_path, file_bytes=4096) / "audit")
+    content = two.read_bytes()
+    two.unlink()
+    assert (broken := check_log(tmp_path).broken) and broken.file == three.name and broken.line == 1
+    two.with_name("audit-000000000002.jsonl").write_bytes(content)
+    assert (broken := check_log(tmp_path).broken) and "named after" in broken.why
+    two.with_name("audit-000000000002.jsonl").write_bytes(b"")
+    assert (broken := check_log(tmp_path).broken) and "empty" in broken.why
+    foreign = files_in(write(tmp_path / "other", "b") / "audit")[0]
+    (tmp_path / "mixed").mkdir()
+    for file in (one, foreign):
+        (tmp_path / "mixed" / file.name.replace("0000.", "0000." if file is one else "0099.")).write_bytes(
+            file.read_bytes()
+        )
+    assert check_log(tmp_path / "mixed").broken
+
+
+def test_a_cut_end_leaves_another_head_and_a_line_being_written_is_no_break(tmp_path: Path) -> None:
+    last = files_in(write(tmp_path) / "audit")[-1]
+    before = check_log(tmp_path)
+    *kept, end = lines_of(last)
+    last.write_bytes(b"".join(kept))
+    shorter = check_log(tmp_path)
+    assert shorter.broken is None and shorter.entries == before.entries - 1 and shorter.head != before.head
+    last.write_bytes(b"".join(kept) + end[:-1])
+    torn = check_log(tmp_path)
+    assert (torn.broken, torn.torn_bytes, torn.head) == (None, len(end) - 1, shorter.head)
+
+
+def test_a_file_alone_is_checked_from_where_it_begins(tmp_path: Path) -> None:
+    _, two, *_ = files_in(write(tmp_path) / "audit")
+    checked = check_log(two)
+    assert checked.broken is None and checked.first > 0 and checked.party == "keyholder-a"
+
+
+# -- two logs ----------------------------------------------------------------------------------
+
+
+def test_logs_of_the_same_sessions_agree(tmp_path: Path) -> None:
+    others = session_entries(range(100, 103), pair="ac")
+    refused = [{"event": "refused", "code": "request_expired"}]
+    ours = write(tmp_path / "a", "a", session_entries(range(9)) + others)
+    theirs = write(tmp_path / "b", "b", refused + session_entries(range(9))[::-1])
+    _, _, found = compare(ours, theirs)
+    assert (found.common, found.differences, found.agree) == (9, [], True)
+
+
+def test_a_session_that_one_side_lacks_is_listed_with_that_side(tmp_path: Path) -> None:
+    ours = write(tmp_path / "a", "a", session_entries(range(1, 9)))
+    theirs = write(tmp_path / "b", "b", session_entries(range(8)))
+    _, _, found = compare(ours, theirs)
+    assert {(d.session[-1], d.missing_at) for d in found.differences} == {("0", "keyholder-a"), ("8", "keyholder-b")}
+    assert found.common == 7 and not found.agree
+
+
+def test_a_session_that_failed_before_the_other_noted_it_is_explained(tmp_path: Path) -> None:
+    failed = [*session_entries(range(3)), {**session_entries(range(2, 3))[0], "event": "failed", "code": "unavailable"}]
+    ours, theirs = write(tmp_path / "a", "a", failed), write(tmp_path / "b", "b", session_entries(range(2)))
+    _, _, found = compare(ours, theirs)
+    assert [d.failed for d in found.differences] == [True] and found.agree
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("request", "ee" * 32), ("operation", "verify"), ("gallery", "other"), ("output_bits", 99), ("chain", "dd" * 32)],
+)
+def test_a_session_noted_differently_is_listed_with_both_values(tmp_path: Path, name: str, value: object) -> None:
+    ours = write(tmp_path / "a", "a", session_entries(range(3)))
+    altered = session_entries(range(3))
+    altered[1] |= {name: value}
+    _, _, found = compare(ours, write(tmp_path / "b", "b", altered))
+    assert [d.fields for d in found.differences] == [{name: (session_entries(range(3))[1][name], value)}]
+    assert not found.agree
+
+
+def test_sessions_from_before_the_other_log_begins_are_counted_and_not_compared(tmp_path: Path) -> None:
+    ours = write(tmp_path / "a", "a", session_entries(range(3)))
+    log = AuditLog(tmp_path / "b", "b", b"k" * 16, 4096, now=lambda: 2e9)
+    for fields in session_entries(range(50, 90)):
+        log.append(fields)
+    log.close()
+    _, newest = files_in(tmp_path / "b" / "audit")[0], files_in(tmp_path / "b" / "audit")[-1]
+    _, _, found = compare(ours, newest)
+    assert found.not_covered == 3 and {d.missing_at for d in found.differences} == {"keyholder-a"}
+
+
+def test_two_logs_of_one_party_or_of_two_keys_are_not_compared(tmp_path: Path) -> None:
+    ours = write(tmp_path / "a", "a", [])
+    AuditLog(tmp_path / "b", "b", b"x" * 16, 4096).close()
+    for other in (write(tmp_path / "again", "a", []), tmp_path / "b"):
+        with pytest.raises(InvalidInputError, match="two key holders"):
+            compare(ours, other)
+
+
+# -- the command -------------------------------------------------------------------------------
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(build_app(), ["audit", *map(str, arguments)])
+
+
+def test_verify_ends_with_0_for_an_intact_log_and_7_for_a_broken_one(tmp_path: Path) -> None:
+    first = files_in(write(tmp_path) / "audit")[0]
+    for path in (tmp_path, tmp_path / "audit"):
+        done = run("verify", path, "--json")
+        document = json.loads(done.stdout)
+        assert (done.exit_code, document["status"], document["logs"][0]["broken"]) == (0, 0, None)
+        assert document["logs"][0]["counts"]["session"] == 40
+    assert "intact" in run("verify", first).stdout
+    first.write_bytes(first.read_bytes().replace(b"device-1", b"device-2", 1))
+    done = run("verify", tmp_path, "--json")
+    assert done.exit_code == 7 and json.loads(done.stdout)["logs"][0]["broken"]["line"] == 2
+    assert run("verify", tmp_path).exit_code == 7 and "BROKEN" in run("verify", tmp_path).stdout
+
+
+def test_verify_ends_with_1_for_logs_that_differ_and_3_for_no_log(tmp_path: Path) -> None:
+    ours = write(tmp_path / "a", "a", session_entries(range(3)))
+    theirs = write(tmp_path / "b", "b", session_entries(range(2)))
+    done = run("verify", ours, "--against", theirs, "--json")
+    document = json.loads(done.stdout)
+    assert done.exit_code == 1 and document["comparison"]["common"] == 2 and not document["comparison"]["agree"]
+    assert "not at keyholder-b" in run("verify", ours, "--against", theirs).stdout
+    assert run("verify", write(tmp_path / "c", "b", session_entries(range(3))), "--against", ours).exit_code == 0
+    assert run("verify", tmp_path / "nowhere").exit_code == 3
+    with pytest.raises(ConfigurationError):
+        check_log(tmp_path / "nowhere")
+
+
+def test_show_filters_and_shows_the_latest(tmp_path: Path) -> None:
+    write(tmp_path, "a", [*session_entries(range(3)), *session_entries(range(3, 5), device="door\x1b[31m")])
+    done = run("show", tmp_path, "--device", "device-1", "--last", 2, "--json")
+    assert [entry["output_bits"] for entry in json.loads(done.stdout)["entries"]] == [1, 2]
+    shown = run("show", tmp_path, "--event", "session")
+    assert shown.exit_code == 0 and "\x1b[31m" not in shown.stdout and "5 of 6" in shown.stdout
+    assert json.loads(run("show", tmp_path, "--since", "2030", "--json").stdout)["entries"] == []

@@ -1,0 +1,199 @@
+"""The audit log on disk: what is acknowledged stays, what was torn goes, what cannot be written is no entry."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from veilmatch.crypto.errors import AuditLogError, IntegrityError
+from veilmatch.server.keyholder.audit import log as audit_log
+from veilmatch.server.keyholder.audit.chain import decode, encode, files_in
+from veilmatch.server.keyholder.audit.check import check_log, entries_of
+from veilmatch.server.keyholder.audit.log import AuditLog
+
+FILE_BYTES = 1 << 20
+KEY_ID = bytes(range(16))
+
+
+def opened(folder: Path, file_bytes: int = FILE_BYTES, **changes: Any) -> AuditLog:
+    return AuditLog(folder, "a", KEY_ID, file_bytes, **changes)
+
+
+def noted(folder: Path) -> list[object]:
+    """The numbers in the entries of a log whose chain has to be intact."""
+    assert check_log(folder).broken is None
+    return [entry.fields["n"] for entry in entries_of(folder) if entry.event == "session"]
+
+
+def session(n: int) -> dict[str, object]:
+    return {"event": "session", "n": n}
+
+
+def last_file(folder: Path) -> Path:
+    return files_in(folder / "audit")[-1]
+
+
+def test_the_first_entry_names_the_party_and_its_key(tmp_path: Path) -> None:
+    opened(tmp_path, now=lambda: 0.0).close()
+    (entry,) = entries_of(tmp_path)
+    assert (entry.number, entry.prev) == (0, "00" * 32)
+    assert entry.fields == {
+        "event": "open", "party": "keyholder-a", "key_id": KEY_ID.hex(), "format": 1, "at": "1970-01-01T00:00:00.000Z",
+    }  # fmt: skip
+    assert stat.S_IMODE(last_file(tmp_path).stat().st_mode) == 0o600
+
+
+def test_entries_follow_each_other_over_restarts(tmp_path: Path) -> None:
+    for start in range(3):
+        log = opened(tmp_path)
+        for n in range(2):
+            log.append(session(10 * start + n))
+        assert log.head[0] == 3 * (start + 1)
+        log.close()
+    checked = check_log(tmp_path)
+    assert (checked.broken, checked.entries, checked.head, len(checked.files)) == (None, 9, log.head[1], 1)
+    assert noted(tmp_path) == [0, 1, 10, 11, 20, 21]
+
+
+def test_a_full_file_is_followed_by_another_and_the_chain_goes_on(tmp_path: Path) -> None:
+    log = opened(tmp_path, 4096)
+    for n in range(60):
+        log.append(session(n))
+    log.close()
+    opened(tmp_path, 4096).close()
+    files = files_in(tmp_path / "audit")
+    assert len(files) >= 3 and all(file.stat().st_size < 2 * 4096 for file in files)
+    assert all(decode(file.read_bytes().split(b"\n")[0]).event == "open" for file in files)
+    assert noted(tmp_path) == list(range(60))
+
+
+@pytest.mark.parametrize("torn", [b"{", b'{"at":"2026', b"\x00" * 100])
+def test_a_torn_last_line_is_cut_off_and_the_next_entry_says_so(tmp_path: Path, torn: bytes) -> None:
+    log = opened(tmp_path)
+    log.append(session(1))
+    log.close()
+    with last_file(tmp_path).open("ab") as file:
+        file.write(torn)
+    assert check_log(tmp_path).torn_bytes == len(torn)
+    opened(tmp_path).close()
+    assert noted(tmp_path) == [1]
+    assert entries_of(tmp_path)[-1].fields["dropped_bytes"] == len(torn)
+
+
+def test_a_complete_last_line_stays_even_if_nobody_was_told_of_it(tmp_path: Path) -> None:
+    log = opened(tmp_path)
+    with last_file(tmp_path).open("ab") as file:
+        file.write(encode(session(1), *log.head)[0])
+    log.close()
+    opened(tmp_path).close()
+    assert noted(tmp_path) == [1]
+
+
+@pytest.mark.parametrize("left", [b"", b'{"at":'])
+@pytest.mark.parametrize("rotated", [True, False])
+def test_a_file_that_was_only_just_made_is_used(tmp_path: Path, left: bytes, rotated: bool) -> None:
+    log = opened(tmp_path)
+    if rotated:
+        log.append(session(1))
+    number = log.head[0]
+    log.close()
+    if not rotated:
+        last_file(tmp_path).unlink()
+        number = 0
+    (tmp_path / "audit" / f"audit-{number:012}.jsonl").write_bytes(left)
+    log = opened(tmp_path)
+    log.append(session(2))
+    log.close()
+    assert noted(tmp_path) == ([1, 2] if rotated else [2])
+
+
+def test_a_damaged_last_entry_keeps_the_daemon_from_starting(tmp_path: Path) -> None:
+    log = opened(tmp_path)
+    log.append(session(1))
+    log.close()
+    path = last_file(tmp_path)
+    path.write_bytes(path.read_bytes().replace(b'"n":1', b'"n":2'))
+    with pytest.raises(IntegrityError, match="last entry"):
+        opened(tmp_path)
+    path.write_bytes(b"x" * 70000)
+    with pytest.raises(IntegrityError, match="damaged"):
+        opened(tmp_path)
+
+
+def test_a_missing_file_keeps_the_daemon_from_starting(tmp_path: Path) -> None:
+    opened(tmp_path).close()
+    (tmp_path / "audit" / "audit-000000000007.jsonl").write_bytes(b"")
+    with pytest.raises(IntegrityError, match="missing"):
+        opened(tmp_path)
+
+
+# -- a disk that does not take it --------------------------------------------------------------
+
+
+def full(_descriptor: int, _data: bytes) -> int:
+    raise OSError(errno.ENOSPC, "full")
+
+
+def half(real: Callable[[int, bytes], int]) -> Callable[[int, bytes], int]:
+    return lambda descriptor, data: real(descriptor, data[: len(data) // 2])
+
+
+@pytest.mark.parametrize("call", ["full", "half", "fsync"])
+def test_an_entry_that_cannot_be_written_leaves_no_trace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    log = opened(tmp_path)
+    log.append(session(1))
+    head = log.head
+    with monkeypatch.context() as broken:
+        if call == "fsync":
+            broken.setattr(audit_log.os, "fsync", lambda _: full(0, b""))
+        else:
+            broken.setattr(audit_log.os, "write", full if call == "full" else half(os.write))
+        for n in (2, 3):
+            with pytest.raises(AuditLogError) as caught:
+                log.append(session(n))
+            assert caught.value.available == os.strerror(errno.ENOSPC)
+            assert (caught.value.party, caught.value.alternatives) == ("keyholder-a", ("bc",))
+    assert log.head == head
+    log.append(session(4))
+    log.close()
+    assert noted(tmp_path) == [1, 4]
+
+
+def test_a_file_that_cannot_be_begun_is_begun_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = opened(tmp_path, 4096)
+    n = 0
+    while log._size < 4096:
+        log.append(session(n := n + 1))
+    for name, failing in (("open", full), ("write", half(os.write))):
+        with monkeypatch.context() as broken:
+            broken.setattr(audit_log.os, name, (lambda *_: full(0, b"")) if name == "open" else failing)
+            with pytest.raises(AuditLogError):
+                log.append(session(-1))
+    log.append(session(n + 1))
+    log.close()
+    assert len(files_in(tmp_path / "audit")) == 2
+    assert noted(tmp_path) == list(range(1, n + 2))
+
+
+def test_a_log_that_another_process_holds_is_not_written(tmp_path: Path) -> None:
+    opened(tmp_path).close()
+    with last_file(tmp_path).open("ab") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(AuditLogError):
+            opened(tmp_path)
+    opened(tmp_path).close()
+
+
+def test_a_folder_that_cannot_be_made_is_named_as_the_log_that_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "audit").write_text("in the way")
+    with pytest.raises(AuditLogError):
+        opened(tmp_path)
