@@ -13,6 +13,7 @@ VeilmatchErrors, and every call ends within its time.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
@@ -52,6 +53,7 @@ BULK_PACK_S = 2.0
 ROTATION_STEP_S = 60.0
 
 _R = TypeVar("_R")
+_log = logging.getLogger(__name__)
 
 
 class AsyncClient:
@@ -64,8 +66,8 @@ class AsyncClient:
     the settings); capture and encryption come before it. When key holders are missing, the other pairs
     of the settings are tried. model names what made an embedding, 1 to 64 characters: the first templates
     of an empty gallery fix it. Raises UnavailableError, GalleryMismatchError, ModelMismatchError,
-    RequestRefusedError, KeyMismatchError, IntegrityError, and InvalidVectorError if the servers refuse what was
-    encrypted, which the quantiser here does not let happen.
+    RequestRefusedError, KeyMismatchError, IntegrityError, and ServerDeviationError if the servers refuse what was
+    encrypted as invalid: the quantiser here makes nothing that is, so one of them deviates.
     """
 
     def __init__(
@@ -265,7 +267,7 @@ class AsyncClient:
             subject=checked_name(subject),
             token=checked_token(token),
         )
-        agreed = await self._mutate(draft, timeout_s)
+        agreed = agreement.agreed_mutation(*(await self._mutate(draft, timeout_s)).replies)
         return Erasure(agreed.sequence, agreed.templates)
 
     async def subjects(self, *, timeout_s: float | None = None) -> list[SubjectEntry]:
@@ -287,14 +289,16 @@ class AsyncClient:
         if len(new_key_id) != KEY_ID_BYTES:
             raise InvalidInputError("not the id of a key", got=f"{len(new_key_id)} bytes", expected=KEY_ID_BYTES)
         limit = self._settings.timeout_s + ROTATION_STEP_S if timeout_s is None else timeout_s
+        empty: list[str] = []
         while True:
             draft = Draft(request_pb2.OPERATION_ROTATE, new_key_id=new_key_id)
             answered = await self._ask(draft, limit, lambda m, signed, left: m.rotate(signed, left))
-            agreed = agreement.agreed_rotation(*answered.replies)
+            agreed, found = agreement.agreed_rotation(*answered.replies)
+            empty += found
             if progress is not None:
                 progress("rotate", agreed.converted, agreed.total)
             if agreed.done:
-                return Rotation(agreed.sequence, agreed.converted, tuple(agreed.left_out))
+                return Rotation(agreed.sequence, agreed.converted, tuple(sorted(empty)))
 
     # -- parts --------------------------------------------------------------------------------------
 
@@ -378,13 +382,25 @@ class AsyncClient:
             own = digest("enrolment token", first, number)[:TOKEN_BYTES] if number else first
             draft = Draft(request_pb2.OPERATION_ENROL, lanes, subject=subject, token=own, model=model)
             # The last instant is left to the exchange, which then says who did not answer.
-            agreed = await self._mutate(draft, max(ends - time.monotonic(), 0.001))
+            answered = await self._mutate(draft, max(ends - time.monotonic(), 0.001))
+            agreed = agreement.agreed_mutation(*answered.replies)
+            if not agreement.opened_enrolment(*answered.replies):
+                await self._take_back(subject, own)
+                raise agreement.refused_vector()
             added, sequence = added + agreed.templates, agreed.sequence
         return Enrolment(sequence, added)
 
-    async def _mutate(self, draft: Draft, timeout_s: float | None) -> matcher_pb2.MutateReply:
-        answered = await self._ask(draft, timeout_s, lambda m, signed, left: m.mutate(signed, left))
-        return agreement.agreed_mutation(*answered.replies)
+    async def _take_back(self, subject: str, enrolment: bytes) -> None:
+        """Erase the empty template that stands for a refused vector; if that fails, it stays and matches nobody."""
+        token = digest("taking back", enrolment)[:TOKEN_BYTES]
+        draft = Draft(request_pb2.OPERATION_ERASE, subject=subject, token=token, enrolment=enrolment)
+        try:
+            agreement.agreed_mutation(*(await self._mutate(draft, None)).replies)
+        except VeilmatchError as error:
+            _log.error("an empty template was not erased: %s", error.message)
+
+    async def _mutate(self, draft: Draft, timeout_s: float | None) -> Answered[matcher_pb2.MutateReply]:
+        return await self._ask(draft, timeout_s, lambda m, signed, left: m.mutate(signed, left))
 
     async def _match(
         self, draft: Draft, known_chain: bytes, timeout_s: float | None

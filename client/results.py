@@ -118,12 +118,13 @@ class Erasure:
 class Rotation:
     """A gallery is complete under a new key. templates: how many are there. sequence: of the gallery under that key.
 
-    left_out: subject of each template that is not there, because its record is not valid, in order of names.
+    empty: subject of each template that this call found to be empty now, because its record was no valid vector, in
+    order of names. Only records that a device encrypted can be: those of bulk enrolments and of earlier versions.
     """
 
     sequence: int
     templates: int
-    left_out: tuple[str, ...]
+    empty: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

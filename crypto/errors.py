@@ -7,7 +7,6 @@
             SeveralFacesError        more than one face in the photo
             EmbeddingError           wrong dimension, not finite, or not a usable direction
             CiphertextError          not an element of Z*_(N^2), wrong length, or not well-formed
-            InvalidVectorError       an encrypted probe or template that is not a vector of this parameter set
             KnowledgeProofError      no proof that the signer of a request knows what its ciphertexts hold
             UnknownSubjectError      no such subject in the gallery
             DuplicateTokenError      a client token was used again for another mutation
@@ -33,6 +32,7 @@
             DealtStockError          dealt randomness that does not multiply right
             ProtocolError            a message that does not belong where it came
             KeySafetyError           a key holder opened other values in a conversion than it should have
+            ServerDeviationError     servers that answer what honest ones cannot have answered
         ModelError                   a face model that is not installed, or not the pinned one
 
 Naming rule: a class says what is wrong with what came, never who is to blame. `got` and
@@ -115,21 +115,6 @@ class CiphertextError(InvalidInputError):
     """Not an element of Z*_(N^2), of the wrong length, or outside the subgroup of honest ciphertexts."""
 
     code = "ciphertext"
-
-
-class InvalidVectorError(InvalidInputError):
-    """An encrypted probe or template out of range. One text for every cause: what is wrong would tell of the vector."""
-
-    code = "invalid_vector"
-
-    def __init__(
-        self,
-        message: str = "the encrypted vector is not a valid one of this parameter set",
-        *,
-        got: object = None,
-        expected: object = None,
-    ) -> None:
-        super().__init__(message, got=got, expected=expected)
 
 
 class KnowledgeProofError(InvalidInputError):
@@ -365,6 +350,15 @@ class KeySafetyError(IntegrityError):
     """The other key holder of the pair opened values that are not those of its share: a way to learn the key."""
 
     code = "key_safety"
+
+
+class ServerDeviationError(IntegrityError):
+    """What the servers answered cannot come from honest ones: one of them deviates from the protocol.
+
+    Above all that a vector of the SDK's own quantiser is invalid: it never is.
+    """
+
+    code = "server_deviation"
 
 
 class ModelError(VeilmatchError):

@@ -22,7 +22,7 @@ from veilmatch.crypto.dealing import BLOCK_UNITS, STOCK_KINDS, BlockName, deal_t
 from veilmatch.crypto.encryption.paillier import Paillier, PublicKey
 from veilmatch.crypto.encryption.scheme import Scheme
 from veilmatch.crypto.encryption.standin import StandIn
-from veilmatch.crypto.errors import InvalidVectorError, ProtocolError
+from veilmatch.crypto.errors import ProtocolError, ServerDeviationError
 from veilmatch.crypto.keys.ceremony import run_ceremony, split_safety
 from veilmatch.crypto.keys.shares import DealerGammas, PairShare, SafetyShare, exponent_bits
 from veilmatch.crypto.packing import lanes, slots
@@ -33,7 +33,6 @@ from veilmatch.crypto.pair.messages import (
     AwaitResults,
     DecisionShare,
     Envelope,
-    LaneShare,
     LocalWork,
     ProbeShare,
     Receive,
@@ -42,6 +41,7 @@ from veilmatch.crypto.pair.messages import (
     Results,
     SafetyWork,
     Send,
+    TemplateShare,
 )
 from veilmatch.crypto.pair.request import Operation, Request
 from veilmatch.crypto.pair.session import PairSession
@@ -230,15 +230,25 @@ class PairSimulator:
         return replace(made, **changes)
 
     def sessions(
-        self, request: Request | tuple[Request, Request], ciphertexts: Sequence[Sequence[Integer]]
+        self,
+        request: Request | tuple[Request, Request],
+        ciphertexts: Sequence[Sequence[Integer]],
+        by_device: Sequence[bool] | None = None,
     ) -> tuple[PairSession, PairSession]:
+        """by_device: which of the vectors are gated; None for all of them."""
         requests = request if isinstance(request, tuple) else (request, request)
+        size = self.keys.scheme.parameters.lane_ciphertexts
+        flags = [np.array([True] * -(-len(c) // size) if by_device is None else by_device) for c in ciphertexts]
         made = [
-            PairSession(r, c, share, safety, self.keys.scheme, secrets.token_bytes(32), stock.floors)
-            for r, c, share, safety, stock in zip(
-                requests, ciphertexts, (self.keys.plus, self.keys.minus), self.keys.safety, self.stocks, strict=True
+            PairSession(
+                r, c, gated, share, safety, self.keys.scheme,
+                secrets.token_bytes(32), secrets.token_bytes(32), stock.floors,
             )
-        ]
+            for r, c, gated, share, safety, stock in zip(
+                requests, ciphertexts, flags, (self.keys.plus, self.keys.minus), self.keys.safety, self.stocks,
+                strict=True,
+            )
+        ]  # fmt: skip
         return made[0], made[1]
 
     def run(
@@ -247,13 +257,14 @@ class PairSimulator:
         ciphertexts: Sequence[Integer] | tuple[Sequence[Integer], Sequence[Integer]],
         gallery: SimulatedGallery | None = None,
         wanted: Iterable[tuple[int, int]] = (),
+        by_device: Sequence[bool] | None = None,
     ) -> tuple[Any, Any]:
-        """Drive both holders until both have their LaneShare or DecisionShare; errors of either are raised.
+        """Drive both holders until both have their TemplateShare or DecisionShare; errors of either are raised.
 
         TimeoutError: both wait for a message. A message that comes after its receiver has ended is delivered too.
         """
         both = ciphertexts if isinstance(ciphertexts, tuple) else (ciphertexts, ciphertexts)
-        sessions = self.last_sessions = self.sessions(request, both)
+        sessions = self.last_sessions = self.sessions(request, both, by_device)
         self.sent, self._conversions, self._aimed = [], 0, None
         self._local: list[Any] = [None, None]
         wires: tuple[deque[Envelope], deque[Envelope]] = (deque(), deque())
@@ -261,12 +272,12 @@ class PairSimulator:
         actions = [session.start() for session in sessions]
         wanted = list(wanted)
         results: Results | None = None
-        while not all(isinstance(a, LaneShare | DecisionShare) for a in actions):
+        while not all(isinstance(a, TemplateShare | DecisionShare) for a in actions):
             progress = False
             for holder in (PLUS, MINUS):
                 action = actions[holder]
                 outcome: Any = None
-                if isinstance(action, LaneShare | DecisionShare):
+                if isinstance(action, TemplateShare | DecisionShare):
                     continue
                 if isinstance(action, Receive):
                     if not wires[holder]:
@@ -334,9 +345,19 @@ class PairSimulator:
         return tuple(self.keys.scheme.local_shares(c_star, t)[0] for t in self.keys.safety_exponents[holder])
 
     def enrol(self, template: Array) -> Array:
-        """Return the lanes that both matchers would add up from their shares of a template."""
-        plus, minus = self.run(self.request("enrol", 0), self.encrypt(template))
-        return plus.lanes - minus.lanes  # type: ignore[no-any-return]
+        """Return the lanes that both matchers would add up from their shares of a valid template."""
+        lanes, valid = self.opened(self.run(self.request("enrol", 0), self.encrypt(template)))
+        if not valid.all():
+            raise ServerDeviationError("an invalid vector")
+        return lanes
+
+    @staticmethod
+    def opened(shares: tuple[TemplateShare, TemplateShare]) -> tuple[Array, Array]:
+        """Return what both matchers' shares add up to, as integers, and what their valid bits open to."""
+        plus, minus = (np.array(share.lanes.tolist(), dtype=object) for share in shares)
+        difference = plus - minus
+        assert all(0 <= x < 1 << 48 for x in difference), "parts that wrap do not add up under encryption"
+        return difference.astype(np.int64), shares[0].valid ^ shares[1].valid
 
     def decide(
         self,
@@ -346,7 +367,7 @@ class PairSimulator:
         threshold: int,
         wanted: Iterable[tuple[int, int]] | None = None,
     ) -> Array:
-        """Return the opened decision bits of a probe, as the device would see them. Raises InvalidVectorError."""
+        """Return the opened decision bits of a probe, as the device would see them."""
         return self.answer(operation, self.encrypt(probe), gallery, threshold, wanted)
 
     def answer(
@@ -361,7 +382,7 @@ class PairSimulator:
         places = gallery.places if wanted is None else list(wanted)
         plus, minus = self.run(self.request(operation, threshold), ciphertexts, gallery, places)
         if plus.valid == minus.valid:
-            raise InvalidVectorError()
+            raise ServerDeviationError("an invalid vector")
         return plus.bits ^ minus.bits
 
     def encrypt(self, vector: Array) -> list[Integer]:

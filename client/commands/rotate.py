@@ -44,13 +44,13 @@ def rotate(
                 "key_id": key_id.hex(),
                 "templates": result.templates,
                 "sequence": result.sequence,
-                "left_out": list(result.left_out),
+                "empty": list(result.empty),
             }
         )
         return
-    for subject in result.left_out:
-        messages().print(f"left out, its record is not valid: {subject}", markup=False)
-    show(f"rotated: {result.templates} templates to key {key_id.hex()} (left out: {len(result.left_out)})")
+    for subject in result.empty:
+        messages().print(f"empty now, its record was no valid vector: {subject}", markup=False)
+    show(f"rotated: {result.templates} templates to key {key_id.hex()} (empty: {len(result.empty)})")
 
 
 def _public_file(path: Path) -> PublicFile:

@@ -6,6 +6,7 @@ bits and labels have to come from both alike; a difference ends the call with an
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -13,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from veilmatch.crypto.digests import DIGEST_BYTES
-from veilmatch.crypto.errors import GalleryMismatchError, IntegrityError, InvalidVectorError
+from veilmatch.crypto.errors import GalleryMismatchError, IntegrityError, ServerDeviationError
 from veilmatch.crypto.gates.answer import answer_bits
 from veilmatch.protos.v1 import matcher_pb2 as pb
 
+_log = logging.getLogger(__name__)
 _Reply = pb.MatchReply | pb.MutateReply | pb.SubjectsReply | pb.RotateReply
 
 
@@ -41,18 +43,18 @@ class Opened:
 
 
 def open_verification(a: pb.MatchReply, b: pb.MatchReply) -> Opened:
-    """Return the one bit of a verification. Raises IntegrityError, GalleryMismatchError, or InvalidVectorError."""
+    """Return the one bit of a verification. Raises IntegrityError, GalleryMismatchError, or ServerDeviationError."""
     _check_match(a, b)
     if a.count != 1:
         raise IntegrityError("a verification has one answer", got=a.count, expected=1)
-    return Opened(_xor(a, b), Labels(), a.sequence)
+    return Opened(_answer(a, b), Labels(), a.sequence)
 
 
 def open_candidates(a: pb.MatchReply, b: pb.MatchReply, known: Labels) -> Opened:
     """Return one bit for each compared template, with its subject.
 
     known: the labels that the request said are known; they stand in where a reply leaves its own out.
-    Raises IntegrityError, GalleryMismatchError, or InvalidVectorError.
+    Raises IntegrityError, GalleryMismatchError, or ServerDeviationError.
     """
     return _open_search("candidates", a, b, known)
 
@@ -83,13 +85,36 @@ def agreed_mutation(a: pb.MutateReply, b: pb.MutateReply) -> pb.MutateReply:
     return a
 
 
-def agreed_rotation(a: pb.RotateReply, b: pb.RotateReply) -> pb.RotateReply:
-    """Return the answer of both. Raises GalleryMismatchError or IntegrityError if they differ."""
+def opened_enrolment(a: pb.MutateReply, b: pb.MutateReply) -> bool:
+    """Return whether the vector of an enrolment was valid; if not, what was stored is an empty template."""
+    return a.valid_share != b.valid_share
+
+
+def refused_vector() -> ServerDeviationError:
+    """Return the error about a vector that the servers find invalid, and log it as an alert.
+
+    The vector was made by the quantiser of this SDK, which makes valid ones only.
+    """
+    _log.error("alert: the servers find a vector of this device invalid; honest ones cannot")
+    return ServerDeviationError(
+        "the servers refuse a vector that this device made valid: one of them deviates from the protocol, or the device"
+        " and the servers differ in what they run",
+        got="invalid",
+        expected="a valid vector",
+    )
+
+
+def agreed_rotation(a: pb.RotateReply, b: pb.RotateReply) -> tuple[pb.RotateReply, list[str]]:
+    """Return the answer of both, and the subjects of templates that turned out to be empty.
+
+    Raises GalleryMismatchError or IntegrityError if they differ.
+    """
     _check_gallery(a, b)
-    first, second = ((r.converted, r.total, r.done, list(r.left_out)) for r in (a, b))
-    if first != second:
+    first, second = ((r.converted, r.total, r.done, list(r.by_device), len(r.valid_share)) for r in (a, b))
+    if first != second or len(a.valid_share) != (len(a.by_device) + 7) // 8:
         raise IntegrityError("the two matchers converted different templates", got=b.converted, expected=a.converted)
-    return a
+    valid = _xor_bits(a.valid_share, b.valid_share, len(a.by_device))
+    return a, [subject for subject, bit in zip(a.by_device, valid.tolist(), strict=True) if not bit]
 
 
 def agreed_subjects(a: pb.SubjectsReply, b: pb.SubjectsReply) -> list[tuple[str, int]]:
@@ -109,7 +134,7 @@ def _open_search(operation: str, a: pb.MatchReply, b: pb.MatchReply, known: Labe
         raise IntegrityError("an answer that does not fit the subjects it is about", got=a.count, expected=len(first))
     if first is not second and list(first) != list(second):
         raise IntegrityError("the two matchers name different subjects", got="matcher-b", expected="matcher-a")
-    return Opened(_xor(a, b), Labels(a.chain, tuple(first)), a.sequence)
+    return Opened(_answer(a, b), Labels(a.chain, tuple(first)), a.sequence)
 
 
 def _check_match(a: pb.MatchReply, b: pb.MatchReply) -> None:
@@ -127,7 +152,7 @@ def _check_match(a: pb.MatchReply, b: pb.MatchReply) -> None:
             raise IntegrityError("an answer of the wrong size", got=len(reply.share), expected=(reply.count + 7) // 8)
     # Opened here and nowhere else. Where nothing was compared, no probe was converted.
     if a.count and a.valid_share == b.valid_share:
-        raise InvalidVectorError()
+        raise refused_vector()
 
 
 def _check_gallery(a: _Reply, b: _Reply) -> None:
@@ -139,9 +164,12 @@ def _check_gallery(a: _Reply, b: _Reply) -> None:
         )
 
 
-def _xor(a: pb.MatchReply, b: pb.MatchReply) -> NDArray[np.uint8]:
-    joined = np.frombuffer(a.share, np.uint8) ^ np.frombuffer(b.share, np.uint8)
-    return np.unpackbits(joined, count=a.count, bitorder="little")
+def _answer(a: pb.MatchReply, b: pb.MatchReply) -> NDArray[np.uint8]:
+    return _xor_bits(a.share, b.share, a.count)
+
+
+def _xor_bits(a: bytes, b: bytes, count: int) -> NDArray[np.uint8]:
+    return np.unpackbits(np.frombuffer(a, np.uint8) ^ np.frombuffer(b, np.uint8), count=count, bitorder="little")
 
 
 def _short(value: bytes) -> str:

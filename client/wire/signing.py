@@ -104,7 +104,7 @@ class Draft:
     where nothing is compared. subject: "" where none is named. token: 16 bytes of a mutation, else empty.
     bulk_digest: replaces the digest of `ciphertexts` where the payload follows in a stream. model: names
     the embedding model of what is sent; left out of a request without vectors. new_key_id: 16 bytes of a
-    rotation, else empty.
+    rotation, else empty. enrolment: 16 bytes, token of the one enrolment that an erasure takes back, else empty.
     Raises InvalidInputError for a subject, a token or a model that cannot be one.
     """
 
@@ -116,6 +116,7 @@ class Draft:
     bulk_digest: bytes = field(default=b"", repr=False)
     model: str = EMBEDDING_MODEL
     new_key_id: bytes = b""
+    enrolment: bytes = b""
     salt: bytes = field(default_factory=lambda: secrets.token_bytes(SALT_BYTES), repr=False)
 
     def __post_init__(self) -> None:
@@ -182,6 +183,7 @@ class RequestSigner:
             subject_digest=subject_digest(draft.salt, draft.subject) if draft.subject else b"",
             model=draft.model if draft.ciphertexts or draft.bulk_digest else "",
             new_key_id=draft.new_key_id,
+            enrolment=draft.enrolment,
         )
         if draft.lanes is not None:
             body.knowledge = draft.lanes.prove(self._context(body))

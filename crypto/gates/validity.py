@@ -25,7 +25,7 @@ overflow, because 2^h <= 2(2c+2).
 All these bits, and the XOR of the bits above, have to be zero. 64 random parities of them are computed without
 communication, and six layers AND those: a string that is not zero passes with probability 2^-64. The
 parities come from the session id, which both holders' nonces make and no device knows before its request, hence
-m, is fixed.
+m, is fixed. Several vectors are checked side by side, each with a bit of its own.
 
 The norm is an inner product of what each holder knows, with dealt products mod 2^64 and one message, and two
 comparisons like those of the decision gate. It says something only if the coordinates are in range, hence
@@ -39,24 +39,24 @@ from collections.abc import Generator
 import numpy as np
 from numpy.typing import NDArray
 
-from veilmatch.crypto.dealing import Products, Words, keystream
+from veilmatch.crypto.dealing import Products, keystream
 from veilmatch.crypto.digests import digest
-from veilmatch.crypto.errors import ProtocolError
 from veilmatch.crypto.gates.boolean import Circuit, Evaluator, Wire, together
-from veilmatch.crypto.gates.decision import any_cost, any_of, decide, decide_cost, every_of
+from veilmatch.crypto.gates.decision import decide, decide_cost
+from veilmatch.crypto.gates.multiplication import Multiplication, multiply
 from veilmatch.crypto.packing.fields import Array
 from veilmatch.crypto.parameters import LANE_BITS, ParameterSet
 
 #: A string of checked bits that is not zero passes with probability 2^-64.
 PARITIES = 64
-#: The string is taken in pieces of this size, so that erasing many templates needs no table of many megabytes.
+#: The strings are taken in pieces of this size, so that large ones need no table of many megabytes.
 _PIECE_BYTES = 1 << 16
 
 
 def validate(
     lanes: Array, above: Wire, parameters: ParameterSet, session_id: bytes, products: Products, evaluator: Evaluator
 ) -> Circuit:
-    """Circuit: return one byte whose lowest bit shares "all these vectors are valid"; 9 layers for one vector.
+    """Circuit: return shares of "this vector is valid" of n vectors, packed, little-endian; 9 layers.
 
     lanes: this holder's lanes of n vectors, int64[n*D] in [0, 2^48), after the minus holder's rule. above: all bits
     above the last used lanes, uint8 (lanes.above). products: n*D of them, fresh. Uses `validity_cost` triple bytes.
@@ -66,15 +66,14 @@ def validate(
         _norms(lanes, parameters, products, evaluator),
     )
     (both,) = yield from evaluator.all_of([coordinates], [norms])
-    return both & np.uint8(1)
+    return both
 
 
 def validity_cost(vectors: int, parameters: ParameterSet) -> int:
     """Return how many triple bytes `validate` uses for so many vectors."""
-    h, lanes = _low_bits(parameters.clip), -(-vectors * parameters.dimension // 8)
+    h, lanes, flags = _low_bits(parameters.clip), -(-vectors * parameters.dimension // 8), -(-vectors // 8)
     deviations = (2 * (1 << h) + LANE_BITS - h) * lanes
-    norms = decide_cost(2 * vectors, _norm_bits(parameters)) + any_cost(2 * vectors)
-    return deviations + any_cost(PARITIES) + norms + 1
+    return deviations + (PARITIES - 1) * flags + decide_cost(2 * vectors, _norm_bits(parameters)) + 2 * flags
 
 
 def deviations(lanes: Array, clip: int, width: int, evaluator: Evaluator) -> Circuit:
@@ -112,59 +111,60 @@ def _share_products(mine: Wire, evaluator: Evaluator) -> Generator[bytes, bytes,
 def _coordinates(
     lanes: Array, above: Wire, parameters: ParameterSet, session_id: bytes, evaluator: Evaluator
 ) -> Circuit:
-    """Circuit: one byte whose lowest bit shares "every lane in range, every bit above zero". Eight layers."""
+    """Circuit: shares of "every lane of this vector in range, every bit above zero", packed. Eight layers."""
     rows = yield from deviations(lanes & ((1 << LANE_BITS) - 1), parameters.clip, LANE_BITS, evaluator)
-    wrong = _parities(np.concatenate([rows.ravel(), above]), session_id)
-    some = yield from any_of(wrong, PARITIES, evaluator)
-    return evaluator.negate(some)
+    of_lanes = np.unpackbits(rows, axis=1, count=len(lanes), bitorder="little")
+    vectors = len(lanes) // parameters.dimension
+    by_vector = of_lanes.reshape(len(rows), vectors, parameters.dimension).swapaxes(0, 1)
+    strings = np.concatenate([_packed(by_vector.reshape(vectors, -1)), above.reshape(vectors, -1)], axis=1)
+    right = [evaluator.negate(row) for row in _packed(_parities(strings, session_id).T)]
+    while len(right) > 1:
+        half = len(right) // 2
+        right = yield from evaluator.all_of(right[:half], right[half:])
+    return right[0]
 
 
 def _norms(lanes: Array, parameters: ParameterSet, products: Products, evaluator: Evaluator) -> Circuit:
-    """Circuit: one byte whose lowest bit shares "every norm in its window", if every coordinate is in range."""
+    """Circuit: shares of "the norm in its window" of every vector, packed, if every coordinate is in range."""
     norms = yield from _norm_shares(lanes, parameters, products, evaluator)
     low, high = np.uint64(parameters.norm_min), np.uint64(parameters.norm_max)
     nothing = np.zeros_like(norms)
     inputs = [norms - low, high - norms] if evaluator.is_plus else [nothing - norms, norms]
     bits = _norm_bits(parameters)
     within = yield from decide((np.concatenate(inputs) & np.uint64((1 << bits) - 1)).astype(np.int64), bits, evaluator)
-    return (yield from every_of(within, 2 * len(norms), evaluator))
+    not_below, not_above = _packed(np.unpackbits(within, count=2 * len(norms), bitorder="little").reshape(2, -1))
+    (both,) = yield from evaluator.all_of([not_below], [not_above])
+    return both
 
 
-def _norm_shares(
-    lanes: Array, parameters: ParameterSet, products: Products, evaluator: Evaluator
-) -> Generator[bytes, bytes, Words]:
+def _norm_shares(lanes: Array, parameters: ParameterSet, products: Products, evaluator: Evaluator) -> Multiplication:
     """One layer: uint64[n]; the difference of both holders' is the squared norm of each vector mod 2^64.
 
     sum (p - q)^2 = sum p^2 + sum q^2 - 2 sum pq, with p - offset for p.
     """
     is_plus = evaluator.is_plus
     mine = (lanes - parameters.offset if is_plus else lanes).astype(np.uint64)
-    if len(products.factor) != len(mine) or len(products.product) != len(mine):
-        raise ProtocolError("dealt products of another number", got=len(products.factor), expected=len(mine))
-    sent = (mine - products.factor).astype("<u8").tobytes()
-    received = yield sent
-    if len(received) != len(sent):
-        raise ProtocolError("a gate's message of the wrong size", got=len(received), expected=len(sent))
-    theirs = np.frombuffer(received, dtype="<u8").astype(np.uint64)
-    if is_plus:
-        terms = mine * mine - np.uint64(2) * (products.product + mine * theirs)
-    else:
-        terms = np.uint64(2) * (products.factor * theirs - products.product) - mine * mine
-    return np.asarray(terms.reshape(-1, parameters.dimension).sum(axis=1), dtype=np.uint64)
+    crossed = yield from multiply(mine, products, is_plus=is_plus)
+    own = mine * mine if is_plus else np.uint64(0) - mine * mine
+    return np.asarray((own - np.uint64(2) * crossed).reshape(-1, parameters.dimension).sum(axis=1), dtype=np.uint64)
 
 
-def _parities(string: Wire, session_id: bytes) -> Wire:
-    """Return PARITIES bits, packed: each the parity of the string's bits at random places. Linear, hence local."""
-    folded = np.zeros(PARITIES, dtype=np.uint8)
-    for at in range(0, len(string), _PIECE_BYTES):
-        piece = string[at : at + _PIECE_BYTES]
-        stream = keystream(digest("validity parities", session_id, at), 0, PARITIES * len(piece))
-        places = np.frombuffer(stream, dtype=np.uint8).reshape(PARITIES, len(piece))
-        folded ^= np.bitwise_xor.reduce(places & piece, axis=1)
-    return np.packbits(np.unpackbits(folded[:, None], axis=1).sum(axis=1) & 1, bitorder="little")
+def _parities(strings: Wire, session_id: bytes) -> Wire:
+    """Return uint8[n, PARITIES] of 0 or 1: parities of each string's bits at random places. Linear, hence local.
+
+    strings: uint8[n, bytes]. The places are the same for all of them.
+    """
+    folded = np.zeros((len(strings), PARITIES), dtype=np.uint8)
+    for at in range(0, strings.shape[1], _PIECE_BYTES):
+        pieces = strings[:, at : at + _PIECE_BYTES]
+        stream = keystream(digest("validity parities", session_id, at), 0, PARITIES * pieces.shape[1])
+        places = np.frombuffer(stream, dtype=np.uint8).reshape(PARITIES, -1)
+        for vector, piece in enumerate(pieces):
+            folded[vector] ^= np.bitwise_xor.reduce(places & piece, axis=1)
+    return np.bitwise_count(folded) & np.uint8(1)
 
 
-def _packed(bits: NDArray[np.bool_] | Array) -> Wire:
+def _packed(bits: NDArray[np.bool_] | Wire | Array) -> Wire:
     """Pack along the last axis, eight lanes to a byte."""
     return np.packbits(bits.astype(np.uint8), axis=-1, bitorder="little")
 

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from veilmatch.crypto.arithmetic import Integer, to_bytes
+from veilmatch.crypto.dealing import Words
 from veilmatch.crypto.errors import ProtocolError
 from veilmatch.crypto.packing.fields import Array, cut, join
 from veilmatch.crypto.parameters import HEADROOM_BITS, LANE_BITS, ParameterSet
@@ -30,11 +31,11 @@ class Vectors(SecretHolder):
     above: NDArray[np.uint8]
     ring: Array
 
-    def part(self, first: int, end: int, count: int) -> Vectors:
-        """Return vectors first..end-1 of these `count`."""
+    def chosen(self, which: NDArray[np.bool_]) -> Vectors:
+        """Return those of these n vectors that are chosen, bool[n]."""
 
         def piece(values: NDArray[Any]) -> NDArray[Any]:
-            return values.reshape(count, -1)[first:end].ravel()
+            return values.reshape(len(which), -1)[which].ravel()
 
         return Vectors(piece(self.lanes), piece(self.above), piece(self.ring))
 
@@ -45,11 +46,11 @@ def pack(vector: Array, parameters: ParameterSet) -> list[Integer]:
     return [join(shifted[i : i + parameters.lanes], LANE_BITS) for i in range(0, len(shifted), parameters.lanes)]
 
 
-def record_part(lanes: Array, parameters: ParameterSet, *, is_plus: bool) -> list[Integer]:
+def record_part(lanes: Words, parameters: ParameterSet, *, is_plus: bool) -> list[Integer]:
     """Return this holder's part of the plaintexts that carry one vector: integers to be encrypted and multiplied in.
 
-    lanes: this holder's lanes, int64[D] in [0, 2^48), used as integers: the parts of both add up to exactly what
-    `pack` returns for the vector.
+    lanes: this holder's part of each lane, uint64[D], used as integers whose differences are coordinate + offset: the
+    parts of both add up to exactly what `pack` returns for the vector.
     """
     values, sign = lanes.tolist(), 1 if is_plus else -1
     return [sign * join(values[i : i + parameters.lanes], LANE_BITS) for i in range(0, len(values), parameters.lanes)]
@@ -84,6 +85,11 @@ def wraps_modulus(shares: Sequence[Integer], modulus: Integer) -> bool:
 def at_risk(lanes: Array, parameters: ParameterSet) -> bool:
     """Return whether a lane of the minus holder is within 2(2c+2) of 2^48 and might carry."""
     return bool(np.any(lanes >= (1 << LANE_BITS) - parameters.lane_risk))
+
+
+def words_at_risk(words: Words, parameters: ParameterSet) -> bool:
+    """Return whether a word of the minus holder is so near 2^64 that adding coordinate + offset might wrap."""
+    return bool(np.any(words >= np.uint64((1 << 64) - parameters.lane_risk)))
 
 
 def ring_share(lanes: Array, parameters: ParameterSet, *, is_plus: bool) -> Array:

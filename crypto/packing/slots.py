@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from veilmatch.crypto.arithmetic import Integer
+from veilmatch.crypto.dealing import Words
 from veilmatch.crypto.errors import ParameterError
 from veilmatch.crypto.packing.fields import Array, cut, join
 from veilmatch.crypto.parameters import ParameterSet
@@ -28,16 +29,17 @@ def pack(templates: Array, parameters: ParameterSet) -> list[Integer]:
 
 
 def lane_column(
-    lanes: Array, slot: int, parameters: ParameterSet, *, is_plus: bool, erase: bool = False
+    lanes: Words, slot: int, parameters: ParameterSet, *, is_plus: bool, erase: bool = False
 ) -> list[Integer]:
     """Return this holder's part of one template's column, D integers to be encrypted and multiplied in.
 
-    lanes: this holder's lanes, int64[D] in [0, 2^48), used as integers and never reduced mod 2^k: the
-    parts of both add up to exactly 2*x * 2^(B*slot). erase: the negative of it.
+    lanes: this holder's part of each lane, uint64[D], used as integers and never reduced mod 2^k: the parts of
+    both add up to exactly 2*x * 2^(B*slot). erase: the negative of it.
     """
-    values = (lanes - parameters.offset) if is_plus else -lanes
     factor = -2 if erase else 2
-    return [Integer(factor * int(value)) << (parameters.slot_bits * slot) for value in values]
+    shift = parameters.slot_bits * slot
+    values = ((value - parameters.offset) if is_plus else -value for value in lanes.tolist())
+    return [Integer(factor * value) << shift for value in values]
 
 
 def half(parameters: ParameterSet) -> Integer:

@@ -13,24 +13,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from veilmatch.crypto.arithmetic import Integer
-from veilmatch.crypto.dealing import Kind
+from veilmatch.crypto.dealing import Kind, Words
 from veilmatch.crypto.packing.fields import Array
 from veilmatch.crypto.secret_access import SecretHolder
 
 # -- between the holders -----------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Hello:
-    """First message of both: what each believes the session is about, and its nonce.
+@dataclass(frozen=True, slots=True, repr=False)
+class Hello(SecretHolder):
+    """First message of both: what each believes the session is about, its nonce, and its part of the mask.
 
     context: 32-byte digest of everything that must be the same at both (Request.context).
     nonce: 32 bytes, the commitment to the holder's coins (key_safety.session_nonce).
+    mask_secret: 32 bytes, for the peer alone (mask.py).
     triples_floor, bits_floor, products_floor: first stock index this holder may still use.
     """
 
     context: bytes
     nonce: bytes
+    mask_secret: bytes
     triples_floor: int
     bits_floor: int
     products_floor: int
@@ -75,13 +77,6 @@ class GateLayer(SecretHolder):
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Validity(SecretHolder):
-    """One holder's XOR share of "these templates are valid": opened for enrol, erase and rotate, and for no query."""
-
-    share: bool
-
-
-@dataclass(frozen=True, slots=True, repr=False)
 class Coins(SecretHolder):
     """The 32 random bytes that this holder's nonce commits to: shown when no opening can be changed any more."""
 
@@ -95,7 +90,7 @@ class SafetyProof(SecretHolder):
     proof: bytes
 
 
-Message = Hello | Agreement | Allocation | Openings | Verdict | GateLayer | Validity | Coins | SafetyProof
+Message = Hello | Agreement | Allocation | Openings | Verdict | GateLayer | Coins | SafetyProof
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,16 +169,18 @@ class ProbeShare(SecretHolder):
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class LaneShare(SecretHolder):
-    """For this holder's matcher: its lanes, int64[m*D] in [0, 2^48), of the m valid templates; ends the session.
+class TemplateShare(SecretHolder):
+    """For this holder's matcher: its shares of the n templates of the session; ends the session.
 
-    valid: bool[n], which of the n templates of the session are valid; of those that are not, nothing is here.
+    lanes: uint64[n*D], as integers: what the plus holder has less what the minus holder has is coordinate + offset of
+    a valid vector, or of zero. valid: uint8[m] of 0 or 1, XOR shares for the device of which of the m templates that a
+    device encrypted are valid, in order; of an erasure nobody is told, and it is empty.
     """
 
     session_id: bytes
-    lanes: Array
+    lanes: Words
     is_plus: bool
-    valid: NDArray[np.bool_]
+    valid: NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,4 +209,4 @@ class DecisionShare(SecretHolder):
     valid: int
 
 
-Action = Send | Receive | LocalWork | SafetyWork | Reserve | ProbeShare | LaneShare | AwaitResults | DecisionShare
+Action = Send | Receive | LocalWork | SafetyWork | Reserve | ProbeShare | TemplateShare | AwaitResults | DecisionShare

@@ -13,7 +13,7 @@ from veilmatch.crypto.digests import DIGEST_BYTES
 from veilmatch.crypto.errors import InvalidInputError, ProtocolError
 from veilmatch.crypto.keys.shares import PAIRS, PARTIES, SEATS, Party, dealer_of, other_party
 from veilmatch.crypto.keys.shares import Pair as PairName
-from veilmatch.crypto.pair.messages import LaneShare, ProbeShare, Results
+from veilmatch.crypto.pair.messages import ProbeShare, Results, TemplateShare
 from veilmatch.crypto.secret_access import SECRET_ACCESS
 from veilmatch.protos.v1 import keyholder_pb2 as pb
 from veilmatch.protos.v1 import keyholder_pb2_grpc as rpc
@@ -166,14 +166,14 @@ def _answer_to_wire(answer: Answer) -> pb.KeyHolderToMatcher:
         return pb.KeyHolderToMatcher(
             probe_share=pb.ProbeShareMessage(session_id=answer.session_id, exponents=exponents, is_plus=answer.is_plus)
         )
-    if isinstance(answer, LaneShare):
+    if isinstance(answer, TemplateShare):
         lanes = answer.lanes.astype("<u8").tobytes()
         return pb.KeyHolderToMatcher(
-            lane_share=pb.LaneShareMessage(
+            template_share=pb.TemplateShareMessage(
                 session_id=answer.session_id,
                 lanes=lanes,
                 is_plus=answer.is_plus,
-                valid=np.packbits(answer.valid, bitorder="little").tobytes(),
+                valid_share=np.packbits(answer.valid, bitorder="little").tobytes(),
             )
         )
     share = np.packbits(answer.bits, bitorder="little").tobytes()

@@ -14,7 +14,6 @@ from veilmatch.crypto.pair.messages import (
     Message,
     Openings,
     SafetyProof,
-    Validity,
     Verdict,
 )
 from veilmatch.protos.v1 import keyholder_pb2 as pb
@@ -42,7 +41,7 @@ def to_wire(envelope: Envelope) -> pb.PairMessage:
     if isinstance(message, Hello):
         wire.hello.context, wire.hello.nonce = message.context, message.nonce
         wire.hello.triples_floor, wire.hello.bits_floor = message.triples_floor, message.bits_floor
-        wire.hello.products_floor = message.products_floor
+        wire.hello.products_floor, wire.hello.mask_secret = message.products_floor, message.mask_secret
     elif isinstance(message, Agreement):
         wire.agreement.ciphertexts, wire.agreement.fingerprints = message.ciphertexts, message.fingerprints
     elif isinstance(message, Allocation):
@@ -51,8 +50,6 @@ def to_wire(envelope: Envelope) -> pb.PairMessage:
         wire.openings = message.values
     elif isinstance(message, Verdict):
         wire.verdict.again, wire.verdict.mask_seed = message.again, message.mask_seed
-    elif isinstance(message, Validity):
-        wire.validity = message.share
     elif isinstance(message, Coins):
         wire.coins = message.coins
     elif isinstance(message, SafetyProof):
@@ -70,8 +67,8 @@ def from_wire(wire: pb.PairMessage) -> Envelope:
 def _message(wire: pb.PairMessage) -> Message:
     match wire.WhichOneof("content"):
         case "hello":
-            hello = wire.hello
-            return Hello(hello.context, hello.nonce, hello.triples_floor, hello.bits_floor, hello.products_floor)
+            hello, floors = wire.hello, (wire.hello.triples_floor, wire.hello.bits_floor, wire.hello.products_floor)
+            return Hello(hello.context, hello.nonce, hello.mask_secret, *floors)
         case "agreement":
             return Agreement(wire.agreement.ciphertexts, wire.agreement.fingerprints)
         case "allocation":
@@ -82,8 +79,6 @@ def _message(wire: pb.PairMessage) -> Message:
             return Verdict(wire.verdict.again, wire.verdict.mask_seed)
         case "gate_layer":
             return GateLayer(wire.gate_layer)
-        case "validity":
-            return Validity(wire.validity)
         case "coins":
             return Coins(wire.coins)
         case "safety_proof":

@@ -62,6 +62,8 @@ class CheckedRequest:
     payload_digest: bytes
     subject_digest: bytes
     new_key_id: bytes
+    #: Token of the one enrolment that an erasure takes back, b"" for all templates of the subject.
+    enrolment: bytes
     #: Proof of knowledge, b"" without lane ciphertexts, and what it has to be bound to: see `check_knowledge`.
     knowledge: bytes
     knowledge_context: bytes
@@ -120,7 +122,9 @@ class RequestChecker:
         operation = _OPERATIONS.get(body.operation)
         if operation is None or operation not in operations:
             raise InvalidInputError("another operation than this call serves", got=operation, expected=operations)
-        statement.require(operation, body.gallery, self._now())
+        # Taking back an enrolment of its own is part of the right to enrol.
+        right = "enrol" if operation == "erase" and body.enrolment else operation
+        statement.require(right, body.gallery, self._now())
         self._check_fields(body, operation)
         return CheckedRequest(
             digest=request_digest(request.body),
@@ -135,6 +139,7 @@ class RequestChecker:
             payload_digest=body.payload_digest,
             subject_digest=body.subject_digest,
             new_key_id=body.new_key_id,
+            enrolment=body.enrolment,
             knowledge=body.knowledge,
             knowledge_context=self._knowledge_context(body, statement.public_key),
         )
@@ -179,6 +184,7 @@ class RequestChecker:
             ("payload_digest", len(body.payload_digest) == DIGEST_BYTES),
             ("subject_digest", len(body.subject_digest) == (DIGEST_BYTES if named else 0)),
             ("new_key_id", len(body.new_key_id) == (KEY_ID_BYTES if operation == "rotate" else 0)),
+            ("enrolment", len(body.enrolment) in ((0, TOKEN_BYTES) if operation == "erase" else (0,))),
             ("knowledge", operation in WITH_LANES or not body.knowledge),
         ):
             if not right:

@@ -13,7 +13,7 @@ from tests.attacks.vectors import LAST, P, changed, check_mod_2_to_k_only, encry
 from tests.crypto.toys import SCHEMES, keys_of
 from tests.simulator import Keys, PairSimulator, SimulatedGallery, unit_vectors
 from veilmatch.crypto.arithmetic import Integer, invert
-from veilmatch.crypto.errors import InvalidVectorError
+from veilmatch.crypto.errors import ServerDeviationError
 from veilmatch.crypto.packing import slots
 from veilmatch.crypto.pair import session as session_module
 from veilmatch.crypto.pair.conversion import output_share
@@ -57,7 +57,7 @@ def test_with_a_check_mod_2_to_k_a_template_takes_the_place_of_its_neighbour(
 
 
 def test_template_that_writes_into_the_next_slot_is_refused_and_gives_no_share(keys: Keys) -> None:
-    with pytest.raises(InvalidVectorError):
+    with pytest.raises(ServerDeviationError):
         overwritten(keys)
 
 
@@ -81,7 +81,7 @@ class DeviatingHolder:
         simulator = PairSimulator(self.keys)
         try:
             simulator.run(simulator.request("enrol", 0), encrypted(self.keys, self.m))
-        except InvalidVectorError:
+        except ServerDeviationError:
             return False
         return True
 
@@ -135,7 +135,7 @@ def outcomes(keys: Keys) -> set[int]:
     for _ in range(40):
         plus, minus = simulator.run(simulator.request("verify", threshold), encrypted(keys, m), gallery, gallery.places)
         if plus.valid == minus.valid:
-            raise InvalidVectorError()
+            raise ServerDeviationError()
         seen |= set((plus.bits ^ minus.bits).tolist())
     return seen
 
@@ -148,5 +148,5 @@ def test_with_a_check_mod_2_to_k_an_answer_tells_of_the_holders_shares(
 
 
 def test_lane_that_carries_into_its_neighbour_is_refused(keys: Keys) -> None:
-    with pytest.raises(InvalidVectorError):
+    with pytest.raises(ServerDeviationError):
         outcomes(keys)

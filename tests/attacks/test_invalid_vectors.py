@@ -14,7 +14,7 @@ from tests.attacks.vectors import LAST, P, changed, check_mod_2_to_k_only, encry
 from tests.crypto.toys import SCHEMES, keys_of, take_validity_out
 from tests.simulator import Keys, PairSimulator, SimulatedGallery, unit_vectors
 from veilmatch.crypto.arithmetic import Integer
-from veilmatch.crypto.errors import InvalidVectorError
+from veilmatch.crypto.errors import ServerDeviationError
 from veilmatch.crypto.pair.messages import Validity
 from veilmatch.crypto.parameters import LANE_BITS
 
@@ -57,7 +57,7 @@ def test_without_the_gate_an_over_scaled_stranger_matches_a_third_of_the_gallery
 
 @pytest.mark.parametrize("probe", OVERSCALED.values(), ids=OVERSCALED)
 def test_over_scaled_probe_is_refused(keys: Keys, gallery: SimulatedGallery, probe: np.ndarray) -> None:
-    with pytest.raises(InvalidVectorError):
+    with pytest.raises(ServerDeviationError):
         matches(keys, plaintexts(probe), gallery, THRESHOLD)
 
 
@@ -71,7 +71,7 @@ def test_without_the_gate_a_mean_of_the_gallery_matches_nearly_everybody_at_the_
 
 
 def test_mean_of_a_gallery_is_refused(keys: Keys, gallery: SimulatedGallery) -> None:
-    with pytest.raises(InvalidVectorError):
+    with pytest.raises(ServerDeviationError):
         matches(keys, plaintexts(WOLF), gallery, 1)
 
 
@@ -194,7 +194,7 @@ def test_refusal_is_the_same_for_every_cause(keys: Keys, gallery: SimulatedGalle
             lambda m=m, s=simulator: s.run(s.request("enrol", 0), encrypted(keys, m)),
             lambda m=m: matches(keys, m, gallery, 1),
         ):
-            with pytest.raises(InvalidVectorError) as caught:
+            with pytest.raises(ServerDeviationError) as caught:
                 ask()
             told.add(str(sorted(caught.value.fields().items(), key=str)))
     assert len(told) == 1

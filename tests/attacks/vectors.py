@@ -9,7 +9,7 @@ import pytest
 
 from tests.simulator import Keys, PairSimulator, SimulatedGallery
 from veilmatch.crypto.arithmetic import Integer
-from veilmatch.crypto.errors import InvalidVectorError
+from veilmatch.crypto.errors import ServerDeviationError
 from veilmatch.crypto.gates import validity
 from veilmatch.crypto.packing import lanes
 from veilmatch.crypto.packing.fields import Array, join
@@ -56,11 +56,11 @@ def is_enrolled(keys: Keys, m: Sequence[Integer]) -> bool:
     simulator = PairSimulator(keys)
     try:
         simulator.run(simulator.request("enrol", 0), encrypted(keys, m))
-    except InvalidVectorError:
+    except ServerDeviationError:
         return False
     return True
 
 
 def matches(keys: Keys, m: Sequence[Integer], gallery: SimulatedGallery, threshold: int) -> int:
-    """How many templates a probe matches, as the device learns it. Raises InvalidVectorError."""
+    """How many templates a probe matches, as the device learns it. Raises ServerDeviationError."""
     return int(PairSimulator(keys).answer("candidates", encrypted(keys, m), gallery, threshold).sum())

@@ -13,7 +13,7 @@ from tests.e2e.world import World, running, unit
 from veilmatch.client import device
 from veilmatch.client.capture import quantiser
 from veilmatch.client.client import Client
-from veilmatch.crypto.errors import InvalidVectorError
+from veilmatch.crypto.errors import ServerDeviationError
 from veilmatch.crypto.packing.fields import Array
 from veilmatch.crypto.parameters import ParameterSet
 
@@ -58,7 +58,7 @@ def test_invalid_vectors_are_refused_and_change_nothing(
                 lambda: client.verify_embedding("ada", FACES[0]),
                 lambda: client.candidates_embedding(FACES[0], threshold=0.01),
             ):
-                with pytest.raises(InvalidVectorError) as caught:
+                with pytest.raises(ServerDeviationError) as caught:
                     ask()
                 told.add(json.dumps(caught.value.fields()))
         assert len(told) == 1, "one refusal for all"
@@ -74,9 +74,9 @@ def test_every_pair_refuses_them(world: World, pair: str, monkeypatch: pytest.Mo
         client.enrol_embedding("ada", FACES[0])
         with monkeypatch.context() as patch:
             dishonest(patch, DISHONEST["times 10"])
-            with pytest.raises(InvalidVectorError):
+            with pytest.raises(ServerDeviationError):
                 client.verify_embedding("ada", FACES[0])
-            with pytest.raises(InvalidVectorError):
+            with pytest.raises(ServerDeviationError):
                 client.enrol_embedding("eve", FACES[1])
         client.erase("ada")
 

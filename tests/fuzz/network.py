@@ -20,7 +20,6 @@ from veilmatch.crypto.pair.messages import (
     AwaitResults,
     DecisionShare,
     Envelope,
-    LaneShare,
     LocalWork,
     ProbeShare,
     Receive,
@@ -28,6 +27,7 @@ from veilmatch.crypto.pair.messages import (
     Results,
     SafetyWork,
     Send,
+    TemplateShare,
 )
 from veilmatch.crypto.pair.request import Operation
 
@@ -48,7 +48,7 @@ class Case:
     opened: Callable[[Any, Any], tuple[int, ...]]
 
 
-def _lanes(plus: LaneShare, minus: LaneShare) -> tuple[int, ...]:
+def _lanes(plus: TemplateShare, minus: TemplateShare) -> tuple[int, ...]:
     return tuple((plus.lanes - minus.lanes).tolist())
 
 
@@ -133,7 +133,7 @@ class Exchange:
         except VeilmatchError as error:
             self.ends[holder] = error
             return True
-        if isinstance(action, LaneShare | DecisionShare):
+        if isinstance(action, TemplateShare | DecisionShare):
             self.ends[holder] = action
         return True
 

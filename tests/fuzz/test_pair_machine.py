@@ -37,10 +37,10 @@ from veilmatch.crypto.pair.messages import (
     Envelope,
     GateLayer,
     Hello,
-    LaneShare,
     Message,
     Openings,
     SafetyProof,
+    TemplateShare,
     Validity,
     Verdict,
 )
@@ -213,7 +213,7 @@ class Network(RuleBasedStateMachine):
             if not self.disturbed[at]:
                 assert len(exchange.answers) == 2, exchange.ends
             for end in exchange.ends.values():
-                assert isinstance(end, VeilmatchError | LaneShare | DecisionShare)
+                assert isinstance(end, VeilmatchError | TemplateShare | DecisionShare)
         self.no_wrong_answer()
         self.who_has_ended_answers_nothing_more()
 

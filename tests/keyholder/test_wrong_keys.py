@@ -24,7 +24,7 @@ from tests.keyholder.trio import (
 )
 from veilmatch.crypto.encryption.knowledge import KnownCiphertexts
 from veilmatch.crypto.encryption.paillier import Paillier
-from veilmatch.crypto.errors import CiphertextError, InvalidVectorError, KeySafetyError, VeilmatchError
+from veilmatch.crypto.errors import CiphertextError, KeySafetyError, ServerDeviationError, VeilmatchError
 from veilmatch.crypto.keys.shares import PARTIES, SEATS, KeyHolderKey, Pair, PairShare, Party, pairs_of
 from veilmatch.crypto.pair.messages import Results
 from veilmatch.crypto.secret_access import SECRET_ACCESS
@@ -79,7 +79,7 @@ async def test_both_holders_with_one_and_the_same_share_get_no_answer(trio: Trio
     await trio["b"].switch(with_shares(key, shares))
     with pytest.raises(VeilmatchError) as caught:
         await trio.decide(signed(PROBE, "ab"), "ab", gallery_of(vectors(42, 2)), [0, 1])
-    assert isinstance(caught.value, InvalidVectorError | CiphertextError | KeySafetyError)
+    assert isinstance(caught.value, ServerDeviationError | CiphertextError | KeySafetyError)
 
 
 def with_shares(key: KeyHolderKey, shares: list[PairShare]) -> KeyHolderKey:
@@ -96,7 +96,7 @@ async def test_one_ciphertext_in_every_place_of_a_probe_is_converted_each_time_a
     """Each place takes triples of its own. It is no vector: only the device learns that."""
     one, count = known(PROBE), TOY.lane_ciphertexts
     repeated = KnownCiphertexts(one.ciphertexts[:1] * count, one._randomisers[:1] * count, one._scheme)
-    with pytest.raises(InvalidVectorError):
+    with pytest.raises(ServerDeviationError):
         await trio.decide(signed(repeated, pair), pair, gallery_of(vectors(43, 3)), [0, 1, 2])
 
 

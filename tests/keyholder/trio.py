@@ -27,7 +27,7 @@ from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.encryption.knowledge import KnownCiphertexts
 from veilmatch.crypto.encryption.paillier import Paillier
 from veilmatch.crypto.encryption.public_key_format import PublicFile
-from veilmatch.crypto.errors import InvalidVectorError, VeilmatchError
+from veilmatch.crypto.errors import ServerDeviationError, VeilmatchError
 from veilmatch.crypto.keys.ceremony import Ceremony, run_ceremony
 from veilmatch.crypto.keys.shares import PARTIES, SEATS, KeyHolderKey, Pair, Party, Seat, holder_at
 from veilmatch.crypto.packing import lanes
@@ -343,5 +343,5 @@ async def answers(calls: dict[Seat, KeyHolderCall], results: Results, count: int
 
     (plus, plus_valid), (minus, minus_valid) = await asyncio.gather(*(one(call) for call in calls.values()))
     if plus_valid == minus_valid:
-        raise InvalidVectorError()
+        raise ServerDeviationError()
     return [(plus[i // 8] ^ minus[i // 8]) >> (i % 8) & 1 for i in range(expected)]

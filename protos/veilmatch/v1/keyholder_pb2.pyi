@@ -74,10 +74,13 @@ class OpenSession(_message.Message):
     CHAIN_FIELD_NUMBER: _builtins.int
     RECORD_FIELD_NUMBER: _builtins.int
     OUTPUT_BITS_FIELD_NUMBER: _builtins.int
+    BY_DEVICE_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     chain: _builtins.bytes
     output_bits: _builtins.int
     """most answer bits that the results will ask for: they are counted before the session"""
+    by_device: _builtins.bytes
+    """erase and rotate: which of the records a device encrypted, one bit each, packed little-endian"""
     @_builtins.property
     def request(self) -> _request_pb2.SignedRequest:
         """without subject"""
@@ -94,10 +97,11 @@ class OpenSession(_message.Message):
         chain: _builtins.bytes = ...,
         record: _abc.Iterable[_builtins.bytes] | None = ...,
         output_bits: _builtins.int = ...,
+        by_device: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chain", b"chain", "output_bits", b"output_bits", "record", b"record", "request", b"request", "sequence", b"sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by_device", b"by_device", "chain", b"chain", "output_bits", b"output_bits", "record", b"record", "request", b"request", "sequence", b"sequence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -138,26 +142,26 @@ class KeyHolderToMatcher(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     PROBE_SHARE_FIELD_NUMBER: _builtins.int
-    LANE_SHARE_FIELD_NUMBER: _builtins.int
+    TEMPLATE_SHARE_FIELD_NUMBER: _builtins.int
     DECISION_SHARE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def probe_share(self) -> Global___ProbeShareMessage: ...
     @_builtins.property
-    def lane_share(self) -> Global___LaneShareMessage: ...
+    def template_share(self) -> Global___TemplateShareMessage: ...
     @_builtins.property
     def decision_share(self) -> Global___DecisionShareMessage: ...
     def __init__(
         self,
         *,
         probe_share: Global___ProbeShareMessage | None = ...,
-        lane_share: Global___LaneShareMessage | None = ...,
+        template_share: Global___TemplateShareMessage | None = ...,
         decision_share: Global___DecisionShareMessage | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "decision_share", b"decision_share", "lane_share", b"lane_share", "probe_share", b"probe_share"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "decision_share", b"decision_share", "probe_share", b"probe_share", "template_share", b"template_share"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "decision_share", b"decision_share", "lane_share", b"lane_share", "probe_share", b"probe_share"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "decision_share", b"decision_share", "probe_share", b"probe_share", "template_share", b"template_share"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["probe_share", "lane_share", "decision_share"]  # noqa: Y015
+    _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["probe_share", "template_share", "decision_share"]  # noqa: Y015
     _WhichOneofArgType_content: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_content) -> _WhichOneofReturnType_content | None: ...
 
@@ -190,34 +194,34 @@ class ProbeShareMessage(_message.Message):
 Global___ProbeShareMessage: _TypeAlias = ProbeShareMessage  # noqa: Y015
 
 @_typing.final
-class LaneShareMessage(_message.Message):
+class TemplateShareMessage(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SESSION_ID_FIELD_NUMBER: _builtins.int
     LANES_FIELD_NUMBER: _builtins.int
     IS_PLUS_FIELD_NUMBER: _builtins.int
-    VALID_FIELD_NUMBER: _builtins.int
+    VALID_SHARE_FIELD_NUMBER: _builtins.int
     session_id: _builtins.bytes
     lanes: _builtins.bytes
-    """D values below 2^48 of each valid template, eight bytes each, little-endian"""
+    """D values of each template, eight bytes each, little-endian"""
     is_plus: _builtins.bool
-    valid: _builtins.bytes
-    """which of the templates are valid: one bit each, packed little-endian"""
+    valid_share: _builtins.bytes
+    """XOR share for the device of which templates of a device are valid, packed little-endian"""
     def __init__(
         self,
         *,
         session_id: _builtins.bytes = ...,
         lanes: _builtins.bytes = ...,
         is_plus: _builtins.bool = ...,
-        valid: _builtins.bytes = ...,
+        valid_share: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["is_plus", b"is_plus", "lanes", b"lanes", "session_id", b"session_id", "valid", b"valid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["is_plus", b"is_plus", "lanes", b"lanes", "session_id", b"session_id", "valid_share", b"valid_share"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___LaneShareMessage: _TypeAlias = LaneShareMessage  # noqa: Y015
+Global___TemplateShareMessage: _TypeAlias = TemplateShareMessage  # noqa: Y015
 
 @_typing.final
 class DecisionShareMessage(_message.Message):
@@ -259,15 +263,12 @@ class PairMessage(_message.Message):
     OPENINGS_FIELD_NUMBER: _builtins.int
     VERDICT_FIELD_NUMBER: _builtins.int
     GATE_LAYER_FIELD_NUMBER: _builtins.int
-    VALIDITY_FIELD_NUMBER: _builtins.int
     COINS_FIELD_NUMBER: _builtins.int
     SAFETY_PROOF_FIELD_NUMBER: _builtins.int
     session_id: _builtins.bytes
     number: _builtins.int
     openings: _builtins.bytes
     gate_layer: _builtins.bytes
-    validity: _builtins.bool
-    """enrol, erase and rotate: XOR share of whether some templates are all valid"""
     coins: _builtins.bytes
     """32 bytes, behind the nonce in hello"""
     safety_proof: _builtins.bytes
@@ -294,15 +295,14 @@ class PairMessage(_message.Message):
         openings: _builtins.bytes = ...,
         verdict: Global___VerdictMessage | None = ...,
         gate_layer: _builtins.bytes = ...,
-        validity: _builtins.bool = ...,
         coins: _builtins.bytes = ...,
         safety_proof: _builtins.bytes = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["agreement", b"agreement", "allocation", b"allocation", "coins", b"coins", "content", b"content", "gate_layer", b"gate_layer", "hello", b"hello", "openings", b"openings", "rendezvous", b"rendezvous", "safety_proof", b"safety_proof", "validity", b"validity", "verdict", b"verdict"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agreement", b"agreement", "allocation", b"allocation", "coins", b"coins", "content", b"content", "gate_layer", b"gate_layer", "hello", b"hello", "openings", b"openings", "rendezvous", b"rendezvous", "safety_proof", b"safety_proof", "verdict", b"verdict"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement", b"agreement", "allocation", b"allocation", "coins", b"coins", "content", b"content", "gate_layer", b"gate_layer", "hello", b"hello", "number", b"number", "openings", b"openings", "rendezvous", b"rendezvous", "safety_proof", b"safety_proof", "session_id", b"session_id", "validity", b"validity", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement", b"agreement", "allocation", b"allocation", "coins", b"coins", "content", b"content", "gate_layer", b"gate_layer", "hello", b"hello", "number", b"number", "openings", b"openings", "rendezvous", b"rendezvous", "safety_proof", b"safety_proof", "session_id", b"session_id", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["rendezvous", "hello", "agreement", "allocation", "openings", "verdict", "gate_layer", "validity", "coins", "safety_proof"]  # noqa: Y015
+    _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["rendezvous", "hello", "agreement", "allocation", "openings", "verdict", "gate_layer", "coins", "safety_proof"]  # noqa: Y015
     _WhichOneofArgType_content: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_content) -> _WhichOneofReturnType_content | None: ...
 
@@ -337,11 +337,14 @@ class HelloMessage(_message.Message):
     TRIPLES_FLOOR_FIELD_NUMBER: _builtins.int
     BITS_FLOOR_FIELD_NUMBER: _builtins.int
     PRODUCTS_FLOOR_FIELD_NUMBER: _builtins.int
+    MASK_SECRET_FIELD_NUMBER: _builtins.int
     context: _builtins.bytes
     nonce: _builtins.bytes
     triples_floor: _builtins.int
     bits_floor: _builtins.int
     products_floor: _builtins.int
+    mask_secret: _builtins.bytes
+    """32 fresh random bytes, for the peer alone"""
     def __init__(
         self,
         *,
@@ -350,10 +353,11 @@ class HelloMessage(_message.Message):
         triples_floor: _builtins.int = ...,
         bits_floor: _builtins.int = ...,
         products_floor: _builtins.int = ...,
+        mask_secret: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bits_floor", b"bits_floor", "context", b"context", "nonce", b"nonce", "products_floor", b"products_floor", "triples_floor", b"triples_floor"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bits_floor", b"bits_floor", "context", b"context", "mask_secret", b"mask_secret", "nonce", b"nonce", "products_floor", b"products_floor", "triples_floor", b"triples_floor"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

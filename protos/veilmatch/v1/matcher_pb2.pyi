@@ -124,20 +124,24 @@ class MutateReply(_message.Message):
     SEQUENCE_FIELD_NUMBER: _builtins.int
     CHAIN_FIELD_NUMBER: _builtins.int
     TEMPLATES_FIELD_NUMBER: _builtins.int
+    VALID_SHARE_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     chain: _builtins.bytes
     templates: _builtins.int
     """templates added or removed"""
+    valid_share: _builtins.bool
+    """enrol: this organisation's XOR share of whether the vector is valid"""
     def __init__(
         self,
         *,
         sequence: _builtins.int = ...,
         chain: _builtins.bytes = ...,
         templates: _builtins.int = ...,
+        valid_share: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chain", b"chain", "sequence", b"sequence", "templates", b"templates"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chain", b"chain", "sequence", b"sequence", "templates", b"templates", "valid_share", b"valid_share"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -277,7 +281,8 @@ class RotateReply(_message.Message):
     CONVERTED_FIELD_NUMBER: _builtins.int
     TOTAL_FIELD_NUMBER: _builtins.int
     DONE_FIELD_NUMBER: _builtins.int
-    LEFT_OUT_FIELD_NUMBER: _builtins.int
+    BY_DEVICE_FIELD_NUMBER: _builtins.int
+    VALID_SHARE_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     """of the gallery under the new key"""
     chain: _builtins.bytes
@@ -286,10 +291,13 @@ class RotateReply(_message.Message):
     total: _builtins.int
     """templates of the gallery"""
     done: _builtins.bool
-    """every template is converted or left out, and the old gallery is closed"""
+    """every template is converted, and the old gallery is closed"""
+    valid_share: _builtins.bytes
     @_builtins.property
-    def left_out(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """subject of each template whose record is not valid"""
+    def by_device(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Of this step: the subject of each template that a device had encrypted, and this organisation's XOR share of
+        whether its record was a valid vector, one bit each, packed little-endian. What is not valid is empty from now on.
+        """
 
     def __init__(
         self,
@@ -299,11 +307,12 @@ class RotateReply(_message.Message):
         converted: _builtins.int = ...,
         total: _builtins.int = ...,
         done: _builtins.bool = ...,
-        left_out: _abc.Iterable[_builtins.str] | None = ...,
+        by_device: _abc.Iterable[_builtins.str] | None = ...,
+        valid_share: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chain", b"chain", "converted", b"converted", "done", b"done", "left_out", b"left_out", "sequence", b"sequence", "total", b"total"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by_device", b"by_device", "chain", b"chain", "converted", b"converted", "done", b"done", "sequence", b"sequence", "total", b"total", "valid_share", b"valid_share"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

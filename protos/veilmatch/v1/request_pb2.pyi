@@ -70,6 +70,7 @@ class RequestBody(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     KNOWLEDGE_FIELD_NUMBER: _builtins.int
     NEW_KEY_ID_FIELD_NUMBER: _builtins.int
+    ENROLMENT_FIELD_NUMBER: _builtins.int
     parameter_set: _builtins.str
     key_id: _builtins.bytes
     """16 bytes"""
@@ -98,6 +99,8 @@ class RequestBody(_message.Message):
     """proof that the device knows what its lane ciphertexts hold; empty without any"""
     new_key_id: _builtins.bytes
     """rotate: the 16 bytes of the key to re-encrypt under; else empty"""
+    enrolment: _builtins.bytes
+    """erase: the token of the one enrolment to take back; empty for all templates of the subject"""
     def __init__(
         self,
         *,
@@ -117,10 +120,11 @@ class RequestBody(_message.Message):
         model: _builtins.str = ...,
         knowledge: _builtins.bytes = ...,
         new_key_id: _builtins.bytes = ...,
+        enrolment: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "expires_at_ms", b"expires_at_ms", "gallery", b"gallery", "issued_at_ms", b"issued_at_ms", "key_id", b"key_id", "knowledge", b"knowledge", "model", b"model", "new_key_id", b"new_key_id", "nonce", b"nonce", "operation", b"operation", "pair", b"pair", "parameter_set", b"parameter_set", "payload_digest", b"payload_digest", "subject_digest", b"subject_digest", "threshold", b"threshold", "token", b"token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "enrolment", b"enrolment", "expires_at_ms", b"expires_at_ms", "gallery", b"gallery", "issued_at_ms", b"issued_at_ms", "key_id", b"key_id", "knowledge", b"knowledge", "model", b"model", "new_key_id", b"new_key_id", "nonce", b"nonce", "operation", b"operation", "pair", b"pair", "parameter_set", b"parameter_set", "payload_digest", b"payload_digest", "subject_digest", b"subject_digest", "threshold", b"threshold", "token", b"token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

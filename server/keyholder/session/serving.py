@@ -12,7 +12,9 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 
+import numpy as np
 import structlog
+from numpy.typing import NDArray
 
 from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.dealing import Kind
@@ -30,11 +32,11 @@ from veilmatch.crypto.errors import (
 )
 from veilmatch.crypto.gates.answer import answer_bits
 from veilmatch.crypto.keys.shares import KeyHolderKey, Pair, Party, other_party, pairs_without, seat_of
+from veilmatch.crypto.pair.mask import MASK_SECRET_BYTES
 from veilmatch.crypto.pair.messages import (
     Action,
     AwaitResults,
     DecisionShare,
-    LaneShare,
     LocalWork,
     ProbeShare,
     Receive,
@@ -42,9 +44,11 @@ from veilmatch.crypto.pair.messages import (
     Results,
     SafetyWork,
     Send,
+    TemplateShare,
 )
 from veilmatch.crypto.pair.request import ON_RECORDS, Request
 from veilmatch.crypto.pair.session import PairSession
+from veilmatch.crypto.requests import Operation
 from veilmatch.crypto.secret_access import SECRET_ACCESS
 from veilmatch.protos.v1 import keyholder_pb2 as pb
 from veilmatch.protos.v1.request_pb2 import RequestBody
@@ -71,8 +75,8 @@ from veilmatch.server.transport.requests import (
     check_payload,
 )
 
-#: What the caller is given, in order: a probe share and then a decision share, or one lane share.
-Answer = ProbeShare | LaneShare | DecisionShare
+#: What the caller is given, in order: a probe share and then a decision share, or the shares of templates.
+Answer = ProbeShare | TemplateShare | DecisionShare
 
 #: How many times longer than here the same conversions may take at the peer.
 _PEER_SLOWER = 3.0
@@ -183,7 +187,8 @@ class KeyHolder:
     ) -> AsyncGenerator[Answer, None]:
         checked = self._checker.check(opening.request, *WITH_LANES, *ON_RECORDS)
         search = checked.operation in WITH_PROBE and checked.operation != "verify"
-        output_bits = opening.output_bits if search else int(checked.operation == "verify")
+        by_device = self._by_device(checked.operation, opening)
+        output_bits = opening.output_bits if search else _told(checked.operation, by_device)
         record.identify(checked, RequestBody.FromString(opening.request.body).model, output_bits)
         self._require_seat(checked.pair, caller)
         if checked.operation in ON_RECORDS:
@@ -202,7 +207,7 @@ class KeyHolder:
             results = _within(results, checked.operation, output_bits)
         async with self._turnstile.passed():
             stock = await self.stocks.of(checked.pair)
-            session = self._session(checked, opening, ciphertexts, stock)
+            session = self._session(checked, opening, ciphertexts, by_device, stock)
             action = session.start()
             try:
                 # What this session was given of the stock stays with the peer until the link has ended.
@@ -248,13 +253,33 @@ class KeyHolder:
         if caller != expected:
             raise PartyRefusedError("another matcher than the one served for this pair", got=caller, expected=expected)
 
+    def _by_device(self, operation: Operation, opening: pb.OpenSession) -> NDArray[np.bool_]:
+        """Return which of the vectors of a request were encrypted by a device. Raises ProtocolError if it does not say.
+
+        The other key holder is told the same, or the two find out that they were not.
+        """
+        if operation not in ON_RECORDS:
+            return np.array([True])
+        records, rest = divmod(len(opening.record), self.scheme.parameters.lane_ciphertexts)
+        if rest or len(opening.by_device) != -(-records // 8):
+            raise ProtocolError("records and what is said of them do not fit", got=len(opening.by_device))
+        packed = np.frombuffer(opening.by_device, dtype=np.uint8)
+        return np.unpackbits(packed, count=records, bitorder="little").astype(np.bool_)
+
     def _session(
-        self, checked: CheckedRequest, opening: pb.OpenSession, ciphertexts: list[Integer], stock: Stock
+        self,
+        checked: CheckedRequest,
+        opening: pb.OpenSession,
+        ciphertexts: list[Integer],
+        by_device: NDArray[np.bool_],
+        stock: Stock,
     ) -> PairSession:
         request = self._request(checked, opening, stock.name)
         share, safety = self.key.share(checked.pair), self.key.safety(checked.pair)
-        coins = secrets.token_bytes(NONCE_BYTES)
-        return PairSession(request, ciphertexts, share, safety, self.scheme, coins, stock.floors)
+        coins, mask_secret = secrets.token_bytes(NONCE_BYTES), secrets.token_bytes(MASK_SECRET_BYTES)
+        return PairSession(
+            request, ciphertexts, by_device, share, safety, self.scheme, coins, mask_secret, stock.floors
+        )
 
     def _request(self, checked: CheckedRequest, opening: pb.OpenSession, stock: bytes) -> Request:
         if checked.operation not in ("verify", "candidates", "identify", "enrol", "erase", "rotate"):
@@ -325,7 +350,7 @@ class KeyHolder:
                     outcome = await anext(results)
                 case ProbeShare():
                     yield action
-                case LaneShare() | DecisionShare():
+                case TemplateShare() | DecisionShare():
                     yield action
                     return
             action = session.resume(outcome)
@@ -360,6 +385,13 @@ def _refreshing(peer: Party, needed: str, available: str) -> UnavailableError:
     return UnavailableError(
         "the key shares are being refreshed, ask again", party=party_name(peer), needed=needed, available=available
     )
+
+
+def _told(operation: Operation, by_device: NDArray[np.bool_]) -> int:
+    """Return how many bits the device of a request that searches nothing learns of what others have put there."""
+    if operation == "rotate":
+        return int(by_device.sum())
+    return int(operation == "verify")
 
 
 async def _within(results: AsyncIterator[Results], operation: str, output_bits: int) -> AsyncIterator[Results]:

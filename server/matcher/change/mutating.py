@@ -1,27 +1,28 @@
 """Changes of a gallery at a matcher: enrol, erase and bulk, committed by both matchers or by neither.
 
-DESIGN.md section 6. enrol and erase get this matcher's share of the template from its key holder;
-each matcher encrypts its own part of the column, they exchange and multiply both in. Then both
-prepare durably, compare, and commit; what a crash interrupts is settled at the next meeting.
+DESIGN.md section 6. enrol and erase get this matcher's share of the template from its key holder; each matcher
+encrypts its own part of the column and of the record, they exchange and multiply both in. Then both prepare durably,
+compare, and commit; what a crash interrupts is settled at the next meeting.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from veilmatch.crypto.digests import digest, digest_all
-from veilmatch.crypto.errors import DuplicateTokenError, GalleryMismatchError
+from veilmatch.crypto.errors import DuplicateTokenError, GalleryMismatchError, UnknownSubjectError
 from veilmatch.protos.v1 import matcher_pb2 as pb
 from veilmatch.protos.v1 import request_pb2
 from veilmatch.server.matcher.agreement.meeting import Meeting
+from veilmatch.server.matcher.change.making import contents, pieces, records_of
 from veilmatch.server.matcher.gallery.gallery import Gallery
 from veilmatch.server.matcher.gallery.mutation import LogEntry, Mutation, Template
 from veilmatch.server.matcher.query.matching import Surroundings
 from veilmatch.server.transport.requests import CheckedRequest
 
-Place = tuple[int, int]
 #: Both matchers must have received a whole bulk stream before they meet.
 _BULK_PATIENCE = 6.0
 
@@ -37,7 +38,11 @@ class ReadyPack:
 async def enrol(
     checked: CheckedRequest, request: request_pb2.SignedRequest, model: str, gallery: Gallery, on: Surroundings
 ) -> pb.MutateReply:
-    """Add one template of request.subject, an embedding of `model`, in the lowest free slot."""
+    """Add one template of request.subject, an embedding of `model`, in the lowest free slot.
+
+    Column and record are made from both matchers' shares of the vector, or of zero if it is not valid: no server knows
+    which. The reply has this organisation's share of that bit, for the device.
+    """
     identity = digest("mutation", "enrol", request.subject, model)
     async with (
         on.meetings.about(checked.digest) as meeting,
@@ -47,38 +52,30 @@ async def enrol(
             return _done_before(done, identity)
         gallery.require_changeable()
         gallery.require_model(model)
-        (place,) = gallery.index.allocate(1)
+        places = gallery.index.allocate(1)
         async with on.open_session(checked, request, gallery.state) as call:
-            share = await call.lane_share(1)
-        size = on.scheme.parameters.ciphertext_bytes
-        column = await on.workers.column(share.values, place[1], is_plus=on.is_plus(checked.pair), erase=False)
-        mine = column + await on.workers.zeros(len(request.ciphertexts))
-        theirs = await meeting.swap_columns(share.session_id, mine)
-        on.scheme.parse_many(pieces(theirs, size))
-        pack = await on.workers.apply(gallery.number, place[0], [column, theirs[: len(column)]])
-        record = [
-            on.scheme.multiply(c, on.scheme.multiply(x, y))
-            for c, x, y in zip(
-                on.scheme.parse_many(list(request.ciphertexts)),
-                on.scheme.parse_many(pieces(mine[len(column) :], size)),
-                on.scheme.parse_many(pieces(theirs[len(column) :], size)),
-                strict=True,
-            )
-        ]
-        template = Template(*place, request.subject, b"".join(map(on.scheme.serialise, record)))
-        mutation = Mutation("enrol", checked.token, identity, {place[0]: pack}, [template], [], _result(1), model)
-        return await commit_both(mutation, meeting, gallery)
+            share = await call.template_shares(1, told=1)
+        ((number, _),) = places
+        ((parts, record),) = await contents(
+            share, places, on.scheme, on.workers, meeting, is_plus=on.is_plus(checked.pair)
+        )
+        pack = await on.workers.apply(gallery.number, number, parts)
+        template = Template(*places[0], request.subject, record, by_device=False)
+        mutation = Mutation(
+            "enrol", checked.token, identity, {number: pack}, [template], [], _result(1), model, checked.device
+        )
+        return await commit_both(mutation, meeting, gallery, share.valid)
 
 
 async def erase(
     checked: CheckedRequest, request: request_pb2.SignedRequest, gallery: Gallery, on: Surroundings
 ) -> pb.MutateReply:
-    """Take every template of request.subject out of its pack and delete its record.
+    """Take every template of request.subject out of its pack and delete its record; or those of one enrolment.
 
-    The column of one whose record is not valid stays: what the record says is not what the column holds, so that
-    subtracting it would change others. Its slot is given up instead, and no query asks for it again.
+    What is taken out is what the record holds. Of a record that a device encrypted (bulk enrolment) that need not be
+    what the column holds, so its slot is given up: no query asks for it again.
     """
-    identity = digest("mutation", "erase", request.subject)
+    identity = digest("mutation", "erase", request.subject, checked.enrolment)
     parameters = on.scheme.parameters
     async with (
         on.meetings.about(checked.digest) as meeting,
@@ -87,27 +84,42 @@ async def erase(
         if (done := await gallery.find_token(checked.token)) is not None:
             return _done_before(done, identity)
         gallery.require_changeable()
-        places = gallery.index.require(request.subject)
-        records = [await gallery.record(*place) for place in places]
-        lanes = [c for record in records for c in pieces(record, parameters.ciphertext_bytes)]
-        async with on.open_session(checked, request, gallery.state, lanes) as call:
-            share = await call.lane_share(len(places))
-        valid = [place for place, is_valid in zip(places, share.valid, strict=True) if is_valid]
-        retired = sorted(set(places) - set(valid))
+        places = await _to_erase(checked, request.subject, gallery)
+        found = [await gallery.record(*place) for place in places]
+        async with on.open_session(checked, request, gallery.state, records_of(found, parameters)) as call:
+            share = await call.template_shares(len(places), told=0)
         columns = [
             await on.workers.column(values, slot, is_plus=on.is_plus(checked.pair), erase=True)
-            for values, (_, slot) in zip(share.values.reshape(-1, parameters.dimension), valid, strict=True)
+            for values, (_, slot) in zip(share.values, places, strict=True)
         ]
-        theirs = await meeting.swap_columns(share.session_id, b"".join(columns)) if columns else b""
-        on.scheme.parse_many(pieces(theirs, parameters.ciphertext_bytes))
+        theirs = await meeting.swap_columns(share.session_id, b"".join(columns))
+        await asyncio.to_thread(on.scheme.parse_many, pieces(theirs, parameters.ciphertext_bytes))
         others = pieces(theirs, parameters.dimension * parameters.ciphertext_bytes)
-        both = [(pack, [mine, other]) for (pack, _), mine, other in zip(valid, columns, others, strict=True)]
+        both = [(pack, [mine, other]) for (pack, _), mine, other in zip(places, columns, others, strict=True)]
         packs = {
             pack: await on.workers.apply(gallery.number, pack, [c for at, parts in both if at == pack for c in parts])
             for pack in sorted({pack for pack, _ in places})
         }
-        mutation = Mutation("erase", checked.token, identity, packs, [], places, _result(len(places)), "", retired)
+        retired = [place for place, record in zip(places, found, strict=True) if record.by_device]
+        mutation = Mutation(
+            "erase", checked.token, identity, packs, [], places, _result(len(places)), "", checked.device, retired
+        )
         return await commit_both(mutation, meeting, gallery)
+
+
+async def _to_erase(checked: CheckedRequest, subject: str, gallery: Gallery) -> list[tuple[int, int]]:
+    """Return the places to free. Raises UnknownSubjectError if there is none.
+
+    One enrolment may be taken back by the device that made it, whatever else it may erase.
+    """
+    if not checked.enrolment:
+        return gallery.index.require(subject)
+    done = await gallery.find_token(checked.enrolment)
+    own = done is not None and (done.kind, done.device) == ("enrol", checked.device)
+    places = await gallery.places_of(checked.enrolment) if own else []
+    if not places or any(gallery.index.subject(*place) != subject for place in places):
+        raise UnknownSubjectError("the gallery has no template of this subject from that enrolment of this device")
+    return places
 
 
 async def enrol_bulk(
@@ -126,22 +138,27 @@ async def enrol_bulk(
         gallery.require_model(model)
         numbers = gallery.index.allocate_packs(len(ready))
         added = [
-            Template(number, slot, subject, record)
+            Template(number, slot, subject, record, by_device=True)
             for number, pack in zip(numbers, ready, strict=True)
             for slot, (subject, record) in enumerate(pack.templates)
         ]
         packs = {number: pack.ciphertexts for number, pack in zip(numbers, ready, strict=True)}
-        mutation = Mutation("bulk", checked.token, identity, packs, added, [], _result(len(added)), model)
+        mutation = Mutation(
+            "bulk", checked.token, identity, packs, added, [], _result(len(added)), model, checked.device
+        )
         return await commit_both(mutation, meeting, gallery)
 
 
-async def commit_both(mutation: Mutation, meeting: Meeting, gallery: Gallery) -> pb.MutateReply:
+async def commit_both(
+    mutation: Mutation, meeting: Meeting, gallery: Gallery, valid_share: bytes = b""
+) -> pb.MutateReply:
     """Prepare here, see that the other prepared the same, commit; the leader commits first.
 
+    valid_share: this organisation's share of whether an enrolled vector is valid: kept, so that a retry is told too.
     If the other matcher is lost on the way the mutation stays pending, and the next meeting commits
     or discards it at both.
     """
-    chain = await gallery.prepare(mutation)
+    chain = await gallery.prepare(mutation, valid_share)
     theirs = await meeting.swap_states(gallery.to_wire, "prepared")
     if theirs.pending_chain != chain:
         # Both sides see this, so neither commits.
@@ -155,20 +172,22 @@ async def commit_both(mutation: Mutation, meeting: Meeting, gallery: Gallery) ->
         await gallery.commit(mutation, chain)
         await meeting.send_state(gallery.to_wire(), "committed")
     templates = len(mutation.added) or len(mutation.removed)
-    return pb.MutateReply(sequence=gallery.state.sequence, chain=chain, templates=templates)
+    return pb.MutateReply(
+        sequence=gallery.state.sequence, chain=chain, templates=templates, valid_share=_bit(valid_share)
+    )
 
 
 def _done_before(done: LogEntry, identity: bytes) -> pb.MutateReply:
     """Answer a retry with what its first attempt did. The chain is left out: later mutations may have moved it on."""
     if done.request_digest != identity:
         raise DuplicateTokenError("the token was used for another mutation", expected="a token for this mutation alone")
-    return pb.MutateReply(sequence=done.sequence, templates=json.loads(done.result)["templates"])
+    templates = json.loads(done.result)["templates"]
+    return pb.MutateReply(sequence=done.sequence, templates=templates, valid_share=_bit(done.valid_share))
+
+
+def _bit(valid_share: bytes) -> bool:
+    return bool(valid_share and valid_share[0] & 1)
 
 
 def _result(templates: int) -> str:
     return json.dumps({"templates": templates})
-
-
-def pieces(data: bytes, size: int) -> list[bytes]:
-    """Cut `data` into pieces of this size."""
-    return [data[i : i + size] for i in range(0, len(data), size)]

@@ -47,18 +47,16 @@ Step = Convert | Empty | Close
 
 @dataclass
 class Progress:
-    """Where each converted template went, and which were left out because their records are not valid."""
+    """Where each converted template went."""
 
     sequence: int = 0
     places: dict[Source, Place] = field(default_factory=dict)
-    left_out: set[Source] = field(default_factory=set)
 
     def fold(self, sequence: int, result: str) -> None:
         """Take in the result of mutation number `sequence`, of kind "rotate"; in order, each once."""
         done = json.loads(result)
         for pack, slot, added_in, new_pack, new_slot in done.get("converted", ()):
             self.places[pack, slot, added_in] = (new_pack, new_slot)
-        self.left_out |= {(pack, slot, added_in) for pack, slot, added_in in done.get("left_out", ())}
         if (emptied := done.get("emptied")) is not None:
             self.places = {source: place for source, place in self.places.items() if place[0] != emptied}
         self.sequence = sequence
@@ -69,14 +67,14 @@ class Progress:
         gone = [place[0] for source, place in self.places.items() if source not in present]
         if gone:
             return Empty(min(gone))
-        waiting = [source for source in sources if source not in self.places and source not in self.left_out]
+        waiting = [source for source in sources if source not in self.places]
         return Convert(waiting[:STEP_TEMPLATES]) if waiting else Close()
 
 
-def converted_result(sources: Sequence[Source], places: Sequence[Place], left_out: Sequence[Source]) -> str:
+def converted_result(sources: Sequence[Source], places: Sequence[Place]) -> str:
     """Return the result of a mutation that converted sources[i] to places[i]."""
     converted = [[*source, *place] for source, place in zip(sources, places, strict=True)]
-    return json.dumps({"templates": len(places), "converted": converted, "left_out": sorted(map(list, left_out))})
+    return json.dumps({"templates": len(places), "converted": converted})
 
 
 def emptied_result(pack: int) -> str:

@@ -18,6 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from veilmatch.crypto.errors import IntegrityError, KeyMismatchError, UnavailableError, VeilmatchError
 from veilmatch.crypto.parameters import ParameterSet
 from veilmatch.server.matcher.gallery import schema
+from veilmatch.server.matcher.gallery.upgrade import upgrade
 
 FILE_NAME = "gallery.db"
 BUSY_TIMEOUT_S = 30
@@ -184,6 +185,7 @@ def _check(connection: Connection, key_id: bytes, parameters: ParameterSet) -> N
     ours = (schema.APPLICATION_ID, schema.ROTATING_ID)
     if connection.exec_driver_sql("PRAGMA application_id").scalar() not in ours:
         raise IntegrityError("the file is not a gallery database")
+    upgrade(connection)
     version = connection.exec_driver_sql("PRAGMA user_version").scalar()
     if version != schema.SCHEMA_VERSION:
         raise IntegrityError("the gallery database is of another version", got=version, expected=schema.SCHEMA_VERSION)

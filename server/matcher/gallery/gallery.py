@@ -12,7 +12,7 @@ from veilmatch.protos.v1 import matcher_pb2 as pb
 from veilmatch.server.matcher.agreement.reconcile import Action, reconcile
 from veilmatch.server.matcher.gallery.index import SlotIndex
 from veilmatch.server.matcher.gallery.locks import ReadWriteLock
-from veilmatch.server.matcher.gallery.mutation import GalleryState, LogEntry, Mutation, require_same_model
+from veilmatch.server.matcher.gallery.mutation import GalleryState, LogEntry, Mutation, Record, require_same_model
 from veilmatch.server.matcher.gallery.store import Store
 
 #: Packs read from the store and given to the workers at a time.
@@ -110,13 +110,17 @@ class Gallery:
         """Return (pack, slot, mutation that added it) of every template; see `Store.sources`."""
         return await asyncio.to_thread(self._store.sources, self.name)
 
-    async def record(self, pack: int, slot: int) -> bytes:
+    async def places_of(self, token: bytes) -> list[tuple[int, int]]:
+        """Return (pack, slot) of every template that the mutation with this token added and that is still here."""
+        return await asyncio.to_thread(self._store.places_of, self.name, token)
+
+    async def record(self, pack: int, slot: int) -> Record:
         """Return the record of a template."""
         return await asyncio.to_thread(self._store.record, self.name, pack, slot)
 
-    async def prepare(self, mutation: Mutation) -> bytes:
-        """Write the mutation as pending, durably; return the chain value it leads to."""
-        self.state = await asyncio.to_thread(self._store.prepare, self.name, mutation)
+    async def prepare(self, mutation: Mutation, valid_share: bytes) -> bytes:
+        """Write the mutation as pending, durably; return the chain value it leads to. valid_share: see Store."""
+        self.state = await asyncio.to_thread(self._store.prepare, self.name, mutation, valid_share)
         return self.state.pending_chain or b""
 
     async def commit(self, mutation: Mutation, chain: bytes) -> None:

@@ -30,13 +30,16 @@ _PACKS_MAX = 1 << 31
 class Template:
     """One template at its place.
 
-    record: its lane ciphertexts joined, lane_ciphertexts * ciphertext_bytes bytes; the record of truth.
+    record: its lane ciphertexts joined, lane_ciphertexts * ciphertext_bytes bytes; the record of truth. by_device: a
+    device encrypted it (bulk enrolment), so that it is gated wherever it is converted; otherwise the matchers made
+    it, and it is a valid vector or zero by construction.
     """
 
     pack: int
     slot: int
     subject: str
     record: bytes = field(repr=False)
+    by_device: bool
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ class Mutation:
     (dimension * ciphertext_bytes bytes). added and removed: every (pack, slot) lies in one of `packs`. retired: those
     of the removed ones whose column stays in the pack; their slots are never used again.
     result: JSON that a retry with the same token is answered with. model: names the embedding model of
-    what is added; "" where nothing is.
+    what is added; "" where nothing is. device: whose request it was.
     """
 
     kind: Kind
@@ -59,6 +62,7 @@ class Mutation:
     removed: Sequence[tuple[int, int]] = field(repr=False)
     result: str
     model: str
+    device: str
     retired: Sequence[tuple[int, int]] = field(default=(), repr=False)
 
     def digest(self) -> bytes:
@@ -66,8 +70,9 @@ class Mutation:
 
         The order of packs, added, removed and retired has no meaning and does not change the digest.
         """
-        h = hashlib.sha256(b"veilmatch mutation v3\0")
-        for part in (self.kind.encode(), self.token, self.request_digest, self.result.encode(), self.model.encode()):
+        h = hashlib.sha256(b"veilmatch mutation v4\0")
+        texts = (self.kind, self.result, self.model, self.device)
+        for part in (self.token, self.request_digest, *(text.encode() for text in texts)):
             _update(h, part)
         _update(h, _number(len(self.packs)))
         for pack in sorted(self.packs):
@@ -75,7 +80,7 @@ class Mutation:
             _update(h, self.packs[pack])
         _update(h, _number(len(self.added)))
         for t in sorted(self.added, key=lambda t: (t.pack, t.slot)):
-            for part in (_number(t.pack), _number(t.slot), t.subject.encode(), t.record):
+            for part in (_number(t.pack), _number(t.slot), t.subject.encode(), t.record, _number(t.by_device)):
                 _update(h, part)
         _update(h, _number(len(self.removed)))
         _update(h, _number(len(self.retired)))
@@ -101,6 +106,7 @@ class Mutation:
             (not all(0 <= pack < _PACKS_MAX for pack in self.packs), "a pack out of range"),
             (not all(0 <= slot < parameters.slots for _, slot in touched), "a slot out of range"),
             (any(not t.subject for t in self.added), "a template without a subject"),
+            (not self.device, "a mutation of no device"),
             (len(added) != len(self.added), "a mutation fills a slot twice"),
             (len(removed) != len(self.removed), "a mutation empties a slot twice"),
             (not set(self.retired) <= removed - added, "a slot is given up that is not emptied"),
@@ -126,12 +132,25 @@ class GalleryState:
 
 @dataclass(frozen=True)
 class LogEntry:
-    """A committed mutation as a retry with its token sees it."""
+    """A committed mutation as a retry with its token sees it.
+
+    valid_share: what this matcher keeps for the device, its XOR share of whether the vector was valid; b"" for none.
+    """
 
     sequence: int
     kind: str
     request_digest: bytes
     result: str
+    device: str
+    valid_share: bytes = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Record:
+    """The record of a template: its lane ciphertexts joined, and whether a device encrypted it; see Template."""
+
+    ciphertexts: bytes = field(repr=False)
+    by_device: bool
 
 
 def require_same_model(present: str | None, model: str) -> None:

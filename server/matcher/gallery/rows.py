@@ -108,14 +108,16 @@ def visible(table: Table, gallery: Row[Any]) -> ColumnElement[bool]:
 def find_entry(connection: Connection, gallery: Row[Any], token: bytes) -> LogEntry | None:
     """Return the committed mutation of `gallery` with this token, or None."""
     row = connection.execute(
-        select(log.c.sequence, log.c.kind, log.c.request_digest, log.c.result).where(
+        select(log.c.sequence, log.c.kind, log.c.request_digest, log.c.result, log.c.device, log.c.valid_share).where(
             of(log, gallery), log.c.token == token, log.c.sequence <= gallery.sequence
         )
     ).one_or_none()
-    return None if row is None else LogEntry(row.sequence, row.kind, row.request_digest, row.result)
+    return None if row is None else LogEntry(*row)
 
 
-def write_pending(connection: Connection, gallery: Row[Any], mutation: Mutation, digest: bytes) -> None:
+def write_pending(
+    connection: Connection, gallery: Row[Any], mutation: Mutation, digest: bytes, valid_share: bytes
+) -> None:
     """Write everything of the mutation but the gallery's pending_chain; it must fit (`check_fits`)."""
     key = {"gallery_id": gallery.id}
     pending = gallery.sequence + 1
@@ -128,6 +130,8 @@ def write_pending(connection: Connection, gallery: Row[Any], mutation: Mutation,
             digest=digest,
             result=mutation.result,
             model=mutation.model,
+            device=mutation.device,
+            valid_share=valid_share,
             **key,
         )
     )
@@ -137,7 +141,8 @@ def write_pending(connection: Connection, gallery: Row[Any], mutation: Mutation,
     new_packs = [key | {"pack": pack, "added_in": pending} for pack, _ in changed]
     _insert_rows(connection, packs, new_packs, [body for _, body in changed])
     new_templates = [
-        key | {"pack": t.pack, "slot": t.slot, "subject": t.subject, "added_in": pending} for t in mutation.added
+        key | {"pack": t.pack, "slot": t.slot, "subject": t.subject, "by_device": t.by_device, "added_in": pending}
+        for t in mutation.added
     ]
     _insert_rows(connection, templates, new_templates, [t.record for t in mutation.added])
     if mutation.retired:

@@ -11,6 +11,7 @@ committing it is then `sequence = s+1` and a deletion, and no large row is writt
 from __future__ import annotations
 
 from sqlalchemy import (
+    Boolean,
     CheckConstraint,
     Column,
     ForeignKey,
@@ -21,10 +22,11 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 
 #: Raised by one with every change of the tables; a store refuses databases with a larger one.
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 #: Marks the file as ours in `file(1)` and to `Store`: "veil".
 APPLICATION_ID = 0x7665696C
 #: Marks a file that a rotation is filling, until it is complete: "veir". No matcher serves from one.
@@ -51,7 +53,8 @@ galleries = Table(
     Column("pending_chain", LargeBinary),
 )
 
-#: Every mutation; the pending one has the number after the gallery's sequence. model: of what it added, or "".
+#: Every mutation; the pending one has the number after the gallery's sequence. model: of what it added, or "". device:
+#: whose request it was, "" before version 4. valid_share: this matcher's part of what the device is told, or empty.
 log = Table(
     "log",
     metadata,
@@ -63,6 +66,8 @@ log = Table(
     Column("digest", LargeBinary, nullable=False),
     Column("result", Text, nullable=False),
     Column("model", Text, nullable=False),
+    Column("device", Text, nullable=False, server_default=""),
+    Column("valid_share", LargeBinary, nullable=False, server_default=text("x''")),
     UniqueConstraint("gallery_id", "token"),
 )
 
@@ -88,6 +93,7 @@ packs = Table(
     ForeignKeyConstraint(["gallery_id", "added_in"], ["log.gallery_id", "log.sequence"]),
 )
 
+#: by_device: whether a device encrypted the record, or the matchers made it.
 templates = Table(
     "templates",
     metadata,
@@ -96,6 +102,7 @@ templates = Table(
     Column("pack", Integer, nullable=False),
     Column("slot", Integer, nullable=False),
     Column("subject", Text, nullable=False),
+    Column("by_device", Boolean, nullable=False, server_default=text("1")),
     Column("added_in", Integer, nullable=False),
     Column("removed_in", Integer, index=True),
     Column("content_id", Integer, ForeignKey("contents.id"), nullable=False, unique=True),

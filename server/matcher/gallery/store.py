@@ -31,6 +31,7 @@ from veilmatch.server.matcher.gallery.mutation import (
     GalleryState,
     LogEntry,
     Mutation,
+    Record,
     Template,
     initial_chain,
     next_chain,
@@ -112,9 +113,10 @@ class Store:
 
     # -- changes ----------------------------------------------------------------------------
 
-    def prepare(self, name: str, mutation: Mutation) -> GalleryState:
+    def prepare(self, name: str, mutation: Mutation, valid_share: bytes = b"") -> GalleryState:
         """Write `mutation` as pending, durably, and return the state with its pending_chain.
 
+        valid_share: what this matcher alone keeps with it, for the device (`LogEntry`).
         Raises IntegrityError if another one is pending, or if it does not fit the gallery (sizes,
         slots occupied or free already, a gap in the packs); DuplicateTokenError if a committed
         mutation has its token; ModelMismatchError if it adds embeddings of another model than those
@@ -129,7 +131,7 @@ class Store:
             if find_entry(connection, gallery, mutation.token) is not None:
                 raise DuplicateTokenError("the token was used before")
             check_fits(connection, gallery, mutation)
-            write_pending(connection, gallery, mutation, digest)
+            write_pending(connection, gallery, mutation, digest, valid_share)
             pending_chain = next_chain(gallery.chain, gallery.sequence + 1, digest)
             connection.execute(update_gallery(gallery).values(pending_chain=pending_chain))
         return GalleryState(gallery.sequence, gallery.chain, pending_chain)
@@ -245,21 +247,33 @@ class Store:
         with self._database.reading() as connection:
             return model_of(connection, find_gallery(connection, name))
 
-    def record(self, name: str, pack: int, slot: int) -> bytes:
-        """Return the record (lane ciphertexts joined) of the template in this slot.
+    def places_of(self, name: str, token: bytes) -> list[tuple[int, int]]:
+        """Return (pack, slot) of every template that the mutation with this token added and that is still here."""
+        with self._database.reading() as connection:
+            gallery = find_gallery(connection, name)
+            entry = find_entry(connection, gallery, token)
+            if entry is None:
+                return []
+            t = templates.c
+            query = select(t.pack, t.slot).where(of(templates, gallery, added_in=entry.sequence))
+            return [(row.pack, row.slot) for row in connection.execute(query.order_by(t.pack, t.slot))]
+
+    def record(self, name: str, pack: int, slot: int) -> Record:
+        """Return the record of the template in this slot.
 
         Raises IntegrityError if the slot is free or the record's checksum is wrong.
         """
         with self._database.reading() as connection:
             gallery = find_gallery(connection, name)
             row = connection.execute(
-                select(contents.c.body, contents.c.checksum)
+                select(contents.c.body, contents.c.checksum, templates.c.by_device)
                 .join(templates, contents.c.id == templates.c.content_id)
                 .where(visible(templates, gallery), templates.c.pack == pack, templates.c.slot == slot)
             ).one_or_none()
         if row is None:
             raise IntegrityError("a slot is not occupied", got=(pack, slot))
-        return _checked(row.body, row.checksum, self._parameters.lane_ciphertexts * self._parameters.ciphertext_bytes)
+        size = self._parameters.lane_ciphertexts * self._parameters.ciphertext_bytes
+        return Record(_checked(row.body, row.checksum, size), row.by_device)
 
     # -- checks -----------------------------------------------------------------------------
 

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from veilmatch.crypto.dealing import Words
 from veilmatch.crypto.errors import ProtocolError, UnavailableError
 from veilmatch.crypto.keys.shares import Party, pairs_without
 from veilmatch.crypto.packing.fields import Array
-from veilmatch.crypto.parameters import LANE_BITS, ParameterSet
+from veilmatch.crypto.parameters import ParameterSet
 from veilmatch.crypto.secret_access import SecretHolder
 from veilmatch.protos.v1 import keyholder_pb2 as pb
 from veilmatch.protos.v1 import keyholder_pb2_grpc as rpc
@@ -35,12 +36,26 @@ class Share(SecretHolder):
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class LaneShares(SecretHolder):
-    """Shares of the valid ones of n templates, int64[m*D] below 2^48; and which those m are, bool[n]."""
+class Records(SecretHolder):
+    """Lane ciphertexts of records, joined, and which of the records a device encrypted, bool[n]."""
+
+    ciphertexts: Sequence[bytes]
+    by_device: NDArray[np.bool_]
+
+
+NO_RECORDS = Records((), np.zeros(0, dtype=np.bool_))
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class TemplateShares(SecretHolder):
+    """Shares of n templates, uint64[n, D].
+
+    valid: for the device, XOR share of which of those that a device encrypted are valid, packed little-endian.
+    """
 
     session_id: bytes
-    values: Array
-    valid: NDArray[np.bool_]
+    values: Words
+    valid: bytes
 
 
 class KeyHolderCall:
@@ -66,17 +81,21 @@ class KeyHolderCall:
         """Return this matcher's share of the probe."""
         message = await self._next("probe_share")
         values = _numbers(message.probe_share.exponents, "<u4")
-        self._check(message.probe_share.is_plus, values, self._parameters.dimension, self._parameters.ring_bits)
+        if message.probe_share.is_plus != self._is_plus or len(values) != self._parameters.dimension:
+            raise ProtocolError("a share that does not fit", got=len(values), expected=self._parameters.dimension)
+        if bool(np.any(values >> self._parameters.ring_bits)):
+            raise ProtocolError("a share out of range", expected=f"below 2^{self._parameters.ring_bits}")
         return Share(message.probe_share.session_id, values)
 
-    async def lane_share(self, templates: int) -> LaneShares:
-        """Return this matcher's shares of that many templates."""
-        message = await self._next("lane_share", _CONVERSION_S * templates * self._parameters.lane_ciphertexts)
-        values = _numbers(message.lane_share.lanes, "<u8")
-        valid = _bits(message.lane_share.valid, templates)
-        count = int(valid.sum()) * self._parameters.dimension
-        self._check(message.lane_share.is_plus, values, count, LANE_BITS)
-        return LaneShares(message.lane_share.session_id, values, valid)
+    async def template_shares(self, templates: int, told: int) -> TemplateShares:
+        """Return this matcher's shares of so many templates; the device is told of `told` of them if they are valid."""
+        work_s = _CONVERSION_S * templates * self._parameters.lane_ciphertexts
+        share = (await self._next("template_share", work_s)).template_share
+        count = templates * self._parameters.dimension
+        if share.is_plus != self._is_plus or len(share.lanes) != 8 * count or len(share.valid_share) != -(-told // 8):
+            raise ProtocolError("shares that do not fit", got=len(share.lanes), expected=8 * count)
+        values = np.frombuffer(share.lanes, dtype="<u8").astype(np.uint64).reshape(templates, -1)
+        return TemplateShares(share.session_id, values, share.valid_share)
 
     async def send_results(self, results: Sequence[bytes], wanted: NDArray[np.bool_]) -> None:
         """Send V of every pack and which of its slots are asked for, bool[packs, slots], in chunks."""
@@ -106,16 +125,6 @@ class KeyHolderCall:
             raise ProtocolError("another answer from the key holder", got=message.WhichOneof("content"), expected=kind)
         return message
 
-    def _check(self, is_plus: bool, values: Array, count: int, bits: int) -> None:
-        if is_plus != self._is_plus or len(values) != count or bool(np.any(values >> bits)):
-            raise ProtocolError("a share that does not fit", got=len(values), expected=count)
-
-
-def _bits(data: bytes, count: int) -> NDArray[np.bool_]:
-    if len(data) != -(-count // 8):
-        raise ProtocolError("a share that does not say which templates are valid", got=len(data), expected=count)
-    return np.unpackbits(np.frombuffer(data, dtype=np.uint8), count=count, bitorder="little").astype(np.bool_)
-
 
 def _numbers(data: bytes, dtype: str) -> Array:
     if len(data) % np.dtype(dtype).itemsize:
@@ -129,7 +138,7 @@ async def opened(
     party: Party,
     request: request_pb2.SignedRequest,
     state: GalleryState,
-    record: Sequence[bytes],
+    records: Records,
     parameters: ParameterSet,
     *,
     is_plus: bool,
@@ -138,15 +147,20 @@ async def opened(
 ) -> AsyncIterator[KeyHolderCall]:
     """Open a session for this request and gallery state.
 
-    record: for erase and rotate, the lane ciphertexts on record. output_bits: most answer bits that will be asked
-    for; the key holder counts them before it begins and refuses results that ask for more.
+    records: for erase and rotate. output_bits: most answer bits that will be asked for; the key holder counts them
+    before it begins and refuses results that ask for more.
     """
     # The subject's name and its salt stay here.
     forwarded = request_pb2.SignedRequest(
         body=request.body, signature=request.signature, ciphertexts=request.ciphertexts
     )
     first = pb.OpenSession(
-        request=forwarded, sequence=state.sequence, chain=state.chain, record=record, output_bits=output_bits
+        request=forwarded,
+        sequence=state.sequence,
+        chain=state.chain,
+        record=records.ciphertexts,
+        by_device=np.packbits(records.by_device, bitorder="little").tobytes(),
+        output_bits=output_bits,
     )
     call = stub.Serve(timeout=60 * timeout_s)
     # One stream carries two message types, one in each direction; the link is typed by what comes back.

@@ -24,7 +24,7 @@ from veilmatch.server.matcher.agreement.meeting import Meetings
 from veilmatch.server.matcher.change.succession import Succession
 from veilmatch.server.matcher.gallery.gallery import Gallery
 from veilmatch.server.matcher.gallery.mutation import GalleryState
-from veilmatch.server.matcher.query.keyholder_call import KeyHolderCall, opened
+from veilmatch.server.matcher.query.keyholder_call import NO_RECORDS, KeyHolderCall, Records, opened
 from veilmatch.server.matcher.query.pack_worker import PackWorkers
 from veilmatch.server.transport.requests import CheckedRequest
 
@@ -51,13 +51,13 @@ class Surroundings:
         checked: CheckedRequest,
         request: request_pb2.SignedRequest,
         state: GalleryState,
-        record: Sequence[bytes] = (),
+        records: Records = NO_RECORDS,
         output_bits: int = 0,
     ) -> AbstractAsyncContextManager[KeyHolderCall]:
         """Open a session at the key holder that serves this matcher in the request's pair; see `opened`."""
         party = holder_at(checked.pair, self.seat)
         return opened(
-            self.key_holders[party], party, request, state, record, self.scheme.parameters,
+            self.key_holders[party], party, request, state, records, self.scheme.parameters,
             is_plus=self.is_plus(checked.pair), timeout_s=self.timeout_s, output_bits=output_bits,
         )  # fmt: skip
 

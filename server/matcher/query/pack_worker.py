@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from veilmatch.crypto.arithmetic import Integer, from_bytes
+from veilmatch.crypto.dealing import Words
 from veilmatch.crypto.encryption.paillier import Paillier, PublicKey
 from veilmatch.crypto.errors import ProtocolError
 from veilmatch.crypto.packing import lanes, slots
@@ -21,7 +22,7 @@ from veilmatch.crypto.packing.fields import Array
 from veilmatch.crypto.rings.ring import PackGroup
 from veilmatch.server.workers.threads import Pool
 
-_LOAD, _MATCH, _COLUMN, _RECORD, _ZEROS, _APPLY = b"L", b"M", b"C", b"R", b"Z", b"A"
+_LOAD, _MATCH, _COLUMN, _RECORD, _APPLY = b"L", b"M", b"C", b"R", b"A"
 _GALLERY = struct.Struct(">HI")  # number of the gallery, number of the pack
 _COLUMN_HEAD = struct.Struct(">I??")  # slot, is_plus, erase
 
@@ -44,7 +45,7 @@ class _Packs:
     def handle(self, message: bytes) -> bytes:
         steps = {
             _LOAD: self._load, _MATCH: self._match, _COLUMN: self._column, _RECORD: self._record,
-            _ZEROS: self._zeros, _APPLY: self._apply,
+            _APPLY: self._apply,
         }  # fmt: skip
         return steps[message[:1]](message[1:])
 
@@ -76,18 +77,14 @@ class _Packs:
     def _column(self, body: bytes) -> bytes:
         """slot, role, erase, lanes of some coordinates -> this matcher's encrypted part of their column."""
         slot, is_plus, erase = _COLUMN_HEAD.unpack_from(body)
-        values = np.frombuffer(body[_COLUMN_HEAD.size :], dtype="<i8")
+        values = np.frombuffer(body[_COLUMN_HEAD.size :], dtype="<u8")
         plaintexts = slots.lane_column(values, slot, self._parameters, is_plus=is_plus, erase=erase)
         return b"".join(map(self._scheme.serialise, self._scheme.encrypt_many(plaintexts)))
 
     def _record(self, body: bytes) -> bytes:
         """role, lanes of one vector -> this matcher's encrypted part of its record."""
-        plaintexts = lanes.record_part(np.frombuffer(body[1:], dtype="<i8"), self._parameters, is_plus=bool(body[0]))
+        plaintexts = lanes.record_part(np.frombuffer(body[1:], dtype="<u8"), self._parameters, is_plus=bool(body[0]))
         return b"".join(map(self._scheme.serialise, self._scheme.encrypt_many(plaintexts)))
-
-    def _zeros(self, body: bytes) -> bytes:
-        """count -> that many fresh encryptions of zero."""
-        return b"".join(map(self._scheme.serialise, self._scheme.encrypt_zeros(int.from_bytes(body, "big"))))
 
     def _apply(self, body: bytes) -> bytes:
         """gallery, pack, columns of D ciphertexts each -> the pack with all columns multiplied in (not kept)."""
@@ -146,22 +143,18 @@ class PackWorkers:
             results |= {pack: data[i * size : (i + 1) * size] for i, pack in enumerate(share)}
         return [results[pack] for pack in packs]
 
-    async def column(self, lanes: Array, slot: int, *, is_plus: bool, erase: bool) -> bytes:
-        """Return this matcher's part of one template's column: D ciphertexts, joined."""
+    async def column(self, values: Words, slot: int, *, is_plus: bool, erase: bool) -> bytes:
+        """Return this matcher's part of one template's column, from its share uint64[D]: D ciphertexts, joined."""
         head = _COLUMN + _COLUMN_HEAD.pack(slot, is_plus, erase)
-        parts = np.array_split(lanes.astype("<i8"), self._pool.count)
+        parts = np.array_split(values.astype("<u8"), self._pool.count)
         answers = await asyncio.gather(
             *(self._pool.call(i, head + part.tobytes()) for i, part in enumerate(parts) if len(part))
         )
         return b"".join(answers)
 
-    async def record(self, values: Array, *, is_plus: bool) -> bytes:
-        """Return this matcher's part of the record of one vector, its lanes in [0, 2^48): lane ciphertexts, joined."""
-        return await self._pool.call(0, _RECORD + bytes([is_plus]) + values.astype("<i8").tobytes())
-
-    async def zeros(self, count: int) -> bytes:
-        """Return `count` fresh encryptions of zero, joined."""
-        return await self._pool.call(0, _ZEROS + count.to_bytes(4, "big"))
+    async def record(self, values: Words, *, is_plus: bool) -> bytes:
+        """Return this matcher's part of the record of one template, from its share uint64[D]: lane ciphertexts."""
+        return await self._pool.call(0, _RECORD + bytes([is_plus]) + values.astype("<u8").tobytes())
 
     async def apply(self, gallery: int, pack: int, columns: Sequence[bytes]) -> bytes:
         """Return the content of `pack` (empty if it is new) with `columns` multiplied in; nothing is kept yet."""

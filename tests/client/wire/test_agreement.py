@@ -19,7 +19,7 @@ from veilmatch.client.wire.agreement import (
     open_identification,
     open_verification,
 )
-from veilmatch.crypto.errors import GalleryMismatchError, IntegrityError, InvalidVectorError
+from veilmatch.crypto.errors import GalleryMismatchError, IntegrityError, ServerDeviationError
 from veilmatch.protos.v1 import matcher_pb2 as pb
 
 #: One matcher's share of "valid"; that of the other is not this one.
@@ -53,11 +53,11 @@ def test_decision_is_the_xor_of_the_shares(bit: int) -> None:
 def test_answer_about_a_probe_that_is_not_valid_is_one_refusal(bit: int, share: bool) -> None:
     a, b = replies([bit])
     a.valid_share = b.valid_share = share
-    with pytest.raises(InvalidVectorError) as verified:
+    with pytest.raises(ServerDeviationError) as verified:
         open_verification(a, b)
     a, b = replies([bit, 0, 1], ["x", "y", "z"])
     a.valid_share = b.valid_share = share
-    with pytest.raises(InvalidVectorError) as searched:
+    with pytest.raises(ServerDeviationError) as searched:
         open_candidates(a, b, Labels())
     assert verified.value.fields() == searched.value.fields()
 

@@ -119,7 +119,7 @@ def test_nothing_leaves_a_session_that_was_refused(operation: Operation) -> None
     simulator = PairSimulator(keys_of("stand-in"), observe=lambda holder, action: seen.append(type(action).__name__))
     with pytest.raises(KeySafetyError):
         run(adding(simulator, MINUS, 0, 0, 1), operation)
-    assert not {"LaneShare", "DecisionShare"} & set(seen)
+    assert not {"TemplateShare", "DecisionShare"} & set(seen)
     assert not any(type(envelope.message).__name__ == "Validity" for _, envelope in simulator.sent)
 
 

@@ -10,7 +10,7 @@ import pytest
 from tests.crypto.toys import TOY
 from tests.simulator import Keys, PairSimulator, SimulatedGallery, unit_vectors
 from veilmatch.crypto.arithmetic import Integer
-from veilmatch.crypto.errors import InvalidVectorError, ProtocolError
+from veilmatch.crypto.errors import ProtocolError, ServerDeviationError
 from veilmatch.crypto.gates.answer import answer_bits, answer_cost
 from veilmatch.crypto.gates.tournament import label_bits
 from veilmatch.crypto.packing.fields import Array
@@ -98,7 +98,7 @@ def test_invalid_probe_is_refused_at_the_device_and_finds_nobody(keys: Keys) -> 
     gallery = SimulatedGallery.of(keys.scheme, unit_vectors(RNG, 5, TOY))
     simulator = PairSimulator(keys)
     for probe in (0 * gallery.templates[0], 2 * gallery.templates[0]):
-        with pytest.raises(InvalidVectorError):
+        with pytest.raises(ServerDeviationError):
             simulator.decide("identify", probe, gallery, 1)
         request = simulator.request("identify", 1)
         plus, minus = simulator.run(request, simulator.encrypt(probe), gallery, gallery.places)

@@ -25,9 +25,9 @@ from veilmatch.crypto.pair.messages import (
     Envelope,
     GateLayer,
     Hello,
-    LaneShare,
     Openings,
     SafetyProof,
+    TemplateShare,
     Validity,
     Verdict,
 )
@@ -80,7 +80,7 @@ def outcome_of(simulator: PairSimulator, operation: Operation, gallery: Simulate
     request = simulator.request(operation, 0 if template else THRESHOLD)
     ends = simulator.run(request, simulator.encrypt(PROBE), gallery, gallery.places)
     if template:
-        assert all(isinstance(end, LaneShare) for end in ends)
+        assert all(isinstance(end, TemplateShare) for end in ends)
         return (ends[PLUS].lanes - ends[MINUS].lanes).tolist()  # type: ignore[no-any-return]
     assert all(isinstance(end, DecisionShare) for end in ends)
     return (ends[PLUS].bits ^ ends[MINUS].bits).tolist()  # type: ignore[no-any-return]

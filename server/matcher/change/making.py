@@ -1,0 +1,71 @@
+"""Making templates from both matchers' shares of them: columns of packs, and records.
+
+Each matcher encrypts its own part, both exchange and multiply: nobody sees a vector, and both have re-randomised
+everything. A record made like this is a valid vector or zero by construction. DESIGN.md section 6.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import numpy as np
+
+from veilmatch.crypto.dealing import Words
+from veilmatch.crypto.encryption.paillier import Paillier
+from veilmatch.crypto.parameters import ParameterSet
+from veilmatch.server.matcher.agreement.meeting import Meeting
+from veilmatch.server.matcher.gallery.mutation import Record
+from veilmatch.server.matcher.query.keyholder_call import Records, TemplateShares
+from veilmatch.server.matcher.query.pack_worker import PackWorkers
+
+Place = tuple[int, int]
+#: What one template's encryption may take at the other matcher, generously: for time-outs only.
+_TEMPLATE_S = 2.0
+
+
+async def contents(
+    share: TemplateShares,
+    places: Sequence[Place],
+    scheme: Paillier,
+    workers: PackWorkers,
+    meeting: Meeting,
+    *,
+    is_plus: bool,
+) -> list[tuple[list[bytes], bytes]]:
+    """Make templates with the other matcher: both parts of the column of each, and its record made of both parts.
+
+    Each matcher encrypts its own part under the key of `scheme`, so that what comes out holds the sum of both shares
+    and is re-randomised by both.
+    """
+    mine = await asyncio.gather(
+        *(_part(values, slot, workers, is_plus=is_plus) for values, (_, slot) in zip(share.values, places, strict=True))
+    )
+    received = await meeting.swap_columns(share.session_id, b"".join(mine), _TEMPLATE_S * len(places))
+    size, at = scheme.parameters.ciphertext_bytes, scheme.parameters.dimension * scheme.parameters.ciphertext_bytes
+    await asyncio.to_thread(scheme.parse_many, pieces(received, size))
+    made = []
+    for own, other in zip(mine, pieces(received, len(mine[0])), strict=True):
+        factors = (scheme.parse_many(pieces(part[at:], size)) for part in (own, other))
+        record = b"".join(scheme.serialise(scheme.multiply(x, y)) for x, y in zip(*factors, strict=True))
+        made.append(([own[:at], other[:at]], record))
+    return made
+
+
+async def _part(values: Words, slot: int, workers: PackWorkers, *, is_plus: bool) -> bytes:
+    """Return this matcher's part of one template: D ciphertexts of its column, then those of its record."""
+    column, record = await asyncio.gather(
+        workers.column(values, slot, is_plus=is_plus, erase=False), workers.record(values, is_plus=is_plus)
+    )
+    return column + record
+
+
+def records_of(found: Sequence[Record], parameters: ParameterSet) -> Records:
+    """Return records as the key holder is given them."""
+    ciphertexts = [c for record in found for c in pieces(record.ciphertexts, parameters.ciphertext_bytes)]
+    return Records(ciphertexts, np.array([record.by_device for record in found]))
+
+
+def pieces(data: bytes, size: int) -> list[bytes]:
+    """Cut `data` into pieces of this size."""
+    return [data[i : i + size] for i in range(0, len(data), size)]
