@@ -31,8 +31,9 @@ def multiply(mine: Words, products: Products, *, is_plus: bool) -> Multiplicatio
         raise ProtocolError("a gate's message of the wrong size", got=len(received), expected=len(sent))
     theirs = np.frombuffer(received, dtype="<u8").astype(np.uint64)
     # (x - u)(y - v) is nobody's to add: the plus holder takes it in with x * (y - v).
-    result: Words = products.product + mine * theirs if is_plus else products.product - products.factor * theirs
-    return result
+    if is_plus:
+        return np.asarray(products.product + mine * theirs, dtype=np.uint64)
+    return np.asarray(products.product - products.factor * theirs, dtype=np.uint64)
 
 
 def only_valid(
@@ -53,7 +54,8 @@ def only_valid(
     known = np.concatenate([spread, values] if is_plus else [values, spread])
     crossed = yield from multiply(known, _part(products, vectors, len(products.factor)), is_plus=is_plus)
     own = spread * values
-    return (own + np.uint64(offset) if is_plus else np.uint64(0) - own) - crossed[: len(lanes)] - crossed[len(lanes) :]
+    own = own + np.uint64(offset) if is_plus else np.uint64(0) - own
+    return np.asarray(own - crossed[: len(lanes)] - crossed[len(lanes) :], dtype=np.uint64)
 
 
 def only_valid_cost(vectors: int, dimension: int) -> int:
