@@ -84,6 +84,8 @@ class FakePair:
         self.a, self.b = FakeMatcher(self, 0, "matcher-a"), FakeMatcher(self, 1, "matcher-b")
         self.templates: list[str] = []
         self.looks_like: set[str] = set()
+        #: What the servers find of a vector that is enrolled.
+        self.finds_valid = True
         self.sequence = 0
         self.bulk_packs: list[pb.BulkPack] = []
         self.converted = 0
@@ -125,10 +127,14 @@ class FakePair:
             before = len(self.templates)
             if body.operation == request_pb2.OPERATION_ENROL:
                 self.templates.append(signed.subject)
+            elif body.enrolment:
+                self.templates.remove(signed.subject)
             else:
                 self.templates = [t for t in self.templates if t != signed.subject]
             self._commit(body.token, abs(len(self.templates) - before))
-        return self._mutated(body.token)
+        reply = self._mutated(body.token)
+        reply.valid_share = body.operation == request_pb2.OPERATION_ENROL and seat == 0 and self.finds_valid
+        return reply
 
     def bulk(self, seat: int, signed: Signed, packs: list[pb.BulkPack]) -> pb.MutateReply:
         token = body_of(signed).token
@@ -151,9 +157,13 @@ class FakePair:
             done, self.converted = self.converted == total, min(self.converted + 2, total)
             self._rotated[signed.body] = pb.RotateReply(
                 sequence=len(self._rotated) + 1, chain=self.chain, converted=self.converted, total=total, done=done,
-                left_out=["eve"] if done else [],
             )  # fmt: skip
-        return self._rotated[signed.body]
+            if not done and self.converted == total:  # the last that are converted are of a bulk enrolment
+                self._rotated[signed.body].by_device.extend(["bob", "eve"])
+        reply = pb.RotateReply()
+        reply.CopyFrom(self._rotated[signed.body])
+        reply.valid_share = bytes([0b10 if seat else 0b11]) if reply.by_device else b""
+        return reply
 
     def _commit(self, token: bytes, templates: int) -> None:
         self.sequence += 1

@@ -26,6 +26,7 @@ from veilmatch.crypto.errors import (
     NoFaceError,
     ParameterError,
     RequestRefusedError,
+    ServerDeviationError,
     UnavailableError,
     VeilmatchError,
 )
@@ -269,13 +270,49 @@ async def test_cancelled_bulk_enrolment_sends_nothing(client: AsyncClient, pair:
     assert pair.a.requests == []
 
 
+# -- a vector that the servers find invalid --------------------------------------------------------------
+
+
+async def test_an_enrolment_that_the_servers_find_invalid_is_taken_back_and_blamed_on_them(
+    client: AsyncClient, pair: FakePair, caplog: pytest.LogCaptureFixture
+) -> None:
+    pair.templates, pair.finds_valid = ["alice"], False
+    with pytest.raises(ServerDeviationError):
+        await client.enrol_embedding("alice", face(1), token=bytes(16))
+    assert pair.templates == ["alice"], "the empty template is gone, the other one is not"
+    enrolled, erased = (body_of(r) for r in pair.a.requests)
+    assert erased.operation == request_pb2.OPERATION_ERASE and erased.enrolment == enrolled.token == bytes(16)
+    assert [record.levelname for record in caplog.records] == ["ERROR"] and "alert" in caplog.text
+    assert pair.b.requests == pair.a.requests
+
+
+async def test_the_refusal_is_told_whether_or_not_the_empty_template_could_be_erased(
+    client: AsyncClient, pair: FakePair, caplog: pytest.LogCaptureFixture
+) -> None:
+    pair.finds_valid, refuse = False, fail_pairs("ab", "ac", "bc")
+    pair.b.before = lambda kind, signed: refuse(kind, signed) if body_of(signed).enrolment else None
+    with pytest.raises(ServerDeviationError):
+        await client.enrol_embedding("alice", face(1))
+    assert "an empty template was not erased" in caplog.text
+
+
+async def test_photos_after_one_that_is_refused_are_not_sent(client: AsyncClient, pair: FakePair) -> None:
+    pair.finds_valid = False
+    with pytest.raises(ServerDeviationError):
+        await client.enrol_embedding("alice", *faces(3))
+    assert [body_of(r).operation for r in pair.a.requests] == [
+        request_pb2.OPERATION_ENROL,
+        request_pb2.OPERATION_ERASE,
+    ]
+
+
 # -- rotation ----------------------------------------------------------------------------------------------
 
 
 async def test_rotation_asks_until_both_say_done(client: AsyncClient, pair: FakePair) -> None:
     pair.templates, steps = ["alice", "bob", "alice"], []
     result = await client.rotate(NEW_KEY_ID, progress=lambda *step: steps.append(step))
-    assert result == Rotation(sequence=3, templates=3, left_out=("eve",))
+    assert result == Rotation(sequence=3, templates=3, empty=("eve",))
     assert steps == [("rotate", 2, 3), ("rotate", 3, 3), ("rotate", 3, 3)]
     bodies = [body_of(r) for r in pair.a.requests]
     assert all((b.operation, b.new_key_id) == (request_pb2.OPERATION_ROTATE, NEW_KEY_ID) for b in bodies)
@@ -296,7 +333,7 @@ async def test_rotation_that_was_interrupted_goes_on(client: AsyncClient, pair: 
 
 @pytest.mark.parametrize(
     "change",
-    [{"converted": 1}, {"total": 9}, {"done": True}, {"left_out": ["bob"]}, {"sequence": 9}, {"chain": b"x" * 32}],
+    [{"converted": 1}, {"total": 9}, {"done": True}, {"by_device": ["bob"]}, {"sequence": 9}, {"chain": b"x" * 32}],
 )
 async def test_matchers_that_tell_of_different_rotations_end_it(
     client: AsyncClient, pair: FakePair, change: dict[str, Any]

@@ -152,17 +152,17 @@ def test_subjects_and_erase(run: Run, pair: FakePair) -> None:
     assert run("erase", "alice").stdout.startswith("erased: alice")
 
 
-def test_rotate_reads_the_new_key_and_names_who_was_left_out(
+def test_rotate_reads_the_new_key_and_names_who_is_empty_now(
     run: Run, pair: FakePair, settings: DeviceSettings
 ) -> None:
     pair.templates = ["bob", "alice", "bob"]
     public = settings.public_key
     key_id = PublicFile.decode(public.read_bytes()).public_key.key_id.hex()
     result = run("rotate", str(public))
-    assert result.exit_code == 0 and result.stdout == f"rotated: 3 templates to key {key_id} (left out: 1)\n"
-    assert "left out, its record is not valid: eve" in result.stderr
+    assert result.exit_code == 0 and result.stdout == f"rotated: 3 templates to key {key_id} (empty: 1)\n"
+    assert "empty now, its record was no valid vector: eve" in result.stderr
     document = json.loads(run("rotate", str(public), "--json").stdout)
-    assert document == {"key_id": key_id, "templates": 3, "sequence": 4, "left_out": ["eve"]}
+    assert document == {"key_id": key_id, "templates": 3, "sequence": 4, "empty": []}
 
 
 def test_rotate_without_a_new_key_is_unusable_input(run: Run, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Invalid vectors over real processes: refused as a template and as a probe, by one error, and nothing is stored."""
+"""Invalid vectors over real processes: refused as a template and as a probe, by one error, and nothing stays."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 
 from tests.e2e.world import World, running, unit
 from veilmatch.client import device
+from veilmatch.client.async_client import AsyncClient
 from veilmatch.client.capture import quantiser
 from veilmatch.client.client import Client
 from veilmatch.crypto.errors import ServerDeviationError
@@ -18,6 +19,7 @@ from veilmatch.crypto.packing.fields import Array
 from veilmatch.crypto.parameters import ParameterSet
 
 RNG = np.random.default_rng(53)
+TOKEN = bytes(range(16))
 FACES = unit(RNG, 3, 128)
 #: What a dishonest device makes of an embedding, instead of what the quantiser makes of it.
 DISHONEST: dict[str, Callable[[Array], Array]] = {
@@ -40,17 +42,17 @@ def dishonest(patch: pytest.MonkeyPatch, change: Callable[[Array], Array]) -> No
     patch.setattr(device, "quantise", quantise)
 
 
-def state_of(client: Client) -> tuple[int, list[tuple[str, int]]]:
-    return client.candidates_embedding(FACES[0]).sequence, [(s.subject, s.templates) for s in client.subjects()]
+def sequence(client: Client) -> int:
+    return client.candidates_embedding(FACES[0]).sequence
 
 
 @pytest.mark.parametrize("change", DISHONEST.values(), ids=DISHONEST)
-def test_invalid_vectors_are_refused_and_change_nothing(
+def test_invalid_vectors_are_refused_and_leave_nothing(
     world: World, change: Callable[[Array], Array], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with world.client() as client:
         client.enrol_embedding("ada", FACES[0])
-        before, told = state_of(client), set()
+        before, people, told = sequence(client), client.subjects(), set()
         with monkeypatch.context() as patch:
             dishonest(patch, change)
             for ask in (
@@ -62,7 +64,8 @@ def test_invalid_vectors_are_refused_and_change_nothing(
                     ask()
                 told.add(json.dumps(caught.value.fields()))
         assert len(told) == 1, "one refusal for all"
-        assert state_of(client) == before
+        assert sequence(client) == before + 2, "an empty template, and its erasure by the SDK"
+        assert client.subjects() == people
         assert client.verify_embedding("ada", FACES[0])
         assert not client.verify_embedding("ada", FACES[1])
         client.erase("ada")
@@ -79,6 +82,30 @@ def test_every_pair_refuses_them(world: World, pair: str, monkeypatch: pytest.Mo
             with pytest.raises(ServerDeviationError):
                 client.enrol_embedding("eve", FACES[1])
         client.erase("ada")
+
+
+def test_an_empty_template_matches_nobody_and_is_erased_like_any_other(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def nothing(*_: object) -> None:
+        """A device that does not take its enrolment back."""
+
+    with world.client() as client:
+        client.enrol_embedding("ada", FACES[0])
+        with monkeypatch.context() as patch:
+            dishonest(patch, DISHONEST["hidden in the next slot"])
+            patch.setattr(AsyncClient, "_take_back", nothing)
+            with pytest.raises(ServerDeviationError):
+                client.enrol_embedding("eve", FACES[1], token=TOKEN)
+            with pytest.raises(ServerDeviationError):
+                client.enrol_embedding("eve", FACES[1], token=TOKEN)  # a retry is told the same
+        assert {s.subject: s.templates for s in client.subjects()} == {"ada": 1, "eve": 1}
+        for face in FACES:
+            assert not client.verify_embedding("eve", face, threshold=0.0001)
+            assert "eve" not in client.candidates_embedding(face, threshold=0.0001)
+        assert client.verify_embedding("ada", FACES[0])
+        assert client.erase("eve").templates == 1
+        assert client.erase("ada").templates == 1
 
 
 def test_invalid_record_of_a_bulk_enrolment_is_erased_and_its_column_is_not_subtracted_from_the_slots_of_others(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,10 @@ import pytest
 from tests.e2e.world import World, running, unit, veilmatch
 from veilmatch.client.client import Client
 from veilmatch.client.config import DeviceSettings
-from veilmatch.crypto.errors import DeviceRightsError, RequestSignatureError
+from veilmatch.client.wire.signing import Draft
+from veilmatch.crypto.errors import DeviceRightsError, RequestSignatureError, UnknownSubjectError
 from veilmatch.crypto.parameters import ParameterSet
+from veilmatch.protos.v1 import request_pb2
 
 ADA, BOB = unit(np.random.default_rng(97), 2, 128)
 
@@ -22,6 +25,11 @@ def issue(world: World, name: str, *options: str) -> Client:
     assert done.returncode == 0, done.stderr
     config = Path(json.loads(done.stdout)["directory"]) / "device.toml"
     return Client(DeviceSettings.load(config))
+
+
+def take_back(client: Client, subject: str, enrolment: bytes) -> None:
+    draft = Draft(request_pb2.OPERATION_ERASE, subject=subject, token=secrets.token_bytes(16), enrolment=enrolment)
+    client._run(client._client._mutate(draft, None))
 
 
 def test_a_device_does_what_two_organisations_let_it_do_and_nothing_else(tmp_path: Path) -> None:
@@ -48,6 +56,19 @@ def test_a_device_does_what_two_organisations_let_it_do_and_nothing_else(tmp_pat
             assert veilmatch("device", "remove", "door", "--installation", str(world.directory)).returncode == 0
             with pytest.raises(RequestSignatureError):
                 door.verify_embedding("ada", ADA)
+        # A device that may enrol takes back what it enrolled itself, by its token, and nothing else.
+        with issue(world, "desk", "--right", "enrol") as desk:
+            everything.enrol_embedding("bob", BOB, token=bytes(16))
+            desk.enrol_embedding("bob", BOB, token=b"desk's own token")
+            for token, error in ((bytes(16), UnknownSubjectError), (b"none's own token", UnknownSubjectError)):
+                with pytest.raises(error):
+                    take_back(desk, "bob", token)
+            with pytest.raises(DeviceRightsError):
+                desk.erase("bob")
+            take_back(desk, "bob", b"desk's own token")
+            assert {s.subject: s.templates for s in everything.subjects()} == {"ada": 1, "bob": 1}
+            assert everything.verify_embedding("bob", BOB)
+            everything.erase("bob")
         with issue(world, "elsewhere", "--gallery", "staff") as elsewhere, pytest.raises(DeviceRightsError):
             elsewhere.subjects()
         assert everything.subjects() == before

@@ -168,13 +168,13 @@ def test_a_rotation_with_the_service_running_and_changes_meanwhile(old: World) -
         rotated = client.rotate(key_id(new_of(old)), progress=change)
     assert changed[0] > STEP_TEMPLATES, "it goes on where it stopped"
     assert asking.asked > 3 and asking.wrong == []
-    assert rotated.left_out == ("eve", "mallory")
+    assert rotated.empty == ("eve", "mallory")
     config = ["--config", str(old.device_config)]
     again = veilmatch("rotate", str(new_of(old) / "public.json"), *config, "--json")
     assert again.returncode == 0, again.stderr
     assert json.loads(again.stdout) == {
         "key_id": key_id(new_of(old)).hex(), "templates": rotated.templates, "sequence": rotated.sequence,
-        "left_out": ["eve", "mallory"],
+        "empty": [],
     }  # fmt: skip
 
 
@@ -202,7 +202,13 @@ def test_the_new_installation_decides_as_plaintext_would_and_takes_changes(old: 
         people = {f"p{i}": FACES[i : i + 1] for i in range(PEOPLE) if i not in (0, 4, 5, 6, 7, 8, 9, ERASED)}
         templates = people | {"several": FACES[4:7], "late": FACES[9:10]}
         with new.client() as client:
-            assert {s.subject: s.templates for s in client.subjects()} == {n: len(t) for n, t in templates.items()}
+            empty = {"eve": 1, "mallory": 1}
+            assert {s.subject: s.templates for s in client.subjects()} == {
+                n: len(t) for n, t in templates.items()
+            } | empty
+            for name, face in (("eve", FACES[7]), ("mallory", FACES[8])):
+                assert not client.verify_embedding(name, face, threshold=cosine(1))
+                assert client.erase(name).templates == 1
             assert_decisions_are_those_of_plaintext(client, templates)
             assert client.erase("several").templates == 3
             assert client.erase("p20").templates == 1

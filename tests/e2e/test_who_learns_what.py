@@ -72,15 +72,17 @@ COLUMN = of("MatcherMessage.commitment", "session_id digest") | of("MatcherMessa
 PROBE_AND_ANSWER = of("KeyHolderToMatcher.probe_share", "session_id exponents is_plus") | of(
     "KeyHolderToMatcher.decision_share", "share count valid_share"
 )
-LANES = of("KeyHolderToMatcher.lane_share", "session_id lanes is_plus valid")
+#: Its share of what it stores; of an erasure nobody is told what was valid.
+SHARES = of("KeyHolderToMatcher.template_share", "session_id lanes is_plus")
+TOLD = {"KeyHolderToMatcher.template_share.valid_share"}
 SIGNED, NAMED, ENCRYPTED = "body signature", "subject subject_salt", "ciphertexts"
 
 MATCHER: dict[str, set[str]] = {
     "verify": of("MatchRequest.request", f"{SIGNED} {ENCRYPTED} {NAMED}") | EXCHANGED | PROBE_AND_ANSWER,
     "candidates": of("MatchRequest.request", f"{SIGNED} {ENCRYPTED}") | EXCHANGED | PROBE_AND_ANSWER,
     "identify": of("MatchRequest.request", f"{SIGNED} {ENCRYPTED}") | EXCHANGED | PROBE_AND_ANSWER,
-    "enrol": of("SignedRequest", f"{SIGNED} {ENCRYPTED} {NAMED}") | TWO_PHASES | COLUMN | LANES,
-    "erase": of("SignedRequest", f"{SIGNED} {NAMED}") | TWO_PHASES | COLUMN | LANES,
+    "enrol": of("SignedRequest", f"{SIGNED} {ENCRYPTED} {NAMED}") | TWO_PHASES | COLUMN | SHARES | TOLD,
+    "erase": of("SignedRequest", f"{SIGNED} {NAMED}") | TWO_PHASES | COLUMN | SHARES,
     "bulk": of("BulkChunk.header", SIGNED)
     | of("BulkChunk.pack", "ciphertexts templates.subject templates.record")
     | TWO_PHASES,
@@ -91,7 +93,7 @@ KNOWN_LABELS = {"MatchRequest.known_chain"}
 
 OPENED = of("MatcherToKeyHolder.open", "sequence chain output_bits") | of("MatcherToKeyHolder.open.request", SIGNED)
 PAIR = of("PairMessage", "session_id number openings gate_layer") | of(
-    "PairMessage.hello", "context nonce triples_floor bits_floor products_floor"
+    "PairMessage.hello", "context nonce mask_secret triples_floor bits_floor products_floor"
 )
 PAIR |= of("PairMessage.agreement", "ciphertexts fingerprints") | of("PairMessage.allocation", "kind start")
 #: Coins behind the nonce, and a number that the receiver could compute itself.
@@ -102,8 +104,9 @@ RESULTS = of("MatcherToKeyHolder.results", "results wanted packs last")
 
 KEY_HOLDER: dict[str, set[str]] = {
     **dict.fromkeys(QUERIES, OPENED | PROBE | RESULTS | PAIR),
-    "enrol": OPENED | PROBE | PAIR | {"PairMessage.validity"},
-    "erase": OPENED | of("MatcherToKeyHolder.open", "record") | PAIR | {"PairMessage.validity"},
+    "enrol": OPENED | PROBE | PAIR,
+    # What the matchers made is converted without any gate.
+    "erase": OPENED | of("MatcherToKeyHolder.open", "record by_device") | PAIR - {"PairMessage.gate_layer"},
     "bulk": set(),
     "subjects": set(),
 }
@@ -115,7 +118,7 @@ DEVICE: dict[str, set[str]] = {
     "verify": ANSWER,
     "candidates": ANSWER | {"MatchReply.labels"},
     "identify": ANSWER | {"MatchReply.labels"},
-    **dict.fromkeys((*CHANGES, "bulk"), of("MutateReply", "sequence chain templates")),
+    **dict.fromkeys((*CHANGES, "bulk"), of("MutateReply", "sequence chain templates valid_share")),
     "subjects": of("SubjectsReply", "sequence chain subjects.subject subjects.templates"),
 }
 

@@ -148,7 +148,7 @@ async def test_a_replay_is_refused_as_one_and_not_counted_again(trio_with: Any) 
     for _ in range(4):
         try:
             async with trio.both(request, "ab") as calls:
-                await asyncio.gather(*(call.lane_share(1) for call in calls.values()))
+                await asyncio.gather(*(call.template_shares(1, told=1) for call in calls.values()))
         except RequestReplayedError:
             pass
     assert await served(trio) and not await served(trio)

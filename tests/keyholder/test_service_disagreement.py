@@ -62,7 +62,7 @@ async def test_different_ciphertexts_end_the_session_at_both(trio: Trio, pair: P
     request = signed([], pair, operation=request_pb2.OPERATION_ERASE)
     one, other = encrypted(PROBE), encrypted(PROBE)  # the same template, encrypted anew
     async with trio.call(request, "a", pair, record=one) as a, trio.call(request, "b", pair, record=other) as b:
-        errors = await ends(a.lane_share(1), b.lane_share(1))
+        errors = await ends(a.template_shares(1, told=1), b.template_shares(1, told=1))
     assert [type(error) for error in errors] == [ProtocolError] * 2
     assert all("different ciphertexts" in error.message for error in errors)
     assert not openings

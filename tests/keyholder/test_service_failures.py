@@ -51,7 +51,7 @@ async def enrol(trio: Trio, pair: Pair = "ab") -> list[Any]:
 
     async def one(seat: Seat) -> Any:
         async with trio.call(request, seat, pair) as call:
-            return await call.lane_share(1)
+            return await call.template_shares(1, told=1)
 
     request = signed(PROBE, pair, operation=request_pb2.OPERATION_ENROL)
     return await asyncio.gather(*(one(seat) for seat in SEATS), return_exceptions=True)

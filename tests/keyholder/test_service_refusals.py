@@ -160,7 +160,7 @@ async def test_a_request_is_served_once_and_a_replay_is_refused_after_a_restart_
     request = signed(PROBE, operation=request_pb2.OPERATION_ENROL)
     async with trio.both(request, "ab") as calls:
         for call in calls.values():
-            await call.lane_share(1)
+            await call.template_shares(1, told=1)
     batches = trio.running["a"].pool.batches
     assert isinstance(await serve(trio, "matcher-a", "a", request), RequestReplayedError)
     assert trio.running["a"].pool.batches == batches
@@ -178,7 +178,7 @@ async def test_a_replay_does_not_even_reach_the_peer(trio: Trio) -> None:
     request = signed(PROBE, operation=request_pb2.OPERATION_ENROL)
     async with trio.both(request, "ab") as calls:
         for call in calls.values():
-            await call.lane_share(1)
+            await call.template_shares(1, told=1)
     await trio.stop("a", "b")
     await trio.start("a")
     assert isinstance(await serve(trio, "matcher-a", "a", request), RequestReplayedError)
@@ -194,7 +194,7 @@ async def test_a_ciphertext_outside_the_subgroup_costs_no_randomness(
     request = signed([bad, encrypted(PROBE)[1]], operation=request_pb2.OPERATION_ENROL)
     with pytest.raises(CiphertextError, match="well-formed"):
         async with trio.both(request, "ab") as calls:
-            await calls["a"].lane_share(1)
+            await calls["a"].template_shares(1, told=1)
     assert nothing_was_used(trio)
 
 

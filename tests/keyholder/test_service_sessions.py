@@ -9,7 +9,9 @@ import pytest
 
 from tests.keyholder.trio import TOY, Trio, answers, ceremony, encrypted, results_of, signed
 from tests.simulator import SimulatedGallery, unit_vectors
+from veilmatch.crypto.dealing import Words
 from veilmatch.crypto.encryption.paillier import Paillier
+from veilmatch.crypto.errors import ProtocolError
 from veilmatch.crypto.keys.shares import PAIRS, PARTIES, SEATS, Pair, dealer_of
 from veilmatch.crypto.packing.fields import Array
 from veilmatch.protos.v1 import request_pb2
@@ -71,19 +73,56 @@ async def test_identify_answers_with_the_number_of_the_best_slot(trio: Trio, pai
 async def test_an_enrolment_ends_with_shares_of_the_template(trio: Trio, pair: Pair) -> None:
     template = vectors(5, 1)[0]
     async with trio.both(signed(template, pair, operation=request_pb2.OPERATION_ENROL), pair) as calls:
-        shares = await asyncio.gather(*(calls[seat].lane_share(1) for seat in SEATS))
+        shares = await asyncio.gather(*(calls[seat].template_shares(1, told=1) for seat in SEATS))
     first, second = (share.values for share in shares)
     plus, minus = (first, second) if pair != "bc" else (second, first)
-    assert (plus - minus - TOY.offset).tolist() == template.tolist()
+    assert opened_lanes(plus, minus) == [template.tolist()]
+    assert first_bit(shares[0].valid) ^ first_bit(shares[1].valid)
 
 
-async def test_an_erasure_converts_the_records_that_the_matchers_bring(trio: Trio) -> None:
+@pytest.mark.parametrize("pair", PAIRS)
+async def test_an_enrolment_of_no_valid_vector_ends_with_shares_of_zero(trio: Trio, pair: Pair) -> None:
+    template = vectors(5, 1)[0] * 0
+    async with trio.both(signed(template, pair, operation=request_pb2.OPERATION_ENROL), pair) as calls:
+        shares = await asyncio.gather(*(calls[seat].template_shares(1, told=1) for seat in SEATS))
+    first, second = (share.values for share in shares)
+    plus, minus = (first, second) if pair != "bc" else (second, first)
+    assert opened_lanes(plus, minus) == [template.tolist()]
+    assert not first_bit(shares[0].valid) ^ first_bit(shares[1].valid)
+
+
+@pytest.mark.parametrize("by_device", [[True] * 3, [False] * 3, [True, False, True]])
+async def test_an_erasure_converts_the_records_that_the_matchers_bring(trio: Trio, by_device: list[bool]) -> None:
     templates = vectors(6, 3)
     record = [c for template in templates for c in encrypted(template)]
     request = signed([], "ab", operation=request_pb2.OPERATION_ERASE)
-    async with trio.both(request, "ab", record=record) as calls:
-        plus, minus = await asyncio.gather(*(calls[seat].lane_share(3) for seat in SEATS))
-    assert (plus.values - minus.values - TOY.offset).tolist() == templates.ravel().tolist()
+    async with trio.both(request, "ab", record=record, by_device=by_device) as calls:
+        plus, minus = await asyncio.gather(*(calls[seat].template_shares(3, told=0) for seat in SEATS))
+    assert opened_lanes(plus.values, minus.values) == templates.tolist()
+    assert plus.valid == minus.valid == b"", "nobody is told whether what is erased was valid"
+
+
+async def test_key_holders_that_are_told_different_things_about_a_record_end_before_an_opening(trio: Trio) -> None:
+    record = encrypted(vectors(6, 1)[0])
+    request = signed([], "ab", operation=request_pb2.OPERATION_ERASE)
+    async with (
+        trio.call(request, "a", "ab", record=record, by_device=[True]) as a,
+        trio.call(request, "b", "ab", record=record, by_device=[False]) as b,
+    ):
+        errors = await asyncio.gather(a.template_shares(1, 0), b.template_shares(1, 0), return_exceptions=True)
+    assert any(isinstance(error, ProtocolError) for error in errors)
+
+
+def opened_lanes(plus: Words, minus: Words) -> list[list[int]]:
+    """What both parts add up to as integers, without the offset."""
+    return [
+        [int(p) - int(m) - TOY.offset for p, m in zip(*row, strict=True)]
+        for row in zip(plus.tolist(), minus.tolist(), strict=True)
+    ]
+
+
+def first_bit(share: bytes) -> int:
+    return share[0] & 1
 
 
 async def test_many_sessions_of_all_pairs_at_once_stay_exact(trio: Trio) -> None:

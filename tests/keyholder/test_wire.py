@@ -19,7 +19,6 @@ from veilmatch.crypto.pair.messages import (
     Message,
     Openings,
     SafetyProof,
-    Validity,
     Verdict,
 )
 from veilmatch.protos.v1 import keyholder_pb2 as pb
@@ -28,13 +27,12 @@ from veilmatch.server.keyholder.wire import KIND_TO_WIRE, from_wire, kind_from_w
 bytes_ = st.binary(max_size=80)
 index = st.integers(0, (1 << 64) - 1)
 MESSAGES: dict[type, st.SearchStrategy[Message]] = {
-    Hello: st.builds(Hello, bytes_, bytes_, index, index, index),
+    Hello: st.builds(Hello, bytes_, bytes_, bytes_, index, index, index),
     Agreement: st.builds(Agreement, bytes_, bytes_),
     Allocation: st.builds(Allocation, st.sampled_from(STOCK_KINDS), index),
     Openings: st.builds(Openings, bytes_),
     Verdict: st.builds(Verdict, st.booleans(), bytes_),
     GateLayer: st.builds(GateLayer, bytes_),
-    Validity: st.builds(Validity, st.booleans()),
     Coins: st.builds(Coins, bytes_),
     SafetyProof: st.builds(SafetyProof, bytes_),
 }
@@ -48,10 +46,9 @@ def test_every_kind_of_message_is_tried() -> None:
 @given(envelopes)
 @example(Envelope(b"", 0, Openings(b"")))
 @example(Envelope(b"", 0, GateLayer(b"")))
-@example(Envelope(b"", 0, Hello(b"", b"", 0, 0, 0)))
+@example(Envelope(b"", 0, Hello(b"", b"", b"", 0, 0, 0)))
 @example(Envelope(b"", 0, Agreement(b"", b"")))
 @example(Envelope(b"", 0, Verdict(False, b"")))
-@example(Envelope(b"", 0, Validity(False)))
 @example(Envelope(b"", 0, Coins(b"")))
 @example(Envelope(b"", 0, SafetyProof(b"")))
 def test_every_message_survives_the_wire(envelope: Envelope) -> None:

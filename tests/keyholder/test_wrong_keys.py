@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.keyholder.test_service_sessions import gallery_of, vectors
+from tests.keyholder.test_service_sessions import gallery_of, opened_lanes, vectors
 from tests.keyholder.trio import (
     TOY,
     LocalPool,
@@ -104,10 +104,10 @@ async def test_a_record_with_one_template_twice_is_converted_twice(trio: Trio) -
     template = vectors(44, 1)[0]
     request = signed([], "ab", operation=request_pb2.OPERATION_ERASE)
     async with trio.both(request, "ab", record=encrypted(template) * 2) as calls:
-        plus, minus = await asyncio.gather(*(calls[seat].lane_share(2) for seat in SEATS))
-    assert (plus.values - minus.values - TOY.offset).reshape(2, -1).tolist() == [template.tolist()] * 2
+        plus, minus = await asyncio.gather(*(calls[seat].template_shares(2, told=0) for seat in SEATS))
+    assert opened_lanes(plus.values, minus.values) == [template.tolist()] * 2
     # With the same triples the shares would be the same as well, and their openings reveal the key.
-    first, second = plus.values.reshape(2, -1)
+    first, second = plus.values
     assert not np.array_equal(first, second)
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -42,7 +43,7 @@ from veilmatch.server.keyholder.service import KeyHolderPeerService, KeyHolderSe
 from veilmatch.server.keyholder.session.serving import KeyHolder
 from veilmatch.server.keyholder.session.share_worker import ShareWorkers, make_handler
 from veilmatch.server.matcher.gallery.mutation import GalleryState
-from veilmatch.server.matcher.query.keyholder_call import KeyHolderCall, opened
+from veilmatch.server.matcher.query.keyholder_call import KeyHolderCall, Records, opened
 from veilmatch.server.transport.channels import channel_to, server_credentials, server_options
 from veilmatch.server.transport.status import from_rpc
 
@@ -209,12 +210,15 @@ class Trio:
     ) -> AsyncIterator[KeyHolderCall]:
         """Open the session of a request as the matcher of `seat` does.
 
-        changes: caller, party, state, record, output_bits.
+        changes: caller, party, state, record, by_device, output_bits.
         """
         party: Party = changes.get("party", holder_at(pair, seat))
         stub = rpc.KeyHolderStub(self.channel(changes.get("caller", f"matcher-{seat}"), party))
+        record = changes.get("record", ())
+        by_device = changes.get("by_device", [True] * (len(record) // TOY.lane_ciphertexts))
+        records = Records(record, np.array(by_device, dtype=np.bool_))
         async with opened(
-            stub, party, request, changes.get("state", STATE), changes.get("record", ()), TOY,
+            stub, party, request, changes.get("state", STATE), records, TOY,
             is_plus=party == pair[0], timeout_s=changes.get("timeout_s", 10.0),
             output_bits=changes.get("output_bits", 4096),
         ) as call:  # fmt: skip
@@ -343,5 +347,5 @@ async def answers(calls: dict[Seat, KeyHolderCall], results: Results, count: int
 
     (plus, plus_valid), (minus, minus_valid) = await asyncio.gather(*(one(call) for call in calls.values()))
     if plus_valid == minus_valid:
-        raise ServerDeviationError()
+        raise ServerDeviationError("an invalid vector")
     return [(plus[i // 8] ^ minus[i // 8]) >> (i % 8) & 1 for i in range(expected)]

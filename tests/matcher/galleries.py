@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from veilmatch.crypto.parameters import ParameterSet
-from veilmatch.server.matcher.gallery.mutation import Mutation, Template, initial_chain, next_chain
+from veilmatch.server.matcher.gallery.mutation import Mutation, Record, Template, initial_chain, next_chain
 from veilmatch.server.matcher.gallery.store import Store
 
 PARAMETERS = ParameterSet(dimension=4, scale=60, clip=23, modulus_bits=512)
@@ -39,10 +39,14 @@ def mutation(
         token=f"token {number}".encode(),
         request_digest=hashlib.sha256(f"request {number}".encode()).digest(),
         packs={pack: content(f"pack {number} {pack}", pack_bytes) for pack in touched},
-        added=[Template(p, s, subject, content(f"record {number} {p} {s}", record_bytes)) for p, s, subject in added],
+        added=[
+            Template(p, s, subject, content(f"record {number} {p} {s}", record_bytes), by_device=bool(number % 2))
+            for p, s, subject in added
+        ],
         removed=removed,
         result=f'{{"number": {number}}}',
         model=model if added else "",
+        device=f"device-{number % 3}",
     )
 
 
@@ -53,14 +57,14 @@ class Model:
     name: str
     parameters: ParameterSet = PARAMETERS
     packs: dict[int, bytes] = field(default_factory=dict)
-    templates: dict[tuple[int, int], tuple[str, bytes]] = field(default_factory=dict)
+    templates: dict[tuple[int, int], tuple[str, Record]] = field(default_factory=dict)
     committed: list[Mutation] = field(default_factory=list)
 
     def commit(self, mutation: Mutation) -> None:
         for place in mutation.removed:
             del self.templates[place]
         self.packs.update(mutation.packs)
-        self.templates |= {(t.pack, t.slot): (t.subject, t.record) for t in mutation.added}
+        self.templates |= {(t.pack, t.slot): (t.subject, Record(t.record, t.by_device)) for t in mutation.added}
         self.committed.append(mutation)
 
     def chain(self) -> bytes:
@@ -81,12 +85,8 @@ class Model:
         for sequence, mutation in enumerate(self.committed, start=1):
             entry = store.find_token(self.name, mutation.token)
             assert entry is not None
-            assert (entry.sequence, entry.kind, entry.request_digest, entry.result) == (
-                sequence,
-                mutation.kind,
-                mutation.request_digest,
-                mutation.result,
-            )
+            said = (entry.sequence, entry.kind, entry.request_digest, entry.result, entry.device)
+            assert said == (sequence, mutation.kind, mutation.request_digest, mutation.result, mutation.device)
 
 
 def run(store: Store, name: str, mutation: Mutation) -> None:

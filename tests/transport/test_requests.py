@@ -248,6 +248,8 @@ FIELDS: list[tuple[Operation, str, list[Any]]] = [
     ),
     ("rotate", "new_key_id", [b"", bytes(15), bytes(17)]),
     *((operation, "new_key_id", [b"\0", bytes(16)]) for operation in OPERATIONS if operation != "rotate"),
+    ("erase", "enrolment", [b"\0", bytes(15), bytes(17)]),
+    *((operation, "enrolment", [b"\0", bytes(16)]) for operation in OPERATIONS if operation != "erase"),
     *((operation, "knowledge", [b"\0", bytes(PROOF_BYTES)]) for operation in OPERATIONS if operation not in WITH_LANES),
 ]
 
@@ -356,7 +358,7 @@ def proved(**changes: Any) -> pb.RequestBody:
 
 def context_of(said: pb.RequestBody, key: Ed25519PrivateKey) -> bytes:
     fields = {field.name: getattr(said, field.name) for field in pb.RequestBody.DESCRIPTOR.fields}
-    del fields["knowledge"], fields["new_key_id"]  # the latter belongs to requests without vectors
+    del fields["knowledge"], fields["new_key_id"], fields["enrolment"]  # the latter two: of requests without vectors
     return context_digest(device_key=key.public_key().public_bytes_raw(), **fields)
 
 

@@ -118,7 +118,7 @@ class Gallery:
         """Return the record of a template."""
         return await asyncio.to_thread(self._store.record, self.name, pack, slot)
 
-    async def prepare(self, mutation: Mutation, valid_share: bytes) -> bytes:
+    async def prepare(self, mutation: Mutation, valid_share: bytes = b"") -> bytes:
         """Write the mutation as pending, durably; return the chain value it leads to. valid_share: see Store."""
         self.state = await asyncio.to_thread(self._store.prepare, self.name, mutation, valid_share)
         return self.state.pending_chain or b""

@@ -136,7 +136,7 @@ def test_draft_shows_neither_ciphertexts_nor_randomisers(probe: KnownCiphertexts
 
 def context_of(signed: pb.SignedRequest, device_key: bytes) -> bytes:
     fields = {field.name: getattr(body_of(signed), field.name) for field in pb.RequestBody.DESCRIPTOR.fields}
-    del fields["knowledge"], fields["new_key_id"]  # the latter belongs to requests without vectors
+    del fields["knowledge"], fields["new_key_id"], fields["enrolment"]  # the latter two: of requests without vectors
     return knowledge.context_digest(device_key=device_key, **fields)
 
 

@@ -54,7 +54,7 @@ async def test_the_logs_of_all_pairs_agree_after_many_requests(trio: Trio) -> No
     pairs = ("ab", "ac", "bc", "ab", "ac", "bc")
     await asyncio.gather(*(trio.decide(signed(PROBE, pair), pair, gallery, range(4)) for pair in pairs))
     async with trio.both(signed(PROBE, "ab", operation=request_pb2.OPERATION_ENROL), "ab") as calls:
-        await asyncio.gather(*(call.lane_share(1) for call in calls.values()))
+        await asyncio.gather(*(call.template_shares(1, told=1) for call in calls.values()))
     for one, other, count in (("a", "b", 3), ("a", "c", 2), ("b", "c", 2)):
         _, _, found = compare(trio.data_dir(one), trio.data_dir(other))  # type: ignore[arg-type]
         assert found.common == count and found.agree

@@ -23,7 +23,7 @@ async def enrol(trio: Trio) -> list[Any]:
 
     async def one(seat: Seat) -> Any:
         async with trio.call(request, seat, "ab") as call:
-            return await call.lane_share(1)
+            return await call.template_shares(1, told=1)
 
     return await asyncio.gather(*(one(seat) for seat in SEATS), return_exceptions=True)
 

@@ -262,7 +262,7 @@ async def test_holders_of_different_stocks_refuse_once_and_then_meet_again(trio:
     request = signed(TEMPLATES[0], operation=request_pb2.OPERATION_ENROL)
     with pytest.raises(KeyMismatchError, match="stock"):
         async with trio.both(request, "ab") as calls:
-            await asyncio.gather(*(call.lane_share(1) for call in calls.values()))
+            await asyncio.gather(*(call.template_shares(1, told=1) for call in calls.values()))
     await query(trio)
 
 

@@ -21,7 +21,7 @@ from veilmatch.server.matcher.gallery.store import Store
 
 ENROL = mutation(1, added=[(0, 0, "ada"), (0, 1, "bela"), (1, 0, "ada")])
 RETIRE = replace(mutation(2, removed=[(0, 0), (1, 0)]), retired=[(0, 0)])
-LAST = Mutation("rotated", b"last", content("last", 32), {}, [], [], '{"templates": 0}', "")
+LAST = Mutation("rotated", b"last", content("last", 32), {}, [], [], '{"templates": 0}', "", "device")
 
 
 def made(data_dir: Path, *mutations: Mutation) -> Store:

