@@ -19,12 +19,15 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from tests.e2e.world import ENVIRONMENT, EVERYBODY, KEY_HOLDERS, World, hold_ceremony, settle, unit
 from tests.faults.inside import environment
+from veilmatch.client import device
+from veilmatch.client.capture.quantiser import quantise
 from veilmatch.client.client import Client
 from veilmatch.client.wire.signing import new_token
-from veilmatch.crypto.errors import VeilmatchError
+from veilmatch.crypto.errors import ServerDeviationError, VeilmatchError
 from veilmatch.crypto.parameters import ParameterSet
 from veilmatch.server.supervisor import Supervisor
 
@@ -33,7 +36,8 @@ PARAMETERS = ParameterSet(modulus_bits=1024)
 NEVER = 10**9
 #: What the device waits for an answer. Parties wait less for each other (VEILMATCH_PEER_TIMEOUT_S).
 DEVICE_TIMEOUT_S, PEER_TIMEOUT_S = 8.0, 2.0
-OPERATIONS = ("verify", "enrol")
+#: The last one: an enrolment of a vector that is none.
+OPERATIONS = ("verify", "enrol", "refused")
 #: Those that take part in a request, unless one of them is down: key holder c deals.
 PARTIES = tuple(party for party in EVERYBODY if party != "keyholder-c")
 
@@ -71,9 +75,15 @@ class Faults:
 
     def messages(self, party: str, operation: str) -> int:
         """How many messages of such a request this party receives or answers."""
+        return len(self.names(party, operation))
+
+    def names(self, party: str, operation: str) -> list[str]:
+        """What each of them is, in order."""
         self._arm(party, NEVER)
         self._do(operation, lambda: self._disarm(party))
-        return int((self._seen(party) or "0").split()[0])
+        named = self._folder / f"{party}.names"
+        found = named.read_text().split() if self._seen(party) else []
+        return found
 
     def kill_during(self, party: str, operation: str, at: int) -> Outcome:
         """Do a request while the party dies at its message number `at`; restart it and check what must hold."""
@@ -108,7 +118,7 @@ class Faults:
 
     def _do(self, operation: str, recover: Callable[[], None]) -> bool:
         """Do a request, recover, check with a device that has just started; return whether it was answered."""
-        return (self._verify if operation == "verify" else self._enrol)(recover)
+        return {"verify": self._verify, "enrol": self._enrol, "refused": self._enrol_invalid}[operation](recover)
 
     def _verify(self, recover: Callable[[], None]) -> bool:
         genuine, answered = bool(self._rng.integers(2)), True
@@ -144,6 +154,28 @@ class Faults:
             assert client.erase(name).templates == 1
             self._check(client)
         return acknowledged
+
+    def _enrol_invalid(self, recover: Callable[[], None]) -> bool:
+        """Enrol a vector that is none, as a device with another quantiser would: only the device learns of it."""
+        name, face, token, told = f"p{self._enrolled}", unit(self._rng, 1, PARAMETERS.dimension)[0], new_token(), False
+        self._enrolled += 1
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(device, "quantise", lambda x, parameters: 10 * quantise(x, parameters))
+            with self.client() as client:
+                try:
+                    client.enrol_embedding(name, face, token=token)
+                    raise AssertionError("an invalid vector was enrolled")
+                except ServerDeviationError:
+                    told = True
+                except VeilmatchError:
+                    pass
+            recover()
+            with self.client() as client, pytest.raises(ServerDeviationError):
+                client.enrol_embedding(name, face, token=token)
+        with self.client() as client:
+            assert name not in self._subjects(client), "the empty template is taken back"
+            self._check(client)
+        return told
 
     def _check(self, client: Client) -> None:
         assert client.verify_embedding("known", self._known).decision

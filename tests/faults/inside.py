@@ -1,8 +1,8 @@
 """Inside a daemon: dies at the n-th message of a request, and notes every range of stock that it hands out.
 
-A file `PARTY.armed` holds n, and a name of this arming. While it is there, messages are counted in `PARTY.count`, and
-at the n-th the whole process group is killed as by `kill -9`: right after a message was received, or right before one
-would be answered.
+A file `PARTY.armed` holds n, and a name of this arming. While it is there, messages are counted in `PARTY.count` and
+named in `PARTY.names`, and at the n-th the whole process group is killed as by `kill -9`: right after a message was
+received, or right before one would be answered.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ class _Fuse:
     def __init__(self, folder: Path, party: str) -> None:
         self._armed = folder / f"{party}.armed"
         self._count_file = folder / f"{party}.count"
+        self._names_file = folder / f"{party}.names"
         self._arming, self._count = "", 0
 
     def __call__(self, direction: str, message: Any) -> None:
@@ -47,10 +48,20 @@ class _Fuse:
             return
         if arming != self._arming:
             self._arming, self._count = arming, 0
+            self._names_file.write_text("")
         self._count += 1
+        with self._names_file.open("a") as names:
+            names.write(f"{_name(message)}\n")
         self._count_file.write_text(f"{self._count} {direction} {type(message).__name__}")
         if self._count == int(arming.split()[0]):
             os.killpg(os.getpgrp(), signal.SIGKILL)
+
+
+def _name(message: Any) -> str:
+    """What the message is: what it holds, of those that may hold one of several things."""
+    choices = [oneof.name for oneof in message.DESCRIPTOR.oneofs]
+    held = [message.WhichOneof(choice) for choice in choices if message.WhichOneof(choice)]
+    return held[0] if held else type(message).__name__
 
 
 def _note_reservations(path: Path) -> None:
