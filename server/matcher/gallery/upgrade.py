@@ -6,6 +6,7 @@ Version 3 kept what a device had encrypted as the record of its enrolment. Such 
 
 from __future__ import annotations
 
+import structlog
 from sqlalchemy import Connection
 
 from veilmatch.server.matcher.gallery.schema import SCHEMA_VERSION
@@ -20,9 +21,13 @@ _FROM_3 = (
 )
 
 
+_log = structlog.get_logger(__name__)
+
+
 def upgrade(connection: Connection) -> None:
     """Bring the tables of a gallery database to this version, in the transaction of `connection`; others stay."""
     if connection.exec_driver_sql("PRAGMA user_version").scalar() == 3:
         for statement in _FROM_3:
             connection.exec_driver_sql(statement)
         connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        _log.warning("gallery upgraded", version=SCHEMA_VERSION)
