@@ -14,7 +14,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 #: Dealt randomness is fetched and checked ahead of time, whenever the stock is low.
-_NOT_OF_A_REQUEST = {
+NOT_OF_A_REQUEST = {
     "DealRequest", "DealtBlock", "StockGeneration", "CheckMessage", "HealthCheckRequest", "HealthCheckResponse",
 }  # fmt: skip
 _KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
@@ -31,13 +31,16 @@ def party() -> str:
     return next((Path(x).parent.name for x in sys.orig_argv if x.endswith(".toml")), "nobody")
 
 
-def on_every_message(note: Callable[[str, Any], None]) -> None:
-    """Call note("receives" or "answers", message) for every message of a request, as it is parsed or serialised."""
+def on_every_message(note: Callable[[str, Any], None], *, dealing: bool = False) -> None:
+    """Call note("receives" or "answers", message) for every message of a request, as it is parsed or serialised.
+
+    dealing: for those about dealt randomness as well.
+    """
     import grpc
     import grpc.aio._channel as channels
 
     def noted(direction: str, message: Any) -> None:
-        if type(message).__name__ not in _NOT_OF_A_REQUEST:
+        if dealing or type(message).__name__ not in NOT_OF_A_REQUEST:
             note(direction, message)
 
     def reading(parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:

@@ -1,8 +1,8 @@
 """Notes what every daemon receives over gRPC: who, which message, and how long each part of it is.
 
 A word that tests give to subjects alone is looked for in every message as well. `recording(folder)` gives the
-environment in which daemons start with the recorder in them; nothing else of them changes. Dealt randomness is left
-out, because it is fetched ahead of time, whenever the stock is low.
+environment in which daemons start with the recorder in them; nothing else of them changes. Dealt randomness is noted
+apart, because it is fetched ahead of time, whenever the stock is low.
 """
 
 from __future__ import annotations
@@ -36,6 +36,18 @@ def recorded(folder: Path) -> Traffic:
             what, content, _ = json.loads(line)
             found.setdefault((path.stem, what), []).append(content)
         os.truncate(path, 0)
+    return found
+
+
+def dealt(folder: Path) -> dict[str, set[str]]:
+    """Return the fields of everything about dealt randomness that each party was sent since it started."""
+    found: dict[str, set[str]] = {}
+    for path in sorted(folder.glob("*.dealing")):
+        for line in path.read_text().splitlines():
+            what, content, _ = json.loads(line)
+            way, kind = what.split()
+            if way == "receives":
+                found.setdefault(path.stem, set()).update(f"{kind}.{part}" for part in parts(content))
     return found
 
 
@@ -78,12 +90,14 @@ def _size(value: Any) -> Any:
 
 def install() -> None:
     """Note what this process receives and answers from now on."""
-    target = os.open(
-        Path(os.environ[FOLDER_VARIABLE]) / f"{hooks.party()}.jsonl", os.O_CREAT | os.O_APPEND | os.O_WRONLY
-    )
+    folder, party = Path(os.environ[FOLDER_VARIABLE]), hooks.party()
+    flags = os.O_CREAT | os.O_APPEND | os.O_WRONLY
+    requests, dealing = (os.open(folder / f"{party}.{kind}", flags) for kind in ("jsonl", "dealing"))
 
     def note(direction: str, message: Any) -> None:
-        line = [f"{direction} {type(message).__name__}", shape(message), SUBJECT in message.SerializeToString()]
+        kind = type(message).__name__
+        line = [f"{direction} {kind}", shape(message), SUBJECT in message.SerializeToString()]
+        target = dealing if kind in hooks.NOT_OF_A_REQUEST else requests
         os.write(target, json.dumps(line).encode() + b"\n")
 
-    hooks.on_every_message(note)
+    hooks.on_every_message(note, dealing=True)

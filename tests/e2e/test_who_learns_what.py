@@ -1,4 +1,8 @@
-"""Every cell of the table "Who learns what" (docs/limitations.md), as the fields of what each party is sent."""
+"""Every cell of the table "Who learns what" (docs/limitations.md), as the fields of what each party is sent.
+
+Parties are put together by organisation as well: an organisation has what its matcher and its key holder are sent, and
+what it is sent as a dealer. That what it is sent is random given all of that: tests/enumeration, tests/attacks.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.e2e.recorder import SUBJECT, Traffic, parts, recorded, recording, told_of_subjects
+from tests.e2e.recorder import SUBJECT, Traffic, dealt, parts, recorded, recording, told_of_subjects
 from tests.e2e.world import ENVIRONMENT, World, hold_ceremony, settle, unit
 from veilmatch.client.client import Client
+from veilmatch.client.config import DeviceSettings
+from veilmatch.crypto.keys.shares import Pair
 from veilmatch.crypto.parameters import ParameterSet
 from veilmatch.server.supervisor import Supervisor
 
@@ -182,3 +188,84 @@ def test_key_holders_are_never_told_a_subject(tables: dict[str, tuple[Traffic, s
 def test_a_search_names_nobody_to_a_matcher(tables: dict[str, tuple[Traffic, set[tuple[str, str]]]]) -> None:
     for name in ("candidates", "identify"):
         assert not [what for _, what in tables[name][1] if what.startswith("receives")]
+
+
+# -- by organisation -----------------------------------------------------------------------------------------
+
+
+#: In each pair: what the organisations are in it. C has no matcher; whoever is not in the pair deals for it.
+ROLES: dict[Pair, dict[str, str]] = {
+    "ab": {"a": "matcher keyholder", "b": "matcher keyholder", "c": "dealer"},
+    "ac": {"a": "matcher keyholder", "b": "matcher dealer", "c": "keyholder"},
+    "bc": {"a": "matcher dealer", "b": "matcher keyholder", "c": "keyholder"},
+}
+#: What one of the two key holders is sent and the other is not: the plus holder calls, and allocates stock.
+ONLY_TO: dict[int, set[str]] = {
+    0: of("PairMessage.verdict", "again"),
+    1: of("PairMessage.allocation", "kind start") | of("PairMessage.rendezvous", "subject_matter"),
+}
+#: What goes from one key holder of a pair to the other, and to nobody else.
+BETWEEN_HOLDERS = "PairMessage."
+#: A dealer is asked for blocks by their names. Coins and openings of a check are between the holders.
+AS_DEALER = of("DealRequest", "pair epoch stock kind first count")
+
+
+@pytest.fixture(scope="module")
+def by_pair(folder: Path, client: Client, tables: object) -> dict[tuple[Pair, str], Traffic]:
+    """What the daemons noted of each operation in each pair."""
+    found: dict[tuple[Pair, str], Traffic] = {}
+    settings = DeviceSettings.load(folder.parent / "installation" / "device-1" / "device.toml")
+    for pair in ROLES:
+        with Client(settings.model_copy(update={"pairs": [pair], "timeout_s": 60.0})) as device:
+            device.verify_embedding(NAME, FACES[0])  # both have met about their stock
+            for name in (*QUERIES, *CHANGES):
+                time.sleep(0.3)
+                recorded(folder)
+                OPERATIONS[name](device)
+                time.sleep(0.3)
+                found[pair, name] = recorded(folder)
+    return found
+
+
+def organisation(traffic: Traffic, letter: str) -> set[str]:
+    """Fields of everything that the matcher and the key holder of an organisation are sent."""
+    return {
+        field for party in (f"matcher-{letter}", f"keyholder-{letter}") for field in seen(traffic, party, "receives")
+    }
+
+
+@pytest.mark.parametrize("name", (*QUERIES, *CHANGES))
+@pytest.mark.parametrize("pair", ROLES)
+def test_an_organisation_is_sent_what_its_roles_say_together_and_no_more(
+    by_pair: dict[tuple[Pair, str], Traffic], pair: Pair, name: str
+) -> None:
+    for letter, roles in ROLES[pair].items():
+        expected: set[str] = set()
+        expected |= MATCHER[name] if "matcher" in roles else set()
+        if "keyholder" in roles:
+            expected |= KEY_HOLDER[name] - ONLY_TO[1 - pair.index(letter)]
+        assert organisation(by_pair[pair, name], letter) - KNOWN_LABELS == expected, letter
+
+
+@pytest.mark.parametrize("pair", ROLES)
+def test_a_dealer_is_handed_shares_of_its_pair_by_its_matcher_and_never_what_masks_them(
+    by_pair: dict[tuple[Pair, str], Traffic], pair: Pair
+) -> None:
+    dealer = next(letter for letter, roles in ROLES[pair].items() if "dealer" in roles)
+    for name in (*QUERIES, *CHANGES):
+        sent = organisation(by_pair[pair, name], dealer)
+        shares = {field for field in sent if field.startswith("KeyHolderToMatcher.")}
+        assert bool(shares) == ("matcher" in ROLES[pair][dealer])
+        assert not {field for field in sent if field.startswith(BETWEEN_HOLDERS)}
+        for letter in set("abc") - {dealer}:
+            assert "PairMessage.hello.mask_secret" in organisation(by_pair[pair, name], letter)
+
+
+def test_a_dealer_is_asked_for_blocks_by_name_and_told_nothing_of_a_request(
+    folder: Path, by_pair: dict[tuple[Pair, str], Traffic]
+) -> None:
+    sent = dealt(folder)
+    for letter in "abc":
+        assert {field for field in sent[f"keyholder-{letter}"] if field.startswith("DealRequest")} == AS_DEALER
+    for letter in "ab":
+        assert not {field for field in sent.get(f"matcher-{letter}", set()) if not field.startswith("HealthCheck")}
