@@ -29,10 +29,11 @@ from veilmatch.crypto.arithmetic import (
 from veilmatch.crypto.encryption.scheme import LocalShare
 from veilmatch.crypto.errors import CiphertextError, KeyFileError
 from veilmatch.crypto.parameters import ParameterSet
+from veilmatch.crypto.rings.choice import make_ring
 from veilmatch.crypto.rings.fixed_base import ROUNDING_BITS, KnownPower
 from veilmatch.crypto.rings.multiexp import product_of_powers
 from veilmatch.crypto.rings.pairs import Pairs
-from veilmatch.crypto.rings.ring import FixedBase, PackGroup, Ring, make_ring
+from veilmatch.crypto.rings.ring import FixedBase, PackGroup, Ring
 
 #: Statistical distance 2^-128 of a short randomiser from a uniform element of the subgroup.
 STATISTICAL_BITS = 128

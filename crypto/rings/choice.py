@@ -9,7 +9,10 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
+from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.errors import ConfigurationError
+from veilmatch.crypto.rings.reference import ReferenceRing
+from veilmatch.crypto.rings.ring import Ring
 
 try:
     from veilmatch.crypto import _kernel
@@ -56,6 +59,16 @@ def choose() -> Choice:
     if runs[0] == REFERENCE:
         return Choice(REFERENCE, _obstacle())
     return Choice(runs[0], "the fastest that this processor runs")
+
+
+def make_ring(modulus: Integer) -> Ring:
+    """Return the ring mod modulus^2 on the backend that `choose` names. Raises ConfigurationError as it does."""
+    backend = choose().backend
+    if backend == REFERENCE:
+        return ReferenceRing(modulus)
+    from veilmatch.crypto.rings.native import NativeRing  # the kernel may not have been built
+
+    return NativeRing(modulus, backend)
 
 
 def _obstacle() -> str:

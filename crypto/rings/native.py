@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import numpy as np
 
@@ -26,9 +26,7 @@ from veilmatch.crypto.rings.limbs import (
     to_limbs,
 )
 from veilmatch.crypto.rings.programs import Program, compile_program
-
-if TYPE_CHECKING:
-    from veilmatch.crypto.rings.ring import PackGroup
+from veilmatch.crypto.rings.ring import PackGroup
 
 #: The kernel works in two halves of whole tiles of 5 limbs.
 _LIMBS_STEP = 10

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from veilmatch.crypto.arithmetic import Integer, power_secret
 from veilmatch.crypto.rings.fixed_base import FixedBaseTable
 from veilmatch.crypto.rings.multiexp import product_of_powers
 from veilmatch.crypto.rings.pairs import Pairs
-
-if TYPE_CHECKING:
-    from veilmatch.crypto.rings.ring import PackGroup
+from veilmatch.crypto.rings.ring import PackGroup
 
 
 class ReferenceRing:

@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from veilmatch.crypto.arithmetic import Integer
-from veilmatch.crypto.rings.choice import REFERENCE, choose
 from veilmatch.crypto.rings.fixed_base import KnownPower
-from veilmatch.crypto.rings.reference import ReferenceRing
 
 
 class PackGroup(Protocol):
@@ -69,13 +67,3 @@ class Ring(Protocol):
         self, groups: Sequence[PackGroup], exponents: Sequence[int], exponent_bits: int
     ) -> list[list[Integer]]:
         """Return what `PackGroup.products_of_powers` returns for each of these groups of this ring, faster."""
-
-
-def make_ring(modulus: Integer) -> Ring:
-    """Return the ring mod modulus^2 on the backend that `choose` names. Raises ConfigurationError as it does."""
-    backend = choose().backend
-    if backend == REFERENCE:
-        return ReferenceRing(modulus)
-    from veilmatch.crypto.rings.native import NativeRing  # the kernel may not have been built
-
-    return NativeRing(modulus, backend)

@@ -9,9 +9,9 @@ from veilmatch.crypto import _kernel
 from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.errors import ConfigurationError
 from veilmatch.crypto.rings import choice
+from veilmatch.crypto.rings.choice import make_ring
 from veilmatch.crypto.rings.native import NativeRing
 from veilmatch.crypto.rings.reference import ReferenceRing
-from veilmatch.crypto.rings.ring import make_ring
 
 
 class KernelOf:
