@@ -115,13 +115,13 @@ class AsyncClient:
     ) -> Verification:
         """Return whether the face in the photo is the subject's; with several templates, any of them.
 
-        threshold: cosine in (0, 1], default of the settings. Raises also UnknownSubjectError, ImageError,
-        NoFaceError, SeveralFacesError, ModelError, EmbeddingError.
+        threshold: cosine in (0, 1], default of the settings. Raises also LowThresholdError, UnknownSubjectError,
+        ImageError, NoFaceError, SeveralFacesError, ModelError, EmbeddingError.
         """
-        started = time.perf_counter()
+        started, t = time.perf_counter(), self._device.threshold("verify", threshold)
         checked_name(subject)
         embedding = await self._device.embed(photo)
-        return await self._verify(started, subject, embedding, await self._device.model(), threshold, timeout_s)
+        return await self._verify(started, subject, embedding, await self._device.model(), t, timeout_s)
 
     async def verify_embedding(
         self,
@@ -133,16 +133,16 @@ class AsyncClient:
         timeout_s: float | None = None,
     ) -> Verification:
         """`verify` for an embedding: real numbers [D] of any length but zero."""
-        started = time.perf_counter()
-        return await self._verify(started, checked_name(subject), embedding, checked_model(model), threshold, timeout_s)
+        started, t = time.perf_counter(), self._device.threshold("verify", threshold)
+        return await self._verify(started, checked_name(subject), embedding, checked_model(model), t, timeout_s)
 
     async def candidates(
         self, photo: ImageSource, *, threshold: float | None = None, timeout_s: float | None = None
     ) -> Candidates:
         """Return every subject of the gallery that the face in the photo matches. Errors: see `verify`."""
-        started = time.perf_counter()
+        started, t = time.perf_counter(), self._device.threshold("candidates", threshold)
         embedding = await self._device.embed(photo)
-        return await self._candidates(started, embedding, await self._device.model(), threshold, timeout_s)
+        return await self._candidates(started, embedding, await self._device.model(), t, timeout_s)
 
     async def candidates_embedding(
         self,
@@ -153,7 +153,8 @@ class AsyncClient:
         timeout_s: float | None = None,
     ) -> Candidates:
         """`candidates` for an embedding."""
-        return await self._candidates(time.perf_counter(), embedding, checked_model(model), threshold, timeout_s)
+        started, t = time.perf_counter(), self._device.threshold("candidates", threshold)
+        return await self._candidates(started, embedding, checked_model(model), t, timeout_s)
 
     async def identify(
         self, photo: ImageSource, *, threshold: float | None = None, timeout_s: float | None = None
@@ -162,9 +163,9 @@ class AsyncClient:
 
         Subjects below the threshold are nobody; of equal scores the lower slot wins.
         """
-        started = time.perf_counter()
+        started, t = time.perf_counter(), self._device.threshold("identify", threshold)
         embedding = await self._device.embed(photo)
-        return await self._identify(started, embedding, await self._device.model(), threshold, timeout_s)
+        return await self._identify(started, embedding, await self._device.model(), t, timeout_s)
 
     async def identify_embedding(
         self,
@@ -175,7 +176,8 @@ class AsyncClient:
         timeout_s: float | None = None,
     ) -> IdentifyResult:
         """`identify` for an embedding."""
-        return await self._identify(time.perf_counter(), embedding, checked_model(model), threshold, timeout_s)
+        started, t = time.perf_counter(), self._device.threshold("identify", threshold)
+        return await self._identify(started, embedding, checked_model(model), t, timeout_s)
 
     # -- changing the gallery -----------------------------------------------------------------------
 
@@ -308,10 +310,9 @@ class AsyncClient:
         subject: str,
         embedding: Embedding,
         model: str,
-        cosine: float | None,
+        t: int,
         timeout_s: float | None,
     ) -> Verification:
-        t = self._device.threshold(cosine)
         probe = await self._device.lanes(embedding)
         draft = Draft(request_pb2.OPERATION_VERIFY, probe, t, subject, model=model)
         prepared = time.perf_counter()
@@ -328,9 +329,8 @@ class AsyncClient:
         )
 
     async def _candidates(
-        self, started: float, embedding: Embedding, model: str, cosine: float | None, timeout_s: float | None
+        self, started: float, embedding: Embedding, model: str, t: int, timeout_s: float | None
     ) -> Candidates:
-        t = self._device.threshold(cosine)
         probe = await self._device.lanes(embedding)
         draft = Draft(request_pb2.OPERATION_CANDIDATES, probe, t, model=model)
         prepared = time.perf_counter()
@@ -349,9 +349,8 @@ class AsyncClient:
         )
 
     async def _identify(
-        self, started: float, embedding: Embedding, model: str, cosine: float | None, timeout_s: float | None
+        self, started: float, embedding: Embedding, model: str, t: int, timeout_s: float | None
     ) -> IdentifyResult:
-        t = self._device.threshold(cosine)
         probe = await self._device.lanes(embedding)
         draft = Draft(request_pb2.OPERATION_IDENTIFY, probe, t, model=model)
         prepared = time.perf_counter()

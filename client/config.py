@@ -53,8 +53,9 @@ class TlsSettings(BaseModel):
 class DeviceSettings(BaseSettings):
     """device.toml. Use `load`.
 
-    matchers: address of both, by seat. threshold: cosine in (0, 1]. pairs: the key holders to ask, in
-    order of preference. timeout_s: for a whole operation, embedding excluded.
+    matchers: address of both, by seat. certificate: what organisations have signed about this device, if it is to
+    know what it may ask. threshold: cosine in (0, 1]. pairs: the key holders to ask, in order of preference.
+    timeout_s: for a whole operation, embedding excluded.
     """
 
     model_config = SettingsConfigDict(env_prefix="VEILMATCH_", env_nested_delimiter="__", extra="forbid", frozen=True)
@@ -65,6 +66,7 @@ class DeviceSettings(BaseSettings):
     public_key: Path
     tls: TlsSettings
     signing_key: Path
+    certificate: Path | None = None
     threshold: float = Field(default=0.40, gt=0, le=1)
     pairs: list[Pair] = Field(default=["ab", "ac", "bc"], min_length=1)
     timeout_s: float = Field(default=15.0, gt=0, le=3600)

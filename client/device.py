@@ -18,6 +18,7 @@ import numpy.typing as npt
 from veilmatch.client import bulk
 from veilmatch.client.arguments import checked_cosine, checked_model
 from veilmatch.client.capture.quantiser import quantise
+from veilmatch.client.certificate import OwnCertificate
 from veilmatch.client.wire.encryption import Encryptor
 from veilmatch.client.wire.signing import DeviceKey, Draft, RequestSigner
 from veilmatch.crypto.encryption.knowledge import KnownCiphertexts
@@ -25,6 +26,7 @@ from veilmatch.crypto.encryption.public_key_format import PublicFile
 from veilmatch.crypto.errors import ConfigurationError, KeyMismatchError, VeilmatchError
 from veilmatch.crypto.keys.shares import Pair
 from veilmatch.crypto.packing.fields import Array
+from veilmatch.crypto.requests import Operation
 from veilmatch.protos.v1 import matcher_pb2, request_pb2
 
 if TYPE_CHECKING:
@@ -56,26 +58,27 @@ class Capture(Protocol):
 class Device:
     """The keys of one device, its capture pipeline and its encryption.
 
-    capture: None for the installed models, which are loaded with the first photo. Raises
-    ConfigurationError, KeyFileError or KeyMismatchError if a key file of the settings is not usable.
+    capture: None for the installed models, which are loaded with the first photo. Raises ConfigurationError,
+    KeyFileError, KeyMismatchError or DeviceCertificateError if a key file or certificate of the settings is not usable.
     """
 
     def __init__(self, settings: DeviceSettings, capture: Capture | None, now: Callable[[], float]) -> None:
         try:
-            public_key = PublicFile.decode(settings.public_key.read_bytes()).public_key
+            public = PublicFile.decode(settings.public_key.read_bytes())
         except OSError as error:
             raise ConfigurationError(
                 "the public key cannot be read", got=f"{settings.public_key}: {error.strerror}"
             ) from None
+        public_key, key = public.public_key, DeviceKey.from_file(settings.signing_key)
         self.parameters = public_key.parameters
         self._encryptor = Encryptor(public_key)
         self._signer = RequestSigner(
-            DeviceKey.from_file(settings.signing_key),
-            settings.device,
-            settings.gallery,
-            public_key,
-            settings.request_lifetime_s,
-            now,
+            key, settings.device, settings.gallery, public_key, settings.request_lifetime_s, now
+        )
+        self._certificate = (
+            None
+            if settings.certificate is None
+            else OwnCertificate.read(settings.certificate, settings.device, key.public_bytes(), public)
         )
         self._default_threshold = settings.threshold
         self._capture = capture
@@ -85,10 +88,16 @@ class Device:
         """Return the draft, signed, with a fresh nonce and proof; the first proof builds a table."""
         return self._signer.sign(draft, pair)
 
-    def threshold(self, cosine: float | None) -> int:
-        """Return t for a cosine, or for that of the settings. Raises ParameterError if it is out of range."""
-        chosen = self._default_threshold if cosine is None else checked_cosine(cosine)
-        return self.parameters.threshold(chosen)
+    def threshold(self, operation: Operation, cosine: float | None) -> int:
+        """Return t for a cosine, or for that of the settings.
+
+        Raises ParameterError if it is out of range, LowThresholdError if the device's certificate is known and does
+        not allow the operation from there on, DeviceRightsError if it does not allow it at all.
+        """
+        t = self.parameters.threshold(self._default_threshold if cosine is None else checked_cosine(cosine))
+        if self._certificate is not None:
+            self._certificate.require_threshold(operation, t)
+        return t
 
     async def embed(self, photo: ImageSource) -> Embedding:
         """Return the embedding of the one face in the photo. Raises ImageError, NoFaceError, ModelError ..."""

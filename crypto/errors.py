@@ -19,6 +19,7 @@
             RequestSignatureError    not signed by the device it names
             PartyRefusedError        the certificate at the other end is not that of a party served here
             DeviceRightsError        the device's certificate does not give it the right to this, or not at this time
+                LowThresholdError    the device's certificate allows this operation from a higher threshold on
         KeyMismatchError             another key, epoch, gallery, model or parameter set
             GalleryMismatchError     the two matchers do not hold the same gallery
             ModelMismatchError       embeddings of another model than those in the gallery
@@ -197,6 +198,12 @@ class DeviceRightsError(RequestRefusedError):
     """The certificate of the device does not give it the right to this, or not at this time."""
 
     code = "device_rights"
+
+
+class LowThresholdError(DeviceRightsError):
+    """The certificate of the device allows this operation from a higher threshold on; got and expected name both."""
+
+    code = "low_threshold"
 
 
 class KeyMismatchError(VeilmatchError):

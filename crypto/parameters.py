@@ -103,6 +103,20 @@ class ParameterSet:
             raise ParameterError("threshold out of range", got=cosine, expected="0 < cosine <= 1")
         return t
 
+    def cosine(self, t: int) -> float:
+        """Return the cosine that `threshold` turns into exactly t, with as few decimals as that takes, 2 or more.
+
+        Raises ParameterError unless 1 <= t <= S^2.
+        """
+        if not 1 <= t <= self.threshold_max:
+            raise ParameterError("threshold out of range", got=t, expected=f"1..{self.threshold_max}")
+        for decimals in range(2, 16):
+            scale = 10**decimals
+            cosine: float = t * scale // self.threshold_max / scale
+            if cosine > 0 and self.threshold(cosine) == t:
+                return cosine
+        raise AssertionError("a double tells neighbouring thresholds apart")
+
     @property
     def _honest_norm(self) -> int:
         """S^2 plus rounding noise at 8 standard deviations, for a unit vector before clipping."""

@@ -16,6 +16,8 @@ from veilmatch.crypto.errors import InvalidInputError
 #: What a device may ask for; each is a right that its certificate gives or does not.
 Operation = Literal["verify", "candidates", "identify", "enrol", "erase", "bulk", "subjects", "rotate"]
 OPERATIONS: tuple[Operation, ...] = get_args(Operation)
+#: Those that compare a probe with templates at a threshold; a certificate says how low that may be.
+WITH_PROBE: tuple[Operation, ...] = ("verify", "candidates", "identify")
 
 SUBJECT_CHARACTERS = 128
 GALLERY_CHARACTERS = 64

@@ -29,7 +29,12 @@ _HINTS: tuple[tuple[type[VeilmatchError], str], ...] = (
     (errors.SeveralFacesError, "Crop the photo to the one face that is meant."),
     (errors.UnknownSubjectError, "`veilmatch subjects` lists who is enrolled."),
     (errors.RequestExpiredError, "Check the clock of this device, and request_lifetime_s."),
-    (errors.RequestSignatureError, "Both matchers have to list this device with its present signing key."),
+    (
+        errors.RequestSignatureError,
+        "Every daemon needs a certificate of this device, for its present signing key: `veilmatch device list` there.",
+    ),
+    (errors.LowThresholdError, "Ask with a higher threshold, or have a certificate with a lower one signed."),
+    (errors.DeviceRightsError, "Have a certificate signed that gives this right: `veilmatch device request`."),
     (errors.PartyRefusedError, "Check the certificates in [tls], and the name of this device."),
     (errors.GalleryMismatchError, "Repeat once; if it stays, tell the operators of both matchers."),
     (errors.ModelMismatchError, "Use the face model that the gallery was enrolled with, or another gallery."),

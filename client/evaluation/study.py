@@ -21,7 +21,7 @@ from veilmatch.client.evaluation.pairs import Flags, Pairs, all_pairs
 from veilmatch.client.evaluation.rates import Curve, Floats, curve
 from veilmatch.client.evaluation.scorers import encrypted_decisions, float_scores, integer_scores
 from veilmatch.client.evaluation.search import Searches, open_set, open_set_curve, rank_one
-from veilmatch.client.evaluation.thresholds import can_show, cosine_of, operating_threshold
+from veilmatch.client.evaluation.thresholds import can_show, operating_threshold
 from veilmatch.crypto.packing.fields import Array
 from veilmatch.crypto.parameters import ParameterSet
 
@@ -191,7 +191,7 @@ def evaluate(faces: FaceSet, settings: Settings, progress: Progress = lambda sta
             scorers=figures,
             quantisation_changes=changes,
             agreement=agreement,
-            choice=Choice(settings.fmr, chosen, cosine_of(chosen, parameters), can_show(settings.fmr, impostors)),
+            choice=Choice(settings.fmr, chosen, parameters.cosine(chosen), can_show(settings.fmr, impostors)),
         ),
         curves,
         cosines,

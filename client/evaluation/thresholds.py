@@ -30,16 +30,6 @@ def operating_threshold(curve: Curve, fmr: float, parameters: ParameterSet) -> i
     return t
 
 
-def cosine_of(t: int, parameters: ParameterSet) -> float:
-    """Return the cosine that a device turns into exactly t, with as few decimals as that takes; 1 <= t <= S^2."""
-    for decimals in range(2, 16):
-        scale = 10**decimals
-        cosine: float = t * scale // parameters.threshold_max / scale
-        if cosine > 0 and parameters.threshold(cosine) == t:
-            return cosine
-    raise AssertionError("a double tells neighbouring thresholds apart")
-
-
 def can_show(fmr: float, impostors: int) -> bool:
     """Whether so many impostor comparisons can show this FMR at all: at least 3/FMR, by the rule of three."""
     return impostors * fmr >= 3

@@ -1,4 +1,5 @@
-"""Device certificates: which key a device signs with and what it may ask, signed by two organisations.
+"""Device certificates: which key a device signs with, what it may ask and from which threshold on, signed by two
+organisations. DESIGN.md section 9.
 
 A certificate is a statement and signatures of organisations under it. Bytes in and bytes out: servers and commands
 read the files themselves, and `veilmatch.server.transport.certification` says what the signatures are worth. One
@@ -15,11 +16,20 @@ from typing import Any, TypeVar
 
 from veilmatch.crypto.digests import digest
 from veilmatch.crypto.encryption.public_key_format import INSTALLATION_BYTES
-from veilmatch.crypto.errors import ConfigurationError, DeviceCertificateError, DeviceRightsError, InvalidInputError
+from veilmatch.crypto.errors import (
+    ConfigurationError,
+    DeviceCertificateError,
+    DeviceRightsError,
+    InvalidInputError,
+    LowThresholdError,
+)
 from veilmatch.crypto.keys.shares import PARTIES, Party
-from veilmatch.crypto.requests import OPERATIONS, Operation, check_gallery
+from veilmatch.crypto.parameters import ParameterSet
+from veilmatch.crypto.requests import OPERATIONS, WITH_PROBE, Operation, check_gallery
 
-FORMAT = "veilmatch device certificate 1"
+FORMAT = "veilmatch device certificate 2"
+#: Without lowest thresholds: refused, with an error that says what to do.
+_OLD_FORMAT = "veilmatch device certificate 1"
 #: Stands alone, for every gallery that there is or will be.
 ALL_GALLERIES = ("*",)
 #: How many organisations have to sign a certificate before a server goes by it.
@@ -28,15 +38,17 @@ PUBLIC_KEY_BYTES = 32
 SERIAL_BYTES = 16
 SIGNATURE_BYTES = 64
 MAX_GALLERIES = 64
+#: No parameter set has a larger threshold: S^2 for S = 1024.
+MAX_THRESHOLD = 1 << 20
 #: No file is longer: 64 galleries of 64 characters, each of twelve bytes in JSON, have 49 kB.
 MAX_BYTES = 1 << 16
 
-_SIGNATURE_PREFIX = b"veilmatch device certificate v1\0"
+_SIGNATURE_PREFIX = b"veilmatch device certificate v2\0"
 _DEVICE_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,46}[a-z0-9])?")
 _DIGITS = re.compile(r"[0-9a-f]+")
 _FIELDS = {
-    "format", "installation", "device", "public_key", "rights", "galleries", "not_before", "not_after", "serial",
-    "signatures",
+    "format", "installation", "device", "public_key", "rights", "galleries", "lowest_thresholds", "not_before",
+    "not_after", "serial", "signatures",
 }  # fmt: skip
 #: Times are exact as numbers of JSON.
 _MAX_TIME_S = 1 << 53
@@ -58,8 +70,10 @@ class Statement:
 
     installation: which one it is valid in. device: its name, which budgets and audit logs know it by. public_key: of
     its requests, Ed25519. rights: operations, sorted, each once. galleries: names, sorted, each once, or
-    ALL_GALLERIES. not_before_s, not_after_s: Unix times, the second one excluded. serial: random; two certificates
-    differ. Raises DeviceCertificateError if a field is none of that.
+    ALL_GALLERIES. lowest: the lowest threshold t that it may ask with, for exactly those rights that compare a probe,
+    in the order of rights; whether the installation's parameter set has such a t is for `require_parameters`.
+    not_before_s, not_after_s: Unix times, the second one excluded. serial: random; two certificates differ.
+    Raises DeviceCertificateError if a field is none of that.
     """
 
     installation: bytes
@@ -67,6 +81,7 @@ class Statement:
     public_key: bytes
     rights: tuple[Operation, ...]
     galleries: tuple[str, ...]
+    lowest: tuple[tuple[Operation, int], ...]
     not_before_s: int
     not_after_s: int
     serial: bytes
@@ -92,6 +107,12 @@ class Statement:
                 and ("*" not in self.galleries or self.galleries == ALL_GALLERIES),
                 f"1..{MAX_GALLERIES}, sorted, each once, or * alone",
             ),
+            (
+                "lowest_thresholds",
+                [operation for operation, _ in self.lowest] == [right for right in self.rights if right in WITH_PROBE]
+                and all(1 <= t <= MAX_THRESHOLD for _, t in self.lowest),
+                f"1..{MAX_THRESHOLD} for each right that compares a probe, sorted",
+            ),
             ("validity", 0 <= self.not_before_s < self.not_after_s <= _MAX_TIME_S, "a beginning and a later end"),
         ):
             if not right:
@@ -102,6 +123,7 @@ class Statement:
         return _SIGNATURE_PREFIX + digest(
             "device certificate", self.installation, self.device, self.public_key,
             len(self.rights), *self.rights, len(self.galleries), *self.galleries,
+            len(self.lowest), *(part for bound in self.lowest for part in bound),
             self.not_before_s, self.not_after_s, self.serial,
         )  # fmt: skip
 
@@ -117,15 +139,42 @@ class Statement:
     def require(self, operation: Operation, gallery: str, now_s: float) -> None:
         """Raise DeviceRightsError unless the device may do this in this gallery at this Unix time."""
         self.require_valid(now_s)
-        if operation not in self.rights:
-            raise DeviceRightsError(
-                "the device's certificate does not give it this right", got=", ".join(self.rights), expected=operation
-            )
+        self._require_right(operation)
         if self.galleries != ALL_GALLERIES and gallery not in self.galleries:
             raise DeviceRightsError(
                 "the device's certificate gives it no right in this gallery",
                 got=", ".join(self.galleries)[:200],
                 expected=gallery[:60],
+            )
+
+    def require_parameters(self, parameters: ParameterSet) -> None:
+        """Raise DeviceCertificateError if a lowest threshold is none of the installation's parameter set."""
+        if (highest := max((t for _, t in self.lowest), default=1)) > parameters.threshold_max:
+            raise DeviceCertificateError(
+                "a lowest threshold of the certificate is above all scores",
+                got=highest,
+                expected=f"1..{parameters.threshold_max}",
+            )
+
+    def require_threshold(self, operation: Operation, t: int, parameters: ParameterSet) -> None:
+        """Raise LowThresholdError if the device may not do this at a threshold as low as t, 1..S^2.
+
+        operation: one that compares a probe; raises DeviceRightsError if the device has no right to it. parameters:
+        of the installation, see `require_parameters`; the error names cosines as well.
+        """
+        self._require_right(operation)
+        lowest = dict(self.lowest)[operation]
+        if t < lowest:
+            raise LowThresholdError(
+                f"the device's certificate does not allow {operation} at so low a threshold",
+                got=f"{t} (cosine {parameters.cosine(t)})",
+                expected=f"at least {lowest} (cosine {parameters.cosine(lowest)})",
+            )
+
+    def _require_right(self, operation: Operation) -> None:
+        if operation not in self.rights:
+            raise DeviceRightsError(
+                "the device's certificate does not give it this right", got=", ".join(self.rights), expected=operation
             )
 
 
@@ -156,6 +205,7 @@ class DeviceCertificate:
             "public_key": said.public_key.hex(),
             "rights": said.rights,
             "galleries": said.galleries,
+            "lowest_thresholds": dict(said.lowest),
             "not_before": said.not_before_s,
             "not_after": said.not_after_s,
             "serial": said.serial.hex(),
@@ -167,12 +217,18 @@ class DeviceCertificate:
     def decode(data: bytes) -> DeviceCertificate:
         """Return what `data` holds; signatures are not verified here.
 
-        Raises DeviceCertificateError if it is not exactly one encoding of a certificate.
+        Raises DeviceCertificateError if it is not exactly one encoding of a certificate, or of the format before.
         """
         if len(data) > MAX_BYTES:
             raise DeviceCertificateError("not a device certificate", got=f"{len(data)} bytes", expected=FORMAT)
         try:
             fields = json.loads(data)
+            if isinstance(fields, dict) and fields.get("format") == _OLD_FORMAT:
+                raise DeviceCertificateError(
+                    "the certificate is of an older version, without lowest thresholds: request and sign a new one",
+                    got=_OLD_FORMAT,
+                    expected=FORMAT,
+                )
             if not isinstance(fields, dict) or set(fields) != _FIELDS or fields["format"] != FORMAT:
                 raise ValueError
             signatures = _typed(fields["signatures"], dict)
@@ -182,6 +238,7 @@ class DeviceCertificate:
                 "public_key": _octets(fields["public_key"]),
                 "rights": _texts(fields["rights"]),
                 "galleries": _texts(fields["galleries"]),
+                "lowest": tuple((o, _typed(t, int)) for o, t in _typed(fields["lowest_thresholds"], dict).items()),
                 "not_before_s": _typed(fields["not_before"], int),
                 "not_after_s": _typed(fields["not_after"], int),
                 "serial": _octets(fields["serial"]),

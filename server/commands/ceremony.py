@@ -29,6 +29,13 @@ def ceremony(
     devices: Annotated[int, typer.Option(min=1, max=1000, help="How many devices: device-1, device-2, ...")] = 1,
     host: Annotated[str, typer.Option(help="Address in all configuration files; edit them later.")] = "127.0.0.1",
     base_port: Annotated[int, typer.Option(min=1024, max=65500, help="Daemons listen a few ports above this.")] = 7400,
+    lowest: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Lowest threshold that devices may ask with, a cosine: 0.45, or verify=0.45; 0 allows every "
+            "threshold; 0.40 unless said; may be repeated."
+        ),
+    ] = None,
     workers: Annotated[int, typer.Option(min=0, help="Worker processes of each daemon; 0 is one per core.")] = 0,
     passphrase_file: PassphraseFile = None,
     allow_unsafe: Annotated[bool, typer.Option(help="Permit a modulus too small for real faces.")] = False,
@@ -41,13 +48,16 @@ def ceremony(
     from veilmatch.crypto.errors import ParameterError
     from veilmatch.crypto.keys.ceremony import run_ceremony
     from veilmatch.crypto.parameters import SAFE_MODULUS_BITS, ParameterSet
+    from veilmatch.server.installation.certifier import Grant
     from veilmatch.server.installation.layout import Plan, check_free, write_installation
+    from veilmatch.server.installation.lowest import Lowest, described, document
     from veilmatch.server.installation.passphrase import read_passphrase
 
     chosen = ParameterSet.from_name(parameters)
     if chosen.modulus_bits not in SAFE_MODULUS_BITS and not allow_unsafe:
         raise ParameterError("an UNSAFE parameter set needs --allow-unsafe", got=chosen.name)
-    plan = Plan(host, base_port, workers)
+    plan, grant = Plan(host, base_port, workers), Grant(lowest=Lowest.parse(lowest or ()))
+    bounds = grant.lowest.thresholds(sorted(grant.rights), chosen)
     check_free(directory)
     passphrase = read_passphrase(passphrase_file, confirm=True)
     console, started = Console(stderr=True), time.perf_counter()
@@ -56,19 +66,20 @@ def ceremony(
         seconds = time.perf_counter() - started
         status.update("writing sealed keys, certificates and configurations")
         names = [f"device-{i + 1}" for i in range(devices)]
-        write_installation(directory, made, passphrase, names, plan)
+        write_installation(directory, made, passphrase, names, plan, grant=grant)
     result: dict[str, object] = {
         "directory": str(directory),
         "parameter_set": chosen.name,
         "key_id": made.public_key.key_id.hex(),
         "devices": names,
+        "lowest_thresholds": document(bounds, chosen),
         "ceremony_s": round(seconds, 3),
     }
     if as_json:
         sys.stdout.write(json.dumps(result) + "\n")
         return
     table = Table("", "", title="installation", show_header=False)
-    for name, value in result.items():
+    for name, value in (result | {"lowest_thresholds": described(bounds, chosen)}).items():
         table.add_row(name.replace("_", " "), Text(_shown(value)))
     console.print(table)
     console.print("Copy each folder to its party's machine. Keep authority/ offline: it makes parties.", soft_wrap=True)

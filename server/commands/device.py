@@ -22,6 +22,7 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from veilmatch.crypto.keys.device_certificate import DeviceCertificate
+    from veilmatch.crypto.parameters import ParameterSet
     from veilmatch.server.installation.certifier import Grant
     from veilmatch.server.installation.devices import Listed
     from veilmatch.server.installation.registration import Configurations
@@ -34,6 +35,14 @@ Rights = Annotated[
     list[str] | None,
     typer.Option(
         "--right", help="verify, identify, candidates, subjects, enrol, bulk, erase or rotate; may be repeated."
+    ),
+]
+Lowests = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--lowest",
+        help="Lowest threshold to ask with, a cosine: verify=0.45, or 0.45 for all operations that compare; "
+        "0 allows every threshold; 0.40 unless said; may be repeated.",
     ),
 ]
 Galleries = Annotated[list[str] | None, typer.Option("--gallery", help="A gallery, or * for all; may be repeated.")]
@@ -60,6 +69,7 @@ def request(
     folder: Annotated[Path | None, typer.Option(help="Folder of the device: a new certificate for its key.")] = None,
     right: Rights = None,
     gallery: Galleries = None,
+    lowest: Lowests = None,
     days: Annotated[int, typer.Option(min=1, help="How long it is to be valid.")] = 365,
     passphrase_file: PassphraseFile = None,
     as_json: AsJson = False,
@@ -68,7 +78,7 @@ def request(
 
     With --installation, makes the folder with its TLS certificate and signing key; with --folder, at the device, a
     request for the signing key that is there, or for a new one. Say every right that it needs with --right, and
-    every gallery with --gallery (main, unless said).
+    every gallery with --gallery (main, unless said), and from which threshold on it may compare with --lowest.
     """
     from veilmatch.crypto.errors import ConfigurationError
     from veilmatch.server.installation.devices import request_again, request_device
@@ -76,7 +86,7 @@ def request(
 
     if not right:
         raise ConfigurationError("a device without rights is of no use", expected="at least one --right")
-    grant = _grant(right, gallery or ["main"], days)
+    grant = _grant(right, gallery or ["main"], days, lowest)
     if installation is not None and folder is None:
         made = request_device(installation, name, read_passphrase(passphrase_file), grant)
         place = installation / name
@@ -85,11 +95,11 @@ def request(
         place = folder
     else:
         raise ConfigurationError("where is the device?", expected="--installation or --folder")
-    file = place / f"{name}.cert"
+    file, parameters = place / f"{name}.cert", _parameters(place / "public.json")
     if as_json:
-        _print_json(_document(made) | {"file": str(file)})
+        _print_json(_document(made, parameters) | {"file": str(file)})
         return
-    _tell_certificate("requested", made)
+    _tell_certificate("requested", made, parameters)
     _say(f"two organisations have to sign {file}: `veilmatch device certify` at each")
 
 
@@ -111,10 +121,11 @@ def certify(
     from veilmatch.server.installation.passphrase import read_passphrase
 
     settings = KeyHolderSettings.load(config)
-    _tell_certificate(f"organisation {settings.party} signs", certifiable(file, settings))
+    parameters = _parameters(settings.public_key)
+    _tell_certificate(f"organisation {settings.party} signs", certifiable(file, settings), parameters)
     signed = sign(file, settings, read_passphrase(passphrase_file or settings.passphrase_file))
     if as_json:
-        _print_json(_document(signed) | {"file": str(file)})
+        _print_json(_document(signed, parameters) | {"file": str(file)})
         return
     _say(f"{file} is signed by {_joined(signed.organisations)}")
 
@@ -140,6 +151,7 @@ def issue(
     name: Name,
     right: Rights = None,
     gallery: Galleries = None,
+    lowest: Lowests = None,
     days: Annotated[int, typer.Option(min=1, help="How long its certificate is valid.")] = 825,
     passphrase_file: PassphraseFile = None,
     as_json: AsJson = False,
@@ -147,19 +159,20 @@ def issue(
     """Add a device at once: its folder, and its certificate, signed by two organisations, at the daemons here.
 
     For development, and for a ceremony's machine: elsewhere no two organisations have their secrets in one place.
-    Without --right and --gallery the device may do everything.
+    Without --right and --gallery the device may do everything, and compare at thresholds of 0.40 and above.
     """
     from veilmatch.crypto.keys.device_certificate import ALL_GALLERIES
     from veilmatch.crypto.requests import OPERATIONS
     from veilmatch.server.installation.devices import issue_device
     from veilmatch.server.installation.passphrase import read_passphrase
 
-    grant = _grant(right or list(OPERATIONS), gallery or list(ALL_GALLERIES), days)
+    grant = _grant(right or list(OPERATIONS), gallery or list(ALL_GALLERIES), days, lowest)
     made = issue_device(directory, name, read_passphrase(passphrase_file), grant)
+    parameters = _parameters(directory / "public.json")
     if as_json:
-        _print_json(_document(made) | {"directory": str(directory / name)})
+        _print_json(_document(made, parameters) | {"directory": str(directory / name)})
         return
-    _tell_certificate("added", made)
+    _tell_certificate("added", made, parameters)
     _say(f"copy {directory / name} to the device")
     _say(f"daemons whose folders are elsewhere need {directory / name / name}.cert: `veilmatch device add` at each")
 
@@ -170,10 +183,11 @@ def show_all(installation: Installation = None, folder: DaemonFolders = None, as
     if as_json:
         _print_json({"devices": [_listed_document(one) for one in found]})
         return
-    table = Table("device", "rights", "galleries", "until", "signed by", "at", "state", title="devices")
+    columns = ("rights", "lowest thresholds", "galleries", "until", "signed by")
+    table = Table("device", *columns, "at", "state", title="devices")
     for one in found:
-        said = _shown(one.certificate) if one.certificate else {}
-        cells = [said.get(name, "") for name in ("rights", "galleries", "until", "signed by")]
+        said = _shown(one.certificate, one.parameters) if one.certificate else {}
+        cells = [said.get(name, "") for name in columns]
         table.add_row(*map(Text, (one.device, *cells, _joined(one.at), one.refused or "good")))
     Console(highlight=False).print(table)
 
@@ -189,7 +203,7 @@ def show(name: Name, installation: Installation = None, folder: DaemonFolders = 
     console = Console(highlight=False)
     for one in found:
         table = Table("", "", title=Text(name), show_header=False)
-        said = _shown(one.certificate) if one.certificate else {}
+        said = _shown(one.certificate, one.parameters) if one.certificate else {}
         for what, value in (said | {"at": _joined(one.at), "state": one.refused or "good"}).items():
             table.add_row(what, Text(value))
         console.print(table)
@@ -213,12 +227,19 @@ def remove(
 # -- options ----------------------------------------------------------------------------------
 
 
-def _grant(rights: list[str], galleries: list[str], days: int) -> Grant:
+def _grant(rights: list[str], galleries: list[str], days: int, lowest: list[str] | None) -> Grant:
     from veilmatch.crypto.requests import Operation
     from veilmatch.server.installation.certifier import Grant
+    from veilmatch.server.installation.lowest import Lowest
 
     # What is no right is refused where the certificate is made.
-    return Grant(cast("tuple[Operation, ...]", tuple(rights)), tuple(galleries), days)
+    return Grant(cast("tuple[Operation, ...]", tuple(rights)), tuple(galleries), days, Lowest.parse(lowest or ()))
+
+
+def _parameters(public_file: Path) -> ParameterSet:
+    from veilmatch.server.installation.public_file import read_public_file
+
+    return read_public_file(public_file).public_key.parameters
 
 
 def _configurations(installation: Path | None, folders: list[Path] | None) -> Configurations:
@@ -247,13 +268,16 @@ def _unknown(name: str) -> Exception:
 # -- printing ---------------------------------------------------------------------------------
 
 
-def _document(certificate: DeviceCertificate) -> dict[str, Any]:
+def _document(certificate: DeviceCertificate, parameters: ParameterSet | None) -> dict[str, Any]:
+    from veilmatch.server.installation.lowest import document
+
     said = certificate.statement
     return {
         "device": said.device,
         "public_key": said.public_key.hex(),
         "rights": list(said.rights),
         "galleries": list(said.galleries),
+        "lowest_thresholds": document(said.lowest, parameters),
         "not_before": said.not_before_s,
         "not_after": said.not_after_s,
         "serial": said.serial.hex(),
@@ -262,15 +286,18 @@ def _document(certificate: DeviceCertificate) -> dict[str, Any]:
 
 
 def _listed_document(one: Listed) -> dict[str, Any]:
-    said = _document(one.certificate) if one.certificate else {}
+    said = _document(one.certificate, one.parameters) if one.certificate else {}
     return {"device": one.device} | said | {"daemons": list(one.at), "refused": one.refused}
 
 
-def _shown(certificate: DeviceCertificate) -> dict[str, str]:
+def _shown(certificate: DeviceCertificate, parameters: ParameterSet | None) -> dict[str, str]:
+    from veilmatch.server.installation.lowest import described
+
     said = certificate.statement
     return {
         "device": said.device,
         "rights": _joined(said.rights),
+        "lowest thresholds": described(said.lowest, parameters),
         "galleries": _joined(said.galleries),
         "from": _date(said.not_before_s),
         "until": _date(said.not_after_s),
@@ -281,9 +308,9 @@ def _shown(certificate: DeviceCertificate) -> dict[str, str]:
     }
 
 
-def _tell_certificate(title: str, certificate: DeviceCertificate) -> None:
+def _tell_certificate(title: str, certificate: DeviceCertificate, parameters: ParameterSet) -> None:
     table = Table("", "", title=title, show_header=False)
-    for what, value in _shown(certificate).items():
+    for what, value in _shown(certificate, parameters).items():
         table.add_row(what, Text(value, overflow="fold"))
     Console(stderr=True, highlight=False).print(table)
 

@@ -8,15 +8,17 @@ from __future__ import annotations
 import datetime
 import secrets
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from veilmatch.crypto.encryption.public_key_format import PublicFile
 from veilmatch.crypto.errors import ConfigurationError, KeyFileError
 from veilmatch.crypto.keys.device_certificate import ALL_GALLERIES, SERIAL_BYTES, DeviceCertificate, Statement
 from veilmatch.crypto.keys.shares import Party
 from veilmatch.crypto.requests import OPERATIONS, Operation
 from veilmatch.crypto.secret_access import SecretAccess, SecretHolder
+from veilmatch.server.installation.lowest import Lowest
 
 DEFAULT_DAYS = 825
 MAX_DAYS = 3650
@@ -60,7 +62,7 @@ class Certifier(SecretHolder):
 
 @dataclass(frozen=True)
 class Grant:
-    """What a device is to be allowed, and for how many days from now.
+    """What a device is to be allowed, from which thresholds on, and for how many days from now.
 
     Raises ConfigurationError for days that no certificate can have.
     """
@@ -68,19 +70,26 @@ class Grant:
     rights: tuple[Operation, ...] = OPERATIONS
     galleries: tuple[str, ...] = ALL_GALLERIES
     days: int = DEFAULT_DAYS
+    lowest: Lowest = field(default_factory=Lowest)
 
     def __post_init__(self) -> None:
         if not 1 <= self.days <= MAX_DAYS:
             raise ConfigurationError("not a validity", got=f"{self.days} days", expected=f"1..{MAX_DAYS} days")
 
-    def request(self, installation: bytes, device: str, public_key: bytes, now: datetime.datetime) -> DeviceCertificate:
-        """Return the certificate to be signed. Raises DeviceCertificateError for rights that there are not."""
+    def request(self, public: PublicFile, device: str, public_key: bytes, now: datetime.datetime) -> DeviceCertificate:
+        """Return the certificate to be signed, for the installation of a public file.
+
+        Raises DeviceCertificateError for rights that there are not, ConfigurationError for a lowest threshold of an
+        operation that is not among the rights.
+        """
+        rights = tuple(sorted(set(self.rights)))
         statement = Statement(
-            installation=installation,
+            installation=public.installation,
             device=device,
             public_key=public_key,
-            rights=tuple(sorted(set(self.rights))),
+            rights=rights,
             galleries=tuple(sorted(set(self.galleries))),
+            lowest=self.lowest.thresholds(rights, public.public_key.parameters),
             not_before_s=int((now - _BACKDATED).timestamp()),
             not_after_s=int((now + datetime.timedelta(days=self.days)).timestamp()),
             serial=secrets.token_bytes(SERIAL_BYTES),

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from veilmatch.crypto.errors import ConfigurationError, DeviceCertificateError, KeyFileError, VeilmatchError
 from veilmatch.crypto.keys.device_certificate import SIGNATURES_NEEDED, DeviceCertificate, check_device_name
 from veilmatch.crypto.keys.shares import PARTIES
+from veilmatch.crypto.parameters import ParameterSet
 from veilmatch.server.config import KeyHolderSettings
 from veilmatch.server.installation.certifier import Certifier, Grant, certified
 from veilmatch.server.installation.certifier_file import unseal_certifier
@@ -41,8 +42,8 @@ def request_device(
     """Make the folder of a new device in an installation, and in it the certificate to be signed.
 
     passphrase: of the TLS authority. cost: that of the installation. Raises ConfigurationError if the name is taken or
-    cannot be one, or this is not an installation with its authority; DeviceCertificateError for rights that there are
-    not; WrongPassphraseError or KeyFileError if the authority cannot be opened. On an error nothing is changed.
+    cannot be one, or this is not an installation with its authority; what `Grant.request` raises; WrongPassphraseError
+    or KeyFileError if the authority cannot be opened. On an error nothing is changed.
     """
     configurations = _free(directory, name)
     issuer = Issuer.open(directory, passphrase, cost)
@@ -75,14 +76,14 @@ def request_again(folder: Path, name: str, grant: Grant) -> DeviceCertificate:
     """Write a new request into the folder of a device, for its signing key, which is made if there is none.
 
     Raises ConfigurationError if the name cannot be one or a file cannot be used; KeyFileError if the signing key is
-    none; DeviceCertificateError for rights that there are not.
+    none; what `Grant.request` raises.
     """
     check_device_name(name)
     public = read_public_file(folder / "public.json")
     path = folder / SIGNING_KEY
     try:
         key = _signing_key(path) if path.exists() else Ed25519PrivateKey.generate()
-        certificate = grant.request(public.installation, name, key.public_key().public_bytes_raw(), _now())
+        certificate = grant.request(public, name, key.public_key().public_bytes_raw(), _now())
         if not path.exists():
             write_signing_key(path, key)
         write_file(certificate_path(folder, name), certificate.encode())
@@ -137,26 +138,37 @@ def add_certificate(path: Path, configurations: Configurations) -> tuple[str, ..
 
 @dataclass(frozen=True)
 class Listed:
-    """A certificate as daemons have it. refused: why they do not go by it. at: the daemons that have this very one."""
+    """A certificate as daemons have it. refused: why they do not go by it. at: the daemons that have this very one.
+
+    parameters: of their installation; None if their public file cannot be read.
+    """
 
     device: str
     certificate: DeviceCertificate | None
     refused: str | None
     at: tuple[str, ...]
+    parameters: ParameterSet | None
 
 
 def listed(configurations: Configurations, now: Callable[[], float]) -> list[Listed]:
     """Return the certificates that daemons have, by device; different ones of one name are listed apart."""
-    found: dict[tuple[str, bytes, str | None], tuple[DeviceCertificate | None, list[str]]] = {}
+    found: dict[tuple[object, ...], list[Listed]] = {}
     for daemon in configurations.daemons:
+        parameters = _parameters(daemon)
         for path in certificate_files(daemon.devices):
             certificate, refused = _judged(path, daemon, now())
             content = b"" if certificate is None else certificate.encode()
-            found.setdefault((path.stem, content, refused), (certificate, []))[1].append(daemon.name)
-    return [
-        Listed(device, certificate, refused, tuple(names))
-        for (device, _, refused), (certificate, names) in sorted(found.items(), key=lambda item: item[0][0])
-    ]
+            one = Listed(path.stem, certificate, refused, (daemon.name,), parameters)
+            found.setdefault((path.stem, content, refused, parameters), []).append(one)
+    same = sorted(found.values(), key=lambda group: group[0].device)
+    return [replace(group[0], at=tuple(name for one in group for name in one.at)) for group in same]
+
+
+def _parameters(daemon: DaemonFolder) -> ParameterSet | None:
+    try:
+        return daemon.public().public_key.parameters
+    except VeilmatchError:
+        return None
 
 
 def _judged(path: Path, daemon: DaemonFolder, now_s: float) -> tuple[DeviceCertificate | None, str | None]:
@@ -180,7 +192,7 @@ def _free(directory: Path, name: str) -> Configurations:
 
 def _fresh(issuer: Issuer, name: str, grant: Grant) -> tuple[Ed25519PrivateKey, DeviceCertificate]:
     key = Ed25519PrivateKey.generate()
-    return key, grant.request(issuer.public.installation, name, key.public_key().public_bytes_raw(), _now())
+    return key, grant.request(issuer.public, name, key.public_key().public_bytes_raw(), _now())
 
 
 def _certifiers(directory: Path, issuer: Issuer, passphrase: str) -> Sequence[Certifier]:

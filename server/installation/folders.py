@@ -15,6 +15,7 @@ from veilmatch.crypto.errors import ConfigurationError
 from veilmatch.crypto.keys.device_certificate import DeviceCertificate
 from veilmatch.server.installation.authority import Authority
 from veilmatch.server.installation.files import FOLDER_MODE, sync_folder, write_file
+from veilmatch.server.installation.lowest import device_threshold
 from veilmatch.server.installation.plan import DEVICES_DIR, device_fields
 from veilmatch.server.installation.public_file import read_public_file
 from veilmatch.server.installation.stretching import ScryptCost
@@ -68,8 +69,10 @@ class Issuer:
         folder.mkdir(mode=FOLDER_MODE)
         self._write_identity(folder, name, is_server=False)
         write_signing_key(folder / SIGNING_KEY, signing_key)
-        write_file(certificate_path(folder, name), certificate.encode())
-        write_file(folder / "device.toml", to_toml(device_fields(name, matchers)).encode())
+        own = certificate_path(folder, name)
+        write_file(own, certificate.encode())
+        threshold = device_threshold(certificate.statement.lowest, self.public.public_key.parameters)
+        write_file(folder / "device.toml", to_toml(device_fields(name, matchers, own.name, threshold)).encode())
         sync_folder(folder.parent)
 
     def _write_identity(self, folder: Path, name: str, *, is_server: bool) -> None:

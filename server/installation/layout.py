@@ -33,6 +33,7 @@ from veilmatch.server.installation.stretching import DEFAULT_COST, ScryptCost
 __all__ = ["Plan", "check_free", "write_installation"]
 
 _DEFAULT_PLAN = Plan()
+_ALL = Grant()
 
 
 def write_installation(
@@ -42,12 +43,13 @@ def write_installation(
     devices: Sequence[str],
     plan: Plan = _DEFAULT_PLAN,
     cost: ScryptCost = DEFAULT_COST,
+    grant: Grant = _ALL,
 ) -> None:
     """Write a whole installation; it appears under its name complete or not at all.
 
-    devices: their names; organisations a and b certify them, with every right in every gallery. cost: of guessing the
-    passphrase; only tests ask for less than the default. Raises ConfigurationError if the directory exists and is not
-    empty, a device's name cannot be one, or the disk refuses.
+    devices: their names; organisations a and b certify them, with what `grant` says: every right in every gallery,
+    unless said. cost: of guessing the passphrase; only tests ask for less than the default. Raises ConfigurationError
+    if the directory exists and is not empty, a device's name cannot be one, or the disk refuses.
     """
     check_free(directory)
     for name in devices:
@@ -69,9 +71,7 @@ def write_installation(
         for name in devices:
             signing_key = Ed25519PrivateKey.generate()
             public_bytes, now = signing_key.public_key().public_bytes_raw(), datetime.datetime.now(datetime.UTC)
-            certificates.append(
-                certified(Grant().request(issuer.public.installation, name, public_bytes, now), signers)
-            )
+            certificates.append(certified(grant.request(issuer.public, name, public_bytes, now), signers))
             issuer.write_device(partial / name, signing_key, matchers, certificates[-1])
         for seat in SEATS:
             issuer.write_daemon(partial / f"matcher-{seat}", matcher_fields(seat, plan), certificates)

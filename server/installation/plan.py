@@ -13,6 +13,8 @@ from veilmatch.crypto.keys.shares import PARTIES, SEATS, Party, Seat
 PORTS = {"matcher-a": 1, "matcher-b": 2, "keyholder-a": 11, "keyholder-b": 12, "keyholder-c": 13}
 #: Folder of the certificates of devices, in that of each daemon.
 DEVICES_DIR = "devices"
+#: Cosine from which a new device takes two faces for one person's, and below which it may not ask unless said.
+DEFAULT_THRESHOLD = 0.40
 _TLS = {"authority": "ca.pem", "certificate": "tls.pem", "key": "tls-key.pem"}
 
 
@@ -67,13 +69,14 @@ def key_holder_fields(party: Party, plan: Plan) -> dict[str, Any]:
     }
 
 
-def device_fields(name: str, matchers: Mapping[str, str]) -> dict[str, Any]:
-    """Return the content of device.toml. matchers: address by seat."""
+def device_fields(name: str, matchers: Mapping[str, str], certificate: str, threshold: float) -> dict[str, Any]:
+    """Return the content of device.toml. matchers: address by seat. certificate: its file. threshold: a cosine."""
     return {
         "device": name,
         "public_key": "public.json",
         "signing_key": "signing.key",
-        "threshold": 0.40,
+        "certificate": certificate,
+        "threshold": threshold,
         "matchers": matchers,
         "tls": _TLS,
     }

@@ -13,6 +13,7 @@ from veilmatch.crypto.digests import digest
 from veilmatch.crypto.errors import InvalidInputError, KeyMismatchError, ProtocolError, RequestSignatureError
 from veilmatch.crypto.parameters import ParameterSet
 from veilmatch.crypto.requests import (
+    WITH_PROBE,
     Operation,
     bulk_digest,
     bulk_pack_digest,
@@ -34,7 +35,6 @@ from veilmatch.server.transport.links import AcceptedLink
 from veilmatch.server.transport.replay import ReplayLog
 from veilmatch.server.transport.requests import (
     WITH_LANES,
-    WITH_PROBE,
     CheckedRequest,
     RequestChecker,
     check_payload,

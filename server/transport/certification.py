@@ -16,8 +16,8 @@ from veilmatch.crypto.keys.device_certificate import SIGNATURES_NEEDED, DeviceCe
 def certified_statement(certificate: DeviceCertificate, public: PublicFile) -> Statement:
     """Return what two organisations state about a device; whether it is valid now is for `Statement.require`.
 
-    Raises DeviceCertificateError if it is another installation's, has fewer signatures than it needs, or any
-    signature is not that of its organisation under this very statement.
+    Raises DeviceCertificateError if it is another installation's, has fewer signatures than it needs, any signature
+    is not that of its organisation under this very statement, or a lowest threshold is above all scores.
     """
     check_signatures(certificate, public)
     if len(certificate.signatures) < SIGNATURES_NEEDED:
@@ -32,7 +32,8 @@ def certified_statement(certificate: DeviceCertificate, public: PublicFile) -> S
 def check_signatures(certificate: DeviceCertificate, public: PublicFile) -> None:
     """Check the signatures that are there, however many.
 
-    Raises DeviceCertificateError if one is not that of its organisation, or the certificate another installation's.
+    Raises DeviceCertificateError if one is not that of its organisation, the certificate is another installation's,
+    or it has a lowest threshold that the installation's parameter set has not.
     """
     if certificate.statement.installation != public.installation:
         raise DeviceCertificateError(
@@ -40,6 +41,7 @@ def check_signatures(certificate: DeviceCertificate, public: PublicFile) -> None
             got=certificate.statement.installation.hex(),
             expected=public.installation.hex(),
         )
+    certificate.statement.require_parameters(public.public_key.parameters)
     for party, signature in certificate.signatures:
         try:
             key = Ed25519PublicKey.from_public_bytes(public.organisation(party))

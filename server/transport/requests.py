@@ -1,4 +1,4 @@
-"""Checking a device's signed request: signature, expiry, key, rights, and what its fields may be.
+"""Checking a device's signed request: signature, expiry, key, rights, what its fields may be, and lowest thresholds.
 
 Both matcher and key holder check every request themselves; neither relies on the other.
 """
@@ -28,7 +28,14 @@ from veilmatch.crypto.errors import (
 )
 from veilmatch.crypto.keys.device_certificate import Statement
 from veilmatch.crypto.keys.shares import PAIRS, Pair
-from veilmatch.crypto.requests import TOKEN_BYTES, Operation, payload_digest, request_digest, signed_bytes
+from veilmatch.crypto.requests import (
+    TOKEN_BYTES,
+    WITH_PROBE,
+    Operation,
+    payload_digest,
+    request_digest,
+    signed_bytes,
+)
 from veilmatch.protos.v1 import request_pb2 as pb
 
 _OPERATIONS: dict[int, Operation] = {
@@ -41,7 +48,6 @@ _OPERATIONS: dict[int, Operation] = {
     pb.OPERATION_SUBJECTS: "subjects",
     pb.OPERATION_ROTATE: "rotate",
 }
-WITH_PROBE: tuple[Operation, ...] = ("verify", "candidates", "identify")
 WITH_LANES: tuple[Operation, ...] = (*WITH_PROBE, "enrol")
 MUTATIONS: tuple[Operation, ...] = ("enrol", "erase", "bulk")
 
@@ -101,9 +107,9 @@ class RequestChecker:
         """Return the request's content.
 
         Raises RequestSignatureError, RequestExpiredError, KeyMismatchError, DeviceRightsError if the device's
-        certificate does not allow it, InvalidInputError if it is for another operation than `operations` or a field
-        has no sense, or KnowledgeProofError if a proof of knowledge is due and what is in its place has another
-        length.
+        certificate does not allow it, LowThresholdError if it does at higher thresholds only, InvalidInputError if it
+        is for another operation than `operations` or a field has no sense, or KnowledgeProofError if a proof of
+        knowledge is due and what is in its place has another length.
         """
         try:
             body = pb.RequestBody.FromString(request.body)
@@ -126,6 +132,8 @@ class RequestChecker:
         right = "enrol" if operation == "erase" and body.enrolment else operation
         statement.require(right, body.gallery, self._now())
         self._check_fields(body, operation)
+        if operation in WITH_PROBE:
+            statement.require_threshold(operation, body.threshold, self._public_key.parameters)
         return CheckedRequest(
             digest=request_digest(request.body),
             device=body.device,
@@ -147,7 +155,7 @@ class RequestChecker:
     def _check_signature(self, request: pb.SignedRequest, device: str) -> Statement:
         statement = self._devices.find(device)
         if statement is None:
-            raise RequestSignatureError("signed by no device of this installation", got=device[:60])
+            raise RequestSignatureError("signed by no device that has a good certificate here", got=device[:60])
         try:
             key = Ed25519PublicKey.from_public_bytes(statement.public_key)
             key.verify(request.signature, signed_bytes(request.body))

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.installation.making import certifiers
+from tests.installation.making import ANY_THRESHOLD, certifiers
 from tests.keyholder.test_service_sessions import gallery_of, vectors
 from tests.keyholder.trio import Trio, device_key, public_file, signed, started
 from veilmatch.crypto.errors import RequestSignatureError
@@ -33,7 +33,8 @@ async def trio(tmp_path: Path) -> AsyncIterator[Trio]:
 def made_up(how: str) -> DeviceCertificate:
     """What organisation a can make alone."""
     key = device_key(MADE_UP).public_key().public_bytes_raw()
-    request = Grant().request(public_file().installation, MADE_UP, key, datetime.datetime.now(datetime.UTC))
+    grant = Grant(lowest=ANY_THRESHOLD)
+    request = grant.request(public_file(), MADE_UP, key, datetime.datetime.now(datetime.UTC))
     own = certifiers()["a"]
     once = own.certify(request)
     if how == "its own signature":

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.vectors.generate import binomial_tail, parameter_numbers
 from veilmatch.crypto.errors import ParameterError, VeilmatchError
 from veilmatch.crypto.packing import lanes
-from veilmatch.crypto.parameters import D512, DEFAULT, SUBGROUP_BITS, ParameterSet
+from veilmatch.crypto.parameters import D128_COARSE, D512, DEFAULT, SUBGROUP_BITS, ParameterSet
 
 
 @st.composite
@@ -105,6 +105,23 @@ def test_cosine_without_a_threshold_is_refused(cosine: float) -> None:
 def test_smallest_threshold_is_one_and_the_largest_is_the_whole_norm() -> None:
     assert DEFAULT.threshold(5e-324) == 1
     assert DEFAULT.threshold(1.0) == DEFAULT.threshold_max == 15876
+
+
+@pytest.mark.parametrize("parameters", [DEFAULT, D512, ParameterSet(128, 60, 23, 512), ParameterSet(16, 5, 4, 512)])
+def test_a_cosine_is_turned_back_into_the_very_threshold(parameters: ParameterSet) -> None:
+    for t in range(1, parameters.threshold_max + 1):
+        assert parameters.threshold(parameters.cosine(t)) == t
+
+
+def test_a_cosine_has_no_more_decimals_than_it_needs() -> None:
+    assert D128_COARSE.cosine(1440) == 0.4
+    assert len(str(D128_COARSE.cosine(1379))) <= len("0.3830")
+
+
+@pytest.mark.parametrize("t", [0, -1, DEFAULT.threshold_max + 1])
+def test_threshold_without_a_cosine_is_refused(t: int) -> None:
+    with pytest.raises(ParameterError):
+        DEFAULT.cosine(t)
 
 
 @given(st.text(max_size=40))

@@ -9,22 +9,11 @@ import pytest
 
 from veilmatch.client.config import DeviceSettings
 from veilmatch.client.evaluation.rates import curve
-from veilmatch.client.evaluation.thresholds import can_show, cosine_of, operating_threshold, write_threshold
+from veilmatch.client.evaluation.thresholds import can_show, operating_threshold, write_threshold
 from veilmatch.crypto.errors import ConfigurationError, InvalidInputError, KeyMismatchError
-from veilmatch.crypto.parameters import D128_COARSE, D512, DEFAULT, ParameterSet
+from veilmatch.crypto.parameters import D128_COARSE, D512
 
 from .conftest import DEVICE, TOY
-
-
-@pytest.mark.parametrize("parameters", [DEFAULT, D512, ParameterSet(128, 60, 23, 512), ParameterSet(16, 5, 4, 512)])
-def test_a_device_turns_the_cosine_into_the_very_threshold(parameters: ParameterSet) -> None:
-    for t in range(1, parameters.threshold_max + 1):
-        assert parameters.threshold(cosine_of(t, parameters)) == t
-
-
-def test_a_cosine_has_no_more_decimals_than_it_needs() -> None:
-    assert cosine_of(1440, D128_COARSE) == 0.4
-    assert len(str(cosine_of(1379, D128_COARSE))) <= len("0.3830")
 
 
 def test_threshold_is_the_lowest_that_keeps_the_rate() -> None:

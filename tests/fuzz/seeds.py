@@ -35,6 +35,7 @@ from veilmatch.crypto.pair.messages import (
 from veilmatch.crypto.secret_access import SECRET_ACCESS
 from veilmatch.protos.v1 import keyholder_pb2, matcher_pb2
 from veilmatch.server.installation import sealed
+from veilmatch.server.installation.lowest import Lowest
 from veilmatch.server.keyholder.audit.chain import START, encode
 from veilmatch.server.keyholder.wire import to_wire
 
@@ -80,8 +81,12 @@ def public_files() -> list[bytes]:
 @cache
 def device_certificates() -> list[bytes]:
     made = [making.certificate(DEVICE, KEYS[DEVICE], signers) for signers in ("", "a", "ab", "abc")]
-    narrow = making.certificate(DEVICE, KEYS[DEVICE], rights=("verify",), galleries=("main", "\u00e9tage"), days=1)
-    return [certificate.encode() for certificate in (*made, narrow)]
+    narrow = making.certificate(
+        DEVICE, KEYS[DEVICE], rights=("verify",), galleries=("main", "\u00e9tage"), days=1, lowest=Lowest()
+    )
+    bounded = making.certificate(DEVICE, KEYS[DEVICE], lowest=Lowest({"identify": 1.0, "verify": 0.5}, others=0))
+    enrolling = making.certificate(DEVICE, KEYS[DEVICE], rights=("enrol",))
+    return [certificate.encode() for certificate in (*made, narrow, bounded, enrolling)]
 
 
 @cache

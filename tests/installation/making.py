@@ -17,11 +17,13 @@ from veilmatch.crypto.parameters import ParameterSet
 from veilmatch.crypto.secret_access import SECRET_ACCESS
 from veilmatch.server.installation.certifier import Certifier, Grant, certified
 from veilmatch.server.installation.layout import Plan, write_installation
+from veilmatch.server.installation.lowest import Lowest
 from veilmatch.server.installation.sealed import ScryptCost
 
 PARAMETERS = ParameterSet.from_name("UNSAFE-d8-s60-c23-n512")
 PASSPHRASE = "correct horse"
 CHEAP = ScryptCost(10, 1, 1)
+ANY_THRESHOLD = Lowest(others=0)
 
 
 def ceremony(number: int = 0) -> Ceremony:
@@ -47,10 +49,13 @@ def organisations() -> tuple[bytes, ...]:
 def certificate(
     device: str, key: Ed25519PrivateKey, signers: str = "ab", public: PublicFile | None = None, **grant: Any
 ) -> DeviceCertificate:
-    """Return a device's certificate, which these organisations have signed. grant: fields of `Grant`, and now."""
+    """Return a device's certificate, which these organisations have signed.
+
+    grant: fields of `Grant`, and now; every threshold is allowed unless said.
+    """
     now = grant.pop("now", datetime.datetime.now(datetime.UTC))
-    installation = (public or public_file()).installation
-    request = Grant(**grant).request(installation, device, key.public_key().public_bytes_raw(), now)
+    fields = {"lowest": ANY_THRESHOLD} | grant
+    request = Grant(**fields).request(public or public_file(), device, key.public_key().public_bytes_raw(), now)
     return certified(request, [certifiers()[party] for party in PARTIES if party in signers])
 
 

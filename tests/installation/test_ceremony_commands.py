@@ -10,11 +10,13 @@ import typer
 from typer.testing import CliRunner, Result
 
 from tests.installation.making import PARAMETERS, PASSPHRASE
+from veilmatch.client.config import DeviceSettings
 from veilmatch.crypto.errors import ConfigurationError, ParameterError
 from veilmatch.server.commands import ceremony as module
 from veilmatch.server.config import KeyHolderSettings
 from veilmatch.server.installation.public_file import read_public_file
 from veilmatch.server.keyholder.refresh.opening import open_key
+from veilmatch.server.transport.devices import read_certificate
 
 
 def run(*arguments: str, passphrase: str | None = PASSPHRASE) -> Result:
@@ -43,6 +45,7 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "parameter_set": PARAMETERS.name,
         "key_id": public.key_id.hex(),
         "devices": ["device-1", "device-2"],
+        "lowest_thresholds": {o: {"threshold": 1440, "cosine": 0.4} for o in ("candidates", "identify", "verify")},
     }
     return directory
 
@@ -62,7 +65,18 @@ def test_people_get_a_table_on_standard_error(tmp_path: Path) -> None:
     assert done.stdout == ""
     assert PARAMETERS.name in done.stderr
     assert "device-1" in done.stderr
+    assert "identify 0.4 (1440)" in done.stderr
     assert "from a file" not in done.output
+
+
+def test_all_devices_of_the_ceremony_get_the_lowest_thresholds_that_were_asked_for(tmp_path: Path) -> None:
+    done = ceremony(tmp_path / "i", "--lowest", "0.5", "--lowest", "verify=0.45", "--json")
+    assert done.exit_code == 0, done.output
+    said = read_certificate(tmp_path / "i" / "device-1" / "device-1.cert").statement
+    expected = {"candidates": 1800, "identify": 1800, "verify": 1620}
+    assert dict(said.lowest) == expected
+    assert {o: one["threshold"] for o, one in json.loads(done.stdout)["lowest_thresholds"].items()} == expected
+    assert DeviceSettings.load(tmp_path / "i" / "device-1" / "device.toml").threshold == 0.5
 
 
 def test_an_unsafe_set_has_to_be_asked_for(tmp_path: Path) -> None:
@@ -80,7 +94,12 @@ def test_what_cannot_work_is_found_before_the_ceremony(tmp_path: Path, monkeypat
     monkeypatch.setattr("veilmatch.crypto.keys.ceremony.run_ceremony", held)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "keep").write_text("me")
-    for arguments in ((str(tmp_path / "full"),), (str(tmp_path / "i"), "--host", "no host")):
+    for arguments in (
+        (str(tmp_path / "full"),),
+        (str(tmp_path / "i"), "--host", "no host"),
+        (str(tmp_path / "i"), "--lowest", "verify=high"),
+        (str(tmp_path / "i"), "--lowest", "enrol=0.4"),
+    ):
         done = ceremony(Path(arguments[0]), *arguments[1:])
         assert isinstance(done.exception, ConfigurationError), done.output
     assert isinstance(ceremony(tmp_path / "i", passphrase=None).exception, ConfigurationError)

@@ -51,11 +51,13 @@ def keyholder(directory: Path, party: str) -> Path:
 
 
 def test_a_device_goes_from_request_to_removal(directory: Path) -> None:
-    wanted = ("--right", "verify", "--right", "enrol", "--gallery", "staff", "--days", "30")
+    wanted = ("--right", "verify", "--right", "enrol", "--gallery", "staff", "--days", "30", "--lowest", "verify=0.45")
     asked = said(run("request", "door", "--installation", directory, *wanted, "--json"))
     file = Path(asked["file"])
     assert (asked["rights"], asked["galleries"], asked["organisations"]) == (["enrol", "verify"], ["staff"], [])
-    assert DeviceSettings.load(file.parent / "device.toml").device == "door"
+    assert asked["lowest_thresholds"] == {"verify": {"threshold": 1620, "cosine": 0.45}}
+    settings = DeviceSettings.load(file.parent / "device.toml")
+    assert (settings.device, settings.certificate, settings.threshold) == ("door", file, 0.45)
     assert isinstance(run("add", file, "--installation", directory).exception, DeviceCertificateError)
 
     assert said(run("certify", file, "--config", keyholder(directory, "b"), "--json"))["organisations"] == ["b"]
@@ -63,11 +65,14 @@ def test_a_device_goes_from_request_to_removal(directory: Path) -> None:
     shown = run("certify", file, "--config", keyholder(directory, "c"))
     assert shown.exit_code == 0 and shown.stdout == ""
     assert all(text in shown.stderr for text in ("organisation c signs", "enrol, verify", "staff", "signed by b, c"))
+    assert "verify 0.45 (1620)" in shown.stderr, "an organisation sees what it signs"
 
     assert said(run("add", file, "--folder", directory / "matcher-a", "--json"))["daemons"] == ["matcher-a"]
     assert len(said(run("add", file, "--installation", directory, "--json"))["daemons"]) == 5
     (one,) = said(run("show", "door", "--installation", directory, "--json"))["devices"]
     assert one["refused"] is None and len(one["daemons"]) == 5 and one["serial"] == asked["serial"]
+    assert one["lowest_thresholds"] == asked["lowest_thresholds"]
+    assert "verify 0.45 (1620)" in run("show", "door", "--installation", directory).stdout
     listed = said(run("list", "--folder", directory / "matcher-b", "--json"))["devices"]
     assert [found["device"] for found in listed] == ["device-1", "door"]
 
@@ -82,6 +87,41 @@ def test_a_device_asks_again_with_the_key_that_it_has(directory: Path) -> None:
     asked = said(run("request", "device-1", "--folder", folder, "--right", "verify", "--json"))
     assert asked["public_key"] == before.public_key.hex() and asked["serial"] != before.serial.hex()
     assert (asked["rights"], asked["galleries"]) == (["verify"], ["main"])
+
+
+def test_a_device_is_issued_with_the_lowest_thresholds_that_were_asked_for(directory: Path) -> None:
+    rights = ("--right", "verify", "--right", "identify")
+    made = said(run("issue", directory, "door", *rights, "--lowest", "0", "--lowest", "identify=0.45", "--json"))
+    assert made["lowest_thresholds"] == {
+        "identify": {"threshold": 1620, "cosine": 0.45}, "verify": {"threshold": 1, "cosine": 0.0002},
+    }  # fmt: skip
+    unsaid = said(run("issue", directory, "gate", "--right", "enrol", "--right", "verify", "--json"))
+    assert unsaid["lowest_thresholds"] == {"verify": {"threshold": 1440, "cosine": 0.4}}
+    listed = {one["device"]: one for one in said(run("list", "--installation", directory, "--json"))["devices"]}
+    assert listed["door"]["lowest_thresholds"] == made["lowest_thresholds"]
+
+
+def test_a_certificate_of_the_format_before_is_listed_with_what_to_do_and_not_signed(directory: Path) -> None:
+    file = directory / "device-1" / "device-1.cert"
+    fields = json.loads(file.read_text()) | {"format": "veilmatch device certificate 1"}
+    del fields["lowest_thresholds"]
+    for place in (file, directory / "matcher-a" / "devices" / "device-1.cert"):
+        place.write_text(json.dumps(fields, indent=1) + "\n")
+    listed = said(run("show", "device-1", "--folder", directory / "matcher-a", "--json"))["devices"]
+    assert ["request and sign a new one" in one["refused"] for one in listed] == [True]
+    for refused in (
+        run("certify", file, "--config", keyholder(directory, "c")),
+        run("add", file, "--installation", directory),
+    ):
+        assert isinstance(refused.exception, DeviceCertificateError) and "older version" in str(refused.exception)
+    # What docs/operations.md says to do: the device keeps its key.
+    again = said(run("request", "device-1", "--folder", directory / "device-1", "--right", "verify", "--json"))
+    assert again["public_key"] == fields["public_key"]
+    for party in ("a", "b"):
+        assert run("certify", file, "--config", keyholder(directory, party)).exit_code == 0
+    assert len(said(run("add", file, "--installation", directory, "--json"))["daemons"]) == 5
+    (one,) = said(run("show", "device-1", "--installation", directory, "--json"))["devices"]
+    assert one["refused"] is None
 
 
 def test_a_list_for_people_names_what_is_refused(directory: Path) -> None:
@@ -101,6 +141,9 @@ def test_what_is_asked_for_has_to_make_sense(directory: Path) -> None:
         (("request", "door", *at, "--right", "everything"), DeviceCertificateError),
         (("request", "door", *at, "--right", "verify", "--days", "100000"), ConfigurationError),
         (("request", "device-1", *at, "--right", "verify"), ConfigurationError),
+        (("request", "door", *at, "--right", "verify", "--lowest", "identify=0.5"), ConfigurationError),
+        (("request", "door", *at, "--right", "verify", "--lowest", "high"), ConfigurationError),
+        (("issue", directory, "door", "--lowest", "1.5"), ConfigurationError),
         (("list",), ConfigurationError),
         (("list", *at, "--folder", directory), ConfigurationError),
         (("add", directory / "device-1" / "device-1.cert", "--folder", directory), ConfigurationError),

@@ -73,7 +73,8 @@ def test_a_matcher_has_these_defaults(tmp_path: Path) -> None:
 def test_a_device_has_these_defaults(tmp_path: Path) -> None:
     settings = load(DeviceSettings, tmp_path)
     assert (settings.gallery, settings.threshold, settings.pairs) == ("main", 0.40, ["ab", "ac", "bc"])
-    assert (settings.timeout_s, settings.request_lifetime_s) == (15, 60)
+    assert (settings.timeout_s, settings.request_lifetime_s, settings.certificate) == (15, 60, None)
+    assert load(DeviceSettings, tmp_path, certificate="door.cert").certificate == tmp_path / "door.cert"
 
 
 def test_devices_and_daemons_write_tls_in_one_way() -> None:

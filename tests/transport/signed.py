@@ -13,9 +13,17 @@ from veilmatch.crypto.digests import NONCE_BYTES
 from veilmatch.crypto.encryption.knowledge import proof_bytes
 from veilmatch.crypto.encryption.public_key_format import KEY_ID_BYTES
 from veilmatch.crypto.keys.device_certificate import Statement
-from veilmatch.crypto.requests import SALT_BYTES, TOKEN_BYTES, Operation, payload_digest, signed_bytes, subject_digest
+from veilmatch.crypto.requests import (
+    SALT_BYTES,
+    TOKEN_BYTES,
+    WITH_PROBE,
+    Operation,
+    payload_digest,
+    signed_bytes,
+    subject_digest,
+)
 from veilmatch.protos.v1 import request_pb2 as pb
-from veilmatch.server.transport.requests import MUTATIONS, WITH_LANES, WITH_PROBE, RequestChecker
+from veilmatch.server.transport.requests import MUTATIONS, WITH_LANES, RequestChecker
 
 NOW_S = 1_700_000_000.0
 NOW_MS = int(NOW_S * 1000)

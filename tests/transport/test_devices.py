@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.installation.making import certificate, certifiers, public_file
 from veilmatch.crypto.errors import ConfigurationError, DeviceCertificateError
 from veilmatch.crypto.keys.device_certificate import DeviceCertificate
+from veilmatch.server.installation.certifier import certified
+from veilmatch.server.installation.lowest import Lowest
 from veilmatch.server.transport.certification import certified_statement
 from veilmatch.server.transport.devices import Devices
 
@@ -54,6 +58,19 @@ def signed_twice_by_one(made: DeviceCertificate) -> DeviceCertificate:
     return made.with_signature("b", certifiers()["a"]._key.sign(made.statement.signed_bytes()))
 
 
+def lowered(made: DeviceCertificate) -> DeviceCertificate:
+    """Its device has put another lowest threshold under the same signatures."""
+    return DeviceCertificate(replace(made.statement, lowest=(("verify", 1),)), made.signatures)
+
+
+def above_all_scores(made: DeviceCertificate) -> DeviceCertificate:
+    """Organisations have signed a threshold that their parameter set has not."""
+    beyond = public_file().public_key.parameters.threshold_max + 1
+    return certified(
+        DeviceCertificate(replace(made.statement, lowest=(("verify", beyond),))), list(certifiers().values())
+    )
+
+
 REFUSED: dict[str, tuple[Callable[[], DeviceCertificate], str]] = {
     "nobody has signed it": (lambda: certificate("door", KEY, signers=""), "too few"),
     "one organisation has signed it": (lambda: certificate("door", KEY, signers="a"), "too few"),
@@ -68,6 +85,14 @@ REFUSED: dict[str, tuple[Callable[[], DeviceCertificate], str]] = {
     "one of three signatures is forged": (
         lambda: certificate("door", KEY).with_signature("c", bytes(64)),
         "not that of its organisation",
+    ),
+    "its lowest threshold was lowered": (
+        lambda: lowered(certificate("door", KEY, rights=("verify",), lowest=Lowest())),
+        "not that of its organisation",
+    ),
+    "its lowest threshold is above all scores": (
+        lambda: above_all_scores(certificate("door", KEY, rights=("verify",))),
+        "above all scores",
     ),
     "it is another installation's": (lambda: certificate("door", KEY, public=public_file(1)), "another installation"),
 }
@@ -95,6 +120,16 @@ def test_any_two_organisations_are_enough() -> None:
 def test_a_file_under_another_name_is_no_certificate_of_it(devices: Devices, tmp_path: Path) -> None:
     put(tmp_path, certificate("door", KEY), "gate")
     assert devices.find("gate") is None
+
+
+def test_a_certificate_of_the_format_before_serves_nobody_and_the_log_says_what_to_do(
+    devices: Devices, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fields = json.loads(certificate("door", KEY).encode()) | {"format": "veilmatch device certificate 1"}
+    del fields["lowest_thresholds"]
+    (tmp_path / "door.cert").write_text(json.dumps(fields, indent=1) + "\n")
+    assert devices.find("door") is None
+    assert "request and sign a new one" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"\xff" * 100, b"[" * 70_000])

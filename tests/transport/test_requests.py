@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.installation.making import ceremony, certificate
 from tests.transport.signed import (
@@ -35,18 +37,19 @@ from veilmatch.crypto.errors import (
     InvalidInputError,
     KeyMismatchError,
     KnowledgeProofError,
+    LowThresholdError,
     PartyRefusedError,
     RequestExpiredError,
     RequestSignatureError,
     VeilmatchError,
 )
 from veilmatch.crypto.requests import OPERATIONS as ALL_OPERATIONS
-from veilmatch.crypto.requests import Operation, payload_digest, request_digest
+from veilmatch.crypto.requests import WITH_PROBE, Operation, payload_digest, request_digest
 from veilmatch.protos.v1 import request_pb2 as pb
+from veilmatch.server.installation.lowest import Lowest
 from veilmatch.server.transport.requests import (
     MUTATIONS,
     WITH_LANES,
-    WITH_PROBE,
     check_knowledge,
     check_payload,
     require_device,
@@ -328,6 +331,50 @@ def test_a_certificate_is_valid_for_its_time() -> None:
 def test_rights_are_told_to_nobody_but_the_device() -> None:
     none = known(DEVICE, rights=("subjects",))
     assert type(refusal(signed(body("enrol"), STRANGER), devices=none)) is RequestSignatureError
+
+
+# -- lowest thresholds -----------------------------------------------------------------------------
+
+
+@given(
+    operation=st.sampled_from(WITH_PROBE),
+    lowest=st.dictionaries(st.sampled_from(WITH_PROBE), st.integers(1, LIMIT)),
+    data=st.data(),
+)
+@settings(deadline=None)
+def test_a_request_is_served_from_the_lowest_threshold_of_its_operation_on_and_not_below(
+    operation: Operation, lowest: dict[Operation, int], data: st.DataObject
+) -> None:
+    cosines = {name: KEY.parameters.cosine(t) for name, t in lowest.items()}
+    devices = known(DEVICE, lowest=Lowest(cosines, others=0))
+    bound = lowest.get(operation, 1)
+    for threshold in {data.draw(st.integers(1, LIMIT)), bound, bound - 1} - {0}:
+        request = signed(body(operation, threshold=threshold))
+        if threshold >= bound:
+            assert checker(devices=devices).check(request, operation).threshold == threshold
+            continue
+        error = refusal(request, operation, devices=devices)
+        assert type(error) is LowThresholdError and error.exit_status == 4
+        assert operation in error.message
+        assert str(error.got).startswith(f"{threshold} ") and f" {bound} " in str(error.expected)
+        assert LowThresholdError.from_fields(error.fields()).fields() == error.fields()
+
+
+@pytest.mark.parametrize("operation", [operation for operation in OPERATIONS if operation not in WITH_PROBE])
+def test_what_compares_nothing_has_no_lowest_threshold(operation: Operation) -> None:
+    strict = known(DEVICE, lowest=Lowest(others=1))
+    assert checker(devices=strict).check(signed(body(operation)), operation).threshold == 0
+
+
+@pytest.mark.parametrize("threshold", [0, LIMIT + 1])
+def test_a_threshold_without_sense_is_that_before_it_is_too_low(threshold: int) -> None:
+    error = refusal(signed(body(threshold=threshold)), devices=known(DEVICE, lowest=Lowest(others=1)))
+    assert type(error) is InvalidInputError and error.got == "threshold"
+
+
+def test_lowest_thresholds_are_told_to_nobody_but_the_device() -> None:
+    strict = known(DEVICE, lowest=Lowest(others=1))
+    assert type(refusal(signed(body(), STRANGER), devices=strict)) is RequestSignatureError
 
 
 # -- what goes with the body -----------------------------------------------------------------------

@@ -849,17 +849,19 @@ def device_certificates() -> Json:
     keys = {party: Ed25519PrivateKey.from_private_bytes(draw_bytes(f"certifier {party}", 32)) for party in "abc"}
     public = {party: key.public_key().public_bytes_raw().hex() for party, key in keys.items()}
     base: Json = {
-        "format": "veilmatch device certificate 1", "installation": draw_bytes("certificate installation", 16).hex(),
+        "format": "veilmatch device certificate 2", "installation": draw_bytes("certificate installation", 16).hex(),
         "device": "door-2", "public_key": draw_bytes("certificate key", 32).hex(), "rights": ["enrol", "verify"],
-        "galleries": ["main", "\u00e9tage"], "not_before": 1_700_000_000, "not_after": 1_800_000_000,
-        "serial": draw_bytes("certificate serial", 16).hex(),
+        "galleries": ["main", "\u00e9tage"], "lowest_thresholds": {"verify": 26}, "not_before": 1_700_000_000,
+        "not_after": 1_800_000_000, "serial": draw_bytes("certificate serial", 16).hex(),
     }  # fmt: skip
 
     def signed_bytes(said: Json) -> bytes:
-        return b"veilmatch device certificate v1\0" + digest(
+        return b"veilmatch device certificate v2\0" + digest(
             "device certificate", bytes.fromhex(said["installation"]), said["device"],
             bytes.fromhex(said["public_key"]), len(said["rights"]), *said["rights"], len(said["galleries"]),
-            *said["galleries"], said["not_before"], said["not_after"], bytes.fromhex(said["serial"]),
+            *said["galleries"], len(said["lowest_thresholds"]),
+            *(part for bound in said["lowest_thresholds"].items() for part in bound),
+            said["not_before"], said["not_after"], bytes.fromhex(said["serial"]),
         )  # fmt: skip
 
     def written(said: Json, signatures: Json) -> str:
@@ -868,11 +870,15 @@ def device_certificates() -> Json:
     def signatures(said: Json, *parties: str) -> Json:
         return {party: keys[party].sign(signed_bytes(said)).hex() for party in parties}
 
+    # The least threshold that there is, the largest of the parameter set (S = 8), and one between.
+    compared = {"candidates": 64, "identify": 1, "verify": 26}
     cases = []
     for what, changes, parties in (
         ("a and b", {}, "ab"),
         ("b and c", {"galleries": ["*"]}, "bc"),
         ("all three", {"rights": ["verify"], "not_before": 0, "not_after": 2**53}, "abc"),
+        ("every right that compares", {"rights": list(compared), "lowest_thresholds": compared}, "ab"),
+        ("none that compares", {"rights": ["erase"], "lowest_thresholds": {}}, "ac"),
     ):
         said = base | changes
         cases.append({
@@ -880,6 +886,7 @@ def device_certificates() -> Json:
             "signed_bytes": signed_bytes(said).hex(), "organisations": list(parties),
         })  # fmt: skip
     good, other = signatures(base, "a", "b"), base | {"rights": ["enrol", "erase", "verify"]}
+    lower = base | {"lowest_thresholds": {"verify": 25}}
     elsewhere = base | {"installation": "00" * 16}
     for what, said, found in (
         ("nobody", base, {}),
@@ -888,6 +895,7 @@ def device_certificates() -> Json:
         ("two organisations in each other's place", base, {"a": good["b"], "b": good["a"]}),
         ("a third signature that is wrong", base, good | {"c": good["a"]}),
         ("a right that was not signed", other, good),
+        ("a threshold lower than what was signed", lower, good),
         ("another installation", elsewhere, signatures(elsewhere, "a", "b")),
         ("an organisation d", base, good | {"d": good["a"]}),
         ("organisations in another order", base, {"b": good["b"], "a": good["a"]}),
@@ -898,6 +906,17 @@ def device_certificates() -> Json:
                 ("an unknown right", {"rights": ["everything"]}), ("no right", {"rights": []}),
                 ("a right twice", {"rights": ["verify", "verify"]}),
                 ("unsorted rights", {"rights": ["verify", "enrol"]}),
+                ("no lowest threshold", {"lowest_thresholds": {}}),
+                ("a lowest threshold without the right", {"lowest_thresholds": {"identify": 26, "verify": 26}}),
+                ("a lowest threshold where nothing is compared", {"lowest_thresholds": {"enrol": 26, "verify": 26}}),
+                ("one for two", {"rights": ["identify", "verify"]}),
+                ("a lowest threshold of 0", {"lowest_thresholds": {"verify": 0}}),
+                ("one above all scores", {"lowest_thresholds": {"verify": 65}}),
+                ("one above those of all parameter sets", {"lowest_thresholds": {"verify": 2**20 + 1}}),
+                (
+                    "unsorted lowest thresholds",
+                    {"rights": ["identify", "verify"], "lowest_thresholds": {"verify": 26, "identify": 26}},
+                ),
                 ("no gallery", {"galleries": []}), ("* among others", {"galleries": ["*", "main"]}),
                 ("a name with capitals", {"device": "Door"}), ("a daemon's name", {"device": "matcher-a"}),
                 ("no time", {"not_after": 1_700_000_000}), ("a time that is no exact number", {"not_after": 2**53 + 1}),
@@ -906,8 +925,16 @@ def device_certificates() -> Json:
         ),
     ):  # fmt: skip
         cases.append({"expect": "DeviceCertificateError", "what": what, "file": written(said, found)})
+    old = {name: value for name, value in base.items() if name != "lowest_thresholds"}
+    old["format"] = "veilmatch device certificate 1"
     for what, file in (
-        ("another format", written(base | {"format": "veilmatch device certificate 2"}, good)),
+        ("another format", written(base | {"format": "veilmatch device certificate 3"}, good)),
+        ("the format before", written(old, good)),
+        ("the name of the format before", written(base | {"format": old["format"]}, good)),
+        ("a list of lowest thresholds", written(base | {"lowest_thresholds": [["verify", 26]]}, good)),
+        ("true for a threshold", written(base | {"lowest_thresholds": {"verify": True}}, good)),
+        ("a fraction for a threshold", written(base | {"lowest_thresholds": {"verify": 26.0}}, good)),
+        ("a lowest threshold twice", written(base, good).replace(' "verify": 26', ' "verify": 1,\n  "verify": 26')),
         ("no line end", written(base, good)[:-1]),
         ("other spaces", json.dumps(base | {"signatures": good}, indent=2) + "\n"),
         ("letters as they are", written(base, good).replace("\\u00e9", "\u00e9")),

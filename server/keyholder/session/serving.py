@@ -48,7 +48,7 @@ from veilmatch.crypto.pair.messages import (
 )
 from veilmatch.crypto.pair.request import ON_RECORDS, Request
 from veilmatch.crypto.pair.session import PairSession
-from veilmatch.crypto.requests import Operation
+from veilmatch.crypto.requests import WITH_PROBE, Operation
 from veilmatch.crypto.secret_access import SECRET_ACCESS
 from veilmatch.protos.v1 import keyholder_pb2 as pb
 from veilmatch.protos.v1.request_pb2 import RequestBody
@@ -68,7 +68,6 @@ from veilmatch.server.transport.links import Link, Rendezvous, dialled
 from veilmatch.server.transport.replay import ReplayLog
 from veilmatch.server.transport.requests import (
     WITH_LANES,
-    WITH_PROBE,
     CheckedRequest,
     RequestChecker,
     check_knowledge,

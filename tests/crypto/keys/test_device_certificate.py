@@ -10,19 +10,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from veilmatch.crypto.errors import DeviceCertificateError, DeviceRightsError, VeilmatchError
-from veilmatch.crypto.keys.device_certificate import ALL_GALLERIES, MAX_BYTES, DeviceCertificate, Statement
-from veilmatch.crypto.requests import OPERATIONS
+from veilmatch.crypto.errors import DeviceCertificateError, DeviceRightsError, LowThresholdError, VeilmatchError
+from veilmatch.crypto.keys.device_certificate import (
+    ALL_GALLERIES,
+    FORMAT,
+    MAX_BYTES,
+    MAX_THRESHOLD,
+    DeviceCertificate,
+    Statement,
+)
+from veilmatch.crypto.parameters import D128_COARSE, DEFAULT
+from veilmatch.crypto.requests import OPERATIONS, WITH_PROBE, Operation
 
 STATEMENT = Statement(
     installation=bytes(range(16)), device="door-2", public_key=bytes(range(32)), rights=("enrol", "verify"),
-    galleries=("main", "staff"), not_before_s=1_700_000_000, not_after_s=1_800_000_000, serial=bytes(range(100, 116)),
+    galleries=("main", "staff"), lowest=(("verify", 6351),), not_before_s=1_700_000_000, not_after_s=1_800_000_000,
+    serial=bytes(range(100, 116)),
 )  # fmt: skip
 SIGNED = DeviceCertificate(STATEMENT).with_signature("c", b"c" * 64).with_signature("a", b"a" * 64)
 #: Known answer, for whoever writes another signer.
 SIGNED_BYTES_HEX = (
-    "7665696c6d617463682064657669636520636572746966696361746520763100"
-    "b7791a10094b1171d7dfad25ff036919b9c2a0f07d4d3e08f37bff17d1ea2874"
+    "7665696c6d617463682064657669636520636572746966696361746520763200"
+    "72557bc986f37d36686658d79507d1e6babb0bae5289c5d5919d0059a5d8c2ba"
 )
 
 
@@ -35,7 +44,8 @@ def test_an_encoding_comes_back_as_the_same_certificate() -> None:
 def test_what_is_signed_covers_every_field() -> None:
     other: dict[str, Any] = {
         "installation": bytes(16), "device": "door-3", "public_key": bytes(32), "rights": ("verify",),
-        "galleries": ("main",), "not_before_s": 1_700_000_001, "not_after_s": 1_800_000_001, "serial": bytes(16),
+        "galleries": ("main",), "lowest": (("verify", 6350),), "not_before_s": 1_700_000_001,
+        "not_after_s": 1_800_000_001, "serial": bytes(16),
     }  # fmt: skip
     assert set(other) == set(STATEMENT.__dataclass_fields__)
     made = {replace(STATEMENT, **{name: value}).signed_bytes() for name, value in other.items()}
@@ -43,9 +53,22 @@ def test_what_is_signed_covers_every_field() -> None:
 
 
 def test_rights_and_galleries_are_told_apart_in_what_is_signed() -> None:
-    one = replace(STATEMENT, rights=("enrol",), galleries=("erase", "verify"))
-    other = replace(STATEMENT, rights=("enrol", "erase"), galleries=("verify",))
+    one = replace(STATEMENT, rights=("enrol",), galleries=("erase", "verify"), lowest=())
+    other = replace(STATEMENT, rights=("enrol", "erase"), galleries=("verify",), lowest=())
     assert one.signed_bytes() != other.signed_bytes()
+
+
+def test_galleries_and_lowest_thresholds_are_told_apart_in_what_is_signed() -> None:
+    galleries = [("verify",), ("identify",), ("identify", "verify")]
+    lowest: list[dict[Operation, int]] = [
+        {"verify": 1}, {"verify": 2}, {"identify": 1}, {"identify": 1, "verify": 2}, {"identify": 2, "verify": 1}, {},
+    ]  # fmt: skip
+    made = [
+        replace(STATEMENT, galleries=names, rights=tuple(sorted({"enrol", *bounds})), lowest=tuple(bounds.items()))
+        for names in galleries
+        for bounds in lowest
+    ]
+    assert len({said.signed_bytes() for said in made}) == len(made)
 
 
 @pytest.mark.parametrize(
@@ -56,6 +79,11 @@ def test_rights_and_galleries_are_told_apart_in_what_is_signed() -> None:
         {"device": "matcher-a"}, {"device": "Door"}, {"device": "../door"}, {"serial": bytes(15)},
         {"public_key": bytes(31)}, {"installation": bytes(17)}, {"not_after_s": 1_700_000_000}, {"not_before_s": -1},
         {"not_after_s": 1 << 54}, {"galleries": tuple(f"{i:03}" for i in range(65))},
+        {"lowest": ()}, {"lowest": (("verify", 0),)}, {"lowest": (("verify", -5),)},
+        {"lowest": (("verify", MAX_THRESHOLD + 1),)}, {"lowest": (("identify", 6351),)},
+        {"lowest": (("enrol", 1), ("verify", 1))}, {"lowest": (("verify", 1), ("verify", 1))},
+        {"lowest": (("identify", 1), ("verify", 1))}, {"rights": ("enrol",)}, {"rights": ("identify", "verify")},
+        {"rights": ("identify", "verify"), "lowest": (("verify", 1), ("identify", 1))},
     ],
 )  # fmt: skip
 def test_a_field_without_sense_is_refused(changes: dict[str, Any]) -> None:
@@ -108,7 +136,7 @@ def test_a_device_may_do_what_its_certificate_says_while_it_is_valid() -> None:
     now = 1_750_000_000
     STATEMENT.require("verify", "main", now)
     STATEMENT.require("enrol", "staff", 1_700_000_000)
-    replace(STATEMENT, galleries=ALL_GALLERIES, rights=OPERATIONS_SORTED).require("rotate", "whatever", now)
+    EVERYTHING.require("rotate", "whatever", now)
     for operation, gallery, now_s, why in (
         ("erase", "main", now, "right"), ("verify", "visitors", now, "gallery"),
         ("verify", "main", 1_699_999_999, "not valid yet"), ("verify", "main", 1_800_000_000, "expired"),
@@ -117,7 +145,58 @@ def test_a_device_may_do_what_its_certificate_says_while_it_is_valid() -> None:
             STATEMENT.require(operation, gallery, now_s)  # type: ignore[arg-type]
 
 
+@given(st.dictionaries(st.sampled_from(WITH_PROBE), st.integers(1, DEFAULT.threshold_max)), st.data())
+def test_a_device_may_ask_from_its_lowest_threshold_on_and_not_below(
+    lowest: dict[Operation, int], data: st.DataObject
+) -> None:
+    rights = tuple(sorted({"enrol", *lowest}))
+    said = replace(STATEMENT, rights=rights, lowest=tuple(sorted(lowest.items())))
+    assert DeviceCertificate.decode(DeviceCertificate(said).encode()).statement == said
+    said.require_parameters(DEFAULT)
+    for operation in WITH_PROBE:
+        t = data.draw(st.integers(1, DEFAULT.threshold_max) | st.sampled_from([lowest.get(operation, 1)]))
+        for asked in {t, max(t - 1, 1)}:
+            if operation not in lowest:
+                expected: type[VeilmatchError] | None = DeviceRightsError
+            else:
+                expected = None if asked >= lowest[operation] else LowThresholdError
+            if expected is None:
+                said.require_threshold(operation, asked, DEFAULT)
+                continue
+            with pytest.raises(DeviceRightsError) as caught:
+                said.require_threshold(operation, asked, DEFAULT)
+            assert type(caught.value) is expected
+            if expected is LowThresholdError:
+                assert operation in caught.value.message
+                assert str(caught.value.got).split(" ")[0] == str(asked)
+                assert f" {lowest[operation]} " in str(caught.value.expected)
+
+
+def test_the_refusal_of_a_threshold_says_both_as_cosines_too() -> None:
+    with pytest.raises(LowThresholdError) as caught:
+        STATEMENT.require_threshold("verify", DEFAULT.threshold(0.3), DEFAULT)
+    assert (caught.value.got, caught.value.expected) == ("4763 (cosine 0.3)", "at least 6351 (cosine 0.4)")
+
+
+def test_a_lowest_threshold_above_all_scores_is_none_of_the_parameter_set() -> None:
+    bound = replace(STATEMENT, lowest=(("verify", D128_COARSE.threshold_max),))
+    bound.require_parameters(D128_COARSE)
+    with pytest.raises(DeviceCertificateError, match="above all scores"):
+        replace(bound, lowest=(("verify", D128_COARSE.threshold_max + 1),)).require_parameters(D128_COARSE)
+
+
+def test_the_format_before_is_named_with_what_to_do() -> None:
+    old = json.loads(SIGNED.encode()) | {"format": "veilmatch device certificate 1"}
+    del old["lowest_thresholds"]
+    with pytest.raises(DeviceCertificateError, match=r"older version.*request and sign a new one") as caught:
+        DeviceCertificate.decode((json.dumps(old, indent=1) + "\n").encode())
+    assert (caught.value.got, caught.value.expected) == ("veilmatch device certificate 1", FORMAT)
+
+
 OPERATIONS_SORTED = tuple(sorted(OPERATIONS))
+EVERYTHING = replace(
+    STATEMENT, galleries=ALL_GALLERIES, rights=OPERATIONS_SORTED, lowest=tuple((o, 1) for o in sorted(WITH_PROBE))
+)
 
 
 def test_signed_bytes_are_the_known_ones() -> None:

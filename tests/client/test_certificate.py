@@ -1,0 +1,175 @@
+"""A device that knows its certificate refuses at once what every server would refuse; else the servers' error comes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from veilmatch.client import AsyncClient, DeviceSettings
+from veilmatch.client.wire.signing import DeviceKey
+from veilmatch.crypto.encryption.public_key_format import PublicFile
+from veilmatch.crypto.errors import (
+    ConfigurationError,
+    DeviceCertificateError,
+    DeviceRightsError,
+    LowThresholdError,
+    VeilmatchError,
+)
+from veilmatch.crypto.keys.device_certificate import DeviceCertificate, Statement
+
+from .conftest import PARAMETERS, FakeCapture, face
+from .fakes import FakePair, body_of
+
+LOWEST = 0.45
+
+
+class NoCapture(FakeCapture):
+    """Nobody is photographed for a request that will be refused."""
+
+    def embed_photo(self, source: Any) -> Any:
+        raise AssertionError("a photo was taken")
+
+
+@pytest.fixture
+def statement(settings: DeviceSettings, signing_handle: DeviceKey) -> Statement:
+    t = PARAMETERS.threshold(LOWEST)
+    return Statement(
+        installation=PublicFile.decode(settings.public_key.read_bytes()).installation, device="kiosk-1",
+        public_key=signing_handle.public_bytes(), rights=("candidates", "verify"), galleries=("staff",),
+        lowest=(("candidates", t), ("verify", t)), not_before_s=1, not_after_s=2, serial=bytes(16),
+    )  # fmt: skip
+
+
+def knowing(settings: DeviceSettings, said: Statement, signers: str = "ab") -> DeviceSettings:
+    """The settings of a device that has this certificate. Whose signatures they are is for the servers."""
+    made = DeviceCertificate(said)
+    for party in signers:
+        made = made.with_signature(party, bytes(64))  # type: ignore[arg-type]
+    path = settings.public_key.parent / "kiosk-1.cert"
+    path.write_bytes(made.encode())
+    return settings.model_copy(update={"certificate": path})
+
+
+CALLS: dict[str, Callable[[AsyncClient, float | None], Any]] = {
+    "verify": lambda c, t: c.verify("alice", "door.jpg", threshold=t),
+    "verify_embedding": lambda c, t: c.verify_embedding("alice", face(1), threshold=t),
+    "candidates": lambda c, t: c.candidates("door.jpg", threshold=t),
+    "candidates_embedding": lambda c, t: c.candidates_embedding(face(1), threshold=t),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+async def test_a_threshold_below_the_lowest_is_refused_before_anything_is_captured_or_sent(
+    settings: DeviceSettings, statement: Statement, pair: FakePair, call: str
+) -> None:
+    known = knowing(settings, statement)
+    for asked in (known, known.model_copy(update={"threshold": 0.4})):
+        async with AsyncClient(asked, matchers=pair.both, capture=NoCapture()) as client:
+            with pytest.raises(LowThresholdError, match=r"kiosk-1\.cert") as caught:
+                await CALLS[call](client, 0.4 if asked is known else None)
+    assert (caught.value.got, caught.value.expected) == ("160 (cosine 0.4)", "at least 180 (cosine 0.45)")
+    assert pair.a.requests == pair.b.requests == []
+
+
+@pytest.mark.parametrize("call", CALLS)
+async def test_the_lowest_threshold_itself_and_the_default_above_it_are_asked_with(
+    settings: DeviceSettings, statement: Statement, pair: FakePair, call: str
+) -> None:
+    async with AsyncClient(knowing(settings, statement), matchers=pair.both, capture=FakeCapture()) as client:
+        await CALLS[call](client, LOWEST)
+        await CALLS[call](client, None)
+    assert [body_of(request).threshold for request in pair.a.requests] == [180, 200]
+
+
+async def test_an_operation_without_the_right_is_refused_at_once_too(
+    settings: DeviceSettings, statement: Statement, pair: FakePair
+) -> None:
+    async with AsyncClient(knowing(settings, statement), matchers=pair.both, capture=NoCapture()) as client:
+        for ask in (lambda: client.identify("door.jpg"), lambda: client.identify_embedding(face(1))):
+            with pytest.raises(DeviceRightsError) as caught:
+                await ask()
+            assert (type(caught.value), caught.value.expected) == (DeviceRightsError, "identify")
+    assert pair.a.requests == []
+
+
+@pytest.mark.parametrize("signers", ["", "a"])
+async def test_a_request_that_is_still_to_be_signed_says_nothing(
+    settings: DeviceSettings, statement: Statement, pair: FakePair, signers: str
+) -> None:
+    known = knowing(settings, statement, signers)
+    async with AsyncClient(known, matchers=pair.both, capture=FakeCapture()) as client:
+        await client.verify_embedding("alice", face(1), threshold=0.1)
+    assert len(pair.a.requests) == 1
+
+
+async def test_without_a_certificate_the_refusal_of_the_servers_comes_through(
+    settings: DeviceSettings, pair: FakePair
+) -> None:
+    refused = LowThresholdError("not so low", got="40 (cosine 0.1)", expected="at least 180 (cosine 0.45)")
+
+    def refuse(kind: str, request: Any) -> None:
+        raise refused
+
+    pair.a.before = pair.b.before = refuse
+    async with AsyncClient(settings, matchers=pair.both) as client:
+        with pytest.raises(LowThresholdError) as caught:
+            await client.verify_embedding("alice", face(1), threshold=0.1)
+    assert caught.value.fields() == refused.fields()
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"device": "kiosk-2"}, "another device"),
+        ({"installation": bytes(16)}, "another installation"),
+        ({"public_key": bytes(32)}, "another signing key"),
+        ({"lowest": (("candidates", 1), ("verify", PARAMETERS.threshold_max + 1))}, "above all scores"),
+    ],
+)
+def test_the_certificate_of_somebody_else_is_refused(
+    settings: DeviceSettings, statement: Statement, changes: dict[str, Any], why: str
+) -> None:
+    with pytest.raises(DeviceCertificateError, match=why):
+        AsyncClient(knowing(settings, replace(statement, **changes)))
+
+
+def without_file(path: Path) -> None:
+    path.unlink()
+
+
+def garbage(path: Path) -> None:
+    path.write_bytes(b"\xff")
+
+
+def old(path: Path) -> None:
+    fields = json.loads(path.read_text()) | {"format": "veilmatch device certificate 1"}
+    del fields["lowest_thresholds"]
+    path.write_text(json.dumps(fields, indent=1) + "\n")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "expected", "why"),
+    [
+        (without_file, ConfigurationError, "cannot be read"),
+        (garbage, DeviceCertificateError, "not a device certificate"),
+        (old, DeviceCertificateError, "request and sign a new one"),
+    ],
+)
+def test_a_file_that_is_no_certificate_is_named(
+    settings: DeviceSettings,
+    statement: Statement,
+    spoil: Callable[[Path], None],
+    expected: type[VeilmatchError],
+    why: str,
+) -> None:
+    known = knowing(settings, statement)
+    assert known.certificate is not None
+    spoil(known.certificate)
+    with pytest.raises(expected, match=why) as caught:
+        AsyncClient(known)
+    assert "kiosk-1.cert" in str(caught.value)
