@@ -49,6 +49,7 @@ from veilmatch.crypto.secret_access import SECRET_ACCESS
 from veilmatch.protos.v1 import keyholder_pb2 as pb
 from veilmatch.protos.v1.request_pb2 import RequestBody
 from veilmatch.server.config import KeyHolderSettings
+from veilmatch.server.keyholder.allowance import Allowance
 from veilmatch.server.keyholder.audit.log import AuditLog
 from veilmatch.server.keyholder.audit.record import Auditor, Record
 from veilmatch.server.keyholder.peers import Peers, party_name
@@ -116,6 +117,8 @@ class KeyHolder:
         self._budgets = Budgets(
             settings.data_dir, budgets_of(settings.budgets.model_dump()), settings.party_name, pairs_without(key.party)
         )
+        #: Of dealing, for each peer.
+        self.allowance = Allowance(settings.dealing)
         #: Peers that are being told that a budget is used up.
         self._refusing: set[asyncio.Task[None]] = set()
         devices = Devices(settings.devices_dir, public)
