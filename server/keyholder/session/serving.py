@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 
 import structlog
@@ -189,6 +189,9 @@ class KeyHolder:
         output_bits = opening.output_bits if search else int(checked.operation == "verify")
         record.identify(checked, RequestBody.FromString(opening.request.body).model, output_bits)
         self._require_seat(checked.pair, caller)
+        cost = {"requests": 1, "searches": int(search), "bits": output_bits}
+        # A device whose budget is used up costs no proof and no commit to disk.
+        await self._against_budgets(self._budgets.look, checked, opening, cost)
         if checked.operation in ON_RECORDS:
             check_payload(checked, [])
             data: Sequence[bytes] = opening.record
@@ -199,7 +202,7 @@ class KeyHolder:
         if checked.operation in WITH_LANES:
             await asyncio.to_thread(check_knowledge, checked, data, self._public_key)
         await asyncio.to_thread(self._replays.register, checked.nonce, checked.expires_at_ms)
-        await self._count(checked, opening, {"requests": 1, "searches": int(search), "bits": output_bits})
+        await self._against_budgets(self._budgets.admit, checked, opening, cost)
         peer = other_party(checked.pair, self.party)
         if search:
             results = _within(results, checked.operation, output_bits)
@@ -222,11 +225,17 @@ class KeyHolder:
                 raise
         _log.info("served", operation=checked.operation, pair=checked.pair, peer=party_name(peer))
 
-    async def _count(self, checked: CheckedRequest, opening: pb.OpenSession, cost: dict[str, int]) -> None:
-        """Count the request against the budgets; if one is used up, the peer is told as well."""
+    async def _against_budgets(
+        self,
+        ask: Callable[[Mapping[str, str], Mapping[str, int]], None],
+        checked: CheckedRequest,
+        opening: pb.OpenSession,
+        cost: Mapping[str, int],
+    ) -> None:
+        """Look at the budgets for a request, or count it (ask); if one is used up, the peer is told as well."""
         names = {"device": checked.device, "gallery": checked.gallery}
         try:
-            await asyncio.to_thread(self._budgets.admit, names, cost)
+            await asyncio.to_thread(ask, names, cost)
         except BudgetExceededError as error:
             refusing = asyncio.create_task(self._refuse_peer(self._request(checked, opening, b""), error))
             self._refusing.add(refusing)
