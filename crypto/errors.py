@@ -30,7 +30,8 @@
         IntegrityError               stored or received state contradicts itself
             KeyFileError             a key file that is truncated, altered or not one
             WrongPassphraseError     a key file that this passphrase does not open
-            DealtStockError          dealt randomness that does not multiply right
+            DealtStockError          dealt randomness that did not pass its check; party and retry_after_s are fields
+                DealtOpeningError    in that check other values were opened than the dealer says
             ProtocolError            a message that does not belong where it came
             KeySafetyError           a key holder opened other values in a conversion than it should have
             ServerDeviationError     servers that answer what honest ones cannot have answered
@@ -273,7 +274,10 @@ class BudgetExceededError(VeilmatchError):
 
 
 class UnavailableError(VeilmatchError):
-    """Too few parties, or too little stock. `party` is who is missing; `alternatives` are pairs that could serve."""
+    """Too few parties, or too little stock. `party` is who is missing; `alternatives` are pairs that could serve.
+
+    `retry_after_s` says when the party is asked again, if that is known.
+    """
 
     code = "unavailable"
     exit_status = 6
@@ -286,16 +290,19 @@ class UnavailableError(VeilmatchError):
         needed: object = None,
         available: object = None,
         alternatives: tuple[str, ...] = (),
+        retry_after_s: float | None = None,
     ) -> None:
         super().__init__(message, got=available, expected=needed)
         self.party = party
+        self.retry_after_s = retry_after_s
         self.needed = self.expected
         self.available = self.got
         self.alternatives = tuple(alternatives)
 
     def fields(self) -> dict[str, Any]:
         """See VeilmatchError.fields."""
-        return super().fields() | {"party": self.party, "alternatives": list(self.alternatives)}
+        own = {"party": self.party, "alternatives": list(self.alternatives), "retry_after_s": self.retry_after_s}
+        return super().fields() | own
 
     @classmethod
     def _restore(cls, fields: dict[str, Any]) -> VeilmatchError:
@@ -305,6 +312,7 @@ class UnavailableError(VeilmatchError):
             needed=fields.get("expected"),
             available=fields.get("got"),
             alternatives=tuple(map(str, fields.get("alternatives") or ())),
+            retry_after_s=_number(fields.get("retry_after_s")),
         )
 
 
@@ -334,17 +342,47 @@ class WrongPassphraseError(IntegrityError):
 
 
 class DealtStockError(IntegrityError):
-    """Dealt randomness did not pass the check of the pair that was to use it."""
+    """Dealt randomness did not pass the check of the pair that was to use it.
+
+    `party` is who is named for it: the dealer, or the other key holder of the pair, for whoever finds it cannot tell
+    with certainty. `retry_after_s` says when the next block is checked; what had passed before is served meanwhile.
+    """
 
     code = "dealt_stock"
 
+    def __init__(
+        self,
+        message: str,
+        *,
+        party: str | None = None,
+        retry_after_s: float | None = None,
+        got: object = None,
+        expected: object = None,
+    ) -> None:
+        super().__init__(message, got=got, expected=expected)
+        self.party = party
+        self.retry_after_s = retry_after_s
+
+    def fields(self) -> dict[str, Any]:
+        """See VeilmatchError.fields."""
+        return super().fields() | {"party": self.party, "retry_after_s": self.retry_after_s}
+
     @classmethod
-    def of(cls, dealer: str, kind: str, number: int) -> DealtStockError:
-        """The error about one block of a dealer. Nothing more is taken from that dealer until a restart."""
+    def _restore(cls, fields: dict[str, Any]) -> VeilmatchError:
+        party = fields.get("party")
         return cls(
-            f"{kind} dealt by {dealer} did not pass the check; the pair takes no more of it before a restart",
-            got=f"{kind} block {number} of {dealer}",
+            str(fields.get("message", "")),
+            party=None if party is None else str(party),
+            retry_after_s=_number(fields.get("retry_after_s")),
+            got=fields.get("got"),
+            expected=fields.get("expected"),
         )
+
+
+class DealtOpeningError(DealtStockError):
+    """In the check of dealt randomness a key holder opened other values than the dealer says that it dealt."""
+
+    code = "dealt_opening"
 
 
 class ProtocolError(IntegrityError):

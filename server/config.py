@@ -78,6 +78,18 @@ class MatcherBudgets(BaseModel):
     subject_requests: Limits = {"minute": 30, "hour": 40, "day": 60, "month": 500}
 
 
+class DealingLimits(BaseModel):
+    """What a key holder deals to each of its peers, in blocks and commitments. See docs/operations.md.
+
+    burst: the most at once, after a rest. per_minute: what it may ask for without end.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    burst: int = Field(default=2048, ge=64, le=1 << 20)
+    per_minute: int = Field(default=1200, ge=60, le=1 << 20)
+
+
 class RotationSettings(BaseModel):
     """Where a rotation goes: the public key of the new installation, and the data directory of the new matcher."""
 
@@ -143,6 +155,7 @@ class KeyHolderSettings(DaemonSettings):
     #: A file of the audit log that has reached this size is followed by another.
     audit_file_bytes: int = Field(default=64 << 20, ge=1 << 12)
     budgets: KeyHolderBudgets = KeyHolderBudgets()
+    dealing: DealingLimits = DealingLimits()
 
     @property
     def party_name(self) -> str:

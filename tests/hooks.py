@@ -15,7 +15,8 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 #: Dealt randomness is fetched and checked ahead of time, whenever the stock is low.
 NOT_OF_A_REQUEST = {
-    "DealRequest", "DealtBlock", "StockGeneration", "CheckMessage", "HealthCheckRequest", "HealthCheckResponse",
+    "DealRequest", "DealtBlock", "DealtOpeningRequest", "DealtOpeningCommitment", "StockGeneration", "CheckMessage",
+    "HealthCheckRequest", "HealthCheckResponse",
 }  # fmt: skip
 _KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
 

@@ -4,7 +4,8 @@ The third key holder deals to a pair ahead of time, in numbered blocks. Per bloc
 gets a seed, the plus holder another seed and the corrections that make the products right; both
 expand their seed with AES-256-CTR at the index they need. The dealer derives both seeds from a
 secret of its own and the name of the block, so it keeps no state and a block asked for twice is the
-same. A block is used only after the pair has checked it (`BlockCheck`), which uses up part of it.
+same. A block is used only after the pair has checked it (`BlockCheck`), which uses up part of it and asks the dealer
+what each holder must open (`commit_opening`).
 Beaver, CRYPTO 1991; GMW, STOC 1987; DESIGN.md sections 2, 5 and 9.
 
 Single use is not decided here: see server/keyholder/stock/stock.py.
@@ -25,6 +26,7 @@ from veilmatch.crypto.dealing.blocks import (
 from veilmatch.crypto.dealing.check import BlockCheck
 from veilmatch.crypto.dealing.checked import CheckedBlock, Material, material
 from veilmatch.crypto.dealing.dealer import check_block, deal
+from veilmatch.crypto.dealing.opening import commit_opening
 from veilmatch.crypto.dealing.products import Products, products
 from veilmatch.crypto.dealing.tags import check_tagged_block, deal_tagged, tagged_triples
 from veilmatch.crypto.dealing.triples import triples
@@ -46,6 +48,7 @@ __all__ = [
     "bit_triples",
     "check_block",
     "check_tagged_block",
+    "commit_opening",
     "deal",
     "deal_tagged",
     "keystream",

@@ -30,9 +30,8 @@ from veilmatch.crypto.dealing.blocks import (
     Words,
     keystream,
 )
-from veilmatch.crypto.dealing.buckets import arrangement
+from veilmatch.crypto.dealing.buckets import arrangement, random_order
 from veilmatch.crypto.dealing.products import products
-from veilmatch.crypto.dealing.tags import split_tags
 from veilmatch.crypto.dealing.triples import modulus_bytes, triples
 from veilmatch.crypto.errors import ProtocolError
 from veilmatch.crypto.pair.conversion import Opening, join_openings, split_openings
@@ -45,9 +44,10 @@ class TripleSacrifice(SecretHolder):
     """Triples mod N: the second half of a block is sacrificed for the first."""
 
     def __init__(self, block: Block, coin: bytes, modulus: Integer, *, is_plus: bool) -> None:
+        """block: without tags."""
         count, self._modulus, self._is_plus = BLOCK_UNITS["triples"], modulus, is_plus
-        self._block, self._tags = split_tags(block, modulus)
-        dealt = triples(self._block, 0, 2 * count, modulus)
+        self._block = block
+        dealt = triples(block, 0, 2 * count, modulus)
         self._kept, self._used = dealt[:count], dealt[count:]
         stream = keystream(coin, 0, _FACTOR_BYTES * count)
         self._factors = [from_bytes(stream[i : i + _FACTOR_BYTES]) for i in range(0, len(stream), _FACTOR_BYTES)]
@@ -68,10 +68,10 @@ class TripleSacrifice(SecretHolder):
             values.append(to_bytes((value + rho * sigma if self._is_plus else value) % N, modulus_bytes(N)))
         return b"".join(values)
 
-    def kept(self) -> bytes:
-        """Return the seed, at the plus holder the corrections of the first half, and the tags, of that half too."""
+    def kept(self, _order: bytes) -> bytes:
+        """Return the seed, and at the plus holder the corrections of the first half: it stays as it was dealt."""
         corrections = self._block.corrections[: BLOCK_UNITS["triples"] * modulus_bytes(self._modulus)]
-        return self._block.seed + corrections + self._tags
+        return self._block.seed + corrections
 
 
 class BitBuckets(SecretHolder):
@@ -94,9 +94,10 @@ class BitBuckets(SecretHolder):
         value[OPENED_WORDS:] ^= self._c[used] ^ (self._a[used] & e[OPENED_WORDS:]) ^ (self._b[used] & d[OPENED_WORDS:])
         return (value ^ (d & e) if self._is_plus else value).tobytes()
 
-    def kept(self) -> bytes:
-        """Return the shares of the words that come out: all a, all b, all c."""
-        return b"".join(part[self._order.kept].tobytes() for part in (self._a, self._b, self._c))
+    def kept(self, order: bytes) -> bytes:
+        """Return the shares of the words that come out, in the order of 32 random bytes: all a, all b, all c."""
+        kept = self._order.kept[random_order(order, len(self._order.kept))]
+        return b"".join(part[kept].tobytes() for part in (self._a, self._b, self._c))
 
 
 class ProductBuckets(SecretHolder):
@@ -118,10 +119,10 @@ class ProductBuckets(SecretHolder):
             value -= self._masked * received
         return value.astype("<u8").tobytes()
 
-    def kept(self) -> bytes:
-        """Return the shares of the words that come out: all factors, all products."""
-        parts = (self._shares.factor, self._shares.product)
-        return b"".join(part[self._order.kept].astype("<u8").tobytes() for part in parts)
+    def kept(self, order: bytes) -> bytes:
+        """Return the shares of the words that come out, in the order of 32 random bytes: all factors, all products."""
+        kept = self._order.kept[random_order(order, len(self._order.kept))]
+        return b"".join(part[kept].astype("<u8").tobytes() for part in (self._shares.factor, self._shares.product))
 
     @property
     def _sign(self) -> np.uint64:

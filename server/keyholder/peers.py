@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 import grpc
 
 from veilmatch.crypto.dealing import Block, BlockName
+from veilmatch.crypto.digests import DIGEST_BYTES
 from veilmatch.crypto.errors import ProtocolError, UnavailableError
 from veilmatch.crypto.keys.shares import Pair, Party, dealer_of, other_party, pairs_without
 from veilmatch.protos.v1 import keyholder_pb2 as pb
@@ -20,8 +21,9 @@ from veilmatch.server.transport.channels import channel_to
 from veilmatch.server.transport.links import Link, dialled
 from veilmatch.server.transport.status import from_rpc
 
-#: Part of the time-out that a meeting or one dealt block may take. A session may have to wait for an attempt under
-#: way and then for its own, and must be able to say who is missing before its peer and its matcher give up on it.
+#: Part of the time-out that a meeting, one dealt block or a commitment may take. A session may have to wait for an
+#: attempt under way and then for its own, and must be able to say who is missing before its peer and its matcher give
+#: up on it. (After a dealer that keeps silent about a commitment, no other attempt follows at once.)
 _PATIENCE = 1 / 3
 
 
@@ -78,11 +80,26 @@ class Peers:
             raise ProtocolError("the dealer sent another block", got=len(dealt), expected=f"block {name.number}")
         return Block(dealt[0].seed, dealt[0].corrections)
 
+    async def commitment(self, name: BlockName, coin: bytes) -> bytes:
+        """Return the commitment of the dealer to what the other holder of the pair must open for this coin."""
+        dealer = dealer_of(name.pair)
+        request = pb.DealtOpeningRequest(
+            pair=name.pair, epoch=name.epoch, stock=name.stock, kind=KIND_TO_WIRE[name.kind], number=name.number,
+            coin=coin,
+        )  # fmt: skip
+        try:
+            reply = await self.stub(dealer).DealtOpening(request, timeout=self._patience_s)
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc(error, party_name(dealer)) from None
+        if len(reply.commitment) != DIGEST_BYTES:
+            raise ProtocolError("a commitment of the wrong size", got=len(reply.commitment), expected=DIGEST_BYTES)
+        return reply.commitment
+
     @asynccontextmanager
     async def check_dealt(self, pair: Pair, first: pb.CheckMessage) -> AsyncIterator[Link[pb.CheckMessage]]:
-        """Call the minus holder about the check of a block. It may wait for the dealer as long as this holder does."""
+        """Call the minus holder about the check of a block. It may wait for the dealer twice, as this holder does."""
         peer = other_party(pair, self._party)
-        call = self.stub(peer).CheckDealt(timeout=2 * self._patience_s)
+        call = self.stub(peer).CheckDealt(timeout=3 * self._patience_s)
         async with dialled(call, first, party_name(peer), pairs_without(peer)) as link:
             yield link
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import numpy as np
 
 from veilmatch.crypto.arithmetic import Integer
-from veilmatch.crypto.dealing import BlockName, deal_tagged
+from veilmatch.crypto.dealing import BlockName, commit_opening, deal_tagged
 from veilmatch.crypto.digests import DIGEST_BYTES
 from veilmatch.crypto.errors import InvalidInputError, ProtocolError
 from veilmatch.crypto.keys.shares import PAIRS, PARTIES, SEATS, Party, dealer_of, other_party
@@ -106,20 +106,32 @@ class KeyHolderPeerService(rpc.KeyHolderPeerServicer):
     @streaming
     async def Deal(self, request: pb.DealRequest, context: Context) -> AsyncIterator[pb.DealtBlock]:
         """See keyholder.proto."""
-        pair = _pair(request.pair)
-        caller = require_caller(context, *(party_name(p) for p in PARTIES if p in pair))
-        if dealer_of(pair) != self._holder.party:
-            raise InvalidInputError("not the dealer of this pair", got=self._holder.party, expected=dealer_of(pair))
-        self._require_epoch(next(p for p in PARTIES if party_name(p) == caller), request.epoch)
+        pair, caller = self._dealt_pair(request.pair, context)
+        self._require_epoch(caller, request.epoch)
         if len(request.stock) != DIGEST_BYTES or not 1 <= request.count <= _MAX_DEALT_BLOCKS:
             raise InvalidInputError("cannot deal that", got=request.count, expected=f"1..{_MAX_DEALT_BLOCKS} blocks")
-        kind, for_plus = kind_from_wire(request.kind), caller == f"keyholder-{pair[0]}"
+        kind, for_plus = kind_from_wire(request.kind), caller == pair[0]
+        self._holder.allowance.take_blocks(party_name(caller), request.count)
         key, modulus = self._holder.key, self._holder.scheme.modulus
         seed, gammas = key.dealing_seed(SECRET_ACCESS), key.dealer_gammas(SECRET_ACCESS)
         for number in range(request.first, request.first + request.count):
             name = BlockName(pair, request.stock, request.epoch, kind, number)
             block = await asyncio.to_thread(deal_tagged, seed, name, modulus, gammas, for_plus=for_plus)
             yield pb.DealtBlock(number=number, seed=block.seed, corrections=block.corrections)
+
+    @unary
+    async def DealtOpening(self, request: pb.DealtOpeningRequest, context: Context) -> pb.DealtOpeningCommitment:
+        """See keyholder.proto. Of any epoch: a refresh between block and commitment does not spoil a check."""
+        pair, caller = self._dealt_pair(request.pair, context)
+        if len(request.stock) != DIGEST_BYTES:
+            raise InvalidInputError("cannot commit to that", got=len(request.stock), expected=f"{DIGEST_BYTES} bytes")
+        name = BlockName(pair, request.stock, request.epoch, kind_from_wire(request.kind), request.number)
+        self._holder.allowance.take_commitment(party_name(caller))
+        seed, modulus = self._holder.key.dealing_seed(SECRET_ACCESS), self._holder.scheme.modulus
+        committed = await asyncio.to_thread(
+            commit_opening, seed, name, request.coin, modulus, of_plus=caller != pair[0]
+        )
+        return pb.DealtOpeningCommitment(commitment=committed)
 
     @unary
     async def CheckDealt(  # type: ignore[override]
@@ -142,6 +154,15 @@ class KeyHolderPeerService(rpc.KeyHolderPeerServicer):
         finally:
             link.end(None)
             await feeding
+
+    def _dealt_pair(self, text: str, context: Context) -> tuple[PairName, Party]:
+        """Return the pair that this key holder deals to, and who of the two calls."""
+        pair = _pair(text)
+        holders = {party_name(party): party for party in PARTIES if party in pair}
+        caller = holders[require_caller(context, *holders)]
+        if dealer_of(pair) != self._holder.party:
+            raise InvalidInputError("not the dealer of this pair", got=self._holder.party, expected=dealer_of(pair))
+        return pair, caller
 
     def _own_pair(self, text: str) -> PairName:
         pair = _pair(text)

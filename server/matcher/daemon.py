@@ -102,9 +102,9 @@ async def _serve(
     devices = Devices(settings.devices_dir, public)
     checker = RequestChecker(public_key, devices, settings.max_clock_skew_s, settings.max_request_lifetime_s)
     server = grpc.aio.server(options=server_options(serves_devices=True))
-    admission = Admission(checker, replays, galleries)
     budgets = Budgets(settings.data_dir, budgets_of(settings.budgets.model_dump()), settings.party_name)
-    rpc.add_MatcherServicer_to_server(MatcherService(admission, budgets, on, settings.max_bulk_bytes), server)
+    admission = Admission(checker, replays, budgets, galleries)
+    rpc.add_MatcherServicer_to_server(MatcherService(admission, on, settings.max_bulk_bytes), server)
     rpc.add_MatcherPeerServicer_to_server(MatcherPeerService(on, galleries), server)
     try:
         return await run_daemon(server, server_credentials(settings.tls), settings.listen, lambda: _any_failed(pools))

@@ -56,11 +56,17 @@ class Admitted:
 
 
 class Admission:
-    """What every request of a device passes before anything is done for it."""
+    """What every request of a device passes before anything is done for it.
 
-    def __init__(self, checker: RequestChecker, replays: ReplayLog, galleries: dict[str, Gallery]) -> None:
+    budgets: of subjects; those of devices and galleries are at the key holders.
+    """
+
+    def __init__(
+        self, checker: RequestChecker, replays: ReplayLog, budgets: Budgets, galleries: dict[str, Gallery]
+    ) -> None:
         self._checker = checker
         self._replays = replays
+        self._budgets = budgets
         self._galleries = galleries
 
     async def admit(self, request: request_pb2.SignedRequest, context: Context, *operations: Operation) -> Admitted:
@@ -77,9 +83,26 @@ class Admission:
             raise KeyMismatchError(
                 "no such gallery here", got=checked.gallery[:60], expected=", ".join(self._galleries)
             )
+        if checked.operation == "verify":
+            # A subject whose budget is used up costs no commit to disk and no check of ciphertexts.
+            await asyncio.to_thread(self._budgets.look, _budget_names(request.subject, checked.gallery), _ONE)
         await asyncio.to_thread(self._replays.register, checked.nonce, checked.expires_at_ms)
         _log.info("admitted", operation=checked.operation, device=checked.device, gallery=checked.gallery)
         return Admitted(checked, gallery, model)
+
+    async def count(self, subject: str, gallery: Gallery) -> None:
+        """Count a verification of the subject; one that is not in the gallery is refused without being counted."""
+        gallery.index.require(subject)
+        await asyncio.to_thread(self._budgets.admit, _budget_names(subject, gallery.name), _ONE)
+
+
+#: What a verification costs its subject.
+_ONE = {"requests": 1}
+
+
+def _budget_names(subject: str, gallery: str) -> dict[str, str]:
+    """Return under which pseudonym a subject of a gallery is counted."""
+    return {"subject": digest("budget subject", gallery, subject).hex()}
 
 
 def _signed_model(request: request_pb2.SignedRequest, operation: Operation) -> str:
@@ -93,11 +116,10 @@ def _signed_model(request: request_pb2.SignedRequest, operation: Operation) -> s
 
 
 class MatcherService(rpc.MatcherServicer):
-    """For devices. budgets: of subjects; those of devices and galleries are at the key holders."""
+    """For devices."""
 
-    def __init__(self, admission: Admission, budgets: Budgets, on: Surroundings, max_bulk_bytes: int) -> None:
+    def __init__(self, admission: Admission, on: Surroundings, max_bulk_bytes: int) -> None:
         self._admission = admission
-        self._budgets = budgets
         self._on = on
         self._max_bulk_bytes = max_bulk_bytes
         self._mutations: set[asyncio.Task[Any]] = set()
@@ -109,7 +131,7 @@ class MatcherService(rpc.MatcherServicer):
         admitted = await self._admission.admit(signed, context, *WITH_PROBE)
         self._check_lanes(admitted.checked, signed)
         if admitted.checked.operation == "verify":
-            await self._count(signed.subject, admitted.gallery)
+            await self._admission.count(signed.subject, admitted.gallery)
         return await match(admitted.checked, signed, admitted.model, request.known_chain, admitted.gallery, self._on)
 
     @unary
@@ -149,12 +171,6 @@ class MatcherService(rpc.MatcherServicer):
         admitted = await self._admission.admit(request, context, "rotate")
         check_payload(admitted.checked, [])
         return await self._to_the_end(rotate(admitted.checked, request, admitted.gallery, self._on))
-
-    async def _count(self, subject: str, gallery: Gallery) -> None:
-        """Count a verification of the subject; one that is not in the gallery is refused without being counted."""
-        gallery.index.require(subject)
-        pseudonym = digest("budget subject", gallery.name, subject).hex()
-        await asyncio.to_thread(self._budgets.admit, {"subject": pseudonym}, {"requests": 1})
 
     def _check_lanes(self, checked: CheckedRequest, request: request_pb2.SignedRequest) -> None:
         expected = self._on.scheme.parameters.lane_ciphertexts

@@ -2,7 +2,8 @@
 
     budgets.admit({"device": "door-1", "gallery": "staff"}, {"requests": 1, "searches": 1, "bits": 10_000})
 
-counts a request durably or raises BudgetExceededError and counts nothing. Each window is cut into 60 parts. A request
+counts a request durably or raises BudgetExceededError and counts nothing. `look` does the latter alone and writes
+nothing: for before anything is done for a request whose budget is used up. Each window is cut into 60 parts. A request
 counts from its admission until the part that it fell into is 60 parts old: for the length of the window at least and
 for 1/60 longer at most. So in **any** span as long as a window no more is admitted than the limit.
 
@@ -15,7 +16,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -149,23 +151,22 @@ class Budgets:
         Raises BudgetExceededError, naming the budget that keeps the request waiting longest, if any would be
         exceeded: then nothing is counted. Raises UnavailableError if the counts cannot be read or written.
         """
-        charged = [b for b in self._budgets if b.scope in names and cost.get(b.measure)]
-        try:
-            with self._lock, self._engine.begin() as connection:
-                now_ms = self._advance(connection)
-                if charged:
-                    connection.execute(_ADD, [_row(b, names, now_ms) | {"amount": cost[b.measure]} for b in charged])
-                    totals = _totals(connection, names, now_ms)
-                    if exceeded := [b for b in charged if totals[b.scope, b.measure, b.window] > b.limit]:
-                        raise max((_refusal(connection, b, names, cost, now_ms) for b in exceeded), key=_wait_s)
-                self._prune(connection, now_ms)
-        except DatabaseError:
-            raise UnavailableError(
-                "the budgets cannot be counted, so nothing is served",
-                party=self._party,
-                needed="a database that can be written",
-                alternatives=self._alternatives,
-            ) from None
+        charged = self._charged(names, cost)
+        with self._counting(), self._lock, self._engine.begin() as connection:
+            now_ms = self._advance(connection)
+            if charged:
+                _require_room(connection, charged, names, cost, now_ms)
+                connection.execute(_ADD, [_row(b, names, now_ms) | {"amount": cost[b.measure]} for b in charged])
+            self._prune(connection, now_ms)
+
+    def look(self, names: Mapping[str, str], cost: Mapping[str, int]) -> None:
+        """Raise what `admit` would raise now, and count nothing: a request that passes here may still be refused there.
+
+        Reads alone, so it costs no commit.
+        """
+        if charged := self._charged(names, cost):
+            with self._counting(), self._engine.connect() as connection:
+                _require_room(connection, charged, names, cost, self._now_ms(connection))
 
     def close(self) -> None:
         """Close the database."""
@@ -173,10 +174,27 @@ class Budgets:
 
     def _advance(self, connection: Connection) -> int:
         """Return the time, and note it; see the module."""
-        latest = connection.execute(_LATEST).scalar() or 0
-        now_ms = max(latest, int(self._now() * 1000))
+        now_ms = self._now_ms(connection)
         connection.execute(_NOTE_TIME, {"id": 1, "latest_ms": now_ms})
         return now_ms
+
+    def _now_ms(self, connection: Connection) -> int:
+        return max(connection.execute(_LATEST).scalar() or 0, int(self._now() * 1000))
+
+    def _charged(self, names: Mapping[str, str], cost: Mapping[str, int]) -> list[Budget]:
+        return [b for b in self._budgets if b.scope in names and cost.get(b.measure)]
+
+    @contextmanager
+    def _counting(self) -> Iterator[None]:
+        try:
+            yield
+        except DatabaseError:
+            raise UnavailableError(
+                "the budgets cannot be counted, so nothing is served",
+                party=self._party,
+                needed="a database that can be written",
+                alternatives=self._alternatives,
+            ) from None
 
     def _prune(self, connection: Connection, now_ms: int) -> None:
         self._since_prune += 1
@@ -200,19 +218,28 @@ def _totals(connection: Connection, names: Mapping[str, str], now_ms: int) -> di
     return {(s, m, w): total for s, m, w, total in connection.execute(_TOTALS, {"whose": whose} | oldest)}
 
 
+def _require_room(
+    connection: Connection, charged: list[Budget], names: Mapping[str, str], cost: Mapping[str, int], now_ms: int
+) -> None:
+    """Raise BudgetExceededError if a request would exceed any of the budgets that it is charged to."""
+    totals = _totals(connection, names, now_ms)
+    exceeded = [b for b in charged if totals.get((b.scope, b.measure, b.window), 0) + cost[b.measure] > b.limit]
+    if exceeded:
+        raise max((_refusal(connection, b, names, cost, now_ms) for b in exceeded), key=_wait_s)
+
+
 def _refusal(
     connection: Connection, budget: Budget, names: Mapping[str, str], cost: Mapping[str, int], now_ms: int
 ) -> BudgetExceededError:
-    """Return the error for a budget that is exceeded, what this request costs already added."""
+    """Return the error for a budget that a request would exceed."""
     row, amount = _row(budget, names, now_ms), cost[budget.measure]
-    present = now_ms // budget.part_ms
-    parts = connection.execute(_PARTS, row | {"oldest": present - PARTS}).all()
-    total = left = sum(used for _, used in parts)
-    retry_after_s = None
+    parts = connection.execute(_PARTS, row | {"oldest": now_ms // budget.part_ms - PARTS}).all()
+    left = sum(used for _, used in parts)
+    total, retry_after_s = left + amount, None
     if amount <= budget.limit:
         for part, used in parts:
             left -= used
-            if left + (amount if part == present else 0) <= budget.limit:
+            if left + amount <= budget.limit:
                 retry_after_s = ((part + PARTS + 1) * budget.part_ms - now_ms) / 1000
                 break
     return BudgetExceededError(

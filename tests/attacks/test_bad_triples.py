@@ -12,7 +12,7 @@ import pytest
 from tests.crypto.toys import SCHEMES, TOY, keys_of
 from tests.simulator import PLUS, Keys, PairSimulator, SimulatedGallery, unit_vectors
 from veilmatch.crypto.arithmetic import Integer, from_bytes, to_bytes
-from veilmatch.crypto.dealing import BLOCK_UNITS, Block, BlockCheck, BlockName, deal_tagged
+from veilmatch.crypto.dealing import BLOCK_UNITS, Block, BlockCheck, BlockName, commit_opening, deal_tagged
 from veilmatch.crypto.errors import DealtStockError
 from veilmatch.crypto.packing.fields import Array, join
 
@@ -77,7 +77,8 @@ def test_the_check_of_the_block_finds_it(keys: Keys, at: int, coin: int) -> None
     for part, accepted in ((plus, True), (shifted(plus, at, Integer(2), N), False)):
         ours = BlockCheck(name, part, nonces, N, is_plus=True)
         theirs = BlockCheck(name, minus, nonces, N, is_plus=False)
-        proofs = ours.proof(theirs.opening), theirs.proof(ours.opening)
+        of_minus, of_plus = (commit_opening(bytes(32), name, ours.coin, N, of_plus=plus) for plus in (False, True))
+        proofs = ours.proof(theirs.opening, of_minus), theirs.proof(ours.opening, of_plus)
         for check, proof in ((ours, proofs[1]), (theirs, proofs[0])):
             if accepted:
                 assert check.kept(proof)

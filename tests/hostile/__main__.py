@@ -1,8 +1,9 @@
 """What one deviating organisation gets: `python -m tests.hostile [--json PATH]`.
 
 Real sessions over toy keys, each attack with its check taken out and with it in. First servers that deviate alone: what
-comes of an honest device's query, and that what servers see does not depend on who stands there (alone.py). Then
-servers with an enrolled device (tests/attacks, together.py).
+comes of an honest device's query, and that what servers see does not depend on who stands there (alone.py). Then key
+holders in the check of dealt blocks (dealt_blocks.py). Then servers with an enrolled device (tests/attacks,
+together.py).
 """
 
 from __future__ import annotations
@@ -12,18 +13,21 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import pytest
 from rich.console import Console
 from rich.table import Table
+from structlog.testing import capture_logs
 
 from tests.attacks.test_bad_triples import Dealer
 from tests.attacks.test_key_extraction import KeyThief
 from tests.attacks.tools import secrets_of, take_key_safety_out
 from tests.crypto.toys import TOY, keys_of
 from tests.hostile.alone import QUERIES, faces, run
+from tests.hostile.dealt_blocks import BLOCK_DEVIATIONS, outcome
 from tests.hostile.deviations import DEVIATIONS
 from tests.hostile.together import GateInputsOfItsChoice, ResultsOfItsChoice, flipped_answer
 from tests.simulator import SimulatedGallery
@@ -35,11 +39,11 @@ SEARCHES_A_DAY, GALLERY_SEARCHES_A_DAY = 100, 1000
 
 
 def main() -> None:
-    """Run everything, print two tables, write JSON if asked."""
+    """Run everything, print three tables, write JSON if asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     options = parser.parse_args()
-    figures = {"alone": alone(), "with_a_device": together()}
+    figures = {"alone": alone(), "in_the_check_of_a_block": in_block_checks(), "with_a_device": together()}
     show(figures)
     if options.json:
         options.json.write_text(json.dumps(figures, indent=1) + "\n")
@@ -59,6 +63,18 @@ def alone() -> list[dict[str, Any]]:
         rows.append({
             "who": deviation.who, "does": deviation.what, "outcomes": dict(outcomes), "servers_see_the_same": equal,
         })  # fmt: skip
+    return rows
+
+
+def in_block_checks() -> list[dict[str, Any]]:
+    """Every deviation in the check of a block, with openings believed and with the dealer's commitments to them."""
+    rows = []
+    with TemporaryDirectory(prefix="veilmatch-hostile-") as folder, capture_logs():
+        for i, deviation in enumerate(BLOCK_DEVIATIONS):
+            found = [str(outcome(deviation, Path(folder) / f"{i}{x}", believing=x)) for x in (True, False)]
+            rows.append({
+                "who": deviation.who, "does": deviation.what, "without_its_check": found[0], "with_it": found[1],
+            })  # fmt: skip
     return rows
 
 
@@ -114,17 +130,19 @@ def _refused(attack: Callable[[], object]) -> bool:
 
 
 def show(figures: dict[str, Any]) -> None:
-    """Print both tables."""
+    """Print the tables."""
     console = Console(width=150)
     table = Table("who", "does", "outcomes of 18 queries", "servers see the same", title="alone")
     for row in figures["alone"]:
         outcomes = ", ".join(f"{count} {outcome}" for outcome, count in row["outcomes"].items())
         table.add_row(row["who"], row["does"], outcomes, "yes" if row["servers_see_the_same"] else "NO")
     console.print(table)
-    table = Table("who", "does", "without its check", "with it", title="with an enrolled device")
-    for row in figures["with_a_device"]:
-        table.add_row(*row.values())
-    console.print(table)
+    titles = {"in_the_check_of_a_block": "in the check of dealt blocks", "with_a_device": "with an enrolled device"}
+    for name, title in titles.items():
+        table = Table("who", "does", "without its check", "with it", title=title)
+        for row in figures[name]:
+            table.add_row(*row.values())
+        console.print(table)
 
 
 if __name__ == "__main__":

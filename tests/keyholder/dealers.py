@@ -10,13 +10,13 @@ from typing import Any
 
 from veilmatch.crypto import dealing
 from veilmatch.crypto.arithmetic import Integer
-from veilmatch.crypto.dealing import BitTriples, Block, BlockName, Kind, Products, deal_tagged
+from veilmatch.crypto.dealing import BitTriples, Block, BlockName, Kind, Products, commit_opening, deal_tagged
 from veilmatch.crypto.errors import UnavailableError
 from veilmatch.crypto.keys.shares import DealerGammas, Pair
 from veilmatch.crypto.pair.messages import Reserve, Reserved
 from veilmatch.crypto.secret_access import SECRET_ACCESS
 from veilmatch.protos.v1 import keyholder_pb2 as pb
-from veilmatch.server.keyholder.stock.checking import Standing
+from veilmatch.server.keyholder.stock.standing import Standing
 from veilmatch.server.keyholder.stock.stock import Stock, stock_name
 from veilmatch.server.keyholder.stock.store import StockStore
 from veilmatch.server.keyholder.wire import kind_from_wire
@@ -31,21 +31,31 @@ TARGETS: dict[Kind, int] = {kind: 2 * UNITS[kind] for kind in dealing.STOCK_KIND
 
 
 class Dealer:
-    """Deals to one holder; `down` makes it unreachable, `asked` counts the blocks that were asked for.
+    """Deals to one holder; `down` makes it unreachable, `silent` when it is asked for a commitment.
 
-    change: what it does to a block before it sends it.
+    asked: the blocks that were asked for. coins: those under which commitments were. change, claim: what it does to a
+    block, and to a commitment, before it sends it.
     """
 
     def __init__(self, *, for_plus: bool, seed: bytes = bytes(32)) -> None:
-        self.for_plus, self.seed, self.down = for_plus, seed, False
+        self.for_plus, self.seed, self.down, self.silent = for_plus, seed, False, False
         self.asked: list[tuple[Kind, int]] = []
+        self.coins: list[bytes] = []
         self.change: Callable[[BlockName, Block], Block] = lambda _name, block: block
+        self.claim: Callable[[BlockName, bytes], bytes] = lambda _name, commitment: commitment
 
-    async def __call__(self, name: BlockName) -> Block:
+    async def fetch(self, name: BlockName) -> Block:
         if self.down:
             raise UnavailableError("keyholder-c cannot be reached", party="keyholder-c")
         self.asked.append((name.kind, name.number))
         return self.change(name, deal_tagged(self.seed, name, MODULUS, GAMMAS, for_plus=self.for_plus))
+
+    async def commitment(self, name: BlockName, coin: bytes) -> bytes:
+        """To what the peer of the holder must open."""
+        if self.down or self.silent:
+            raise UnavailableError("keyholder-c cannot be reached", party="keyholder-c")
+        self.coins.append(coin)
+        return self.claim(name, commit_opening(self.seed, name, coin, MODULUS, of_plus=not self.for_plus))
 
 
 class MemoryLink:
@@ -55,8 +65,10 @@ class MemoryLink:
         self.inbox: asyncio.Queue[pb.CheckMessage | BaseException] = asyncio.Queue()
         self.other: MemoryLink = self
         self.sent: list[pb.CheckMessage] = []
+        self.says: Callable[[pb.CheckMessage], pb.CheckMessage] = lambda message: message
 
     async def send(self, message: pb.CheckMessage) -> None:
+        message = self.says(message)
         self.sent.append(message)
         self.other.inbox.put_nowait(message)
 
@@ -83,14 +95,28 @@ async def ending_at(end: MemoryLink, serving: Coroutine[Any, Any, None]) -> None
         end.inbox.put_nowait(error)
 
 
+class Clock:
+    """A clock that goes when it is told to."""
+
+    def __init__(self, now: float = 0.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
 class Holder:
-    """One holder's store, dealer and stock; `restart` is a crash followed by a start. `other` is its peer."""
+    """One holder's store, dealer and stock; `restart` is a crash followed by a start. `other` is its peer.
+
+    clock: that of its standing. says: changes what it sends.
+    """
 
     def __init__(
         self, folder: Path, *, is_plus: bool, targets: dict[Kind, int] | None = None, other: Holder | None = None
     ) -> None:
         self.folder, self.is_plus, self.targets = folder, is_plus, targets or TARGETS
-        self.dealer = Dealer(for_plus=is_plus)
+        self.dealer, self.clock = Dealer(for_plus=is_plus), Clock()
+        self.says: Callable[[pb.CheckMessage], pb.CheckMessage] = lambda message: message
         #: The ends of the streams that this holder, as plus, has had with its peer.
         self.links: list[tuple[MemoryLink, MemoryLink]] = []
         folder.mkdir(exist_ok=True)
@@ -101,6 +127,7 @@ class Holder:
 
     def start(self) -> None:
         self.store = StockStore(self.folder, bytes([self.is_plus]) * 32)
+        self.standing = Standing(self.clock)
         self.adopt(NAME)
 
     def adopt(self, name: bytes) -> None:
@@ -109,7 +136,16 @@ class Holder:
             self.stock.retire()
         self.store.adopt(PAIR, name)
         self.stock = Stock(
-            PAIR, name, 1, self.store, self.dealer, self.dial, Standing(), self.targets, MODULUS, is_plus=self.is_plus
+            PAIR,
+            name,
+            1,
+            self.store,
+            self.dealer,
+            self.dial,
+            self.standing,
+            self.targets,
+            MODULUS,
+            is_plus=self.is_plus,
         )
 
     def restart(self) -> None:
@@ -120,6 +156,7 @@ class Holder:
     @asynccontextmanager
     async def dial(self, first: pb.CheckMessage) -> AsyncIterator[MemoryLink]:
         mine, theirs = linked()
+        mine.says, theirs.says = self.says, self.other.says
         self.links.append((mine, theirs))
         begin = first.begin
         checking = self.other.stock.check_for_peer(theirs, kind_from_wire(begin.kind), begin.number, begin.oldest)

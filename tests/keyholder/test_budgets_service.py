@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 
 from tests.keyholder.test_service_sessions import gallery_of, vectors
 from tests.keyholder.trio import TOY, Trio, answers, device_key, results_of, signed, started
+from veilmatch.crypto.encryption.paillier import Paillier
 from veilmatch.crypto.errors import (
     BudgetExceededError,
     KnowledgeProofError,
@@ -24,6 +27,7 @@ from veilmatch.crypto.requests import signed_bytes
 from veilmatch.protos.v1 import request_pb2
 from veilmatch.server.config import KeyHolderBudgets
 from veilmatch.server.keyholder.audit.check import entries_of
+from veilmatch.server.keyholder.session import serving
 
 PROBE = np.arange(TOY.dimension) % 7 - 3
 GALLERY = gallery_of(vectors(1, 3))
@@ -77,6 +81,38 @@ async def test_both_holders_refuse_alike_and_nothing_is_computed_or_used(trio_wi
         assert error.retry_after_s is not None and 86000 < error.retry_after_s <= 86400 * 61 / 60
     assert (batches(trio), stock_used(trio)) == before
     assert entries_of(trio.data_dir("a"))[-1].fields["code"] == "budget_exceeded"
+
+
+async def test_a_device_whose_budget_is_used_up_costs_no_proof_and_no_nonce(
+    trio_with: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trio = await trio_with(device_requests={"day": 1})
+    assert await served(trio)
+    done: list[str] = []
+    checking, parsing = serving.check_knowledge, Paillier.parse_many
+
+    def check(*arguments: Any) -> None:
+        done.append("proof")
+        checking(*arguments)
+
+    def parse(scheme: Paillier, data: Any) -> Any:
+        done.append("ciphertexts")
+        return parsing(scheme, data)
+
+    monkeypatch.setattr(serving, "check_knowledge", check)
+    monkeypatch.setattr(Paillier, "parse_many", parse)
+    request, before = signed(PROBE), [nonces(trio, party) for party in ("a", "b")]
+    for _ in range(2):
+        async with trio.both(request, "ab") as calls:
+            found = await asyncio.gather(*(call.probe_share() for call in calls.values()), return_exceptions=True)
+        assert [type(error) for error in found] == [BudgetExceededError] * 2
+    assert not done and [nonces(trio, party) for party in ("a", "b")] == before
+    assert entries_of(trio.data_dir("a"))[-1].fields["code"] == "budget_exceeded"
+
+
+def nonces(trio: Trio, party: Party) -> int:
+    with closing(sqlite3.connect(trio.data_dir(party) / "replay.db")) as connection:
+        return int(connection.execute("SELECT COUNT(*) FROM nonces").fetchone()[0])
 
 
 @pytest.mark.parametrize("party", ["a", "b"])

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from tests.keyholder.trio import NAMES, TOY, Trio, ceremony, refused
-from veilmatch.crypto.dealing import BLOCK_UNITS, DEALT_UNITS, Block, tagged_triples
+from veilmatch.crypto.dealing import BLOCK_UNITS, DEALT_UNITS, Block, BlockName, commit_opening, tagged_triples
 from veilmatch.crypto.digests import DIGEST_BYTES
 from veilmatch.crypto.errors import (
+    BudgetExceededError,
     InvalidInputError,
     KeyMismatchError,
     PartyRefusedError,
@@ -21,6 +22,8 @@ from veilmatch.crypto.keys.shares import PAIRS, PARTIES, Pair, Party, dealer_of,
 from veilmatch.crypto.secret_access import SECRET_ACCESS
 from veilmatch.protos.v1 import keyholder_pb2 as pb
 from veilmatch.protos.v1 import keyholder_pb2_grpc as rpc
+from veilmatch.server.config import DealingLimits
+from veilmatch.server.keyholder.allowance import Allowance
 from veilmatch.server.keyholder.stock.store import GENERATION_BYTES
 
 
@@ -31,6 +34,11 @@ def meet_stock(**changes: Any) -> pb.StockGeneration:
 def deal(**changes: Any) -> pb.DealRequest:
     fields: dict[str, Any] = {"pair": "ab", "epoch": 1, "stock": bytes(DIGEST_BYTES), "kind": pb.STOCK_KIND_TRIPLES}
     return pb.DealRequest(**(fields | {"first": 0, "count": 1} | changes))
+
+
+def opening(**changes: Any) -> pb.DealtOpeningRequest:
+    fields: dict[str, Any] = {"pair": "ab", "epoch": 1, "stock": bytes(DIGEST_BYTES), "kind": pb.STOCK_KIND_TRIPLES}
+    return pb.DealtOpeningRequest(**(fields | {"number": 0, "coin": bytes(DIGEST_BYTES)} | changes))
 
 
 @pytest.mark.parametrize("pair", PAIRS)
@@ -59,6 +67,62 @@ async def test_both_holders_are_dealt_parts_that_multiply(trio: Trio) -> None:
     assert all(((p.a - m.a) * (p.b - m.b) - (p.ab - m.ab)) % N == 0 for p, m in zip(*parts, strict=True))
     gamma = ceremony().keys[0].safety("ab").gamma(SECRET_ACCESS)
     assert all((p.key_a + gamma * m.a - m.tag_a) % N == 0 for p, m in zip(*parts, strict=True)), "a verifies b"
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+@pytest.mark.parametrize("caller", NAMES)
+async def test_the_dealer_commits_to_each_holder_of_its_pair_what_the_other_must_open(
+    trio: Trio, pair: Pair, caller: str
+) -> None:
+    dealer = dealer_of(pair)
+    stub = rpc.KeyHolderPeerStub(trio.channel(caller, dealer))
+    if caller in {f"keyholder-{party}" for party in pair}:
+        found = (await stub.DealtOpening(opening(pair=pair, number=3), timeout=20.0)).commitment
+        key, name = trio.key(dealer), BlockName(pair, bytes(DIGEST_BYTES), 1, "triples", 3)
+        seed, N = key.dealing_seed(SECRET_ACCESS), ceremony().public_key.modulus
+        of_plus = caller != f"keyholder-{pair[0]}"
+        assert found == commit_opening(seed, name, bytes(DIGEST_BYTES), N, of_plus=of_plus)
+        return
+    error = await refused(stub.DealtOpening(opening(pair=pair), timeout=20.0), dealer)
+    assert isinstance(error, PartyRefusedError) and error.got == caller
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind"),
+    [
+        ({"pair": "ba"}, InvalidInputError),
+        ({"pair": "ac"}, InvalidInputError),
+        ({"stock": b"short"}, InvalidInputError),
+        ({"coin": b""}, ProtocolError),
+        ({"coin": bytes(DIGEST_BYTES + 1)}, ProtocolError),
+        ({"kind": pb.STOCK_KIND_UNSPECIFIED}, ProtocolError),
+    ],
+)
+async def test_what_cannot_be_committed_to_is_refused(
+    trio: Trio, changes: dict[str, Any], kind: type[VeilmatchError]
+) -> None:
+    stub = rpc.KeyHolderPeerStub(trio.channel("keyholder-a", "c"))
+    assert isinstance(await refused(stub.DealtOpening(opening(**changes), timeout=20.0), "c"), kind)
+
+
+async def test_a_block_of_the_epoch_before_is_committed_to_so_that_a_refresh_spoils_no_check(trio: Trio) -> None:
+    stub = rpc.KeyHolderPeerStub(trio.channel("keyholder-a", "c"))
+    found = [(await stub.DealtOpening(opening(epoch=epoch), timeout=20.0)).commitment for epoch in (1, 2)]
+    assert len(set(found)) == 2
+
+
+async def test_a_peer_that_asks_for_too_much_dealing_is_refused_and_the_other_is_not(trio: Trio) -> None:
+    trio["c"].allowance = Allowance(DealingLimits(burst=64, per_minute=60))
+    stub, other = (rpc.KeyHolderPeerStub(trio.channel(f"keyholder-{party}", "c")) for party in ("a", "b"))
+    bits = deal(kind=pb.STOCK_KIND_BITS, count=63)
+    assert len([block async for block in other.Deal(deal(kind=pb.STOCK_KIND_BITS), timeout=20.0)]) == 1
+    assert isinstance(await refused(other.Deal(deal(kind=pb.STOCK_KIND_BITS, count=65)), "c"), BudgetExceededError)
+    assert len([block async for block in other.Deal(bits, timeout=20.0)]) == 63
+    error = await refused(other.Deal(bits, timeout=20.0), "c")
+    assert isinstance(error, BudgetExceededError) and error.budget == "dealing to keyholder-b"
+    assert error.retry_after_s is not None and 50 < error.retry_after_s <= 63
+    assert (await other.DealtOpening(opening(), timeout=20.0)).commitment, "the check of what was dealt can end"
+    assert len([block async for block in stub.Deal(deal(), timeout=20.0)]) == 1
 
 
 @pytest.mark.parametrize("pair", PAIRS)

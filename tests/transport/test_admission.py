@@ -5,6 +5,8 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -24,6 +26,7 @@ from tests.transport.signed import (
 )
 from veilmatch.crypto.digests import NONCE_BYTES
 from veilmatch.crypto.errors import (
+    BudgetExceededError,
     InvalidInputError,
     KeyMismatchError,
     PartyRefusedError,
@@ -35,6 +38,7 @@ from veilmatch.crypto.errors import (
 from veilmatch.protos.v1 import request_pb2 as pb
 from veilmatch.server.matcher.gallery.gallery import Gallery
 from veilmatch.server.matcher.service import Admission, Admitted
+from veilmatch.server.transport.budgets import Budget, Budgets
 from veilmatch.server.transport.channels import Context
 from veilmatch.server.transport.replay import ReplayLog
 
@@ -59,9 +63,15 @@ def replays(tmp_path: Path) -> Iterator[ReplayLog]:
     log.close()
 
 
+def admission(replays: ReplayLog, folder: Path, *limits: Budget) -> Admission:
+    budgets = Budgets(folder, list(limits), "matcher-a", now=lambda: NOW_S)
+    return Admission(checker(), replays, budgets, {"main": MAIN})
+
+
 async def admit(replays: ReplayLog, request: pb.SignedRequest, caller: str = DEVICE) -> Admitted:
-    admission = Admission(checker(), replays, {"main": MAIN})
-    return await admission.admit(request, cast(Context, CallOf(caller)), "verify", "candidates")
+    with TemporaryDirectory() as folder:
+        passing = admission(replays, Path(folder))
+        return await passing.admit(request, cast(Context, CallOf(caller)), "verify", "candidates")
 
 
 def right(**changes: Any) -> pb.SignedRequest:
@@ -101,6 +111,27 @@ async def test_a_refused_request_does_not_use_up_its_nonce(wrong: str, replays: 
         assert type(caught.value) is expected
         assert len(str(caught.value)) < 300
     await admit(replays, right())
+
+
+async def test_a_verification_of_a_subject_whose_budget_is_used_up_does_not_use_up_its_nonce(
+    replays: ReplayLog, tmp_path: Path
+) -> None:
+    class Listing:
+        def require(self, _subject: str) -> None:
+            pass
+
+    gallery = cast(Gallery, SimpleNamespace(name="main", index=Listing()))
+    limited = admission(replays, tmp_path, Budget("subject", "requests", "day", 2))
+    call = cast(Context, CallOf(DEVICE))
+    for _ in range(2):
+        await limited.admit(signed(body()), call, "verify")
+        await limited.count(SUBJECT, gallery)
+    for _ in range(2):
+        with pytest.raises(BudgetExceededError) as caught:
+            await limited.admit(right(), call, "verify")
+        assert (caught.value.limit, SUBJECT in f"{caught.value}") == (2, False)
+    await limited.admit(signed(body("candidates")), call, "candidates")
+    assert (await admit(replays, right())).checked.nonce == NONCE
 
 
 async def test_a_right_request_is_admitted_once(replays: ReplayLog) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -126,6 +126,46 @@ def test_the_longest_wait_is_named(folder: Path, clock: Clock) -> None:
     assert error.retry_after_s is not None and 86400 <= error.retry_after_s <= 86400 * (1 + 1 / PARTS)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_a_look_says_what_admission_would_say_and_writes_nothing(folder: Path, clock: Clock, seed: int) -> None:
+    rng = random.Random(seed)
+    budgets = opened(
+        folder, clock, Budget("device", "requests", "minute", 6), Budget("device", "bits", "hour", 40),
+        Budget("gallery", "bits", "day", 90),
+    )  # fmt: skip
+
+    def written() -> list[object]:
+        with budgets._engine.connect() as connection:
+            return [*connection.execute(select(_used)), *connection.execute(text("SELECT * FROM clock"))]
+
+    def said(ask: Callable[[dict[str, str], dict[str, int]], None]) -> dict[str, object] | None:
+        try:
+            ask(names, cost)
+        except BudgetExceededError as error:
+            return error.fields()
+        return None
+
+    refused = 0
+    for _ in range(60):
+        clock.now += rng.choice([0.0, 0.5, 9.0, 400.0])
+        names = {"device": rng.choice(["door-1", "door-2"]), "gallery": "main"}
+        cost = {"requests": 1, "bits": rng.randrange(0, 45)}
+        before = written()
+        looked = said(budgets.look)
+        assert written() == before
+        assert looked == said(budgets.admit)
+        refused += looked is not None
+    assert 5 < refused < 55
+
+
+def test_a_clock_that_is_set_back_gives_nothing_away_at_a_look(folder: Path, clock: Clock) -> None:
+    budgets = opened(folder, clock)
+    assert all(admitted(budgets) for _ in range(5))
+    clock.now -= 1e6
+    with pytest.raises(BudgetExceededError):
+        budgets.look(DOOR, ONE)
+
+
 @pytest.mark.parametrize("limit", [0, 9])
 def test_a_request_larger_than_the_budget_is_told_not_to_wait(folder: Path, clock: Clock, limit: int) -> None:
     budgets = opened(folder, clock, Budget("device", "bits", "day", limit), Budget("device", "requests", "day", 1))
@@ -188,9 +228,10 @@ def test_counts_that_cannot_be_written_refuse_and_name_who_could_serve(folder: P
     budgets = opened(folder, clock)
     with budgets._engine.connect() as connection:
         connection.execute(text("DROP TABLE used"))
-    with pytest.raises(UnavailableError) as caught:
-        budgets.admit(DOOR, ONE)
-    assert (caught.value.party, caught.value.alternatives) == ("keyholder-a", ("bc",))
+    for ask in (budgets.look, budgets.admit):
+        with pytest.raises(UnavailableError) as caught:
+            ask(DOOR, ONE)
+        assert (caught.value.party, caught.value.alternatives) == ("keyholder-a", ("bc",))
 
 
 def test_the_defaults_are_read_as_scope_measure_and_window() -> None:

@@ -11,13 +11,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import pytest
 
 from veilmatch.crypto.digests import NONCE_BYTES
-from veilmatch.crypto.errors import RequestReplayedError
+from veilmatch.crypto.errors import RequestExpiredError, RequestReplayedError
 from veilmatch.server.transport.replay import ReplayLog
 
 ROOT = Path(__file__).parents[2]
@@ -156,3 +156,59 @@ def test_a_log_that_stays_open_does_not_grow_for_ever(tmp_path: Path) -> None:
         for fresh in later:
             log.register(fresh, in_ms(60 + MARGIN_S + 60))
     assert kept(tmp_path) == later
+
+
+# -- clocks ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("reopened", [False, True], ids=["same process", "after a restart"])
+def test_a_nonce_is_not_taken_again_after_a_clock_that_ran_ahead_was_set_back(tmp_path: Path, reopened: bool) -> None:
+    clock, served = [NOW_S], nonce()
+    with ExitStack() as stack:
+        log = stack.enter_context(replay_log(tmp_path, lambda: clock[0]))
+        log.register(served, in_ms(60))
+        clock[0] += 86400
+        for _ in range(300):
+            log.register(nonce(), in_ms(86400 + 60))
+        assert served not in kept(tmp_path), "it was forgotten"
+        clock[0] = NOW_S
+        if reopened:
+            log = stack.enter_context(replay_log(tmp_path, lambda: clock[0]))
+        for _ in range(2):
+            with pytest.raises(RequestExpiredError, match="set back"):
+                log.register(served, in_ms(60))
+        assert served not in kept(tmp_path), "a refused request leaves nothing behind"
+
+
+def test_what_had_not_expired_when_the_clock_was_set_back_is_served_once(tmp_path: Path) -> None:
+    clock = [NOW_S + 86400]
+    with replay_log(tmp_path, lambda: clock[0]) as log:
+        log.register(nonce(), in_ms(86400 + 60))
+        clock[0] = NOW_S
+        with pytest.raises(RequestExpiredError):
+            log.register(nonce(), in_ms(86400 - MARGIN_S - 1))
+        log.register(fresh := nonce(), in_ms(86400 - MARGIN_S))
+        refuses(log, fresh)
+
+
+def test_a_clock_that_is_set_back_less_than_the_margin_costs_no_request(tmp_path: Path) -> None:
+    clock = [NOW_S + MARGIN_S]
+    with replay_log(tmp_path, lambda: clock[0]) as log:
+        log.register(nonce(), in_ms(MARGIN_S + 60))
+        clock[0] = NOW_S
+        log.register(nonce(), in_ms(60))
+
+
+def test_a_later_pruning_with_a_clock_that_was_set_back_takes_nothing_back(tmp_path: Path) -> None:
+    clock, served = [NOW_S], nonce()
+    with replay_log(tmp_path, lambda: clock[0]) as log:
+        log.register(served, in_ms(60))
+    clock[0] += 86400
+    with replay_log(tmp_path, lambda: clock[0]) as log:
+        log.register(nonce(), in_ms(86400 + 60))
+    clock[0] = NOW_S
+    with replay_log(tmp_path, lambda: clock[0]) as log:
+        for _ in range(300):
+            log.register(nonce(), in_ms(86400))
+        with pytest.raises(RequestExpiredError):
+            log.register(served, in_ms(60))

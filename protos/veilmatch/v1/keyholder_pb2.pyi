@@ -516,6 +516,61 @@ class DealtBlock(_message.Message):
 Global___DealtBlock: _TypeAlias = DealtBlock  # noqa: Y015
 
 @_typing.final
+class DealtOpeningRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAIR_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    STOCK_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    COIN_FIELD_NUMBER: _builtins.int
+    pair: _builtins.str
+    epoch: _builtins.int
+    stock: _builtins.bytes
+    kind: Global___StockKind.ValueType
+    number: _builtins.int
+    coin: _builtins.bytes
+    """32 bytes, of both nonces"""
+    def __init__(
+        self,
+        *,
+        pair: _builtins.str = ...,
+        epoch: _builtins.int = ...,
+        stock: _builtins.bytes = ...,
+        kind: Global___StockKind.ValueType = ...,
+        number: _builtins.int = ...,
+        coin: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["coin", b"coin", "epoch", b"epoch", "kind", b"kind", "number", b"number", "pair", b"pair", "stock", b"stock"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DealtOpeningRequest: _TypeAlias = DealtOpeningRequest  # noqa: Y015
+
+@_typing.final
+class DealtOpeningCommitment(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMMITMENT_FIELD_NUMBER: _builtins.int
+    commitment: _builtins.bytes
+    """32 bytes"""
+    def __init__(
+        self,
+        *,
+        commitment: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["commitment", b"commitment"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DealtOpeningCommitment: _TypeAlias = DealtOpeningCommitment  # noqa: Y015
+
+@_typing.final
 class RefreshQuery(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -624,8 +679,9 @@ Global___RefreshMessage: _TypeAlias = RefreshMessage  # noqa: Y015
 
 @_typing.final
 class CheckMessage(_message.Message):
-    """In this order: begin, number, ready, the nonces of minus and plus, the openings of plus and minus, the proofs of
-    minus and plus, stored.
+    """In this order: begin, number, ready, the nonces of minus and plus, the opening of plus, the opening and the proof of
+    minus, the proof of plus, stored. Before its proof leaves, minus its opening as well, each has compared the other's
+    opening with what the dealer has committed to (DealtOpening).
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -644,7 +700,9 @@ class CheckMessage(_message.Message):
     nonce: _builtins.bytes
     """minus, once it has its part too; then plus. Neither ever asks for the block again"""
     opening: _builtins.bytes
+    """a salt of 32 bytes, then the masked values"""
     proof: _builtins.bytes
+    """a hash of what both must have computed"""
     stored: _builtins.bool
     """minus: it keeps what came out"""
     @_builtins.property

@@ -122,6 +122,11 @@ class KeyHolderPeerStub:
                 request_serializer=veilmatch_dot_v1_dot_keyholder__pb2.DealRequest.SerializeToString,
                 response_deserializer=veilmatch_dot_v1_dot_keyholder__pb2.DealtBlock.FromString,
                 _registered_method=True)
+        self.DealtOpening = channel.unary_unary(
+                '/veilmatch.v1.KeyHolderPeer/DealtOpening',
+                request_serializer=veilmatch_dot_v1_dot_keyholder__pb2.DealtOpeningRequest.SerializeToString,
+                response_deserializer=veilmatch_dot_v1_dot_keyholder__pb2.DealtOpeningCommitment.FromString,
+                _registered_method=True)
         self.CheckDealt = channel.stream_stream(
                 '/veilmatch.v1.KeyHolderPeer/CheckDealt',
                 request_serializer=veilmatch_dot_v1_dot_keyholder__pb2.CheckMessage.SerializeToString,
@@ -153,6 +158,13 @@ class KeyHolderPeerServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DealtOpening(self, request, context):
+        """The dealer's part in the check of a block: a commitment to what the caller's peer must open.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CheckDealt(self, request_iterator, context):
         """The check of one dealt block before it is used; the plus holder calls. First message: begin.
         """
@@ -177,6 +189,11 @@ def add_KeyHolderPeerServicer_to_server(servicer, server):
                     servicer.Deal,
                     request_deserializer=veilmatch_dot_v1_dot_keyholder__pb2.DealRequest.FromString,
                     response_serializer=veilmatch_dot_v1_dot_keyholder__pb2.DealtBlock.SerializeToString,
+            ),
+            'DealtOpening': grpc.unary_unary_rpc_method_handler(
+                    servicer.DealtOpening,
+                    request_deserializer=veilmatch_dot_v1_dot_keyholder__pb2.DealtOpeningRequest.FromString,
+                    response_serializer=veilmatch_dot_v1_dot_keyholder__pb2.DealtOpeningCommitment.SerializeToString,
             ),
             'CheckDealt': grpc.stream_stream_rpc_method_handler(
                     servicer.CheckDealt,
@@ -265,6 +282,33 @@ class KeyHolderPeer:
             '/veilmatch.v1.KeyHolderPeer/Deal',
             veilmatch_dot_v1_dot_keyholder__pb2.DealRequest.SerializeToString,
             veilmatch_dot_v1_dot_keyholder__pb2.DealtBlock.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DealtOpening(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/veilmatch.v1.KeyHolderPeer/DealtOpening',
+            veilmatch_dot_v1_dot_keyholder__pb2.DealtOpeningRequest.SerializeToString,
+            veilmatch_dot_v1_dot_keyholder__pb2.DealtOpeningCommitment.FromString,
             options,
             channel_credentials,
             insecure,

@@ -62,6 +62,8 @@ class KeyHolderPeerStub:
     """Agree on the stock of a pair: each side names its generation."""
     Deal: _grpc.UnaryStreamMultiCallable[_keyholder_pb2.DealRequest, _keyholder_pb2.DealtBlock]
     """The dealer's part: blocks of correlated randomness for the caller's side of a pair."""
+    DealtOpening: _grpc.UnaryUnaryMultiCallable[_keyholder_pb2.DealtOpeningRequest, _keyholder_pb2.DealtOpeningCommitment]
+    """The dealer's part in the check of a block: a commitment to what the caller's peer must open."""
     CheckDealt: _grpc.StreamStreamMultiCallable[_keyholder_pb2.CheckMessage, _keyholder_pb2.CheckMessage]
     """The check of one dealt block before it is used; the plus holder calls. First message: begin."""
 
@@ -74,6 +76,8 @@ class KeyHolderPeerAsyncStub(KeyHolderPeerStub):
     """Agree on the stock of a pair: each side names its generation."""
     Deal: _aio.UnaryStreamMultiCallable[_keyholder_pb2.DealRequest, _keyholder_pb2.DealtBlock]  # type: ignore[assignment]
     """The dealer's part: blocks of correlated randomness for the caller's side of a pair."""
+    DealtOpening: _aio.UnaryUnaryMultiCallable[_keyholder_pb2.DealtOpeningRequest, _keyholder_pb2.DealtOpeningCommitment]  # type: ignore[assignment]
+    """The dealer's part in the check of a block: a commitment to what the caller's peer must open."""
     CheckDealt: _aio.StreamStreamMultiCallable[_keyholder_pb2.CheckMessage, _keyholder_pb2.CheckMessage]  # type: ignore[assignment]
     """The check of one dealt block before it is used; the plus holder calls. First message: begin."""
 
@@ -101,6 +105,14 @@ class KeyHolderPeerServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_keyholder_pb2.DealtBlock], _abc.AsyncIterator[_keyholder_pb2.DealtBlock]]:
         """The dealer's part: blocks of correlated randomness for the caller's side of a pair."""
+
+    @_abc_1.abstractmethod
+    def DealtOpening(
+        self,
+        request: _keyholder_pb2.DealtOpeningRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_keyholder_pb2.DealtOpeningCommitment, _abc.Awaitable[_keyholder_pb2.DealtOpeningCommitment]]:
+        """The dealer's part in the check of a block: a commitment to what the caller's peer must open."""
 
     @_abc_1.abstractmethod
     def CheckDealt(

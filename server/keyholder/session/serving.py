@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 
 import numpy as np
@@ -53,6 +53,7 @@ from veilmatch.crypto.secret_access import SECRET_ACCESS
 from veilmatch.protos.v1 import keyholder_pb2 as pb
 from veilmatch.protos.v1.request_pb2 import RequestBody
 from veilmatch.server.config import KeyHolderSettings
+from veilmatch.server.keyholder.allowance import Allowance
 from veilmatch.server.keyholder.audit.log import AuditLog
 from veilmatch.server.keyholder.audit.record import Auditor, Record
 from veilmatch.server.keyholder.peers import Peers, party_name
@@ -119,6 +120,8 @@ class KeyHolder:
         self._budgets = Budgets(
             settings.data_dir, budgets_of(settings.budgets.model_dump()), settings.party_name, pairs_without(key.party)
         )
+        #: Of dealing, for each peer.
+        self.allowance = Allowance(settings.dealing)
         #: Peers that are being told that a budget is used up.
         self._refusing: set[asyncio.Task[None]] = set()
         devices = Devices(settings.devices_dir, public)
@@ -190,6 +193,9 @@ class KeyHolder:
         output_bits = opening.output_bits if search else _told(checked.operation, by_device)
         record.identify(checked, RequestBody.FromString(opening.request.body).model, output_bits)
         self._require_seat(checked.pair, caller)
+        cost = {"requests": 1, "searches": int(search), "bits": output_bits}
+        # A device whose budget is used up costs no proof and no commit to disk.
+        await self._against_budgets(self._budgets.look, checked, opening, cost)
         if checked.operation in ON_RECORDS:
             check_payload(checked, [])
             data: Sequence[bytes] = opening.record
@@ -200,7 +206,7 @@ class KeyHolder:
         if checked.operation in WITH_LANES:
             await asyncio.to_thread(check_knowledge, checked, data, self._public_key)
         await asyncio.to_thread(self._replays.register, checked.nonce, checked.expires_at_ms)
-        await self._count(checked, opening, {"requests": 1, "searches": int(search), "bits": output_bits})
+        await self._against_budgets(self._budgets.admit, checked, opening, cost)
         peer = other_party(checked.pair, self.party)
         if search:
             results = _within(results, checked.operation, output_bits)
@@ -223,11 +229,17 @@ class KeyHolder:
                 raise
         _log.info("served", operation=checked.operation, pair=checked.pair, peer=party_name(peer))
 
-    async def _count(self, checked: CheckedRequest, opening: pb.OpenSession, cost: dict[str, int]) -> None:
-        """Count the request against the budgets; if one is used up, the peer is told as well."""
+    async def _against_budgets(
+        self,
+        ask: Callable[[Mapping[str, str], Mapping[str, int]], None],
+        checked: CheckedRequest,
+        opening: pb.OpenSession,
+        cost: Mapping[str, int],
+    ) -> None:
+        """Look at the budgets for a request, or count it (ask); if one is used up, the peer is told as well."""
         names = {"device": checked.device, "gallery": checked.gallery}
         try:
-            await asyncio.to_thread(self._budgets.admit, names, cost)
+            await asyncio.to_thread(ask, names, cost)
         except BudgetExceededError as error:
             refusing = asyncio.create_task(self._refuse_peer(self._request(checked, opening, b""), error))
             self._refusing.add(refusing)

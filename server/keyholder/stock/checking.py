@@ -5,67 +5,60 @@ does a nonce leave (crypto/dealing/check.py). Whatever goes wrong after that, th
 again, because a second coin would open what the first one kept, and a block fetched a second time could be made
 to fit the coin. Both keep what came out, the minus holder first. DESIGN.md section 9.
 
-A failed check is final: this holder takes nothing more from this dealer for this stock until it is restarted.
+With the coin each holder asks the dealer what its peer must open. The plus holder opens first; the minus holder opens,
+and sends its proof, once it has seen that the plus holder opened just that; the proof of the plus holder leaves once it
+has seen the same of the minus holder.
+
+After a failed check the next one waits (standing.py).
 """
 
 from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
-
-import structlog
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
+from typing import Protocol
 
 from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.dealing import BLOCK_UNITS, Block, BlockCheck, BlockName, check_tagged_block
 from veilmatch.crypto.digests import NONCE_BYTES
-from veilmatch.crypto.errors import DealtStockError, ProtocolError
+from veilmatch.crypto.errors import DealtStockError, ProtocolError, UnavailableError, VeilmatchError
 from veilmatch.crypto.keys.shares import dealer_of
 from veilmatch.protos.v1 import keyholder_pb2 as pb
+from veilmatch.server.keyholder.stock.standing import Standing
 from veilmatch.server.keyholder.stock.store import StockStore
 from veilmatch.server.keyholder.wire import KIND_TO_WIRE
 from veilmatch.server.transport.links import Link
 
-#: Fetches this holder's part of a block from the dealer.
-Fetch = Callable[[BlockName], Awaitable[Block]]
 #: Calls the minus holder; the first message is sent at once.
 Dial = Callable[[pb.CheckMessage], AbstractAsyncContextManager[Link[pb.CheckMessage]]]
 #: How far a number may jump ahead: the peer skips those it has tried, a hostile one would burn the stock.
 MAX_SKIP_BLOCKS = 1024
 
-_log = structlog.get_logger(__name__)
 
+class Dealer(Protocol):
+    """What a holder asks the dealer of a block. Both raise UnavailableError if it does not answer."""
 
-class Standing:
-    """Whether this holder still takes blocks from the dealer of a pair: until a check fails, and not after it."""
+    async def fetch(self, name: BlockName) -> Block:
+        """Return this holder's part of a block."""
 
-    def __init__(self) -> None:
-        self._refusal: DealtStockError | None = None
-
-    def require_good(self) -> None:
-        """Raise the error of the check that failed, if one has."""
-        if self._refusal is not None:
-            raise self._refusal
-
-    def lose(self, name: BlockName, error: DealtStockError) -> None:
-        """Note that the check of a block has failed, here or at the peer."""
-        if self._refusal is None:
-            self._refusal = error
-            dealer = f"keyholder-{dealer_of(name.pair)}"
-            _log.error("dealt block refused", pair=name.pair, dealer=dealer, reason=error.message, block=error.got)
+    async def commitment(self, name: BlockName, coin: bytes) -> bytes:
+        """Return the commitment to what the peer must open for this block and coin."""
 
 
 class Checker:
     """Which blocks of a kind were tried, and the two sides of the next check."""
 
     def __init__(
-        self, name: BlockName, store: StockStore, fetch: Fetch, standing: Standing, modulus: Integer, *, is_plus: bool
+        self, name: BlockName, store: StockStore, dealer: Dealer, standing: Standing, modulus: Integer, *, is_plus: bool
     ) -> None:
-        """name: of block 0. standing: of the dealer of the pair, shared by all kinds."""
+        """name: of block 0. standing: of the pair, shared by all kinds."""
         self._name = name
         self._store = store
-        self._fetch = fetch
+        self._dealer = dealer
+        self._dealer_name = f"keyholder-{dealer_of(name.pair)}"
+        self._peer_name = f"keyholder-{name.pair[1 if is_plus else 0]}"
         self._modulus = modulus
         self._is_plus = is_plus
         used_up = store.mark(name.stock, name.kind) // BLOCK_UNITS[name.kind]
@@ -81,7 +74,8 @@ class Checker:
         """Check the next block from `at_least` on, together with the minus holder, and return its number.
 
         oldest: the first block that a session under way may ask the minus holder for. Raises DealtStockError if the
-        check fails, UnavailableError if the dealer or the minus holder cannot be reached.
+        check fails or one that failed is too short ago, UnavailableError if the dealer or the minus holder cannot be
+        reached.
         """
         self._standing.require_good()
         name, first = self._name, max(self._next, at_least)
@@ -89,60 +83,60 @@ class Checker:
             pair=name.pair, epoch=name.epoch, stock=name.stock, kind=KIND_TO_WIRE[name.kind], number=first,
             oldest=oldest,
         )  # fmt: skip
-        try:
-            async with dial(pb.CheckMessage(begin=begin)) as link:
-                number = (await _expect(link, "number")).number
-                if not first <= number <= first + MAX_SKIP_BLOCKS:
-                    raise ProtocolError("a block number that it cannot be", got=number, expected=f"near {first}")
-                at = self._at(number)
-                block = await self._part(at)
-                await link.send(pb.CheckMessage(ready=True))
-                theirs = (await _expect(link, "nonce")).nonce
-                mine = await self._nonce(at)
-                await link.send(pb.CheckMessage(nonce=mine))
-                check = await asyncio.to_thread(self._check, at, block, (mine, theirs))
+        async with dial(pb.CheckMessage(begin=begin)) as link:
+            number = (await _expect(link, "number")).number
+            if not first <= number <= first + MAX_SKIP_BLOCKS:
+                raise ProtocolError("a block number that it cannot be", got=number, expected=f"near {first}")
+            at = self._at(number)
+            block = await self._part(at)
+            await link.send(pb.CheckMessage(ready=True))
+            theirs = (await _expect(link, "nonce")).nonce
+            mine = await self._nonce(at)
+            await link.send(pb.CheckMessage(nonce=mine))
+            with self._judged(at):
+                check, committed = await self._under_coin(at, block, (mine, theirs))
                 await link.send(pb.CheckMessage(opening=check.opening))
-                proof = await asyncio.to_thread(check.proof, (await _expect(link, "opening")).opening)
-                expected = (await _expect(link, "proof")).proof
+                opening = (await self._hear(link, "opening")).opening
+                proof = await asyncio.to_thread(check.proof, opening, committed)
+                expected = (await self._hear(link, "proof")).proof
                 # Before this holder judges: the other one has to know as well.
                 await link.send(pb.CheckMessage(proof=proof))
                 kept = check.kept(expected)
-                await _expect(link, "stored")
+                await self._hear(link, "stored")
                 await asyncio.to_thread(self._store.put, at, kept)
-                return number
-        except DealtStockError as error:
-            self._standing.lose(self._name, error)
-            raise
+            return number
 
     async def as_minus(self, link: Link[pb.CheckMessage], first: int) -> int:
-        """Check a block with the plus holder, which has begun with `first`; keep it and return its number."""
+        """Check a block with the plus holder, which has begun with `first`; keep it and return its number.
+
+        Raises what as_plus raises.
+        """
         self._standing.require_good()
         if first > self._next + MAX_SKIP_BLOCKS:
             raise ProtocolError(
                 "a block far ahead of those that were checked", got=first, expected=f"near {self._next}"
             )
         at = self._at(max(self._next, first))
-        try:
-            await link.send(pb.CheckMessage(number=at.number))
-            block = await self._part(at)
-            # A dealer that only one of the two can reach costs no number.
-            await _expect(link, "ready")
-            mine = await self._nonce(at)
-            await link.send(pb.CheckMessage(nonce=mine))
-            theirs = (await _expect(link, "nonce")).nonce
-            check = await asyncio.to_thread(self._check, at, block, (theirs, mine))
-            proof = await asyncio.to_thread(check.proof, (await _expect(link, "opening")).opening)
+        await link.send(pb.CheckMessage(number=at.number))
+        block = await self._part(at)
+        # A dealer that only one of the two can reach costs no number.
+        await _expect(link, "ready")
+        mine = await self._nonce(at)
+        await link.send(pb.CheckMessage(nonce=mine))
+        theirs = (await _expect(link, "nonce")).nonce
+        with self._judged(at):
+            check, committed = await self._under_coin(at, block, (theirs, mine))
+            opening = (await _expect(link, "opening")).opening
+            # Nothing leaves before this: it would depend on what came.
+            proof = await asyncio.to_thread(check.proof, opening, committed)
             await link.send(pb.CheckMessage(opening=check.opening))
             await link.send(pb.CheckMessage(proof=proof))
             kept = check.kept((await _expect(link, "proof")).proof)
             await asyncio.to_thread(self._store.put, at, kept)
-            return at.number
-        except DealtStockError as error:
-            self._standing.lose(self._name, error)
-            raise
+        return at.number
 
     async def _part(self, at: BlockName) -> Block:
-        block = await self._fetch(at)
+        block = await self._dealer.fetch(at)
         return check_tagged_block(block, at.kind, self._modulus, is_plus=self._is_plus)
 
     async def _nonce(self, at: BlockName) -> bytes:
@@ -153,8 +147,45 @@ class Checker:
         await asyncio.to_thread(self._store.begin_check, at)
         return secrets.token_bytes(NONCE_BYTES)
 
-    def _check(self, at: BlockName, block: Block, nonces: tuple[bytes, bytes]) -> BlockCheck:
-        return BlockCheck(at, block, nonces, self._modulus, is_plus=self._is_plus)
+    async def _under_coin(self, at: BlockName, block: Block, nonces: tuple[bytes, bytes]) -> tuple[BlockCheck, bytes]:
+        """Return this holder's part of the check, and the dealer's commitment to the opening of the peer.
+
+        A dealer that does not commit has failed the check: it may have seen that its block does not pass.
+        """
+        check = await asyncio.to_thread(BlockCheck, at, block, nonces, self._modulus, is_plus=self._is_plus)
+        try:
+            return check, await self._dealer.commitment(at, check.coin)
+        except VeilmatchError as error:
+            silent = UnavailableError(
+                f"{self._dealer_name} did not say in the check of {at.kind} block {at.number} what was to be opened",
+                party=self._dealer_name,
+                needed=self._dealer_name,
+                available=error.message,
+            )
+            raise self._standing.lose(at, silent) from error
+
+    @contextmanager
+    def _judged(self, at: BlockName) -> Iterator[None]:
+        """Note what comes of the check of a block."""
+        try:
+            yield
+        except DealtStockError as error:
+            raise self._standing.lose(at, error) from None
+        self._standing.win()
+
+    async def _hear(self, link: Link[pb.CheckMessage], kind: str) -> pb.CheckMessage:
+        """Receive a message after the coin. If the minus holder refuses this holder's part instead, it is named.
+
+        It may be right, because of the dealer: this holder knows of itself alone that it has not deviated.
+        """
+        try:
+            return await _expect(link, kind)
+        except DealtStockError as error:
+            raise type(error)(
+                f"{self._peer_name} says that the check of dealt {self._name.kind} has failed",
+                party=self._peer_name,
+                got=error.message,
+            ) from None
 
     def _at(self, number: int) -> BlockName:
         n = self._name

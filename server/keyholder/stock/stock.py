@@ -17,11 +17,12 @@ from contextlib import contextmanager
 from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.dealing import BLOCK_UNITS, STOCK_KINDS, BlockName, CheckedBlock, Kind, material
 from veilmatch.crypto.digests import digest
-from veilmatch.crypto.errors import ProtocolError, UnavailableError
+from veilmatch.crypto.errors import BudgetExceededError, ProtocolError, UnavailableError
 from veilmatch.crypto.keys.shares import Pair, dealer_of
 from veilmatch.crypto.pair.messages import Reserve, Reserved
 from veilmatch.protos.v1 import keyholder_pb2 as pb
-from veilmatch.server.keyholder.stock.checking import MAX_SKIP_BLOCKS, Checker, Dial, Fetch, Standing
+from veilmatch.server.keyholder.stock.checking import MAX_SKIP_BLOCKS, Checker, Dealer, Dial
+from veilmatch.server.keyholder.stock.standing import Standing
 from veilmatch.server.keyholder.stock.store import StockStore
 from veilmatch.server.transport.links import Link
 
@@ -109,8 +110,8 @@ class Shelf:
     async def reserve(self, wanted: Reserve) -> Reserved:
         """Return a range nobody had before, marked used durably.
 
-        Raises UnavailableError if the stock has run out or was replaced, DealtStockError if it has run out and a check
-        has failed, ProtocolError for a range that it may not be.
+        Raises UnavailableError if the stock has run out or was replaced, DealtStockError if it has run out and the
+        check of more has failed, ProtocolError for a range that it may not be.
         """
         async with self._reserving:
             self._require_current()
@@ -223,15 +224,17 @@ class Shelf:
     async def _fill(self, missing: list[int]) -> None:
         try:
             await self.check_one(missing[0])
-        except UnavailableError as error:
+        except (UnavailableError, BudgetExceededError) as error:
             dealer = f"keyholder-{dealer_of(self._name.pair)}"
-            if error.party != dealer:
+            if isinstance(error, UnavailableError) and error.party != dealer:
                 raise
+            reason = "cannot be reached" if isinstance(error, UnavailableError) else "deals no more for now"
             raise UnavailableError(
-                f"the stock of {self._name.kind} has run out and its dealer cannot be reached",
+                f"the stock of {self._name.kind} has run out and its dealer {reason}",
                 party=dealer,
                 needed=f"{len(missing)} blocks",
                 available=f"{self.remaining} units",
+                retry_after_s=error.retry_after_s,
             ) from error
 
     async def _get(self, number: int) -> CheckedBlock:
@@ -276,7 +279,7 @@ class Stock:
         stock: bytes,
         epoch: int,
         store: StockStore,
-        fetch: Fetch,
+        dealer: Dealer,
         dial: Dial,
         standing: Standing,
         targets: dict[Kind, int],
@@ -290,7 +293,7 @@ class Stock:
         self._shelves = {}
         for kind in STOCK_KINDS:
             first = BlockName(pair, stock, epoch, kind, 0)
-            checker = Checker(first, store, fetch, standing, modulus, is_plus=is_plus)
+            checker = Checker(first, store, dealer, standing, modulus, is_plus=is_plus)
             self._shelves[kind] = Shelf(first, store, checker, dial, targets[kind], modulus, is_plus=is_plus)
 
     @property

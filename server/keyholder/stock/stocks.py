@@ -18,7 +18,7 @@ from veilmatch.crypto.errors import KeyMismatchError, UnavailableError, Veilmatc
 from veilmatch.crypto.keys.shares import Pair, Party, other_party, pairs_of
 from veilmatch.protos.v1 import keyholder_pb2 as pb
 from veilmatch.server.keyholder.peers import Peers, party_name
-from veilmatch.server.keyholder.stock.checking import Standing
+from veilmatch.server.keyholder.stock.standing import Standing
 from veilmatch.server.keyholder.stock.stock import Stock, stock_name
 from veilmatch.server.keyholder.stock.store import StockStore
 from veilmatch.server.keyholder.wire import kind_from_wire
@@ -52,7 +52,7 @@ class Stocks:
         self._targets = targets
         self._modulus = modulus
         self._timeout_s = timeout_s
-        #: Of the dealer of each pair. It outlasts the stocks.
+        #: Of those who take part in the checks of each pair. They outlast the stocks.
         self._standings = {pair: Standing() for pair in pairs_of(party)}
         #: Pairs whose peer is known to have the storage that the stock was made for.
         self._met: set[Pair] = set()
@@ -91,7 +91,7 @@ class Stocks:
                 stock.retire()
             self._store.adopt(pair, name)
             stock = self.by_pair[pair] = Stock(
-                pair, name, self._epoch, self._store, self._peers.fetch, partial(self._peers.check_dealt, pair),
+                pair, name, self._epoch, self._store, self._peers, partial(self._peers.check_dealt, pair),
                 self._standings[pair], self._targets, self._modulus, is_plus=is_plus,
             )  # fmt: skip
         self._met.add(pair)

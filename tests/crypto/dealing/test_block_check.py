@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from itertools import permutations
 from math import log2
 
@@ -24,11 +25,14 @@ from veilmatch.crypto.dealing import (
     CheckedBlock,
     Kind,
     Products,
+    bit_triples,
+    commit_opening,
     deal_tagged,
     material,
+    products,
 )  # fmt: skip
-from veilmatch.crypto.dealing.buckets import random_order, undetected_bits
-from veilmatch.crypto.errors import DealtStockError, ProtocolError
+from veilmatch.crypto.dealing.buckets import arrangement, random_order, undetected_bits
+from veilmatch.crypto.errors import DealtOpeningError, DealtStockError, ProtocolError
 from veilmatch.crypto.keys.shares import DealerGammas
 from veilmatch.crypto.secret_access import SECRET_ACCESS
 
@@ -42,9 +46,23 @@ def checks(kind: Kind, plus: Block, minus: Block, coin: int) -> tuple[BlockCheck
     return BlockCheck(name, plus, nonces, N, is_plus=True), BlockCheck(name, minus, nonces, N, is_plus=False)
 
 
-def run(kind: Kind, plus: Block, minus: Block, coin: int = 1) -> tuple[CheckedBlock, CheckedBlock]:
+def committed(kind: Kind, check: BlockCheck, seed: int = 0, *, of_plus: bool) -> bytes:
+    """What the dealer says that a holder must open under the coin of a check."""
+    name = BlockName("ab", bytes(32), 1, kind, 0)
+    return commit_opening(bytes([seed]) * 32, name, check.coin, N, of_plus=of_plus)
+
+
+def proofs_of(kind: Kind, ours: BlockCheck, theirs: BlockCheck, seed: int = 0) -> tuple[bytes, bytes]:
+    """What the plus and the minus holder send each other once both have opened."""
+    return (
+        ours.proof(theirs.opening, committed(kind, ours, seed, of_plus=False)),
+        theirs.proof(ours.opening, committed(kind, theirs, seed, of_plus=True)),
+    )
+
+
+def run(kind: Kind, plus: Block, minus: Block, coin: int = 1, seed: int = 0) -> tuple[CheckedBlock, CheckedBlock]:
     ours, theirs = checks(kind, plus, minus, coin)
-    proofs = ours.proof(theirs.opening), theirs.proof(ours.opening)
+    proofs = proofs_of(kind, ours, theirs, seed)
     return ours.kept(proofs[1]), theirs.kept(proofs[0])
 
 
@@ -67,7 +85,7 @@ def shifted(kind: Kind, block: Block, units: list[int], mask: int = 1) -> Block:
 @given(coin=st.integers(0, 2**256 - 1), seed=st.integers(0, 255))
 @settings(max_examples=5, deadline=None)
 def test_what_comes_out_of_an_honest_block_multiplies(kind: Kind, coin: int, seed: int) -> None:
-    x, y = (material(kind, [(part, 0, BLOCK_UNITS[kind])], N) for part in run(kind, *dealt(kind, seed), coin))
+    x, y = (material(kind, [(part, 0, BLOCK_UNITS[kind])], N) for part in run(kind, *dealt(kind, seed), coin, seed))
     if isinstance(x, BitTriples) and isinstance(y, BitTriples):
         assert (((x.a ^ y.a) & (x.b ^ y.b)) == (x.c ^ y.c)).all() and len(x.a) == BLOCK_UNITS[kind]
     elif isinstance(x, Products) and isinstance(y, Products):
@@ -87,10 +105,11 @@ def test_one_wrong_unit_anywhere_is_seen_by_both(kind: Kind) -> None:
     for coin in range(12):
         unit = int(rng.integers(DEALT_UNITS[kind]))
         ours, theirs = checks(kind, shifted(kind, plus, [unit], 1 << coin % 8), minus, coin)
-        proofs = ours.proof(theirs.opening), theirs.proof(ours.opening)
+        proofs = proofs_of(kind, ours, theirs)
         for check, proof in ((ours, proofs[1]), (theirs, proofs[0])):
-            with pytest.raises(DealtStockError, match="keyholder-c"):
+            with pytest.raises(DealtStockError) as caught:
                 check.kept(proof)
+            assert type(caught.value) is DealtStockError and caught.value.party == "keyholder-c"
 
 
 @pytest.mark.parametrize("kind", STOCK_KINDS)
@@ -101,12 +120,63 @@ def test_many_wrong_units_are_seen(kind: Kind, share: float) -> None:
         run(kind, shifted(kind, plus, list(range(int(share * DEALT_UNITS[kind])))), minus)
 
 
+@pytest.mark.parametrize("is_plus", [True, False])
 @pytest.mark.parametrize("kind", STOCK_KINDS)
-def test_an_opening_of_another_size_is_refused(kind: Kind) -> None:
+def test_an_opening_that_is_not_the_one_dealt_names_the_peer_and_nothing_is_made_from_it(
+    kind: Kind, is_plus: bool
+) -> None:
+    both = checks(kind, *dealt(kind), 1)
+    ours, theirs = both if is_plus else both[::-1]
+    right, promise = theirs.opening, committed(kind, ours, of_plus=not is_plus)
+    flipped = [bytes(x ^ (i == at) for i, x in enumerate(right)) for at in (0, 31, 32, len(right) // 2, len(right) - 1)]
+    for opening in (b"", right[:-1], right + b"x", ours.opening, *flipped):
+        with pytest.raises(DealtOpeningError) as caught:
+            ours.proof(opening, promise)
+        assert caught.value.party == ("keyholder-b" if is_plus else "keyholder-a")
+        with pytest.raises(ProtocolError, match="without the peer's opening"):
+            ours.kept(bytes(32))
+    assert ours.proof(right, promise)
+
+
+@pytest.mark.parametrize("kind", STOCK_KINDS)
+def test_a_commitment_is_to_one_block_one_coin_and_one_role(kind: Kind) -> None:
     ours, theirs = checks(kind, *dealt(kind), 1)
-    for opening in (b"", theirs.opening[:-1], theirs.opening + b"x"):
-        with pytest.raises(ProtocolError):
-            ours.proof(opening)
+    name, seed = BlockName("ab", bytes(32), 1, kind, 0), bytes(32)
+    others = [
+        commit_opening(seed, name, ours.coin, N, of_plus=True),
+        commit_opening(seed, name, bytes(32), N, of_plus=False),
+        commit_opening(bytes([1]) * 32, name, ours.coin, N, of_plus=False),
+        *(
+            commit_opening(seed, replace(name, **{field: value}), ours.coin, N, of_plus=False)
+            for field, value in (("pair", "ac"), ("stock", bytes([1]) * 32), ("epoch", 2), ("number", 1))
+        ),
+        *(commit_opening(seed, replace(name, kind=k), ours.coin, N, of_plus=False) for k in STOCK_KINDS if k != kind),
+    ]
+    assert len(set(others)) == len(others)
+    for other in others:
+        with pytest.raises(DealtOpeningError):
+            ours.proof(theirs.opening, other)
+
+
+@pytest.mark.parametrize("size", [0, 31, 33])
+def test_nobody_commits_under_a_coin_of_another_size(size: int) -> None:
+    with pytest.raises(ProtocolError, match="coin"):
+        commit_opening(bytes(32), BlockName("ab", bytes(32), 1, "bits", 0), bytes(size), N, of_plus=True)
+
+
+@pytest.mark.parametrize("kind", ["bits", "products"])
+def test_whoever_knows_the_coin_knows_which_words_come_out_and_not_where(kind: Kind) -> None:
+    plus, minus = dealt(kind)
+    check = checks(kind, plus, minus, 1)[0]
+    (block, _) = run(kind, plus, minus, 1)
+    if kind == "bits":
+        words, size = bit_triples(plus, 0, DEALT_UNITS[kind]).a.view(np.uint64), BLOCK_UNITS[kind]
+    else:
+        words, size = products(plus, 0, DEALT_UNITS[kind]).factor, BLOCK_UNITS[kind] * 8
+    came_out = np.frombuffer(block.content[:size], dtype="<u8")
+    expected = words[arrangement(check.coin, len(came_out)).kept]
+    assert sorted(came_out) == sorted(expected)
+    assert (came_out == expected).sum() < 20, "of 2^14 in random places one stays where it was"
 
 
 def test_the_bound_is_that_of_all_arrangements_of_a_small_block() -> None:

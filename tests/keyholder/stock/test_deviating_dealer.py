@@ -1,4 +1,4 @@
-"""A dealer that deals one wrong triple: its pair serves nothing with it, and takes nothing more before a restart."""
+"""Three real key holders, one of which deviates in the check of a block: nothing of it is used, the pair goes on."""
 
 from __future__ import annotations
 
@@ -7,15 +7,23 @@ from typing import Any
 
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
 from tests.keyholder.trio import TOY, Trio, signed
 from veilmatch.crypto.dealing import Block
-from veilmatch.crypto.errors import DealtStockError
+from veilmatch.crypto.errors import DealtOpeningError, DealtStockError, UnavailableError
 from veilmatch.crypto.keys.shares import SEATS, Seat
 from veilmatch.protos.v1 import request_pb2
 from veilmatch.server.keyholder import service
+from veilmatch.server.keyholder.stock import checking, standing
 
 TEMPLATE = np.random.default_rng(1).integers(-TOY.clip, TOY.clip + 1, TOY.dimension)
+WAIT_S = 1.0
+
+
+@pytest.fixture(autouse=True)
+def short_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(standing, "FIRST_WAIT_S", WAIT_S)
 
 
 async def enrol(trio: Trio) -> list[Any]:
@@ -28,8 +36,19 @@ async def enrol(trio: Trio) -> list[Any]:
     return await asyncio.gather(*(one(seat) for seat in SEATS), return_exceptions=True)
 
 
-async def test_nothing_is_served_with_the_stock_of_a_deviating_dealer(
-    trio: Trio, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+async def served_again(trio: Trio) -> None:
+    """It is, with nothing restarted."""
+    await asyncio.sleep(WAIT_S)
+    outcomes = await enrol(trio)
+    assert not any(isinstance(outcome, BaseException) for outcome in outcomes), outcomes
+
+
+def stock(trio: Trio) -> list[int]:
+    return [units for party in ("a", "b") for units in trio[party].stocks.by_pair["ab"].remaining.values()]  # type: ignore[index]
+
+
+async def test_a_dealer_that_deals_one_wrong_triple_is_named_to_the_device(
+    trio: Trio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     honest = service.deal_tagged
 
@@ -40,17 +59,68 @@ async def test_nothing_is_served_with_the_stock_of_a_deviating_dealer(
         return Block(block.seed, bytes([block.corrections[0] ^ 1]) + block.corrections[1:])
 
     monkeypatch.setattr(service, "deal_tagged", wrong)
-    assert any(isinstance(outcome, DealtStockError) for outcome in await enrol(trio))
-    assert "dealt block refused" in capsys.readouterr().out
+    with capture_logs() as logged:
+        first = await enrol(trio)
     monkeypatch.undo()
-    outcomes = await enrol(trio)
-    assert any(isinstance(outcome, DealtStockError) and "keyholder-c" in outcome.message for outcome in outcomes)
-    assert all(not any(trio[party].stocks.by_pair["ab"].remaining.values()) for party in ("a", "b"))  # type: ignore[index]
-    await trio.stop("a", "b")
-    await trio.start("a", "b")
-    for _ in range(3):
+    alerts = [entry for entry in logged if entry["event"] == "dealt block refused"]
+    assert {(alert["named"], alert["log_level"]) for alert in alerts} == {("keyholder-c", "error")}
+    for outcomes in (first, await enrol(trio)):
+        (error,) = (x for x in outcomes if isinstance(x, DealtStockError))
+        assert error.party == "keyholder-c" and error.retry_after_s is not None and error.retry_after_s <= WAIT_S
+    assert not any(stock(trio))
+    await served_again(trio)
+
+
+async def test_a_plus_holder_that_alters_its_opening_is_named_and_the_honest_dealer_is_not(
+    trio: Trio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = checking.BlockCheck
+
+    class Altered(honest):  # type: ignore[misc, valid-type]
+        def __init__(self, *arguments: Any, is_plus: bool) -> None:
+            super().__init__(*arguments, is_plus=is_plus)
+            if is_plus:
+                self.opening = self.opening[:-1] + bytes([self.opening[-1] ^ 1])
+
+    monkeypatch.setattr(checking, "BlockCheck", Altered)
+    with capture_logs() as logged:
         outcomes = await enrol(trio)
-        if not any(isinstance(outcome, BaseException) for outcome in outcomes):
-            return
-        await asyncio.sleep(0.3)
-    raise AssertionError(outcomes)
+    alerts = [entry for entry in logged if entry["event"] == "dealt block refused"]
+    assert {alert["named"] for alert in alerts} == {"keyholder-a", "keyholder-b"}, "each names the other"
+    assert any(isinstance(outcome, DealtOpeningError) for outcome in outcomes)
+    monkeypatch.setattr(checking, "BlockCheck", honest)
+    await served_again(trio)
+
+
+async def test_a_dealer_that_cannot_be_reached_once_there_is_a_coin_costs_a_wait_and_no_restart(
+    trio: Trio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    silent = asyncio.Event()
+
+    def gone(*_arguments: Any, **_roles: Any) -> bytes:
+        silent.set()
+        raise OSError("the disk is gone, say")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(service, "commit_opening", gone)
+        outcomes = await enrol(trio)
+    assert silent.is_set()
+    errors = [outcome for outcome in outcomes if isinstance(outcome, UnavailableError)]
+    assert any(error.party == "keyholder-c" and error.retry_after_s is not None for error in errors), outcomes
+    await served_again(trio)
+
+
+async def test_the_dealer_is_asked_by_the_holders_of_its_pair_for_the_opening_of_the_other(
+    trio: Trio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, str]] = []
+    committing = service.commit_opening
+
+    def noting(seed: bytes, name: Any, coin: bytes, modulus: Any, *, of_plus: bool) -> bytes:
+        asked.append((name.pair, "plus" if of_plus else "minus"))
+        return committing(seed, name, coin, modulus, of_plus=of_plus)
+
+    monkeypatch.setattr(service, "commit_opening", noting)
+    await (await trio["a"].stocks.of("ab")).refill()
+    assert sorted(asked) == [("ab", "minus")] * 3 + [("ab", "plus")] * 3
+    assert all(trio["a"].stocks.by_pair["ab"].remaining.values())

@@ -15,9 +15,10 @@ import pytest
 
 from tests.keyholder.dealers import MODULUS, NAME, PAIR, TARGETS, UNITS, Holder, MemoryLink, ending_at, linked
 from veilmatch.crypto.dealing import STOCK_KINDS, BlockCheck, BlockName, Kind
-from veilmatch.crypto.errors import DealtStockError, ProtocolError, UnavailableError
+from veilmatch.crypto.errors import DealtOpeningError, DealtStockError, ProtocolError, UnavailableError
 from veilmatch.protos.v1 import keyholder_pb2 as pb
 from veilmatch.server.keyholder.stock.checking import MAX_SKIP_BLOCKS
+from veilmatch.server.keyholder.stock.standing import FIRST_WAIT_S
 
 NONCE = bytes(range(32))
 
@@ -104,33 +105,61 @@ async def test_a_nonce_of_another_size_ends_the_check(size: int, minus: Holder) 
 
 
 @pytest.mark.parametrize("kind", STOCK_KINDS)
-@pytest.mark.parametrize("wrong", ["opening", "size", "proof"])
-async def test_a_wrong_opening_or_proof_keeps_nothing(kind: Kind, wrong: str, minus: Holder) -> None:
-    expected = ProtocolError if wrong == "size" else DealtStockError
+@pytest.mark.parametrize("wrong", ["salt", "values", "size", "empty"])
+async def test_nothing_leaves_after_a_wrong_opening_and_its_sender_is_named(
+    kind: Kind, wrong: str, minus: Holder
+) -> None:
     async with asked(minus, kind, 0) as link:
         number, theirs = await to_the_nonce(link)
         name = BlockName(PAIR, NAME, 1, kind, number)
-        check = BlockCheck(name, await minus.other.dealer(name), (NONCE, theirs), MODULUS, is_plus=True)
-        opening = bytearray(check.opening)
-        if wrong == "opening":
-            # A single bit of a bit triple passes half of the time; it would tell a bit of what the check uses up.
-            opening[-8:] = bytes(x ^ 0xFF for x in opening[-8:-1]) + bytes([opening[-1] ^ 1])
+        right = BlockCheck(name, await minus.other.dealer.fetch(name), (NONCE, theirs), MODULUS, is_plus=True).opening
+        flipped = {at: right[:at] + bytes([right[at] ^ 1]) + right[at + 1 :] for at in (0, len(right) - 1)}
+        opening = {"salt": flipped[0], "values": flipped[len(right) - 1], "size": right[:-1], "empty": b""}[wrong]
         await link.send(pb.CheckMessage(nonce=NONCE))
-        await link.send(pb.CheckMessage(opening=bytes(opening[wrong == "size" :])))
-        if wrong != "size":
-            proof = bytearray(check.proof((await link.receive()).opening))
-            proof[0] ^= wrong == "proof"
-            assert len((await link.receive()).proof) == len(proof)
-            await link.send(pb.CheckMessage(proof=bytes(proof)))
-        with pytest.raises(expected):
+        await link.send(pb.CheckMessage(opening=opening))
+        with pytest.raises(DealtOpeningError) as caught:
             await link.receive()
+        assert (caught.value.party, caught.value.retry_after_s) == ("keyholder-a", FIRST_WAIT_S)
     assert not minus.store.numbers(NAME, kind)
+
+
+@pytest.mark.parametrize("kind", STOCK_KINDS)
+async def test_after_a_right_opening_a_wrong_proof_keeps_nothing_and_names_the_dealer(
+    kind: Kind, minus: Holder
+) -> None:
     async with asked(minus, kind, 0) as link:
-        if expected is DealtStockError:
-            with pytest.raises(DealtStockError):
+        number, theirs = await to_the_nonce(link)
+        name = BlockName(PAIR, NAME, 1, kind, number)
+        check = BlockCheck(name, await minus.other.dealer.fetch(name), (NONCE, theirs), MODULUS, is_plus=True)
+        await link.send(pb.CheckMessage(nonce=NONCE))
+        await link.send(pb.CheckMessage(opening=check.opening))
+        opening, proof = (await link.receive()).opening, (await link.receive()).proof
+        right = check.proof(opening, await minus.other.dealer.commitment(name, check.coin))
+        assert check.kept(proof), "the minus holder's is right"
+        await link.send(pb.CheckMessage(proof=bytes([right[0] ^ 1]) + right[1:]))
+        with pytest.raises(DealtStockError) as caught:
+            await link.receive()
+        assert (type(caught.value), caught.value.party) == (DealtStockError, "keyholder-c")
+    assert not minus.store.numbers(NAME, kind)
+
+
+@pytest.mark.parametrize("kind", STOCK_KINDS)
+async def test_a_holder_that_waits_is_asked_in_vain_and_loses_no_number(kind: Kind, minus: Holder) -> None:
+    async with asked(minus, kind, 0) as link:
+        await to_the_nonce(link)
+        await link.send(pb.CheckMessage(nonce=NONCE))
+        await link.send(pb.CheckMessage(opening=b"wrong"))
+        with pytest.raises(DealtOpeningError):
+            await link.receive()
+    for wait_s in (FIRST_WAIT_S, 20.0):
+        async with asked(minus, kind, 0) as link:
+            with pytest.raises(DealtOpeningError) as caught:
                 await link.receive()
-        else:
-            assert (await to_the_nonce(link))[0] == 1
+            assert caught.value.retry_after_s == wait_s
+        minus.clock.now = FIRST_WAIT_S - 20
+    minus.clock.now = FIRST_WAIT_S
+    async with asked(minus, kind, 0) as link:
+        assert (await to_the_nonce(link))[0] == 1
 
 
 async def test_the_minus_holder_keeps_no_more_than_its_target_and_a_margin(

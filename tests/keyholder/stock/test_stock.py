@@ -17,7 +17,7 @@ from veilmatch.crypto import dealing
 from veilmatch.crypto.dealing import BitTriples, Block, BlockCheck, BlockName, CheckedBlock, Kind, Products
 from veilmatch.crypto.errors import ProtocolError, UnavailableError
 from veilmatch.crypto.pair.messages import Reserve
-from veilmatch.server.keyholder.stock.checking import Standing
+from veilmatch.server.keyholder.stock.standing import Standing
 from veilmatch.server.keyholder.stock.stock import Stock, UsedRanges, stock_name
 
 KINDS = dealing.STOCK_KINDS
@@ -383,8 +383,11 @@ def checked_block(kind: Kind, number: int) -> CheckedBlock:
         )
         for p in (True, False)
     )
-    minus.proof(plus.opening)
-    return minus.kept(plus.proof(minus.opening))
+    for_plus, for_minus = (
+        dealing.commit_opening(bytes(32), name, plus.coin, MODULUS, of_plus=of_plus) for of_plus in (False, True)
+    )
+    minus.proof(plus.opening, for_minus)
+    return minus.kept(plus.proof(minus.opening, for_plus))
 
 
 def first_column(material: object) -> list[int]:

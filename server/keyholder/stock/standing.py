@@ -1,0 +1,82 @@
+"""How long a holder waits after a check of dealt blocks that failed, before it takes part in the next one of that pair.
+
+A failed check drops its block and names a party: the dealer, or the other holder of the pair. It may name the wrong one
+of the two (crypto/dealing/check.py), so nobody is refused for ever. Stock that is already here is served meanwhile.
+
+The wait doubles with every failure for which the same party is named, from FIRST_WAIT_S to LONGEST_WAIT_S. A check that
+succeeds resets it, but no sooner than LONGEST_WAIT_S after the last failure: otherwise a dealer could deal a good block
+after each bad one, and try again every minute. Whoever is named, all checks of the pair wait: so a dealer has 220
+attempts a day at most, by every way to fail taken together (tests/keyholder/stock/test_standing.py), and a wrong block
+passes with 2^-45, which is 2^-29 a year. A dealer that keeps silent when it hears the coin has failed as well: by then
+it can tell whether its block would pass.
+
+It is kept in memory: a restart forgets it. DESIGN.md section 9; docs/decisions/0014-dealt-blocks-are-checked.md.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+
+from veilmatch.crypto.dealing import BlockName
+from veilmatch.crypto.errors import DealtStockError, UnavailableError, VeilmatchError
+
+FIRST_WAIT_S = 60.0
+LONGEST_WAIT_S = 3600.0
+
+#: What a check can fail with: both have `party` and `retry_after_s`.
+Failure = DealtStockError | UnavailableError
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    """failures: in a row. last_s, until_s: on the clock of the standing."""
+
+    failures: int
+    last_s: float
+    until_s: float
+    error: Failure
+
+
+class Standing:
+    """Of the two other parties of the checks of one pair, for all kinds of stock."""
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._failed: dict[str | None, _Failed] = {}
+
+    def require_good(self) -> None:
+        """Raise the error of the failure that keeps checks waiting longest, if one does."""
+        if self._failed:
+            longest = max(self._failed.values(), key=lambda failed: failed.until_s)
+            if (wait_s := longest.until_s - self._now()) > 0:
+                raise _again(longest.error, wait_s)
+
+    def lose(self, at: BlockName, error: Failure) -> VeilmatchError:
+        """Note that the check of a block has failed, and return the error with the time of the next one in it."""
+        now, before = self._now(), self._failed.get(error.party)
+        failures = 1 if before is None else before.failures + 1
+        wait_s = FIRST_WAIT_S
+        for _ in range(failures - 1):
+            wait_s = min(2 * wait_s, LONGEST_WAIT_S)
+        self._failed[error.party] = _Failed(failures, now, now + wait_s, error)
+        _log.error(
+            "dealt block refused", pair=at.pair, block=f"{at.kind} {at.number}", named=error.party, code=error.code,
+            reason=error.message, failures=failures, retry_after_s=wait_s,
+        )  # fmt: skip
+        return _again(error, wait_s)
+
+    def win(self) -> None:
+        """Note that a check has succeeded."""
+        forgotten = self._now() - LONGEST_WAIT_S
+        self._failed = {party: failed for party, failed in self._failed.items() if failed.last_s > forgotten}
+
+
+def _again(error: Failure, retry_after_s: float) -> VeilmatchError:
+    """Return the error as it is now: the same, with another time to wait."""
+    return VeilmatchError.from_fields(error.fields() | {"retry_after_s": round(retry_after_s, 1)})

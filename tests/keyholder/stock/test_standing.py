@@ -1,0 +1,124 @@
+"""How long checks wait after one that failed: it doubles, it ends, and it bounds the attempts of a dealer."""
+
+from __future__ import annotations
+
+from itertools import cycle
+from math import log2
+
+import pytest
+from structlog.testing import capture_logs
+
+from tests.keyholder.dealers import Clock
+from veilmatch.crypto.dealing import BLOCK_UNITS, BlockName
+from veilmatch.crypto.dealing.buckets import undetected_bits
+from veilmatch.crypto.errors import DealtOpeningError, DealtStockError, UnavailableError, VeilmatchError
+from veilmatch.server.keyholder.stock.standing import FIRST_WAIT_S, LONGEST_WAIT_S, Failure, Standing
+
+BLOCK = BlockName("ab", bytes(32), 1, "bits", 3)
+WRONG = DealtStockError("bits dealt by keyholder-c did not pass the check", party="keyholder-c")
+OPENED = DealtOpeningError("keyholder-b opened other values", party="keyholder-b")
+SILENT = UnavailableError("keyholder-c did not say", party="keyholder-c")
+DAY_S = 86400.0
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock(1e6)
+
+
+@pytest.fixture
+def standing(clock: Clock) -> Standing:
+    return Standing(clock)
+
+
+def wait_of(standing: Standing) -> float:
+    """How long a check would wait."""
+    try:
+        standing.require_good()
+    except VeilmatchError as error:
+        return float(error.fields()["retry_after_s"])
+    return 0.0
+
+
+def lose(standing: Standing, error: Failure = WRONG) -> float:
+    return float(standing.lose(BLOCK, error).fields()["retry_after_s"])
+
+
+def test_nobody_waits_before_a_failure(standing: Standing) -> None:
+    standing.require_good()
+    standing.win()
+    standing.require_good()
+
+
+@pytest.mark.parametrize("error", [WRONG, OPENED, SILENT])
+def test_the_wait_doubles_to_the_longest_and_says_who_failed_and_for_how_long(
+    error: Failure, standing: Standing, clock: Clock
+) -> None:
+    for expected in (60, 120, 240, 480, 960, 1920, 3600, 3600, 3600):
+        lost = standing.lose(BLOCK, error)
+        clock.now += expected / 4
+        with pytest.raises(type(error)) as caught:
+            standing.require_good()
+        assert (type(caught.value), caught.value.party) == (type(error), error.party)
+        assert (lost.fields()["retry_after_s"], caught.value.retry_after_s) == (expected, 0.75 * expected)
+        assert caught.value.message == error.message
+        clock.now += 0.75 * expected
+        standing.require_good()
+
+
+def test_parties_are_counted_apart_and_the_longest_wait_holds(standing: Standing, clock: Clock) -> None:
+    assert [lose(standing), lose(standing), lose(standing, OPENED)] == [60, 120, 60]
+    with pytest.raises(DealtStockError) as caught:
+        standing.require_good()
+    assert (caught.value.party, caught.value.retry_after_s) == ("keyholder-c", 120)
+    clock.now += 119
+    assert lose(standing, OPENED) == 120 and wait_of(standing) == 120
+
+
+def test_a_success_resets_the_wait_an_hour_after_the_last_failure_and_not_before(
+    standing: Standing, clock: Clock
+) -> None:
+    assert lose(standing) == 60
+    clock.now += LONGEST_WAIT_S - 1
+    standing.win()
+    assert lose(standing) == 120
+    clock.now += LONGEST_WAIT_S
+    standing.win()
+    assert lose(standing) == 60
+
+
+def test_a_failure_is_an_alert_that_names_the_party(standing: Standing) -> None:
+    with capture_logs() as logged:
+        lose(standing, OPENED)
+    assert logged == [{
+        "event": "dealt block refused", "log_level": "error", "pair": "ab", "block": "bits 3", "named": "keyholder-b",
+        "code": "dealt_opening", "reason": OPENED.message, "failures": 1, "retry_after_s": FIRST_WAIT_S,
+    }]  # fmt: skip
+
+
+def failures_in(days: int, errors: tuple[Failure, ...], rest_s: float, row: int) -> int:
+    """How often a dealer can fail that fails as soon as it may, three kinds at once, and after `row` failures rests and
+    succeeds once."""
+    clock = Clock()
+    standing, count, ways = Standing(clock), 0, cycle(errors)
+    with capture_logs():
+        while clock.now < days * DAY_S:
+            for _ in range(row):
+                clock.now += wait_of(standing)
+                for _ in range(3):
+                    lose(standing, next(ways))
+                    count += 1
+            clock.now += rest_s
+            standing.win()
+    return count
+
+
+@pytest.mark.parametrize("errors", [(WRONG,), (WRONG, SILENT), (WRONG, OPENED)])
+def test_no_order_of_failures_and_successes_gives_a_dealer_more_than_220_attempts_a_day(
+    errors: tuple[Failure, ...],
+) -> None:
+    rests = (0.0, FIRST_WAIT_S, LONGEST_WAIT_S / 2, LONGEST_WAIT_S, LONGEST_WAIT_S + 1, 2 * LONGEST_WAIT_S)
+    most = max(failures_in(5, errors, rest_s, row) for rest_s in rests for row in range(1, 12)) / 5
+    assert 24 <= most <= 220
+    years = -log2(most * 365) + min(undetected_bits(BLOCK_UNITS["bits"] // 8), undetected_bits(BLOCK_UNITS["products"]))
+    assert years > 29, "a wrong block passes once in 2^29 years"
