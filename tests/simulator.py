@@ -53,6 +53,8 @@ PLUS, MINUS = 0, 1
 #: Called before each conversion with its number in the session (from 0) and how many ciphertexts it
 #: has; returns the masked w that the minus holder shall get for each, or None to leave them to chance.
 Aim = Callable[[int, int], Sequence[Integer] | None]
+#: Which of the vectors are gated, None for all of them. A tuple: what each holder is told.
+Origins = list[bool] | tuple[list[bool], list[bool]] | None
 
 
 @dataclass
@@ -234,12 +236,15 @@ class PairSimulator:
         self,
         request: Request | tuple[Request, Request],
         ciphertexts: Sequence[Sequence[Integer]],
-        by_device: Sequence[bool] | None = None,
+        by_device: Origins = None,
     ) -> tuple[PairSession, PairSession]:
-        """by_device: which of the vectors are gated; None for all of them."""
         requests = request if isinstance(request, tuple) else (request, request)
         size = self.keys.scheme.parameters.lane_ciphertexts
-        flags = [np.array([True] * -(-len(c) // size) if by_device is None else by_device) for c in ciphertexts]
+        told = by_device if isinstance(by_device, tuple) else (by_device, by_device)
+        flags = [
+            np.array([True] * -(-len(c) // size) if which is None else which, dtype=bool)
+            for c, which in zip(ciphertexts, told, strict=True)
+        ]
         made = [
             PairSession(
                 r, c, gated, share, safety, self.keys.scheme,
@@ -258,7 +263,7 @@ class PairSimulator:
         ciphertexts: Sequence[Integer] | tuple[Sequence[Integer], Sequence[Integer]],
         gallery: SimulatedGallery | None = None,
         wanted: Iterable[tuple[int, int]] = (),
-        by_device: Sequence[bool] | None = None,
+        by_device: Origins = None,
     ) -> tuple[Any, Any]:
         """Drive both holders until both have their TemplateShare or DecisionShare; errors of either are raised.
 

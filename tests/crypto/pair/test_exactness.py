@@ -13,7 +13,7 @@ from tests.storing import each_template, empty_gallery, records_of, store
 from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.packing import lanes
 from veilmatch.crypto.packing.fields import Array
-from veilmatch.crypto.parameters import D512, DEFAULT, ParameterSet
+from veilmatch.crypto.parameters import D512, DEFAULT, LANE_BITS, ParameterSet
 
 #: The real numbers over a toy modulus, with how many packs and probes make 10,000 pairs.
 D128_TOY = ParameterSet(128, 60, 23, 1024)
@@ -173,6 +173,50 @@ def test_enrolled_lanes_become_columns_that_decide_exactly(scheme: str) -> None:
     for threshold in (1, int(expected[0])):
         found = simulator.decide("candidates", people[0], gallery, threshold)
         assert np.array_equal(found, expected >= threshold)
+
+
+def lane_edges(number: int, p: ParameterSet) -> Aim | None:
+    """Lanes of the minus holder by chance, all at 0, all at the largest value that its rule admits, or too large."""
+    largest = (1 << LANE_BITS) - p.lane_risk - 1
+    value = (None, 0, largest, largest + 1)[number % 4]
+    return None if value is None else aimed(lane_shares(np.full(p.dimension, value), p))
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("seed", [21, 22])
+def test_templates_that_were_enrolled_decide_like_plaintext_ones(scheme: str, seed: int) -> None:
+    """Random, extreme and crafted ones, at the threshold and one beside it; and refused vectors among them."""
+    p = D128_TOY
+    keys, people = keys_of(scheme, p), population(p, p.slots - 3, 1, seed)
+    refused = [3 * people.templates[0], 0 * people.templates[0], people.templates[1] + (1 << p.ring_bits)]
+    vectors = [*people.templates, *refused]
+    valid = [p.norm_min <= int(x @ x) <= p.norm_max for x in people.templates] + [False] * 3
+    simulator, gallery, records = PairSimulator(keys), empty_gallery(keys.scheme), []
+    for slot, vector in enumerate(vectors):
+        simulator.aim = lane_edges(slot, p)
+        shares = simulator.run(simulator.request("enrol", 0), simulator.encrypt(vector))
+        assert bool(simulator.opened(shares)[1]) == valid[slot]
+        store(gallery, slot, shares)
+        records.append(records_of(keys.scheme, shares))
+    kept = np.where(np.array(valid)[:, None], vectors, 0)
+    simulator.aim = None
+
+    def check_decisions() -> None:
+        probe, threshold = people.probes[0], people.thresholds[0]
+        asked = [(probe, threshold + d) for d in (-1, 0, 1)]
+        for probe in (people.templates[5], -people.templates[6]):
+            asked += [(probe, t) for t in (1, p.threshold(0.6), p.threshold_max)]
+        for probe, t in asked:
+            assert np.array_equal(simulator.decide("candidates", probe, gallery, t), kept @ probe >= t)
+
+    check_decisions()
+    assert all(np.count_nonzero(people.distances == d) >= 4 for d in (-1, 0, 1)), "at the threshold and beside it"
+    assert sum(valid) > len(valid) - 10
+    # Every third one is erased again; the others stay as they were.
+    for slot in range(0, len(vectors), 3):
+        store(gallery, slot, simulator.run(simulator.request("erase", 0), records[slot], by_device=[False]), erase=True)
+        kept[slot] = 0
+    check_decisions()
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)

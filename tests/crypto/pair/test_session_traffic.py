@@ -27,7 +27,7 @@ def seen_by_holders(
     operation: Operation,
     templates: Array,
     vectors: Sequence[Array] = (PROBE,),
-    by_device: Sequence[bool] | None = None,
+    by_device: list[bool] | None = None,
 ) -> list[tuple[Any, ...]]:
     """Every action of both holders with the size of everything in it: messages, stock, work and answers."""
     seen: list[tuple[Any, ...]] = []
@@ -82,10 +82,10 @@ def test_holders_see_the_same_whether_a_vector_is_valid(keys: Keys, operation: O
         assert seen_by_holders(keys, operation, STRANGERS, [vector]) == valid
 
 
-@pytest.mark.parametrize("by_device", [(True,) * 5, (False,) * 5, (True, False, True, True, False)], ids=str)
+@pytest.mark.parametrize("by_device", [[True] * 5, [False] * 5, [True, False, True, True, False]], ids=str)
 @pytest.mark.parametrize("operation", ["erase", "rotate"])
 def test_holders_see_the_same_whichever_records_are_valid(
-    keys: Keys, operation: Operation, by_device: tuple[bool, ...]
+    keys: Keys, operation: Operation, by_device: list[bool]
 ) -> None:
     def seen(vectors: Sequence[Array]) -> list[tuple[Any, ...]]:
         return seen_by_holders(keys, operation, STRANGERS, vectors, by_device)
