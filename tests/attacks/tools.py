@@ -11,6 +11,7 @@ from tests.simulator import MINUS, PLUS, Keys, PairSimulator
 from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.pair import converting
 from veilmatch.crypto.pair.conversion import output_share
+from veilmatch.crypto.pair.mask import SessionMask
 from veilmatch.crypto.pair.messages import Openings
 
 
@@ -74,3 +75,8 @@ def take_key_safety_out(monkeypatch: pytest.MonkeyPatch) -> None:
         yield from ()
 
     monkeypatch.setattr(converting.Converter, "check_key_safety", nothing)
+
+
+def take_mask_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sessions whose mask is zero: what leaves is as it was computed."""
+    monkeypatch.setattr(SessionMask, "_stream", lambda _, length: bytes(length))
