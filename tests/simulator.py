@@ -29,6 +29,7 @@ from veilmatch.crypto.packing import lanes, slots
 from veilmatch.crypto.packing.fields import Array
 from veilmatch.crypto.pair.conversion import Triple
 from veilmatch.crypto.pair.key_safety import TaggedTriple, tagged
+from veilmatch.crypto.pair.mask import SessionMask
 from veilmatch.crypto.pair.messages import (
     AwaitResults,
     DecisionShare,
@@ -50,8 +51,10 @@ from veilmatch.crypto.secret_access import SECRET_ACCESS
 
 PLUS, MINUS = 0, 1
 #: Called before each conversion with its number in the session (from 0) and how many ciphertexts it
-#: has; returns the w that the minus holder shall get for each, or None to leave them to chance.
+#: has; returns the masked w that the minus holder shall get for each, or None to leave them to chance.
 Aim = Callable[[int, int], Sequence[Integer] | None]
+#: Which of the vectors are gated, None for all of them. A tuple: what each holder is told.
+Origins = list[bool] | tuple[list[bool], list[bool]] | None
 
 
 @dataclass
@@ -233,12 +236,15 @@ class PairSimulator:
         self,
         request: Request | tuple[Request, Request],
         ciphertexts: Sequence[Sequence[Integer]],
-        by_device: Sequence[bool] | None = None,
+        by_device: Origins = None,
     ) -> tuple[PairSession, PairSession]:
-        """by_device: which of the vectors are gated; None for all of them."""
         requests = request if isinstance(request, tuple) else (request, request)
         size = self.keys.scheme.parameters.lane_ciphertexts
-        flags = [np.array([True] * -(-len(c) // size) if by_device is None else by_device) for c in ciphertexts]
+        told = by_device if isinstance(by_device, tuple) else (by_device, by_device)
+        flags = [
+            np.array([True] * -(-len(c) // size) if which is None else which, dtype=bool)
+            for c, which in zip(ciphertexts, told, strict=True)
+        ]
         made = [
             PairSession(
                 r, c, gated, share, safety, self.keys.scheme,
@@ -257,7 +263,7 @@ class PairSimulator:
         ciphertexts: Sequence[Integer] | tuple[Sequence[Integer], Sequence[Integer]],
         gallery: SimulatedGallery | None = None,
         wanted: Iterable[tuple[int, int]] = (),
-        by_device: Sequence[bool] | None = None,
+        by_device: Origins = None,
     ) -> tuple[Any, Any]:
         """Drive both holders until both have their TemplateShare or DecisionShare; errors of either are raised.
 
@@ -325,11 +331,12 @@ class PairSimulator:
         """Right triples of both holders, such that the minus holder's w are the targets."""
         N = self.keys.scheme.modulus
         kappas = [share.kappa(SECRET_ACCESS) for share in (self.keys.plus, self.keys.minus)]
+        masks = next_residues(self.last_sessions[PLUS], len(targets), N)
         made: tuple[list[TaggedTriple], list[TaggedTriple]] = ([], [])
-        for target, plus, minus in zip(targets, *self._local, strict=True):
+        for target, mask, plus, minus in zip(targets, masks, *self._local, strict=True):
             a, b, a_minus, b_minus = (random_below(N) for _ in range(4))
             d, e = plus.z - minus.z - a, kappas[PLUS] - kappas[MINUS] - b
-            ab_minus = (target - d * b_minus - e * a_minus) % N
+            ab_minus = (target - mask - d * b_minus - e * a_minus) % N
             of_plus = Triple((a + a_minus) % N, (b + b_minus) % N, (a * b + ab_minus) % N)
             both = tagged(of_plus, Triple(a_minus, b_minus, ab_minus), self.keys.gammas, N)
             for holder in (PLUS, MINUS):
@@ -352,12 +359,17 @@ class PairSimulator:
         return lanes
 
     @staticmethod
+    def added_up(shares: tuple[TemplateShare, TemplateShare]) -> list[int]:
+        """Return what both matchers' shares add up to under encryption, where nothing is mod 2^64."""
+        plus, minus = (share.lanes.tolist() for share in shares)
+        return [p - q for p, q in zip(plus, minus, strict=True)]
+
+    @staticmethod
     def opened(shares: tuple[TemplateShare, TemplateShare]) -> tuple[Array, Array]:
-        """Return what both matchers' shares add up to, as integers, and what their valid bits open to."""
-        plus, minus = (np.array(share.lanes.tolist(), dtype=object) for share in shares)
-        difference = plus - minus
-        assert all(0 <= x < 1 << 48 for x in difference), "parts that wrap do not add up under encryption"
-        return difference.astype(np.int64), shares[0].valid ^ shares[1].valid
+        """Return the lanes of the templates, all of them right ones, and what the valid bits open to."""
+        found = PairSimulator.added_up(shares)
+        assert all(0 <= x < 1 << 48 for x in found), "parts that wrap do not add up under encryption"
+        return np.array(found, dtype=np.int64), shares[0].valid ^ shares[1].valid
 
     def decide(
         self,
@@ -387,6 +399,14 @@ class PairSimulator:
 
     def encrypt(self, vector: Array) -> list[Integer]:
         return [self.keys.scheme.encrypt(m) for m in lanes.pack(vector, self.keys.scheme.parameters)]
+
+
+def next_residues(session: PairSession, count: int, modulus: Integer) -> list[Integer]:
+    """What the mask of a session will add to the w of its next conversion; the session draws it all the same."""
+    mask = session._exchange.mask
+    ahead = SessionMask(bytes(32), bytes(32), bytes(32))
+    ahead._seed, ahead._drawn = mask._seed, mask._drawn
+    return ahead.residues(count, modulus)
 
 
 def unit_vectors(rng: np.random.Generator, count: int, parameters: ParameterSet) -> Array:

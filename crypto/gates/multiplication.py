@@ -43,7 +43,10 @@ def only_valid(
 
     valid: shares of n = `vectors` bits, packed, little-endian. lanes: this holder's lanes of the vectors, uint64[n*D],
     whose differences are x + offset. products: `only_valid_cost` of them. What comes out is a valid vector or zero.
+    Raises ProtocolError for bits, lanes or products of another number, or a message of another size.
     """
+    if len(valid) != -(-vectors // 8) or not len(lanes) or len(lanes) % vectors:
+        raise ProtocolError("bits or lanes that do not fit the vectors", got=len(lanes), expected=f"D of {vectors}")
     flags = np.unpackbits(valid, count=vectors, bitorder="little").astype(np.uint64)
     # v_plus XOR v_minus = v_plus + v_minus - 2 * v_plus * v_minus
     both = yield from multiply(flags, _part(products, 0, vectors), is_plus=is_plus)

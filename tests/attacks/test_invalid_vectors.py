@@ -6,16 +6,27 @@ DESIGN.md section 5, ATTACKS.md F2. Each attack works with the gate taken out, o
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 
 import numpy as np
 import pytest
 
-from tests.attacks.vectors import LAST, P, changed, check_mod_2_to_k_only, encrypted, is_enrolled, matches, plaintexts
+from tests.attacks.vectors import (
+    LAST,
+    P,
+    changed,
+    check_mod_2_to_k_only,
+    encrypted,
+    enrolled,
+    is_enrolled,
+    matches,
+    plaintexts,
+)
 from tests.crypto.toys import SCHEMES, keys_of, take_validity_out
 from tests.simulator import Keys, PairSimulator, SimulatedGallery, unit_vectors
 from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.errors import ServerDeviationError
-from veilmatch.crypto.pair.messages import Validity
+from veilmatch.crypto.pair.request import Operation
 from veilmatch.crypto.parameters import LANE_BITS
 
 RNG = np.random.default_rng(51)
@@ -114,7 +125,8 @@ def test_without_the_gate_everything_is_enrolled(
     keys: Keys, m: Sequence[Integer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     take_validity_out(monkeypatch)
-    assert is_enrolled(keys, m)
+    x, valid = enrolled(keys, m)
+    assert valid and (any(x) or m == NAMED["zero"])
 
 
 @pytest.mark.parametrize("m", HIDDEN.values(), ids=HIDDEN)
@@ -129,7 +141,7 @@ def test_gate_mod_2_to_k_accepts_what_hides_above(
 
 
 @pytest.mark.parametrize("m", ALL.values(), ids=ALL)
-def test_gate_refuses_it_as_a_template(keys: Keys, m: Sequence[Integer]) -> None:
+def test_gate_makes_zero_of_it_as_a_template(keys: Keys, m: Sequence[Integer]) -> None:
     assert not any(is_enrolled(keys, m) for _ in range(4))
 
 
@@ -143,19 +155,20 @@ def test_gate_refuses_it_as_a_probe_and_every_answer_bit_is_zero(
         assert plus.valid == minus.valid and not (plus.bits ^ minus.bits).any()
 
 
-def test_gate_sifts_out_one_such_record_among_good_ones_when_they_are_erased_or_rotated(keys: Keys) -> None:
+def test_gate_makes_zero_of_one_such_record_among_good_ones_when_they_are_erased_or_rotated(keys: Keys) -> None:
     simulator = PairSimulator(keys)
     good = [plaintexts(template) for template in TEMPLATES[:3]]
     records = [c for m in good for c in encrypted(keys, m)]
-    plus, minus = simulator.run(simulator.request("erase", 0), records)
-    assert np.array_equal(plus.lanes - minus.lanes - P.offset, TEMPLATES[:3].ravel())
+    lanes, _ = simulator.opened(simulator.run(simulator.request("erase", 0), records))
+    assert np.array_equal(lanes - P.offset, TEMPLATES[:3].ravel())
     for at in range(3):
         mixed = [*good[:at], HIDDEN["another slot's column"], *good[at + 1 :]]
+        kept = np.where(np.arange(3)[:, None] == at, 0, TEMPLATES[:3])
         for operation in ("erase", "rotate"):
-            plus, minus = simulator.run(simulator.request(operation, 0), [c for m in mixed for c in encrypted(keys, m)])
-            others = [i for i in range(3) if i != at]
-            assert plus.valid.tolist() == minus.valid.tolist() == [i != at for i in range(3)]
-            assert np.array_equal(plus.lanes - minus.lanes - P.offset, TEMPLATES[others].ravel())
+            ciphertexts = [c for m in mixed for c in encrypted(keys, m)]
+            lanes, valid = simulator.opened(simulator.run(simulator.request(operation, 0), ciphertexts))
+            assert np.array_equal(lanes - P.offset, kept.ravel())
+            assert valid.tolist() == ([] if operation == "erase" else [i != at for i in range(3)])
 
 
 # -- what a refusal tells ----------------------------------------------------------------------------------------
@@ -163,7 +176,11 @@ def test_gate_sifts_out_one_such_record_among_good_ones_when_they_are_erased_or_
 
 def traffic(simulator: PairSimulator) -> list[tuple[int, str, int]]:
     """Sender, kind and size of every message of the last run."""
-    return [(holder, type(e.message).__name__, len(getattr(e.message, "payload", b""))) for holder, e in simulator.sent]
+    found = []
+    for holder, envelope in simulator.sent:
+        values = (getattr(envelope.message, field.name) for field in fields(envelope.message))
+        found.append((holder, type(envelope.message).__name__, sum(len(v) for v in values if isinstance(v, bytes))))
+    return found
 
 
 def test_servers_see_the_same_messages_whether_a_probe_is_valid_or_not(keys: Keys, gallery: SimulatedGallery) -> None:
@@ -172,8 +189,17 @@ def test_servers_see_the_same_messages_whether_a_probe_is_valid_or_not(keys: Key
         simulator = PairSimulator(keys)
         simulator.run(simulator.request("candidates", 1), encrypted(keys, m), gallery, gallery.places)
         seen.append(traffic(simulator))
-        assert not any(isinstance(e.message, Validity) for _, e in simulator.sent)
     assert seen[0] == seen[1] == seen[2]
+
+
+@pytest.mark.parametrize("operation", ["enrol", "erase", "rotate"])
+def test_servers_see_the_same_messages_whether_a_template_is_valid_or_not(keys: Keys, operation: Operation) -> None:
+    """Every message with all its bytes counted: there is none in which the validity could be opened."""
+    simulator, seen = PairSimulator(keys), []
+    for m in (plaintexts(FACE), *ALL.values()):
+        simulator.run(simulator.request(operation, 0), encrypted(keys, m))
+        seen.append(traffic(simulator))
+    assert all(other == seen[0] for other in seen)
 
 
 def test_one_share_of_the_validity_of_a_probe_says_nothing(keys: Keys, gallery: SimulatedGallery) -> None:
@@ -186,15 +212,22 @@ def test_one_share_of_the_validity_of_a_probe_says_nothing(keys: Keys, gallery: 
         assert seen == {(0, 0), (0, 1), (1, 0), (1, 1)}
 
 
+@pytest.mark.parametrize("operation", ["enrol", "rotate"])
+def test_one_share_of_the_validity_of_a_template_says_nothing(keys: Keys, operation: Operation) -> None:
+    for m in (plaintexts(FACE), NAMED["zero"]):
+        simulator, seen = PairSimulator(keys), set()
+        for _ in range(40):
+            ends = simulator.run(simulator.request(operation, 0), encrypted(keys, m))
+            seen |= {(holder, int(end.valid[0])) for holder, end in enumerate(ends)}
+        assert seen == {(0, 0), (0, 1), (1, 0), (1, 1)}
+
+
 def test_refusal_is_the_same_for_every_cause(keys: Keys, gallery: SimulatedGallery) -> None:
+    """Of a probe one error, of a template one bit and zeros."""
     told = set()
     for m in ALL.values():
-        simulator = PairSimulator(keys)
-        for ask in (
-            lambda m=m, s=simulator: s.run(s.request("enrol", 0), encrypted(keys, m)),
-            lambda m=m: matches(keys, m, gallery, 1),
-        ):
-            with pytest.raises(ServerDeviationError) as caught:
-                ask()
-            told.add(str(sorted(caught.value.fields().items(), key=str)))
+        with pytest.raises(ServerDeviationError) as caught:
+            matches(keys, m, gallery, 1)
+        told.add(str(sorted(caught.value.fields().items(), key=str)))
+        assert enrolled(keys, m) == ([0] * P.dimension, False)
     assert len(told) == 1

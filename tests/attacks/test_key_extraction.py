@@ -21,7 +21,7 @@ from veilmatch.crypto.errors import KeySafetyError
 from veilmatch.crypto.gates.decision import decision_input
 from veilmatch.crypto.packing.fields import Array, join
 from veilmatch.crypto.packing.slots import half
-from veilmatch.crypto.pair import session as session_module
+from veilmatch.crypto.pair import answers, converting
 from veilmatch.crypto.pair.conversion import Opening, Triple, output_share
 from veilmatch.crypto.pair.messages import Envelope, Openings, ProbeShare
 
@@ -41,8 +41,8 @@ class KeyThief:
         self._conversions = 0
         self._wrapped = False
         self.queries = 0
-        monkeypatch.setattr(session_module, "output_share", self._output_share)
-        monkeypatch.setattr(session_module, "decision_input", self._decision_input)
+        monkeypatch.setattr(converting, "output_share", self._output_share)
+        monkeypatch.setattr(answers, "decision_input", self._decision_input)
 
     def key(self) -> Integer | None:
         """Return o, or None if the answers do not give it away."""

@@ -16,7 +16,7 @@ from veilmatch.crypto.arithmetic import Integer, random_below, random_bits
 from veilmatch.crypto.errors import CiphertextError, KeyMismatchError
 from veilmatch.crypto.keys.shares import PairShare
 from veilmatch.crypto.packing import lanes
-from veilmatch.crypto.pair import session as session_module
+from veilmatch.crypto.pair import converting
 from veilmatch.crypto.pair.messages import Openings, Results
 from veilmatch.crypto.secret_access import SECRET_ACCESS
 
@@ -35,7 +35,7 @@ def malformed(keys: Keys, c: Integer) -> Integer:
 def test_without_the_fingerprints_the_result_is_a_constant_of_the_key(
     paillier: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session_module, "fingerprint_hashes", lambda shares, *rest: bytes(32 * len(shares)))
+    monkeypatch.setattr(converting, "fingerprint_hashes", lambda shares, *rest: bytes(32 * len(shares)))
     take_validity_out(monkeypatch)  # it would refuse what comes out
     take_key_safety_out(monkeypatch)  # and so would this
     simulator = PairSimulator(paillier)
@@ -84,8 +84,8 @@ def test_ciphertexts_of_another_paillier_library_are_refused(paillier: Keys) -> 
 def test_negated_and_unrandomised_ciphertexts_are_well_formed_and_harmless(paillier: Keys) -> None:
     N, simulator = paillier.scheme.modulus, PairSimulator(paillier)
     for ciphertexts in ([N * N - c for c in simulator.encrypt(PROBE)], [paillier.scheme.encode(m) for m in PLAIN]):
-        plus, minus = simulator.run(simulator.request("enrol", 0), ciphertexts)
-        assert np.array_equal(plus.lanes - minus.lanes, PROBE + TOY.offset)
+        lanes, valid = simulator.opened(simulator.run(simulator.request("enrol", 0), ciphertexts))
+        assert np.array_equal(lanes, PROBE + TOY.offset) and valid.tolist() == [1]
 
 
 # -- shares of different epochs ----------------------------------------------------------------------------
@@ -119,11 +119,13 @@ def test_stale_share_is_refused_before_anything_is_opened(paillier: Keys, holder
 def test_without_the_fingerprints_a_stale_share_gives_a_wrong_result(
     paillier: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session_module, "fingerprint_hashes", lambda shares, *rest: bytes(32 * len(shares)))
+    monkeypatch.setattr(converting, "fingerprint_hashes", lambda shares, *rest: bytes(32 * len(shares)))
     take_validity_out(monkeypatch)  # it would refuse what comes out
     take_key_safety_out(monkeypatch)  # and so would this
-    wrong = PairSimulator(refreshed(paillier, PLUS)).enrol(PROBE)
-    assert not np.array_equal(wrong, PROBE + TOY.offset)
+    simulator = PairSimulator(refreshed(paillier, PLUS))
+    for by_device in (True, False):
+        shares = simulator.run(simulator.request("rotate", 0), simulator.encrypt(PROBE), by_device=[by_device])
+        assert simulator.added_up(shares) != (PROBE + TOY.offset).tolist()
 
 
 def test_holders_of_different_epochs_stop_at_hello(paillier: Keys) -> None:

@@ -136,13 +136,16 @@ async def test_without_the_check_a_captured_probe_becomes_a_template(
 ) -> None:
     take_check_out(monkeypatch)
     async with trio.both(enrolled_by_mallory(), "ab") as calls:
-        plus, minus = await asyncio.gather(*(call.lane_share(1) for call in calls.values()))
-    assert np.array_equal(plus.values - minus.values, VICTIM + TOY.offset)
+        plus, minus = await asyncio.gather(*(call.template_shares(1, 1) for call in calls.values()))
+    assert plus.valid != minus.valid
+    assert (plus.values - minus.values).tolist() == [(VICTIM + TOY.offset).tolist()]
 
 
 async def test_a_captured_probe_does_not_become_a_template(trio: Trio) -> None:
     async with trio.both(enrolled_by_mallory(), "ab") as calls:
-        outcomes = await asyncio.gather(*(call.lane_share(1) for call in calls.values()), return_exceptions=True)
+        outcomes = await asyncio.gather(
+            *(call.template_shares(1, 1) for call in calls.values()), return_exceptions=True
+        )
     assert [type(outcome) for outcome in outcomes] == [KnowledgeProofError] * len(SEATS)
 
 

@@ -28,11 +28,13 @@ from veilmatch.crypto.keys.shares import DealerGammas, KeyHolderKey, PairShare, 
 from veilmatch.crypto.packing.lanes import Vectors
 from veilmatch.crypto.pair.conversion import Opening, Triple
 from veilmatch.crypto.pair.key_safety import Conversion, TaggedTriple
+from veilmatch.crypto.pair.mask import SessionMask
 from veilmatch.crypto.pair.messages import (
     Agreement,
     Coins,
     DecisionShare,
     GateLayer,
+    Hello,
     LocalWork,
     Openings,
     ProbeShare,
@@ -41,7 +43,6 @@ from veilmatch.crypto.pair.messages import (
     SafetyProof,
     SafetyWork,
     TemplateShare,
-    Validity,
     Verdict,
 )
 from veilmatch.crypto.pair.session import PairSession
@@ -65,6 +66,7 @@ HANDLES: list[Any] = [
     KeyHolderKey("a", bytes(16), 1, (SHARE, SHARE), (SAFETY, SAFETY), GAMMAS, BYTES, BYTES),
     Block(BYTES, BYTES),
     CheckedBlock(BYTES),
+    Hello(BYTES, BYTES, BYTES, 0, 0, 0),
     Agreement(BYTES, BYTES),
     Openings(BYTES),
     Verdict(False, BYTES),
@@ -75,7 +77,7 @@ HANDLES: list[Any] = [
     SafetyWork([NUMBER], [int(NUMBER)]),
     Reserved(0, [TRIPLE]),
     ProbeShare(bytes(32), ARRAY, True),
-    TemplateShare(bytes(32), ARRAY, True, BITS.astype(bool)),
+    TemplateShare(bytes(32), ARRAY.astype(np.uint64), True, BITS),
     Results([NUMBER], BITS.astype(bool)),
     DecisionShare(BITS, 1),
     Vectors(ARRAY, BITS, ARRAY),
@@ -102,8 +104,14 @@ CHECKS: list[Any] = [
     BitBuckets(Block(BYTES, b""), BYTES, is_plus=False),
     ProductBuckets(Block(BYTES, b""), BYTES, is_plus=False),
 ]
-#: A share of one bit: nothing that could be told from other text.
-BIT = Validity(True)
+#: A session and its parts: what they hold they made themselves.
+(SESSION, _) = PairSimulator(keys_of("stand-in")).sessions(
+    PairSimulator(keys_of("stand-in")).request("enrol", 0), ([NUMBER] * TOY.lane_ciphertexts,) * 2
+)
+MASK = SessionMask(bytes(32), BYTES, BYTES)
+PARTS: list[Any] = [MASK, SESSION, SESSION._exchange, SESSION._converter]
+#: Shares of one bit: nothing that could be told from other text.
+BIT, OTHER_BIT = (DecisionShare(np.array([bit], dtype=np.uint8), bit) for bit in (0, 1))
 
 
 def name_of(thing: Any) -> str:
@@ -139,10 +147,18 @@ def test_no_representation_shows_a_check() -> None:
 
 
 def test_no_representation_shows_a_bit() -> None:
-    assert repr(BIT) == str(BIT) == repr(Validity(False)) == "<Validity>"
+    assert repr(BIT) == str(BIT) == repr(OTHER_BIT) == str(OTHER_BIT) == "<DecisionShare>"
 
 
-@pytest.mark.parametrize("thing", [*HANDLES, *VALUES, *CHECKS, BIT], ids=name_of)
+def test_no_representation_shows_a_mask_or_a_part_of_a_session() -> None:
+    drawn = [MASK._seed.hex(), repr(MASK._seed)[2:-1], *map(str, MASK.words(4)), *map(str, MASK.residues(2, NUMBER))]
+    for thing in PARTS:
+        text = f"{thing!r} {thing} {[thing]}"
+        assert f"<{name_of(thing)}>" in text
+        assert not [form for form in (*drawn, *forms_of(BYTES)) if form in text]
+
+
+@pytest.mark.parametrize("thing", [*HANDLES, *VALUES, *CHECKS, *PARTS], ids=name_of)
 def test_nothing_with_material_is_pickled_or_copied(thing: Any) -> None:
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
         with pytest.raises(TypeError):
@@ -164,7 +180,7 @@ def all_handles() -> set[str]:
 
 
 def test_every_handle_of_a_secret_is_tested_here() -> None:
-    assert all_handles() <= {name_of(thing) for thing in [*HANDLES, *VALUES, *CHECKS, BIT]}
+    assert all_handles() <= {name_of(thing) for thing in [*HANDLES, *VALUES, *CHECKS, *PARTS]}
     assert {name_of(thing) for thing in HANDLES} <= all_handles()
 
 

@@ -11,7 +11,7 @@ from tests.simulator import MINUS, PLUS, Keys, PairSimulator, SimulatedGallery, 
 from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.errors import ProtocolError
 from veilmatch.crypto.packing import lanes
-from veilmatch.crypto.pair import session as session_module
+from veilmatch.crypto.pair import records
 from veilmatch.crypto.pair.messages import Openings, Results
 
 PROBE, *OTHERS = unit_vectors(np.random.default_rng(6), 5, TOY)
@@ -25,7 +25,7 @@ def unequal(keys: Keys) -> tuple[list[Integer], list[Integer]]:
 
 
 def test_without_the_digests_the_result_depends_on_the_key(keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session_module, "digest_all", lambda label, items: bytes(32))
+    monkeypatch.setattr(records, "digest_all", lambda label, items: bytes(32))
     take_validity_out(monkeypatch)  # it would refuse what comes out
     take_key_safety_out(monkeypatch)  # and so would this
     converted, simulator = Converted(monkeypatch), PairSimulator(keys)

@@ -9,8 +9,9 @@ import pytest
 
 from tests.simulator import MINUS, PLUS, Keys, PairSimulator
 from veilmatch.crypto.arithmetic import Integer
-from veilmatch.crypto.pair import session as session_module
+from veilmatch.crypto.pair import converting
 from veilmatch.crypto.pair.conversion import output_share
+from veilmatch.crypto.pair.mask import SessionMask
 from veilmatch.crypto.pair.messages import Openings
 
 
@@ -35,7 +36,7 @@ def both_openings(simulator: PairSimulator) -> list[tuple[Integer, Integer]]:
 
 
 class Converted:
-    """Collects the w of both holders while the sessions run, which no party sees."""
+    """Collects the w of both holders while the sessions run, before they are masked, which no party sees."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.plus: list[Integer] = []
@@ -46,7 +47,7 @@ class Converted:
             (self.plus if is_plus else self.minus).append(w)
             return w
 
-        monkeypatch.setattr(session_module, "output_share", noting)
+        monkeypatch.setattr(converting, "output_share", noting)
 
     def values(self, keys: Keys) -> list[Integer]:
         """w_plus - w_minus mod N of every conversion, in order."""
@@ -70,7 +71,12 @@ def decrypt_with(multiple_of_o: Integer, c: Integer, N: Integer) -> Integer | No
 def take_key_safety_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sessions without the key-safety check: what a holder opens is believed."""
 
-    def nothing(_: session_module.PairSession) -> Iterator[None]:
+    def nothing(_: converting.Converter) -> Iterator[None]:
         yield from ()
 
-    monkeypatch.setattr(session_module.PairSession, "_check_key_safety", nothing)
+    monkeypatch.setattr(converting.Converter, "check_key_safety", nothing)
+
+
+def take_mask_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sessions whose mask is zero: what leaves is as it was computed."""
+    monkeypatch.setattr(SessionMask, "_stream", lambda _, length: bytes(length))

@@ -9,7 +9,6 @@ import pytest
 
 from tests.simulator import Keys, PairSimulator, SimulatedGallery
 from veilmatch.crypto.arithmetic import Integer
-from veilmatch.crypto.errors import ServerDeviationError
 from veilmatch.crypto.gates import validity
 from veilmatch.crypto.packing import lanes
 from veilmatch.crypto.packing.fields import Array, join
@@ -51,14 +50,24 @@ def encrypted(keys: Keys, m: Sequence[Integer]) -> list[Integer]:
     return [keys.scheme.encrypt(Integer(part) % keys.scheme.modulus) for part in m]
 
 
-def is_enrolled(keys: Keys, m: Sequence[Integer]) -> bool:
-    """Whether the key holders give their matchers shares of this template."""
+def enrolled(keys: Keys, m: Sequence[Integer]) -> tuple[list[int], bool]:
+    """The coordinates that both matchers' shares of this template add up to, and whether the device hears it is valid.
+
+    Of a refused one, zeros: asserted here for all that the tests enrol.
+    """
     simulator = PairSimulator(keys)
-    try:
-        simulator.run(simulator.request("enrol", 0), encrypted(keys, m))
-    except ServerDeviationError:
-        return False
-    return True
+    shares = simulator.run(simulator.request("enrol", 0), encrypted(keys, m))
+    valid = bool((shares[0].valid ^ shares[1].valid)[0])
+    x = [lane - P.offset for lane in simulator.added_up(shares)]
+    assert valid or not any(x)
+    return x, valid
+
+
+def is_enrolled(keys: Keys, m: Sequence[Integer]) -> bool:
+    """Whether something else than zeros comes of this template, which is what the device hears."""
+    x, valid = enrolled(keys, m)
+    assert valid == any(x)
+    return valid
 
 
 def matches(keys: Keys, m: Sequence[Integer], gallery: SimulatedGallery, threshold: int) -> int:

@@ -17,6 +17,8 @@ from veilmatch.crypto.arithmetic import Integer, from_bytes
 from veilmatch.crypto.dealing import (
     Block,
     BlockName,
+    Products,
+    Words,
     bit_triples,
     check_block,
     deal,
@@ -29,6 +31,7 @@ from veilmatch.crypto.encryption import knowledge
 from veilmatch.crypto.encryption.paillier import Paillier
 from veilmatch.crypto.encryption.public_key_format import PublicFile
 from veilmatch.crypto.errors import VeilmatchError
+from veilmatch.crypto.gates.multiplication import only_valid
 from veilmatch.crypto.keys.device_certificate import DeviceCertificate
 from veilmatch.crypto.keys.refreshing import RefreshName, commitment, common_seed, open_commitment, refreshed_share
 from veilmatch.crypto.keys.shares import DealerGammas, KeyHolderKey, PairShare, SafetyShare
@@ -49,6 +52,7 @@ from veilmatch.crypto.pair.key_safety import (
     expected_proof,
     proof,
 )
+from veilmatch.crypto.pair.mask import SessionMask
 from veilmatch.crypto.pair.messages import Hello, LocalWork, Receive, Send
 from veilmatch.crypto.pair.request import Request
 from veilmatch.crypto.pair.session import PairSession
@@ -84,6 +88,10 @@ def error(name: str) -> type[VeilmatchError]:
 
 def integers(values: Iterable[str]) -> list[Integer]:
     return [Integer(int(v, 16)) for v in values]
+
+
+def words(values: Iterable[str]) -> Words:
+    return np.array([int(v, 16) for v in values], dtype=np.uint64)
 
 
 @cache
@@ -137,6 +145,26 @@ def test_lanes_are_packed_and_cut_as_known(case: Case) -> None:
         fields = lanes.unpack(integers(case[f"w_{role}"]), p)
         assert fields.tolist() == case["lanes"][role]
         assert lanes.ring_share(fields, p, is_plus=role == "plus").tolist() == case["ring"][role]
+
+
+@pytest.mark.parametrize("case", cases("packing", kind="words"))
+def test_words_of_both_matchers_become_the_known_parts_of_a_record_and_a_column(case: Case) -> None:
+    p = ParameterSet.from_name(case["parameter_set"])
+
+    def hashed(values: list[Integer]) -> str:
+        return hashlib.sha256("\n".join(f"{int(v):x}" for v in values).encode()).hexdigest()
+
+    parts = []
+    for role in ("plus", "minus"):
+        share, is_plus = words(case["words"][role]), role == "plus"
+        parts.append(lanes.record_part(share, p, is_plus=is_plus))
+        assert parts[-1] == integers(case["record"][role])
+        column = slots.lane_column(share, case["slot"], p, is_plus=is_plus)
+        assert hashed(column) == case["columns_sha256"][role]
+        erasing = slots.lane_column(share, case["slot"], p, is_plus=is_plus, erase=True)
+        assert hashed(erasing) == case["erasing_sha256"][role]
+    assert [a + b for a, b in zip(*parts, strict=True)] == lanes.pack(np.array(case["vector"]), p)
+    assert not lanes.words_at_risk(words(case["words"]["minus"]), p)
 
 
 @pytest.mark.parametrize("case", cases("packing", kind="slots", expect="valid"))
@@ -298,14 +326,17 @@ def test_session_has_the_known_context_and_id(case: Case) -> None:
     assert request.context().hex() == case["context"]
     coins = {role: bytes.fromhex(case[f"{role}_coins"]) for role in ("plus", "minus")}
     nonces = {role: bytes.fromhex(case[f"{role}_nonce"]) for role in ("plus", "minus")}
+    masks = {role: bytes.fromhex(case[f"{role}_mask"]) for role in ("plus", "minus")}
     sessions = [
         PairSession(
             request,
             [scheme.encrypt(Integer(1))],
+            np.array([True]),
             PairShare(request.pair, party, Integer(5), Integer(7)),  # type: ignore[arg-type]
             SafetyShare(request.pair, party, *(Integer(i) for i in range(5))),  # type: ignore[arg-type]
             scheme,
             coins[role],
+            masks[role],
             (0, 0, 0),
         )
         for role, party in zip(("plus", "minus"), request.pair, strict=True)
@@ -313,10 +344,46 @@ def test_session_has_the_known_context_and_id(case: Case) -> None:
     sent = [session.start() for session in sessions]
     for role, session, action, other in zip(("plus", "minus"), sessions, sent, sent[::-1], strict=True):
         assert isinstance(action, Send) and isinstance(other, Send)
-        assert action.envelope.message == Hello(request.context(), nonces[role], 0, 0, 0)
+        assert action.envelope.message == Hello(request.context(), nonces[role], masks[role], 0, 0, 0)
         assert session.resume(None) == Receive()
         assert isinstance(session.resume(other.envelope), LocalWork)
         assert session.session_id.hex() == case["session_id"]
+        assert session._exchange.mask.words(4).tolist() == integers(case["mask_words"])
+
+
+@pytest.mark.parametrize("case", cases("session_mask", expect="valid"))
+def test_mask_of_a_session_draws_the_known_streams(case: Case) -> None:
+    session_id, plus, minus = (bytes.fromhex(case[name]) for name in ("session_id", "plus", "minus"))
+    mask, N = SessionMask(session_id, plus, minus), Integer(toy_key(case["modulus_bits"]).N)
+    for draw in case["draws"]:
+        arguments = (draw["count"], N) if draw["kind"] == "residues" else (draw["count"],)
+        found = getattr(mask, draw["kind"])(*arguments)
+        assert [int(x) for x in found] == integers(draw["values"]) and len(found) == draw["count"]
+
+
+@pytest.mark.parametrize("case", cases("session_mask", expect="ProtocolError"))
+def test_mask_of_a_secret_of_another_size_is_refused(case: Case) -> None:
+    with pytest.raises(error(case["expect"])):
+        SessionMask(*(bytes.fromhex(case[name]) for name in ("session_id", "plus", "minus")))
+
+
+@pytest.mark.parametrize("case", cases("multiplication"))
+def test_vectors_times_their_valid_bit_are_the_known_shares(case: Case) -> None:
+    circuits = {}
+    for role in ("plus", "minus"):
+        known = case[role]
+        dealt = Products(*(words(known[x]) for x in ("factors", "products")))
+        bits = np.frombuffer(bytes.fromhex(known["bits"]), dtype=np.uint8)
+        circuits[role] = only_valid(
+            bits, words(known["lanes"]), len(case["valid"]), case["offset"], dealt, is_plus=role == "plus"
+        )
+        assert next(circuits[role]).hex() == known["messages"][0]
+    for role, other in (("plus", "minus"), ("minus", "plus")):
+        assert circuits[role].send(bytes.fromhex(case[other]["messages"][0])).hex() == case[role]["messages"][1]
+    for role, other in (("plus", "minus"), ("minus", "plus")):
+        with pytest.raises(StopIteration) as ended:
+            circuits[role].send(bytes.fromhex(case[other]["messages"][1]))
+        assert ended.value.value.tolist() == integers(case[role]["shares"])
 
 
 @pytest.mark.parametrize("case", cases("digests", "bodies"))

@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 from tests.simulator import Aim, Keys, keys_from, standin_keys
 from tests.vectors.generate import Key
 from veilmatch.crypto.arithmetic import Integer, invert, random_below, random_bits
+from veilmatch.crypto.dealing import Products
 from veilmatch.crypto.encryption.paillier import STATISTICAL_BITS, Paillier, PublicKey
-from veilmatch.crypto.gates.boolean import Circuit
+from veilmatch.crypto.gates.boolean import Circuit, Evaluator, Wire
 from veilmatch.crypto.keys.ceremony import split_safety
 from veilmatch.crypto.keys.shares import PairShare
 from veilmatch.crypto.packing.fields import Array, join
-from veilmatch.crypto.pair import session as session_module
+from veilmatch.crypto.pair import records
 from veilmatch.crypto.parameters import LANE_BITS, ParameterSet
 from veilmatch.crypto.rings.primes import SpecialPrime
 
@@ -121,11 +122,13 @@ def with_low_bits(ring: Array, parameters: ParameterSet) -> Array:
 def take_validity_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sessions without the validity gate: whatever was encrypted counts as a valid vector."""
 
-    def validate(*_: object) -> Circuit:
+    def validate(
+        lanes: Array, above: Wire, p: ParameterSet, session_id: bytes, products: Products, evaluator: Evaluator
+    ) -> Circuit:
         yield from ()
-        return np.array([_[-1].is_plus], dtype=np.uint8)  # type: ignore[attr-defined]
+        return np.packbits([evaluator.is_plus] * (len(lanes) // p.dimension), bitorder="little")
 
-    monkeypatch.setattr(session_module, "validate", validate)
+    monkeypatch.setattr(records, "validate", validate)
 
 
 def aimed(*conversions: Sequence[Integer] | None) -> Aim:

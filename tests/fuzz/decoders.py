@@ -25,6 +25,7 @@ from veilmatch.client.wire.agreement import (
     Labels,
     Opened,
     agreed_mutation,
+    agreed_rotation,
     agreed_subjects,
     best_subject,
     open_candidates,
@@ -169,6 +170,7 @@ def two_replies(data: bytes) -> None:
         (matcher_pb2.MatchReply, lambda a, b: open_candidates(a, b, known)),
         (matcher_pb2.MatchReply, lambda a, b: _identified(open_identification(a, b, known))),
         (matcher_pb2.MutateReply, agreed_mutation),
+        (matcher_pb2.RotateReply, agreed_rotation),
         (matcher_pb2.SubjectsReply, agreed_subjects),
     ):
         try:
@@ -182,6 +184,9 @@ def two_replies(data: bytes) -> None:
         if kind is matcher_pb2.MatchReply:
             assert len(agreed.bits) == a.count == b.count and set(agreed.bits.tolist()) <= {0, 1}
             assert a.session_id == b.session_id and a.sequence == b.sequence
+        if kind is matcher_pb2.RotateReply:
+            reply, empty = agreed
+            assert reply == a and set(empty) <= set(a.by_device) == set(b.by_device)
 
 
 def _identified(opened: Opened) -> Opened:

@@ -40,16 +40,23 @@ GALLERY = SimulatedGallery.of(KEYS.scheme, TEMPLATES)
 
 @dataclass(frozen=True)
 class Case:
-    """An operation, its threshold, and the opened outcome of a right run."""
+    """An operation, its threshold, and the opened outcome of a right run.
+
+    vector: what is encrypted. gated: False for a record that the matchers made.
+    """
 
     operation: Operation
     threshold: int
     expected: tuple[int, ...]
     opened: Callable[[Any, Any], tuple[int, ...]]
+    vector: tuple[int, ...] = tuple(PROBE.tolist())
+    gated: bool = True
 
 
-def _lanes(plus: TemplateShare, minus: TemplateShare) -> tuple[int, ...]:
-    return tuple((plus.lanes - minus.lanes).tolist())
+def _template(plus: TemplateShare, minus: TemplateShare) -> tuple[int, ...]:
+    """What the device is told of its validity, and the lanes."""
+    lanes, valid = PairSimulator.opened((plus, minus))
+    return *valid.tolist(), *lanes.tolist()
 
 
 def _bits(plus: DecisionShare, minus: DecisionShare) -> tuple[int, ...]:
@@ -63,6 +70,7 @@ def _numbered(number: int) -> tuple[int, ...]:
 
 
 _TOPPED = int(np.argmax(TEMPLATES @ PROBE)) + 1 if (TEMPLATES @ PROBE).max() >= TOY.threshold_max else 0
+_LANES = tuple((PROBE + TOY.offset).tolist())
 _MATCHES = (TEMPLATES @ PROBE >= THRESHOLD).astype(int).tolist()
 CASES = (
     Case("verify", THRESHOLD, (1, 1), _bits),
@@ -70,8 +78,12 @@ CASES = (
     Case("candidates", THRESHOLD, (1, *_MATCHES), _bits),
     Case("identify", THRESHOLD, (1, *_numbered(int(np.argmax(TEMPLATES @ PROBE)) + 1)), _bits),
     Case("identify", TOY.threshold_max, (1, *_numbered(_TOPPED)), _bits),
-    Case("enrol", 0, tuple((PROBE + TOY.offset).tolist()), _lanes),
-    Case("erase", 0, tuple((PROBE + TOY.offset).tolist()), _lanes),
+    Case("enrol", 0, (1, *_LANES), _template),
+    Case("enrol", 0, (0, *[TOY.offset] * TOY.dimension), _template, vector=tuple((3 * PROBE).tolist())),
+    Case("erase", 0, _LANES, _template),
+    Case("erase", 0, _LANES, _template, gated=False),
+    Case("rotate", 0, (1, *_LANES), _template),
+    Case("rotate", 0, _LANES, _template, gated=False),
 )
 
 
@@ -90,8 +102,8 @@ class Exchange:
     def __post_init__(self) -> None:
         self.simulator = PairSimulator(self.keys)
         request = self.simulator.request(self.case.operation, self.case.threshold)
-        ciphertexts = self.simulator.encrypt(PROBE)
-        self.sessions = self.simulator.sessions(request, (ciphertexts, ciphertexts))
+        ciphertexts = self.simulator.encrypt(np.array(self.case.vector))
+        self.sessions = self.simulator.sessions(request, (ciphertexts, ciphertexts), [self.case.gated])
         self._shares: dict[bool, ProbeShare] = {}
         self._results: Results | None = None
         self._actions: list[Any] = [session.start() for session in self.sessions]

@@ -24,12 +24,13 @@ from veilmatch.crypto.errors import (
 from veilmatch.crypto.pair.messages import (
     Agreement,
     Allocation,
+    Coins,
     Envelope,
     GateLayer,
     Hello,
     Message,
     Openings,
-    Validity,
+    SafetyProof,
     Verdict,
 )
 from veilmatch.crypto.secret_access import SECRET_ACCESS
@@ -41,7 +42,7 @@ from veilmatch.server.keyholder.wire import to_wire
 
 _SESSION = digest("a session of the seeds")
 MESSAGES: tuple[Message, ...] = (
-    Hello(bytes(96), bytes(range(32)), 0, (1 << 64) - 1, 77),
+    Hello(bytes(96), bytes(range(32)), bytes(range(32, 64)), 0, (1 << 64) - 1, 77),
     Agreement(bytes(32), bytes(96)),
     Allocation("triples", 256),
     Allocation("bits", (1 << 64) - 1),
@@ -50,7 +51,8 @@ MESSAGES: tuple[Message, ...] = (
     Verdict(True, b""),
     Verdict(False, bytes(16)),
     GateLayer(bytes(40)),
-    Validity(True),
+    Coins(bytes(range(32))),
+    SafetyProof(bytes(range(64))),
 )
 
 
@@ -154,7 +156,16 @@ def two_replies() -> list[bytes]:
     mutated = matcher_pb2.MutateReply(templates=1, **state)
     listed = matcher_pb2.SubjectsReply(**state)
     listed.subjects.add(subject="ada", templates=2)
-    pairs = ((known, told), (told, told), (one, other), (mutated, mutated), (listed, listed))
+    enrolled = matcher_pb2.MutateReply(templates=1, valid_share=True, **state)
+    rotated = [
+        matcher_pb2.RotateReply(converted=5, total=9, by_device=["ada", "bob", "bob"], valid_share=share, **state)
+        for share in (b"\x05", b"\x02")
+    ]
+    done = matcher_pb2.RotateReply(converted=9, total=9, done=True, **state)
+    pairs = (
+        (known, told), (told, told), (one, other), (mutated, mutated), (enrolled, mutated), (listed, listed),
+        (rotated[0], rotated[1]), (done, done),
+    )  # fmt: skip
     found = []
     for pair in pairs:
         a, b = (reply.SerializeToString() for reply in pair)

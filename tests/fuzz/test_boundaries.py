@@ -119,7 +119,9 @@ def test_shares_of_a_key_holder_are_in_range_or_refused(data: st.DataObject) -> 
     size = PARAMETERS.dimension
     valid = [
         pb.KeyHolderToMatcher(probe_share=pb.ProbeShareMessage(session_id=b"s", exponents=bytes(4 * size))),
-        pb.KeyHolderToMatcher(lane_share=pb.LaneShareMessage(session_id=b"s", lanes=bytes(8 * size))),
+        pb.KeyHolderToMatcher(
+            template_share=pb.TemplateShareMessage(session_id=b"s", lanes=bytes(16 * size), valid_share=b"\3")
+        ),
         pb.KeyHolderToMatcher(decision_share=pb.DecisionShareMessage(share=b"\1", count=1, valid_share=True)),
     ]
     try:
@@ -131,12 +133,18 @@ def test_shares_of_a_key_holder_are_in_range_or_refused(data: st.DataObject) -> 
         return message
 
     call = KeyHolderCall(SimpleNamespace(receive=receive), "a", PARAMETERS, 5, is_plus=False)  # type: ignore[arg-type]
-    for ask, bits in ((call.probe_share(), PARAMETERS.ring_bits), (call.lane_share(1), 48)):
+    try:
+        values = at_once(call.probe_share()).values
+        assert values.shape == (size,) and 0 <= values.min() <= values.max() < 1 << PARAMETERS.ring_bits
+    except ProtocolError:
+        pass
+    for templates, told in ((2, 2), (2, 0), (1, 1)):
         try:
-            values = at_once(ask).values
+            shares = at_once(call.template_shares(templates, told))
         except ProtocolError:
             continue
-        assert values.shape == (size,) and 0 <= values.min() <= values.max() < 1 << bits
+        assert shares.values.shape == (templates, size) and shares.values.dtype == np.uint64
+        assert len(shares.valid) == -(-told // 8)
     try:
         share, _ = at_once(call.decision_share(1, 1))
     except ProtocolError:

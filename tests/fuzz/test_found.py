@@ -74,14 +74,14 @@ def test_an_error_that_cannot_be_written_down_is_not_passed_on() -> None:
 
 async def test_a_share_that_ends_within_a_number_is_refused() -> None:
     parameters = ParameterSet(12, 8, 3, 512)
-    for message in (
-        pb.KeyHolderToMatcher(probe_share=pb.ProbeShareMessage(exponents=bytes(4 * 12 + 1))),
-        pb.KeyHolderToMatcher(lane_share=pb.LaneShareMessage(lanes=bytes(8 * 12 - 1))),
+    for message, said in (
+        (pb.KeyHolderToMatcher(probe_share=pb.ProbeShareMessage(exponents=bytes(4 * 12 + 1))), "within a number"),
+        (pb.KeyHolderToMatcher(template_share=pb.TemplateShareMessage(lanes=bytes(8 * 12 - 1))), "do not fit"),
     ):
 
         async def receive(message: pb.KeyHolderToMatcher = message) -> pb.KeyHolderToMatcher:
             return message
 
         call = KeyHolderCall(SimpleNamespace(receive=receive), "a", parameters, 5, is_plus=False)  # type: ignore[arg-type]
-        with pytest.raises(ProtocolError, match="within a number"):
-            await (call.lane_share(1) if message.HasField("lane_share") else call.probe_share())
+        with pytest.raises(ProtocolError, match=said):
+            await (call.template_shares(1, 0) if message.HasField("template_share") else call.probe_share())

@@ -7,7 +7,8 @@ shares never open to another answer than the right one.
 By design the pair cannot notice a message that is well-formed, in its place, and says something else than its sender
 meant: that is a peer that lies about shared values, against which section 9 of the design sets other means, and
 between honest peers the mutual TLS of their channel. These alterations are kept out:
-- another bit in a GateLayer, another share in Validity;
+- another bit in a GateLayer;
+- another mask secret of the right size in a Hello;
 - another mask seed of the right size in a Verdict, or one where none was;
 - another start of an Allocation, at or above the floor;
 - any of these from another session, put under this session's id and number.
@@ -41,7 +42,6 @@ from veilmatch.crypto.pair.messages import (
     Openings,
     SafetyProof,
     TemplateShare,
-    Validity,
     Verdict,
 )
 
@@ -51,7 +51,7 @@ AGES = st.sampled_from(range(80))
 SESSIONS, HOLDERS = st.integers(0, 1), st.sampled_from((PLUS, MINUS))
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.operation}-{case.threshold}")
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.operation}-{case.threshold}-{case.gated}")
 def test_an_undisturbed_session_ends_in_the_right_answer(case: Case) -> None:
     recorded(case, other_key=False)
 
@@ -71,7 +71,7 @@ def resized(draw: Draw, data: bytes) -> bytes:
     return draw(st.sampled_from((data[:-1], b"", data[1:], data + b"\0", data + data)).filter(lambda d: d != data))
 
 
-def altered(draw: Draw, message: Message) -> Message | None:
+def altered(draw: Draw, message: Message) -> Message:
     """The message in another form that the receiver can notice or that is harmless; see the module's text."""
     match message:
         case Hello():
@@ -83,6 +83,7 @@ def altered(draw: Draw, message: Message) -> Message | None:
                     replace(message, context=resized(draw, message.context)),
                     replace(message, nonce=flipped(draw, message.nonce)),
                     replace(message, nonce=resized(draw, message.nonce)),
+                    replace(message, mask_secret=resized(draw, message.mask_secret)),
                     replace(message, **{name: floor}),
                 ))
             )  # fmt: skip
@@ -101,8 +102,6 @@ def altered(draw: Draw, message: Message) -> Message | None:
             return draw(st.sampled_from((Verdict(not again, b""), Verdict(again, bytes(15)), Verdict(True, bytes(16)))))
         case GateLayer(payload):
             return GateLayer(resized(draw, payload))
-        case Validity():
-            return None
         case Coins(coins):
             return Coins(draw(st.sampled_from((flipped, resized)))(draw, coins))
         case SafetyProof(proof):
@@ -187,7 +186,7 @@ class Network(RuleBasedStateMachine):
                 changed = replace(envelope, session_id=other_id)
             self._put(at, to, changed)
 
-    @rule(at=SESSIONS, to=HOLDERS, nonsense=st.sampled_from((None, b"", 7, Hello(b"", b"", 0, 0, 0))))
+    @rule(at=SESSIONS, to=HOLDERS, nonsense=st.sampled_from((None, b"", 7, Hello(b"", b"", b"", 0, 0, 0))))
     def send_nonsense(self, at: int, to: int, nonsense: Any) -> None:
         self._put(at, to, nonsense)
 

@@ -1,9 +1,9 @@
 """What one deviating organisation gets: `python -m tests.hostile [--json PATH]`.
 
 Real sessions over toy keys, each attack with its check taken out and with it in. First servers that deviate alone: what
-comes of an honest device's query, and that what servers see does not depend on who stands there (alone.py). Then key
-holders in the check of dealt blocks (dealt_blocks.py). Then servers with an enrolled device (tests/attacks,
-together.py).
+comes of an honest device's request, that what servers see does not depend on what it holds (alone.py); what they
+read without a device (checked.py); and key holders in the check of dealt blocks (dealt_blocks.py). Then servers with an
+enrolled device (checked.py, together.py, tests/attacks).
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -23,19 +22,19 @@ from rich.table import Table
 from structlog.testing import capture_logs
 
 from tests.attacks.test_bad_triples import Dealer
-from tests.attacks.test_key_extraction import KeyThief
-from tests.attacks.tools import secrets_of, take_key_safety_out
 from tests.crypto.toys import TOY, keys_of
-from tests.hostile.alone import QUERIES, faces, run
+from tests.hostile.alone import WORK, faces, run, two_vectors
+from tests.hostile.checked import ALONE, WITH_A_DEVICE
 from tests.hostile.dealt_blocks import BLOCK_DEVIATIONS, outcome
 from tests.hostile.deviations import DEVIATIONS
 from tests.hostile.together import GateInputsOfItsChoice, ResultsOfItsChoice, flipped_answer
 from tests.simulator import SimulatedGallery
-from veilmatch.crypto.errors import KeySafetyError
 from veilmatch.crypto.parameters import DEFAULT
 
 #: What budgets let a device and a gallery have in a day (docs/budgets.md).
 SEARCHES_A_DAY, GALLERY_SEARCHES_A_DAY = 100, 1000
+#: Of each request and vector.
+RUNS = 3
 
 
 def main() -> None:
@@ -43,25 +42,30 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     options = parser.parse_args()
-    figures = {"alone": alone(), "in_the_check_of_a_block": in_block_checks(), "with_a_device": together()}
+    figures = {
+        "alone": alone(),
+        "alone_by_check": [attack.row() for attack in ALONE],
+        "in_the_check_of_a_block": in_block_checks(),
+        "with_a_device": [attack.row() for attack in WITH_A_DEVICE] + together(),
+    }
     show(figures)
     if options.json:
         options.json.write_text(json.dumps(figures, indent=1) + "\n")
 
 
 def alone() -> list[dict[str, Any]]:
-    """Every deviation in every query, with a probe that matches and one that does not."""
+    """Every deviation in every request in which it can be, with two vectors that a server would tell apart."""
     keys, rows = keys_of("stand-in"), []
-    _, known, stranger = faces(TOY)
     for deviation in DEVIATIONS:
         outcomes: Counter[str] = Counter()
         equal = True
-        for operation in QUERIES:
-            runs = [run(keys, deviation, operation, probe) for probe in (known, stranger) for _ in range(3)]
+        for work in (w for w in WORK if w.kind in deviation.where):
+            runs = [run(keys, deviation, work, vector) for vector in two_vectors(work, TOY) for _ in range(RUNS)]
             outcomes.update(outcome for outcome, _ in runs)
             equal &= all(seen == runs[0][1] for _, seen in runs)
         rows.append({
-            "who": deviation.who, "does": deviation.what, "outcomes": dict(outcomes), "servers_see_the_same": equal,
+            "who": deviation.who, "does": deviation.what, "in": list(deviation.where), "outcomes": dict(outcomes),
+            "servers_see_the_same": equal,
         })  # fmt: skip
     return rows
 
@@ -79,16 +83,10 @@ def in_block_checks() -> list[dict[str, Any]]:
 
 
 def together() -> list[dict[str, Any]]:
-    """Attacks that need answers."""
-    with pytest.MonkeyPatch.context() as patch:
-        keys = keys_of("paillier")
-        templates, _, stranger = faces(TOY)
-        gallery = SimulatedGallery.of(keys.scheme, templates[: TOY.slots])
-        take_key_safety_out(patch)
-        thief = KeyThief(keys, patch)
-        got_key = thief.key() == secrets_of(keys)[0]
-    with pytest.MonkeyPatch.context() as patch:
-        refused = _refused(lambda: KeyThief(keys, patch).key())
+    """Attacks that need answers, and are closed elsewhere or not at all."""
+    keys = keys_of("paillier")
+    templates, _, stranger = faces(TOY)
+    gallery = SimulatedGallery.of(keys.scheme, templates[: TOY.slots])
     dealer = Dealer(keys)
     dealer.scores()
     matcher = ResultsOfItsChoice(keys, gallery, own=stranger)
@@ -99,7 +97,6 @@ def together() -> list[dict[str, Any]]:
     flipped = flipped_answer(keys, gallery, stranger, 1)
     whole = DEFAULT.dimension * (2 * DEFAULT.clip).bit_length()
     days = -(-whole // SEARCHES_A_DAY), -(-whole // GALLERY_SEARCHES_A_DAY)
-    key = f"the key, {thief.queries} queries" if got_key else "nothing"
     gallery_read = (
         f"not closed: all templates, {matcher.queries} queries at D={TOY.dimension}, c={TOY.clip}; {whole} "
         f"at the default set: {days[0]} days of one device's budget, {days[1]} of a gallery's"
@@ -107,7 +104,6 @@ def together() -> list[dict[str, Any]]:
     scores = f"not closed: exact scores of its probes, {holder.queries} queries (k = {TOY.ring_bits})"
     acceptance = "not closed: a refusal becomes an acceptance, 1 query"
     rows = [
-        ("key holder", "adds errors to what it opens", key, "refused in the first such session" if refused else key),
         ("dealer", "deals products that are off", f"exact scores of its probes, {dealer.queries} queries",
          "refused before use (tests/attacks/test_bad_triples.py)"),
         ("anyone", "signs a ciphertext of somebody else", "passes as that person, 1 query",
@@ -121,23 +117,20 @@ def together() -> list[dict[str, Any]]:
     return [dict(zip(("who", "does", "without_its_check", "with_it"), row, strict=True)) for row in rows]
 
 
-def _refused(attack: Callable[[], object]) -> bool:
-    try:
-        attack()
-    except KeySafetyError:
-        return True
-    return False
-
-
 def show(figures: dict[str, Any]) -> None:
-    """Print the tables."""
+    """Print all tables."""
     console = Console(width=150)
-    table = Table("who", "does", "outcomes of 18 queries", "servers see the same", title="alone")
+    table = Table("who", "does", "in", "outcomes", "servers see the same", title="alone, whatever a request holds")
     for row in figures["alone"]:
         outcomes = ", ".join(f"{count} {outcome}" for outcome, count in row["outcomes"].items())
-        table.add_row(row["who"], row["does"], outcomes, "yes" if row["servers_see_the_same"] else "NO")
+        where = ", ".join(row["in"])
+        table.add_row(row["who"], row["does"], where, outcomes, "yes" if row["servers_see_the_same"] else "NO")
     console.print(table)
-    titles = {"in_the_check_of_a_block": "in the check of dealt blocks", "with_a_device": "with an enrolled device"}
+    titles = {
+        "alone_by_check": "alone, by a check",
+        "in_the_check_of_a_block": "in the check of dealt blocks",
+        "with_a_device": "with an enrolled device",
+    }
     for name, title in titles.items():
         table = Table("who", "does", "without its check", "with it", title=title)
         for row in figures[name]:

@@ -1,11 +1,11 @@
-"""A server that deviates alone: what comes of an honest device's query, and whether what servers see depends on it."""
+"""A server that deviates alone: what comes of an honest device's request, and whether what servers see tells of it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -17,7 +17,26 @@ from veilmatch.crypto.pair.messages import Reserve
 from veilmatch.crypto.pair.request import Operation
 from veilmatch.crypto.parameters import ParameterSet
 
-QUERIES: tuple[Operation, ...] = ("verify", "candidates", "identify")
+#: Queries; changes of what a device encrypted; changes of what the matchers made of it.
+Kind = Literal["query", "change", "record"]
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a device asks for."""
+
+    operation: Operation
+    kind: Kind
+
+    def __str__(self) -> str:
+        return f"{self.operation} of a record" if self.kind == "record" else self.operation
+
+
+WORK = (
+    *(Work(operation, "query") for operation in ("verify", "candidates", "identify")),
+    *(Work(operation, "change") for operation in ("enrol", "erase", "rotate")),
+    *(Work(operation, "record") for operation in ("erase", "rotate")),
+)
 
 
 @cache
@@ -29,38 +48,57 @@ def faces(parameters: ParameterSet) -> tuple[Array, Array, Array]:
     return templates, known, stranger if known @ stranger < 1 else -stranger
 
 
-def run(
-    keys: Keys, deviation: Deviation | None, operation: Operation, probe: Array
-) -> tuple[Outcome, list[tuple[Any, ...]]]:
-    """One query: what comes of it, and the kinds and sizes of all that the key holders do and see until it ends."""
+def two_vectors(work: Work, parameters: ParameterSet) -> tuple[Array, Array]:
+    """Two vectors of a request that a server would like to tell apart.
+
+    Who is in the gallery and who is not; a valid template and a refused one; a template and an empty one.
+    """
+    _, known, stranger = faces(parameters)
+    return known, {"query": stranger, "change": 3 * known, "record": 0 * known}[work.kind]
+
+
+def run(keys: Keys, deviation: Deviation | None, work: Work, vector: Array) -> tuple[Outcome, list[tuple[Any, ...]]]:
+    """One request: what comes of it, and the kinds and sizes of all that the key holders do and see until it ends."""
     templates = faces(keys.scheme.parameters)[0]
     seen: list[tuple[Any, ...]] = []
     simulator = PairSimulator(keys, observe=lambda holder, action: seen.append((holder, shape(action))))
     gallery = SimulatedGallery.of(keys.scheme, templates)
     if deviation is not None:
         deviation.apply(simulator, gallery)
-    places = gallery.places[:1] if operation == "verify" else gallery.places
-    right = expected(operation, probe, templates[: len(places)])
+    places = gallery.places[:1] if work.operation == "verify" else gallery.places
+    request = simulator.request(work.operation, int(work.kind == "query"))
     try:
-        plus, minus = simulator.run(simulator.request(operation, 1), simulator.encrypt(probe), gallery, places)
+        ends = simulator.run(request, simulator.encrypt(vector), gallery, places, [work.kind != "record"])
     except VeilmatchError as error:
         seen.append(("refused", type(error).__name__))
         return "refused", seen
     except TimeoutError:
         seen.append(("silence",))
         return "silence", seen
-    valid, bits = bool(plus.valid ^ minus.valid), (plus.bits ^ minus.bits).tolist()
-    return "right" if valid and bits == right else "wrong", seen
+    right = expected(work, vector, templates[: len(places)], keys.scheme.parameters)
+    return "right" if opened(work, ends) == right else "wrong", seen
 
 
-def expected(operation: Operation, probe: Array, templates: Array) -> list[int]:
-    """The answer bits of the plain integers at threshold 1."""
-    scores = templates @ probe
-    if operation == "identify":
+def opened(work: Work, ends: tuple[Any, Any]) -> list[int]:
+    """What the device or the gallery gets: the valid bits, then answer bits or coordinates with their offset."""
+    plus, minus = ends
+    if work.kind == "query":
+        return [plus.valid ^ minus.valid, *(plus.bits ^ minus.bits).tolist()]
+    return [*(plus.valid ^ minus.valid).tolist(), *PairSimulator.added_up(ends)]
+
+
+def expected(work: Work, vector: Array, templates: Array, parameters: ParameterSet) -> list[int]:
+    """The same from plain integers, queries at threshold 1."""
+    if work.kind != "query":
+        valid = work.kind == "record" or parameters.norm_min <= int(vector @ vector) <= parameters.norm_max
+        told = [int(valid)] if work.kind == "change" and work.operation != "erase" else []
+        return [*told, *(int(valid) * vector + parameters.offset).tolist()]
+    scores = templates @ vector
+    if work.operation == "identify":
         best = int(np.argmax(scores)) + 1 if scores.max() >= 1 else 0
-        return [best >> i & 1 for i in range(len(templates).bit_length())]
+        return [1, *(best >> i & 1 for i in range(len(templates).bit_length()))]
     bits = (scores >= 1).astype(int).tolist()
-    return [int(any(bits))] if operation == "verify" else bits
+    return [1, int(any(bits))] if work.operation == "verify" else [1, *bits]
 
 
 def shape(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What one deviating server does in a query: each deviation changes the sessions of a simulator as one line of it says.
+"""What one deviating server does in a request: each changes the sessions of a simulator as one line of it says.
 
 A key holder that deviates sends something else than it should; what it computes for itself it can compute as it
 likes, so only its messages count. A matcher deviates in what it hands to its key holder or sends to the other matcher.
@@ -36,12 +36,13 @@ MATCHERS: dict[int, Who] = {PLUS: "matcher of the plus holder", MINUS: "matcher 
 
 @dataclass(frozen=True)
 class Deviation:
-    """who does what; outcomes: all that may come of it."""
+    """who does what; outcomes: all that may come of it; where: the kinds of requests in which it can (alone.Kind)."""
 
     who: Who
     what: str
     outcomes: tuple[Outcome, ...]
     apply: Callable[[PairSimulator, SimulatedGallery], None]
+    where: tuple[str, ...]
 
 
 def _sends(
@@ -127,81 +128,112 @@ def _random_part(is_plus: bool) -> Callable[[PairSimulator, SimulatedGallery], N
     return apply
 
 
+def _told(holder: int, *, ciphertexts: bool) -> Callable[[PairSimulator, SimulatedGallery], None]:
+    """A matcher gives its key holder other lane ciphertexts of a record, or says that it comes from elsewhere."""
+
+    def apply(simulator: PairSimulator, gallery: SimulatedGallery) -> None:
+        honest = simulator.sessions
+
+        def sessions(request: Any, both: Sequence[Any], by_device: Any = None) -> Any:
+            if ciphertexts:
+                other = [simulator.keys.scheme.encrypt(Integer(1)) for _ in both[holder]]
+                return honest(request, [other if h == holder else both[h] for h in (PLUS, MINUS)], by_device)
+            told = [by_device, by_device]
+            told[holder] = [not gated for gated in by_device]
+            return honest(request, both, (told[PLUS], told[MINUS]))
+
+        simulator.sessions = sessions  # type: ignore[method-assign]
+
+    return apply
+
+
 def _goes_away(holder: int, kind: type[Message], at: int = 0) -> Any:
     return _sends(holder, kind, lambda message, simulator: None, at)
 
 
+#: Kinds of requests: any; those with a gate; with results; with a multiplication; of what is kept.
+ALL = ("query", "change", "record")
+GATED, QUERY, CHANGE, ON_RECORD = ("query", "change"), ("query",), ("change",), ("change", "record")
+
+
 def of_key_holder(holder: int) -> list[Deviation]:
-    """What a key holder can do to a query."""
+    """What a key holder can do to a request."""
     who = HOLDERS[holder]
-    made = [
-        Deviation(who, "adds 1 to d of a lane", ("refused",), _sends(holder, Openings, _added(0, 1))),
-        Deviation(who, "adds 2^20 to e of a lane", ("refused",), _sends(holder, Openings, _added(1, 1 << 20))),
-        Deviation(who, "adds 1 to d of a result", ("refused",), _sends(holder, Openings, _added(-2, 1), 1)),
-        Deviation(who, "adds 2^20 to e of a result", ("refused",), _sends(holder, Openings, _added(-1, 1 << 20), 1)),
-        Deviation(
-            who, "flips a bit in an AND of the validity gate", ("wrong", "right"), _sends(holder, GateLayer, _flipped)
-        ),
-        Deviation(
-            who, "flips a bit in every layer of the gates", ("wrong", "right"), _sends(holder, GateLayer, _flipped, -1)
-        ),
-        Deviation(
-            who,
-            "names other ciphertexts",
-            ("refused",),
-            _sends(holder, Agreement, lambda m, s: replace(m, ciphertexts=bytes(32))),
-        ),
-        Deviation(
-            who,
+
+    def sends(kind: type[Message], change: Callable[[Any, PairSimulator], Message | None], at: int = 0) -> Any:
+        return _sends(holder, kind, change, at)
+
+    refused, silence, unnoticed = ("refused",), ("silence",), ("wrong", "right")
+    rows: list[tuple[str, tuple[Outcome, ...], Any, tuple[str, ...]]] = [
+        ("adds 1 to d of a lane", refused, sends(Openings, _added(0, 1)), ALL),
+        ("adds 2^20 to e of a lane", refused, sends(Openings, _added(1, 1 << 20)), ALL),
+        ("adds 1 to d of a result", refused, sends(Openings, _added(-2, 1), 1), QUERY),
+        ("adds 2^20 to e of a result", refused, sends(Openings, _added(-1, 1 << 20), 1), QUERY),
+        ("flips a bit in an AND of the validity gate", unnoticed, sends(GateLayer, _flipped), GATED),
+        ("flips a bit in every layer of the gates", unnoticed, sends(GateLayer, _flipped, -1), GATED),
+        ("flips a bit where the valid bit becomes a number", unnoticed, sends(GateLayer, _flipped, 9), CHANGE),
+        ("flips a bit where a template is multiplied by it", unnoticed, sends(GateLayer, _flipped, 10), CHANGE),
+        ("names other ciphertexts", refused, sends(Agreement, lambda m, s: replace(m, ciphertexts=bytes(32))), ALL),
+        (
             "has a share of another epoch",
-            ("refused",),
-            _sends(holder, Agreement, lambda m, s: replace(m, fingerprints=bytes(len(m.fingerprints)))),
+            refused,
+            sends(Agreement, lambda m, s: replace(m, fingerprints=bytes(len(m.fingerprints)))),
+            ALL,
         ),
-        Deviation(
-            who,
+        (
             "says that the session is about something else",
-            ("refused",),
-            _sends(holder, Hello, lambda m, s: replace(m, context=bytes(len(m.context)))),
+            refused,
+            sends(Hello, lambda m, s: replace(m, context=bytes(len(m.context)))),
+            ALL,
         ),
-        Deviation(who, "goes away before its openings", ("silence",), _goes_away(holder, Openings)),
-        Deviation(who, "goes away within the validity gate", ("silence",), _goes_away(holder, GateLayer, 2)),
-        Deviation(who, "goes away before it opens a result", ("silence",), _goes_away(holder, Openings, 1)),
+        ("sends half a secret of the mask", refused, sends(Hello, lambda m, s: replace(m, mask_secret=bytes(16))), ALL),
+        (
+            "masks with another secret than it sends",
+            unnoticed,
+            sends(Hello, lambda m, s: replace(m, mask_secret=bytes(32))),
+            ALL,
+        ),
+        ("goes away before its openings", silence, _goes_away(holder, Openings), ALL),
+        ("goes away within the validity gate", silence, _goes_away(holder, GateLayer, 2), GATED),
+        ("goes away before a template is multiplied", silence, _goes_away(holder, GateLayer, 10), CHANGE),
+        ("goes away before it opens a result", silence, _goes_away(holder, Openings, 1), QUERY),
     ]
     if holder == PLUS:
-        made.append(
-            Deviation(
-                who,
-                "allocates stock that was used",
-                ("refused",),
-                _sends(holder, Allocation, lambda m, s: replace(m, start=-1)),
-            )
+        rows.append(
+            ("allocates stock that was used", refused, sends(Allocation, lambda m, s: replace(m, start=-1)), ALL)
         )
     else:
-        made += [
-            Deviation(
-                who,
-                "asks for conversions without end",
-                ("refused",),
-                _sends(holder, Verdict, lambda m, s: Verdict(True, b""), -1),
-            ),
-            Deviation(
-                who,
+        again, chosen = Verdict(True, b""), bytes(16)
+        rows += [
+            ("asks for conversions without end", refused, sends(Verdict, lambda m, s: again, -1), ALL),
+            ("asks for another mask and goes away", silence, sends(Verdict, lambda m, s: again, 1), CHANGE),
+            (
                 "sends a mask of its choice",
-                ("right", "wrong"),
-                _sends(holder, Verdict, lambda m, s: replace(m, mask_seed=bytes(16))),
+                unnoticed,
+                sends(Verdict, lambda m, s: replace(m, mask_seed=chosen)),
+                QUERY,
+            ),
+            (
+                "sends a mask of its choice for a template",
+                refused,
+                sends(Verdict, lambda m, s: replace(m, mask_seed=chosen)),
+                ON_RECORD,
             ),
         ]
-    return made
+    return [Deviation(who, what, outcomes, apply, where) for what, outcomes, apply, where in rows]
 
 
 def of_matcher(holder: int) -> list[Deviation]:
-    """What the matcher of a key holder can do to a query."""
-    who = MATCHERS[holder]
-    return [
-        Deviation(who, "gives its key holder other results", ("refused",), _other_results(holder)),
-        Deviation(who, "asks for slots that are free", ("refused", "right"), _other_slots(holder)),
-        Deviation(who, "sends something random to the other matcher", ("wrong", "right"), _random_part(holder == PLUS)),
+    """What the matcher of a key holder can do to a request."""
+    who, refused = MATCHERS[holder], ("refused",)
+    rows: list[tuple[str, tuple[Outcome, ...], Any, tuple[str, ...]]] = [
+        ("gives its key holder other results", refused, _other_results(holder), QUERY),
+        ("asks for slots that are free", ("refused", "right"), _other_slots(holder), QUERY),
+        ("sends something random to the other matcher", ("wrong", "right"), _random_part(holder == PLUS), QUERY),
+        ("gives its key holder another record", refused, _told(holder, ciphertexts=True), ON_RECORD),
+        ("says that a record comes from elsewhere", refused, _told(holder, ciphertexts=False), ON_RECORD),
     ]
+    return [Deviation(who, what, outcomes, apply, where) for what, outcomes, apply, where in rows]
 
 
 DEVIATIONS = [d for holder in (PLUS, MINUS) for d in (*of_key_holder(holder), *of_matcher(holder))]

@@ -15,7 +15,7 @@ from tests.simulator import Keys, PairSimulator, SimulatedGallery
 from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.gates.decision import decision_input
 from veilmatch.crypto.packing.fields import Array, join
-from veilmatch.crypto.pair import session as session_module
+from veilmatch.crypto.pair import answers
 from veilmatch.crypto.pair.messages import ProbeShare
 
 
@@ -76,7 +76,7 @@ class GateInputsOfItsChoice:
         self._keys, self._gallery = keys, gallery
         self._shift: Array = np.zeros(len(gallery.places), dtype=np.int64)
         self.queries = 0
-        monkeypatch.setattr(session_module, "decision_input", self._input)
+        monkeypatch.setattr(answers, "decision_input", self._input)
 
     def scores(self, probe: Array) -> Array:
         """Return the scores of a probe with every template."""

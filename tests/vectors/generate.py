@@ -224,6 +224,31 @@ def packing() -> Json:
                 "expect": "valid", "kind": "lanes", "parameter_set": n["name"], "what": what, "vector": vector,
                 "plaintexts": _hex(plain), "w_plus": _hex(plus), "w_minus": _hex(minus), "lanes": lanes, "ring": ring,
             })  # fmt: skip
+        for what, vector in vectors.items():
+            minus = [draw(f"packing words {n['name']} {what} {i}", 64) for i in range(D)]
+            minus[: 2 if D > 2 else 0] = 0, 2**64 - n["lane_risk"] - 1
+            minus = [min(x, 2**64 - n["lane_risk"] - 1) for x in minus]
+            plus = [q + x + c + 1 for q, x in zip(minus, vector, strict=True)]
+            slot = n["slots"] - 1
+            columns = {
+                "plus": [2 * (p - c - 1) * 2 ** (n["B"] * slot) for p in plus],
+                "minus": [-2 * q * 2 ** (n["B"] * slot) for q in minus],
+            }
+            parts = {
+                role: [
+                    sign * sum(x * 2 ** (48 * j) for j, x in enumerate(words[i : i + n["lanes"]]))
+                    for i in range(0, D, n["lanes"])
+                ]
+                for role, sign, words in (("plus", 1, plus), ("minus", -1, minus))
+            }
+            assert [a + b for a, b in zip(*columns.values(), strict=True)] == [2 * x << n["B"] * slot for x in vector]
+            cases.append({
+                "expect": "valid", "kind": "words", "parameter_set": n["name"], "what": what, "vector": vector,
+                "slot": slot, "words": {"plus": _hex(plus), "minus": _hex(minus)},
+                "record": {role: _hex(x) for role, x in parts.items()},
+                "columns_sha256": {role: _sha256(x) for role, x in columns.items()},
+                "erasing_sha256": {role: _sha256([-v for v in x]) for role, x in columns.items()},
+            })  # fmt: skip
         for what, count in (("one template", 1), ("full pack", n["slots"])) if D < 128 else (("two templates", 2),):
             templates = [_vector(f"slots {n['name']} {j}", D, c) for j in range(count)]
             plain = [sum(2 * t[i] * 2 ** (n["B"] * j) for j, t in enumerate(templates)) for i in range(D)]
@@ -522,6 +547,136 @@ def key_safety() -> Json:
     return {"cases": [whole]}
 
 
+# -- the mask of a session ------------------------------------------------------------------------
+
+
+def _mask_stream(session_id: bytes, secrets: list[bytes], number: int, length: int) -> bytes:
+    """Draw `number` of a session: every draw is an AES-256-CTR stream of its own."""
+    return _keystream(digest("session mask stream", digest("session mask", session_id, *secrets), number), length)
+
+
+def _mask_words(stream: bytes) -> list[int]:
+    return [int.from_bytes(stream[i : i + 8], "little") for i in range(0, len(stream), 8)]
+
+
+def session_mask() -> Json:
+    """What both holders draw, in this order. expect ProtocolError: a secret that is not of 32 bytes."""
+    cases: list[Json] = []
+    for what, session, draws in (
+        (
+            "an enrolment",
+            "mask session 1",
+            [("residues", 2), ("residues", 2), ("words", 12), ("words", 12), ("bits", 1)],
+        ),
+        ("a query", "mask session 2", [("residues", 3), ("residues", 1), ("bits", 256)]),
+        ("odd counts", "mask session 2", [("bits", 9), ("words", 1), ("residues", 1), ("bits", 7), ("bits", 8)]),
+        ("nothing", "mask session 3", [("bits", 0), ("words", 0), ("residues", 0), ("words", 3)]),
+    ):
+        session_id = draw_bytes(session, 32)
+        secrets = [draw_bytes(f"{session} secret of {role}", 32) for role in ("plus", "minus")]
+        for bits in KEY_SIZES if what == "an enrolment" else KEY_SIZES[:1]:
+            N, size, streams = Key(bits).N, bits // 8 + 16, []
+            for number, (kind, count) in enumerate(draws):
+                length = {"residues": size * count, "words": 8 * count, "bits": (count + 7) // 8}[kind]
+                stream = _mask_stream(session_id, secrets, number, length)
+                values = {
+                    "residues": [int.from_bytes(stream[i : i + size], "big") % N for i in range(0, length, size)],
+                    "words": _mask_words(stream),
+                    "bits": [stream[i // 8] >> i % 8 & 1 for i in range(count)],
+                }[kind] if count else []  # fmt: skip
+                streams.append({"kind": kind, "count": count, "values": _hex(values)})
+            cases.append({
+                "expect": "valid", "what": f"{what}, {bits} bits", "modulus_bits": bits, "session_id": session_id.hex(),
+                "plus": secrets[0].hex(), "minus": secrets[1].hex(), "draws": streams,
+            })  # fmt: skip
+    for what, plus, minus in (("short", 31, 32), ("long", 32, 33), ("none", 0, 32), ("none", 32, 0)):
+        cases.append({
+            "expect": "ProtocolError", "what": f"a secret that is {what}", "session_id": bytes(32).hex(),
+            "plus": bytes(plus).hex(), "minus": bytes(minus).hex(),
+        })  # fmt: skip
+    return {"cases": cases}
+
+
+# -- products of shared numbers -------------------------------------------------------------------
+
+
+def multiplication() -> Json:
+    """Vectors times their valid bit, plus the offset, on shares mod 2^64: messages and shares of both holders."""
+    cases: list[Json] = []
+    top, roles = 1 << 64, ("plus", "minus")
+    for what, D, c, valid, extreme in (
+        ("one that is valid", 4, 3, [1], False), ("one that is not", 4, 3, [0], False),
+        ("nine of them", 3, 38, [1, 0, 0, 1, 1, 1, 0, 1, 0], False), ("the largest lanes", 4, 38, [1, 0], True),
+    ):  # fmt: skip
+        n, offset = len(valid), c + 1
+        lanes = [draw(f"product lane {what} {i}", 48) for i in range(n * D)]
+        x = [value for i in range(n) for value in _vector(f"product vector {what} {i}", D, c)]
+        if extreme:
+            lanes, x = [2**48 - 4 * c - 5] * (n * D), [c, -c] * (n * D // 2)
+        masks = [draw(f"product bit {what} {i}", 1) for i in range(n)]
+        bits = {"plus": [v ^ b for v, b in zip(valid, masks, strict=True)], "minus": masks}
+        mine = {"plus": [q + v + offset for q, v in zip(lanes, x, strict=True)], "minus": lanes}
+        count = n * (1 + 2 * D)
+        factors = {r: [draw(f"product factor {what} {r} {i}", 64) for i in range(count)] for r in roles}
+        minus = [draw(f"product {what} {i}", 64) for i in range(count)]
+        of_plus = [(u * v + z) % top for u, v, z in zip(factors["plus"], factors["minus"], minus, strict=True)]
+        dealt = {"plus": of_plus, "minus": minus}
+
+        def layer(
+            known: dict[str, list[int]], at: int, factors: Json = factors, dealt: Json = dealt
+        ) -> tuple[dict[str, bytes], dict[str, list[int]]]:
+            """One multiplication: what each sends, and its shares of the products."""
+            size = len(known["plus"])
+            sent = {
+                r: [(k - f) % top for k, f in zip(known[r], factors[r][at : at + size], strict=True)] for r in roles
+            }
+            shares = {
+                "plus": [
+                    (z + k * s) % top
+                    for z, k, s in zip(dealt["plus"][at : at + size], known["plus"], sent["minus"], strict=True)
+                ],
+                "minus": [
+                    (z - f * s) % top
+                    for z, f, s in zip(
+                        dealt["minus"][at : at + size], factors["minus"][at : at + size], sent["plus"], strict=True
+                    )
+                ],
+            }
+            return {r: b"".join(v.to_bytes(8, "little") for v in sent[r]) for r in roles}, shares
+
+        first, both = layer(bits, 0)
+        spread = {
+            "plus": [(b - 2 * z) % top for b, z in zip(bits["plus"], both["plus"], strict=True) for _ in range(D)],
+            "minus": [(-b - 2 * z) % top for b, z in zip(bits["minus"], both["minus"], strict=True) for _ in range(D)],
+        }
+        p = [value - offset for value in mine["plus"]]
+        second, crossed = layer({"plus": spread["plus"] + p, "minus": lanes + spread["minus"]}, n)
+        size = n * D
+        shares = {
+            "plus": [
+                (s * v + offset - a - b) % top
+                for s, v, a, b in zip(spread["plus"], p, crossed["plus"][:size], crossed["plus"][size:], strict=True)
+            ],
+            "minus": [
+                (-s * v - a - b) % top
+                for s, v, a, b in zip(
+                    spread["minus"], lanes, crossed["minus"][:size], crossed["minus"][size:], strict=True
+                )
+            ],
+        }
+        expected = [v * valid[i // D] + offset for i, v in enumerate(x)]
+        assert [(a - b) % top for a, b in zip(shares["plus"], shares["minus"], strict=True)] == expected
+        cases.append({
+            "expect": "valid", "what": what, "valid": valid, "vectors": x, "offset": offset,
+            **{r: {
+                "bits": sum(b << i for i, b in enumerate(bits[r])).to_bytes((n + 7) // 8, "little").hex(),
+                "lanes": _hex(mine[r]), "factors": _hex(factors[r]), "products": _hex(dealt[r]),
+                "messages": [first[r].hex(), second[r].hex()], "shares": _hex(shares[r]),
+            } for r in roles},
+        })  # fmt: skip
+    return {"cases": cases}
+
+
 def digests() -> Json:
     base: Json = {
         "operation": "verify", "threshold": 1260, "request_digest": draw_bytes("request", 32).hex(),
@@ -546,11 +701,14 @@ def digests() -> Json:
         context += digest("session keys", raw["key_id"], r["epoch"], r["pair"], raw["stock"])
         coins = [draw_bytes(f"coins {role}", 32) for role in ("plus", "minus")]
         nonces = [digest("session nonce", x) for x in coins]
+        secrets = [draw_bytes(f"mask secret {role}", 32) for role in ("plus", "minus")]
+        session_id = digest("session id", context, *nonces)
         sessions.append({
             "expect": "valid", "request": r, "subject_matter": subject.hex(), "context": context.hex(),
             "plus_coins": coins[0].hex(), "minus_coins": coins[1].hex(),
-            "plus_nonce": nonces[0].hex(), "minus_nonce": nonces[1].hex(),
-            "session_id": digest("session id", context, *nonces).hex(),
+            "plus_nonce": nonces[0].hex(), "minus_nonce": nonces[1].hex(), "session_id": session_id.hex(),
+            "plus_mask": secrets[0].hex(), "minus_mask": secrets[1].hex(),
+            "mask_words": [f"{x:x}" for x in _mask_words(_mask_stream(session_id, secrets, 0, 32))],
         })  # fmt: skip
     body, items = draw_bytes("body", 100), [draw_bytes(f"item {i}", 40) for i in range(3)]
     salt = draw_bytes("salt", 16)
@@ -580,9 +738,9 @@ def digests() -> Json:
 _BODY_FIELDS = {
     "parameter_set": 1, "key_id": 2, "device": 3, "gallery": 4, "operation": 5, "threshold": 6, "pair": 7, "nonce": 8,
     "token": 9, "issued_at_ms": 10, "expires_at_ms": 11, "payload_digest": 12, "subject_digest": 13, "model": 14,
-    "knowledge": 15, "new_key_id": 17,
+    "knowledge": 15, "new_key_id": 17, "enrolment": 18,
 }  # fmt: skip
-BODY_BYTES = ("key_id", "nonce", "token", "payload_digest", "subject_digest", "knowledge", "new_key_id")
+BODY_BYTES = ("key_id", "nonce", "token", "payload_digest", "subject_digest", "knowledge", "new_key_id", "enrolment")
 
 
 def request_bodies() -> list[tuple[str, Json]]:
@@ -600,11 +758,15 @@ def request_bodies() -> list[tuple[str, Json]]:
         ("candidates", lanes | {"operation": 2, "threshold": 1440, "model": "embedding"}),
         ("enrol", lanes | {"operation": 3, "token": token, "subject_digest": subject, "model": "modèle " + "x" * 57}),
         ("erase", common | {"operation": 4, "token": token, "subject_digest": subject}),
+        ("erase one enrolment", common | {
+            "operation": 4, "token": draw_bytes("another token", 16).hex(), "subject_digest": subject,
+            "enrolment": token,
+        }),
         ("bulk enrolment", common | {"operation": 5, "token": token, "model": model}),
         ("subjects", common | {"operation": 6}),
         ("identify", lanes | {"operation": 7, "threshold": 1440, "model": "embedding"}),
         ("rotate", common | {"operation": 8, "new_key_id": draw_bytes("new key id", 16).hex()}),
-    ]
+    ]  # fmt: skip
 
 
 def protobuf(fields: Json) -> bytes:
@@ -950,7 +1112,8 @@ def device_certificates() -> Json:
 FILES = {
     "parameter_sets": parameter_sets, "packing": packing, "encryption": encryption, "conversion": conversion,
     "dealing": dealing, "device_certificates": device_certificates, "digests": digests, "key_safety": key_safety,
-    "key_shares": key_shares, "knowledge": knowledge, "refreshing": refreshing,
+    "key_shares": key_shares, "knowledge": knowledge, "multiplication": multiplication, "refreshing": refreshing,
+    "session_mask": session_mask,
 }  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.crypto.gates.test_gates import BothHolders, random_bytes
-from tests.crypto.toys import TOY, plaintexts, repeated, valid_vectors
+from tests.crypto.toys import TOY, coordinates, plaintexts, repeated, valid_vectors
 from tests.simulator import unit_vectors
 from veilmatch.crypto.arithmetic import Integer, random_below
 from veilmatch.crypto.dealing import Products
@@ -50,8 +50,8 @@ def shares_of(m: Sequence[Integer], N: Integer, p: ParameterSet) -> tuple[list[I
             return [(x + w) % N for x, w in zip(m, minus, strict=True)], minus
 
 
-def passes(m: Sequence[Integer], N: Integer, p: ParameterSet) -> bool:
-    """What the gate says about the vectors in these plaintexts."""
+def found_valid(m: Sequence[Integer], N: Integer, p: ParameterSet) -> list[bool]:
+    """What the gate says about each of the vectors in these plaintexts."""
     w, n = shares_of(m, N, p), len(m) // p.lane_ciphertexts
     dealt, session, both = products(n * p.dimension), secrets.token_bytes(32), BothHolders(validity_cost(n, p))
 
@@ -60,9 +60,16 @@ def passes(m: Sequence[Integer], N: Integer, p: ParameterSet) -> bool:
         return validate(lanes.unpack(w[at], p), lanes.above(w[at], p), p, session, dealt[at], e)
 
     plus, minus = both.run(circuit)
-    assert len(plus) == len(minus) == 1 and plus[0] < 2 and minus[0] < 2
+    assert len(plus) == len(minus) == -(-n // 8)
     assert both.used == validity_cost(n, p), "reserved is what is used"
-    return bool(plus[0] ^ minus[0])
+    assert both.layers == 9, "also for several"
+    return np.unpackbits(plus ^ minus, count=n, bitorder="little").astype(bool).tolist()  # type: ignore[no-any-return]
+
+
+def passes(m: Sequence[Integer], N: Integer, p: ParameterSet) -> bool:
+    """What the gate says about one vector."""
+    (valid,) = found_valid(m, N, p)
+    return valid
 
 
 def is_valid(m: Sequence[Integer], p: ParameterSet) -> bool:
@@ -203,29 +210,39 @@ def test_every_single_bit_out_of_place_is_refused(p: ParameterSet) -> None:
             assert passes(m, N, p) == is_valid(m, p)
 
 
-@pytest.mark.parametrize("count", [2, 3, 5])
-def test_one_bad_vector_of_several_is_enough(count: int) -> None:
-    N = modulus_of(TOY)
-    good = [v for v in unit_vectors(RNG, 40, TOY) if TOY.norm_min <= v @ v <= TOY.norm_max][:count]
-    assert passes([c for v in good for c in packed(v, TOY)], N, TOY)
-    for at in range(count):
-        for bad in (repeated(0, TOY), good[at] + TOY.clip + 1):
-            vectors = [bad if i == at else v for i, v in enumerate(good)]
-            assert not passes([c for v in vectors for c in packed(v, TOY)], N, TOY)
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 8, 9, 17])
+@pytest.mark.parametrize("p", [TOY, SMALL], ids=lambda p: p.name)
+def test_each_of_several_vectors_has_a_bit_of_its_own(p: ParameterSet, count: int) -> None:
+    N, good = modulus_of(p), unit_vectors(RNG, count, p)
+    assert found_valid([c for v in good for c in packed(v, p)], N, p) == [True] * count
+    outsized = (repeated(0, p), repeated(p.clip + 1, p))
+    for bad in (*({at} for at in range(count)), set(range(count)), set(range(0, count, 2))):
+        vectors = [outsized[i % 2] if i in bad else v for i, v in enumerate(good)]
+        m = [c for v in vectors for c in packed(v, p)]
+        assert found_valid(m, N, p) == [i not in bad for i in range(count)]
+        # In a bit above the lanes, or in a lane.
+        m = [c for v in good for c in packed(v, p)]
+        for i in bad:
+            m[i * p.lane_ciphertexts] += Integer(1) << (p.modulus_bits - 3 if i % 2 else 100)
+        assert found_valid(m, N, p) == [i not in bad for i in range(count)]
+
+
+@given(st.data())
+@settings(max_examples=40, deadline=None)
+def test_gate_says_of_several_plaintexts_what_plain_integers_say_of_each(data: st.DataObject) -> None:
+    p = data.draw(st.sampled_from((TOY, SMALL)))
+    N, size, m = modulus_of(p), p.lane_ciphertexts, []
+    for _ in range(data.draw(st.integers(1, 10))):
+        vector = packed(data.draw(st.one_of(valid_vectors(p), coordinates(p))), p)
+        if data.draw(st.integers(0, 2)) == 0:
+            vector[data.draw(st.integers(0, size - 1))] = data.draw(plaintexts(N))
+        m += vector
+    assert found_valid(m, N, p) == [is_valid(m[i : i + size], p) for i in range(0, len(m), size)]
 
 
 def test_gate_has_nine_layers_at_the_shipped_sizes() -> None:
     for p in (DEFAULT, D512):
-        N = modulus_of(p)
-        w, dealt = shares_of(packed(unit_vectors(RNG, 1, p)[0], p), N, p), products(p.dimension)
-        both = BothHolders(validity_cost(1, p))
-        both.run(
-            lambda e, w=w, dealt=dealt, p=p: validate(
-                lanes.unpack(w[not e.is_plus], p), lanes.above(w[not e.is_plus], p), p, bytes(32),
-                dealt[not e.is_plus], e,
-            )
-        )  # fmt: skip
-        assert both.layers == 9
+        assert passes(packed(unit_vectors(RNG, 1, p)[0], p), modulus_of(p), p), "which counts them"
 
 
 # -- its parts --------------------------------------------------------------------------------------------------
@@ -247,29 +264,27 @@ def test_bits_above_are_all_those_that_no_lane_uses() -> None:
 def test_parities_are_linear_and_miss_nothing() -> None:
     session = secrets.token_bytes(32)
     for length in (1, 3, 40):
-        x, y = random_bytes(length), random_bytes(length)
+        x, y = random_bytes(5 * length).reshape(5, -1), random_bytes(5 * length).reshape(5, -1)
         assert np.array_equal(_parities(x ^ y, session), _parities(x, session) ^ _parities(y, session))
-        assert len(_parities(x, session)) == PARITIES // 8
+        assert _parities(x, session).shape == (5, PARITIES) and _parities(x, session).max() == 1
+        assert np.array_equal(_parities(x[3:4], session)[0], _parities(x, session)[3]), "each string by itself"
         assert not _parities(np.zeros_like(x), session).any()
-        for i in range(8 * length):
-            single = np.packbits(np.arange(8 * length) == i, bitorder="little")
-            assert _parities(single, session).any()
+        single = np.packbits(np.eye(8 * length, dtype=np.uint8), axis=1, bitorder="little")
+        assert _parities(single, session).any(axis=1).all()
 
 
 def test_parities_of_a_long_string_see_each_of_its_pieces() -> None:
     length = 3 * _PIECE_BYTES + 5
-    session, string = secrets.token_bytes(32), np.zeros(length, dtype=np.uint8)
-    seen = set()
-    for at in (0, _PIECE_BYTES - 1, _PIECE_BYTES, 2 * _PIECE_BYTES, length - 5, length - 1):
-        string[:] = 0
-        string[at] = 1
-        seen.add(_parities(string, session).tobytes())
-    assert len(seen) == 6 and bytes(PARITIES // 8) not in seen, "pieces have places of their own"
+    places = (0, _PIECE_BYTES - 1, _PIECE_BYTES, 2 * _PIECE_BYTES, length - 5, length - 1)
+    strings = np.zeros((len(places), length), dtype=np.uint8)
+    strings[range(len(places)), places] = 1
+    seen = {row.tobytes() for row in _parities(strings, secrets.token_bytes(32))}
+    assert len(seen) == 6 and bytes(PARITIES) not in seen, "pieces have places of their own"
 
 
 def test_parities_of_another_session_are_others() -> None:
-    string = random_bytes(100)
-    found = [np.unpackbits(_parities(string, secrets.token_bytes(32))) for _ in range(200)]
+    string = random_bytes(100)[None]
+    found = [_parities(string, secrets.token_bytes(32))[0] for _ in range(200)]
     ones = np.sum(found, axis=0)
     assert np.all((ones > 40) & (ones < 160)), "each of the 64 is a fair coin"
 

@@ -9,10 +9,11 @@ import pytest
 
 from tests.crypto.toys import SCHEMES, aimed, keys_of, lane_shares, with_low_bits
 from tests.simulator import Aim, PairSimulator, SimulatedGallery, unit_vectors
+from tests.storing import each_template, empty_gallery, records_of, store
 from veilmatch.crypto.arithmetic import Integer
-from veilmatch.crypto.packing import lanes, slots
+from veilmatch.crypto.packing import lanes
 from veilmatch.crypto.packing.fields import Array
-from veilmatch.crypto.parameters import D512, DEFAULT, ParameterSet
+from veilmatch.crypto.parameters import D512, DEFAULT, LANE_BITS, ParameterSet
 
 #: The real numbers over a toy modulus, with how many packs and probes make 10,000 pairs.
 D128_TOY = ParameterSet(128, 60, 23, 1024)
@@ -160,19 +161,13 @@ def test_enrolled_lanes_become_columns_that_decide_exactly(scheme: str) -> None:
     p = D128_TOY
     keys, rng = keys_of(scheme, p), np.random.default_rng(5)
     people, simulator = unit_vectors(rng, 4, p), PairSimulator(keys)
-    gallery = SimulatedGallery.of(keys.scheme, np.zeros((p.slots, p.dimension), dtype=np.int64))
-
-    def multiply_in(slot: int, template: Array, *, erase: bool) -> None:
-        operation = "erase" if erase else "enrol"
-        for share in simulator.run(simulator.request(operation, 0), simulator.encrypt(template)):
-            column = slots.lane_column(share.lanes, slot, p, is_plus=share.is_plus, erase=erase)
-            gallery.packs[0] = [
-                keys.scheme.multiply(c, keys.scheme.encrypt(m)) for c, m in zip(gallery.packs[0], column, strict=True)
-            ]
-
+    gallery, records = empty_gallery(keys.scheme), []
     for slot, template in zip((0, 1, 2, p.slots - 1), people, strict=True):
-        multiply_in(slot, template, erase=False)
-    multiply_in(1, people[1], erase=True)
+        shares = simulator.run(simulator.request("enrol", 0), simulator.encrypt(template))
+        store(gallery, slot, shares)
+        records.append(records_of(keys.scheme, shares))
+    erased = simulator.run(simulator.request("erase", 0), records[1], by_device=[False])
+    store(gallery, 1, erased, erase=True)
     expected = np.zeros(p.slots, dtype=np.int64)
     expected[[0, 2, p.slots - 1]] = people[[0, 2, 3]] @ people[0]
     for threshold in (1, int(expected[0])):
@@ -180,44 +175,83 @@ def test_enrolled_lanes_become_columns_that_decide_exactly(scheme: str) -> None:
         assert np.array_equal(found, expected >= threshold)
 
 
+def lane_edges(number: int, p: ParameterSet) -> Aim | None:
+    """Lanes of the minus holder by chance, all at 0, all at the largest value that its rule admits, or too large."""
+    largest = (1 << LANE_BITS) - p.lane_risk - 1
+    value = (None, 0, largest, largest + 1)[number % 4]
+    return None if value is None else aimed(lane_shares(np.full(p.dimension, value), p))
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("seed", [21, 22])
+def test_templates_that_were_enrolled_decide_like_plaintext_ones(scheme: str, seed: int) -> None:
+    """Random, extreme and crafted ones, at the threshold and one beside it; and refused vectors among them."""
+    p = D128_TOY
+    keys, people = keys_of(scheme, p), population(p, p.slots - 3, 1, seed)
+    refused = [3 * people.templates[0], 0 * people.templates[0], people.templates[1] + (1 << p.ring_bits)]
+    vectors = [*people.templates, *refused]
+    valid = [p.norm_min <= int(x @ x) <= p.norm_max for x in people.templates] + [False] * 3
+    simulator, gallery, records = PairSimulator(keys), empty_gallery(keys.scheme), []
+    for slot, vector in enumerate(vectors):
+        simulator.aim = lane_edges(slot, p)
+        shares = simulator.run(simulator.request("enrol", 0), simulator.encrypt(vector))
+        assert bool(simulator.opened(shares)[1]) == valid[slot]
+        store(gallery, slot, shares)
+        records.append(records_of(keys.scheme, shares))
+    kept = np.where(np.array(valid)[:, None], vectors, 0)
+    simulator.aim = None
+
+    def check_decisions() -> None:
+        probe, threshold = people.probes[0], people.thresholds[0]
+        asked = [(probe, threshold + d) for d in (-1, 0, 1)]
+        for probe in (people.templates[5], -people.templates[6]):
+            asked += [(probe, t) for t in (1, p.threshold(0.6), p.threshold_max)]
+        for probe, t in asked:
+            assert np.array_equal(simulator.decide("candidates", probe, gallery, t), kept @ probe >= t)
+
+    check_decisions()
+    assert all(np.count_nonzero(people.distances == d) >= 4 for d in (-1, 0, 1)), "at the threshold and beside it"
+    assert sum(valid) > len(valid) - 10
+    # Every third one is erased again; the others stay as they were.
+    for slot in range(0, len(vectors), 3):
+        store(gallery, slot, simulator.run(simulator.request("erase", 0), records[slot], by_device=[False]), erase=True)
+        kept[slot] = 0
+    check_decisions()
+
+
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_records_of_one_key_become_packs_and_records_of_another_that_decide_exactly(scheme: str) -> None:
-    """Rotation as the matchers do it, to a modulus of another size; a record that is not valid is left out."""
+    """Rotation as the matchers do it, to a modulus of another size; a bulk record that is not valid becomes zero."""
     old, p = ParameterSet(64, 60, 23, 1024), ParameterSet(64, 60, 23, 512)
     keys, new, rng = keys_of(scheme, old), keys_of(scheme, p), np.random.default_rng(6)
     people = unit_vectors(rng, 4, old)
     simulator = PairSimulator(keys)
     stored = [c for template in [*people, 3 * people[0]] for c in simulator.encrypt(template)]
     shares = simulator.run(simulator.request("rotate", 0), stored)
-    assert [share.valid.tolist() for share in shares] == [[True] * 4 + [False]] * 2
-    gallery = SimulatedGallery.of(new.scheme, np.zeros((4, p.dimension), dtype=np.int64))
-    records = [[new.scheme.encode(Integer(0))] * p.lane_ciphertexts for _ in people]
-
-    def multiply(into: list[Integer], part: list[Integer]) -> list[Integer]:
-        return [new.scheme.multiply(c, new.scheme.encrypt(m)) for c, m in zip(into, part, strict=True)]
-
-    for share in shares:
-        for slot, values in enumerate(share.lanes.reshape(-1, p.dimension)):
-            column = slots.lane_column(values, slot, p, is_plus=share.is_plus)
-            gallery.packs[0] = multiply(gallery.packs[0], column)
-            records[slot] = multiply(records[slot], lanes.record_part(values, p, is_plus=share.is_plus))
+    assert simulator.opened(shares)[1].tolist() == [1, 1, 1, 1, 0]
+    gallery, kept = empty_gallery(new.scheme), np.vstack([people, 0 * people[:1]])
+    for slot, both in enumerate(each_template(p.dimension, shares)):
+        store(gallery, slot, both)
+    gallery.places = gallery.places[:5]
 
     rotated = PairSimulator(new)
-    scores = people @ people[0]
+    scores = kept @ people[0]
     for threshold in sorted({1, *(int(score) + d for score in scores for d in (0, 1) if score + d > 0)}):
         if threshold <= p.threshold_max:
             assert np.array_equal(rotated.decide("candidates", people[0], gallery, threshold), scores >= threshold)
-    again = rotated.run(rotated.request("rotate", 0), [c for record in records for c in record])
-    assert np.array_equal(again[0].lanes - again[1].lanes - p.offset, people.ravel())
+    again = rotated.run(rotated.request("rotate", 0), records_of(new.scheme, shares), by_device=[False] * 5)
+    assert np.array_equal(rotated.opened(again)[0] - p.offset, kept.ravel())
 
 
 def test_both_parts_of_a_record_add_up_to_what_the_device_encrypts() -> None:
     rng = np.random.default_rng(7)
     for p in (DEFAULT, D512, D128_TOY):
         vector = unit_vectors(rng, 1, p)[0]
-        minus = rng.integers(0, (1 << 48) - p.lane_risk, p.dimension)
-        parts = (
-            lanes.record_part(minus + vector + p.offset, p, is_plus=True),
-            lanes.record_part(minus, p, is_plus=False),
-        )
-        assert [a + b for a, b in zip(*parts, strict=True)] == lanes.pack(vector, p)
+        for end in (48, 64):  # of lanes, and of words
+            minus = rng.integers(0, (1 << end) - p.lane_risk, p.dimension, dtype=np.uint64)
+            minus[:2] = 0, (1 << end) - p.lane_risk - 1
+            parts = (
+                lanes.record_part(minus + (vector + p.offset).astype(np.uint64), p, is_plus=True),
+                lanes.record_part(minus, p, is_plus=False),
+            )
+            assert [a + b for a, b in zip(*parts, strict=True)] == lanes.pack(vector, p)

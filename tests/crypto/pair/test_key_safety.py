@@ -120,7 +120,10 @@ def test_nothing_leaves_a_session_that_was_refused(operation: Operation) -> None
     with pytest.raises(KeySafetyError):
         run(adding(simulator, MINUS, 0, 0, 1), operation)
     assert not {"TemplateShare", "DecisionShare"} & set(seen)
-    assert not any(type(envelope.message).__name__ == "Validity" for _, envelope in simulator.sent)
+    after = [type(e.message).__name__ for _, e in simulator.sent][::-1]
+    assert after[0] == "SafetyProof" and set(after[:4]) <= {"SafetyProof", "Coins"}, (
+        "the check is the last that was said"
+    )
 
 
 def test_a_proof_of_one_direction_is_none_of_the_other() -> None:

@@ -22,6 +22,7 @@ from veilmatch.crypto.errors import (
 )
 from veilmatch.crypto.packing import lanes
 from veilmatch.crypto.packing.fields import Array
+from veilmatch.crypto.pair.converting import MAX_CONVERSIONS
 from veilmatch.crypto.pair.messages import (
     Agreement,
     Allocation,
@@ -39,11 +40,9 @@ from veilmatch.crypto.pair.messages import (
     SafetyProof,
     SafetyWork,
     Send,
-    Validity,
     Verdict,
 )
 from veilmatch.crypto.pair.request import Operation, Request
-from veilmatch.crypto.pair.session import MAX_CONVERSIONS
 from veilmatch.crypto.parameters import ParameterSet
 
 RNG = np.random.default_rng(1234)
@@ -115,30 +114,36 @@ def test_enrolment_gives_both_matchers_exact_integer_shares(simulator: PairSimul
     assert np.array_equal(simulator.enrol(template), template + TOY.offset)
 
 
-@pytest.mark.parametrize("count", [1, 2, 5])
-def test_erasing_converts_the_lanes_of_several_templates(simulator: PairSimulator, count: int) -> None:
+@pytest.mark.parametrize("by_device", [True, False])
+@pytest.mark.parametrize("operation", ["erase", "rotate"])
+@pytest.mark.parametrize("count", [1, 2, 5, 9])
+def test_records_of_several_templates_are_converted_exactly(
+    simulator: PairSimulator, operation: Operation, count: int, by_device: bool
+) -> None:
     ciphertexts = [c for template in TEMPLATES[:count] for c in simulator.encrypt(template)]
-    plus, minus = simulator.run(simulator.request("erase", 0), ciphertexts)
-    assert np.array_equal(plus.lanes - minus.lanes, (TEMPLATES[:count] + TOY.offset).ravel())
+    plus, minus = simulator.run(simulator.request(operation, 0), ciphertexts, by_device=[by_device] * count)
+    lanes, valid = simulator.opened((plus, minus))
+    assert np.array_equal(lanes, (TEMPLATES[:count] + TOY.offset).ravel())
+    assert valid.tolist() == [1] * (count if by_device and operation == "rotate" else 0), "of an erasure nobody is told"
     assert plus.is_plus and not minus.is_plus and plus.session_id == minus.session_id
+    assert conversions(simulator) == 1
 
 
 @pytest.mark.parametrize("operation", ["erase", "rotate"])
-@pytest.mark.parametrize(
-    ("invalid", "opened"), [((), 1), ((0,), 5), ((4,), 7), ((1, 3), 9), ((0, 1, 2, 3, 4), 9)], ids=str
-)
-def test_records_that_are_not_valid_are_sifted_out_by_halves(
-    simulator: PairSimulator, operation: Operation, invalid: tuple[int, ...], opened: int
+@pytest.mark.parametrize("invalid", [(), (0,), (4,), (1, 3), (0, 1, 2, 3, 4)], ids=str)
+def test_records_of_a_device_that_are_not_valid_become_zero(
+    simulator: PairSimulator, operation: Operation, invalid: tuple[int, ...]
 ) -> None:
-    """One bit is opened for all of them, and more only for the halves of what is not valid as a whole."""
+    """Valid ones beside them stay as they are, and no message tells that there were others."""
     vectors = [3 * template if i in invalid else template for i, template in enumerate(TEMPLATES[:5])]
     ciphertexts = [c for vector in vectors for c in simulator.encrypt(vector)]
-    plus, minus = simulator.run(simulator.request(operation, 0), ciphertexts)
-    valid = [i for i in range(5) if i not in invalid]
-    assert np.flatnonzero(plus.valid).tolist() == np.flatnonzero(minus.valid).tolist() == valid
-    assert np.array_equal(plus.lanes - minus.lanes, (TEMPLATES[valid] + TOY.offset).ravel())
+    lanes, valid = simulator.opened(simulator.run(simulator.request(operation, 0), ciphertexts))
+    kept = [i not in invalid for i in range(5)]
+    assert np.array_equal(lanes.reshape(5, -1), np.where(np.array(kept)[:, None], TEMPLATES[:5], 0) + TOY.offset)
+    assert valid.tolist() == ([] if operation == "erase" else kept)
     assert conversions(simulator) == 1
-    assert sum(isinstance(e.message, Validity) for holder, e in simulator.sent if holder == PLUS) == opened
+    kinds = [type(e.message) for _, e in simulator.sent]
+    assert kinds.count(Verdict) == 2 and kinds.count(GateLayer) == 2 * (9 + 2), "once for all five"
 
 
 def note_probe_shares(simulator: PairSimulator) -> dict[int, list[ProbeShare]]:
@@ -170,9 +175,16 @@ def test_one_share_of_an_answer_says_nothing(simulator: PairSimulator, gallery: 
 # -- order -------------------------------------------------------------------------------------------------
 
 
-def actions_of(keys: Keys, operation: Operation, gallery: SimulatedGallery) -> tuple[list[Any], list[Any]]:
+def note_actions(simulator: PairSimulator) -> tuple[list[Any], list[Any]]:
+    """All that the holders ask for in its runs."""
     seen: tuple[list[Any], list[Any]] = ([], [])
-    simulator = PairSimulator(keys, observe=lambda holder, action: seen[holder].append(action))
+    simulator.observe = lambda holder, action: seen[holder].append(action)
+    return seen
+
+
+def actions_of(keys: Keys, operation: Operation, gallery: SimulatedGallery) -> tuple[list[Any], list[Any]]:
+    simulator = PairSimulator(keys)
+    seen = note_actions(simulator)
     simulator.run(simulator.request(operation, 1), simulator.encrypt(PROBE), gallery, gallery.places[:3])
     return seen
 
@@ -188,26 +200,33 @@ CONVERSION_OF_MINUS = [LocalWork, Agreement, Receive, Receive, Reserve, Openings
 
 def test_template_is_converted_in_the_order_of_the_rules(keys: Keys, gallery: SimulatedGallery) -> None:
     plus, minus = actions_of(keys, "enrol", gallery)
-    layers = [GateLayer, Receive] * 9
-    opened = [Validity, Receive]
-    stock_of_plus, stock_of_minus = [Reserve, Allocation] * 2, [Receive, Reserve] * 2
+    gate, product = [GateLayer, Receive] * 9, [GateLayer, Receive] * 2
+    of_plus, of_minus = [Reserve, Allocation], [Receive, Reserve]
     assert [kind_of(a) for a in plus] == [
-        Hello, Receive, *CONVERSION_OF_PLUS, *KEY_SAFETY, *stock_of_plus, *layers, *opened,
+        Hello, Receive, *CONVERSION_OF_PLUS, *KEY_SAFETY, *of_plus * 2, *gate, *of_plus, *product, Receive,
     ]  # fmt: skip
     assert [kind_of(a) for a in minus] == [
-        Hello, Receive, *CONVERSION_OF_MINUS, *KEY_SAFETY, *stock_of_minus, *layers, *opened,
+        Hello, Receive, *CONVERSION_OF_MINUS, *KEY_SAFETY, *of_minus * 2, *gate, *of_minus, *product, Verdict,
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("operation", ["erase", "rotate"])
+def test_records_of_the_matchers_are_converted_without_any_gate(keys: Keys, operation: Operation) -> None:
+    simulator = PairSimulator(keys)
+    seen = note_actions(simulator)
+    simulator.run(simulator.request(operation, 0), simulator.encrypt(PROBE), by_device=[False])
+    assert [kind_of(a) for a in seen[PLUS]] == [Hello, Receive, *CONVERSION_OF_PLUS, *KEY_SAFETY]
+    assert [kind_of(a) for a in seen[MINUS]] == [Hello, Receive, *CONVERSION_OF_MINUS, *KEY_SAFETY]
 
 
 @pytest.mark.parametrize("operation", ["verify", "candidates", "identify"])
-def test_probe_is_validated_while_the_matchers_work_and_its_validity_is_not_opened(
+def test_probe_is_validated_while_the_matchers_work(
     keys: Keys, gallery: SimulatedGallery, operation: Operation
 ) -> None:
     for actions in actions_of(keys, operation, gallery):
         kinds = [kind_of(a) for a in actions]
         handed, awaited = kinds.index(ProbeShare), kinds.index(AwaitResults)
         assert kinds[handed:awaited].count(GateLayer) == 9
-        assert Validity not in kinds
 
 
 def test_nothing_is_opened_before_both_comparisons_and_the_reservation(keys: Keys, gallery: SimulatedGallery) -> None:
@@ -397,7 +416,7 @@ def test_lane_at_the_wrap_point_is_converted_again_and_stays_exact(
 ) -> None:
     simulator = PairSimulator(keys, aim=aimed(lane_shares(fields_with(at, value), TOY)))
     assert np.array_equal(simulator.enrol(PROBE), PROBE + TOY.offset)
-    assert conversions(simulator) == 2 and [v.again for v in verdicts(simulator)] == [True, False]
+    assert conversions(simulator) == 2 and [v.again for v in verdicts(simulator)] == [True, False, False]
     assert np.array_equal(simulator.decide("candidates", PROBE, gallery, THRESHOLD), SCORES >= THRESHOLD)
     assert conversions(simulator) == 3 and [v.again for v in verdicts(simulator)] == [True, False, False]
 
@@ -410,14 +429,29 @@ def test_lane_below_the_wrap_point_is_exact_at_once(keys: Keys, value: int) -> N
         assert conversions(simulator) == 1
 
 
+def record_converted(simulator: PairSimulator, template: Array) -> list[int]:
+    """What comes of a record that the matchers made, lane by lane less the offset."""
+    shares = simulator.run(simulator.request("rotate", 0), simulator.encrypt(template), by_device=[False])
+    return [x - TOY.offset for x in simulator.added_up(shares)]
+
+
+def enrolled_ungated(simulator: PairSimulator, template: Array, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """What comes of a template if the gate takes everything, mod 2^64 and less the offset."""
+    take_validity_out(monkeypatch)
+    shares = simulator.run(simulator.request("enrol", 0), simulator.encrypt(template))
+    return [(x - TOY.offset) % 2**64 for x in simulator.added_up(shares)]
+
+
 def test_without_the_second_conversion_a_lane_at_the_wrap_point_is_wrong(
     keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    aim = aimed(lane_shares(fields_with(3, 2**48 - 1), TOY))
+    assert record_converted(PairSimulator(keys, aim=aim), PROBE) == PROBE.tolist()
     monkeypatch.setattr(lanes, "at_risk", lambda fields, parameters: False)
-    take_validity_out(monkeypatch)
-    simulator = PairSimulator(keys, aim=aimed(lane_shares(fields_with(3, 2**48 - 1), TOY)))
-    wrong = simulator.enrol(PROBE) - (PROBE + TOY.offset)
+    wrong = np.array(record_converted(PairSimulator(keys, aim=aim), PROBE)) - PROBE
     assert wrong.tolist() == [0, 0, 0, -(2**48), 1, *[0] * 7], "the lane wraps and carries into the next"
+    found = enrolled_ungated(PairSimulator(keys, aim=aim), PROBE, monkeypatch)
+    assert found == [int(x) % 2**64 for x in PROBE + wrong]
 
 
 def test_without_the_second_conversion_a_decision_at_the_threshold_is_wrong(
@@ -453,18 +487,20 @@ def test_lane_share_at_the_modulus_is_converted_again_and_stays_exact(keys: Keys
     aim[at] = near_modulus(keys)
     simulator = PairSimulator(keys, aim=aimed(aim))
     assert np.array_equal(simulator.enrol(template), template + TOY.offset)
-    assert [v.again for v in verdicts(simulator)] == [True, False]
+    assert [v.again for v in verdicts(simulator)] == [True, False, False]
+    assert record_converted(PairSimulator(keys, aim=aimed(aim)), template) == template.tolist()
 
 
 def test_without_the_second_conversion_a_lane_share_at_the_modulus_is_wrong(
     keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lanes, "wraps_modulus", lambda shares, modulus: False)
-    take_validity_out(monkeypatch)
     template, aim = repeated(TOY.clip, TOY), lane_shares(SAFE, TOY)
     aim[0] = near_modulus(keys)
-    wrong = PairSimulator(keys, aim=aimed(aim)).enrol(template) - (template + TOY.offset)
+    wrong = np.array(record_converted(PairSimulator(keys, aim=aimed(aim)), template)) - template
     assert np.count_nonzero(wrong[: TOY.lanes]) >= TOY.lanes - 1 and not wrong[TOY.lanes :].any()
+    found = enrolled_ungated(PairSimulator(keys, aim=aimed(aim)), template, monkeypatch)
+    assert found == [int(x) % 2**64 for x in template + wrong]
 
 
 def test_result_at_the_modulus_is_converted_again_and_stays_exact(keys: Keys, gallery: SimulatedGallery) -> None:

@@ -17,6 +17,7 @@ from tests.crypto.toys import SCHEMES, TOY, keys_of
 from tests.simulator import MINUS, PLUS, PairSimulator, SimulatedGallery, unit_vectors
 from veilmatch.crypto.dealing import STOCK_KINDS
 from veilmatch.crypto.errors import CiphertextError, KeySafetyError, ProtocolError, VeilmatchError
+from veilmatch.crypto.pair.key_safety import session_nonce
 from veilmatch.crypto.pair.messages import (
     Agreement,
     Allocation,
@@ -28,20 +29,20 @@ from veilmatch.crypto.pair.messages import (
     Openings,
     SafetyProof,
     TemplateShare,
-    Validity,
     Verdict,
 )
-from veilmatch.crypto.pair.request import Operation
 
 RNG = np.random.default_rng(77)
 TEMPLATES = unit_vectors(RNG, 9, TOY)
 PROBE = TEMPLATES[4]
 THRESHOLD = int(PROBE @ PROBE)
-OPERATIONS: tuple[Operation, ...] = ("verify", "candidates", "identify", "enrol", "erase", "rotate")
+#: Of a record that a device encrypted, and of one that the matchers made.
+ON_RECORDS = ("erase", "erase, ungated", "rotate", "rotate, ungated")
+OPERATIONS = ("verify", "candidates", "identify", "enrol", *ON_RECORDS)
 #: Messages that each holder sends in one session without a second conversion.
 LENGTHS = {
-    "verify": (31, 28), "candidates": (27, 24), "identify": (40, 37),
-    "enrol": (18, 16), "erase": (18, 16), "rotate": (18, 16),
+    "verify": (31, 28), "candidates": (27, 24), "identify": (40, 37), "enrol": (20, 18), "erase": (20, 18),
+    "erase, ungated": (6, 6), "rotate": (20, 18), "rotate, ungated": (6, 6),
 }  # fmt: skip
 
 Delivery = Sequence[Envelope]
@@ -74,21 +75,27 @@ class Way:
         return self.passed[1 - self.target]
 
 
-def outcome_of(simulator: PairSimulator, operation: Operation, gallery: SimulatedGallery) -> list[int]:
-    """The opened bits, or the lanes."""
-    template = operation in ("enrol", "erase", "rotate")
-    request = simulator.request(operation, 0 if template else THRESHOLD)
-    ends = simulator.run(request, simulator.encrypt(PROBE), gallery, gallery.places)
+def outcome_of(simulator: PairSimulator, operation: str, gallery: SimulatedGallery) -> list[int]:
+    """The opened bits, or the lanes and what the device is told."""
+    name, _, ungated = operation.partition(", ")
+    template = operation == "enrol" or operation in ON_RECORDS
+    request = simulator.request(name, 0 if template else THRESHOLD)  # type: ignore[arg-type]
+    ends = simulator.run(request, simulator.encrypt(PROBE), gallery, gallery.places, [not ungated])
     if template:
         assert all(isinstance(end, TemplateShare) for end in ends)
-        return (ends[PLUS].lanes - ends[MINUS].lanes).tolist()  # type: ignore[no-any-return]
+        lanes, valid = simulator.opened(ends)
+        return [*lanes.tolist(), *valid.tolist()]
     assert all(isinstance(end, DecisionShare) for end in ends)
-    return (ends[PLUS].bits ^ ends[MINUS].bits).tolist()  # type: ignore[no-any-return]
+    return [*(ends[PLUS].bits ^ ends[MINUS].bits).tolist(), ends[PLUS].valid ^ ends[MINUS].valid]
 
 
-def expected_of(operation: Operation) -> list[int]:
-    if operation in ("enrol", "erase", "rotate"):
-        return (PROBE + TOY.offset).tolist()  # type: ignore[no-any-return]
+def expected_of(operation: str) -> list[int]:
+    if operation == "enrol" or operation in ON_RECORDS:
+        return [*(PROBE + TOY.offset).tolist(), *[1] * (operation in ("enrol", "rotate"))]
+    return [*expected_bits(operation), 1]
+
+
+def expected_bits(operation: str) -> list[int]:
     bits = TEMPLATES @ PROBE >= THRESHOLD
     if operation == "identify":
         return [(int(np.argmax(TEMPLATES @ PROBE)) + 1) >> i & 1 for i in range(4)]
@@ -114,7 +121,7 @@ def undisturbed(simulator: PairSimulator) -> Iterator[None]:
 def disturbed(
     simulator: PairSimulator,
     gallery: SimulatedGallery,
-    operation: Operation,
+    operation: str,
     target: int,
     position: int,
     meet: Callable[[Way, Envelope], Delivery],
@@ -134,13 +141,13 @@ def disturbed(
     pytest.fail(f"message {position} of holder {target} was disturbed, and the session ended with {found}")
 
 
-def every_position(operation: Operation) -> list[tuple[int, int]]:
+def every_position(operation: str) -> list[tuple[int, int]]:
     return [(holder, position) for holder in (PLUS, MINUS) for position in range(LENGTHS[operation][holder])]
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_undisturbed_session_ends_as_expected(
-    simulator: PairSimulator, gallery: SimulatedGallery, operation: Operation
+    simulator: PairSimulator, gallery: SimulatedGallery, operation: str
 ) -> None:
     assert outcome_of(simulator, operation, gallery) == expected_of(operation)
     lengths = tuple(sum(sender == holder for sender, _ in simulator.sent) for holder in (PLUS, MINUS))
@@ -151,18 +158,14 @@ def test_undisturbed_session_ends_as_expected(
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_dropped_message_is_waited_for(
-    simulator: PairSimulator, gallery: SimulatedGallery, operation: Operation
-) -> None:
+def test_dropped_message_is_waited_for(simulator: PairSimulator, gallery: SimulatedGallery, operation: str) -> None:
     for where in every_position(operation):
         error = disturbed(simulator, gallery, operation, *where, lambda way, envelope: [])
         assert isinstance(error, TimeoutError | ProtocolError)
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_repeated_message_ends_the_session(
-    simulator: PairSimulator, gallery: SimulatedGallery, operation: Operation
-) -> None:
+def test_repeated_message_ends_the_session(simulator: PairSimulator, gallery: SimulatedGallery, operation: str) -> None:
     for where in every_position(operation):
         error = disturbed(simulator, gallery, operation, *where, lambda way, envelope: [envelope, envelope])
         assert isinstance(error, ProtocolError)
@@ -170,7 +173,7 @@ def test_repeated_message_ends_the_session(
 
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_earlier_message_repeated_in_place_of_a_later_one_ends_the_session(
-    simulator: PairSimulator, gallery: SimulatedGallery, operation: Operation
+    simulator: PairSimulator, gallery: SimulatedGallery, operation: str
 ) -> None:
     for holder, position in every_position(operation):
         if position:
@@ -182,7 +185,7 @@ def test_earlier_message_repeated_in_place_of_a_later_one_ends_the_session(
 
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_message_that_comes_after_the_next_one_ends_the_session(
-    simulator: PairSimulator, gallery: SimulatedGallery, operation: Operation
+    simulator: PairSimulator, gallery: SimulatedGallery, operation: str
 ) -> None:
     seen = set()
     for where in every_position(operation):
@@ -203,7 +206,7 @@ def shortened(message: Any) -> Iterator[Any]:
 
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_message_cut_short_ends_the_session(
-    simulator: PairSimulator, gallery: SimulatedGallery, operation: Operation
+    simulator: PairSimulator, gallery: SimulatedGallery, operation: str
 ) -> None:
     for holder, position in every_position(operation):
         for variant in range(6):
@@ -221,7 +224,7 @@ def test_message_cut_short_ends_the_session(
 
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_message_swapped_for_one_of_the_receiver_s_own_ends_the_session(
-    simulator: PairSimulator, gallery: SimulatedGallery, operation: Operation
+    simulator: PairSimulator, gallery: SimulatedGallery, operation: str
 ) -> None:
     def last(way: Way, envelope: Envelope) -> Delivery:
         return way.sent_by_the_receiver()[-1:]
@@ -243,7 +246,7 @@ def test_message_swapped_for_one_of_the_receiver_s_own_ends_the_session(
 
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_message_of_a_foreign_session_ends_the_session(
-    simulator: PairSimulator, gallery: SimulatedGallery, operation: Operation
+    simulator: PairSimulator, gallery: SimulatedGallery, operation: str
 ) -> None:
     outcome_of(simulator, operation, gallery)
     foreign = {holder: [e for h, e in simulator.sent if h == holder] for holder in (PLUS, MINUS)}
@@ -265,7 +268,7 @@ def test_message_of_a_foreign_session_ends_the_session(
 
 @pytest.mark.parametrize("operation", ["verify", "enrol"])
 def test_hello_of_another_session_of_the_same_request_leads_nowhere(
-    simulator: PairSimulator, gallery: SimulatedGallery, operation: Operation
+    simulator: PairSimulator, gallery: SimulatedGallery, operation: str
 ) -> None:
     request, ciphertexts = simulator.request(operation, THRESHOLD), simulator.encrypt(PROBE)
     simulator.run(request, ciphertexts, gallery, gallery.places)
@@ -278,15 +281,15 @@ def test_hello_of_another_session_of_the_same_request_leads_nowhere(
 
 
 KINDS = [
-    Hello(bytes(96), bytes(32), 0, 0, 0), Agreement(bytes(32), bytes(64)), Allocation("triples", 0),
+    Hello(bytes(96), bytes(32), bytes(32), 0, 0, 0), Agreement(bytes(32), bytes(64)), Allocation("triples", 0),
     Allocation("bits", 0), Openings(bytes(256)), Verdict(False, b""), Verdict(True, b""), Verdict(False, bytes(16)),
-    GateLayer(b""), Validity(True), Coins(bytes(32)), SafetyProof(bytes(64)), None, b"bytes",
+    GateLayer(b""), Coins(bytes(32)), SafetyProof(bytes(64)), None, b"bytes",
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_message_of_another_kind_ends_the_session(
-    simulator: PairSimulator, gallery: SimulatedGallery, operation: Operation
+    simulator: PairSimulator, gallery: SimulatedGallery, operation: str
 ) -> None:
     for holder, position in every_position(operation):
         for message in KINDS:
@@ -314,7 +317,7 @@ def test_message_of_another_kind_ends_the_session(
     ids=["number above", "number below", "longer session", "session of zeros", "no envelope", "nothing"],
 )
 def test_envelope_of_another_number_or_session_ends_the_session(
-    simulator: PairSimulator, gallery: SimulatedGallery, operation: Operation, change: Callable[[Envelope], Any]
+    simulator: PairSimulator, gallery: SimulatedGallery, operation: str, change: Callable[[Envelope], Any]
 ) -> None:
     for where in every_position(operation):
         error = disturbed(simulator, gallery, operation, *where, lambda way, envelope: [change(envelope)])
@@ -327,7 +330,7 @@ def test_envelope_of_another_number_or_session_ends_the_session(
 @pytest.mark.parametrize("operation", OPERATIONS)
 @pytest.mark.parametrize("value", ["N", "all ones"])
 def test_opening_that_is_not_reduced_ends_the_session(
-    simulator: PairSimulator, gallery: SimulatedGallery, operation: Operation, value: str
+    simulator: PairSimulator, gallery: SimulatedGallery, operation: str, value: str
 ) -> None:
     N = simulator.keys.scheme.modulus
     part = b"\xff" * 64 if value == "all ones" else int(N).to_bytes(64, "big")
@@ -352,7 +355,8 @@ def test_opening_that_is_not_reduced_ends_the_session(
 def test_mask_seed_that_has_no_place_ends_the_session(
     simulator: PairSimulator, gallery: SimulatedGallery, verdict: Verdict
 ) -> None:
-    for position in (0, 1):  # the verdict on the lanes, the verdict on the results
+    # The verdicts on the lanes and on the results of a query; those on the lanes and on the words of a template.
+    for operation, position in (("candidates", 0), ("candidates", 1), ("enrol", 0), ("enrol", 1)):
         seen = []
 
         def other(sender: int, envelope: Envelope, position: int = position, seen: list[int] = seen) -> Delivery:
@@ -364,19 +368,20 @@ def test_mask_seed_that_has_no_place_ends_the_session(
 
         simulator.on_the_way = other
         with pytest.raises(ProtocolError):
-            outcome_of(simulator, "candidates", gallery)
+            outcome_of(simulator, operation, gallery)
+        assert len(seen) == position + 1
 
 
-@pytest.mark.parametrize("operation", ["enrol", "candidates"])
+@pytest.mark.parametrize(("operation", "position"), [("enrol", 1), ("enrol", 2), ("candidates", 2)])
 def test_mask_seed_for_a_template_or_a_result_ends_the_session(
-    simulator: PairSimulator, gallery: SimulatedGallery, operation: Operation
+    simulator: PairSimulator, gallery: SimulatedGallery, operation: str, position: int
 ) -> None:
     verdicts = []
 
     def masked(sender: int, envelope: Envelope) -> Delivery:
         if isinstance(envelope.message, Verdict):
             verdicts.append(envelope)
-            if operation == "enrol" or len(verdicts) == 2:
+            if len(verdicts) == position:
                 return [replace(envelope, message=Verdict(False, bytes(16)))]
         return [envelope]
 
@@ -425,7 +430,7 @@ def test_hello_with_the_receiver_s_own_nonce_ends_the_session(
 ) -> None:
     def mirrored(sender: int, envelope: Envelope) -> Delivery:
         if sender == holder and isinstance(envelope.message, Hello):
-            nonce = simulator.last_sessions[1 - holder]._nonce
+            nonce = session_nonce(simulator.last_sessions[1 - holder]._converter._coins)
             return [replace(envelope, message=replace(envelope.message, nonce=nonce))]
         return [envelope]
 

@@ -1,7 +1,11 @@
-"""What the key holders see of a query is the same, whatever comes out: kinds, sizes, counts and order."""
+"""What the key holders see of a session is the same, whatever comes out: kinds, sizes, counts and order.
+
+Of a query, whoever matches; of any vector, valid or not: no message of a session carries the validity.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -18,12 +22,19 @@ PROBE, *OTHERS = unit_vectors(np.random.default_rng(71), TOY.slots + 8, TOY)
 STRANGERS = np.array([t if t @ PROBE < 1 else -t for t in OTHERS if t @ PROBE])
 
 
-def seen_by_holders(keys: Keys, operation: Operation, templates: Array) -> list[tuple[Any, ...]]:
+def seen_by_holders(
+    keys: Keys,
+    operation: Operation,
+    templates: Array,
+    vectors: Sequence[Array] = (PROBE,),
+    by_device: list[bool] | None = None,
+) -> list[tuple[Any, ...]]:
     """Every action of both holders with the size of everything in it: messages, stock, work and answers."""
     seen: list[tuple[Any, ...]] = []
     simulator = PairSimulator(keys, observe=lambda holder, action: seen.append((holder, shape(action))))
     gallery = SimulatedGallery.of(keys.scheme, templates)
-    shares = simulator.run(simulator.request(operation, 1), simulator.encrypt(PROBE), gallery, gallery.places)
+    ciphertexts = [c for vector in vectors for c in simulator.encrypt(vector)]
+    shares = simulator.run(simulator.request(operation, 1), ciphertexts, gallery, gallery.places, by_device)
     return [*seen, *((holder, shape(share)) for holder, share in enumerate(shares))]
 
 
@@ -52,6 +63,37 @@ def test_holders_see_the_same_whoever_matches(keys: Keys, operation: Operation) 
     assert len(nobody) > 100
     for places in ((0,), (len(STRANGERS) - 1,), (3, 4, TOY.slots + 1)):
         assert seen_by_holders(keys, operation, with_match_at(*places)) == nobody
+
+
+#: Too short, too long, out of range, out of its lane. None is zero mod 2^k, of which the stand-in makes equal results.
+INVALID = (
+    np.eye(1, TOY.dimension, dtype=np.int64)[0],
+    3 * PROBE,
+    PROBE + (TOY.clip + 1),
+    PROBE + (1 << TOY.ring_bits),
+    -PROBE * ((1 << 40) + 1),
+)
+
+
+@pytest.mark.parametrize("operation", ["verify", "candidates", "identify", "enrol"])
+def test_holders_see_the_same_whether_a_vector_is_valid(keys: Keys, operation: Operation) -> None:
+    valid = seen_by_holders(keys, operation, STRANGERS)
+    for vector in INVALID:
+        assert seen_by_holders(keys, operation, STRANGERS, [vector]) == valid
+
+
+@pytest.mark.parametrize("by_device", [[True] * 5, [False] * 5, [True, False, True, True, False]], ids=str)
+@pytest.mark.parametrize("operation", ["erase", "rotate"])
+def test_holders_see_the_same_whichever_records_are_valid(
+    keys: Keys, operation: Operation, by_device: list[bool]
+) -> None:
+    def seen(vectors: Sequence[Array]) -> list[tuple[Any, ...]]:
+        return seen_by_holders(keys, operation, STRANGERS, vectors, by_device)
+
+    valid = seen(STRANGERS[:5])
+    assert sum("Verdict" in str(action) for action in valid) == 1 + any(by_device), "a gate for those of a device"
+    for invalid in ([0], [4], [0, 1, 2, 3, 4]):
+        assert seen([INVALID[i] if i in invalid else STRANGERS[i] for i in range(5)]) == valid
 
 
 def test_the_galleries_of_this_test_differ_in_what_comes_out(keys: Keys) -> None:
