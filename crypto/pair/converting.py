@@ -1,8 +1,9 @@
 """Hello, conversions and the key-safety check: how a session of a pair comes to exact masked shares.
 
 Rules: no opening leaves before both holders have compared digests and fingerprints of what is converted; a triple is
-reserved before it is used; every w is masked (mask.py) before anything is cut out of it, and the minus holder's rules
-look at the masked one. DESIGN.md sections 2, 3 and 9.
+reserved before it is used; every w is masked twice (mask.py) before anything is cut out of it: with the mask of the
+session, and with a last one that the minus holder draws after the last opening, so that nothing of its own can carry or
+wrap. Nothing is done over: what a holder does next depends on no share. DESIGN.md sections 2, 3 and 9.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from veilmatch.crypto.digests import NONCE_BYTES, digest, digest_all
 from veilmatch.crypto.encryption.scheme import LocalShare
 from veilmatch.crypto.errors import CiphertextError, KeySafetyError, ProtocolError
 from veilmatch.crypto.keys.shares import PairShare, SafetyShare, other_party
-from veilmatch.crypto.packing import lanes, masks
+from veilmatch.crypto.packing import lanes
 from veilmatch.crypto.pair.conversion import (
     fingerprint_hashes,
     hashes_agree,
@@ -36,7 +37,7 @@ from veilmatch.crypto.pair.key_safety import (
     proofs_agree,
     session_nonce,
 )
-from veilmatch.crypto.pair.mask import SessionMask
+from veilmatch.crypto.pair.mask import SessionMask, last_masked
 from veilmatch.crypto.pair.messages import (
     Agreement,
     Coins,
@@ -46,13 +47,9 @@ from veilmatch.crypto.pair.messages import (
     Results,
     SafetyProof,
     SafetyWork,
-    Verdict,
 )
 from veilmatch.crypto.pair.request import Request, compare_context
 from veilmatch.crypto.secret_access import SECRET_ACCESS, SecretHolder
-
-#: An honest minus holder asks for a second conversion once in 2^34 vectors, for an eighth never.
-MAX_CONVERSIONS = 8
 
 
 class Converter(SecretHolder):
@@ -76,7 +73,7 @@ class Converter(SecretHolder):
         self._coins = coins
         self._mask_secret = mask_secret
         self._peer_nonce = b""
-        #: All of this session, in order: the key-safety check covers those that were repeated as well.
+        #: All of this session, in order.
         self._made: list[Conversion] = []
 
     def hello(self) -> Steps[None]:
@@ -105,17 +102,16 @@ class Converter(SecretHolder):
         """
         parameters, is_plus = self._scheme.parameters, self._exchange.is_plus
 
-        def judge(shares: list[Integer]) -> Verdict:
+        def is_safe(shares: list[Integer]) -> bool:
             fields = lanes.unpack(shares, parameters)
             if lanes.wraps_modulus(shares, self._scheme.modulus) or lanes.at_risk(fields, parameters):
-                return Verdict(True, b"")
+                return False
             ring = lanes.ring_share(fields, parameters, is_plus=False)
-            return Verdict(False, masks.seed_for(ring, parameters) if wraps_bounded else b"")
+            return not wraps_bounded or lanes.wraps_at_risk(ring, parameters) <= parameters.wrap_limit
 
-        sizes = (0, masks.MASK_SEED_BYTES) if wraps_bounded else (0,)
-        shares, seed = yield from self._exact(ciphertexts, listed, judge, sizes)
+        shares = yield from self._exact(ciphertexts, listed, is_safe)
         fields = lanes.unpack(shares, parameters)
-        ring = masks.masked(lanes.ring_share(fields, parameters, is_plus=is_plus), seed, parameters)
+        ring = lanes.ring_share(fields, parameters, is_plus=is_plus)
         return lanes.Vectors(fields, lanes.above(shares, parameters), ring)
 
     def results(self, results: Results) -> Steps[list[Integer]]:
@@ -130,12 +126,12 @@ class Converter(SecretHolder):
         ciphertexts = list(results.ciphertexts)
         listed = digest_all("results", map(self._scheme.serialise, ciphertexts))
         wanted = np.packbits(results.wanted).tobytes()
-
-        def judge(shares: list[Integer]) -> Verdict:
-            return Verdict(lanes.wraps_modulus(shares, self._scheme.modulus), b"")
-
         both = digest("wanted results", self._exchange.session_id, listed, wanted)
-        return (yield from self._exact(ciphertexts, both, judge, (0,)))[0]
+        return (
+            yield from self._exact(
+                ciphertexts, both, lambda shares: not lanes.wraps_modulus(shares, self._scheme.modulus)
+            )
+        )
 
     def check_key_safety(self) -> Steps[None]:
         """Prove true openings to the peer and check its proof: key_safety.py. Raises KeySafetyError.
@@ -163,28 +159,14 @@ class Converter(SecretHolder):
     # -- parts of steps ----------------------------------------------------------------------
 
     def _exact(
-        self,
-        ciphertexts: list[Integer],
-        listed: bytes,
-        judge: Callable[[list[Integer]], Verdict],
-        seed_sizes: tuple[int, ...],
-    ) -> Steps[tuple[list[Integer], bytes]]:
-        """Convert until the minus holder is content: return the masked w of every ciphertext, and its mask seed."""
-        exchange = self._exchange
+        self, ciphertexts: list[Integer], listed: bytes, is_safe: Callable[[list[Integer]], bool]
+    ) -> Steps[list[Integer]]:
+        """Return the w of every ciphertext under both masks. is_safe: asked of those of the minus holder."""
+        N = self._scheme.modulus
         local = yield from self._agree(ciphertexts, listed)
-        for _ in range(MAX_CONVERSIONS):
-            shares = yield from self._beaver(ciphertexts, local)
-            if exchange.is_plus:
-                verdict = yield from exchange.receive(Verdict)
-            else:
-                verdict = judge(shares)
-                yield from exchange.send(verdict)
-            sizes = (0,) if verdict.again else seed_sizes
-            if len(verdict.mask_seed) not in sizes:
-                raise ProtocolError("a mask seed of the wrong size", got=len(verdict.mask_seed), expected=sizes)
-            if not verdict.again:
-                return shares, verdict.mask_seed
-        raise ProtocolError("the minus holder asks for conversions without end", expected=f"<= {MAX_CONVERSIONS}")
+        shares = yield from self._beaver(ciphertexts, local)
+        seed = yield from self._exchange.last_mask(lambda seed: is_safe(last_masked(shares, seed, N)))
+        return last_masked(shares, seed, N)
 
     def _agree(self, ciphertexts: list[Integer], listed: bytes) -> Steps[list[LocalShare]]:
         """Convert locally, then compare digest and fingerprints with the peer's, before anything is opened."""

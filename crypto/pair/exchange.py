@@ -5,19 +5,20 @@ A step is a generator of actions (messages.Action), resumed with the outcome of 
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any, TypeVar
 
 from veilmatch.crypto.dealing import STOCK_KINDS, BitTriples, Kind, Products
 from veilmatch.crypto.encryption.scheme import Scheme
 from veilmatch.crypto.errors import ProtocolError
 from veilmatch.crypto.gates.boolean import Evaluator
-from veilmatch.crypto.pair.mask import SessionMask
+from veilmatch.crypto.pair.mask import SEED_BYTES, SessionMask, draw_seed
 from veilmatch.crypto.pair.messages import (
     Action,
     Allocation,
     Envelope,
     GateLayer,
+    LastMask,
     Message,
     Receive,
     Reserve,
@@ -88,6 +89,17 @@ class Exchange(SecretHolder):
     def products(self, count: int) -> Steps[Products]:
         """Return fresh products mod 2^64."""
         return (yield from self.dealt("products", count, Products))
+
+    def last_mask(self, is_safe: Callable[[bytes], bool]) -> Steps[bytes]:
+        """Return the seed of a last mask (mask.py). is_safe: asked of the minus holder's own shares under a seed."""
+        if not self.is_plus:
+            seed = draw_seed(is_safe)
+            yield from self.send(LastMask(seed))
+            return seed
+        seed = (yield from self.receive(LastMask)).seed
+        if len(seed) != SEED_BYTES:
+            raise ProtocolError("a mask seed of the wrong size", got=len(seed), expected=SEED_BYTES)
+        return seed
 
     def run(self, circuit: Generator[bytes, bytes, _T]) -> Steps[_T]:
         """Run a circuit: each of its layers is one message of each holder."""

@@ -62,11 +62,10 @@ class Openings(SecretHolder):
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Verdict(SecretHolder):
-    """Minus holder to plus holder: convert again, or go on; and the seed of a common fresh mask, or empty."""
+class LastMask(SecretHolder):
+    """Minus holder to plus holder: the seed of a mask that both add before anything is cut out, 16 bytes (mask.py)."""
 
-    again: bool
-    mask_seed: bytes
+    seed: bytes
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -90,7 +89,7 @@ class SafetyProof(SecretHolder):
     proof: bytes
 
 
-Message = Hello | Agreement | Allocation | Openings | Verdict | GateLayer | Coins | SafetyProof
+Message = Hello | Agreement | Allocation | Openings | LastMask | GateLayer | Coins | SafetyProof
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.dealing import Words
 from veilmatch.crypto.digests import digest, digest_all
-from veilmatch.crypto.errors import ProtocolError
 from veilmatch.crypto.gates.boolean import Wire
 from veilmatch.crypto.gates.multiplication import only_valid, only_valid_cost
 from veilmatch.crypto.gates.validity import validate, validity_cost
 from veilmatch.crypto.packing import lanes
-from veilmatch.crypto.pair.converting import MAX_CONVERSIONS, Converter
+from veilmatch.crypto.pair.converting import Converter
 from veilmatch.crypto.pair.exchange import Exchange, Steps
-from veilmatch.crypto.pair.messages import TemplateShare, Verdict
+from veilmatch.crypto.pair.mask import last_masked_words
+from veilmatch.crypto.pair.messages import TemplateShare
 
 
 def template_steps(
@@ -61,22 +61,14 @@ def _only_valid(exchange: Exchange, values: Words, flags: Wire) -> Steps[Words]:
     """Return this holder's share of every vector that is valid, and of zero for the others: uint64[n, D].
 
     What the plus holder has less what the minus holder has is coordinate + offset as an integer, not only mod 2^64:
-    the minus holder asks for another mask where adding it might wrap.
+    under the last mask, adding it to the minus holder's part does not wrap.
     """
     parameters, is_plus = exchange.scheme.parameters, exchange.is_plus
     count = len(values) // parameters.dimension
     products = yield from exchange.products(only_valid_cost(count, parameters.dimension))
     circuit = only_valid(flags, values, count, parameters.offset, products, is_plus=is_plus)
-    shares = yield from exchange.run(circuit)
-    for _ in range(MAX_CONVERSIONS):
-        masked = shares + exchange.mask.words(len(shares))
-        if is_plus:
-            verdict = yield from exchange.receive(Verdict)
-            if verdict.mask_seed:
-                raise ProtocolError("a mask seed where there is none", got=len(verdict.mask_seed), expected=0)
-        else:
-            verdict = Verdict(lanes.words_at_risk(masked, parameters), b"")
-            yield from exchange.send(verdict)
-        if not verdict.again:
-            return masked.reshape(count, parameters.dimension)
-    raise ProtocolError("the minus holder asks for masks without end", expected=f"<= {MAX_CONVERSIONS}")
+    shares = (yield from exchange.run(circuit)) + exchange.mask.words(len(values))
+    seed = yield from exchange.last_mask(
+        lambda seed: not lanes.words_at_risk(last_masked_words(shares, seed), parameters)
+    )
+    return last_masked_words(shares, seed).reshape(count, parameters.dimension)

@@ -5,16 +5,17 @@ surroundings do it and resume it with the outcome. Both holders run the same ste
 
 1. hello: compare what the session is about, make its id from three nonces and its mask from both secrets;
 2. convert the lanes: compare digests and fingerprints, reserve triples, exchange openings, mask; the minus
-   holder asks for another conversion at a risk of carry, or for a fresh mask at too many wraps;
+   holder draws the last mask, under which nothing carries or wraps;
 3. for enrol, erase and rotate (records.py): prove true openings; the validity gate and a multiplication by its bit for
    what a device encrypted; hand the matcher its shares of the templates. The session ends here;
 4. for queries (answers.py): hand the matcher its share of the probe, and run the validity gate while the matchers work;
 5. convert the matchers' results in the same way;
-6. prove to each other that all conversions of the session, repeated ones too, were of true values (key_safety.py);
+6. prove to each other that all conversions of the session were of true values (key_safety.py);
 7. decision gate or tournament on the wanted slots; hand over this holder's share of answer AND valid, and of valid.
 
 Rules: no opening leaves before both comparisons succeeded; a triple is reserved before it is used; before the
-key-safety check nothing is opened that depends on a conversion, and nothing leaves towards the device. What
+key-safety check nothing is opened that depends on a conversion (the last mask is uniform, whatever the peer did), and
+nothing leaves towards the device. What
 comes before it tells nobody anything, whatever was opened: the share of a probe goes to the holder's own matcher and
 is uniform also for whoever dealt for this session, the results made from it are encrypted, openings and gate messages
 are masked afresh. Validity is opened to no server, in no operation; a message of another kind, number or session ends

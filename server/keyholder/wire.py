@@ -11,10 +11,10 @@ from veilmatch.crypto.pair.messages import (
     Envelope,
     GateLayer,
     Hello,
+    LastMask,
     Message,
     Openings,
     SafetyProof,
-    Verdict,
 )
 from veilmatch.protos.v1 import keyholder_pb2 as pb
 
@@ -48,8 +48,8 @@ def to_wire(envelope: Envelope) -> pb.PairMessage:
         wire.allocation.kind, wire.allocation.start = KIND_TO_WIRE[message.kind], message.start
     elif isinstance(message, Openings):
         wire.openings = message.values
-    elif isinstance(message, Verdict):
-        wire.verdict.again, wire.verdict.mask_seed = message.again, message.mask_seed
+    elif isinstance(message, LastMask):
+        wire.last_mask = message.seed
     elif isinstance(message, Coins):
         wire.coins = message.coins
     elif isinstance(message, SafetyProof):
@@ -75,10 +75,10 @@ def _message(wire: pb.PairMessage) -> Message:
             return Allocation(kind_from_wire(wire.allocation.kind), wire.allocation.start)
         case "openings":
             return Openings(wire.openings)
-        case "verdict":
-            return Verdict(wire.verdict.again, wire.verdict.mask_seed)
         case "gate_layer":
             return GateLayer(wire.gate_layer)
+        case "last_mask":
+            return LastMask(wire.last_mask)
         case "coins":
             return Coins(wire.coins)
         case "safety_proof":

@@ -19,6 +19,7 @@ from veilmatch.crypto.pair.messages import (
     Message,
     Openings,
     SafetyProof,
+    TemplateMask,
     Verdict,
 )
 from veilmatch.protos.v1 import keyholder_pb2 as pb
@@ -35,6 +36,7 @@ MESSAGES: dict[type, st.SearchStrategy[Message]] = {
     GateLayer: st.builds(GateLayer, bytes_),
     Coins: st.builds(Coins, bytes_),
     SafetyProof: st.builds(SafetyProof, bytes_),
+    TemplateMask: st.builds(TemplateMask, bytes_),
 }
 envelopes = st.builds(Envelope, bytes_, st.integers(0, (1 << 32) - 1), st.one_of(*MESSAGES.values()))
 

@@ -261,10 +261,10 @@ class PairMessage(_message.Message):
     AGREEMENT_FIELD_NUMBER: _builtins.int
     ALLOCATION_FIELD_NUMBER: _builtins.int
     OPENINGS_FIELD_NUMBER: _builtins.int
-    VERDICT_FIELD_NUMBER: _builtins.int
     GATE_LAYER_FIELD_NUMBER: _builtins.int
     COINS_FIELD_NUMBER: _builtins.int
     SAFETY_PROOF_FIELD_NUMBER: _builtins.int
+    LAST_MASK_FIELD_NUMBER: _builtins.int
     session_id: _builtins.bytes
     number: _builtins.int
     openings: _builtins.bytes
@@ -273,6 +273,8 @@ class PairMessage(_message.Message):
     """32 bytes, behind the nonce in hello"""
     safety_proof: _builtins.bytes
     """a residue mod N: proof of true openings"""
+    last_mask: _builtins.bytes
+    """minus: seed of a mask that both add before anything is cut out"""
     @_builtins.property
     def rendezvous(self) -> Global___PairRendezvous: ...
     @_builtins.property
@@ -281,8 +283,6 @@ class PairMessage(_message.Message):
     def agreement(self) -> Global___AgreementMessage: ...
     @_builtins.property
     def allocation(self) -> Global___AllocationMessage: ...
-    @_builtins.property
-    def verdict(self) -> Global___VerdictMessage: ...
     def __init__(
         self,
         *,
@@ -293,16 +293,16 @@ class PairMessage(_message.Message):
         agreement: Global___AgreementMessage | None = ...,
         allocation: Global___AllocationMessage | None = ...,
         openings: _builtins.bytes = ...,
-        verdict: Global___VerdictMessage | None = ...,
         gate_layer: _builtins.bytes = ...,
         coins: _builtins.bytes = ...,
         safety_proof: _builtins.bytes = ...,
+        last_mask: _builtins.bytes = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["agreement", b"agreement", "allocation", b"allocation", "coins", b"coins", "content", b"content", "gate_layer", b"gate_layer", "hello", b"hello", "openings", b"openings", "rendezvous", b"rendezvous", "safety_proof", b"safety_proof", "verdict", b"verdict"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agreement", b"agreement", "allocation", b"allocation", "coins", b"coins", "content", b"content", "gate_layer", b"gate_layer", "hello", b"hello", "last_mask", b"last_mask", "openings", b"openings", "rendezvous", b"rendezvous", "safety_proof", b"safety_proof"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement", b"agreement", "allocation", b"allocation", "coins", b"coins", "content", b"content", "gate_layer", b"gate_layer", "hello", b"hello", "number", b"number", "openings", b"openings", "rendezvous", b"rendezvous", "safety_proof", b"safety_proof", "session_id", b"session_id", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement", b"agreement", "allocation", b"allocation", "coins", b"coins", "content", b"content", "gate_layer", b"gate_layer", "hello", b"hello", "last_mask", b"last_mask", "number", b"number", "openings", b"openings", "rendezvous", b"rendezvous", "safety_proof", b"safety_proof", "session_id", b"session_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["rendezvous", "hello", "agreement", "allocation", "openings", "verdict", "gate_layer", "coins", "safety_proof"]  # noqa: Y015
+    _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["rendezvous", "hello", "agreement", "allocation", "openings", "gate_layer", "coins", "safety_proof", "last_mask"]  # noqa: Y015
     _WhichOneofArgType_content: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_content) -> _WhichOneofReturnType_content | None: ...
 
@@ -406,28 +406,6 @@ class AllocationMessage(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AllocationMessage: _TypeAlias = AllocationMessage  # noqa: Y015
-
-@_typing.final
-class VerdictMessage(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    AGAIN_FIELD_NUMBER: _builtins.int
-    MASK_SEED_FIELD_NUMBER: _builtins.int
-    again: _builtins.bool
-    mask_seed: _builtins.bytes
-    def __init__(
-        self,
-        *,
-        again: _builtins.bool = ...,
-        mask_seed: _builtins.bytes = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["again", b"again", "mask_seed", b"mask_seed"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___VerdictMessage: _TypeAlias = VerdictMessage  # noqa: Y015
 
 @_typing.final
 class StockGeneration(_message.Message):

@@ -43,7 +43,7 @@ async def enrol(
     Column and record are made from both matchers' shares of the vector, or of zero if it is not valid: no server knows
     which. The reply has this organisation's share of that bit, for the device.
     """
-    identity = digest("mutation", "enrol", request.subject, model)
+    identity = _identity(checked, request.subject, model)
     async with (
         on.meetings.about(checked.digest) as meeting,
         on.meetings.agreed(meeting, gallery, gallery.lock.exclusive),
@@ -75,7 +75,7 @@ async def erase(
     What is taken out is what the record holds. Of a record that a device encrypted (bulk enrolment) that need not be
     what the column holds, so its slot is given up: no query asks for it again.
     """
-    identity = digest("mutation", "erase", request.subject, checked.enrolment)
+    identity = _identity(checked, request.subject, checked.enrolment)
     parameters = on.scheme.parameters
     async with (
         on.meetings.about(checked.digest) as meeting,
@@ -127,7 +127,7 @@ async def enrol_bulk(
 ) -> pb.MutateReply:
     """Append ready packs of embeddings of `model`, already checked, after the last pack."""
     subjects = [subject.encode() for pack in ready for subject, _ in pack.templates]
-    identity = digest("mutation", "bulk", digest_all("subjects", subjects), model)
+    identity = _identity(checked, digest_all("subjects", subjects), model)
     async with (
         on.meetings.about(checked.digest, _BULK_PATIENCE) as meeting,
         on.meetings.agreed(meeting, gallery, gallery.lock.exclusive),
@@ -175,6 +175,14 @@ async def commit_both(
     return pb.MutateReply(
         sequence=gallery.state.sequence, chain=chain, templates=templates, valid_share=_bit(valid_share)
     )
+
+
+def _identity(checked: CheckedRequest, *what: bytes | str) -> bytes:
+    """Return what a retry has to have in common with its first attempt: device, operation, token and what it names.
+
+    The token is in it so that nobody guesses a subject's name from it later.
+    """
+    return digest("mutation", checked.device, checked.operation, checked.token, *what)
 
 
 def _done_before(done: LogEntry, identity: bytes) -> pb.MutateReply:

@@ -72,11 +72,12 @@ async def rotate(
             # What is complete may have been served from and changed: it is touched no more.
             step = Close() if complete else progress.next_step(sources)
             if isinstance(step, Close):
-                # Within the lock: nothing changes the old gallery between its last conversion and its closing.
+                # Within the lock: nothing changes the old gallery between its last conversion and its closing. It is
+                # closed before the last step, which may end half done: at the other matcher alone, or there and here.
+                gallery.successor = succession.key_id
                 if not complete:
                     last = _mutation("rotated", checked, {}, [], [], json.dumps({"templates": 0}), "")
                     await commit_both(last, meeting, new.gallery)
-                gallery.successor = succession.key_id
                 await succession.finish()
                 return _reply(new, progress, len(sources), done=True)
             batch = await _read(step.sources, gallery) if isinstance(step, Convert) else None

@@ -51,8 +51,8 @@ class Gallery:
         return self._store.key_id
 
     async def load(self) -> None:
-        """Read everything from the store: state, slots, packs, model."""
-        self.state = await asyncio.to_thread(self._store.open_gallery, self.name)
+        """Read everything from the store: slots, packs, model, and at last the state, which vouches for all of it."""
+        state = await asyncio.to_thread(self._store.open_gallery, self.name)
         packs, count = self._store.packs(self.name), 0
         while batch := await asyncio.to_thread(lambda: dict(islice(packs, _LOAD_BATCH))):
             await self._workers.load(self.number, batch)
@@ -61,6 +61,7 @@ class Gallery:
             lambda: SlotIndex.load(self._slots, count, self._store.templates(self.name), self._store.retired(self.name))
         )
         self.model = await asyncio.to_thread(self._store.model, self.name)
+        self.state = state
 
     def require_model(self, model: str) -> None:
         """Raise ModelMismatchError unless embeddings of `model` can be compared with those of this gallery."""
