@@ -28,6 +28,7 @@ BENCHMARKS = (
     ("constant_time", "benchmarks/constant_time.py --measurements 5000"),
     ("gates", "benchmarks/gates.py"),
     ("checks", "benchmarks/checks.py"),
+    ("refill", "benchmarks/refill.py"),
     ("identify", "benchmarks/identify.py --slots 1000 10000"),
     ("system", "benchmarks/system.py"),
     ("system_512", "benchmarks/system.py --parameters d512-s120-c18-n3072 --identities 2000"),

@@ -42,6 +42,7 @@ _HINTS: tuple[tuple[type[VeilmatchError], str], ...] = (
     (errors.KeyMismatchError, "Get the present public key and parameter set from the installation."),
     (errors.WrongPassphraseError, "Try the passphrase again."),
     (errors.KeyFileError, "Restore the file from where it was made."),
+    (errors.DealtStockError, "There was no answer; tell the operators of the key holders, or ask another pair."),
     (errors.IntegrityError, "Do not rely on an answer; tell the operators of both matchers."),
 )
 
@@ -81,7 +82,8 @@ def hint(error: VeilmatchError) -> str | None:
     """Return what to do about the error, if there is anything to say."""
     if isinstance(error, UnavailableError):
         others = f" Pairs that could serve: {', '.join(error.alternatives)}." if error.alternatives else ""
-        return f"Try again later; {error.party or 'a party'} is missing.{others}"
+        when = "later" if error.retry_after_s is None else f"in {_span(error.retry_after_s)}"
+        return f"Try again {when}; {error.party or 'a party'} is missing.{others}"
     if isinstance(error, BudgetExceededError):
         if error.retry_after_s is None:
             return "This can never be served: the request alone is larger than the budget."

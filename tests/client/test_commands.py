@@ -17,7 +17,7 @@ from veilmatch.client import Client, DeviceSettings
 from veilmatch.client.commands import _output, build_app, register_entry_point
 from veilmatch.crypto import errors
 from veilmatch.crypto.encryption.public_key_format import PublicFile
-from veilmatch.crypto.errors import UnavailableError, VeilmatchError
+from veilmatch.crypto.errors import DealtOpeningError, UnavailableError, VeilmatchError
 
 from .conftest import FakeCapture
 from .fakes import FakePair
@@ -215,6 +215,13 @@ def test_exit_status_is_that_of_the_error(run: Run, pair: FakePair, error: Veilm
     told = json.loads(result.stdout)["error"]
     assert error.fields().items() <= told.items()
     assert error.message in result.stderr and error.code in result.stderr
+
+
+def test_a_hint_says_when_to_try_again_if_that_is_known() -> None:
+    missing = UnavailableError("the stock has run out", party="keyholder-c", retry_after_s=59.6)
+    assert _output.hint(missing) == "Try again in 60 seconds; keyholder-c is missing."
+    assert _output.hint(UnavailableError("down", party="keyholder-c")) == "Try again later; keyholder-c is missing."
+    assert "key holders" in str(_output.hint(DealtOpeningError("another opening", party="keyholder-b")))
 
 
 def test_error_without_json_leaves_standard_output_empty(run: Run) -> None:

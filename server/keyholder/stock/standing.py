@@ -5,10 +5,10 @@ of the two (crypto/dealing/check.py), so nobody is refused for ever. Stock that 
 
 The wait doubles with every failure for which the same party is named, from FIRST_WAIT_S to LONGEST_WAIT_S. A check that
 succeeds resets it, but no sooner than LONGEST_WAIT_S after the last failure: otherwise a dealer could deal a good block
-after each bad one, and try again every minute. Whoever is named, all checks of the pair wait: so a dealer has 220
-attempts a day at most, by every way to fail taken together (tests/keyholder/stock/test_standing.py), and a wrong block
-passes with 2^-45, which is 2^-29 a year. A dealer that keeps silent when it hears the coin has failed as well: by then
-it can tell whether its block would pass.
+after each bad one, and try again every minute. Whoever is named, all checks of the pair wait. Three kinds at once
+included, no name fails more than 136 times a day (tests/keyholder/stock/test_standing.py). A dealer can choose which of
+two is named; a wrong block passes with 2^-45; that is 2^-28 a year. A dealer that keeps silent when it hears the coin
+has failed as well: by then it can tell whether its block would pass.
 
 It is kept in memory: a restart forgets it. DESIGN.md section 9; docs/decisions/0014-dealt-blocks-are-checked.md.
 """
