@@ -70,6 +70,14 @@ class Stocks:
         self.by_pair.clear()
         self._met.clear()
 
+    def begin_anew(self) -> None:
+        """Begin another stock with each peer, in which nothing was ever used, as with another storage.
+
+        For a holder that goes back to an epoch which it has had before. Durable when it returns.
+        """
+        self._store.renew()
+        self.use_epoch(self._epoch)
+
     def retire(self) -> None:
         """Hand out nothing any more."""
         for stock in self.by_pair.values():
