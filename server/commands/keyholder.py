@@ -60,7 +60,9 @@ def refresh(
     without: Annotated[
         str, typer.Option(metavar="PARTY", help="With --recover: the peer whose word does not count, keyholder-a say.")
     ] = "",
-    yes: Annotated[bool, typer.Option("--yes", help="With --recover: do not ask before it is done.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="With --recover: do it unasked. --json without this only looks.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Give all three key holders fresh shares of the same key. Their daemons do it, and go on serving.
@@ -82,8 +84,11 @@ def refresh(
         for party, (found, counts) in looked.found.items():
             _say(f"{party}: {found}" + ("" if counts else " (does not count)"))
         _say(f"{settings.party_name} {looked.will}" if looked.will else f"refused: {looked.refused}")
-    if looked.will and not yes:
-        typer.confirm("Go on?", abort=True, err=True)
+        if looked.will and not yes:
+            typer.confirm("Go on?", abort=True, err=True)
+    elif not yes:
+        sys.stdout.write(json.dumps(looked.document()) + "\n")
+        return
     # If it is refused, this raises what it is refused with.
     done = asyncio.run(ask_to_recover(settings, without, go=True))
     if as_json:

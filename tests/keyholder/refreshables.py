@@ -20,6 +20,7 @@ from tests.simulator import SimulatedGallery, unit_vectors
 from veilmatch.crypto.encryption.paillier import Paillier
 from veilmatch.crypto.errors import VeilmatchError
 from veilmatch.crypto.keys.shares import PAIRS, PARTIES, KeyHolderKey, Pair, Party
+from veilmatch.protos.v1 import keyholder_pb2 as pb
 from veilmatch.protos.v1 import keyholder_pb2_grpc as rpc
 from veilmatch.server.installation.sealed import open_sealed, seal
 from veilmatch.server.keyholder.refresh.hand import Hand
@@ -28,6 +29,7 @@ from veilmatch.server.keyholder.refresh.pace import Pace
 from veilmatch.server.keyholder.refresh.record import InHand, Record
 from veilmatch.server.keyholder.refresh.refresh import Refresher
 from veilmatch.server.keyholder.refresh.service import KeyHolderRefreshService
+from veilmatch.server.transport.channels import Context, caller
 
 #: Two templates; the first is the probe as well.
 TEMPLATES = unit_vectors(np.random.default_rng(17), 2, TOY)
@@ -48,6 +50,8 @@ class Refreshables(Trio):
     refreshers: dict[Party, Refresher] = field(default_factory=dict)
     settling: dict[Party, asyncio.Task[None]] = field(default_factory=dict)
     dead: set[Party] = field(default_factory=set)
+    #: What a party says of its refresh to a peer, instead of the truth.
+    says: dict[tuple[Party, Party], pb.RefreshState] = field(default_factory=dict)
     #: By how much the clock of a party is ahead.
     clock_s: dict[Party, float] = field(default_factory=lambda: dict.fromkeys(PARTIES, 0.0))
     dying: list[asyncio.Task[None]] = field(default_factory=list)
@@ -75,7 +79,7 @@ class Refreshables(Trio):
         pace = Pace(settings.data_dir, party, settings.refresh_interval_s, lambda: time.time() + self.clock_s[party])
         self.hands[party] = Hand(self[party], self.opened[party], record, pace)
         refresher = self.refreshers[party] = Refresher(self[party], self.hands[party], settings.peer_timeout_s)
-        service = KeyHolderRefreshService(refresher, ceremony().public_key.key_id)
+        service = TwoFacedService(self, refresher)
         rpc.add_KeyHolderRefreshServicer_to_server(service, server)
         self.settling[party] = asyncio.create_task(refresher.settle_for_ever())
 
@@ -144,15 +148,27 @@ class Refreshables(Trio):
         await self.found_again()
 
     async def found_again(self) -> None:
-        """Wait until all key holders reach each other."""
+        """Wait until all key holders that run reach each other."""
         async with asyncio.timeout(10.0):
             for party, refresher in self.refreshers.items():
-                for peer in PARTIES:
+                for peer in self.refreshers:
                     while peer != party:
                         with suppress(VeilmatchError):
                             await refresher._calls.state_of(peer)
                             break
                         await asyncio.sleep(0.02)
+
+
+class TwoFacedService(KeyHolderRefreshService):
+    """The service of a key holder that may say something else of its refresh to each of its peers."""
+
+    def __init__(self, trio: Refreshables, refresher: Refresher) -> None:
+        super().__init__(refresher, ceremony().public_key.key_id)
+        self._says = {peer: (lambda at=(refresher.party, peer): trio.says.get(at)) for peer in PARTIES}
+
+    async def State(self, request: pb.RefreshQuery, context: Context) -> pb.RefreshState:
+        said = [say() for peer, say in self._says.items() if caller(context) == f"keyholder-{peer}"]
+        return said[0] if said and said[0] is not None else await super().State(request, context)
 
 
 class Mortal(KeyFiles):

@@ -210,8 +210,6 @@ class Hand:
         if row is None:
             raise IntegrityError("no refresh to go back from", got=self.files.current.epoch)
         self._holder.auditor.refresh("back", row.epoch, row.leader)
-        # The pairs had a stock in the old epoch: nothing of it may be handed out by one holder and not by the other.
-        self._holder.stocks.begin_anew()
         try:
             self.files.go_back()
         except OSError as error:

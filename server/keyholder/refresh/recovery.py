@@ -1,8 +1,9 @@
 """`veilmatch keyholder refresh --recover`: whether a key holder may go back to the epoch before, and what that means.
 
-For operators of two organisations whose pair is in two epochs, or waits for a third one that does not come back. Run
-at each of the two, it brings both to the old epoch; run at the third later, that one too. What it does, and when, is in
-settling.py; nothing is deleted by it, and no file is touched before the other one is known to come along.
+For operators of two organisations whose pair is in two epochs, or whose third one has led them into an epoch in which
+it does not deal, or waits for a decision that does not come. Run at each of the two, it brings both to the old epoch,
+and to the stock that they had there; run at the third later, that one too. What it does, and when, is in settling.py;
+nothing is deleted by it, and no file is touched before the other one is known to come along.
 
 It is refused where it could lose the only share that somebody can still work with: if there is no old key here, or if
 a peer has deleted its own. The word of a peer that the operator names (`--without`) is shown and does not count: one
@@ -93,7 +94,7 @@ def plan(me: Party, at: Position, new_epoch: int, found: Mapping[Party, Found], 
             f"stays in epoch {new_epoch - 1}. share.key.next, of epoch {new_epoch}, is not used, whatever is decided "
             f"about it, and is kept {until}."
         )
-    if not at.going_back and all(word.stays_new for word in words.values()):
+    if without is None and not at.going_back and all(word.stays_new for word in words.values()):
         raise KeyMismatchError(
             f"{party_name(me)} has nothing to go back from: the others are in its epoch", got=f"epoch {new_epoch}"
         )

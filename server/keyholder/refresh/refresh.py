@@ -116,7 +116,9 @@ class Refresher:
         return {p: self._hand.word_of(s) if isinstance(s, pb.RefreshState) else None for p, s in found.items()}
 
     def _note(self) -> None:
+        """Let sessions and stocks know whether two epochs may be in use."""
         self._holder.unsettled = self._hand.position.stage is not Stage.NONE
+        self._holder.stocks.keep_before(keep=self._holder.unsettled)
 
     # -- going back -----------------------------------------------------------------------------
 

@@ -116,6 +116,24 @@ async def test_every_answer_about_a_pair_is_given_once(three: Refreshables) -> N
     assert await three.refresh("c") == 2
 
 
+async def test_a_next_key_is_made_once(three: Refreshables, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A leader that asks for it twice at a time would have one key shown and another one kept."""
+    refusals: list[ProtocolError] = []
+    began = three.refreshers["b"].prepare
+
+    async def twice(leader: Party, step: pb.RefreshStep) -> pb.RefreshState:
+        first = asyncio.create_task(began(leader, step))
+        await asyncio.sleep(0)
+        with pytest.raises(ProtocolError, match="being prepared already") as caught:
+            await began(leader, step)
+        refusals.append(caught.value)
+        return await first
+
+    monkeypatch.setattr(three.refreshers["b"], "prepare", twice)
+    assert await three.refresh("a") == 2 and refusals
+    assert await three.settled() == {2} and await three.serves()
+
+
 async def test_a_holder_that_takes_part_begins_no_other_refresh(three: Refreshables) -> None:
     three.leads_a_refresh_that_never_ends("a", bytes(32))
     await stub(three, "keyholder-a", "b").Begin(step(), timeout=20.0)
