@@ -25,6 +25,7 @@
             ModelMismatchError       embeddings of another model than those in the gallery
             GalleryRotatedError      a change of a gallery that goes on under a new key
         BudgetExceededError          more answers than a device, a subject or a gallery gets; retry_after_s is a field
+            RefreshIntervalError     another refresh of the key shares, led by the same key holder, too soon
         UnavailableError             too few parties or too little stock; needed and available are fields
             AuditLogError            what is served cannot be noted in the audit log, so nothing is served
         IntegrityError               stored or received state contradicts itself
@@ -271,6 +272,12 @@ class BudgetExceededError(VeilmatchError):
             retry_after_s=retry_after_s,
             got=fields.get("got"),
         )
+
+
+class RefreshIntervalError(BudgetExceededError):
+    """Another refresh of the key shares, led by the same key holder, before its interval is over."""
+
+    code = "refresh_interval"
 
 
 class UnavailableError(VeilmatchError):

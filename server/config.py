@@ -154,6 +154,8 @@ class KeyHolderSettings(DaemonSettings):
     stock_products: int = Field(default=1 << 19, ge=1 << 14)
     #: A file of the audit log that has reached this size is followed by another.
     audit_file_bytes: int = Field(default=64 << 20, ge=1 << 12)
+    #: How long after a refresh of the shares this key holder takes part in no other one with the same leader.
+    refresh_interval_s: float = Field(default=600.0, gt=0, le=30 * 86400)
     budgets: KeyHolderBudgets = KeyHolderBudgets()
     dealing: DealingLimits = DealingLimits()
 

@@ -7,6 +7,10 @@ Common values come from 32-byte contributions of both holders, by commit and rev
 minus holder contributes, the plus holder reveals, so neither controls the result alone. Everything random is
 expanded from the common seed under a label. What is exchanged where:
 server/keyholder/refresh/refresh.py. DESIGN.md section 9.
+
+Who leads a refresh decides whether it is used. Its name is a digest of 32 bytes that only the leader knows: whoever has
+these has the leader's own decision, from whomever they came. So nobody can make one up for it, and it cannot take one
+back: one bit of a one-time signature (Lamport, 1979).
 """
 
 from __future__ import annotations
@@ -34,6 +38,7 @@ from veilmatch.crypto.pair.conversion import fingerprint_hashes
 from veilmatch.crypto.secret_access import SECRET_ACCESS, SecretHolder
 
 CONTRIBUTION_BYTES = 32
+DECISION_BYTES = 32
 #: Size of what `fit_hashes` returns.
 FIT_BYTES = 5 * DIGEST_BYTES
 #: What a holder shares with its peer.
@@ -43,7 +48,7 @@ _AES_BLOCK = 16
 
 @dataclass(frozen=True, slots=True)
 class RefreshName:
-    """Which refresh of which pair: refresh_id is 32 random bytes, epoch the one that it makes."""
+    """Which refresh of which pair: refresh_id is what `refresh_id_of` returns, epoch the one that it makes."""
 
     refresh_id: bytes
     key_id: bytes
@@ -83,6 +88,19 @@ def next_epoch(epoch: int) -> int:
             "the shares of this key have been refreshed as often as they can be", got=epoch, expected=f"< {MAX_EPOCH}"
         )
     return epoch + 1
+
+
+# -- the decision ------------------------------------------------------------------------------------
+
+
+def refresh_id_of(decision: bytes, key_id: bytes, epoch: int) -> bytes:
+    """Return the 32-byte name of a refresh. decision: 32 random bytes of its leader; epoch: the one that it makes."""
+    return digest("refresh decision", key_id, epoch, decision)
+
+
+def is_decision(decision: bytes, refresh_id: bytes, key_id: bytes, epoch: int) -> bool:
+    """Whether these bytes are the decision of its leader to use that refresh."""
+    return len(decision) == DECISION_BYTES and refresh_id_of(decision, key_id, epoch) == refresh_id
 
 
 # -- the common seed ---------------------------------------------------------------------------------

@@ -6,12 +6,23 @@ import asyncio
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from veilmatch.server.config import KeyHolderSettings
+
+if TYPE_CHECKING:
+    from veilmatch.server.keyholder.refresh.command import Status
+
+#: What is said of a refresh that is not finished, by stage.
+_UNFINISHED = {
+    "preparing": "it takes part in a refresh that is under way",
+    "ready": "shares of the next epoch wait for the decision of who leads the refresh; the old shares serve until then",
+    "withdrawn": "shares of the next epoch are kept and not used, until the others are known not to use theirs either",
+    "used": "the shares of the epoch before are still here: not all three are known to have the new ones yet",
+}
 
 Config = Annotated[Path, typer.Option(help="keyholder.toml of this key holder.")]
 
@@ -43,23 +54,59 @@ def refresh(
     ctx: typer.Context,
     config: Annotated[Path | None, typer.Option(help="keyholder.toml of this key holder.")] = None,
     status: Annotated[bool, typer.Option("--status", help="Only say how far this key holder is.")] = False,
+    recover: Annotated[
+        bool, typer.Option("--recover", help="Go back to the share of the epoch before, with a peer that does so too.")
+    ] = False,
+    without: Annotated[
+        str, typer.Option(metavar="PARTY", help="With --recover: the peer whose word does not count, keyholder-a say.")
+    ] = "",
+    yes: Annotated[
+        bool, typer.Option("--yes", help="With --recover: do it unasked. --json without this only looks.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Give all three key holders fresh shares of the same key. Their daemons do it, and go on serving.
 
-    All three have to be up. An interrupted refresh leaves the old shares in use, or is finished by the daemons.
+    All three have to be up. An interrupted refresh leaves the old shares in use, or is finished by the daemons. Where
+    it cannot be, because one of the three deviates or a machine lost its data, the operators of two run it with
+    --recover: docs/operations.md says when, and what it does.
     """
-    from veilmatch.server.keyholder.refresh.command import ask_daemon
+    from veilmatch.server.keyholder.refresh.command import ask_daemon, ask_to_recover
 
     settings = KeyHolderSettings.load(config or ctx.obj)
-    result = asyncio.run(ask_daemon(settings, refresh=not status))
-    if as_json:
-        sys.stdout.write(json.dumps(result) + "\n")
+    if (status and recover) or ((without or yes) and not recover):
+        raise typer.BadParameter("--without and --yes go with --recover, and --status with neither")
+    if not recover:
+        _show(asyncio.run(ask_daemon(settings, refresh=not status)), as_json)
         return
-    lines = [f"{result['party']} uses the shares of epoch {result['epoch']}"]
-    if result["waiting"]:
-        lines.append("shares of the next epoch wait: a refresh is not finished, the old shares serve on until it is")
-    if result["keeps_old"]:
-        lines.append("the shares of the epoch before are still here: not all three are known to have the new ones yet")
-    for line in lines:
-        Console(stderr=True).print(line, soft_wrap=True, highlight=False, markup=False)
+    looked = asyncio.run(ask_to_recover(settings, without, go=False))
+    if not as_json:
+        for party, (found, counts) in looked.found.items():
+            _say(f"{party}: {found}" + ("" if counts else " (does not count)"))
+        _say(f"{settings.party_name} {looked.will}" if looked.will else f"refused: {looked.refused}")
+        if looked.will and not yes:
+            typer.confirm("Go on?", abort=True, err=True)
+    elif not yes:
+        sys.stdout.write(json.dumps(looked.document()) + "\n")
+        return
+    # If it is refused, this raises what it is refused with.
+    done = asyncio.run(ask_to_recover(settings, without, go=True))
+    if as_json:
+        sys.stdout.write(json.dumps(done.document()) + "\n")
+    else:
+        _show(done.status, as_json)
+
+
+def _show(status: Status, as_json: bool) -> None:
+    if as_json:
+        sys.stdout.write(json.dumps(status.document()) + "\n")
+        return
+    _say(f"{status.party} uses the shares of epoch {status.epoch}")
+    if text := _UNFINISHED.get(status.stage):
+        _say(text)
+    if status.going_back:
+        _say("it was asked to go back to the epoch before, and waits for the others")
+
+
+def _say(text: str) -> None:
+    Console(stderr=True).print(text, soft_wrap=True, highlight=False, markup=False)

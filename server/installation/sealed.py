@@ -31,7 +31,17 @@ from veilmatch.crypto.secret_access import SECRET_ACCESS, SecretHolder
 from veilmatch.server.installation.files import write_file
 from veilmatch.server.installation.stretching import DEFAULT_COST, ScryptCost, stretch
 
-__all__ = ["DEFAULT_COST", "ScryptCost", "Sealing", "open_sealed", "reseal", "seal", "unseal", "waiting_file"]
+__all__ = [
+    "DEFAULT_COST",
+    "ScryptCost",
+    "Sealing",
+    "old_file",
+    "open_sealed",
+    "reseal",
+    "seal",
+    "unseal",
+    "waiting_file",
+]
 
 _HEADER = struct.Struct(">8s1s16sIBBB16s12s16s")
 _MAGIC = b"VMSEAL01"
@@ -151,8 +161,18 @@ class Sealing(SecretHolder):
 
 def waiting_file(path: Path) -> Path:
     """Return where the key of the next epoch waits while a refresh is not finished: beside the key file itself."""
+    return _beside(path, ".next")
+
+
+def old_file(path: Path) -> Path:
+    """Return where the key of the epoch before is kept while a refresh is not finished."""
+    return _beside(path, ".old")
+
+
+def _beside(path: Path, suffix: str) -> Path:
+    # A link stays what it is: the file that it leads to is replaced.
     target = path.resolve()
-    return target.with_name(target.name + ".next")
+    return target.with_name(target.name + suffix)
 
 
 def reseal(path: Path, party: Party, public: PublicFile, old: str, new: str, cost: ScryptCost = DEFAULT_COST) -> None:
@@ -161,13 +181,14 @@ def reseal(path: Path, party: Party, public: PublicFile, old: str, new: str, cos
     The file is replaced at once when the new one is complete and durable: until then the old one is untouched. A
     link stays, and the file that it leads to is replaced. Raises what `unseal` raises, and ConfigurationError if
     both passphrases are the same, if the file is another user's, who could not read a new one, if it cannot be
-    written, or if a refresh is not finished: the key that waits beside it would need the old passphrase.
+    written, or if a refresh is not finished: the other key beside it would need the old passphrase.
     """
     key = unseal(path, party, public, old)
-    if waiting_file(path).exists():
-        raise ConfigurationError(
-            "a refresh is not finished", got=str(waiting_file(path)), expected="the other key holders, to finish it"
-        )
+    for other in (waiting_file(path), old_file(path)):
+        if other.exists():
+            raise ConfigurationError(
+                "a refresh is not finished", got=str(other), expected="the other key holders, to finish it"
+            )
     if new == old:
         raise ConfigurationError("the new passphrase is the present one", expected="another passphrase")
     target = path.resolve()

@@ -12,7 +12,10 @@ from veilmatch.crypto.encryption.paillier import Paillier
 from veilmatch.crypto.keys.shares import pairs_of
 from veilmatch.protos.v1 import keyholder_pb2_grpc as rpc
 from veilmatch.server.config import KeyHolderSettings
+from veilmatch.server.keyholder.refresh.hand import Hand
 from veilmatch.server.keyholder.refresh.key_files import KeyFiles
+from veilmatch.server.keyholder.refresh.pace import Pace
+from veilmatch.server.keyholder.refresh.record import Record
 from veilmatch.server.keyholder.refresh.refresh import Refresher
 from veilmatch.server.keyholder.refresh.service import KeyHolderRefreshService
 from veilmatch.server.keyholder.service import KeyHolderPeerService, KeyHolderService
@@ -42,7 +45,9 @@ async def _serve(settings: KeyHolderSettings, scheme: Paillier, files: KeyFiles,
     workers = ShareWorkers(pool, scheme)
     await workers.setup(key)
     holder = KeyHolder(settings, files.public, key, workers)
-    refresher = Refresher(holder, files, settings.peer_timeout_s)
+    record = Record(settings.data_dir, key.party)
+    pace = Pace(settings.data_dir, key.party, settings.refresh_interval_s)
+    refresher = Refresher(holder, Hand(holder, files, record, pace), settings.peer_timeout_s)
     server = grpc.aio.server(options=server_options(serves_devices=False))
     rpc.add_KeyHolderServicer_to_server(KeyHolderService(holder), server)
     rpc.add_KeyHolderPeerServicer_to_server(KeyHolderPeerService(holder), server)
@@ -55,3 +60,5 @@ async def _serve(settings: KeyHolderSettings, scheme: Paillier, files: KeyFiles,
         for task in tasks:
             task.cancel()
         await holder.close()
+        record.close()
+        pace.close()

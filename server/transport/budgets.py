@@ -7,9 +7,8 @@ nothing: for before anything is done for a request whose budget is used up. Each
 counts from its admission until the part that it fell into is 60 parts old: for the length of the window at least and
 for 1/60 longer at most. So in **any** span as long as a window no more is admitted than the limit.
 
-Time never goes back here: while the clock is behind the latest time that was seen, that time holds. A clock that is
-set back therefore gives nothing away; one that ran ahead and is set right again stops the windows until it has
-caught up.
+Time never goes back here (clock.py): a clock that is set back gives nothing away, and one that ran ahead and is set
+right again stops the windows until it has caught up.
 """
 
 from __future__ import annotations
@@ -25,7 +24,6 @@ from sqlalchemy import (
     BigInteger,
     Column,
     Connection,
-    Integer,
     MetaData,
     String,
     Table,
@@ -42,6 +40,7 @@ from sqlalchemy.exc import DatabaseError
 
 from veilmatch.crypto.errors import BudgetExceededError, UnavailableError
 from veilmatch.server.config import WINDOW_S, Window
+from veilmatch.server.transport.clock import LatestTime
 from veilmatch.server.transport.database import open_database
 
 #: Parts of a window.
@@ -59,14 +58,9 @@ _used = Table(
     Column("part", BigInteger, primary_key=True),
     Column("amount", BigInteger, nullable=False),
 )
-_clock = Table(
-    "clock", _metadata, Column("id", Integer, primary_key=True), Column("latest_ms", BigInteger, nullable=False)
-)
+_clock = LatestTime(_metadata)
 
 # Made once: a request goes through all of them, and making a statement takes longer than running it.
-_LATEST = select(_clock.c.latest_ms)
-_NOTE_TIME = insert(_clock)
-_NOTE_TIME = _NOTE_TIME.on_conflict_do_update(index_elements=["id"], set_={"latest_ms": _NOTE_TIME.excluded.latest_ms})
 _ADD = insert(_used)
 _ADD = _ADD.on_conflict_do_update(
     index_elements=["scope", "name", "measure", "window", "part"],
@@ -153,7 +147,7 @@ class Budgets:
         """
         charged = self._charged(names, cost)
         with self._counting(), self._lock, self._engine.begin() as connection:
-            now_ms = self._advance(connection)
+            now_ms = _clock.advance(connection, self._now())
             if charged:
                 _require_room(connection, charged, names, cost, now_ms)
                 connection.execute(_ADD, [_row(b, names, now_ms) | {"amount": cost[b.measure]} for b in charged])
@@ -166,20 +160,11 @@ class Budgets:
         """
         if charged := self._charged(names, cost):
             with self._counting(), self._engine.connect() as connection:
-                _require_room(connection, charged, names, cost, self._now_ms(connection))
+                _require_room(connection, charged, names, cost, _clock.read(connection, self._now()))
 
     def close(self) -> None:
         """Close the database."""
         self._engine.dispose()
-
-    def _advance(self, connection: Connection) -> int:
-        """Return the time, and note it; see the module."""
-        now_ms = self._now_ms(connection)
-        connection.execute(_NOTE_TIME, {"id": 1, "latest_ms": now_ms})
-        return now_ms
-
-    def _now_ms(self, connection: Connection) -> int:
-        return max(connection.execute(_LATEST).scalar() or 0, int(self._now() * 1000))
 
     def _charged(self, names: Mapping[str, str], cost: Mapping[str, int]) -> list[Budget]:
         return [b for b in self._budgets if b.scope in names and cost.get(b.measure)]

@@ -47,7 +47,7 @@ def refresh(world: World, party: str) -> tuple[int, dict[str, Any]]:
 def epoch_of(world: World, party: str) -> int:
     """What --status says, without starting a command."""
     settings = KeyHolderSettings.load(world.parties.config(party))
-    return int(str(asyncio.run(ask_daemon(settings, refresh=False))["epoch"]))
+    return asyncio.run(ask_daemon(settings, refresh=False)).epoch
 
 
 def files(world: World, party: str) -> set[str]:
@@ -157,3 +157,62 @@ def test_a_restored_backup_is_refused_and_names_both_epochs(fresh: World, tmp_pa
     share.write_bytes(newest)
     fresh.restart()
     assert settled(fresh) == {epoch}
+
+
+# -- going back ------------------------------------------------------------------------------------------
+
+
+def recover(world: World, party: str, *options: str) -> tuple[int, dict[str, Any]]:
+    config = str(world.parties.config(party))
+    done = veilmatch("keyholder", "refresh", "--config", config, "--recover", "--json", *options)
+    return done.returncode, json.loads(done.stdout)
+
+
+def test_a_key_holder_that_came_back_from_a_backup_is_met_in_the_old_epoch(fresh: World, tmp_path: Path) -> None:
+    """keyholder-c lost its machine before the other two had deleted their old shares, and has its backup only."""
+    folders = {party: fresh.directory / party for party in KEY_HOLDERS}
+    (before,) = settled(fresh)
+    for party, folder in folders.items():
+        shutil.copy(folder / "share.key", tmp_path / party)
+    assert refresh(fresh, "keyholder-a")[0] == 0
+    assert settled(fresh) == {before + 1}
+    for party in KEY_HOLDERS:
+        fresh.parties.stop(party)
+    for party, folder in folders.items():
+        shutil.copy(tmp_path / party, folder / ("share.key" if party == "keyholder-c" else "share.key.old"))
+    fresh.parties.start()
+    fresh.parties.wait_ready()
+
+    # Nothing is done unasked, and at the one that is in the old epoch there is nothing to do.
+    status, looked = recover(fresh, "keyholder-a")
+    assert (status, looked["epoch"], looked["going_back"], looked["refused"]) == (0, before + 1, False, "")
+    status, result = recover(fresh, "keyholder-c", "--yes")
+    assert status == 5 and "the command at keyholder-a and keyholder-b" in str(result["error"])
+
+    status, result = recover(fresh, "keyholder-a", "--yes")
+    assert (status, result["epoch"], result["going_back"]) == (0, before + 1, True)
+    assert result["found"]["keyholder-c"] == {"found": f"epoch {before}, nothing unfinished", "counts": True}
+    assert f"goes back from epoch {before + 1} to epoch {before}" in result["will"]
+    assert recover(fresh, "keyholder-b", "--yes")[0] == 0
+    assert settled(fresh) == {before}
+    assert matches_exactly(fresh)
+    assert refresh(fresh, "keyholder-c")[0] == 0
+    assert settled(fresh) == {before + 1} and matches_exactly(fresh, "bc")
+
+
+def test_options_that_do_not_go_together_are_refused(fresh: World) -> None:
+    config = str(fresh.parties.config("keyholder-a"))
+    for options in (("--status", "--recover"), ("--without", "keyholder-b"), ("--yes",)):
+        assert veilmatch("keyholder", "refresh", "--config", config, *options).returncode == 2
+    done = veilmatch("keyholder", "refresh", "--config", config, "--recover", "--without", "matcher-a", "--yes")
+    assert done.returncode == 3 and "not a peer of this key holder" in done.stderr
+
+
+def test_a_person_is_shown_what_was_found_before_anything_is_done(fresh: World) -> None:
+    config = str(fresh.parties.config("keyholder-a"))
+    done = veilmatch("keyholder", "refresh", "--config", config, "--recover")
+    (epoch,) = settled(fresh)
+    assert done.returncode == 5
+    assert (
+        f"keyholder-b: epoch {epoch}, nothing unfinished" in done.stderr and "refused: keyholder-a has" in done.stderr
+    )

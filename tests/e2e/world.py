@@ -23,12 +23,14 @@ from veilmatch.server.config import KeyHolderBudgets, MatcherBudgets
 from veilmatch.server.supervisor import Supervisor
 
 PASSPHRASE = "a passphrase for tests"
-#: Little stock: checking a full one would take more of a short-lived installation's time than its requests.
+#: Little stock: checking a full one would take more of a short-lived installation's time than its requests. Refreshes
+#: follow each other as fast as they can.
 ENVIRONMENT = {
     "VEILMATCH_PASSPHRASE": PASSPHRASE,
     "VEILMATCH_STOCK_TRIPLES": "1024",
     "VEILMATCH_STOCK_BYTES": str(2 << 17),
     "VEILMATCH_STOCK_PRODUCTS": str(2 << 14),
+    "VEILMATCH_REFRESH_INTERVAL_S": "0.001",
 }
 
 

@@ -58,6 +58,7 @@ def test_a_key_holder_has_these_defaults(tmp_path: Path) -> None:
     assert settings.passphrase_file is None
     assert (settings.workers, settings.stock_triples) == (0, 10240)
     assert (settings.stock_bytes, settings.stock_products) == (8388608, 524288)
+    assert settings.refresh_interval_s == 600
     assert (settings.max_clock_skew_s, settings.max_request_lifetime_s, settings.peer_timeout_s) == (30, 120, 5)
     assert settings.peers == FIELDS[KeyHolderSettings]["peers"]
     assert settings.certifier_key == tmp_path / "certifier.key"
@@ -207,6 +208,7 @@ WRONG: dict[type[Settings], dict[str, list[Any]]] = {
         "max_clock_skew_s": [-1],
         "max_request_lifetime_s": [0, -1],
         "peer_timeout_s": [0, 1e9],
+        "refresh_interval_s": [0, -1, 1e9],
         "data_dir": [7],
     },
     MatcherSettings: {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -19,11 +20,16 @@ from tests.simulator import SimulatedGallery, unit_vectors
 from veilmatch.crypto.encryption.paillier import Paillier
 from veilmatch.crypto.errors import VeilmatchError
 from veilmatch.crypto.keys.shares import PAIRS, PARTIES, KeyHolderKey, Pair, Party
+from veilmatch.protos.v1 import keyholder_pb2 as pb
 from veilmatch.protos.v1 import keyholder_pb2_grpc as rpc
 from veilmatch.server.installation.sealed import open_sealed, seal
+from veilmatch.server.keyholder.refresh.hand import Hand
 from veilmatch.server.keyholder.refresh.key_files import KeyFiles
+from veilmatch.server.keyholder.refresh.pace import Pace
+from veilmatch.server.keyholder.refresh.record import InHand, Record
 from veilmatch.server.keyholder.refresh.refresh import Refresher
 from veilmatch.server.keyholder.refresh.service import KeyHolderRefreshService
+from veilmatch.server.transport.channels import Context, caller
 
 #: Two templates; the first is the probe as well.
 TEMPLATES = unit_vectors(np.random.default_rng(17), 2, TOY)
@@ -40,9 +46,14 @@ class Refreshables(Trio):
 
     hook: Callable[[Party, str], None] = lambda _party, _step: None
     opened: dict[Party, KeyFiles] = field(default_factory=dict)
+    hands: dict[Party, Hand] = field(default_factory=dict)
     refreshers: dict[Party, Refresher] = field(default_factory=dict)
     settling: dict[Party, asyncio.Task[None]] = field(default_factory=dict)
     dead: set[Party] = field(default_factory=set)
+    #: What a party says of its refresh to a peer, instead of the truth.
+    says: dict[tuple[Party, Party], pb.RefreshState] = field(default_factory=dict)
+    #: By how much the clock of a party is ahead.
+    clock_s: dict[Party, float] = field(default_factory=lambda: dict.fromkeys(PARTIES, 0.0))
     dying: list[asyncio.Task[None]] = field(default_factory=list)
 
     def path(self, party: Party) -> Path:
@@ -63,8 +74,12 @@ class Refreshables(Trio):
         return self.opened[party].current
 
     def add_services(self, party: Party, server: grpc.aio.Server) -> None:
-        refresher = self.refreshers[party] = Refresher(self[party], self.opened[party], 2.0)
-        service = KeyHolderRefreshService(refresher, ceremony().public_key.key_id)
+        settings = self.settings(party)
+        record = MortalRecord(self, party, settings.data_dir, party)
+        pace = Pace(settings.data_dir, party, settings.refresh_interval_s, lambda: time.time() + self.clock_s[party])
+        self.hands[party] = Hand(self[party], self.opened[party], record, pace)
+        refresher = self.refreshers[party] = Refresher(self[party], self.hands[party], settings.peer_timeout_s)
+        service = TwoFacedService(self, refresher)
         rpc.add_KeyHolderRefreshServicer_to_server(service, server)
         self.settling[party] = asyncio.create_task(refresher.settle_for_ever())
 
@@ -75,10 +90,18 @@ class Refreshables(Trio):
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
         await super().stop(*parties)
+        for party in parties:
+            self.hands[party].record.close()
+            self.hands.pop(party).pace.close()
 
     async def refresh(self, leader: Party = "a") -> int:
         """Have the shares refreshed, and return the epoch afterwards."""
         return (await self.refreshers[leader].lead()).epoch
+
+    def leads_a_refresh_that_never_ends(self, party: Party, refresh_id: bytes) -> None:
+        """Have a key holder say that it leads this one."""
+        self.refreshers[party]._open(refresh_id, party)
+        self.hands[party].leading = True
 
     async def settled(self) -> set[int]:
         """Wait until nothing is unfinished anywhere; return the epochs."""
@@ -97,6 +120,19 @@ class Refreshables(Trio):
                 return False
         return True
 
+    def around(self, party: Party) -> Callable[..., Any]:
+        """Return what does a step of a party, which is dead or may die of it, with the hook around it."""
+
+        def do(step: str, action: Callable[..., Any], *arguments: Any) -> Any:
+            if party in self.dead:
+                raise asyncio.CancelledError
+            self.hook(party, f"before {step}")
+            outcome = action(*arguments)
+            self.hook(party, f"after {step}")
+            return outcome
+
+        return do
+
     def die(self, party: Party) -> NoReturn:
         """End a key holder where it is, as by SIGKILL: it changes no file any more, and nobody reaches it."""
         self.dead.add(party)
@@ -112,15 +148,27 @@ class Refreshables(Trio):
         await self.found_again()
 
     async def found_again(self) -> None:
-        """Wait until all key holders reach each other."""
+        """Wait until all key holders that run reach each other."""
         async with asyncio.timeout(10.0):
             for party, refresher in self.refreshers.items():
-                for peer in PARTIES:
+                for peer in self.refreshers:
                     while peer != party:
                         with suppress(VeilmatchError):
-                            await refresher._state_of(peer)
+                            await refresher._calls.state_of(peer)
                             break
                         await asyncio.sleep(0.02)
+
+
+class TwoFacedService(KeyHolderRefreshService):
+    """The service of a key holder that may say something else of its refresh to each of its peers."""
+
+    def __init__(self, trio: Refreshables, refresher: Refresher) -> None:
+        super().__init__(refresher, ceremony().public_key.key_id)
+        self._says = {peer: (lambda at=(refresher.party, peer): trio.says.get(at)) for peer in PARTIES}
+
+    async def State(self, request: pb.RefreshQuery, context: Context) -> pb.RefreshState:
+        said = [say() for peer, say in self._says.items() if caller(context) == f"keyholder-{peer}"]
+        return said[0] if said and said[0] is not None else await super().State(request, context)
 
 
 class Mortal(KeyFiles):
@@ -128,7 +176,7 @@ class Mortal(KeyFiles):
 
     def __init__(self, trio: Refreshables, party: Party, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self._trio, self._party = trio, party
+        self._around = trio.around(party)
 
     def prepare(self, key: KeyHolderKey) -> KeyHolderKey:
         return self._around("prepare", super().prepare, key)  # type: ignore[no-any-return]
@@ -136,25 +184,46 @@ class Mortal(KeyFiles):
     def commit(self) -> KeyHolderKey:
         return self._around("commit", super().commit)  # type: ignore[no-any-return]
 
+    def go_back(self) -> KeyHolderKey:
+        return self._around("go back", super().go_back)  # type: ignore[no-any-return]
+
     def discard(self) -> None:
         self._around("discard", super().discard)
 
     def erase_old(self) -> None:
-        if self.keeps_old:
-            self._around("erase", super().erase_old)
+        self._around("erase", super().erase_old)
 
-    def _around(self, step: str, action: Callable[..., Any], *arguments: Any) -> Any:
-        if self._party in self._trio.dead:
-            raise asyncio.CancelledError
-        self._trio.hook(self._party, f"before {step}")
-        outcome = action(*arguments)
-        self._trio.hook(self._party, f"after {step}")
-        return outcome
+
+class MortalRecord(Record):
+    """The same for the record of the refresh in hand."""
+
+    def __init__(self, trio: Refreshables, party: Party, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._around = trio.around(party)
+
+    def put(self, found: InHand) -> None:
+        self._around("ask back" if found.going_back else "put", super().put, found)
+
+    def make_ready(self) -> None:
+        self._around("ready", super().make_ready)
+
+    def withdraw(self) -> None:
+        self._around("withdraw", super().withdraw)
+
+    def decide(self, decision: bytes) -> None:
+        self._around("decide", super().decide, decision)
+
+    def stay(self) -> None:
+        self._around("stay", super().stay)
+
+    def forget(self) -> None:
+        self._around("forget", super().forget)
 
 
 @asynccontextmanager
 async def refreshables(folder: Path, **changes: Any) -> AsyncIterator[Refreshables]:
-    trio = Refreshables(folder, changes={"peer_timeout_s": 2.0} | changes)
+    """changes: to the settings. Refreshes follow each other as fast as they can, unless an interval is among them."""
+    trio = Refreshables(folder, changes={"peer_timeout_s": 2.0, "refresh_interval_s": 0.001} | changes)
     await trio.start(*PARTIES)
     try:
         yield trio

@@ -39,6 +39,40 @@ STOCK_KIND_BITS: StockKind.ValueType  # 2
 STOCK_KIND_PRODUCTS: StockKind.ValueType  # 3
 Global___StockKind: _TypeAlias = StockKind  # noqa: Y015
 
+class _RefreshStage:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RefreshStageEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RefreshStage.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    REFRESH_STAGE_UNSPECIFIED: _RefreshStage.ValueType  # 0
+    REFRESH_STAGE_NONE: _RefreshStage.ValueType  # 1
+    """nothing in hand: one key, in use"""
+    REFRESH_STAGE_PREPARING: _RefreshStage.ValueType  # 2
+    """takes part; its next key is not known to fit yet"""
+    REFRESH_STAGE_READY: _RefreshStage.ValueType  # 3
+    """its next key is kept and fits; the leader decides"""
+    REFRESH_STAGE_WITHDRAWN: _RefreshStage.ValueType  # 4
+    """its next key is kept, and will not be used on the leader's decision any more"""
+    REFRESH_STAGE_USED: _RefreshStage.ValueType  # 5
+    """its next key is in use, and the one before is kept"""
+
+class RefreshStage(_RefreshStage, metaclass=_RefreshStageEnumTypeWrapper):
+    """How far a key holder is with the one refresh that it may have in hand."""
+
+REFRESH_STAGE_UNSPECIFIED: RefreshStage.ValueType  # 0
+REFRESH_STAGE_NONE: RefreshStage.ValueType  # 1
+"""nothing in hand: one key, in use"""
+REFRESH_STAGE_PREPARING: RefreshStage.ValueType  # 2
+"""takes part; its next key is not known to fit yet"""
+REFRESH_STAGE_READY: RefreshStage.ValueType  # 3
+"""its next key is kept and fits; the leader decides"""
+REFRESH_STAGE_WITHDRAWN: RefreshStage.ValueType  # 4
+"""its next key is kept, and will not be used on the leader's decision any more"""
+REFRESH_STAGE_USED: RefreshStage.ValueType  # 5
+"""its next key is in use, and the one before is kept"""
+Global___RefreshStage: _TypeAlias = RefreshStage  # noqa: Y015
+
 @_typing.final
 class MatcherToKeyHolder(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
@@ -573,33 +607,124 @@ class RefreshState(_message.Message):
 
     KEY_ID_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
-    WAITING_FIELD_NUMBER: _builtins.int
-    LEADING_FIELD_NUMBER: _builtins.int
-    KEEPS_OLD_FIELD_NUMBER: _builtins.int
+    STAGE_FIELD_NUMBER: _builtins.int
+    REFRESH_ID_FIELD_NUMBER: _builtins.int
+    DECISION_FIELD_NUMBER: _builtins.int
+    GOING_BACK_FIELD_NUMBER: _builtins.int
     key_id: _builtins.bytes
     epoch: _builtins.int
-    waiting: _builtins.bool
-    """a key of the next epoch is kept here and not in use"""
-    leading: _builtins.bool
-    """this key holder leads a refresh that is not decided"""
-    keeps_old: _builtins.bool
-    """the key of the epoch before is still here"""
+    """of the key in use"""
+    stage: Global___RefreshStage.ValueType
+    refresh_id: _builtins.bytes
+    """of the refresh in hand; empty if there is none, or if this is no longer known"""
+    decision: _builtins.bytes
+    """what the leader decided to use it with, if it is known here; see crypto/keys/refreshing.py"""
+    going_back: _builtins.bool
+    """its operator has asked it to go back to the epoch before"""
     def __init__(
         self,
         *,
         key_id: _builtins.bytes = ...,
         epoch: _builtins.int = ...,
-        waiting: _builtins.bool = ...,
-        leading: _builtins.bool = ...,
-        keeps_old: _builtins.bool = ...,
+        stage: Global___RefreshStage.ValueType = ...,
+        refresh_id: _builtins.bytes = ...,
+        decision: _builtins.bytes = ...,
+        going_back: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "keeps_old", b"keeps_old", "key_id", b"key_id", "leading", b"leading", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "epoch", b"epoch", "going_back", b"going_back", "key_id", b"key_id", "refresh_id", b"refresh_id", "stage", b"stage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RefreshState: _TypeAlias = RefreshState  # noqa: Y015
+
+@_typing.final
+class RecoverRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    WITHOUT_FIELD_NUMBER: _builtins.int
+    GO_FIELD_NUMBER: _builtins.int
+    key_id: _builtins.bytes
+    without: _builtins.str
+    """the key holder whose word is not to count; empty: both count"""
+    go: _builtins.bool
+    """do it; otherwise only look"""
+    def __init__(
+        self,
+        *,
+        key_id: _builtins.bytes = ...,
+        without: _builtins.str = ...,
+        go: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["go", b"go", "key_id", b"key_id", "without", b"without"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecoverRequest: _TypeAlias = RecoverRequest  # noqa: Y015
+
+@_typing.final
+class RecoverReport(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATE_FIELD_NUMBER: _builtins.int
+    PEERS_FIELD_NUMBER: _builtins.int
+    WILL_FIELD_NUMBER: _builtins.int
+    REFUSED_FIELD_NUMBER: _builtins.int
+    will: _builtins.str
+    """what this key holder does, or would do"""
+    refused: _builtins.str
+    """why it would not; empty if it would"""
+    @_builtins.property
+    def state(self) -> Global___RefreshState:
+        """of this key holder, afterwards"""
+
+    @_builtins.property
+    def peers(self) -> _containers.RepeatedCompositeFieldContainer[Global___RecoverPeer]: ...
+    def __init__(
+        self,
+        *,
+        state: Global___RefreshState | None = ...,
+        peers: _abc.Iterable[Global___RecoverPeer] | None = ...,
+        will: _builtins.str = ...,
+        refused: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["state", b"state"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["peers", b"peers", "refused", b"refused", "state", b"state", "will", b"will"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecoverReport: _TypeAlias = RecoverReport  # noqa: Y015
+
+@_typing.final
+class RecoverPeer(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARTY_FIELD_NUMBER: _builtins.int
+    COUNTS_FIELD_NUMBER: _builtins.int
+    FOUND_FIELD_NUMBER: _builtins.int
+    party: _builtins.str
+    counts: _builtins.bool
+    found: _builtins.str
+    """what it said of itself, or why it said nothing"""
+    def __init__(
+        self,
+        *,
+        party: _builtins.str = ...,
+        counts: _builtins.bool = ...,
+        found: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "found", b"found", "party", b"party"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecoverPeer: _TypeAlias = RecoverPeer  # noqa: Y015
 
 @_typing.final
 class RefreshStep(_message.Message):
@@ -612,7 +737,7 @@ class RefreshStep(_message.Message):
     epoch: _builtins.int
     """the one before the refresh"""
     refresh_id: _builtins.bytes
-    """32 random bytes of the key holder that leads"""
+    """32 bytes: a digest of the decision that only the key holder that leads knows"""
     def __init__(
         self,
         *,

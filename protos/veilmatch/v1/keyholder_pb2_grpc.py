@@ -367,6 +367,11 @@ class KeyHolderRefreshStub:
                 request_serializer=veilmatch_dot_v1_dot_keyholder__pb2.RefreshQuery.SerializeToString,
                 response_deserializer=veilmatch_dot_v1_dot_keyholder__pb2.RefreshState.FromString,
                 _registered_method=True)
+        self.Recover = channel.unary_unary(
+                '/veilmatch.v1.KeyHolderRefresh/Recover',
+                request_serializer=veilmatch_dot_v1_dot_keyholder__pb2.RecoverRequest.SerializeToString,
+                response_deserializer=veilmatch_dot_v1_dot_keyholder__pb2.RecoverReport.FromString,
+                _registered_method=True)
         self.Settle = channel.unary_unary(
                 '/veilmatch.v1.KeyHolderRefresh/Settle',
                 request_serializer=veilmatch_dot_v1_dot_keyholder__pb2.RefreshQuery.SerializeToString,
@@ -422,6 +427,13 @@ class KeyHolderRefreshServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Recover(self, request, context):
+        """Go back to the share of the epoch before, or only say what that would mean. For its own command alone.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Settle(self, request, context):
         """Finish what an interrupted refresh left here, as far as that is decided.
         """
@@ -464,7 +476,7 @@ class KeyHolderRefreshServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Abandon(self, request, context):
-        """The caller leads, and will not use the next key: so nobody shall.
+        """The caller leads, and will not use the next key.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -482,6 +494,11 @@ def add_KeyHolderRefreshServicer_to_server(servicer, server):
                     servicer.Refresh,
                     request_deserializer=veilmatch_dot_v1_dot_keyholder__pb2.RefreshQuery.FromString,
                     response_serializer=veilmatch_dot_v1_dot_keyholder__pb2.RefreshState.SerializeToString,
+            ),
+            'Recover': grpc.unary_unary_rpc_method_handler(
+                    servicer.Recover,
+                    request_deserializer=veilmatch_dot_v1_dot_keyholder__pb2.RecoverRequest.FromString,
+                    response_serializer=veilmatch_dot_v1_dot_keyholder__pb2.RecoverReport.SerializeToString,
             ),
             'Settle': grpc.unary_unary_rpc_method_handler(
                     servicer.Settle,
@@ -574,6 +591,33 @@ class KeyHolderRefresh:
             '/veilmatch.v1.KeyHolderRefresh/Refresh',
             veilmatch_dot_v1_dot_keyholder__pb2.RefreshQuery.SerializeToString,
             veilmatch_dot_v1_dot_keyholder__pb2.RefreshState.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Recover(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/veilmatch.v1.KeyHolderRefresh/Recover',
+            veilmatch_dot_v1_dot_keyholder__pb2.RecoverRequest.SerializeToString,
+            veilmatch_dot_v1_dot_keyholder__pb2.RecoverReport.FromString,
             options,
             channel_credentials,
             insecure,

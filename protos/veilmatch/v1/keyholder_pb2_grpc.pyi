@@ -135,6 +135,8 @@ class KeyHolderRefreshStub:
     """How far this key holder is. For its peers and for its own command."""
     Refresh: _grpc.UnaryUnaryMultiCallable[_keyholder_pb2.RefreshQuery, _keyholder_pb2.RefreshState]
     """Refresh the shares, this key holder leading. For its own command alone."""
+    Recover: _grpc.UnaryUnaryMultiCallable[_keyholder_pb2.RecoverRequest, _keyholder_pb2.RecoverReport]
+    """Go back to the share of the epoch before, or only say what that would mean. For its own command alone."""
     Settle: _grpc.UnaryUnaryMultiCallable[_keyholder_pb2.RefreshQuery, _keyholder_pb2.RefreshState]
     """Finish what an interrupted refresh left here, as far as that is decided."""
     Begin: _grpc.UnaryUnaryMultiCallable[_keyholder_pb2.RefreshStep, _keyholder_pb2.RefreshState]
@@ -147,7 +149,7 @@ class KeyHolderRefreshStub:
     Fit: _grpc.UnaryUnaryMultiCallable[_keyholder_pb2.RefreshMessage, _keyholder_pb2.RefreshMessage]
     """Plus holder to minus holder: the hashes that show that the new shares fit."""
     Abandon: _grpc.UnaryUnaryMultiCallable[_keyholder_pb2.RefreshStep, _keyholder_pb2.RefreshState]
-    """The caller leads, and will not use the next key: so nobody shall."""
+    """The caller leads, and will not use the next key."""
 
 @_typing.type_check_only
 class KeyHolderRefreshAsyncStub(KeyHolderRefreshStub):
@@ -158,6 +160,8 @@ class KeyHolderRefreshAsyncStub(KeyHolderRefreshStub):
     """How far this key holder is. For its peers and for its own command."""
     Refresh: _aio.UnaryUnaryMultiCallable[_keyholder_pb2.RefreshQuery, _keyholder_pb2.RefreshState]  # type: ignore[assignment]
     """Refresh the shares, this key holder leading. For its own command alone."""
+    Recover: _aio.UnaryUnaryMultiCallable[_keyholder_pb2.RecoverRequest, _keyholder_pb2.RecoverReport]  # type: ignore[assignment]
+    """Go back to the share of the epoch before, or only say what that would mean. For its own command alone."""
     Settle: _aio.UnaryUnaryMultiCallable[_keyholder_pb2.RefreshQuery, _keyholder_pb2.RefreshState]  # type: ignore[assignment]
     """Finish what an interrupted refresh left here, as far as that is decided."""
     Begin: _aio.UnaryUnaryMultiCallable[_keyholder_pb2.RefreshStep, _keyholder_pb2.RefreshState]  # type: ignore[assignment]
@@ -170,7 +174,7 @@ class KeyHolderRefreshAsyncStub(KeyHolderRefreshStub):
     Fit: _aio.UnaryUnaryMultiCallable[_keyholder_pb2.RefreshMessage, _keyholder_pb2.RefreshMessage]  # type: ignore[assignment]
     """Plus holder to minus holder: the hashes that show that the new shares fit."""
     Abandon: _aio.UnaryUnaryMultiCallable[_keyholder_pb2.RefreshStep, _keyholder_pb2.RefreshState]  # type: ignore[assignment]
-    """The caller leads, and will not use the next key: so nobody shall."""
+    """The caller leads, and will not use the next key."""
 
 class KeyHolderRefreshServicer(metaclass=_abc_1.ABCMeta):
     """Refreshing the shares of all three pairs: between key holders, and from a key holder's own command."""
@@ -190,6 +194,14 @@ class KeyHolderRefreshServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_keyholder_pb2.RefreshState, _abc.Awaitable[_keyholder_pb2.RefreshState]]:
         """Refresh the shares, this key holder leading. For its own command alone."""
+
+    @_abc_1.abstractmethod
+    def Recover(
+        self,
+        request: _keyholder_pb2.RecoverRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_keyholder_pb2.RecoverReport, _abc.Awaitable[_keyholder_pb2.RecoverReport]]:
+        """Go back to the share of the epoch before, or only say what that would mean. For its own command alone."""
 
     @_abc_1.abstractmethod
     def Settle(
@@ -244,6 +256,6 @@ class KeyHolderRefreshServicer(metaclass=_abc_1.ABCMeta):
         request: _keyholder_pb2.RefreshStep,
         context: _ServicerContext,
     ) -> _typing.Union[_keyholder_pb2.RefreshState, _abc.Awaitable[_keyholder_pb2.RefreshState]]:
-        """The caller leads, and will not use the next key: so nobody shall."""
+        """The caller leads, and will not use the next key."""
 
 def add_KeyHolderRefreshServicer_to_server(servicer: KeyHolderRefreshServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -63,8 +63,8 @@ class Auditor:
     def refresh(self, step: str, epoch: int, leader: Party | None) -> None:
         """Note a step of a refresh of the shares, durably; blocks. Raises AuditLogError if it cannot be noted.
 
-        step: "prepared", "used" or "abandoned". epoch: the one that the refresh makes. leader: None if the refresh was
-        interrupted, and this holder no longer knows who led it.
+        step: "prepared", "used", "abandoned", "contradicted", "recover" or "back"; docs/operations.md says what each
+        means. epoch: the one that the refresh makes. leader: None if this holder no longer knows who led it.
         """
         fields = {"event": "refresh", "step": step, "epoch": epoch}
         self._log.append(fields | ({"caller": f"keyholder-{leader}"} if leader else {}))

@@ -58,12 +58,19 @@ class Attempt(SecretHolder):
         self.epoch = next_epoch(key.epoch)
         self._key = key
         self._scheme = scheme
+        self._taken_up = False
         self._kept: asyncio.Future[KeyHolderKey] = asyncio.get_running_loop().create_future()
         self._sides = {
             pair: _Side(RefreshName(refresh_id, key.key_id, self.epoch, pair)) for pair in pairs_of(key.party)
         }
 
     # -- both holders ---------------------------------------------------------------------------
+
+    def take_up(self) -> None:
+        """Begin to work on it. Raises ProtocolError the second time: a next key is made once."""
+        if self._taken_up:
+            raise ProtocolError("a refresh that is being prepared already", got=self.epoch)
+        self._taken_up = True
 
     async def next_key(self) -> KeyHolderKey:
         """Wait for the common seeds of both pairs; return the key that they make."""

@@ -2,11 +2,11 @@
 three key holders have the new.
 
     share.key         what the daemon serves with
-    share.key.next    prepared, not yet in use: in use once any key holder has begun to use its own
-    share.key.old     from the switch until both peers have switched too; then overwritten and deleted
+    share.key.next    of the next epoch: prepared and not in use, or in use once and gone back from
+    share.key.old     from the switch until both peers have switched too
 
-Every step is one rename or one deletion, made durable before the next, so a crash leaves the state before or after
-it. Who calls what when: refresh.py.
+The latter two are overwritten before they are deleted. Every step is one rename or one deletion, made durable before
+the next, so a crash leaves the state before or after it. What is done when: settling.py.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from veilmatch.crypto.keys.refreshing import next_epoch
 from veilmatch.crypto.keys.shares import KeyHolderKey
 from veilmatch.crypto.secret_access import SecretHolder
 from veilmatch.server.installation.files import sync_folder
-from veilmatch.server.installation.sealed import Sealing, waiting_file
+from veilmatch.server.installation.sealed import Sealing, old_file, waiting_file
 
 
 class KeyFiles(SecretHolder):
@@ -32,23 +32,23 @@ class KeyFiles(SecretHolder):
     def __init__(self, path: Path, key: KeyHolderKey, sealing: Sealing) -> None:
         """path: of the key file, which holds `key`.
 
-        Takes up what a crash left: a next key that can still come into use waits on, one that cannot is deleted.
+        Takes up what a crash left: a key of the next epoch waits on, one of any other epoch is deleted.
         Raises KeyFileError, KeyMismatchError or WrongPassphraseError if the next key's file cannot be read.
         """
         # A link stays what it is: the file that it leads to is replaced.
         self._path = path.resolve()
         self._next_path = waiting_file(path)
-        self._old_path = self._path.with_name(self._path.name + ".old")
+        self._old_path = old_file(path)
         self._sealing = sealing
         self.current = key
         self.waiting: KeyHolderKey | None = None
+        self._drop_second_names()
         if self._next_path.exists():
             found = sealing.unseal(self._next_path)
             if found.epoch == key.epoch + 1:
                 self.waiting = found
             else:
                 erase(self._next_path)
-        self._drop_second_name()
 
     @property
     def public(self) -> PublicFile:
@@ -121,26 +121,50 @@ class KeyFiles(SecretHolder):
         try:
             self._next_path.replace(self._path)
         except OSError:
-            self._drop_second_name()
+            self._drop_second_names()
             raise
         self.current, self.waiting = self.waiting, None
-        # If it fails, a power cut may undo the renaming: the key then waits again, and the peers' epoch decides.
+        # If it fails, a power cut may undo the renaming: the key then waits again, and the decision is on record.
         with suppress(OSError):
             sync_folder(self._path.parent)
         return self.current
 
-    def _drop_second_name(self) -> None:
-        """Delete the old name if it leads to the current file: it was made for a switch that did not happen.
+    def go_back(self) -> KeyHolderKey:
+        """Make the old key the current one again, durably, and return it; the newer one waits as the next one.
+
+        Raises KeyFileError if there is no old key, or what `Sealing.unseal` raises if it cannot be read; OSError if it
+        cannot be renamed. The newer one stays in use then.
+        """
+        if not self.keeps_old:
+            raise KeyFileError("there is no key of the epoch before", expected=str(self._old_path))
+        old = self._sealing.unseal(self._old_path, epoch=self.current.epoch - 1)
+        # Another name first, so that at no time the newer key has none.
+        os.link(self._path, self._next_path)
+        sync_folder(self._path.parent)
+        try:
+            self._old_path.replace(self._path)
+        except OSError:
+            self._drop_second_names()
+            raise
+        self.current, self.waiting = old, self.current
+        # If it fails, a power cut may undo the renaming: that this holder is going back is on record.
+        with suppress(OSError):
+            sync_folder(self._path.parent)
+        return old
+
+    def _drop_second_names(self) -> None:
+        """Delete a name beside the current file if it leads to it: it was made for a switch that did not happen.
 
         Overwriting by it what it leads to would destroy the key in use.
         """
-        if self._old_path.exists() and self._old_path.samefile(self._path):
-            self._old_path.unlink()
-            sync_folder(self._path.parent)
+        for second in (self._old_path, self._next_path):
+            if second.exists() and second.samefile(self._path):
+                second.unlink()
+                sync_folder(self._path.parent)
 
     def erase_old(self) -> None:
         """Overwrite and delete the key of the epoch before."""
-        self._drop_second_name()
+        self._drop_second_names()
         if self._old_path.exists():
             erase(self._old_path)
 
@@ -151,6 +175,8 @@ def erase(path: Path) -> None:
     On a file system that copies on write, on flash storage and in snapshots the old bytes may still be there: sealed,
     but for whoever has the passphrase (docs/limitations.md).
     """
+    # A renaming that a power cut undoes must not bring back a name for what is overwritten here.
+    sync_folder(path.parent)
     with path.open("r+b") as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(0)

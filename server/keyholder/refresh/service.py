@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from veilmatch.crypto.errors import KeyMismatchError
+from veilmatch.crypto.errors import InvalidInputError, KeyMismatchError
 from veilmatch.crypto.keys.shares import PARTIES, Party
 from veilmatch.protos.v1 import keyholder_pb2 as pb
 from veilmatch.protos.v1 import keyholder_pb2_grpc as rpc
@@ -33,6 +33,19 @@ class KeyHolderRefreshService(rpc.KeyHolderRefreshServicer):
         require_caller(context, party_name(self._refresher.party))
         self._require_key(request.key_id)
         return await self._refresher.lead()
+
+    @unary
+    async def Recover(self, request: pb.RecoverRequest, context: Context) -> pb.RecoverReport:
+        """See keyholder.proto."""
+        require_caller(context, party_name(self._refresher.party))
+        self._require_key(request.key_id)
+        without = next((peer for peer in self._peers if party_name(peer) == request.without), None)
+        if request.without and without is None:
+            raise InvalidInputError(
+                "not a peer of this key holder",
+                got=request.without[:64], expected=" or ".join(map(party_name, self._peers)),
+            )  # fmt: skip
+        return await self._refresher.recover(without, go=request.go)
 
     @unary
     async def Settle(self, request: pb.RefreshQuery, context: Context) -> pb.RefreshState:

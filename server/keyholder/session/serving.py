@@ -163,7 +163,8 @@ class KeyHolder:
         if self.unsettled and abs(epoch - self.epoch) == 1:
             return _refreshing(peer, expected, got)
         return KeyMismatchError(
-            "the key holders have shares of different epochs; the lower one needs its newest key file back",
+            "the key holders have shares of different epochs; the lower one needs its newest key file back, "
+            "or the other one goes back: veilmatch keyholder refresh --recover",
             got=got,
             expected=expected,
         )

@@ -54,6 +54,8 @@ class Stocks:
         self._timeout_s = timeout_s
         #: Of those who take part in the checks of each pair. They outlast the stocks.
         self._standings = {pair: Standing() for pair in pairs_of(party)}
+        #: Not known until a start has looked.
+        self._keeps_before: bool | None = None
         #: Pairs whose peer is known to have the storage that the stock was made for.
         self._met: set[Pair] = set()
         self._meeting = {pair: asyncio.Lock() for pair in pairs_of(party)}
@@ -69,6 +71,12 @@ class Stocks:
         self.retire()
         self.by_pair.clear()
         self._met.clear()
+
+    def keep_before(self, *, keep: bool) -> None:
+        """Say whether the stock of the epoch before may be needed again. If not, what is left of it is deleted."""
+        if not keep and self._keeps_before is not False:
+            self._store.drop_replaced()
+        self._keeps_before = keep
 
     def retire(self) -> None:
         """Hand out nothing any more."""
@@ -89,7 +97,7 @@ class Stocks:
             if stock is not None:
                 # Sessions may still hold it, and two of one name would each hand out the same ranges.
                 stock.retire()
-            self._store.adopt(pair, name)
+            self._store.adopt(pair, name, keep_before=bool(self._keeps_before))
             stock = self.by_pair[pair] = Stock(
                 pair, name, self._epoch, self._store, self._peers, partial(self._peers.check_dealt, pair),
                 self._standings[pair], self._targets, self._modulus, is_plus=is_plus,

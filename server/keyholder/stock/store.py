@@ -4,7 +4,8 @@ A mark is written with fsync before any randomness below it is used, and never g
 restart everything below the mark is skipped, used or not, so nothing is ever used twice. In the same
 way the number of a block is written before the nonce for its check leaves: no block is checked twice. The
 `generation` is drawn once per storage: a key holder that lost its storage starts another stock. Each
-pair has one current stock; the blocks of the one before are deleted, its marks stay for ever.
+pair has one current stock. The blocks of the one before are deleted, but while a refresh of the shares is not finished:
+a key holder that goes back to the epoch before takes its stock up again, where the marks are. They stay for ever.
 """
 
 from __future__ import annotations
@@ -66,14 +67,20 @@ class StockStore:
         self._aead = AESGCM(HKDFExpand(hashes.SHA256(), 32, b"veilmatch stock storage v1").derive(storage_seed))
         self.generation = self._open_generation()
 
-    def adopt(self, pair: Pair, stock: bytes) -> None:
-        """Make `stock` the current one of `pair`, durably, and delete the blocks of the one before."""
+    def adopt(self, pair: Pair, stock: bytes, *, keep_before: bool = False) -> None:
+        """Make `stock` the current one of `pair`, durably. The blocks of the one before are deleted, or kept."""
         replaced = select(_current.c.stock).where(_current.c.pair == pair, _current.c.stock != stock)
         statement = insert(_current).values(pair=pair, stock=stock)
         statement = statement.on_conflict_do_update(index_elements=["pair"], set_={"stock": stock})
         with self._engine.begin() as connection:
-            connection.execute(delete(_blocks).where(_blocks.c.stock.in_(replaced)))
+            if not keep_before:
+                connection.execute(delete(_blocks).where(_blocks.c.stock.in_(replaced)))
             connection.execute(statement)
+
+    def drop_replaced(self) -> None:
+        """Delete the blocks of every stock that is no pair's current one."""
+        with self._engine.begin() as connection:
+            connection.execute(delete(_blocks).where(_blocks.c.stock.not_in(select(_current.c.stock))))
 
     def mark(self, stock: bytes, kind: Kind) -> int:
         """Return the first index of this stock that was never reserved."""

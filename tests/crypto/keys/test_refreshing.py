@@ -14,6 +14,7 @@ from veilmatch.crypto.encryption.paillier import Paillier, PublicKey
 from veilmatch.crypto.errors import KeyMismatchError, ParameterError, ProtocolError
 from veilmatch.crypto.keys.ceremony import run_ceremony, split_safety
 from veilmatch.crypto.keys.refreshing import (
+    DECISION_BYTES,
     FIT_BYTES,
     CommonSeed,
     Held,
@@ -21,8 +22,10 @@ from veilmatch.crypto.keys.refreshing import (
     commitment,
     common_seed,
     fit_hashes,
+    is_decision,
     next_epoch,
     open_commitment,
+    refresh_id_of,
     refreshed_key,
     refreshed_safety,
     refreshed_share,
@@ -199,6 +202,20 @@ def test_every_pair_of_a_ceremony_converts_after_refreshes_of_all_three() -> Non
 
 
 # -- the common seed ----------------------------------------------------------------------------------
+
+
+def test_the_decision_of_a_refresh_is_that_of_its_leader_key_and_epoch_alone() -> None:
+    decision, key_id = b"d" * DECISION_BYTES, bytes(16)
+    name = refresh_id_of(decision, key_id, 2)
+    assert len(name) == 32 and is_decision(decision, name, key_id, 2)
+    others = [
+        (b"e" * DECISION_BYTES, name, key_id, 2), (decision, bytes(32), key_id, 2), (decision, name, b"k" * 16, 2),
+        (decision, name, key_id, 3), (b"", name, key_id, 2), (decision + b"d", name, key_id, 2),
+        (name, name, key_id, 2),
+    ]  # fmt: skip
+    assert not any(is_decision(*other) for other in others)
+    # No room for a decision of another size, even one that its leader has prepared.
+    assert not is_decision(b"short", refresh_id_of(b"short", key_id, 2), key_id, 2)
 
 
 @given(CONTRIBUTIONS, CONTRIBUTIONS)

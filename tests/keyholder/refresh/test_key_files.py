@@ -134,6 +134,66 @@ def test_a_crash_inside_the_switch_leaves_the_old_key_and_the_waiting_one(
     assert names(path) == ["share.key", "share.key.old"]
 
 
+def gone_over(path: Path) -> KeyFiles:
+    """Files after a switch: the old key is kept."""
+    files = opened(path)
+    files.prepare(next_key(ceremony().keys[0]))
+    files.commit()
+    return files
+
+
+def test_the_old_key_comes_back_and_the_newer_one_waits(path: Path) -> None:
+    files, old, newer = gone_over(path), ceremony().keys[0], next_key(ceremony().keys[0])
+    assert files.go_back() == files.current == old and files.waiting == newer
+    assert names(path) == ["share.key", "share.key.next"] and not files.keeps_old
+    again = opened(path)
+    assert (again.current, again.waiting) == (old, newer)
+    assert again.commit() == newer and again.keeps_old
+
+
+def test_without_an_old_key_there_is_no_way_back(path: Path) -> None:
+    files = gone_over(path)
+    files.erase_old()
+    with pytest.raises(KeyFileError, match="no key of the epoch before"):
+        files.go_back()
+    assert names(path) == ["share.key"] and files.current == next_key(ceremony().keys[0])
+
+
+def test_an_old_key_that_cannot_be_read_changes_nothing(path: Path) -> None:
+    files, old = gone_over(path), path.with_name("share.key.old")
+    sealed = old.read_bytes()
+    for damaged in (sealed[:-1] + bytes([sealed[-1] ^ 1]), sealed[:90], path.read_bytes()):
+        old.write_bytes(damaged)
+        with pytest.raises(VeilmatchError):
+            files.go_back()
+        assert names(path) == ["share.key", "share.key.old"] and opened(path).current == next_key(ceremony().keys[0])
+
+
+@pytest.mark.parametrize("at", ["link", "replace", "nothing"])
+def test_a_crash_on_the_way_back_leaves_the_newer_key_and_the_old_one(
+    path: Path, at: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ "nothing": a death between the two renames, which leaves both names of the newer key."""
+    files = gone_over(path)
+
+    def fails(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    if at == "nothing":
+        os.link(path, waiting_file(path))
+    else:
+        owner: Any = os if at == "link" else Path
+        monkeypatch.setattr(owner, at, fails)
+        with pytest.raises(OSError, match="Input/output"):
+            files.go_back()
+        monkeypatch.undo()
+        assert files.current == next_key(ceremony().keys[0]) and files.waiting is None
+    again = opened(path)
+    assert again.current == next_key(ceremony().keys[0]) and again.waiting is None and again.keeps_old
+    assert names(path) == ["share.key", "share.key.old"]
+    assert again.go_back() == ceremony().keys[0]
+
+
 def test_the_key_in_use_is_not_erased_by_its_second_name(path: Path) -> None:
     """What a death between the two renames leaves: both names lead to one file."""
     files = opened(path)
@@ -203,11 +263,14 @@ def test_a_link_stays_and_the_file_that_it_leads_to_is_refreshed(path: Path, tmp
     assert opened(link).current.epoch == opened(path).current.epoch == 2
 
 
-def test_no_other_passphrase_while_a_key_waits(path: Path) -> None:
+def test_no_other_passphrase_while_another_key_is_kept(path: Path) -> None:
     opened(path).prepare(next_key(ceremony().keys[0]))
     with pytest.raises(ConfigurationError, match="not finished"):
         reseal(path, "a", public_file(), PASSPHRASE, "another")
-    opened(path).discard()
+    opened(path).commit()
+    with pytest.raises(ConfigurationError, match="not finished"):
+        reseal(path, "a", public_file(), PASSPHRASE, "another")
+    opened(path).erase_old()
     reseal(path, "a", public_file(), PASSPHRASE, "another", CHEAP)
 
 

@@ -40,12 +40,16 @@ async def test_every_pair_serves_with_its_new_shares(three: Refreshables) -> Non
     assert await three.serves()
 
 
-STEPS = ("before prepare", "after prepare", "before commit", "after commit", "before erase", "after erase")
+#: Every change of a key file or of the record, in order.
+NAMES = ("put", "prepare", "ready", "decide", "commit", "erase", "forget")
+STEPS = tuple(f"{when} {name}" for name in NAMES for when in ("before", "after"))
+#: And where one is given up.
+ALL_STEPS = (*STEPS, "before withdraw", "after withdraw", "before discard", "after discard")
 
 
 @pytest.mark.parametrize("party", PARTIES)
 async def test_killed_at_any_step_it_ends_in_one_epoch_that_serves(three: Refreshables, party: Party) -> None:
-    """The leader is a. Which epoch it is, is decided by whether the leader had begun to use its next key."""
+    """The leader is a. Which epoch it is, is decided by whether its decision was on disk."""
     epoch = 1
     assert await three.serves()
     for step in STEPS:
@@ -57,9 +61,9 @@ async def test_killed_at_any_step_it_ends_in_one_epoch_that_serves(three: Refres
             pass
         three.hook = lambda who, what: None
         assert three.dead == {party}, step
-        decided = step not in ("before prepare", "after prepare") and (party, step) != ("a", "before commit")
+        decided = STEPS.index(step) >= STEPS.index("after decide" if party == "a" else "before decide")
         epoch += decided
-        if step in ("before prepare", "after prepare"):
+        if not decided:
             # The others serve on. Once they are in the new epoch, its stock needs the dealer.
             assert await three.serves(*(pair for pair in PAIRS if party not in pair))
         await three.revive()
@@ -69,7 +73,7 @@ async def test_killed_at_any_step_it_ends_in_one_epoch_that_serves(three: Refres
 
 
 async def test_everybody_killed_while_the_next_keys_wait_ends_in_the_old_epoch(three: Refreshables) -> None:
-    three.hook = lambda who, what: three.die("a") if (who, what) == ("a", "before commit") else None
+    three.hook = lambda who, what: three.die("a") if (who, what) == ("a", "before decide") else None
     with pytest.raises((UnavailableError, asyncio.CancelledError)):
         await three.refresh("a")
     await asyncio.gather(*three.dying)
@@ -84,7 +88,7 @@ async def test_everybody_killed_while_the_next_keys_wait_ends_in_the_old_epoch(t
 
 async def test_the_old_epoch_serves_on_until_the_leader_is_back(three: Refreshables) -> None:
     assert await three.serves()
-    three.hook = lambda who, what: three.die("a") if (who, what) == ("a", "before commit") else None
+    three.hook = lambda who, what: three.die("a") if (who, what) == ("a", "before decide") else None
     with pytest.raises((UnavailableError, asyncio.CancelledError)):
         await three.refresh("a")
     three.hook = lambda who, what: None
@@ -161,7 +165,7 @@ async def test_several_deaths_and_leaders_at_once_end_in_one_epoch_that_serves(t
             await three.refresh(party)
 
     for _ in range(6):
-        plan = {(rng.choice(PARTIES), rng.choice((*STEPS, "before discard", "after discard"))) for _ in range(3)}
+        plan = {(rng.choice(PARTIES), rng.choice(ALL_STEPS)) for _ in range(3)}
         leaders = rng.sample(PARTIES, rng.randint(1, 3))
 
         def strike(who: Party, step: str, plan: set[tuple[Party, str]] = plan) -> None:

@@ -90,7 +90,7 @@ async def test_another_key_epoch_or_a_bad_name_is_no_refresh(
 
 async def test_every_answer_about_a_pair_is_given_once(three: Refreshables) -> None:
     asked = stub(three, "keyholder-a", "b")
-    three.refreshers["a"]._leading = True
+    three.leads_a_refresh_that_never_ends("a", bytes(32))
     await asked.Begin(step(), timeout=20.0)
 
     def message(value: bytes, pair: str = "ab") -> pb.RefreshMessage:
@@ -112,18 +112,35 @@ async def test_every_answer_about_a_pair_is_given_once(three: Refreshables) -> N
     unknown = await refused(asked.Prepare(step(refresh_id=b"x" * 32), timeout=20.0), "b")
     assert isinstance(unknown, UnavailableError)
     # Nobody leads any more: what was begun is forgotten.
-    three.refreshers["a"]._leading = False
+    three.hands["a"].give_up()
     assert await three.refresh("c") == 2
 
 
+async def test_a_next_key_is_made_once(three: Refreshables, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A leader that asks for it twice at a time would have one key shown and another one kept."""
+    refusals: list[ProtocolError] = []
+    began = three.refreshers["b"].prepare
+
+    async def twice(leader: Party, step: pb.RefreshStep) -> pb.RefreshState:
+        first = asyncio.create_task(began(leader, step))
+        await asyncio.sleep(0)
+        with pytest.raises(ProtocolError, match="being prepared already") as caught:
+            await began(leader, step)
+        refusals.append(caught.value)
+        return await first
+
+    monkeypatch.setattr(three.refreshers["b"], "prepare", twice)
+    assert await three.refresh("a") == 2 and refusals
+    assert await three.settled() == {2} and await three.serves()
+
+
 async def test_a_holder_that_takes_part_begins_no_other_refresh(three: Refreshables) -> None:
-    three.refreshers["a"]._leading = True
+    three.leads_a_refresh_that_never_ends("a", bytes(32))
     await stub(three, "keyholder-a", "b").Begin(step(), timeout=20.0)
     error = await refused(stub(three, "keyholder-c", "b").Begin(step(refresh_id=b"c" * 32), timeout=20.0), "b")
     assert isinstance(error, UnavailableError) and error.party == "keyholder-a"
     with pytest.raises(UnavailableError):
         await three.refresh("c")
-    three.refreshers["a"]._leading = False
 
 
 # -- what ends a refresh with nothing changed ------------------------------------------------------------
