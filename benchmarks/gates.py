@@ -49,23 +49,23 @@ SLOTS = 10_000
 WITHOUT = {
     "the validity gate": """
 import numpy as np
-from veilmatch.crypto.pair import session
+from veilmatch.crypto.pair import records
 
 def validate(*arguments):
     yield from ()
     return np.array([arguments[-1].is_plus], dtype=np.uint8)
 
-session.validate = validate
-session.validity_cost = lambda vectors, parameters: 1
+records.validate = validate
+records.validity_cost = lambda vectors, parameters: 1
 """,
     "the checks on deviating organisations": """
-from veilmatch.crypto.pair import session
+from veilmatch.crypto.pair import converting
 from veilmatch.server.keyholder.session import serving
 
-def nothing(session):
+def nothing(converter):
     yield from ()
 
-session.PairSession._check_key_safety = nothing
+converting.Converter.check_key_safety = nothing
 serving.check_knowledge = lambda *arguments: None
 """,
 }
