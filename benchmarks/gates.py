@@ -59,13 +59,13 @@ records.validate = validate
 records.validity_cost = lambda vectors, parameters: 1
 """,
     "the checks on deviating organisations": """
-from veilmatch.crypto.pair.converting import Converter
+from veilmatch.crypto.pair import converting
 from veilmatch.server.keyholder.session import serving
 
 def nothing(converter):
     yield from ()
 
-Converter.check_key_safety = nothing
+converting.Converter.check_key_safety = nothing
 serving.check_knowledge = lambda *arguments: None
 """,
 }

@@ -24,7 +24,8 @@ from veilmatch.crypto.gates.answer import answer_cost
 from veilmatch.crypto.gates.decision import only_if_cost
 from veilmatch.crypto.gates.validity import validity_cost
 from veilmatch.crypto.packing.fields import Array
-from veilmatch.crypto.pair.messages import DecisionShare, TemplateShare
+from veilmatch.crypto.pair.messages import DecisionShare
+from veilmatch.crypto.pair.request import Operation
 
 PROBE, *FACES = unit_vectors(np.random.default_rng(601), 4 * TOY.slots + 1, TOY)
 TEMPLATES = np.array(FACES)
@@ -140,35 +141,42 @@ def test_with_the_mask_both_shares_of_a_refused_answer_are_equal_and_uniform(key
     assert 0.42 < ones < 0.58, "of 1,248 fair coins"
 
 
-# -- why a template was refused -------------------------------------------------------------------------------
+# -- why a vector was refused --------------------------------------------------------------------------------
 
 #: Out of range with a norm in its window, and too short with every coordinate in range.
 FAR = np.where(np.arange(TOY.dimension) == 0, TOY.clip + 4, 0)
 SHORT = np.where(np.arange(TOY.dimension) == 0, 1, 0)
 
 
-def causes_read(vector: Array, runs: int) -> set[int]:
-    """What a dealer reads of "all coordinates in range" behind the valid bit of its device's refused templates.
+def causes_read(operation: Operation, vector: Array, runs: int) -> set[int]:
+    """What a dealer reads of "all coordinates in range" behind the valid bit of its device's refused vectors.
 
     The valid bit is that AND "the norm in its window". Its share shows the first where b_* is 1 and a_* is 0.
     """
-    seen = set()
+    simulator = PairSimulator(keys_of("stand-in"))
+    dealer, gallery = Dealer(simulator), SimulatedGallery.of(simulator.keys.scheme, TEMPLATES[:1])
+    ciphertexts, seen = simulator.encrypt(vector), set()
     for _ in range(runs):
-        simulator = PairSimulator(keys_of("stand-in"))
-        dealer = Dealer(simulator)
-        plus, minus = simulator.run(simulator.request("enrol", 0), simulator.encrypt(vector))
-        assert isinstance(plus, TemplateShare) and plus.valid.tolist() == minus.valid.tolist(), "it is refused"
+        ends = simulator.run(simulator.request(operation, 1), ciphertexts, gallery, gallery.places)
+        plus, minus = (int(np.ravel(end.valid)[0]) for end in ends)
+        assert plus == minus, "it is refused"
         of_plus, of_minus = _last(dealer.next("bits", validity_cost(1, TOY)), 1)
+        if operation == "verify":
+            dealer.next("bits", answer_cost("verify", 1, TOY.ring_bits))
         a, own_a, own_b, own_c = (int(x[0] & 1) for x in (of_plus.a ^ of_minus.a, of_minus.a, of_minus.b, of_minus.c))
         if own_b and not own_a:
-            seen.add(int(minus.valid[0]) ^ own_c ^ a)
+            seen.add(minus ^ own_c ^ a)
     return seen
 
 
-def test_without_the_mask_a_device_learns_why_its_template_was_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("operation", ["enrol", "verify"])
+def test_without_the_mask_a_device_learns_why_its_vector_was_refused(
+    operation: Operation, monkeypatch: pytest.MonkeyPatch
+) -> None:
     take_mask_out(monkeypatch)
-    assert causes_read(FAR, 80) == {0} and causes_read(SHORT, 80) == {1}
+    assert causes_read(operation, FAR, 80) == {0} and causes_read(operation, SHORT, 80) == {1}
 
 
-def test_with_the_mask_a_device_learns_that_it_was_refused_and_not_why() -> None:
-    assert causes_read(FAR, 160) == causes_read(SHORT, 160) == {0, 1}
+@pytest.mark.parametrize("operation", ["enrol", "verify"])
+def test_with_the_mask_a_device_learns_that_it_was_refused_and_not_why(operation: Operation) -> None:
+    assert causes_read(operation, FAR, 160) == causes_read(operation, SHORT, 160) == {0, 1}

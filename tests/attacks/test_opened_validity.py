@@ -42,7 +42,7 @@ class Deviator:
     """A holder that moves one lane of its input of the range check, and keeps all that it hears."""
 
     def __init__(self, keys: Keys, holder: int, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.keys, self.holder = keys, holder
+        self.holder, self._simulator = holder, PairSimulator(keys)
         #: Its share of the valid bits of the last session.
         self.own: list[int] = []
         self._honest, self._validity_of = validity.deviations, records.validity_of
@@ -53,7 +53,7 @@ class Deviator:
         self, operation: Operation, vectors: Sequence[Array], by_device: list[bool] | None = None
     ) -> tuple[Array, Any]:
         """Every bit that it receives in one session, uint8[bits]; and how both holders end."""
-        simulator = PairSimulator(self.keys)
+        simulator = self._simulator
         ciphertexts = [c for x in vectors for c in simulator.encrypt(x)]
         ends = simulator.run(simulator.request(operation, 0), ciphertexts, by_device=by_device)
         heard = [e.message for sender, e in simulator.sent if sender != self.holder]
