@@ -13,9 +13,8 @@ VeilmatchErrors, and every call ends within its time.
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar
@@ -24,6 +23,7 @@ from veilmatch.client import bulk
 from veilmatch.client.arguments import checked_model, checked_name, checked_token, finite_seconds
 from veilmatch.client.config import DeviceSettings
 from veilmatch.client.device import Capture, Device, Embedding, Progress, about
+from veilmatch.client.queries import Queries
 from veilmatch.client.results import (
     Candidates,
     Enrolment,
@@ -31,7 +31,6 @@ from veilmatch.client.results import (
     IdentifyResult,
     Rotation,
     SubjectEntry,
-    Timings,
     Verification,
 )
 from veilmatch.client.wire import agreement
@@ -53,7 +52,6 @@ BULK_PACK_S = 2.0
 ROTATION_STEP_S = 60.0
 
 _R = TypeVar("_R")
-_log = logging.getLogger(__name__)
 
 
 class AsyncClient:
@@ -82,7 +80,7 @@ class AsyncClient:
         self._settings = settings
         self._device = Device(settings, capture, now)
         self._connection = Connection(settings, self._device.sign, matchers)
-        self._labels = agreement.Labels()
+        self._queries = Queries(self._device, self._connection, self._limit)
         self._workers = workers
 
     @classmethod
@@ -121,7 +119,7 @@ class AsyncClient:
         started, t = time.perf_counter(), self._device.threshold("verify", threshold)
         checked_name(subject)
         embedding = await self._device.embed(photo)
-        return await self._verify(started, subject, embedding, await self._device.model(), t, timeout_s)
+        return await self._queries.verify(started, subject, embedding, await self._device.model(), t, timeout_s)
 
     async def verify_embedding(
         self,
@@ -134,7 +132,7 @@ class AsyncClient:
     ) -> Verification:
         """`verify` for an embedding: real numbers [D] of any length but zero."""
         started, t = time.perf_counter(), self._device.threshold("verify", threshold)
-        return await self._verify(started, checked_name(subject), embedding, checked_model(model), t, timeout_s)
+        return await self._queries.verify(started, checked_name(subject), embedding, checked_model(model), t, timeout_s)
 
     async def candidates(
         self, photo: ImageSource, *, threshold: float | None = None, timeout_s: float | None = None
@@ -142,7 +140,7 @@ class AsyncClient:
         """Return every subject of the gallery that the face in the photo matches. Errors: see `verify`."""
         started, t = time.perf_counter(), self._device.threshold("candidates", threshold)
         embedding = await self._device.embed(photo)
-        return await self._candidates(started, embedding, await self._device.model(), t, timeout_s)
+        return await self._queries.candidates(started, embedding, await self._device.model(), t, timeout_s)
 
     async def candidates_embedding(
         self,
@@ -154,7 +152,7 @@ class AsyncClient:
     ) -> Candidates:
         """`candidates` for an embedding."""
         started, t = time.perf_counter(), self._device.threshold("candidates", threshold)
-        return await self._candidates(started, embedding, checked_model(model), t, timeout_s)
+        return await self._queries.candidates(started, embedding, checked_model(model), t, timeout_s)
 
     async def identify(
         self, photo: ImageSource, *, threshold: float | None = None, timeout_s: float | None = None
@@ -165,7 +163,7 @@ class AsyncClient:
         """
         started, t = time.perf_counter(), self._device.threshold("identify", threshold)
         embedding = await self._device.embed(photo)
-        return await self._identify(started, embedding, await self._device.model(), t, timeout_s)
+        return await self._queries.identify(started, embedding, await self._device.model(), t, timeout_s)
 
     async def identify_embedding(
         self,
@@ -177,7 +175,7 @@ class AsyncClient:
     ) -> IdentifyResult:
         """`identify` for an embedding."""
         started, t = time.perf_counter(), self._device.threshold("identify", threshold)
-        return await self._identify(started, embedding, checked_model(model), t, timeout_s)
+        return await self._queries.identify(started, embedding, checked_model(model), t, timeout_s)
 
     # -- changing the gallery -----------------------------------------------------------------------
 
@@ -187,7 +185,8 @@ class AsyncClient:
         """Add one template for each photo. Every photo is captured before the first one is sent.
 
         token: 16 bytes; the same call with the same token adds nothing twice, so that a caller who did
-        not see the answer can repeat it. Raises also InvalidInputError and what `verify` raises.
+        not see the answer can repeat it. Raises also InvalidInputError and what `verify` raises. If the servers find a
+        vector invalid, all are sent, then ServerDeviationError names the enrolments that left an empty template.
         """
         checked_name(subject)
         embeddings = [await self._device.embed(photo) for photo in photos]
@@ -272,6 +271,24 @@ class AsyncClient:
         agreed = agreement.agreed_mutation(*(await self._mutate(draft, timeout_s)).replies)
         return Erasure(agreed.sequence, agreed.templates)
 
+    async def take_back(
+        self, subject: str, enrolment: bytes, *, token: bytes | None = None, timeout_s: float | None = None
+    ) -> Erasure:
+        """Remove the template that one enrolment by this device added. enrolment: the 16 bytes of its token.
+
+        For what a ServerDeviationError leaves behind: an empty template, which matches nobody. It tells the servers
+        that something was wrong with that enrolment, and so does enrolling again: look at the servers first. token: of
+        this change, see `enrol`. Raises also UnknownSubjectError if there is no such template of this subject.
+        """
+        draft = Draft(
+            request_pb2.OPERATION_ERASE,
+            subject=checked_name(subject),
+            token=checked_token(token),
+            enrolment=checked_token(enrolment),
+        )
+        agreed = agreement.agreed_mutation(*(await self._mutate(draft, timeout_s)).replies)
+        return Erasure(agreed.sequence, agreed.templates)
+
     async def subjects(self, *, timeout_s: float | None = None) -> list[SubjectEntry]:
         """Return who is enrolled, in order of names."""
         draft = Draft(request_pb2.OPERATION_SUBJECTS)
@@ -304,70 +321,6 @@ class AsyncClient:
 
     # -- parts --------------------------------------------------------------------------------------
 
-    async def _verify(
-        self,
-        started: float,
-        subject: str,
-        embedding: Embedding,
-        model: str,
-        t: int,
-        timeout_s: float | None,
-    ) -> Verification:
-        probe = await self._device.lanes(embedding)
-        draft = Draft(request_pb2.OPERATION_VERIFY, probe, t, subject, model=model)
-        prepared = time.perf_counter()
-        answered = await self._match(draft, b"", timeout_s)
-        opened = agreement.open_verification(*answered.replies)
-        return Verification(
-            decision=bool(opened.bits[0]),
-            subject=subject,
-            sequence=opened.sequence,
-            pair=answered.pair,
-            shares=(answered.replies[0].share, answered.replies[1].share),
-            probe_bytes=answered.request.ByteSize(),
-            timings=_timings(started, prepared, answered.replies),
-        )
-
-    async def _candidates(
-        self, started: float, embedding: Embedding, model: str, t: int, timeout_s: float | None
-    ) -> Candidates:
-        probe = await self._device.lanes(embedding)
-        draft = Draft(request_pb2.OPERATION_CANDIDATES, probe, t, model=model)
-        prepared = time.perf_counter()
-        known = self._labels
-        answered = await self._match(draft, known.chain, timeout_s)
-        opened = agreement.open_candidates(*answered.replies, known)
-        self._labels = opened.labels
-        return Candidates(
-            subjects=agreement.matching_subjects(opened),
-            compared=len(opened.bits),
-            sequence=opened.sequence,
-            pair=answered.pair,
-            shares=(answered.replies[0].share, answered.replies[1].share),
-            probe_bytes=answered.request.ByteSize(),
-            timings=_timings(started, prepared, answered.replies),
-        )
-
-    async def _identify(
-        self, started: float, embedding: Embedding, model: str, t: int, timeout_s: float | None
-    ) -> IdentifyResult:
-        probe = await self._device.lanes(embedding)
-        draft = Draft(request_pb2.OPERATION_IDENTIFY, probe, t, model=model)
-        prepared = time.perf_counter()
-        known = self._labels
-        answered = await self._match(draft, known.chain, timeout_s)
-        opened = agreement.open_identification(*answered.replies, known)
-        self._labels = opened.labels
-        return IdentifyResult(
-            subject=agreement.best_subject(opened),
-            compared=len(opened.labels.subjects),
-            sequence=opened.sequence,
-            pair=answered.pair,
-            shares=(answered.replies[0].share, answered.replies[1].share),
-            probe_bytes=answered.request.ByteSize(),
-            timings=_timings(started, prepared, answered.replies),
-        )
-
     async def _enrol(
         self, subject: str, embeddings: Iterable[Embedding], model: str, token: bytes | None, timeout_s: float | None
     ) -> Enrolment:
@@ -376,6 +329,7 @@ class AsyncClient:
             raise InvalidInputError("nothing to enrol", got="no photo", expected="at least one")
         ends = time.monotonic() + self._limit(timeout_s)
         first, added, sequence = checked_token(token), 0, 0
+        refused: list[bytes] = []
         for number, lanes in enumerate(templates):
             # Derived, so that the whole call can be repeated under its one token.
             own = digest("enrolment token", first, number)[:TOKEN_BYTES] if number else first
@@ -384,47 +338,21 @@ class AsyncClient:
             answered = await self._mutate(draft, max(ends - time.monotonic(), 0.001))
             agreed = agreement.agreed_mutation(*answered.replies)
             if not agreement.opened_enrolment(*answered.replies):
-                await self._take_back(subject, own)
-                raise agreement.refused_vector()
+                # The others are sent all the same, and nothing is erased: servers would see that this one was refused.
+                refused.append(own)
             added, sequence = added + agreed.templates, agreed.sequence
+        if refused:
+            raise agreement.refused_vector(refused)
         return Enrolment(sequence, added)
-
-    async def _take_back(self, subject: str, enrolment: bytes) -> None:
-        """Erase the empty template that stands for a refused vector; if that fails, it stays and matches nobody."""
-        token = digest("taking back", enrolment)[:TOKEN_BYTES]
-        draft = Draft(request_pb2.OPERATION_ERASE, subject=subject, token=token, enrolment=enrolment)
-        try:
-            agreement.agreed_mutation(*(await self._mutate(draft, None)).replies)
-        except VeilmatchError as error:
-            _log.error("an empty template was not erased: %s", error.message)
 
     async def _mutate(self, draft: Draft, timeout_s: float | None) -> Answered[matcher_pb2.MutateReply]:
         return await self._ask(draft, timeout_s, lambda m, signed, left: m.mutate(signed, left))
-
-    async def _match(
-        self, draft: Draft, known_chain: bytes, timeout_s: float | None
-    ) -> Answered[matcher_pb2.MatchReply]:
-        def ask(matcher: Matcher, signed: request_pb2.SignedRequest, left: float) -> Awaitable[matcher_pb2.MatchReply]:
-            return matcher.match(matcher_pb2.MatchRequest(request=signed, known_chain=known_chain), left)
-
-        return await self._ask(draft, timeout_s, ask)
 
     async def _ask(self, draft: Draft, timeout_s: float | None, ask: Ask[_R]) -> Answered[_R]:
         return await self._connection.ask(draft, self._limit(timeout_s), ask)
 
     def _limit(self, timeout_s: float | None) -> float:
         return finite_seconds(self._settings.timeout_s if timeout_s is None else timeout_s)
-
-
-def _timings(started: float, prepared: float, replies: Iterable[matcher_pb2.MatchReply]) -> Timings:
-    a, b = (reply.timings for reply in replies)
-    return Timings(
-        device_s=prepared - started,
-        convert_s=max(a.convert_s, b.convert_s),
-        match_s=max(a.match_s, b.match_s),
-        decide_s=max(a.decide_s, b.decide_s),
-        total_s=time.perf_counter() - started,
-    )
 
 
 def _listed(pairs: Mapping[str, _R] | Iterable[tuple[str, _R]]) -> list[tuple[str, _R]]:

@@ -204,6 +204,12 @@ class Client:
         """See AsyncClient.erase."""
         return self._run(self._client.erase(subject, token=token, timeout_s=timeout_s))
 
+    def take_back(
+        self, subject: str, enrolment: bytes, *, token: bytes | None = None, timeout_s: float | None = None
+    ) -> Erasure:
+        """See AsyncClient.take_back."""
+        return self._run(self._client.take_back(subject, enrolment, token=token, timeout_s=timeout_s))
+
     def subjects(self, *, timeout_s: float | None = None) -> list[SubjectEntry]:
         """See AsyncClient.subjects."""
         return self._run(self._client.subjects(timeout_s=timeout_s))

@@ -407,10 +407,30 @@ class KeySafetyError(IntegrityError):
 class ServerDeviationError(IntegrityError):
     """What the servers answered cannot come from honest ones: one of them deviates from the protocol.
 
-    Above all that a vector of the SDK's own quantiser is invalid: it never is.
+    Above all that a vector of the SDK's own quantiser is invalid: it never is. `enrolments`: tokens of the enrolments
+    that left an empty template, in hex.
     """
 
     code = "server_deviation"
+
+    def __init__(
+        self, message: str, *, got: object = None, expected: object = None, enrolments: tuple[str, ...] = ()
+    ) -> None:
+        super().__init__(message, got=got, expected=expected)
+        self.enrolments = tuple(enrolments)
+
+    def fields(self) -> dict[str, Any]:
+        """See VeilmatchError.fields."""
+        return super().fields() | {"enrolments": list(self.enrolments)}
+
+    @classmethod
+    def _restore(cls, fields: dict[str, Any]) -> VeilmatchError:
+        return cls(
+            str(fields.get("message", "")),
+            got=fields.get("got"),
+            expected=fields.get("expected"),
+            enrolments=tuple(map(str, fields.get("enrolments") or ())),
+        )
 
 
 class ModelError(VeilmatchError):

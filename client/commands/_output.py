@@ -43,6 +43,11 @@ _HINTS: tuple[tuple[type[VeilmatchError], str], ...] = (
     (errors.WrongPassphraseError, "Try the passphrase again."),
     (errors.KeyFileError, "Restore the file from where it was made."),
     (errors.DealtStockError, "There was no answer; tell the operators of the key holders, or ask another pair."),
+    (
+        errors.ServerDeviationError,
+        "Do not enrol again before the servers have been looked at. Empty templates match nobody; `veilmatch erase"
+        " SUBJECT --enrolment TOKEN` takes one back.",
+    ),
     (errors.IntegrityError, "Do not rely on an answer; tell the operators of both matchers."),
 )
 

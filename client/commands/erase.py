@@ -1,4 +1,4 @@
-"""`veilmatch erase SUBJECT`: remove all templates of a subject from the gallery."""
+"""`veilmatch erase SUBJECT`: remove all templates of a subject from the gallery, or that of one enrolment."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import typer
 
 from veilmatch.client.commands._options import DEFAULT_CONFIG, Config, Json, Timeout, open_client
 from veilmatch.client.commands._output import messages, show, show_json
+from veilmatch.crypto.errors import InvalidInputError
 
 
 def register(app: typer.Typer) -> None:
@@ -17,14 +18,30 @@ def register(app: typer.Typer) -> None:
 
 def erase(
     subject: Annotated[str, typer.Argument(help="Whose templates to remove.")],
+    enrolment: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TOKEN", help="Take back one enrolment of this device alone, as an error about it names it."
+        ),
+    ] = None,
     config: Config = DEFAULT_CONFIG,
     timeout: Timeout = None,
     as_json: Json = False,
 ) -> None:
     """Remove all templates of a subject from the gallery, at both matchers."""
     with open_client(config) as client, messages().status("Erasing"):
-        result = client.erase(subject, timeout_s=timeout)
+        if enrolment is None:
+            result = client.erase(subject, timeout_s=timeout)
+        else:
+            result = client.take_back(subject, _token(enrolment), timeout_s=timeout)
     if as_json:
         show_json({"subject": subject, "templates": result.templates, "sequence": result.sequence})
     else:
         show(f"erased: {subject} (templates: {result.templates})")
+
+
+def _token(text: str) -> bytes:
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        raise InvalidInputError("the token of an enrolment is hexadecimal", expected="32 digits") from None

@@ -90,10 +90,11 @@ def opened_enrolment(a: pb.MutateReply, b: pb.MutateReply) -> bool:
     return a.valid_share != b.valid_share
 
 
-def refused_vector() -> ServerDeviationError:
+def refused_vector(enrolments: Sequence[bytes] = ()) -> ServerDeviationError:
     """Return the error about a vector that the servers find invalid, and log it as an alert.
 
-    The vector was made by the quantiser of this SDK, which makes valid ones only.
+    The vector was made by the quantiser of this SDK, which makes valid ones only. enrolments: tokens of those that left
+    an empty template.
     """
     _log.error("alert: the servers find a vector of this device invalid; honest ones cannot")
     return ServerDeviationError(
@@ -101,6 +102,7 @@ def refused_vector() -> ServerDeviationError:
         " and the servers differ in what they run",
         got="invalid",
         expected="a valid vector",
+        enrolments=tuple(token.hex() for token in enrolments),
     )
 
 

@@ -273,37 +273,31 @@ async def test_cancelled_bulk_enrolment_sends_nothing(client: AsyncClient, pair:
 # -- a vector that the servers find invalid --------------------------------------------------------------
 
 
-async def test_an_enrolment_that_the_servers_find_invalid_is_taken_back_and_blamed_on_them(
+async def test_an_enrolment_that_the_servers_find_invalid_is_blamed_on_them_and_nothing_tells_them(
     client: AsyncClient, pair: FakePair, caplog: pytest.LogCaptureFixture
 ) -> None:
-    pair.templates, pair.finds_valid = ["alice"], False
-    with pytest.raises(ServerDeviationError):
-        await client.enrol_embedding("alice", face(1), token=bytes(16))
-    assert pair.templates == ["alice"], "the empty template is gone, the other one is not"
-    enrolled, erased = (body_of(r) for r in pair.a.requests)
-    assert erased.operation == request_pb2.OPERATION_ERASE and erased.enrolment == enrolled.token == bytes(16)
+    pair.finds_valid = False
+    with pytest.raises(ServerDeviationError) as caught:
+        await client.enrol_embedding("alice", *faces(3), token=bytes(16))
+    sent = [body_of(r) for r in pair.a.requests]
+    assert [body.operation for body in sent] == [request_pb2.OPERATION_ENROL] * 3, "as if all were well"
+    assert caught.value.enrolments == tuple(body.token.hex() for body in sent)
     assert [record.levelname for record in caplog.records] == ["ERROR"] and "alert" in caplog.text
     assert pair.b.requests == pair.a.requests
 
 
-async def test_the_refusal_is_told_whether_or_not_the_empty_template_could_be_erased(
-    client: AsyncClient, pair: FakePair, caplog: pytest.LogCaptureFixture
+async def test_an_empty_template_is_taken_back_by_the_token_of_its_enrolment(
+    client: AsyncClient, pair: FakePair
 ) -> None:
-    pair.finds_valid, refuse = False, fail_pairs("ab", "ac", "bc")
-    pair.b.before = lambda kind, signed: refuse(kind, signed) if body_of(signed).enrolment else None
-    with pytest.raises(ServerDeviationError):
-        await client.enrol_embedding("alice", face(1))
-    assert "an empty template was not erased" in caplog.text
-
-
-async def test_photos_after_one_that_is_refused_are_not_sent(client: AsyncClient, pair: FakePair) -> None:
-    pair.finds_valid = False
-    with pytest.raises(ServerDeviationError):
-        await client.enrol_embedding("alice", *faces(3))
-    assert [body_of(r).operation for r in pair.a.requests] == [
-        request_pb2.OPERATION_ENROL,
-        request_pb2.OPERATION_ERASE,
-    ]
+    pair.templates = ["alice"]
+    await client.enrol_embedding("alice", face(1), token=bytes(16))
+    assert (await client.take_back("alice", bytes(16))).templates == 1
+    assert pair.templates == ["alice"]
+    erased = body_of(pair.a.requests[-1])
+    assert (erased.operation, erased.enrolment) == (request_pb2.OPERATION_ERASE, bytes(16))
+    for token in (b"", bytes(15), bytes(17)):
+        with pytest.raises(InvalidInputError):
+            await client.take_back("alice", token)
 
 
 # -- rotation ----------------------------------------------------------------------------------------------

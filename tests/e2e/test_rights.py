@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import secrets
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +11,8 @@ import pytest
 from tests.e2e.world import World, running, unit, veilmatch
 from veilmatch.client.client import Client
 from veilmatch.client.config import DeviceSettings
-from veilmatch.client.wire.signing import Draft
 from veilmatch.crypto.errors import DeviceRightsError, RequestSignatureError, UnknownSubjectError
 from veilmatch.crypto.parameters import ParameterSet
-from veilmatch.protos.v1 import request_pb2
 
 ADA, BOB = unit(np.random.default_rng(97), 2, 128)
 
@@ -25,11 +22,6 @@ def issue(world: World, name: str, *options: str) -> Client:
     assert done.returncode == 0, done.stderr
     config = Path(json.loads(done.stdout)["directory"]) / "device.toml"
     return Client(DeviceSettings.load(config))
-
-
-def take_back(client: Client, subject: str, enrolment: bytes) -> None:
-    draft = Draft(request_pb2.OPERATION_ERASE, subject=subject, token=secrets.token_bytes(16), enrolment=enrolment)
-    client._run(client._client._mutate(draft, None))
 
 
 def test_a_device_does_what_two_organisations_let_it_do_and_nothing_else(tmp_path: Path) -> None:
@@ -62,10 +54,10 @@ def test_a_device_does_what_two_organisations_let_it_do_and_nothing_else(tmp_pat
             desk.enrol_embedding("bob", BOB, token=b"desk's own token")
             for token, error in ((bytes(16), UnknownSubjectError), (b"none's own token", UnknownSubjectError)):
                 with pytest.raises(error):
-                    take_back(desk, "bob", token)
+                    desk.take_back("bob", token)
             with pytest.raises(DeviceRightsError):
                 desk.erase("bob")
-            take_back(desk, "bob", b"desk's own token")
+            desk.take_back("bob", b"desk's own token")
             assert {s.subject: s.templates for s in everything.subjects()} == {"ada": 1, "bob": 1}
             assert everything.verify_embedding("bob", BOB)
             everything.erase("bob")
