@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import structlog
 
@@ -31,6 +31,7 @@ from veilmatch.server.matcher.gallery.gallery import Gallery
 from veilmatch.server.matcher.query.matching import Surroundings, match
 from veilmatch.server.transport.budgets import Budgets
 from veilmatch.server.transport.channels import Context, caller, require_caller
+from veilmatch.server.transport.finishing import to_the_end
 from veilmatch.server.transport.links import AcceptedLink
 from veilmatch.server.transport.replay import ReplayLog
 from veilmatch.server.transport.requests import (
@@ -122,7 +123,6 @@ class MatcherService(rpc.MatcherServicer):
         self._admission = admission
         self._on = on
         self._max_bulk_bytes = max_bulk_bytes
-        self._mutations: set[asyncio.Task[Any]] = set()
 
     @unary
     async def Match(self, request: pb.MatchRequest, context: Context) -> pb.MatchReply:
@@ -141,9 +141,9 @@ class MatcherService(rpc.MatcherServicer):
         checked, gallery = admitted.checked, admitted.gallery
         if checked.operation == "erase":
             check_payload(checked, [])
-            return await self._to_the_end(erase(checked, request, gallery, self._on))
+            return await to_the_end(erase(checked, request, gallery, self._on))
         self._check_lanes(checked, request)
-        return await self._to_the_end(enrol(checked, request, admitted.model, gallery, self._on))
+        return await to_the_end(enrol(checked, request, admitted.model, gallery, self._on))
 
     @unary
     async def BulkEnrol(self, chunks: AsyncIterator[pb.BulkChunk], context: Context) -> pb.MutateReply:
@@ -153,7 +153,7 @@ class MatcherService(rpc.MatcherServicer):
             raise ProtocolError("a bulk enrolment begins with its request", expected="header")
         admitted = await self._admission.admit(first.header, context, "bulk")
         ready = await self._receive_packs(chunks, admitted.checked)
-        return await self._to_the_end(enrol_bulk(admitted.checked, ready, admitted.model, admitted.gallery, self._on))
+        return await to_the_end(enrol_bulk(admitted.checked, ready, admitted.model, admitted.gallery, self._on))
 
     @unary
     async def Subjects(self, request: request_pb2.SignedRequest, context: Context) -> pb.SubjectsReply:
@@ -170,7 +170,7 @@ class MatcherService(rpc.MatcherServicer):
         """See matcher.proto."""
         admitted = await self._admission.admit(request, context, "rotate")
         check_payload(admitted.checked, [])
-        return await self._to_the_end(rotate(admitted.checked, request, admitted.gallery, self._on))
+        return await to_the_end(rotate(admitted.checked, request, admitted.gallery, self._on))
 
     def _check_lanes(self, checked: CheckedRequest, request: request_pb2.SignedRequest) -> None:
         expected = self._on.scheme.parameters.lane_ciphertexts
@@ -217,18 +217,6 @@ class MatcherService(rpc.MatcherServicer):
         data += b"".join(record for _, record in pack.templates)
         self._on.scheme.parse_many([data[i : i + size] for i in range(0, len(data), size)])
 
-    async def _to_the_end(self, mutation: Coroutine[Any, Any, _T]) -> _T:
-        """Run a mutation to its end even if the device goes away: half a change must not lose its lock."""
-        task = asyncio.ensure_future(mutation)
-        self._mutations.add(task)
-        task.add_done_callback(self._ended)
-        return await asyncio.shield(task)
-
-    def _ended(self, task: asyncio.Task[Any]) -> None:
-        self._mutations.discard(task)
-        if not task.cancelled():
-            task.exception()  # noted: the device may be gone and nobody else take it
-
 
 class MatcherPeerService(rpc.MatcherPeerServicer):
     """For the other matcher. Matcher a calls, matcher b is called."""
@@ -252,7 +240,7 @@ class MatcherPeerService(rpc.MatcherPeerServicer):
     async def Reconcile(self, request: pb.GalleryState, context: Context) -> pb.GalleryState:
         """See matcher.proto."""
         require_caller(context, self._on.meetings.peer)
-        return await answer_reconcile(self._gallery(request), request)
+        return await to_the_end(answer_reconcile(self._gallery(request), request))
 
     def _gallery(self, theirs: pb.GalleryState) -> Gallery:
         """Return this side of a gallery: the one in service, or the one that a rotation is filling."""

@@ -11,7 +11,7 @@ import pytest
 from tests.e2e.world import World, running, unit, veilmatch
 from veilmatch.client.client import Client
 from veilmatch.client.config import DeviceSettings
-from veilmatch.crypto.errors import DeviceRightsError, RequestSignatureError, UnknownSubjectError
+from veilmatch.crypto.errors import DeviceRightsError, DuplicateTokenError, RequestSignatureError, UnknownSubjectError
 from veilmatch.crypto.parameters import ParameterSet
 
 ADA, BOB = unit(np.random.default_rng(97), 2, 128)
@@ -57,6 +57,9 @@ def test_a_device_does_what_two_organisations_let_it_do_and_nothing_else(tmp_pat
                     desk.take_back("bob", token)
             with pytest.raises(DeviceRightsError):
                 desk.erase("bob")
+            # A token belongs to its device: another one is told nothing of what was done under it.
+            with pytest.raises(DuplicateTokenError):
+                desk.enrol_embedding("bob", BOB, token=bytes(16))
             desk.take_back("bob", b"desk's own token")
             assert {s.subject: s.templates for s in everything.subjects()} == {"ada": 1, "bob": 1}
             assert everything.verify_embedding("bob", BOB)

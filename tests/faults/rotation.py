@@ -35,6 +35,29 @@ class RotationFaults(Faults):
         self.give_up()
         return int(seen.split()[0])
 
+    def names_of_a_rotation(self, party: str) -> list[str]:
+        """What each message of a whole rotation is that this party receives or answers, in order."""
+        self._arm(party, NEVER)
+        self._rotate()
+        self._disarm(party)
+        self._seen(party)
+        self.give_up()
+        return (self._folder / f"{party}.names").read_text().split()
+
+    def kill_in_rotation(self, party: str, at: int) -> bool:
+        """Rotate while the party dies at its message number `at`, and start it again; return whether it died."""
+        self._arm(party, at)
+        with suppress(VeilmatchError):
+            self._rotate()
+        self._disarm(party)
+        died = self._seen(party).startswith(f"{at} ")
+        self._restart(party)
+        return died
+
+    def finish_rotation(self) -> int:
+        """Rotate to the end; return how many templates are there."""
+        return self._rotate()
+
     def kill_during_rotation(self, party: str, at: int) -> Outcome:
         """Rotate while the party dies at its message number `at`, and check what must hold; then `give_up`."""
         self._arm(party, at)

@@ -19,6 +19,7 @@ from veilmatch.protos.v1 import matcher_pb2 as pb
 from veilmatch.protos.v1 import matcher_pb2_grpc as rpc
 from veilmatch.server.matcher.agreement.reconcile import reconcile
 from veilmatch.server.matcher.gallery.gallery import Gallery, state_from_wire
+from veilmatch.server.transport.finishing import to_the_end
 from veilmatch.server.transport.limits import CHUNK_BYTES
 from veilmatch.server.transport.links import Link, Rendezvous, dialled
 from veilmatch.server.transport.status import from_rpc
@@ -179,7 +180,7 @@ class Meetings:
                         return
             reconcile(gallery.state, theirs)  # raises if they have parted for good
             if meeting.leads:
-                await self.settle(gallery)
+                await to_the_end(self.settle(gallery))
         raise GalleryMismatchError("the two matchers do not hold the same gallery", got=theirs, expected=gallery.state)
 
     async def settle(self, gallery: Gallery) -> None:

@@ -51,6 +51,10 @@ class Successor:
         """Return whether the last step was done."""
         return bool(await asyncio.to_thread(self._results, "rotated", 0))
 
+    async def is_ending(self) -> bool:
+        """Return whether the last step is prepared here: the other matcher may have committed it."""
+        return await asyncio.to_thread(self._store.pending_kind, self.gallery.name) == "rotated"
+
     async def sources(self, old: Gallery) -> list[Source]:
         """Return the templates of the old gallery, in order. Hold its lock."""
         if self._sources[0] != old.state.sequence:
@@ -88,7 +92,7 @@ class Succession:
         finished = await asyncio.to_thread(self._store.is_finished)
         for name, successor in self._successors.items():
             await successor.gallery.load()
-            if await successor.is_complete():
+            if await successor.is_complete() or await successor.is_ending():
                 galleries[name].successor = self.key_id
             elif finished:
                 raise IntegrityError(

@@ -125,8 +125,8 @@ class Gallery:
         return self.state.pending_chain or b""
 
     async def commit(self, mutation: Mutation, chain: bytes) -> None:
-        """Make the prepared mutation count, durably, then bring slots and workers up to it."""
-        self.state = await asyncio.to_thread(self._store.commit, self.name, chain)
+        """Make the prepared mutation count, durably, then bring slots and workers up to it, and at last the state."""
+        state = await asyncio.to_thread(self._store.commit, self.name, chain)
         for pack, slot in mutation.removed:
             self.index.remove(pack, slot)
         for pack, slot in mutation.retired:
@@ -135,6 +135,7 @@ class Gallery:
             self.index.add(template.subject, template.pack, template.slot)
         self.model = (mutation.model or self.model) if len(self.index) else None
         await self._workers.load(self.number, mutation.packs)
+        self.state = state
 
     async def discard(self) -> None:
         """Forget a prepared mutation. Only where the other matcher is known not to have prepared the same."""

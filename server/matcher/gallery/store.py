@@ -156,6 +156,12 @@ class Store:
             self._database.truncate_wal()
         return state
 
+    def pending_kind(self, name: str) -> str | None:
+        """Return the kind of the pending mutation, None if there is none."""
+        with self._database.reading() as connection:
+            gallery = find_gallery(connection, name)
+            return connection.scalar(select(log.c.kind).where(of(log, gallery, sequence=gallery.sequence + 1)))
+
     def discard(self, name: str) -> GalleryState:
         """Forget the pending mutation, if there is one; its token is free again. Return the state."""
         with self._database.writing() as connection:

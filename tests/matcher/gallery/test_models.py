@@ -9,7 +9,7 @@ from typing import cast
 import pytest
 
 from tests.matcher.galleries import KEY_ID, MODEL, PARAMETERS, mutation, run
-from veilmatch.crypto.errors import InvalidInputError, ModelMismatchError
+from veilmatch.crypto.errors import InvalidInputError, ModelMismatchError, UnavailableError
 from veilmatch.crypto.requests import EMBEDDING_MODEL
 from veilmatch.protos.v1 import request_pb2 as pb
 from veilmatch.server.matcher.gallery.gallery import Gallery
@@ -112,6 +112,26 @@ async def test_a_gallery_in_service_knows_its_model_as_the_store_does(store: Sto
     with pytest.raises(ModelMismatchError) as caught:
         gallery.require_model("model-2")
     assert refused(caught) == ("model-2", MODEL)
+
+
+class LostWorkers:
+    async def load(self, number: int, packs: object) -> None:
+        raise UnavailableError("a worker is gone")
+
+
+async def test_a_gallery_that_was_not_read_to_the_end_does_not_claim_the_state_of_the_store(store: Store) -> None:
+    """Otherwise it would pass for what the other matcher holds, with other packs and slots in it."""
+    gallery = await served(store)
+    before = gallery.state
+    pending = store.prepare("staff", FIRST).pending_chain
+    store.commit("staff", pending or b"")
+    gallery._workers = cast(PackWorkers, LostWorkers())
+    with pytest.raises(UnavailableError):
+        await gallery.load()
+    assert gallery.state == before
+    gallery._workers = cast(PackWorkers, NoWorkers())
+    await gallery.load()
+    assert gallery.state == store.state("staff") != before
 
 
 # -- the signed request ----------------------------------------------------------------------------
