@@ -34,7 +34,7 @@ BENCHMARKS = (
     ("system_512", "benchmarks/system.py --parameters d512-s120-c18-n3072 --identities 2000"),
     ("query_profile", "benchmarks/query_profile.py --quick"),
     ("scaling", "benchmarks/scaling.py --quick"),
-    ("budget_attack", "benchmarks/budget_attack.py --templates 5"),
+    ("budget_attack", "-m benchmarks.budget_attack --templates 5 --people 5"),
     ("quantisation", "benchmarks/quantisation.py --quick"),
     ("peers", "-m benchmarks.peers --quick"),
 )
