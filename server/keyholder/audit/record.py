@@ -60,14 +60,16 @@ class Auditor:
             await self._refused(record, "internal")
             raise
 
-    def refresh(self, step: str, epoch: int, leader: Party | None) -> None:
+    def refresh(self, step: str, epoch: int, leader: Party | None, without: Party | None = None) -> None:
         """Note a step of a refresh of the shares, durably; blocks. Raises AuditLogError if it cannot be noted.
 
         step: "prepared", "used", "abandoned", "contradicted", "recover" or "back"; docs/operations.md says what each
-        means. epoch: the one that the refresh makes. leader: None if this holder no longer knows who led it.
+        means. epoch: the one that the refresh makes. leader: None if this holder no longer knows who led it. without:
+        the peer whose word does not count, to "recover".
         """
         fields = {"event": "refresh", "step": step, "epoch": epoch}
-        self._log.append(fields | ({"caller": f"keyholder-{leader}"} if leader else {}))
+        parties = {"caller": leader, "without": without}
+        self._log.append(fields | {name: f"keyholder-{party}" for name, party in parties.items() if party})
 
     def close(self) -> None:
         """Close the log."""

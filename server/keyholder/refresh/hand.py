@@ -1,8 +1,8 @@
 """The refresh that a key holder has in hand: its key files, its record and what is under way in memory, as one.
 
 `position` says where it stands, `state` says so to others, `word_of` reads what a peer says of the same refresh, and
-`take` does what settling.py has decided. Every change of a file is noted in the audit log before, and ends where a
-restart goes on.
+`take` does what settling.py has decided. A key comes into use once that is noted in the audit log, and every step ends
+where a restart goes on.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ class Hand:
     def ask_back(self, without: Party | None) -> None:
         """Have this holder go back from the refresh in hand, as soon as settling.py lets it."""
         row = self._row() or InHand(b"", self.new_epoch, None)
-        self._holder.auditor.refresh("recover", row.epoch, row.leader)
+        self._holder.auditor.refresh("recover", row.epoch, row.leader, without)
         self.record.put(replace(row, going_back=True, without=without))
 
     # -- steps ----------------------------------------------------------------------------------

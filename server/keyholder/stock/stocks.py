@@ -73,9 +73,9 @@ class Stocks:
         self._met.clear()
 
     def keep_before(self, *, keep: bool) -> None:
-        """Say whether the stock of the epoch before may be needed again. If not, what is left of it is deleted."""
+        """Say whether stock of another epoch may be needed again. If not, what there is of it is deleted."""
         if not keep and self._keeps_before is not False:
-            self._store.drop_replaced()
+            self._store.drop_epochs(but=self._epoch)
         self._keeps_before = keep
 
     def retire(self) -> None:
@@ -97,7 +97,7 @@ class Stocks:
             if stock is not None:
                 # Sessions may still hold it, and two of one name would each hand out the same ranges.
                 stock.retire()
-            self._store.adopt(pair, name, keep_before=bool(self._keeps_before))
+            self._store.adopt(pair, name, only_of=self._epoch if self._keeps_before else None)
             stock = self.by_pair[pair] = Stock(
                 pair, name, self._epoch, self._store, self._peers, partial(self._peers.check_dealt, pair),
                 self._standings[pair], self._targets, self._modulus, is_plus=is_plus,

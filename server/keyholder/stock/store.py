@@ -4,8 +4,9 @@ A mark is written with fsync before any randomness below it is used, and never g
 restart everything below the mark is skipped, used or not, so nothing is ever used twice. In the same
 way the number of a block is written before the nonce for its check leaves: no block is checked twice. The
 `generation` is drawn once per storage: a key holder that lost its storage starts another stock. Each
-pair has one current stock. The blocks of the one before are deleted, but while a refresh of the shares is not finished:
-a key holder that goes back to the epoch before takes its stock up again, where the marks are. They stay for ever.
+pair has one current stock; the blocks of the one before are deleted, its marks stay for ever. While a refresh of the
+shares is not finished, blocks of the other epoch stay as well: a key holder that goes back takes its stock up again,
+where the marks are.
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ _blocks = Table(
     Column("stock", LargeBinary, primary_key=True),
     Column("kind", String, primary_key=True),
     Column("number", BigInteger, primary_key=True),
+    Column("epoch", BigInteger, nullable=False),
     Column("sealed", LargeBinary, nullable=False),
 )
 
@@ -67,20 +69,23 @@ class StockStore:
         self._aead = AESGCM(HKDFExpand(hashes.SHA256(), 32, b"veilmatch stock storage v1").derive(storage_seed))
         self.generation = self._open_generation()
 
-    def adopt(self, pair: Pair, stock: bytes, *, keep_before: bool = False) -> None:
-        """Make `stock` the current one of `pair`, durably. The blocks of the one before are deleted, or kept."""
+    def adopt(self, pair: Pair, stock: bytes, *, only_of: int | None = None) -> None:
+        """Make `stock` the current one of `pair`, durably, and delete the blocks of the one before.
+
+        only_of: keep them, but those of this epoch.
+        """
         replaced = select(_current.c.stock).where(_current.c.pair == pair, _current.c.stock != stock)
         statement = insert(_current).values(pair=pair, stock=stock)
         statement = statement.on_conflict_do_update(index_elements=["pair"], set_={"stock": stock})
+        gone = _blocks.c.stock.in_(replaced)
         with self._engine.begin() as connection:
-            if not keep_before:
-                connection.execute(delete(_blocks).where(_blocks.c.stock.in_(replaced)))
+            connection.execute(delete(_blocks).where(gone if only_of is None else gone & (_blocks.c.epoch == only_of)))
             connection.execute(statement)
 
-    def drop_replaced(self) -> None:
-        """Delete the blocks of every stock that is no pair's current one."""
+    def drop_epochs(self, but: int) -> None:
+        """Delete the blocks of every epoch but this one."""
         with self._engine.begin() as connection:
-            connection.execute(delete(_blocks).where(_blocks.c.stock.not_in(select(_current.c.stock))))
+            connection.execute(delete(_blocks).where(_blocks.c.epoch != but))
 
     def mark(self, stock: bytes, kind: Kind) -> int:
         """Return the first index of this stock that was never reserved."""
@@ -103,10 +108,9 @@ class StockStore:
         nonce = secrets.token_bytes(_NONCE_BYTES)
         sealed = nonce + self._aead.encrypt(nonce, block.content, _context(name))
         # In one statement: a block that arrives while its stock is being replaced must not stay behind.
-        row = select(_current.c.stock, literal(name.kind), literal(name.number), literal(sealed)).where(
-            _current.c.pair == name.pair, _current.c.stock == name.stock
-        )
-        statement = insert(_blocks).from_select(["stock", "kind", "number", "sealed"], row)
+        values = [literal(value) for value in (name.kind, name.number, name.epoch, sealed)]
+        row = select(_current.c.stock, *values).where(_current.c.pair == name.pair, _current.c.stock == name.stock)
+        statement = insert(_blocks).from_select(["stock", "kind", "number", "epoch", "sealed"], row)
         with self._engine.begin() as connection:
             connection.execute(statement.on_conflict_do_nothing())
 

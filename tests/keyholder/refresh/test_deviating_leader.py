@@ -5,18 +5,25 @@ Every order of everything, without daemons: test_settling.py.
 
 from __future__ import annotations
 
+import asyncio
+import random
 from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from tests.keyholder.refresh.leaders import NONE, READY, USED, DeviatingLeader
+from tests.keyholder.refresh.test_refresh import ALL_STEPS
 from tests.keyholder.refreshables import Refreshables, refreshables
-from veilmatch.crypto.errors import KeyMismatchError, UnavailableError
+from veilmatch.crypto.errors import KeyMismatchError, UnavailableError, VeilmatchError
 from veilmatch.crypto.keys.shares import PARTIES, Party
+from veilmatch.protos.v1 import keyholder_pb2 as pb
 from veilmatch.server.keyholder.audit.check import entries_of
 from veilmatch.server.keyholder.refresh import refresh as refresh_module
 from veilmatch.server.keyholder.refresh.settling import Position, Stage, Step, Word, next_step
+
+LIES = (NONE, READY, USED, pb.REFRESH_STAGE_PREPARING, pb.REFRESH_STAGE_WITHDRAWN)
 
 
 @pytest.fixture
@@ -118,6 +125,41 @@ async def test_a_leader_that_is_silent_for_ever_does_not_hold_up_the_others(
     await settle(three, "b", "c")
     assert three.files("b") == three.files("c") == ["", ".next"]
     assert await three.serves("bc")
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_random_lies_and_deaths_end_in_one_epoch_with_shares_that_fit(
+    three: Refreshables, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def difference() -> int:
+        b, c = (three[party].key.share("bc") for party in PARTIES[1:])
+        return int(b._exponent - c._exponent)
+
+    async def settle_or_die(party: Party) -> None:
+        with suppress(asyncio.CancelledError, VeilmatchError):
+            await settle(three, party)
+
+    rng, before = random.Random(seed), difference()
+    leader = await DeviatingLeader.all_ready(three, monkeypatch)
+    for _ in range(10):
+        for party in ("b", "c"):
+            if rng.random() < 0.7:
+                leader.tells(party, rng.choice((1, 1, 2)), rng.choice(LIES), decision=rng.random() < 0.3)
+        deadly = {(rng.choice("bc"), rng.choice(ALL_STEPS)) for _ in range(2)}
+
+        def strike(who: Party, step: str, deadly: set[tuple[str, str]] = deadly) -> None:
+            if (who, step) in deadly and who not in three.dead:
+                three.die(who)
+
+        three.hook = strike
+        await asyncio.gather(settle_or_die("b"), settle_or_die("c"))
+        three.hook = lambda who, what: None
+        if three.dead:
+            await three.revive()
+            for party in ("b", "c"):
+                three.settling[party].cancel()
+    await settle(three, "b", "c", "b", "c")
+    assert three["b"].epoch == three["c"].epoch and difference() == before
 
 
 def as_it_was_before(me: Party, at: Position, words: Mapping[Party, Word | None]) -> Step:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from itertools import pairwise
@@ -109,29 +111,74 @@ async def test_both_go_back_to_their_old_shares_and_stock_and_serve(
     # The newer shares are kept until the third one has said that it does not use its own.
     assert three.files("b") == three.files("c") == ["", ".next"]
     assert audited(three, "b") == audited(three, "c") == ["prepared", "used", "recover", "back"]
+    (asked,) = (e.fields for e in entries_of(three.data_dir("b")) if e.fields.get("step") == "recover")
+    assert (asked["epoch"], asked["caller"], asked["without"]) == (2, "keyholder-a", "keyholder-a")
 
 
-async def test_nothing_of_the_old_stock_is_handed_out_again(
-    three: Refreshables, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    taken: dict[tuple[Any, ...], list[tuple[int, int]]] = {}
+@pytest.fixture
+def taken(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[Any, ...], list[tuple[int, int]]]:
+    """What was handed out of each stock, by holder, name and kind."""
+    found: dict[tuple[Any, ...], list[tuple[int, int]]] = {}
     reserve = Shelf.reserve
 
     async def noted(shelf: Shelf, wanted: Any) -> Any:
         reserved = await reserve(shelf, wanted)
-        where = (shelf._is_plus, shelf._name.pair, shelf._name.stock, shelf._name.kind)
-        taken.setdefault(where, []).append((reserved.start, reserved.start + wanted.count))
+        where = (shelf._is_plus, shelf._name.pair, shelf._name.epoch, shelf._name.stock, shelf._name.kind)
+        found.setdefault(where, []).append((reserved.start, reserved.start + wanted.count))
         return reserved
 
     monkeypatch.setattr(Shelf, "reserve", noted)
+    return found
+
+
+def nothing_twice(taken: dict[tuple[Any, ...], list[tuple[int, int]]]) -> bool:
+    return all(x[1] <= y[0] for ranges in taken.values() for x, y in pairwise(sorted(ranges)))
+
+
+async def test_nothing_of_the_old_stock_is_handed_out_again(
+    three: Refreshables, monkeypatch: pytest.MonkeyPatch, taken: dict[tuple[Any, ...], list[tuple[int, int]]]
+) -> None:
     await led_where_nobody_deals(three, monkeypatch)
     await back(three, "b")
     await back(three, "c")
     await settle(three, "b")
     assert await three.serves("bc")
-    assert {pair for _, pair, _, _ in taken} == {"bc"} and all(len(ranges) > 1 for ranges in taken.values())
-    for ranges in taken.values():
-        assert all(before[1] <= after[0] for before, after in pairwise(sorted(ranges)))
+    assert {where[1:3] for where in taken} == {("bc", 1)} and all(len(ranges) > 1 for ranges in taken.values())
+    assert nothing_twice(taken)
+
+
+async def test_an_epoch_that_was_gone_back_from_is_made_again_with_other_shares_and_stock(
+    three: Refreshables, monkeypatch: pytest.MonkeyPatch, taken: dict[tuple[Any, ...], list[tuple[int, int]]]
+) -> None:
+    def stored(party: Party) -> Counter[int]:
+        with sqlite3.connect(three.data_dir(party) / "stock.db") as connection:
+            return Counter(dict(connection.execute("SELECT epoch, COUNT(*) FROM checked_blocks GROUP BY epoch")))
+
+    assert await three.serves()
+    leader = await DeviatingLeader.all_ready(three, monkeypatch)
+    await leader.uses()
+    three.says.clear()
+    leader.tells("b", 1, USED, decision=True)
+    leader.tells("c", 1, USED, decision=True)
+    await settle(three, "b", "c")
+    assert epochs(three, "abc") == [2, 2, 2] and await three.serves()
+    first = {party: three[party].key for party in PARTIES}
+    assert set(stored("b")) == set(stored("c")) == {1, 2}
+    await back(three, "b")
+    await back(three, "c")
+    await settle(three, "b")
+    await back(three, "a", None)
+    three.says.clear()
+    await settle(three, *PARTIES, *PARTIES)
+    assert epochs(three, "abc") == [1, 1, 1] and [three.files(party) for party in PARTIES] == [[""]] * 3
+    assert set(stored("b")) == set(stored("c")) == {1}
+    assert await three.serves()
+    assert await three.refresh("c") == 2
+    await settle(three, *PARTIES, *PARTIES)
+    assert all(three[party].epoch == 2 and three[party].key != first[party] for party in PARTIES)
+    assert set(stored("b")) | set(stored("c")) <= {2}
+    assert await three.serves()
+    assert {where[2] for where in taken} == {1, 2} and nothing_twice(taken)
 
 
 async def test_what_a_machine_forgot_splits_the_pair_and_both_going_back_mends_it(

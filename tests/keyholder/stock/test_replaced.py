@@ -72,6 +72,23 @@ async def test_a_stock_that_is_adopted_again_and_those_of_other_pairs_stay(plus:
     assert blocks(plus.folder) == {third: 1}
 
 
+async def test_the_stock_of_the_epoch_before_is_taken_up_again_where_its_marks_are(plus: Holder) -> None:
+    """While a refresh is not finished. A stock of the same epoch, with another storage of the peer, does not stay."""
+    await plus.stock.refill()
+    await plus.reserve("triples", 10)
+    mark, third = plus.store.mark(NAME, "triples"), bytes([3]) * 32
+    plus.store.adopt(PAIR, OTHER, only_of=2)
+    plus.store.put(BlockName(PAIR, OTHER, 2, "bits", 0), BLOCK)
+    assert blocks(plus.folder) == {NAME: 6, OTHER: 1}
+    plus.store.adopt(PAIR, third, only_of=2)
+    assert blocks(plus.folder) == {NAME: 6}
+    plus.store.put(BlockName(PAIR, third, 2, "bits", 0), BLOCK)
+    plus.store.adopt(PAIR, NAME, only_of=1)
+    assert blocks(plus.folder) == {NAME: 6, third: 1} and plus.store.mark(NAME, "triples") == mark
+    plus.store.drop_epochs(but=1)
+    assert blocks(plus.folder) == {NAME: 6}
+
+
 async def test_a_block_that_arrives_late_for_a_replaced_stock_does_not_stay(plus: Holder) -> None:
     plus.store.adopt(PAIR, OTHER)
     plus.store.put(BlockName(PAIR, NAME, 1, "triples", 0), BLOCK)
