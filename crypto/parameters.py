@@ -153,7 +153,7 @@ class ParameterSet:
 
         Their number is Poisson-binomial with mean |q|_1 / 2^k <= sqrt(D*M) / 2^k; more than W has
         probability below 2^-40 (Hoeffding: the binomial with that mean dominates). The minus holder cannot
-        count wraps, only coordinates that might: it asks for a mask more often, see `mask_probability`.
+        count wraps, only coordinates that might: it draws another last mask more often, see `mask_probability`.
         """
         mean = math.sqrt(self.dimension * self.norm_max) / (1 << self.ring_bits)
         p, limit = min(mean / self.dimension, 1.0), int(mean)
@@ -163,11 +163,11 @@ class ParameterSet:
 
     @property
     def mask_probability(self) -> float:
-        """How often a query needs a common fresh mask: 2^-32.3 for the default set, 2^-26.7 for D512.
+        """How likely a last mask of a probe is not to do: 2^-32.3 for the default set, 2^-26.7 for D512.
 
-        The minus holder asks for one if more than W of its D values lie within c of the wrap point, whatever
-        q is: 2c of the 2^k residues, each as likely. A mask costs 16 bytes and no conversion. A W that made
-        this 2^-40 would be larger, and a slot one bit wider.
+        The minus holder draws another one if more than W of its D values lie within c of the wrap point, whatever
+        q is: 2c of the 2^k residues, each as likely. As much as this a seed can tell of a probe
+        (docs/security-argument.md). A W that made it 2^-40 would be larger, and a slot one bit wider.
         """
         return _binomial_tail(self.dimension, 2 * self.clip / (1 << self.ring_bits), self.wrap_limit)
 

@@ -15,8 +15,9 @@ Both holders have to draw in the same order: every draw is another stream. DESIG
 the last message of the plus holder, so that under it none of its own shares lies where adding a value might carry
 or wrap. It takes the first fresh seed that will do and sends it. If the mask were known before that message, the plus
 holder could alter it so that the minus holder's share comes to lie at that edge for some of the values it hides and not
-for others, and read from what is done about it a coordinate, or the key (tests/attacks/test_aimed_verdicts.py). A seed
-tells of a value, whatever was sent before, as much as the edge is wide: 2^-34 of a vector. DESIGN.md section 3.
+for others, and read from what is done about it a coordinate, or the key (tests/attacks/test_aimed_masks.py). A seed
+tells of a vector, whatever was sent before, at most how likely one draw is not to do: docs/security-argument.md.
+DESIGN.md section 3.
 """
 
 from __future__ import annotations

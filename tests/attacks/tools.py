@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import gmpy2
+import numpy as np
 import pytest
 
 from tests.simulator import MINUS, PLUS, Keys, PairSimulator
 from veilmatch.crypto.arithmetic import Integer
-from veilmatch.crypto.pair import converting
+from veilmatch.crypto.pair import converting, mask
 from veilmatch.crypto.pair.conversion import output_share
-from veilmatch.crypto.pair.mask import SessionMask
-from veilmatch.crypto.pair.messages import Openings
+from veilmatch.crypto.pair.exchange import Exchange, Steps
+from veilmatch.crypto.pair.mask import SEED_BYTES, SessionMask
+from veilmatch.crypto.pair.messages import LastMask, Openings
 
 
 def opened(simulator: PairSimulator) -> bool:
@@ -78,5 +80,24 @@ def take_key_safety_out(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def take_mask_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sessions whose mask is zero: what leaves is as it was computed."""
-    monkeypatch.setattr(SessionMask, "_stream", lambda _, length: bytes(length))
+    """Sessions whose masks are zero, that of the session and the last ones: what leaves is as it was computed."""
+    monkeypatch.setattr(mask, "_residues", lambda _, count, modulus: [Integer(0)] * count)
+    monkeypatch.setattr(mask, "_words", lambda _, count: np.zeros(count, dtype=np.uint64))
+    monkeypatch.setattr(SessionMask, "bits", lambda _, count: np.zeros(count, dtype=np.uint8))
+
+
+#: Without the last mask: the seed that both know from the start, and what the minus holder says about it.
+KNOWN_SEED, SAFE, AT_RISK = bytes(SEED_BYTES), bytes(SEED_BYTES), bytes([1]) * SEED_BYTES
+
+
+def take_last_mask_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sessions whose last masks are known from the start: the minus holder says if it is at risk, and no more."""
+
+    def said(exchange: Exchange, is_safe: Callable[[bytes], bool]) -> Steps[bytes]:
+        if exchange.is_plus:
+            yield from exchange.receive(LastMask)
+        else:
+            yield from exchange.send(LastMask(SAFE if is_safe(KNOWN_SEED) else AT_RISK))
+        return KNOWN_SEED
+
+    monkeypatch.setattr(Exchange, "last_mask", said)

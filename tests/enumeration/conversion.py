@@ -2,12 +2,14 @@
 
 The functions of pair/conversion.py run on arrays of numbers, one column for each assignment, so that every value of
 what is not known is taken, and for N = 6 every value of what is held as well. Sessions (`rotate` of a record without
-its gate: hello, conversion, rules of the minus holder, key-safety check, shares for the matchers) run once for each.
+its gate: hello, conversion, last mask, key-safety check, shares for the matchers) run once for each. Last masks
+that the minus holder rejects do not occur: of those that are left each is as likely.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
 from itertools import product
@@ -16,21 +18,24 @@ from typing import Any
 
 import numpy as np
 
+from tests.enumeration.dealt import RejectedError, last_masks
 from tests.enumeration.steps import MINUS, PLUS, Alter, Run
 from tests.enumeration.tiny import Held, Tiny, TinyParameters, some_stock
 from tests.enumeration.views import DEALER_VIEW, MINUS_VIEW, PLUS_VIEW, Case, Views, assignments, joined
 from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.packing import lanes
 from veilmatch.crypto.pair.conversion import Triple, open_masked, output_share
-from veilmatch.crypto.pair.messages import Coins, Hello, ProbeShare, TemplateShare, Verdict
+from veilmatch.crypto.pair.messages import Coins, Hello, Openings, ProbeShare, TemplateShare
 
 #: a, b, ab of the holder whose view it is, for N = 15.
 TRIPLE = (4, 7, 11)
-#: o and m of sessions.
-SECRETS = ((2, 1), (7, 1), (2, 4), (11, 9))
+#: o and m of sessions, at N = 6.
+SECRETS = ((1, 1), (5, 1), (1, 4), (5, 3))
 #: Rules of the minus holder: no w of the top two of N; no lane, the lowest two bits of w, of 3.
 AT_THE_MODULUS = TinyParameters(headroom=1)
 AT_A_CARRY = TinyParameters(lane_bits=2, risk=1)
+#: The masks of a session and the last one, where they are not enumerated.
+MASK, LAST = 5, 2
 #: A probe of one coordinate.
 PROBE = TinyParameters(lane_bits=8)
 #: o and m of sessions with rules, at N = 10.
@@ -72,20 +77,12 @@ def opened_to(holder: int, N: int, *, reused: bool = False) -> Views:
 
 
 def seen_in(run: Run, holder: int) -> tuple[object, ...]:
-    """All that a holder is sent up to the first verdict, or to the end if it is to go on; and what it ended with.
+    """All that a holder is sent, and what it ended with.
 
-    What is not enumerated is left out: hellos and coins, which are random bytes. After "again" all is as it was
-    before, with a fresh triple, so that a second conversion tells what the first one told, no more.
+    What is not enumerated is left out: hellos and coins, which are random bytes.
     """
-    seen: list[object] = []
-    for sender, message in run.sent:
-        if isinstance(message, Hello | Coins):
-            continue
-        if sender != holder:
-            seen.append(tuple(getattr(message, name) for name in type(message).__slots__))
-        if isinstance(message, Verdict) and message.again:
-            return (*seen, "again")
-    return (*seen, handed(run, holder))
+    messages = [message for sender, message in run.sent if sender != holder and not isinstance(message, Hello | Coins)]
+    return (*(tuple(getattr(x, name) for name in type(x).__slots__) for x in messages), handed(run, holder))
 
 
 def handed(run: Run, holder: int) -> object:
@@ -98,7 +95,7 @@ def handed(run: Run, holder: int) -> object:
 
 def session_of(holder: int, N: int, parameters: TinyParameters) -> Tiny:
     """A session of a holder with some share of the key, some z and some triple."""
-    return Tiny(N, holder, Held(8 % N, 3, [(4, 7, 1)] * 8), parameters=parameters)
+    return Tiny(N, holder, Held(8 % N, 3, [(4, 7, 1)]), parameters=parameters)
 
 
 def session_seen_by(
@@ -106,28 +103,27 @@ def session_seen_by(
     parameters: TinyParameters | None = None,
     alter: Alter | None = None,
     secrets: tuple[tuple[int, int], ...] = SECRETS,
-    N: int = 15,
-    masks: tuple[int, ...] = (5,),
+    N: int = 6,
 ) -> Views:
-    """What a holder sees of a session, for some secrets and for some masks, which it knows."""
-    session = session_of(holder, N, parameters or TinyParameters())
-    seen = []
+    """What a holder sees of a session, for some secrets and for every last mask."""
+    session, seen = session_of(holder, N, parameters or TinyParameters()), []
     for o, m in secrets:
-        row = []
-        for mask, a, b in product(masks, range(N), range(N)):
-            run = session.run(o, m, [(a, b)] + [(1, 1)] * 7, ([[mask]] * 8, [], []), alter=alter)
-            row.append((mask, *seen_in(run, holder)))
+        row: list[object] = []
+        for last, a, b in product(range(N), repeat=3):
+            # Both know the last mask, as a number, once the minus holder has drawn it.
+            with suppress(RejectedError), last_masks(last):
+                row.append((last, *seen_in(session.run(o, m, [(a, b)], ([[MASK]], [], []), alter=alter), holder)))
         seen.append(row)
     return Views.of(seen)
 
 
 def with_rule_seen_by(holder: int, rule: TinyParameters) -> Views:
-    """The same at N = 10 and for every mask, with a rule of the minus holder."""
-    return session_seen_by(holder, rule, secrets=SHIFTED, N=10, masks=tuple(range(10)))
+    """The same at N = 10, with a rule of the minus holder."""
+    return session_seen_by(holder, rule, secrets=SHIFTED, N=10)
 
 
 def told_by_a_rule(rule: TinyParameters, N: int) -> Fraction:
-    """How far m of SHIFTED are apart by a verdict alone: the part of all w_plus for which they differ in it."""
+    """How far m of SHIFTED are apart by a last mask: the part of all safe ones of m that are not safe for m'."""
     with rule.set_for(N):
 
         def risky(w: int) -> bool:
@@ -135,22 +131,27 @@ def told_by_a_rule(rule: TinyParameters, N: int) -> Fraction:
                 lanes.unpack([Integer(w)], rule), rule
             )
 
-        verdicts = [[risky((w - m) % N) for w in range(N)] for _, m in SHIFTED]
-    return max(Fraction(sum(x != y for x, y in zip(one, two, strict=True)), N) for one in verdicts for two in verdicts)
+        safe = [{last for last in range(N) if not risky((last - m) % N)} for _, m in SHIFTED]
+    return max(Fraction(len(one - two), len(one)) for one in safe for two in safe)
 
 
-def opened_more(message: Any, received: list[Any]) -> Any:
-    """A holder that adds one to e, the last byte of what it opens."""
-    if type(message).__name__ != "Openings":
-        return message
-    d, e = message.values
-    return type(message)(bytes([d, (e + 1) % 15]))
+def opened_more(of_d: int, of_e: int, N: int) -> Alter:
+    """A holder that adds something to its d and its e, a byte each."""
+
+    def alter(message: Any, received: list[Any]) -> Any:
+        if not isinstance(message, Openings):
+            return message
+        d, e = message.values
+        return Openings(bytes([(d + of_d) % N, (e + of_e) % N]))
+
+    return alter
 
 
 def leaving(whose: int, parameters: TinyParameters | None = None, *, masked: bool = True) -> Views:
     """What leaves from one holder to a matcher of the dealer's organisation, which dealt the triple, for every o and m.
 
-    Key shares and z are fixed: the mask alone has to hide them.
+    Key shares and z are fixed: a mask alone has to hide them. Without a rule it is that of the session, whatever
+    the last one is; with a rule it is the last one, whatever that of the session is.
     """
     N = 15
     session = session_of(PLUS, N, parameters or TinyParameters())
@@ -158,9 +159,10 @@ def leaving(whose: int, parameters: TinyParameters | None = None, *, masked: boo
     for o, m in product(units(N), range(N)):
         row: list[object] = []
         for mask in range(N):
-            run = session.run(o, m, [(2, 9)] + [(1, 1)] * 7, ([[mask if masked else 0]] * 8, [], []))
-            again = any(isinstance(x, Verdict) and x.again for x in run.received[PLUS])
-            row.append("again" if again else handed(run, whose))
+            both = (mask, LAST) if parameters is None else (MASK, mask)
+            of_session, last = both if masked else (0, 0)
+            with suppress(RejectedError), last_masks(last):
+                row.append(handed(session.run(o, m, [(2, 9)], ([[of_session]], [], [])), whose))
         seen.append(row)
     return Views.of(seen)
 
@@ -171,8 +173,12 @@ def probe_leaving(whose: int, *, masked: bool = True) -> Views:
     session = replace(session_of(PLUS, N, PROBE), operation="candidates", stock=some_stock(1, PROBE))
     seen = []
     for o, m in product((2, 7), range(N)):
-        runs = (session.run(o, m, [(2, 9)] * 8, ([[mask if masked else 0]] * 8, [], [])) for mask in range(N))
-        seen.append([handed(run, whose) for run in runs])
+        row = []
+        for mask in range(N):
+            of_session, last = (mask, LAST) if masked else (0, 0)
+            with last_masks(last):
+                row.append(handed(session.run(o, m, [(2, 9)], ([[of_session]], [], [])), whose))
+        seen.append(row)
     return Views.of(seen)
 
 
@@ -182,25 +188,23 @@ def cases() -> Iterator[Case]:
         yield Case("conversion, N = 6", name, "key share, z, triple: all values", lambda h=holder: opened_to(h, 6))
         yield Case("conversion, N = 15", name, "key share, z: all values; one of its triple",
                    lambda h=holder: opened_to(h, 15))  # fmt: skip
-        yield Case(
-            "session of a record, N = 15", name, "one value of all it holds", lambda h=holder: session_seen_by(h)
-        )
-        yield Case("session of a record, N = 15", name, "alters what it opens",
-                   lambda h=holder: session_seen_by(h, alter=opened_more))  # fmt: skip
+        yield Case("session of a record, N = 6", name, "one value of all it holds", lambda h=holder: session_seen_by(h))
+        yield Case("session of a record, N = 6", name, "alters what it opens",
+                   lambda h=holder: session_seen_by(h, alter=opened_more(0, 1, 6)))  # fmt: skip
         yield Case("session of a record, N = 15", DEALER_VIEW, f"both triples; share of the {name}",
                    lambda h=holder: leaving(h))  # fmt: skip
         yield Case("share of a probe, N = 15", DEALER_VIEW, f"both triples; share of the {name}",
                    lambda h=holder: probe_leaving(h))  # fmt: skip
     rules = (
-        (AT_THE_MODULUS, "2 * min(risk, m - m') / N"),
-        (AT_A_CARRY, "(w_plus for which m and m' are judged otherwise) / N"),
+        (AT_THE_MODULUS, "min(risk, m - m') / (N - risk)"),
+        (AT_A_CARRY, "(masks that are safe for m and not for m') / (those that are safe for m)"),
     )
     for (rule, formula), what in zip(rules, ("rule at N", "rule at a carry"), strict=True):
-        yield Case(f"session of a record, {what}, N = 10", PLUS_VIEW, "one value of all it holds, mask: all values",
+        yield Case(f"session of a record, {what}, N = 10", PLUS_VIEW, "one value of all it holds",
                    lambda r=rule: with_rule_seen_by(PLUS, r), told_by_a_rule(rule, 10), formula)  # fmt: skip
-        yield Case(f"session of a record, {what}, N = 10", MINUS_VIEW, "one value of all it holds, mask: all values",
+        yield Case(f"session of a record, {what}, N = 10", MINUS_VIEW, "one value of all it holds",
                    lambda r=rule: with_rule_seen_by(MINUS, r))  # fmt: skip
     yield Case("session of a record, rule at N, N = 15", DEALER_VIEW, f"both triples; share of the {PLUS_VIEW}",
-               lambda: leaving(PLUS, AT_THE_MODULUS), Fraction(2, 15), "min(risk, m - m') / N")  # fmt: skip
+               lambda: leaving(PLUS, AT_THE_MODULUS), Fraction(2, 13), "min(risk, m - m') / (N - risk)")  # fmt: skip
     yield Case("session of a record, rule at N, N = 15", DEALER_VIEW, f"both triples; share of the {MINUS_VIEW}",
                lambda: leaving(MINUS, AT_THE_MODULUS))  # fmt: skip

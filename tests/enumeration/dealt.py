@@ -6,16 +6,21 @@ assumption (docs/security-argument.md); what is enumerated here is the protocol 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tests.enumeration.views import Codes
-from veilmatch.crypto.arithmetic import Integer
+from veilmatch.crypto.arithmetic import Integer, to_bytes
 from veilmatch.crypto.dealing import BitTriples, Products, Words
+from veilmatch.crypto.digests import digest
 from veilmatch.crypto.gates.boolean import Wire
-from veilmatch.crypto.pair.mask import SessionMask
+from veilmatch.crypto.pair import exchange, mask
+from veilmatch.crypto.pair.mask import SEED_BYTES, SessionMask
 
 Bits = NDArray[np.uint8]
 
@@ -39,6 +44,54 @@ class EnumeratedMask(SessionMask):
         drawn = self._given[kind].pop(0)
         assert len(drawn) == count
         return drawn
+
+
+class RejectedError(Exception):
+    """The minus holder is not safe under the last mask that it was given: it would draw another one."""
+
+
+def numbered(seed: int) -> bytes:
+    """A seed of a last mask."""
+    return to_bytes(Integer(seed), SEED_BYTES)
+
+
+@contextmanager
+def last_masks(*given: int) -> Iterator[None]:
+    """Let the minus holder draw seeds 0, 1, ..., of which each stands for the number given, mod N or as a word.
+
+    Those that it is given are equally likely, so those that it does not reject are. Raises RejectedError at any draw
+    after those given.
+    """
+    residues = {digest("last mask mod N", numbered(i)): x for i, x in enumerate(given)}
+    words = {digest("last mask of words", numbered(i)): x for i, x in enumerate(given)}
+    seeds = iter(range(len(given)))
+
+    def draw(_: int) -> Integer:
+        try:
+            return Integer(next(seeds))
+        except StopIteration:
+            raise RejectedError from None
+
+    def residues_of(seed: bytes, count: int, modulus: Integer) -> list[Integer]:
+        return [Integer(residues[seed])] * count
+
+    def words_of(seed: bytes, count: int) -> Words:
+        return np.full(count, words[seed], dtype=np.uint64)
+
+    with patch.multiple(mask, random_bits=draw, _residues=residues_of, _words=words_of):
+        yield
+
+
+@contextmanager
+def every_safe_seed(found: list[list[int]], *given: int) -> Iterator[None]:
+    """The same, and note of each last mask which seeds the minus holder may draw. It takes the first of them."""
+
+    def draw_seed(is_safe: Any) -> bytes:
+        found.append([i for i in range(len(given)) if is_safe(numbered(i))])
+        return numbered(found[-1][0])
+
+    with last_masks(*given), patch.object(exchange, "draw_seed", draw_seed):
+        yield
 
 
 def wire(bits: NDArray[np.generic]) -> Wire:

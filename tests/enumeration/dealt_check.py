@@ -1,14 +1,14 @@
 """The check of a dealt block: what each holder learns of what the other one keeps.
 
-The real checks (dealing/sacrifice.py) run on blocks of one unit: one kept triple mod N and one sacrificed for it, or
+The real checks (dealing/check.py) run on blocks of one unit: one kept triple mod N and one sacrificed for it, or
 one bucket of bit triples or products. Secrets are what the other holder keeps; everything sacrificed is enumerated.
 Bit triples are checked 64 to a word, so that the 64 bits of a word are the 64 assignments of what three sacrificed
 triples have. The dealer sees nothing of a check, and knows all of it.
 
 Then each holder sends a hash of its values, its proof. The values of an honest holder are those that the other one
 has computed, if that one has opened what it should. If it has not, they are not, and whoever tries all inputs of the
-hash finds them. So an honest holder is modelled here that sends its proof only if the opening that it got was right,
-as one does that has its hash from the dealer; `proof_first` is one that does not look.
+hash finds them. So the dealer commits to what each must open, and who finds something else sends no proof; `believing`
+is a dealer that commits to whatever was opened, as if there were none. What the hash is made from counts as seen.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
 from unittest.mock import patch
 
 import numpy as np
@@ -25,12 +24,16 @@ import numpy as np
 from tests.enumeration.steps import MINUS, PLUS
 from tests.enumeration.views import MINUS_VIEW, PLUS_VIEW, Case, Codes, Views, assignments, joined
 from veilmatch.crypto.arithmetic import Integer
-from veilmatch.crypto.dealing import BLOCK_UNITS, DEALT_UNITS, BitTriples, Block, Kind, Products, sacrifice
-from veilmatch.crypto.dealing.blocks import BUCKET_WORDS, OPENED_WORDS, WORD_BYTES
-from veilmatch.crypto.dealing.sacrifice import BitBuckets, ProductBuckets, TripleSacrifice
+from veilmatch.crypto.dealing import BLOCK_UNITS, DEALT_UNITS, BitTriples, Block, Kind, Products, check, sacrifice
+from veilmatch.crypto.dealing.blocks import BUCKET_WORDS, OPENED_WORDS, WORD_BYTES, BlockName
+from veilmatch.crypto.dealing.buckets import Arrangement, arrangement
+from veilmatch.crypto.dealing.check import BlockCheck
+from veilmatch.crypto.dealing.opening import SALT_BYTES, commitment, name_parts
+from veilmatch.crypto.digests import digest
+from veilmatch.crypto.errors import DealtOpeningError
 from veilmatch.crypto.pair.conversion import Opening, Triple, join_openings, split_openings
 
-COIN = bytes(range(32))
+NONCES = bytes(range(32)), bytes(range(32, 64))
 NO_BLOCK = Block(bytes(32), b"")
 #: N of triples, and 2^k of products.
 N, SIZE = 15, 4
@@ -58,24 +61,48 @@ def expanding_to(function: str, *material: object) -> Iterator[None]:
 class Check:
     """Both holders' parts of a check: of the one whose view it is, and of the other one."""
 
-    mine: Any
-    other: Any
+    name: BlockName
+    mine: BlockCheck
+    other: BlockCheck
+    mine_is_plus: bool
 
-    def seen(self, alter: Alter | None, *, proof_first: bool) -> tuple[bytes, bytes]:
+    @staticmethod
+    def of(holder: int, kind: Kind) -> Check:
+        """Checks of the next blocks that are expanded, that of `holder` first."""
+        name = BlockName("ab", bytes(32), 1, kind, 0)
+        with patch.object(check, "split_tags", lambda block, modulus: (block, b"")):
+            mine, other = (
+                BlockCheck(name, NO_BLOCK, NONCES, Integer(N), is_plus=plus)
+                for plus in (holder == PLUS, holder != PLUS)
+            )
+        return Check(name, mine, other, holder == PLUS)
+
+    def seen(self, alter: Alter | None, *, believing: bool) -> tuple[bytes, bytes]:
         """The other's opening, and what its proof is a hash of, or nothing if it sends none."""
-        opening = self.mine.opening if alter is None else alter(self.mine.opening)
-        values = self.other.values(opening)
-        assert alter is not None or values == self.mine.values(self.other.opening), "a right block passes"
-        right = opening == self.mine.opening
-        return self.other.opening, values if right or proof_first else b""
+        salt, values = self.mine.opening[:SALT_BYTES], self.mine.opening[SALT_BYTES:]
+        sent = salt + (values if alter is None else alter(values))
+        try:
+            proof = self.other.proof(sent, self._committed(sent if believing else self.mine.opening, self.mine_is_plus))
+        except DealtOpeningError:
+            assert self.other._values is None
+        if alter is None:
+            self.mine.proof(self.other.opening, self._committed(self.other.opening, not self.mine_is_plus))
+            assert self.mine._hash("minus" if self.mine_is_plus else "plus") == proof, "a right block passes"
+        return self.other.opening[SALT_BYTES:], self.other._values or b""
+
+    def _committed(self, opening: bytes, of_plus: bool) -> bytes:
+        return commitment(self.name, self.mine.coin, opening, of_plus=of_plus)
+
+
+def arranged(kind: Kind) -> Arrangement:
+    """Where the coin of the check puts the words of one bucket."""
+    return arrangement(digest("dealt coin", *name_parts(BlockName("ab", bytes(32), 1, kind, 0)), *NONCES), 1)
 
 
 # -- triples mod N -------------------------------------------------------------------------------
 
 
-def triples_seen_by(
-    holder: int, alter: Alter | None = None, *, proof_first: bool = False, masked: bool = True
-) -> Views:
+def triples_seen_by(holder: int, alter: Alter | None = None, *, believing: bool = False, masked: bool = True) -> Views:
     """What a holder sees of the check of one triple, for each a, b that the other keeps. masked: by another."""
     mine = Triple(*map(Integer, (4, 7, 11))), Triple(*map(Integer, (9, 2, 5)))
     seen = []
@@ -83,13 +110,8 @@ def triples_seen_by(
         row = []
         for used in product(range(N), repeat=2):
             theirs = [_fitting(x, ab, holder) for x, ab in zip(mine, (kept, used if masked else (0, 0)), strict=True)]
-            with (
-                blocks_of("triples", 1, 2),
-                patch.object(sacrifice, "split_tags", lambda block, modulus: (block, b"")),
-                expanding_to("triples", mine, theirs),
-            ):
-                both = [TripleSacrifice(NO_BLOCK, COIN, Integer(N), is_plus=p) for p in _roles(holder)]
-            row.append(Check(*both).seen(alter, proof_first=proof_first))
+            with blocks_of("triples", 1, 2), expanding_to("triples", mine, theirs):
+                row.append(Check.of(holder, "triples").seen(alter, believing=believing))
         seen.append(row)
     return Views.of(seen)
 
@@ -109,7 +131,7 @@ def one_more_mod_n(opening: bytes) -> bytes:
 # -- bit triples ---------------------------------------------------------------------------------
 
 
-def bits_seen_by(holder: int, alter: Alter | None = None, *, proof_first: bool = False) -> Views:
+def bits_seen_by(holder: int, alter: Alter | None = None, *, believing: bool = False) -> Views:
     """The same of one bucket of bit triples, for each a, b that the other keeps."""
     v = assignments({"a": 2**USED, "b": 2**USED})
     rng = np.random.default_rng(3)
@@ -118,7 +140,7 @@ def bits_seen_by(holder: int, alter: Alter | None = None, *, proof_first: bool =
     codes = []
     for kept in product((0, 1), repeat=2):
         # Where the order of the coin puts things: rows of words, of which each column is an assignment.
-        order = sacrifice.arrangement(COIN, 1)
+        order = arranged("bits")
         theirs = [np.zeros((words, 64), dtype=np.int64) for _ in range(2)]
         for part, keeps, name in zip(theirs, kept, "ab", strict=True):
             part[order.kept] = keeps
@@ -128,8 +150,7 @@ def bits_seen_by(holder: int, alter: Alter | None = None, *, proof_first: bool =
             blocks_of("bits", WORD_BYTES, words * WORD_BYTES),
             expanding_to("bit_triples", _bit_triples(mine), _bit_triples([*theirs, c])),
         ):
-            both = [BitBuckets(NO_BLOCK, COIN, is_plus=p) for p in _roles(holder)]
-        opening, values = Check(*both).seen(alter, proof_first=proof_first)
+            opening, values = Check.of(holder, "bits").seen(alter, believing=believing)
         codes.append(joined(*((row, 2) for part in (opening, values) for row in _columns(part))))
     return Views(np.array(codes))
 
@@ -151,12 +172,12 @@ def all_flipped(opening: bytes) -> bytes:
 # -- products ------------------------------------------------------------------------------------
 
 
-def products_seen_by(holder: int, alter: Alter | None = None, *, proof_first: bool = False) -> Views:
+def products_seen_by(holder: int, alter: Alter | None = None, *, believing: bool = False) -> Views:
     """The same of one bucket of products mod 4, for each factor that the other keeps; see multiplication.py."""
     rng = np.random.default_rng(4)
     words = BUCKET_WORDS + OPENED_WORDS
     factor, share = (rng.integers(0, SIZE, words).astype(np.uint64) for _ in range(2))
-    order = sacrifice.arrangement(COIN, 1)
+    order = arranged("products")
     seen = []
     for kept in range(SIZE):
         row = []
@@ -169,8 +190,7 @@ def products_seen_by(holder: int, alter: Alter | None = None, *, proof_first: bo
                 blocks_of("products", 1, words),
                 expanding_to("products", Products(factor, share), Products(theirs, rest)),
             ):
-                both = [ProductBuckets(NO_BLOCK, COIN, is_plus=p) for p in _roles(holder)]
-            parts = Check(*both).seen(alter, proof_first=proof_first)
+                parts = Check.of(holder, "products").seen(alter, believing=believing)
             row.append(tuple((np.frombuffer(part, dtype="<u8") % np.uint64(SIZE)).tobytes() for part in parts))
         seen.append(row)
     return Views.of(seen)
@@ -179,10 +199,6 @@ def products_seen_by(holder: int, alter: Alter | None = None, *, proof_first: bo
 def one_more(opening: bytes) -> bytes:
     """A holder that opens one more than it should, everywhere."""
     return (np.frombuffer(opening, dtype="<u8") + np.uint64(1)).tobytes()
-
-
-def _roles(holder: int) -> tuple[bool, bool]:
-    return holder == PLUS, holder != PLUS
 
 
 KINDS: dict[str, tuple[Callable[..., Views], Alter]] = {
@@ -197,5 +213,5 @@ def cases() -> Iterator[Case]:
     for what, (seen_by, alter) in KINDS.items():
         for holder, name in ((PLUS, PLUS_VIEW), (MINUS, MINUS_VIEW)):
             yield Case(f"check of a block, {what}", name, "one value of its part", lambda f=seen_by, h=holder: f(h))
-            yield Case(f"check of a block, {what}", name, "alters what it opens; proof only after a right opening",
+            yield Case(f"check of a block, {what}", name, "alters what it opens; the dealer commits to it",
                        lambda f=seen_by, h=holder, a=alter: f(h, a))  # fmt: skip

@@ -13,6 +13,7 @@ organisation: all dealt randomness is fixed, and the masks alone have to hide ve
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from fractions import Fraction
 from itertools import product
 from types import SimpleNamespace
@@ -20,16 +21,16 @@ from typing import Any
 
 import numpy as np
 
-from tests.enumeration.dealt import EnumeratedMask, product_material, wire
+from tests.enumeration.dealt import EnumeratedMask, RejectedError, last_masks, product_material, wire
 from tests.enumeration.steps import MINUS, PLUS, Alter, Run, run_steps
 from tests.enumeration.tiny import Held, Tiny, TinyParameters, some_stock
 from tests.enumeration.views import DEALER_VIEW, MINUS_VIEW, PLUS_VIEW, Case, Views
 from veilmatch.crypto.pair.exchange import Exchange
-from veilmatch.crypto.pair.messages import Allocation, GateLayer, Reserve, Reserved, TemplateShare, Verdict
+from veilmatch.crypto.pair.messages import Allocation, GateLayer, LastMask, Reserve, Reserved, TemplateShare
 from veilmatch.crypto.pair.records import _only_valid
 
 #: Bits of a word, and how many of the highest words are at risk.
-K, RISK = 3, 1
+K, RISK = 2, 1
 SIZE = 1 << K
 SHIFT = np.uint64(64 - K)
 #: coordinate and validity: what a device may have encrypted.
@@ -62,12 +63,12 @@ class Step:
         (theirs if is_plus else mine)[lane_of_minus] <<= SHIFT
         return product_material((mine, shares), theirs, is_plus=is_plus)
 
-    def steps(self, at: int, lane: int, flag: int, masks: tuple[int, ...]) -> Any:
+    def steps(self, at: int, lane: int, flag: int) -> Any:
         """The step of one holder."""
         parameters = SimpleNamespace(dimension=1, offset=int(scaled(OFFSET)), lane_risk=max(1, self.risk << int(SHIFT)))
         scheme: Any = SimpleNamespace(parameters=parameters)
         exchange = Exchange(scheme, (0, 0, 0), is_plus=at == PLUS)
-        exchange.mask = EnumeratedMask([], [[int(scaled(mask))] for mask in masks], [])
+        exchange.mask = EnumeratedMask([], [[int(scaled(self.mask))]], [])
         return _only_valid(exchange, scaled([lane % SIZE]), wire(np.array([flag])))
 
     def run(self, coordinate: int, valid: int, others: tuple[int, int, int], alter: Alter | None = None) -> Run:
@@ -75,8 +76,7 @@ class Step:
         me, sign = self.holder, 1 if self.holder == PLUS else -1
         both = {me: (self.lane, self.flag), 1 - me: (self.lane - sign * (coordinate + OFFSET), self.flag ^ valid)}
         material = dict(zip((me, 1 - me), self.material(others), strict=True))
-        # After "again" all masks are 0: views end there.
-        steps = [self.steps(at, *both[at], (self.mask, *[0] * 7)) for at in (PLUS, MINUS)]
+        steps = [self.steps(at, *both[at]) for at in (PLUS, MINUS)]
 
         def serve(at: int, action: Reserve) -> Reserved:
             assert action.kind == "products"
@@ -85,9 +85,9 @@ class Step:
         return run_steps((steps[PLUS], steps[MINUS]), serve, me, alter)
 
 
-def step_seen(run: Run, holder: int) -> tuple[object, ...]:
-    """What a holder is sent, as numbers of k bits, up to the first verdict of "again", and its share at the end."""
-    seen: list[object] = []
+def step_received(run: Run, holder: int) -> list[int]:
+    """What a holder is sent of gates, as numbers of k bits."""
+    seen: list[int] = []
     for sender, message in run.sent:
         if isinstance(message, GateLayer) and sender != holder:
             numbers = np.frombuffer(message.payload, dtype="<u8")
@@ -95,26 +95,29 @@ def step_seen(run: Run, holder: int) -> tuple[object, ...]:
             at = PLUS if holder == MINUS else MINUS
             lane = {PLUS: 1, MINUS: 0}[at] if len(numbers) == 2 else None
             seen += [int(x >> SHIFT) if i == lane else int(x) % SIZE for i, x in enumerate(numbers)]
-        elif isinstance(message, Verdict):
-            seen.append(message.again)
-            if message.again:
-                return tuple(seen)
         else:
-            assert isinstance(message, Allocation | GateLayer)
-    return (*seen, int(run.ended[holder][0, 0] >> SHIFT))
+            assert isinstance(message, Allocation | GateLayer | LastMask)
+    return seen
+
+
+def step_seen(run: Run, holder: int) -> tuple[int, ...]:
+    """The same, and its share at the end."""
+    return *step_received(run, holder), int(run.ended[holder][0, 0] >> SHIFT)
 
 
 def step_seen_by(holder: int, risk: int = RISK, alter: Alter | None = None) -> Views:
     """What a holder sees, for every factor of the other one, at two values of what it holds."""
-    others = list(product(range(SIZE), repeat=3))
-    steps = [
-        Step(holder, 5, 1, (3, 6, 1), (2, 7, 4), 6, risk),
-        Step(holder, 2, 0, (4, 1, 5), (0, 3, 3), 1, risk),
-    ]
-    return Views.of([
-        [(i, *step_seen(step.run(*secret, other, alter), holder)) for i, step in enumerate(steps) for other in others]
-        for secret in SECRETS
-    ])  # fmt: skip
+    steps = Step(holder, 1, 1, (3, 2, 1), (2, 3, 0), 2, risk), Step(holder, 2, 0, (0, 1, 1), (0, 3, 3), 1, risk)
+    seen = []
+    for secret in SECRETS:
+        row: list[object] = []
+        for step, last, *others in product(steps, *[range(SIZE)] * 4):
+            other = others[0], others[1], others[2]
+            # The session's mask of a step tells which of the two it is.
+            with suppress(RejectedError), last_masks(int(scaled(last))):
+                row.append((step.mask, last, *step_seen(step.run(*secret, other, alter), holder)))
+        seen.append(row)
+    return Views.of(seen)
 
 
 def three_times(message: Any, received: list[Any]) -> Any:
@@ -131,6 +134,8 @@ ENROLMENT = TinyParameters(lane_bits=8, risk=8, headroom=3)
 MODULUS = 253
 #: Of w: some value with which no w of the minus holder is at risk.
 MASK = 77
+#: The last mask of words.
+LAST = 2
 #: Values of everything dealt.
 DEALT = 4
 #: Plaintexts: both valid ones, a norm of 0, and three that are out of range.
@@ -139,7 +144,7 @@ PLAINTEXTS = (1, 3, 2, 0, 4, 97)
 
 def enrolment(number: int) -> Tiny:
     """A session of an enrolment in which everything dealt is fixed by `number`."""
-    return Tiny(MODULUS, PLUS, Held(8, 3, [(4, 7, 1)] * 8), "enrol", ENROLMENT, some_stock(number, ENROLMENT))
+    return Tiny(MODULUS, PLUS, Held(8, 3, [(4, 7, 1)]), "enrol", ENROLMENT, some_stock(number, ENROLMENT))
 
 
 def opened(run: Run) -> tuple[int, int]:
@@ -159,8 +164,10 @@ def leaving(words_of: int, bits_of: tuple[int, ...], *, words: bool = True, bits
     for m in PLAINTEXTS:
         row = []
         for number, word, bit in product(range(DEALT), range(SIZE), (0, 1)):
-            draws = [[MASK]] * 8, [[word if words else 0]] * 8, [[bit if bits else 0]]
-            run = sessions[number].run(2, m, [(2, 9)] * 8, draws)
+            draws = [[MASK]], [[word if words else 0]], [[bit if bits else 0]]
+            # Last masks of w and of words: whatever they are.
+            with last_masks(0, LAST if words else 0):
+                run = sessions[number].run(2, m, [(2, 9)], draws)
             shares = [run.ended[at].valid.tobytes() for at in bits_of]
             row.append((number, int(run.ended[words_of].lanes[0]) % SIZE, *shares))
         seen.append(row)
@@ -176,11 +183,11 @@ def cases() -> Iterator[Case]:
         yield Case(f"enrolment, last step, {K} bits", name, "alters what it opens",
                    lambda h=holder: step_seen_by(h, 0, three_times))  # fmt: skip
     risk, what, holds = (
-        Fraction(2 * RISK, SIZE),
+        Fraction(RISK, SIZE - RISK),
         f"enrolment, last step, rule, {K} bits",
         "2 values of all it holds, mask",
     )
-    yield Case(what, PLUS_VIEW, holds, lambda: step_seen_by(PLUS), risk, "2 * min(risk, x - x') / 2^width")
+    yield Case(what, PLUS_VIEW, holds, lambda: step_seen_by(PLUS), risk, "min(risk, x - x') / (2^width - risk)")
     yield Case(what, MINUS_VIEW, holds, lambda: step_seen_by(MINUS))
     for holder, name in ((PLUS, PLUS_VIEW), (MINUS, MINUS_VIEW)):
         yield Case("enrolment, session, N = 253", DEALER_VIEW, f"{DEALT} values of all dealt; shares of the {name}",

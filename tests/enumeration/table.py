@@ -12,14 +12,14 @@ from tests.enumeration import (
     dealt_check,
     decision,
     enrolment,
+    last_mask,
     multiplication,
     refresh,
     validity,
-    verdicts,
 )
 from tests.enumeration.views import Case
 
-BLOCKS = (conversion, multiplication, validity, decision, answer, enrolment, dealt_check, refresh, verdicts)
+BLOCKS = (conversion, multiplication, validity, decision, answer, enrolment, last_mask, dealt_check, refresh)
 HEADINGS = ("block", "organisation", "what it holds or does", "views", "worst distance", "formula")
 
 
@@ -47,10 +47,7 @@ class Measured:
     def cells(self) -> tuple[str, ...]:
         """A line of the table."""
         case = self.case
-        formula = (
-            f"{case.formula} = {case.distance} for one that does not: NOT CLOSED" if case.not_closed else case.formula
-        )
-        return case.block, case.organisation, case.holds, f"{self.count:,}", str(self.distance), formula
+        return case.block, case.organisation, case.holds, f"{self.count:,}", str(self.distance), case.formula
 
 
 def merged(rows: list[Measured]) -> list[tuple[str, ...]]:

@@ -5,6 +5,8 @@ That is how we know that the enumeration sees what it is there for.
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 
@@ -14,11 +16,12 @@ from tests.enumeration import (
     dealt_check,
     decision,
     enrolment,
+    last_mask,
     multiplication,
     refresh,
     validity,
-    verdicts,
 )
+from tests.enumeration.dealt import last_masks
 from tests.enumeration.steps import MINUS, PLUS
 from tests.enumeration.views import Views, ViewsDifferError
 
@@ -102,11 +105,11 @@ def test_an_opened_validity_bit_tells_a_holder_that_follows_the_protocol_nothing
 
 @HOLDERS
 @pytest.mark.parametrize("kind", dealt_check.KINDS)
-def test_a_proof_after_a_wrong_opening_tells_what_is_kept(kind: str, holder: int) -> None:
+def test_without_the_commitment_of_the_dealer_a_proof_tells_what_is_kept(kind: str, holder: int) -> None:
     # The hash hides values of few bits, or of a few guesses: whoever altered its opening finds them offline. That
     # gives triples, and with them answers, scores and coordinates of honest queries.
     seen_by, alter = dealt_check.KINDS[kind]
-    refused(seen_by(holder, alter, proof_first=True))
+    refused(seen_by(holder, alter, believing=True))
 
 
 @HOLDERS
@@ -123,14 +126,21 @@ def test_without_a_refresh_two_shares_are_the_key(of_old: int) -> None:
     assert refresh.kappas_stolen(of_old, refreshed=False).distance() == 1
 
 
-# -- the rules of the minus holder ---------------------------------------------------------------
+# -- the last mask -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("size", "risk"), [(35, 1), (35, 2), (64, 3)])
-def test_a_mask_that_is_drawn_after_the_last_message_answers_nobody(size: int, risk: int) -> None:
-    # Whatever a plus holder made of the share: the mask is uniform but for the few values that would put it at risk.
-    found = verdicts.masked_after(size, risk).distance()
-    assert float(found) == pytest.approx(risk / (size - risk))
+def test_a_last_mask_that_is_known_tells_a_plus_holder_that_aims_what_it_asks() -> None:
+    # The key, by bisection, and a coordinate of an honest enrolment (tests/attacks/test_aimed_masks.py). A plus holder
+    # that sends what it should gets at most 2 * risk / size by the same words.
+    N = last_mask.N_OF_AIMED
+    assert last_mask.aimed_conversion(known=True).distance() > 10 * Fraction(2, N)
+    assert last_mask.aimed_enrolment(known=True).distance() >= Fraction(1, 2)
+
+
+def test_a_last_mask_that_is_drawn_last_tells_it_no_more_than_that_nothing_is_at_risk() -> None:
+    N = last_mask.N_OF_AIMED
+    last_mask.aimed_conversion(known=False).require(Fraction(1, N - 1))
+    last_mask.aimed_enrolment(known=False).require(Fraction(enrolment.RISK, enrolment.SIZE - enrolment.RISK))
 
 
 # -- the enumeration itself ----------------------------------------------------------------------
@@ -150,6 +160,9 @@ def test_only_secrets_of_which_the_same_may_be_known_are_compared() -> None:
 
 def test_what_is_enumerated_computes_what_the_protocol_computes() -> None:
     assert multiplication.masked_vector_opened_is_right(3)
-    outcomes = {m: enrolment.opened(enrolment.enrolment(0).run(2, m, [(2, 9)] * 8, ([[77]] * 8, [[3]] * 8, [[1]])))
-                for m in enrolment.PLAINTEXTS}  # fmt: skip
+    outcomes = {}
+    for m in enrolment.PLAINTEXTS:
+        with last_masks(0, 6):
+            run = enrolment.enrolment(0).run(2, m, [(2, 9)], ([[77]], [[3]], [[1]]))
+        outcomes[m] = enrolment.opened(run)
     assert outcomes == {1: (-1, 1), 3: (1, 1), 2: (0, 0), 0: (0, 0), 4: (0, 0), 97: (0, 0)}

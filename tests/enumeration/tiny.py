@@ -43,7 +43,8 @@ GAMMAS, Z_COMBINED, KAPPA_KEY, KAPPA_TAG, KEYS, TAGS = (5, 3), (6, 10), 2, 4, (1
 @dataclass(frozen=True)
 class TinyParameters(ParameterSet):
     """One lane of `lane_bits` bits in a ciphertext. The minus holder's rules are about the top `risk` of 2^lane_bits
-    and the top 2^headroom of N. Nothing holds of what a real set is checked for.
+    and the top 2^headroom of N, and about more than `wraps` coordinates near the wrap of 2^ring_bits. Nothing holds of
+    what a real set is checked for.
     """
 
     modulus_bits: int = 16
@@ -52,9 +53,9 @@ class TinyParameters(ParameterSet):
     lane_bits: int = 8
     risk: int = 0
     headroom: int | None = None
+    wraps: int = 1
 
     ring_bits = 4  # type: ignore[assignment]
-    wrap_limit = 1  # type: ignore[assignment]
     lanes = 1  # type: ignore[assignment]
     lane_ciphertexts = 1  # type: ignore[assignment]
     norm_min = norm_max = 1  # type: ignore[assignment]
@@ -65,6 +66,10 @@ class TinyParameters(ParameterSet):
     @property
     def lane_risk(self) -> int:
         return self.risk
+
+    @property
+    def wrap_limit(self) -> int:  # type: ignore[override]
+        return self.wraps
 
     @contextmanager
     def set_for(self, N: int) -> Iterator[None]:

@@ -24,7 +24,8 @@ class Views:
 
     Equal numbers stand for equal views. Outcomes run over all that the organisation does not know, and over
     as much as is said of what it holds: equal joint distributions are equal ones given what it holds. may_know: of
-    each secret, what the organisation learns of it rightfully; only secrets with equal ones are compared.
+    each row, what the organisation learns of its secret rightfully, or what it did and saw; only rows with equal ones
+    are compared.
     """
 
     codes: Codes
@@ -43,9 +44,10 @@ class Views:
 
     def distance(self) -> Fraction:
         """The largest statistical distance between the distributions of any two secrets."""
-        known = self.may_know or (None,) * len(self.codes)
-        groups = [[i for i, other in enumerate(known) if other == one] for one in dict.fromkeys(known)]
-        return max(_distance(self.codes[group]) for group in groups)
+        groups: dict[Hashable, list[int]] = {}
+        for i, known in enumerate(self.may_know or (None,) * len(self.codes)):
+            groups.setdefault(known, []).append(i)
+        return max(_distance(self.codes[group]) for group in groups.values())
 
     def require(self, bound: Fraction = Fraction(0)) -> None:
         """Raise ViewsDifferError if two secrets are further apart than `bound`."""
@@ -76,8 +78,6 @@ class Case:
     #: Exactly how far apart the worst two secrets are.
     distance: Fraction = field(default=Fraction(0))
     formula: str = "0"
-    #: The distance is that of one who follows the protocol; this one gets more.
-    not_closed: bool = False
 
 
 def joined(*parts: tuple[NDArray[np.generic], int]) -> Codes:

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.attacks import test_aimed_masks as aimed
 from tests.attacks import test_dealer_and_answers as answers
 from tests.attacks import test_dealer_and_matcher as shares
 from tests.attacks import test_opened_validity as validity
 from tests.attacks.test_key_extraction import KeyThief
-from tests.attacks.tools import secrets_of, take_key_safety_out, take_mask_out
+from tests.attacks.tools import secrets_of, take_key_safety_out, take_last_mask_out, take_mask_out
 from tests.crypto.toys import TOY, keys_of
 from tests.simulator import MINUS, PairSimulator
 from veilmatch.crypto.errors import KeySafetyError
@@ -117,16 +118,31 @@ def _key(patch: pytest.MonkeyPatch) -> str:
         return "refused in the first such session"
 
 
+def _aimed_key(_: pytest.MonkeyPatch) -> str:
+    thief = aimed.KeyThief()
+    unknown = thief.known.bits
+    got = thief.bits_of(aimed.SESSIONS)
+    return f"the key, about {round(unknown * aimed.SESSIONS / got, -1)} refused sessions" if got else NOTHING
+
+
+def _aimed_coordinate(_: pytest.MonkeyPatch) -> str:
+    right = aimed.CoordinateReader().told() == aimed.RIGHT
+    return "a coordinate of an honest enrolment, one guess each" if right else NOTHING
+
+
 def _times(count: int, what: str) -> str:
     return f"{count} {what}{'s' if count > 1 else ''}"
 
 
 THIRD = "dealer that gets a matcher's shares"
+LAST = "plus holder that speaks last"
 ALONE = (
     Attack(THIRD, "solves for what is converted twice", take_mask_out, _two_conversions),
     Attack(THIRD, "solves for an honest enrolment", take_mask_out, _enrolment),
     Attack(THIRD, "reads an honest answer", take_mask_out, _honest_answers),
     Attack("key holder", "moves a lane of its input of the range check", validity.open_validity, _validity),
+    Attack(LAST, "puts a share near N if the key is as guessed", take_last_mask_out, _aimed_key),
+    Attack(LAST, "puts a share near 2^64 if a coordinate is as guessed", take_last_mask_out, _aimed_coordinate),
 )
 WITH_A_DEVICE = (
     Attack("key holder", "adds errors to what it opens", take_key_safety_out, _key),

@@ -21,10 +21,10 @@ from veilmatch.crypto.pair.messages import (
     Envelope,
     GateLayer,
     Hello,
+    LastMask,
     Message,
     Openings,
     Results,
-    Verdict,
 )
 
 Who = Literal["plus holder", "minus holder", "matcher of the plus holder", "matcher of the minus holder"]
@@ -203,21 +203,20 @@ def of_key_holder(holder: int) -> list[Deviation]:
             ("allocates stock that was used", refused, sends(Allocation, lambda m, s: replace(m, start=-1)), ALL)
         )
     else:
-        again, chosen = Verdict(True, b""), bytes(16)
         rows += [
-            ("asks for conversions without end", refused, sends(Verdict, lambda m, s: again, -1), ALL),
-            ("asks for another mask and goes away", silence, sends(Verdict, lambda m, s: again, 1), CHANGE),
+            ("sends half a seed of the last mask", refused, sends(LastMask, lambda m, s: LastMask(m.seed[:8])), ALL),
+            ("goes away before the last mask of a template", silence, _goes_away(holder, LastMask, 1), CHANGE),
             (
-                "sends a mask of its choice",
+                "uses another last mask than it sends",
                 unnoticed,
-                sends(Verdict, lambda m, s: replace(m, mask_seed=chosen)),
-                QUERY,
+                sends(LastMask, lambda m, s: LastMask(bytes(len(m.seed)))),
+                ALL,
             ),
             (
-                "sends a mask of its choice for a template",
-                refused,
-                sends(Verdict, lambda m, s: replace(m, mask_seed=chosen)),
-                ON_RECORD,
+                "uses another last mask than it sends for a template",
+                unnoticed,
+                sends(LastMask, lambda m, s: LastMask(bytes(len(m.seed))), 1),
+                CHANGE,
             ),
         ]
     return [Deviation(who, what, outcomes, apply, where) for what, outcomes, apply, where in rows]
