@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import gmpy2
+import numpy as np
 import pytest
 
 from tests.simulator import MINUS, PLUS, Keys, PairSimulator
 from veilmatch.crypto.arithmetic import Integer
-from veilmatch.crypto.pair import converting
+from veilmatch.crypto.pair import converting, records
 from veilmatch.crypto.pair.conversion import output_share
 from veilmatch.crypto.pair.mask import SessionMask
 from veilmatch.crypto.pair.messages import Openings
@@ -77,6 +78,20 @@ def take_key_safety_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(converting.Converter, "check_key_safety", nothing)
 
 
+def take_session_mask_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sessions whose mask is zero: what leaves is masked with the last mask alone, and bits with nothing."""
+    monkeypatch.setattr(SessionMask, "residues", lambda _, count, modulus: [Integer(0)] * count)
+    monkeypatch.setattr(SessionMask, "words", lambda _, count: np.zeros(count, dtype=np.uint64))
+    monkeypatch.setattr(SessionMask, "bits", lambda _, count: np.zeros(count, dtype=np.uint8))
+
+
+def take_last_mask_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sessions whose last masks are zero: what leaves is masked with the mask of the session alone."""
+    monkeypatch.setattr(converting, "last_masked", lambda shares, seed, modulus: list(shares))
+    monkeypatch.setattr(records, "last_masked_words", lambda words, seed: words)
+
+
 def take_mask_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sessions whose mask is zero: what leaves is as it was computed."""
-    monkeypatch.setattr(SessionMask, "_stream", lambda _, length: bytes(length))
+    """Sessions without either mask: what leaves is as it was computed."""
+    take_session_mask_out(monkeypatch)
+    take_last_mask_out(monkeypatch)
