@@ -2,8 +2,8 @@
 
 A lane holds coordinate + offset in [1, 2c+1]. After share conversion both holders cut their w into
 lanes; lane_plus - lane_minus is the value again as long as no lane of the minus holder is so near
-2^48 that adding a value would carry. The minus holder sees that (`at_risk`) and asks for another
-conversion, so lanes are exact, not merely almost always right.
+2^48 that adding a value would carry. The minus holder sees that (`at_risk`) and draws another last
+mask (pair/mask.py), so lanes are exact, not merely almost always right.
 """
 
 from __future__ import annotations

@@ -101,7 +101,7 @@ def draw_weights(session_id: bytes, plus_coins: bytes, minus_coins: bytes, count
 
 
 def combination(conversions: Sequence[Conversion], weights: Sequence[Weights]) -> tuple[list[Integer], list[int]]:
-    """Return bases and exponents of c* = prod c^rho: a ciphertext that was converted again appears once."""
+    """Return bases and exponents of c* = prod c^rho: a ciphertext that was converted twice appears once."""
     exponents: dict[Integer, int] = {}
     for conversion, weight in zip(conversions, weights, strict=True):
         exponents[conversion.c] = exponents.get(conversion.c, 0) + weight.rho
