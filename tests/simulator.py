@@ -3,7 +3,7 @@
 `PairSimulator` drives two `PairSession`s against each other with dealt randomness and local matchers.
 Every hook that an attack needs (a message changed on its way, other ciphertexts for one holder, a
 stock used twice) is an argument, so that attacks read as one call. `Aim` makes the minus holder's w
-whatever a test wants, which no test could wait for.
+whatever a test wants under the first last mask that it tries, which no test could wait for.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ import secrets
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 
@@ -27,13 +29,15 @@ from veilmatch.crypto.keys.ceremony import run_ceremony, split_safety
 from veilmatch.crypto.keys.shares import DealerGammas, PairShare, SafetyShare, exponent_bits
 from veilmatch.crypto.packing import lanes, slots
 from veilmatch.crypto.packing.fields import Array
+from veilmatch.crypto.pair import exchange
 from veilmatch.crypto.pair.conversion import Triple
 from veilmatch.crypto.pair.key_safety import TaggedTriple, tagged
-from veilmatch.crypto.pair.mask import SessionMask
+from veilmatch.crypto.pair.mask import SEED_BYTES, SessionMask, last_masked
 from veilmatch.crypto.pair.messages import (
     AwaitResults,
     DecisionShare,
     Envelope,
+    LastMask,
     LocalWork,
     ProbeShare,
     Receive,
@@ -51,8 +55,13 @@ from veilmatch.crypto.secret_access import SECRET_ACCESS
 
 PLUS, MINUS = 0, 1
 #: Called before each conversion with its number in the session (from 0) and how many ciphertexts it
-#: has; returns the masked w that the minus holder shall get for each, or None to leave them to chance.
+#: has; returns the w that the minus holder shall get for each under the seed FIRST, or None to leave them to chance.
 Aim = Callable[[int, int], Sequence[Integer] | None]
+#: The seed of a last mask that the minus holder tries before any other where something was aimed.
+FIRST = bytes(SEED_BYTES)
+#: Whether a seed is safe, and a seed that is.
+IsSafe = Callable[[bytes], bool]
+DrawSeed = Callable[[IsSafe], bytes]
 #: Which of the vectors are gated, None for all of them. A tuple: what each holder is told.
 Origins = list[bool] | tuple[list[bool], list[bool]] | None
 
@@ -216,6 +225,8 @@ class PairSimulator:
     #: Changes the results before a holder gets them.
     results_for: Callable[[int, Results], Results] = lambda holder, results: results
     aim: Aim | None = None
+    #: How the minus holder draws the seed of each last mask; None: as it does.
+    seed_of: DrawSeed | None = None
 
     def __post_init__(self) -> None:
         seed, N = secrets.token_bytes(32), self.keys.scheme.modulus
@@ -224,6 +235,8 @@ class PairSimulator:
         self.last_sessions: tuple[PairSession, ...] = ()
         #: Every envelope that a holder sent in the last run, as (holder, envelope), before `on_the_way`.
         self.sent: list[tuple[int, Envelope]] = []
+        #: Of every last mask of the last run, whether the seed FIRST was tried: it is first where something was aimed.
+        self.tried_first: list[bool] = []
 
     def request(self, operation: Operation, threshold: int = 1, **changes: Any) -> Request:
         made = Request(
@@ -269,9 +282,21 @@ class PairSimulator:
 
         TimeoutError: both wait for a message. A message that comes after its receiver has ended is delivered too.
         """
+        draw = self.seed_of or exchange.draw_seed
+        with patch.object(exchange, "draw_seed", partial(self._draw_seed, draw)):
+            return self._run(request, ciphertexts, gallery, wanted, by_device)
+
+    def _run(
+        self,
+        request: Request | tuple[Request, Request],
+        ciphertexts: Sequence[Integer] | tuple[Sequence[Integer], Sequence[Integer]],
+        gallery: SimulatedGallery | None,
+        wanted: Iterable[tuple[int, int]],
+        by_device: Origins,
+    ) -> tuple[Any, Any]:
         both = ciphertexts if isinstance(ciphertexts, tuple) else (ciphertexts, ciphertexts)
         sessions = self.last_sessions = self.sessions(request, both, by_device)
-        self.sent, self._conversions, self._aimed = [], 0, None
+        self.sent, self.tried_first, self._conversions, self._aimed = [], [], 0, None
         self._local: list[Any] = [None, None]
         wires: tuple[deque[Envelope], deque[Envelope]] = (deque(), deque())
         probe_shares: dict[bool, ProbeShare] = {}
@@ -327,11 +352,16 @@ class PairSimulator:
             self._aimed = None if targets is None else self._aimed_triples(targets)
         return reserved if self._aimed is None else Reserved(reserved.start, self._aimed[holder])
 
+    def _draw_seed(self, draw: DrawSeed, is_safe: IsSafe) -> bytes:
+        aimed, self._aimed = self._aimed is not None, None  # only the minus holder draws, after both have reserved
+        self.tried_first.append(aimed)
+        return FIRST if aimed and is_safe(FIRST) else draw(is_safe)
+
     def _aimed_triples(self, targets: Sequence[Integer]) -> tuple[list[TaggedTriple], list[TaggedTriple]]:
-        """Right triples of both holders, such that the minus holder's w are the targets."""
+        """Right triples of both holders, such that the minus holder's w are the targets under the seed FIRST."""
         N = self.keys.scheme.modulus
         kappas = [share.kappa(SECRET_ACCESS) for share in (self.keys.plus, self.keys.minus)]
-        masks = next_residues(self.last_sessions[PLUS], len(targets), N)
+        masks = last_masked(next_residues(self.last_sessions[PLUS], len(targets), N), FIRST, N)
         made: tuple[list[TaggedTriple], list[TaggedTriple]] = ([], [])
         for target, mask, plus, minus in zip(targets, masks, *self._local, strict=True):
             a, b, a_minus, b_minus = (random_below(N) for _ in range(4))
@@ -399,6 +429,17 @@ class PairSimulator:
 
     def encrypt(self, vector: Array) -> list[Integer]:
         return [self.keys.scheme.encrypt(m) for m in lanes.pack(vector, self.keys.scheme.parameters)]
+
+
+def seeds(simulator: PairSimulator) -> list[bytes]:
+    """Of the last masks of the last run."""
+    return [e.message.seed for _, e in simulator.sent if isinstance(e.message, LastMask)]
+
+
+def first_taken(simulator: PairSimulator) -> list[bool | None]:
+    """Of every last mask of the last run: whether FIRST was taken, or another seed drawn; None: nothing was aimed."""
+    both = zip(seeds(simulator), simulator.tried_first, strict=True)
+    return [seed == FIRST if tried else None for seed, tried in both]
 
 
 def next_residues(session: PairSession, count: int, modulus: Integer) -> list[Integer]:

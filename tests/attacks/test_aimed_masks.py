@@ -7,7 +7,7 @@ the minus holder has to do something if and only if a guess is right. The key-sa
 that, and nothing refuses the altered multiplication.
 
 Each attack runs with the last mask known from the start, the minus holder saying whether it is at risk
-(`take_last_mask_out`), and with the real one. DESIGN.md section 3.
+(`tell_risk_under_a_known_mask`), and with the real one. DESIGN.md section 3.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 
-from tests.attacks.tools import AT_RISK, KNOWN_SEED, secrets_of, take_last_mask_out
+from tests.attacks.tools import AT_RISK, KNOWN_SEED, secrets_of, tell_risk_under_a_known_mask
 from tests.crypto.toys import TOY, keys_of
 from tests.enumeration.steps import MINUS, PLUS, Run, run_steps
 from tests.simulator import PairSimulator, unit_vectors
@@ -39,7 +39,7 @@ PERSON = unit_vectors(np.random.default_rng(3), 1, TOY)[0]
 
 @pytest.fixture
 def known(monkeypatch: pytest.MonkeyPatch) -> None:
-    take_last_mask_out(monkeypatch)
+    tell_risk_under_a_known_mask(monkeypatch)
 
 
 class Deviating:

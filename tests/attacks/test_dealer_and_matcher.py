@@ -3,20 +3,21 @@
 A share is uniform on its own, and a known linear function of o and kappa for whoever dealt what it was made with. So
 one matcher's shares of two conversions of one record, or of one enrolment, or of one probe of zeros, are the key.
 
-Every attack runs twice. With the streams of the session's mask taken out (all zero) it finds what it looks for; with
-the mask in it finds nothing, in the same sessions with the same dealt randomness, told where everything was used.
+Every attack runs twice. With the streams of both masks taken out (all zero), that of the session and the last ones, it
+finds what it looks for; with the masks in it finds nothing, in the same sessions with the same dealt randomness, told
+where everything was used. Either mask is enough: the dealer hears neither.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
 
 from tests.attacks.dealer import Dealer, ShareOfW
 from tests.attacks.lattice import Relation, small_solution
-from tests.attacks.tools import decrypt_with, secrets_of, take_mask_out
+from tests.attacks.tools import decrypt_with, secrets_of, take_last_mask_out, take_mask_out, take_session_mask_out
 from tests.crypto.toys import keys_of
 from tests.simulator import MINUS, PLUS, Keys, PairSimulator, SimulatedGallery, unit_vectors
 from tests.storing import records_of
@@ -244,6 +245,33 @@ def test_without_the_mask_one_probe_of_zeros_is_the_key(holder: int, monkeypatch
 
 def test_with_the_mask_a_probe_of_zeros_is_nothing(holder: int) -> None:
     wide = keys_of("paillier", WIDE)
+    assert not whole_key(wide, key_from_probe_of_zeros(wide, holder))
+
+
+# -- with one of the masks --------------------------------------------------------------------------------------
+
+EITHER = pytest.mark.parametrize(
+    "take_out", [take_session_mask_out, take_last_mask_out], ids=["last", "of the session"]
+)
+TakeOut = Callable[[pytest.MonkeyPatch], None]
+
+
+@EITHER
+def test_with_either_mask_alone_two_conversions_are_nothing(
+    keys: Keys, take_out: TakeOut, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take_out(monkeypatch)
+    assert not any(whole_key(keys, key_from_two_conversions(keys)) for _ in range(4))
+
+
+@EITHER
+def test_with_either_mask_alone_one_share_is_nothing(
+    keys: Keys, holder: int, take_out: TakeOut, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take_out(monkeypatch)
+    wide = keys_of("paillier", WIDE)
+    assert not any(whole_key(keys, key_from_one_conversion(keys, holder)) for _ in range(4))
+    assert [read_enrolment(keys, holder) for _ in range(8)] == [None] * 8
     assert not whole_key(wide, key_from_probe_of_zeros(wide, holder))
 
 

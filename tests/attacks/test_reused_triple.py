@@ -10,7 +10,7 @@ import pytest
 
 from tests.attacks.tools import both_openings, decrypt_with, secrets_of
 from tests.crypto.toys import aimed, keys_of, lane_shares, repeated
-from tests.simulator import MINUS, PLUS, Keys, PairSimulator, unit_vectors
+from tests.simulator import MINUS, PLUS, Keys, PairSimulator, first_taken, unit_vectors
 from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.errors import ProtocolError
 from veilmatch.crypto.pair.messages import Allocation, Envelope, Openings
@@ -84,10 +84,12 @@ def test_holder_restored_from_a_backup_is_carried_past_what_its_peer_used(small:
     assert {a.kind: a.start for a in allocated[::-1]} == before, "the first of each kind"
 
 
-def test_retry_of_a_conversion_takes_fresh_triples(small: Keys) -> None:
+def test_another_seed_takes_no_triple_and_opens_nothing_again(small: Keys) -> None:
     risky = lane_shares(repeated(2**48 - 1, SMALL), SMALL)
-    simulator = PairSimulator(small, aim=aimed(risky, risky))
-    simulator.enrol(TEMPLATES[0])
-    starts = [e.message.start for _, e in simulator.sent if getattr(e.message, "kind", "") == "triples"]
-    assert starts == [0, 1, 2]
-    assert len({d for d, _ in both_openings(simulator)}) == 3
+    simulator, starts, seen = PairSimulator(small, aim=aimed(risky)), [], set()
+    for template in TEMPLATES[:3]:
+        simulator.enrol(template)
+        assert first_taken(simulator) == [False, None]
+        starts += [e.message.start for _, e in simulator.sent if getattr(e.message, "kind", "") == "triples"]
+        seen |= {d for d, _ in both_openings(simulator)}
+    assert starts == [0, 1, 2] and len(seen) == 3

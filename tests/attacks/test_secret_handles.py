@@ -35,6 +35,7 @@ from veilmatch.crypto.pair.messages import (
     DecisionShare,
     GateLayer,
     Hello,
+    LastMask,
     LocalWork,
     Openings,
     ProbeShare,
@@ -43,7 +44,6 @@ from veilmatch.crypto.pair.messages import (
     SafetyProof,
     SafetyWork,
     TemplateShare,
-    Verdict,
 )
 from veilmatch.crypto.pair.session import PairSession
 from veilmatch.crypto.rings.fixed_base import KnownPower
@@ -69,7 +69,7 @@ HANDLES: list[Any] = [
     Hello(BYTES, BYTES, BYTES, 0, 0, 0),
     Agreement(BYTES, BYTES),
     Openings(BYTES),
-    Verdict(False, BYTES),
+    LastMask(BYTES),
     GateLayer(BYTES),
     Coins(BYTES),
     SafetyProof(BYTES),

@@ -10,7 +10,7 @@ import pytest
 
 from tests.simulator import MINUS, PLUS, Keys, PairSimulator
 from veilmatch.crypto.arithmetic import Integer
-from veilmatch.crypto.pair import converting, mask
+from veilmatch.crypto.pair import converting, records
 from veilmatch.crypto.pair.conversion import output_share
 from veilmatch.crypto.pair.exchange import Exchange, Steps
 from veilmatch.crypto.pair.mask import SEED_BYTES, SessionMask
@@ -79,18 +79,30 @@ def take_key_safety_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(converting.Converter, "check_key_safety", nothing)
 
 
-def take_mask_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sessions whose masks are zero, that of the session and the last ones: what leaves is as it was computed."""
-    monkeypatch.setattr(mask, "_residues", lambda _, count, modulus: [Integer(0)] * count)
-    monkeypatch.setattr(mask, "_words", lambda _, count: np.zeros(count, dtype=np.uint64))
+def take_session_mask_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sessions whose mask is zero: what leaves is masked with the last mask alone, and bits with nothing."""
+    monkeypatch.setattr(SessionMask, "residues", lambda _, count, modulus: [Integer(0)] * count)
+    monkeypatch.setattr(SessionMask, "words", lambda _, count: np.zeros(count, dtype=np.uint64))
     monkeypatch.setattr(SessionMask, "bits", lambda _, count: np.zeros(count, dtype=np.uint8))
+
+
+def take_last_mask_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sessions whose last masks are zero: what leaves is masked with the mask of the session alone."""
+    monkeypatch.setattr(converting, "last_masked", lambda shares, seed, modulus: list(shares))
+    monkeypatch.setattr(records, "last_masked_words", lambda words, seed: words)
+
+
+def take_mask_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sessions without either mask: what leaves is as it was computed."""
+    take_session_mask_out(monkeypatch)
+    take_last_mask_out(monkeypatch)
 
 
 #: Without the last mask: the seed that both know from the start, and what the minus holder says about it.
 KNOWN_SEED, SAFE, AT_RISK = bytes(SEED_BYTES), bytes(SEED_BYTES), bytes([1]) * SEED_BYTES
 
 
-def take_last_mask_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def tell_risk_under_a_known_mask(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sessions whose last masks are known from the start: the minus holder says if it is at risk, and no more."""
 
     def said(exchange: Exchange, is_safe: Callable[[bytes], bool]) -> Steps[bytes]:

@@ -52,7 +52,7 @@ from veilmatch.crypto.pair.key_safety import (
     expected_proof,
     proof,
 )
-from veilmatch.crypto.pair.mask import SessionMask
+from veilmatch.crypto.pair.mask import SEED_BYTES, SessionMask, last_masked, last_masked_words
 from veilmatch.crypto.pair.messages import Hello, LocalWork, Receive, Send
 from veilmatch.crypto.pair.request import Request
 from veilmatch.crypto.pair.session import PairSession
@@ -365,6 +365,18 @@ def test_mask_of_a_session_draws_the_known_streams(case: Case) -> None:
 def test_mask_of_a_secret_of_another_size_is_refused(case: Case) -> None:
     with pytest.raises(error(case["expect"])):
         SessionMask(*(bytes.fromhex(case[name]) for name in ("session_id", "plus", "minus")))
+
+
+@pytest.mark.parametrize("case", cases("last_mask"))
+def test_last_masks_of_a_seed_are_the_known_ones(case: Case) -> None:
+    seed = bytes.fromhex(case["seed"])
+    assert len(seed) == SEED_BYTES
+    for known in (case["plus"], case["minus"]):
+        if "modulus_bits" in case:
+            N = Integer(toy_key(case["modulus_bits"]).N)
+            assert last_masked(integers(known["shares"]), seed, N) == integers(known["masked"])
+        else:
+            assert np.array_equal(last_masked_words(words(known["shares"]), seed), words(known["masked"]))
 
 
 @pytest.mark.parametrize("case", cases("multiplication"))

@@ -132,5 +132,5 @@ def take_validity_out(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def aimed(*conversions: Sequence[Integer] | None) -> Aim:
-    """What the minus holder gets in the conversions of a session, one after the other; then leave it to chance."""
+    """What the minus holder gets under FIRST in the conversions of a session, one after the other; then by chance."""
     return lambda number, count: conversions[number] if number < len(conversions) else None

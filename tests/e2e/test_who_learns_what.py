@@ -104,6 +104,7 @@ PAIR = of("PairMessage", "session_id number openings gate_layer") | of(
 PAIR |= of("PairMessage.agreement", "ciphertexts fingerprints") | of("PairMessage.allocation", "kind start")
 #: Coins behind the nonce, and a number that the receiver could compute itself.
 PAIR |= of("PairMessage", "coins safety_proof")
+#: A seed that the minus holder draws; and what the pair met about.
 PAIR |= of("PairMessage", "last_mask") | of("PairMessage.rendezvous", "subject_matter")
 PROBE = of("MatcherToKeyHolder.open.request", ENCRYPTED)
 RESULTS = of("MatcherToKeyHolder.results", "results wanted packs last")
@@ -199,7 +200,8 @@ ROLES: dict[Pair, dict[str, str]] = {
     "ac": {"a": "matcher keyholder", "b": "matcher dealer", "c": "keyholder"},
     "bc": {"a": "matcher dealer", "b": "matcher keyholder", "c": "keyholder"},
 }
-#: What one of the two key holders is sent and the other is not: the plus holder calls, and allocates stock.
+#: What one of the two key holders is sent and the other is not: the plus holder calls and allocates stock, the minus
+#: holder draws seeds.
 ONLY_TO: dict[int, set[str]] = {
     0: of("PairMessage", "last_mask"),
     1: of("PairMessage.allocation", "kind start") | of("PairMessage.rendezvous", "subject_matter"),

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.attacks.tools import take_last_mask_out
+from tests.attacks.tools import tell_risk_under_a_known_mask
 from tests.enumeration.conversion import MASK, PROBE, opened_more, session_of
 from tests.enumeration.conversion import SECRETS as KEYS
 from tests.enumeration.dealt import every_safe_seed, last_masks, wire
@@ -191,7 +191,7 @@ def _seen_of(
                 row += [(before(run), seed) for seed in seeds]
                 continue
             with pytest.MonkeyPatch.context() as patch, last_masks(*masks):
-                take_last_mask_out(patch)
+                tell_risk_under_a_known_mask(patch)
                 run = one()
             row.append((before(run), next(x.seed for x in run.received[PLUS] if isinstance(x, LastMask))))
         seen.append(row)

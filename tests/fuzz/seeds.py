@@ -28,10 +28,10 @@ from veilmatch.crypto.pair.messages import (
     Envelope,
     GateLayer,
     Hello,
+    LastMask,
     Message,
     Openings,
     SafetyProof,
-    Verdict,
 )
 from veilmatch.crypto.secret_access import SECRET_ACCESS
 from veilmatch.protos.v1 import keyholder_pb2, matcher_pb2
@@ -48,8 +48,8 @@ MESSAGES: tuple[Message, ...] = (
     Allocation("bits", (1 << 64) - 1),
     Allocation("products", 0),
     Openings(bytes(range(128))),
-    Verdict(True, b""),
-    Verdict(False, bytes(16)),
+    LastMask(b""),
+    LastMask(bytes(range(16))),
     GateLayer(bytes(40)),
     Coins(bytes(range(32))),
     SafetyProof(bytes(range(64))),

@@ -9,7 +9,7 @@ meant: that is a peer that lies about shared values, against which section 9 of 
 between honest peers the mutual TLS of their channel. These alterations are kept out:
 - another bit in a GateLayer;
 - another mask secret of the right size in a Hello;
-- another mask seed of the right size in a Verdict, or one where none was;
+- another seed of the right size in a LastMask;
 - another start of an Allocation, at or above the floor;
 - any of these from another session, put under this session's id and number.
 """
@@ -38,11 +38,11 @@ from veilmatch.crypto.pair.messages import (
     Envelope,
     GateLayer,
     Hello,
+    LastMask,
     Message,
     Openings,
     SafetyProof,
     TemplateShare,
-    Verdict,
 )
 
 Draw = Callable[[st.SearchStrategy[Any]], Any]
@@ -98,8 +98,8 @@ def altered(draw: Draw, message: Message) -> Message:
             return Openings(
                 draw(st.sampled_from((resized, flipped, lambda draw, data: b"\xff" * len(data))))(draw, values)
             )
-        case Verdict(again, _):
-            return draw(st.sampled_from((Verdict(not again, b""), Verdict(again, bytes(15)), Verdict(True, bytes(16)))))
+        case LastMask(seed):
+            return LastMask(resized(draw, seed))
         case GateLayer(payload):
             return GateLayer(resized(draw, payload))
         case Coins(coins):

@@ -17,7 +17,7 @@ from tests.attacks import test_dealer_and_answers as answers
 from tests.attacks import test_dealer_and_matcher as shares
 from tests.attacks import test_opened_validity as validity
 from tests.attacks.test_key_extraction import KeyThief
-from tests.attacks.tools import secrets_of, take_key_safety_out, take_last_mask_out, take_mask_out
+from tests.attacks.tools import secrets_of, take_key_safety_out, take_mask_out, tell_risk_under_a_known_mask
 from tests.crypto.toys import TOY, keys_of
 from tests.simulator import MINUS, PairSimulator
 from veilmatch.crypto.errors import KeySafetyError
@@ -141,8 +141,8 @@ ALONE = (
     Attack(THIRD, "solves for an honest enrolment", take_mask_out, _enrolment),
     Attack(THIRD, "reads an honest answer", take_mask_out, _honest_answers),
     Attack("key holder", "moves a lane of its input of the range check", validity.open_validity, _validity),
-    Attack(LAST, "puts a share near N if the key is as guessed", take_last_mask_out, _aimed_key),
-    Attack(LAST, "puts a share near 2^64 if a coordinate is as guessed", take_last_mask_out, _aimed_coordinate),
+    Attack(LAST, "puts a share near N if the key is as guessed", tell_risk_under_a_known_mask, _aimed_key),
+    Attack(LAST, "puts a share near 2^64 if it guesses right", tell_risk_under_a_known_mask, _aimed_coordinate),
 )
 WITH_A_DEVICE = (
     Attack("key holder", "adds errors to what it opens", take_key_safety_out, _key),

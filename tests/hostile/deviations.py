@@ -15,6 +15,7 @@ import numpy as np
 
 from tests.simulator import MINUS, PLUS, PairSimulator, SimulatedGallery
 from veilmatch.crypto.arithmetic import Integer, from_bytes, to_bytes
+from veilmatch.crypto.pair.mask import SEED_BYTES
 from veilmatch.crypto.pair.messages import (
     Agreement,
     Allocation,
@@ -151,6 +152,10 @@ def _goes_away(holder: int, kind: type[Message], at: int = 0) -> Any:
     return _sends(holder, kind, lambda message, simulator: None, at)
 
 
+def _chooses_seeds(simulator: PairSimulator, gallery: SimulatedGallery) -> None:
+    simulator.seed_of = lambda is_safe: bytes(SEED_BYTES)
+
+
 #: Kinds of requests: any; those with a gate; with results; with a multiplication; of what is kept.
 ALL = ("query", "change", "record")
 GATED, QUERY, CHANGE, ON_RECORD = ("query", "change"), ("query",), ("change",), ("change", "record")
@@ -203,21 +208,17 @@ def of_key_holder(holder: int) -> list[Deviation]:
             ("allocates stock that was used", refused, sends(Allocation, lambda m, s: replace(m, start=-1)), ALL)
         )
     else:
+        half, other = LastMask(bytes(SEED_BYTES // 2)), LastMask(bytes(SEED_BYTES))
         rows += [
-            ("sends half a seed of the last mask", refused, sends(LastMask, lambda m, s: LastMask(m.seed[:8])), ALL),
-            ("goes away before the last mask of a template", silence, _goes_away(holder, LastMask, 1), CHANGE),
-            (
-                "uses another last mask than it sends",
-                unnoticed,
-                sends(LastMask, lambda m, s: LastMask(bytes(len(m.seed)))),
-                ALL,
-            ),
-            (
-                "uses another last mask than it sends for a template",
-                unnoticed,
-                sends(LastMask, lambda m, s: LastMask(bytes(len(m.seed))), 1),
-                CHANGE,
-            ),
+            ("sends half a seed of a last mask", refused, sends(LastMask, lambda m, s: half), ALL),
+            ("sends half a seed for the results", refused, sends(LastMask, lambda m, s: half, 1), QUERY),
+            ("sends half a seed for a template", refused, sends(LastMask, lambda m, s: half, 1), CHANGE),
+            ("goes away before it sends a seed", silence, _goes_away(holder, LastMask), ALL),
+            ("goes away before it sends a seed for a template", silence, _goes_away(holder, LastMask, 1), CHANGE),
+            ("masks a conversion with another seed than it sends", unnoticed, sends(LastMask, lambda m, s: other), ALL),
+            ("masks results with another seed than it sends", unnoticed, sends(LastMask, lambda m, s: other, 1), QUERY),
+            ("masks a template with another seed", unnoticed, sends(LastMask, lambda m, s: other, 1), CHANGE),
+            ("takes a seed of its choice, whatever its shares", unnoticed, _chooses_seeds, ALL),
         ]
     return [Deviation(who, what, outcomes, apply, where) for what, outcomes, apply, where in rows]
 

@@ -16,11 +16,10 @@ from veilmatch.crypto.pair.messages import (
     Envelope,
     GateLayer,
     Hello,
+    LastMask,
     Message,
     Openings,
     SafetyProof,
-    TemplateMask,
-    Verdict,
 )
 from veilmatch.protos.v1 import keyholder_pb2 as pb
 from veilmatch.server.keyholder.wire import KIND_TO_WIRE, from_wire, kind_from_wire, to_wire
@@ -32,11 +31,10 @@ MESSAGES: dict[type, st.SearchStrategy[Message]] = {
     Agreement: st.builds(Agreement, bytes_, bytes_),
     Allocation: st.builds(Allocation, st.sampled_from(STOCK_KINDS), index),
     Openings: st.builds(Openings, bytes_),
-    Verdict: st.builds(Verdict, st.booleans(), bytes_),
+    LastMask: st.builds(LastMask, bytes_),
     GateLayer: st.builds(GateLayer, bytes_),
     Coins: st.builds(Coins, bytes_),
     SafetyProof: st.builds(SafetyProof, bytes_),
-    TemplateMask: st.builds(TemplateMask, bytes_),
 }
 envelopes = st.builds(Envelope, bytes_, st.integers(0, (1 << 32) - 1), st.one_of(*MESSAGES.values()))
 
@@ -50,7 +48,7 @@ def test_every_kind_of_message_is_tried() -> None:
 @example(Envelope(b"", 0, GateLayer(b"")))
 @example(Envelope(b"", 0, Hello(b"", b"", b"", 0, 0, 0)))
 @example(Envelope(b"", 0, Agreement(b"", b"")))
-@example(Envelope(b"", 0, Verdict(False, b"")))
+@example(Envelope(b"", 0, LastMask(b"")))
 @example(Envelope(b"", 0, Coins(b"")))
 @example(Envelope(b"", 0, SafetyProof(b"")))
 def test_every_message_survives_the_wire(envelope: Envelope) -> None:

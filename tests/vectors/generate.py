@@ -597,6 +597,39 @@ def session_mask() -> Json:
     return {"cases": cases}
 
 
+# -- last masks -----------------------------------------------------------------------------------
+
+
+def last_mask() -> Json:
+    """What both holders add to their shares under the seed of a last mask, of each holder; differences stay."""
+    cases: list[Json] = []
+    seeds = [("seed of zeros", bytes(16)), ("seed of ones", b"\xff" * 16)]
+    seeds += [(f"seed {i}", draw_bytes(f"last mask seed {i}", 16)) for i in range(3)]
+    for (what, seed), count in zip(seeds, (3, 2, 1, 5, 0), strict=True):
+        for bits in KEY_SIZES if what == "seed of zeros" else KEY_SIZES[:1]:
+            N, size = Key(bits).N, bits // 8 + 16
+            stream = _keystream(digest("last mask mod N", seed), size * count)
+            masks = [int.from_bytes(stream[i : i + size], "big") % N for i in range(0, len(stream), size)]
+            cases.append(_last_masked(f"residues, {what}, {bits} bits", seed, masks, N) | {"modulus_bits": bits})
+        masks = _mask_words(_keystream(digest("last mask of words", seed), 8 * 4 * count))
+        cases.append(_last_masked(f"words, {what}", seed, masks, 2**64))
+    return {"cases": cases}
+
+
+def _last_masked(what: str, seed: bytes, masks: list[int], size: int) -> Json:
+    """Shares of edges first: of 0 and N - 1, of one that becomes 0 and one that becomes N - 1."""
+    values = [draw(f"value of last mask {what} {i}", 3200) % size for i in range(len(masks))]
+    minus = [draw(f"share of last mask {what} {i}", 3200) % size for i in range(len(masks))]
+    edges = [0, size - 1, *(-m % size for m in masks[2:3]), *((-m - 1) % size for m in masks[3:4])]
+    minus[: len(edges)] = edges[: len(minus)]
+    plus = [(x + y) % size for x, y in zip(minus, values, strict=True)]
+    known = {
+        role: {"shares": _hex(shares), "masked": _hex([(x + m) % size for x, m in zip(shares, masks, strict=True)])}
+        for role, shares in (("plus", plus), ("minus", minus))
+    }
+    return {"expect": "valid", "what": what, "seed": seed.hex(), **known}
+
+
 # -- products of shared numbers -------------------------------------------------------------------
 
 
@@ -1112,8 +1145,8 @@ def device_certificates() -> Json:
 FILES = {
     "parameter_sets": parameter_sets, "packing": packing, "encryption": encryption, "conversion": conversion,
     "dealing": dealing, "device_certificates": device_certificates, "digests": digests, "key_safety": key_safety,
-    "key_shares": key_shares, "knowledge": knowledge, "multiplication": multiplication, "refreshing": refreshing,
-    "session_mask": session_mask,
+    "key_shares": key_shares, "knowledge": knowledge, "last_mask": last_mask, "multiplication": multiplication,
+    "refreshing": refreshing, "session_mask": session_mask,
 }  # fmt: skip
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.crypto.toys import SCHEMES, aimed, keys_of, lane_shares, with_low_bits
-from tests.simulator import Aim, PairSimulator, SimulatedGallery, unit_vectors
+from tests.simulator import Aim, PairSimulator, SimulatedGallery, first_taken, unit_vectors
 from tests.storing import each_template, empty_gallery, records_of, store
 from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.packing import lanes
@@ -113,6 +113,7 @@ def check(scheme: str, people: Population) -> None:
     for probe, threshold, aim in runs:
         simulator.aim = aim
         found.append(simulator.decide("candidates", probe, gallery, threshold))
+        assert first_taken(simulator) == ([True, True] if aim else [None, None]), "what is aimed at is within the rules"
     assert np.array_equal(np.array(found, dtype=bool), people.scores >= np.array(people.thresholds)[:, None])
 
 
@@ -195,6 +196,7 @@ def test_templates_that_were_enrolled_decide_like_plaintext_ones(scheme: str, se
     for slot, vector in enumerate(vectors):
         simulator.aim = lane_edges(slot, p)
         shares = simulator.run(simulator.request("enrol", 0), simulator.encrypt(vector))
+        assert first_taken(simulator) == [(None, True, True, False)[slot % 4], None]
         assert bool(simulator.opened(shares)[1]) == valid[slot]
         store(gallery, slot, shares)
         records.append(records_of(keys.scheme, shares))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -10,18 +10,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.crypto.toys import TOY, keys_of, repeated, valid_vectors
-from tests.simulator import MINUS, PLUS, Keys, PairSimulator, SimulatedGallery, unit_vectors
+from tests.simulator import FIRST, PLUS, Keys, PairSimulator, SimulatedGallery, seeds, unit_vectors
 from tests.storing import empty_gallery, records_of, store
+from veilmatch.crypto.arithmetic import Integer, random_bits
 from veilmatch.crypto.dealing import Words
 from veilmatch.crypto.errors import CiphertextError, ProtocolError
 from veilmatch.crypto.gates.multiplication import Multiplication, only_valid
 from veilmatch.crypto.packing import lanes
 from veilmatch.crypto.packing.fields import Array
-from veilmatch.crypto.pair import records
-from veilmatch.crypto.pair.converting import MAX_CONVERSIONS
-from veilmatch.crypto.pair.mask import SessionMask
-from veilmatch.crypto.pair.messages import GateLayer, Openings, Verdict
+from veilmatch.crypto.pair import exchange, mask, records
+from veilmatch.crypto.pair.mask import SessionMask, last_masked_words
+from veilmatch.crypto.pair.messages import GateLayer, Openings
 from veilmatch.crypto.pair.request import Operation
+from veilmatch.crypto.parameters import ParameterSet
 
 VECTORS = unit_vectors(np.random.default_rng(401), TOY.slots + 4, TOY)
 FACE, OTHER = VECTORS[:2]
@@ -136,16 +137,20 @@ EDGE = (1 << 64) - TOY.lane_risk
 
 
 class AimedWords:
-    """Masks of one vector's words that give the minus holder the words of a test, draw by draw; then chance."""
+    """Gives the minus holder the words of a test under the last mask of FIRST, which it tries before any other."""
 
-    def __init__(self, vector: Array, monkeypatch: pytest.MonkeyPatch, *targets: Sequence[int]) -> None:
+    def __init__(self, vector: Array, monkeypatch: pytest.MonkeyPatch, target: Sequence[int]) -> None:
         self._lanes = (vector + TOY.offset).astype(np.uint64)
-        self._targets = list(targets)
-        self._drawn: dict[int, Words] = {}
+        self._target = np.array(target, dtype=np.uint64)
+        #: Whether FIRST was taken, of every last mask of words.
+        self.taken: list[bool] = []
+        self._masked: Words | None = None
         self._of_plus: Words | None = None
-        self._by_chance = SessionMask.words
+        self._of_words = False
+        self._draw_seed = exchange.draw_seed
         monkeypatch.setattr(records, "only_valid", self._only_valid)
-        monkeypatch.setattr(SessionMask, "words", lambda mask, count: self._words(mask, count))
+        monkeypatch.setattr(SessionMask, "words", lambda mask, count: self._words())
+        monkeypatch.setattr(exchange, "draw_seed", self._draw)
 
     def _only_valid(self, *arguments: object, is_plus: bool) -> Multiplication:
         share = yield from only_valid(*arguments, is_plus=is_plus)  # type: ignore[arg-type]
@@ -153,101 +158,109 @@ class AimedWords:
             self._of_plus = share
         return share
 
-    def _words(self, mask: SessionMask, count: int) -> Words:
-        number = mask._drawn
-        by_chance = self._by_chance(mask, count)
-        if number not in self._drawn:  # the plus holder draws first in the simulator
-            assert self._of_plus is not None
-            of_minus = self._of_plus - self._lanes
-            target = np.array(self._targets.pop(0), dtype=np.uint64) if self._targets else of_minus + by_chance
-            self._drawn[number] = target - of_minus
-        return self._drawn[number]
+    def _words(self) -> Words:
+        assert self._of_plus is not None
+        self._of_words = True  # the next seed; both holders add the mask of the session before it is drawn
+        return self._target - last_masked_words(self._of_plus - self._lanes, FIRST)
+
+    def _draw(self, is_safe: Callable[[bytes], bool]) -> bytes:
+        if not self._of_words:
+            return self._draw_seed(is_safe)
+        self._of_words = False
+        self.taken.append(is_safe(FIRST))
+        return FIRST if self.taken[-1] else self._draw_seed(is_safe)
 
 
 def with_word(at: int, value: int) -> list[int]:
     return [value if i == at else 1 << 50 for i in range(TOY.dimension)]
 
 
-def verdicts(simulator: PairSimulator) -> list[bool]:
-    return [e.message.again for _, e in simulator.sent if isinstance(e.message, Verdict)]
-
-
 @pytest.mark.parametrize("at", [0, 8, 9, TOY.dimension - 1])
 @pytest.mark.parametrize("value", [EDGE, (1 << 64) - 1])
-def test_word_at_the_wrap_point_gets_another_mask_and_stays_exact(
+def test_word_at_the_wrap_point_gets_another_seed_and_stays_exact(
     keys: Keys, at: int, value: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    AimedWords(FACE, monkeypatch, with_word(at, value))
+    words = AimedWords(FACE, monkeypatch, with_word(at, value))
     simulator = PairSimulator(keys)
     found, valid = run(simulator, "enrol", [FACE])
     assert np.array_equal(found, [FACE]) and valid == [1]
-    assert verdicts(simulator) == [False, True, False], "of the lanes, and twice of the words"
+    assert words.taken == [False] and len(seeds(simulator)) == 2 and FIRST not in seeds(simulator)
     kinds = [type(e.message) for h, e in simulator.sent if h == PLUS]
-    assert kinds.count(Openings) == 1 and kinds.count(GateLayer) == 9 + 2, "a mask costs no conversion and no product"
+    assert kinds.count(Openings) == 1 and kinds.count(GateLayer) == 9 + 2, "a seed costs no conversion and no product"
 
 
 @pytest.mark.parametrize("value", [0, 1, EDGE - 1])
 def test_word_below_the_wrap_point_is_exact_at_once(keys: Keys, value: int, monkeypatch: pytest.MonkeyPatch) -> None:
     for vector in (repeated(TOY.clip, TOY), repeated(-TOY.clip, TOY)):
-        AimedWords(vector, monkeypatch, [value] * TOY.dimension)
+        words = AimedWords(vector, monkeypatch, [value] * TOY.dimension)
         simulator = PairSimulator(keys)
         plus, minus = simulator.run(simulator.request("enrol", 0), simulator.encrypt(vector))
         assert minus.lanes.tolist() == [value] * TOY.dimension
         assert np.array_equal(simulator.opened((plus, minus))[0], vector + TOY.offset)
-        assert verdicts(simulator) == [False, False]
+        assert words.taken == [True] and seeds(simulator)[1:] == [FIRST]
+        monkeypatch.undo()
 
 
 @pytest.mark.parametrize("operation", ["enrol", "erase", "rotate"])
 def test_words_that_would_wrap_are_exact_in_every_operation(
     keys: Keys, operation: Operation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    AimedWords(FACE, monkeypatch, *[with_word(3, (1 << 64) - 1)] * 3)
+    words = AimedWords(FACE, monkeypatch, with_word(3, (1 << 64) - 1))
     simulator = PairSimulator(keys)
     assert np.array_equal(run(simulator, operation, [FACE])[0], [FACE])
-    assert verdicts(simulator) == [False, True, True, True, False]
+    assert words.taken == [False] and len(seeds(simulator)) == 2
 
 
 def test_without_the_rule_a_word_at_the_wrap_point_is_wrong_as_an_integer(
     keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lanes, "words_at_risk", lambda words, parameters: False)
-    AimedWords(FACE, monkeypatch, with_word(3, (1 << 64) - 1))
+    words = AimedWords(FACE, monkeypatch, with_word(3, (1 << 64) - 1))
     simulator = PairSimulator(keys)
     shares = simulator.run(simulator.request("enrol", 0), simulator.encrypt(FACE))
     wrong = [x - int(v) - TOY.offset for x, v in zip(simulator.added_up(shares), FACE, strict=True)]
     assert wrong == [0, 0, 0, -(1 << 64), *[0] * 8], "what leaves is right mod 2^64, and not under encryption"
-    assert verdicts(simulator) == [False, False]
+    assert words.taken == [True] and seeds(simulator)[1:] == [FIRST]
     record = records_of(keys.scheme, shares)
     again = simulator.run(simulator.request("rotate", 0), record, by_device=[False])
     assert simulator.added_up(again) != (FACE + TOY.offset).tolist(), "2^16 is taken from the next lane"
 
 
-def test_masks_without_end_are_refused(keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
-    AimedWords(FACE, monkeypatch, *[with_word(0, EDGE)] * (MAX_CONVERSIONS - 1))
+@pytest.mark.parametrize("unsafe", [1, 3, 100])
+def test_seeds_of_words_are_drawn_until_one_is_safe_and_the_peer_hears_only_of_that(
+    keys: Keys, unsafe: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = AimedWords(FACE, monkeypatch, with_word(0, EDGE))
+    by_itself, drawn = words._draw_seed, [Integer(0)] * unsafe  # FIRST, over and over
+
+    def unsafe_ones(is_safe: Callable[[bytes], bool]) -> bytes:
+        if words.taken:
+            monkeypatch.setattr(mask, "random_bits", lambda bits: drawn.pop() if drawn else random_bits(bits))
+        return by_itself(is_safe)
+
+    words._draw_seed = unsafe_ones
     simulator = PairSimulator(keys)
     assert np.array_equal(run(simulator, "enrol", [FACE])[0], [FACE])
-    assert verdicts(simulator) == [False, *[True] * (MAX_CONVERSIONS - 1), False]
-    monkeypatch.undo()
-    AimedWords(FACE, monkeypatch, *[with_word(0, EDGE)] * MAX_CONVERSIONS)
-    with pytest.raises(ProtocolError, match="without end"):
-        run(simulator, "enrol", [FACE])
-    assert verdicts(simulator) == [False, *[True] * MAX_CONVERSIONS]
+    assert not drawn and words.taken == [False] and len(seeds(simulator)) == 2 and FIRST not in seeds(simulator)
 
 
-def test_plus_holder_does_not_wait_for_masks_without_end(keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its peer would go on for ever: it has counted to the end before the minus holder begins."""
-    aimed = AimedWords(FACE, monkeypatch, *[with_word(0, EDGE)] * (MAX_CONVERSIONS + 2))
-    by_both = aimed._words
+def test_words_of_every_template_have_to_be_safe_under_one_seed(keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several in one session, of which the last word of the last would wrap; one seed masks them all."""
+    asked: list[int] = []
+    honest = lanes.words_at_risk
 
-    def patient_minus(mask: SessionMask, count: int) -> Words:
-        monkeypatch.setattr(records, "MAX_CONVERSIONS", MAX_CONVERSIONS + 2)
-        return by_both(mask, count)
+    def at_risk(words: Words, parameters: ParameterSet) -> bool:
+        asked.append(len(words))
+        assert not honest(words, parameters)
+        changed = words.copy()
+        changed[-1] = (1 << 64) - 1
+        return honest(changed if len(asked) == 1 else words, parameters)
 
-    monkeypatch.setattr(SessionMask, "words", patient_minus)
+    monkeypatch.setattr(lanes, "words_at_risk", at_risk)
     simulator = PairSimulator(keys)
-    with pytest.raises(ProtocolError, match="without end"):
-        run(simulator, "enrol", [FACE])
-    assert simulator.last_sessions[PLUS].finished and not simulator.last_sessions[MINUS].finished
+    found, _ = run(simulator, "rotate", VECTORS[:3], [True, False, True])
+    assert np.array_equal(found, VECTORS[:3])
+    assert asked == [2 * TOY.dimension] * 2 and len(seeds(simulator)) == 2
 
 
 def test_words_are_at_risk_from_the_first_value_that_could_wrap() -> None:

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from tests.crypto.toys import TOY, aimed, keys_of, lane_shares, repeated, take_validity_out, with_low_bits
-from tests.simulator import MINUS, PLUS, Keys, PairSimulator, SimulatedGallery, unit_vectors
-from veilmatch.crypto.arithmetic import Integer, random_below
+from tests.simulator import FIRST, MINUS, PLUS, Keys, PairSimulator, SimulatedGallery, first_taken, seeds, unit_vectors
+from veilmatch.crypto.arithmetic import Integer, random_below, random_bits
 from veilmatch.crypto.dealing import STOCK_KINDS
 from veilmatch.crypto.errors import (
     CiphertextError,
@@ -22,7 +22,7 @@ from veilmatch.crypto.errors import (
 )
 from veilmatch.crypto.packing import lanes
 from veilmatch.crypto.packing.fields import Array
-from veilmatch.crypto.pair.converting import MAX_CONVERSIONS
+from veilmatch.crypto.pair import mask
 from veilmatch.crypto.pair.messages import (
     Agreement,
     Allocation,
@@ -30,6 +30,7 @@ from veilmatch.crypto.pair.messages import (
     Coins,
     GateLayer,
     Hello,
+    LastMask,
     LocalWork,
     Openings,
     ProbeShare,
@@ -40,7 +41,6 @@ from veilmatch.crypto.pair.messages import (
     SafetyProof,
     SafetyWork,
     Send,
-    Verdict,
 )
 from veilmatch.crypto.pair.request import Operation, Request
 from veilmatch.crypto.parameters import ParameterSet
@@ -63,12 +63,8 @@ def simulator(keys: Keys) -> PairSimulator:
 
 
 def conversions(simulator: PairSimulator) -> int:
-    """How many conversions the last run needed."""
+    """How many conversions the last run made."""
     return sum(isinstance(e.message, Openings) for holder, e in simulator.sent if holder == PLUS)
-
-
-def verdicts(simulator: PairSimulator) -> list[Verdict]:
-    return [e.message for _, e in simulator.sent if isinstance(e.message, Verdict)]
 
 
 # -- answers ---------------------------------------------------------------------------------------------
@@ -143,7 +139,7 @@ def test_records_of_a_device_that_are_not_valid_become_zero(
     assert valid.tolist() == ([] if operation == "erase" else kept)
     assert conversions(simulator) == 1
     kinds = [type(e.message) for _, e in simulator.sent]
-    assert kinds.count(Verdict) == 2 and kinds.count(GateLayer) == 2 * (9 + 2), "once for all five"
+    assert kinds.count(LastMask) == 2 and kinds.count(GateLayer) == 2 * (9 + 2), "once for all five"
 
 
 def note_probe_shares(simulator: PairSimulator) -> dict[int, list[ProbeShare]]:
@@ -195,7 +191,7 @@ def kind_of(action: Any) -> Any:
 
 CONVERSION_OF_PLUS = [LocalWork, Agreement, Receive, Reserve, Allocation, Openings, Receive, Receive]
 KEY_SAFETY = [Coins, Receive, SafetyWork, SafetyProof, Receive]
-CONVERSION_OF_MINUS = [LocalWork, Agreement, Receive, Receive, Reserve, Openings, Receive, Verdict]
+CONVERSION_OF_MINUS = [LocalWork, Agreement, Receive, Receive, Reserve, Openings, Receive, LastMask]
 
 
 def test_template_is_converted_in_the_order_of_the_rules(keys: Keys, gallery: SimulatedGallery) -> None:
@@ -206,7 +202,7 @@ def test_template_is_converted_in_the_order_of_the_rules(keys: Keys, gallery: Si
         Hello, Receive, *CONVERSION_OF_PLUS, *KEY_SAFETY, *of_plus * 2, *gate, *of_plus, *product, Receive,
     ]  # fmt: skip
     assert [kind_of(a) for a in minus] == [
-        Hello, Receive, *CONVERSION_OF_MINUS, *KEY_SAFETY, *of_minus * 2, *gate, *of_minus, *product, Verdict,
+        Hello, Receive, *CONVERSION_OF_MINUS, *KEY_SAFETY, *of_minus * 2, *gate, *of_minus, *product, LastMask,
     ]  # fmt: skip
 
 
@@ -399,7 +395,8 @@ def test_session_that_raised_answers_nothing_more(simulator: PairSimulator) -> N
 
 # -- lanes at the wrap point -------------------------------------------------------------------------------------
 
-SAFE = repeated(1 << 46, TOY)
+#: In the middle of a lane, and of 2^k.
+SAFE = repeated((1 << 46) + (1 << (TOY.ring_bits - 1)), TOY)
 EDGE = 2**48 - TOY.lane_risk
 
 
@@ -411,14 +408,14 @@ def fields_with(at: int, value: int) -> Array:
 
 @pytest.mark.parametrize("at", [0, TOY.lanes - 1, TOY.lanes, TOY.dimension - 1])
 @pytest.mark.parametrize("value", [EDGE, 2**48 - 1])
-def test_lane_at_the_wrap_point_is_converted_again_and_stays_exact(
+def test_lane_at_the_wrap_point_gets_another_seed_and_stays_exact(
     keys: Keys, gallery: SimulatedGallery, at: int, value: int
 ) -> None:
     simulator = PairSimulator(keys, aim=aimed(lane_shares(fields_with(at, value), TOY)))
     assert np.array_equal(simulator.enrol(PROBE), PROBE + TOY.offset)
-    assert conversions(simulator) == 2 and [v.again for v in verdicts(simulator)] == [True, False, False]
+    assert conversions(simulator) == 1 and first_taken(simulator) == [False, None]
     assert np.array_equal(simulator.decide("candidates", PROBE, gallery, THRESHOLD), SCORES >= THRESHOLD)
-    assert conversions(simulator) == 3 and [v.again for v in verdicts(simulator)] == [True, False, False]
+    assert conversions(simulator) == 2 and first_taken(simulator) == [False, None]
 
 
 @pytest.mark.parametrize("value", [0, EDGE - 1])
@@ -426,7 +423,7 @@ def test_lane_below_the_wrap_point_is_exact_at_once(keys: Keys, value: int) -> N
     for template in (repeated(TOY.clip, TOY), repeated(-TOY.clip, TOY)):
         simulator = PairSimulator(keys, aim=aimed(lane_shares(repeated(value, TOY), TOY)))
         assert np.array_equal(simulator.enrol(template), template + TOY.offset)
-        assert conversions(simulator) == 1
+        assert conversions(simulator) == 1 and first_taken(simulator) == [True, None]
 
 
 def record_converted(simulator: PairSimulator, template: Array) -> list[int]:
@@ -442,9 +439,7 @@ def enrolled_ungated(simulator: PairSimulator, template: Array, monkeypatch: pyt
     return [(x - TOY.offset) % 2**64 for x in simulator.added_up(shares)]
 
 
-def test_without_the_second_conversion_a_lane_at_the_wrap_point_is_wrong(
-    keys: Keys, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_the_rule_a_lane_at_the_wrap_point_is_wrong(keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
     aim = aimed(lane_shares(fields_with(3, 2**48 - 1), TOY))
     assert record_converted(PairSimulator(keys, aim=aim), PROBE) == PROBE.tolist()
     monkeypatch.setattr(lanes, "at_risk", lambda fields, parameters: False)
@@ -454,9 +449,7 @@ def test_without_the_second_conversion_a_lane_at_the_wrap_point_is_wrong(
     assert found == [int(x) % 2**64 for x in PROBE + wrong]
 
 
-def test_without_the_second_conversion_a_decision_at_the_threshold_is_wrong(
-    keys: Keys, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_the_rule_a_decision_at_the_threshold_is_wrong(keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
     template = repeated(2, TOY)
     template[4] = -1  # the lane after the one that carries
     gallery, probe = SimulatedGallery.of(keys.scheme, template[None]), repeated(2, TOY)
@@ -481,19 +474,18 @@ def near_modulus(keys: Keys) -> Integer:
 
 
 @pytest.mark.parametrize("at", [0, 1])
-def test_lane_share_at_the_modulus_is_converted_again_and_stays_exact(keys: Keys, at: int) -> None:
+def test_lane_share_at_the_modulus_gets_another_seed_and_stays_exact(keys: Keys, at: int) -> None:
     template = repeated(TOY.clip, TOY)
     aim = lane_shares(SAFE, TOY)
     aim[at] = near_modulus(keys)
     simulator = PairSimulator(keys, aim=aimed(aim))
     assert np.array_equal(simulator.enrol(template), template + TOY.offset)
-    assert [v.again for v in verdicts(simulator)] == [True, False, False]
-    assert record_converted(PairSimulator(keys, aim=aimed(aim)), template) == template.tolist()
+    assert conversions(simulator) == 1 and first_taken(simulator) == [False, None]
+    assert record_converted(simulator, template) == template.tolist()
+    assert conversions(simulator) == 1 and first_taken(simulator) == [False]
 
 
-def test_without_the_second_conversion_a_lane_share_at_the_modulus_is_wrong(
-    keys: Keys, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_the_rule_a_lane_share_at_the_modulus_is_wrong(keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lanes, "wraps_modulus", lambda shares, modulus: False)
     template, aim = repeated(TOY.clip, TOY), lane_shares(SAFE, TOY)
     aim[0] = near_modulus(keys)
@@ -503,21 +495,22 @@ def test_without_the_second_conversion_a_lane_share_at_the_modulus_is_wrong(
     assert found == [int(x) % 2**64 for x in template + wrong]
 
 
-def test_result_at_the_modulus_is_converted_again_and_stays_exact(keys: Keys, gallery: SimulatedGallery) -> None:
+def test_result_at_the_modulus_gets_another_seed_and_stays_exact(keys: Keys, gallery: SimulatedGallery) -> None:
     N = keys.scheme.modulus
     for w in (N - 1, N - (Integer(1) << (N.bit_length() - 64))):
         simulator = PairSimulator(keys, aim=aimed(None, [Integer(5), w]))
         assert np.array_equal(simulator.decide("candidates", PROBE, gallery, THRESHOLD), SCORES >= THRESHOLD)
-        assert [v.again for v in verdicts(simulator)] == [False, True, False]
+        assert conversions(simulator) == 2 and first_taken(simulator) == [None, False]
 
 
-def test_without_the_second_conversion_a_result_at_the_modulus_is_wrong(
+def test_without_the_rule_a_result_at_the_modulus_is_wrong(
     keys: Keys, gallery: SimulatedGallery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lanes, "wraps_modulus", lambda shares, modulus: False)
     simulator = PairSimulator(keys, aim=aimed(None, [keys.scheme.modulus - 1, Integer(5)]))
     right = simulator.decide("candidates", PROBE, gallery, THRESHOLD) == (SCORES >= THRESHOLD)
     assert not right[: TOY.slots].all() and right[TOY.slots :].all()
+    assert first_taken(simulator) == [None, True]
 
 
 def test_share_just_below_the_headroom_is_exact_at_once(keys: Keys, gallery: SimulatedGallery) -> None:
@@ -525,18 +518,27 @@ def test_share_just_below_the_headroom_is_exact_at_once(keys: Keys, gallery: Sim
     edge = N - (Integer(1) << (N.bit_length() - 64)) - 1
     simulator = PairSimulator(keys, aim=aimed(None, [edge, edge]))
     assert np.array_equal(simulator.decide("candidates", PROBE, gallery, THRESHOLD), SCORES >= THRESHOLD)
-    assert conversions(simulator) == 2
+    assert conversions(simulator) == 2 and first_taken(simulator) == [None, True]
 
 
-def test_conversions_without_end_are_refused(keys: Keys) -> None:
-    risky = lane_shares(fields_with(0, 2**48 - 1), TOY)
-    simulator = PairSimulator(keys, aim=aimed(*[risky] * (MAX_CONVERSIONS - 1)))
+@pytest.mark.parametrize("unsafe", [1, 2, 100])
+def test_seeds_are_drawn_until_one_is_safe_and_the_peer_hears_only_of_that(
+    keys: Keys, unsafe: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many were not: no more messages, no more stock, nothing opened again."""
+    simulator = PairSimulator(keys)
+    seen = note_actions(simulator)
+    simulator.enrol(PROBE)
+    undisturbed = [[kind_of(a) for a in actions] for actions in seen]
+    for actions in seen:
+        actions.clear()
+
+    drawn = [Integer(0)] * unsafe  # FIRST, over and over
+    monkeypatch.setattr(mask, "random_bits", lambda bits: drawn.pop() if drawn else random_bits(bits))
+    simulator.aim = aimed(lane_shares(fields_with(0, 2**48 - 1), TOY))
     assert np.array_equal(simulator.enrol(PROBE), PROBE + TOY.offset)
-    assert conversions(simulator) == MAX_CONVERSIONS
-    simulator = PairSimulator(keys, aim=aimed(*[risky] * MAX_CONVERSIONS))
-    with pytest.raises(ProtocolError):
-        simulator.enrol(PROBE)
-    assert conversions(simulator) == MAX_CONVERSIONS
+    assert not drawn and first_taken(simulator) == [False, None] and FIRST not in seeds(simulator)
+    assert [[kind_of(a) for a in actions] for actions in seen] == undisturbed
 
 
 # -- more wraps than a slot has room for ---------------------------------------------------------------------------
@@ -564,32 +566,30 @@ THRESHOLD_WIDE = 1000  # exactly the neighbour's score
 
 
 @pytest.mark.parametrize(
-    ("count", "masked"), [(0, False), (WIDE.wrap_limit, False), (WIDE.wrap_limit + 1, True), (128, True)]
+    ("count", "taken"), [(0, True), (WIDE.wrap_limit, True), (WIDE.wrap_limit + 1, False), (128, False)]
 )
-def test_more_wraps_than_w_get_a_common_mask_and_stay_exact(
-    wide: tuple[Keys, SimulatedGallery], count: int, masked: bool
+def test_more_wraps_than_w_get_another_seed_and_stay_exact(
+    wide: tuple[Keys, SimulatedGallery], count: int, taken: bool
 ) -> None:
     keys, gallery = wide
     simulator = PairSimulator(keys, aim=aimed(wrapping(count)))
     shares = note_probe_shares(simulator)
     for threshold, expected in ((THRESHOLD_WIDE, [1, 1]), (THRESHOLD_WIDE + 1, [1, 0])):
         assert simulator.decide("candidates", FIVES, gallery, threshold).tolist() == expected
-        assert conversions(simulator) == 2
-        assert bool(verdicts(simulator)[0].mask_seed) == masked
-        assert not verdicts(simulator)[1].mask_seed
+        assert conversions(simulator) == 2 and first_taken(simulator) == [taken, None]
         plus, minus = shares[PLUS][-1].exponents, shares[MINUS][-1].exponents
         assert np.array_equal((plus - minus - FIVES) % (TOP + 1), repeated(0, WIDE))
         assert np.count_nonzero(minus > plus) <= WIDE.wrap_limit
 
 
-def test_without_the_mask_more_wraps_than_w_make_a_neighbour_wrong(
+def test_without_the_rule_more_wraps_than_w_make_a_neighbour_wrong(
     wide: tuple[Keys, SimulatedGallery], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keys, gallery = wide
     monkeypatch.setattr(lanes, "wraps_at_risk", lambda ring, parameters: 0)
     simulator = PairSimulator(keys, aim=aimed(wrapping(128)))
     assert simulator.decide("candidates", FIVES, gallery, THRESHOLD_WIDE).tolist() == [1, 0]
-    assert not verdicts(simulator)[0].mask_seed
+    assert first_taken(simulator) == [True, None]
 
 
 def test_as_many_wraps_as_w_of_the_largest_coordinates_stay_in_their_slot(
@@ -609,4 +609,4 @@ def test_as_many_wraps_as_w_of_the_largest_coordinates_stay_in_their_slot(
                 simulator = PairSimulator(keys, aim=aimed(wrapping(W), results))
                 bits = simulator.decide("candidates", probe, gallery, threshold)
                 assert np.array_equal(bits, scores >= threshold)
-                assert not verdicts(simulator)[0].mask_seed
+                assert first_taken(simulator) == [True, True]

@@ -26,10 +26,10 @@ from veilmatch.crypto.pair.messages import (
     Envelope,
     GateLayer,
     Hello,
+    LastMask,
     Openings,
     SafetyProof,
     TemplateShare,
-    Verdict,
 )
 
 RNG = np.random.default_rng(77)
@@ -39,7 +39,7 @@ THRESHOLD = int(PROBE @ PROBE)
 #: Of a record that a device encrypted, and of one that the matchers made.
 ON_RECORDS = ("erase", "erase, ungated", "rotate", "rotate, ungated")
 OPERATIONS = ("verify", "candidates", "identify", "enrol", *ON_RECORDS)
-#: Messages that each holder sends in one session without a second conversion.
+#: Messages that each holder sends in one session.
 LENGTHS = {
     "verify": (31, 28), "candidates": (27, 24), "identify": (40, 37), "enrol": (20, 18), "erase": (20, 18),
     "erase, ungated": (6, 6), "rotate": (20, 18), "rotate, ungated": (6, 6),
@@ -282,7 +282,7 @@ def test_hello_of_another_session_of_the_same_request_leads_nowhere(
 
 KINDS = [
     Hello(bytes(96), bytes(32), bytes(32), 0, 0, 0), Agreement(bytes(32), bytes(64)), Allocation("triples", 0),
-    Allocation("bits", 0), Openings(bytes(256)), Verdict(False, b""), Verdict(True, b""), Verdict(False, bytes(16)),
+    Allocation("bits", 0), Openings(bytes(256)), LastMask(b""), LastMask(bytes(15)), LastMask(bytes(16)),
     GateLayer(b""), Coins(bytes(32)), SafetyProof(bytes(64)), None, b"bytes",
 ]  # fmt: skip
 
@@ -349,45 +349,65 @@ def test_opening_that_is_not_reduced_ends_the_session(
                 outcome_of(simulator, operation, gallery)
 
 
-@pytest.mark.parametrize(
-    "verdict", [Verdict(True, bytes(16)), Verdict(False, bytes(15)), Verdict(False, bytes(17)), Verdict(True, b"\0")]
-)
-def test_mask_seed_that_has_no_place_ends_the_session(
-    simulator: PairSimulator, gallery: SimulatedGallery, verdict: Verdict
+#: Those of the lanes and of the results of a query, of the lanes and of the words of a template, and of a record's.
+LAST_MASKS = [("candidates", 0), ("candidates", 1), ("enrol", 0), ("enrol", 1), ("rotate, ungated", 0)]
+
+
+@pytest.mark.parametrize("size", [0, 1, 15, 17, 32])
+def test_mask_seed_of_the_wrong_size_ends_the_session(
+    simulator: PairSimulator, gallery: SimulatedGallery, size: int
 ) -> None:
-    # The verdicts on the lanes and on the results of a query; those on the lanes and on the words of a template.
-    for operation, position in (("candidates", 0), ("candidates", 1), ("enrol", 0), ("enrol", 1)):
-        seen = []
+    for operation, position in LAST_MASKS:
+        seen: list[int] = []
 
         def other(sender: int, envelope: Envelope, position: int = position, seen: list[int] = seen) -> Delivery:
-            if isinstance(envelope.message, Verdict):
+            if isinstance(envelope.message, LastMask):
                 seen.append(1)
                 if len(seen) == position + 1:
-                    return [replace(envelope, message=verdict)]
+                    return [replace(envelope, message=LastMask(bytes(size)))]
             return [envelope]
 
         simulator.on_the_way = other
-        with pytest.raises(ProtocolError):
+        with pytest.raises(ProtocolError, match="mask seed") as raised:
             outcome_of(simulator, operation, gallery)
-        assert len(seen) == position + 1
+        assert (raised.value.got, raised.value.expected) == (str(size), "16")
+        assert len(seen) == position + 1 and simulator.last_sessions[PLUS].finished
 
 
-@pytest.mark.parametrize(("operation", "position"), [("enrol", 1), ("enrol", 2), ("candidates", 2)])
-def test_mask_seed_for_a_template_or_a_result_ends_the_session(
+@pytest.mark.parametrize(("operation", "position"), LAST_MASKS)
+def test_second_mask_seed_where_there_is_one_ends_the_session(
     simulator: PairSimulator, gallery: SimulatedGallery, operation: str, position: int
 ) -> None:
-    verdicts = []
+    """Rightly numbered and as long: there is no place for it, as nothing is masked a second time."""
+    seen: list[int] = []
 
-    def masked(sender: int, envelope: Envelope) -> Delivery:
-        if isinstance(envelope.message, Verdict):
-            verdicts.append(envelope)
-            if len(verdicts) == position:
-                return [replace(envelope, message=Verdict(False, bytes(16)))]
+    def another(sender: int, envelope: Envelope) -> Delivery:
+        if isinstance(envelope.message, LastMask):
+            seen.append(1)
+            if len(seen) == position + 1:
+                return [envelope, replace(envelope, number=envelope.number + 2, message=LastMask(bytes(16)))]
         return [envelope]
 
-    simulator.on_the_way = masked
+    simulator.on_the_way = another
     with pytest.raises(ProtocolError):
         outcome_of(simulator, operation, gallery)
+    assert len(seen) == position + 1
+
+
+def test_mask_seed_of_the_plus_holder_ends_the_session(simulator: PairSimulator, gallery: SimulatedGallery) -> None:
+    """It is the minus holder that draws; in place of each of the plus holder's messages, and after it."""
+    for operation in ("candidates", "enrol", "rotate, ungated"):
+        for position in range(LENGTHS[operation][PLUS]):
+
+            def instead(way: Way, envelope: Envelope) -> Delivery:
+                return [replace(envelope, message=LastMask(bytes(16)))]
+
+            def after(way: Way, envelope: Envelope) -> Delivery:
+                return [envelope, replace(envelope, number=envelope.number + 2, message=LastMask(bytes(16)))]
+
+            for meet in (instead, after):
+                error = disturbed(simulator, gallery, operation, PLUS, position, meet)
+                assert isinstance(error, ProtocolError)
 
 
 def test_stock_allocated_below_a_floor_ends_the_session(simulator: PairSimulator, gallery: SimulatedGallery) -> None:

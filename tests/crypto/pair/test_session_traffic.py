@@ -1,6 +1,7 @@
 """What the key holders see of a session is the same, whatever comes out: kinds, sizes, counts and order.
 
-Of a query, whoever matches; of any vector, valid or not: no message of a session carries the validity.
+Of a query, whoever matches; of any vector, valid or not: no message of a session carries the validity. And whatever
+shares the minus holder has, wherever they lie: what is done next depends on none.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.crypto.toys import TOY
-from tests.simulator import Keys, PairSimulator, SimulatedGallery, unit_vectors
+from tests.crypto.toys import TOY, aimed, lane_shares, repeated
+from tests.simulator import Aim, Keys, PairSimulator, SimulatedGallery, first_taken, unit_vectors
 from veilmatch.crypto.packing.fields import Array
 from veilmatch.crypto.pair.messages import Reserve
 from veilmatch.crypto.pair.request import Operation
@@ -28,13 +29,15 @@ def seen_by_holders(
     templates: Array,
     vectors: Sequence[Array] = (PROBE,),
     by_device: list[bool] | None = None,
+    aim: Aim | None = None,
 ) -> list[tuple[Any, ...]]:
     """Every action of both holders with the size of everything in it: messages, stock, work and answers."""
     seen: list[tuple[Any, ...]] = []
-    simulator = PairSimulator(keys, observe=lambda holder, action: seen.append((holder, shape(action))))
+    simulator = PairSimulator(keys, observe=lambda holder, action: seen.append((holder, shape(action))), aim=aim)
     gallery = SimulatedGallery.of(keys.scheme, templates)
     ciphertexts = [c for vector in vectors for c in simulator.encrypt(vector)]
     shares = simulator.run(simulator.request(operation, 1), ciphertexts, gallery, gallery.places, by_device)
+    assert not aim or False in first_taken(simulator), "something was aimed, and another seed drawn"
     return [*seen, *((holder, shape(share)) for holder, share in enumerate(shares))]
 
 
@@ -91,9 +94,22 @@ def test_holders_see_the_same_whichever_records_are_valid(
         return seen_by_holders(keys, operation, STRANGERS, vectors, by_device)
 
     valid = seen(STRANGERS[:5])
-    assert sum("Verdict" in str(action) for action in valid) == 1 + any(by_device), "a gate for those of a device"
+    assert sum("LastMask" in str(action) for action in valid) == 1 + any(by_device), "a gate for those of a device"
     for invalid in ([0], [4], [0, 1, 2, 3, 4]):
         assert seen([INVALID[i] if i in invalid else STRANGERS[i] for i in range(5)]) == valid
+
+
+@pytest.mark.parametrize("operation", ["verify", "candidates", "identify", "enrol", "erase", "rotate"])
+def test_holders_see_the_same_wherever_the_shares_of_the_minus_holder_lie(keys: Keys, operation: Operation) -> None:
+    by_chance = seen_by_holders(keys, operation, STRANGERS)
+    at_the_end_of_a_lane = lane_shares(repeated((1 << 48) - 1, TOY), TOY)
+    at_the_modulus = [keys.scheme.modulus - 1] * TOY.lane_ciphertexts
+    all_wrap = lane_shares(repeated(1 << 46, TOY), TOY)  # 0 mod 2^k
+    unsafe = [aimed(at_the_end_of_a_lane), aimed(at_the_modulus)]
+    if operation in ("verify", "candidates", "identify"):
+        unsafe += [aimed(all_wrap), lambda number, count: [keys.scheme.modulus - 1] * count if number else None]
+    for aim in unsafe:
+        assert seen_by_holders(keys, operation, STRANGERS, aim=aim) == by_chance
 
 
 def test_the_galleries_of_this_test_differ_in_what_comes_out(keys: Keys) -> None:
