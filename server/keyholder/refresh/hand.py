@@ -165,7 +165,7 @@ class Hand:
                 self._discard()
             case Step.ERASE_OLD:
                 self.files.erase_old()
-                self.record.forget()
+                self._forget(self.files.current.epoch - 1)
             case Step.GO_BACK:
                 self._go_back()
                 await self.switch()
@@ -203,7 +203,7 @@ class Hand:
             _log.warning("refresh abandoned", epoch=epoch)
             with suppress(AuditLogError):
                 self._holder.auditor.refresh("abandoned", epoch, row.leader if row else None)
-        self.record.forget()
+        self._forget(epoch)
 
     def _go_back(self) -> None:
         row = self._row()
@@ -224,6 +224,17 @@ class Hand:
         if self.attempt is not None:
             self.attempt.close()
         self.attempt = None
+
+    def _forget(self, epoch: int) -> None:
+        """Have nothing in hand any more, and no stock of the epoch whose key is gone."""
+        self._holder.stocks.drop_epoch(epoch)
+        self.record.forget()
+
+    def tidy(self) -> None:
+        """Finish what a crash left behind the deletion of a key. At the start, before anybody is served."""
+        row, epoch = self.record.read(), self.files.current.epoch
+        if row is not None and self._stage(row) is Stage.NONE:
+            self._forget(row.epoch if row.epoch > epoch else row.epoch - 1)
 
     # -- files and record together --------------------------------------------------------------
 

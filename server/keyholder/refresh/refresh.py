@@ -65,6 +65,7 @@ class Refresher:
         #: One at a time: settling, keeping a next key, using it.
         self._lock = asyncio.Lock()
         self._leads: set[asyncio.Task[None]] = set()
+        hand.tidy()
         self._note()
 
     def state(self) -> pb.RefreshState:
@@ -117,8 +118,8 @@ class Refresher:
 
     def _note(self) -> None:
         """Let sessions and stocks know whether two epochs may be in use."""
-        self._holder.unsettled = self._hand.position.stage is not Stage.NONE
-        self._holder.stocks.keep_before(keep=self._holder.unsettled)
+        unsettled = self._hand.position.stage is not Stage.NONE
+        self._holder.unsettled = self._holder.stocks.keeps_other_epochs = unsettled
 
     # -- going back -----------------------------------------------------------------------------
 

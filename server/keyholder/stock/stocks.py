@@ -54,8 +54,8 @@ class Stocks:
         self._timeout_s = timeout_s
         #: Of those who take part in the checks of each pair. They outlast the stocks.
         self._standings = {pair: Standing() for pair in pairs_of(party)}
-        #: Not known until a start has looked.
-        self._keeps_before: bool | None = None
+        #: Whether stock of another epoch stays, because that epoch may be gone back to.
+        self.keeps_other_epochs = False
         #: Pairs whose peer is known to have the storage that the stock was made for.
         self._met: set[Pair] = set()
         self._meeting = {pair: asyncio.Lock() for pair in pairs_of(party)}
@@ -72,11 +72,9 @@ class Stocks:
         self.by_pair.clear()
         self._met.clear()
 
-    def keep_before(self, *, keep: bool) -> None:
-        """Say whether stock of another epoch may be needed again. If not, what there is of it is deleted."""
-        if not keep and self._keeps_before is not False:
-            self._store.drop_epochs(but=self._epoch)
-        self._keeps_before = keep
+    def drop_epoch(self, epoch: int) -> None:
+        """Delete what there is of an epoch's stock. Both holders of each pair do so before they are in it again."""
+        self._store.drop_epoch(epoch)
 
     def retire(self) -> None:
         """Hand out nothing any more."""
@@ -97,7 +95,7 @@ class Stocks:
             if stock is not None:
                 # Sessions may still hold it, and two of one name would each hand out the same ranges.
                 stock.retire()
-            self._store.adopt(pair, name, only_of=self._epoch if self._keeps_before else None)
+            self._store.adopt(pair, name, only_of=self._epoch if self.keeps_other_epochs else None)
             stock = self.by_pair[pair] = Stock(
                 pair, name, self._epoch, self._store, self._peers, partial(self._peers.check_dealt, pair),
                 self._standings[pair], self._targets, self._modulus, is_plus=is_plus,

@@ -82,10 +82,10 @@ class StockStore:
             connection.execute(delete(_blocks).where(gone if only_of is None else gone & (_blocks.c.epoch == only_of)))
             connection.execute(statement)
 
-    def drop_epochs(self, but: int) -> None:
-        """Delete the blocks of every epoch but this one."""
+    def drop_epoch(self, epoch: int) -> None:
+        """Delete the blocks of an epoch."""
         with self._engine.begin() as connection:
-            connection.execute(delete(_blocks).where(_blocks.c.epoch != but))
+            connection.execute(delete(_blocks).where(_blocks.c.epoch == epoch))
 
     def mark(self, stock: bytes, kind: Kind) -> int:
         """Return the first index of this stock that was never reserved."""

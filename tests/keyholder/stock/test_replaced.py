@@ -85,7 +85,7 @@ async def test_the_stock_of_the_epoch_before_is_taken_up_again_where_its_marks_a
     plus.store.put(BlockName(PAIR, third, 2, "bits", 0), BLOCK)
     plus.store.adopt(PAIR, NAME, only_of=1)
     assert blocks(plus.folder) == {NAME: 6, third: 1} and plus.store.mark(NAME, "triples") == mark
-    plus.store.drop_epochs(but=1)
+    plus.store.drop_epoch(2)
     assert blocks(plus.folder) == {NAME: 6}
 
 
