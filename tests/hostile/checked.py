@@ -122,7 +122,7 @@ def _aimed_key(_: pytest.MonkeyPatch) -> str:
     thief = aimed.KeyThief()
     unknown = thief.known.bits
     got = thief.bits_of(aimed.SESSIONS)
-    return f"the key, about {round(unknown * aimed.SESSIONS / got, -1)} refused sessions" if got else NOTHING
+    return f"the key, about {unknown * aimed.SESSIONS // got} refused sessions" if got else NOTHING
 
 
 def _aimed_coordinate(_: pytest.MonkeyPatch) -> str:
