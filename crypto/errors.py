@@ -4,6 +4,7 @@
         InvalidInputError            what came cannot be what was meant; got and expected are fields
             ImageError               not an image, damaged, or too large
             NoFaceError              no face in the photo
+            UnusableFaceError        a face in the photo that no embedding can be relied on: too small, tilted
             SeveralFacesError        more than one face in the photo
             EmbeddingError           wrong dimension, not finite, or not a usable direction
             CiphertextError          not an element of Z*_(N^2), wrong length, or not well-formed
@@ -12,6 +13,8 @@
             DuplicateTokenError      a client token was used again for another mutation
             ParameterError           numbers that do not make a sound parameter set
             ConfigurationError       a configuration file that cannot work
+                MissingExtraError    a part of the package that is not installed
+            ClientUseError           a client that is closed, or of another process, loop or thread
             DeviceCertificateError   a device's certificate that two organisations did not sign as it is
         RequestRefusedError          a request that a server may not serve
             RequestExpiredError      past its expiry, or dated too far ahead
@@ -24,44 +27,64 @@
             GalleryMismatchError     the two matchers do not hold the same gallery
             ModelMismatchError       embeddings of another model than those in the gallery
             GalleryRotatedError      a change of a gallery that goes on under a new key
-        BudgetExceededError          more answers than a device, a subject or a gallery gets; retry_after_s is a field
+        BudgetExceededError          more answers than a device, a subject or a gallery gets
             RefreshIntervalError     another refresh of the key shares, led by the same key holder, too soon
+        OverloadedError              more requests at once than a server takes; every pair is as busy
         UnavailableError             too few parties or too little stock; needed and available are fields
             AuditLogError            what is served cannot be noted in the audit log, so nothing is served
+            StorageError             what has to be kept cannot be written or read: a full or failing disk
         IntegrityError               stored or received state contradicts itself
             KeyFileError             a key file that is truncated, altered or not one
             WrongPassphraseError     a key file that this passphrase does not open
-            DealtStockError          dealt randomness that did not pass its check; party and retry_after_s are fields
+            DealtStockError          dealt randomness that did not pass its check
                 DealtOpeningError    in that check other values were opened than the dealer says
             ProtocolError            a message that does not belong where it came
             KeySafetyError           a key holder opened other values in a conversion than it should have
             ServerDeviationError     servers that answer what honest ones cannot have answered
         ModelError                   a face model that is not installed, or not the pinned one
+        OutputError                  what was done could not be printed
 
-Naming rule: a class says what is wrong with what came, never who is to blame. `got` and
-`expected` describe (sizes, names, counts) and never quote a secret, a probe, a template or a score.
+Every error has the same fields, which are the same at the other end of a wire. `got` and `expected` describe (sizes,
+names, counts) and never quote a secret, a probe, a template or a score. `party` is who failed, `alternatives` are
+pairs that can do without it: a client tries them. `retry_after_s` says when to ask again, `request_id` where to look
+in the logs of every party. A class says what is wrong with what came, never who is to blame.
 """
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypedDict, Unpack
 
 #: Numbers of an error that came from elsewhere are below it: exact as floats.
 _MAX_NUMBER = 2**53
 
 
+class Details(TypedDict, total=False):
+    """What any error may be made with, beside its message. See the head of this module."""
+
+    got: object
+    expected: object
+    party: str | None
+    alternatives: tuple[str, ...]
+    retry_after_s: float | None
+    request_id: str | None
+
+
 class VeilmatchError(Exception):
-    """Base of all errors. `message` is a sentence; `got` and `expected` are short descriptions or None."""
+    """Base of all errors. `message` is a sentence; the other fields are described at the head of this module."""
 
     #: Stable name on the wire and in `--json`; unique in the tree.
     code: ClassVar[str] = "internal"
     #: Exit status of the command line.
     exit_status: ClassVar[int] = 10
 
-    def __init__(self, message: str, *, got: object = None, expected: object = None) -> None:
+    def __init__(self, message: str, **details: Unpack[Details]) -> None:
         self.message = message
-        self.got = None if got is None else str(got)
-        self.expected = None if expected is None else str(expected)
+        self.got = _text(details.get("got"))
+        self.expected = _text(details.get("expected"))
+        self.party = details.get("party")
+        self.alternatives = tuple(details.get("alternatives", ()))
+        self.retry_after_s = details.get("retry_after_s")
+        self.request_id = details.get("request_id")
         super().__init__(message)
 
     def __str__(self) -> str:
@@ -71,16 +94,36 @@ class VeilmatchError(Exception):
 
     def fields(self) -> dict[str, Any]:
         """Everything that `from_fields` needs to raise the same error elsewhere; JSON types only."""
-        return {"code": self.code, "message": self.message, "got": self.got, "expected": self.expected}
+        return {
+            "code": self.code,
+            "message": self.message,
+            "got": self.got,
+            "expected": self.expected,
+            "party": self.party,
+            "alternatives": list(self.alternatives),
+            "retry_after_s": self.retry_after_s,
+            "request_id": self.request_id,
+        }
 
     @classmethod
-    def _restore(cls, fields: dict[str, Any]) -> VeilmatchError:
-        return cls(str(fields.get("message", "")), got=fields.get("got"), expected=fields.get("expected"))
+    def _restore(cls, message: str, details: Details, fields: dict[str, Any]) -> VeilmatchError:
+        """Return the error of these parts. fields: as they came, for what a class has beside `Details`."""
+        return cls(message, **details)
 
     @staticmethod
     def from_fields(fields: dict[str, Any]) -> VeilmatchError:
         """Return the error that `fields` describes; a code of a newer peer becomes a VeilmatchError."""
-        return _by_code(VeilmatchError).get(str(fields.get("code")), VeilmatchError)._restore(fields)
+        alternatives = fields.get("alternatives")
+        details = Details(
+            got=fields.get("got"),
+            expected=fields.get("expected"),
+            party=_text(fields.get("party")),
+            alternatives=tuple(map(str, alternatives)) if isinstance(alternatives, list | tuple) else (),
+            retry_after_s=_number(fields.get("retry_after_s")),
+            request_id=_text(fields.get("request_id")),
+        )
+        kind = _by_code(VeilmatchError).get(str(fields.get("code")), VeilmatchError)
+        return kind._restore(str(fields.get("message", "")), details, fields)
 
 
 class InvalidInputError(VeilmatchError):
@@ -100,6 +143,12 @@ class NoFaceError(InvalidInputError):
     """No face was found in the photo."""
 
     code = "no_face"
+
+
+class UnusableFaceError(InvalidInputError):
+    """A face was found, and no embedding of it can be relied on: too small, tilted too far, cut off."""
+
+    code = "unusable_face"
 
 
 class SeveralFacesError(InvalidInputError):
@@ -128,11 +177,9 @@ class KnowledgeProofError(InvalidInputError):
     def __init__(
         self,
         message: str = "the request does not prove that its signer knows what the ciphertexts hold",
-        *,
-        got: object = None,
-        expected: object = None,
+        **details: Unpack[Details],
     ) -> None:
-        super().__init__(message, got=got, expected=expected)
+        super().__init__(message, **details)
 
 
 class UnknownSubjectError(InvalidInputError):
@@ -157,6 +204,18 @@ class ConfigurationError(InvalidInputError):
     """A configuration that cannot work."""
 
     code = "configuration"
+
+
+class MissingExtraError(ConfigurationError):
+    """A part of the package is not installed; `expected` is what to install."""
+
+    code = "missing_extra"
+
+
+class ClientUseError(InvalidInputError):
+    """A client that is closed, or that belongs to another process, event loop or thread than the caller's."""
+
+    code = "client_use"
 
 
 class DeviceCertificateError(InvalidInputError):
@@ -243,35 +302,23 @@ class BudgetExceededError(VeilmatchError):
     exit_status = 9
 
     def __init__(
-        self,
-        message: str,
-        *,
-        budget: str | None = None,
-        limit: int | None = None,
-        retry_after_s: float | None = None,
-        got: object = None,
+        self, message: str, *, budget: str | None = None, limit: int | None = None, **details: Unpack[Details]
     ) -> None:
-        super().__init__(message, got=got, expected=None if limit is None else f"<= {limit}")
+        if limit is not None:
+            details["expected"] = f"<= {limit}"
+        super().__init__(message, **details)
         self.budget = budget
         self.limit = limit
-        self.retry_after_s = retry_after_s
 
     def fields(self) -> dict[str, Any]:
         """See VeilmatchError.fields."""
-        own = {"budget": self.budget, "limit": self.limit, "retry_after_s": self.retry_after_s}
-        return super().fields() | own
+        return super().fields() | {"budget": self.budget, "limit": self.limit}
 
     @classmethod
-    def _restore(cls, fields: dict[str, Any]) -> VeilmatchError:
-        limit, retry_after_s = (_number(fields.get(name)) for name in ("limit", "retry_after_s"))
-        budget = fields.get("budget")
-        return cls(
-            str(fields.get("message", "")),
-            budget=None if budget is None else str(budget),
-            limit=None if limit is None else int(limit),
-            retry_after_s=retry_after_s,
-            got=fields.get("got"),
-        )
+    def _restore(cls, message: str, details: Details, fields: dict[str, Any]) -> VeilmatchError:
+        limit = _number(fields.get("limit"))
+        whole = None if limit is None else int(limit)
+        return cls(message, budget=_text(fields.get("budget")), limit=whole, **details)
 
 
 class RefreshIntervalError(BudgetExceededError):
@@ -280,53 +327,47 @@ class RefreshIntervalError(BudgetExceededError):
     code = "refresh_interval"
 
 
-class UnavailableError(VeilmatchError):
-    """Too few parties, or too little stock. `party` is who is missing; `alternatives` are pairs that could serve.
+class OverloadedError(VeilmatchError):
+    """More requests at once than a server takes. `retry_after_s` says when to ask again: another pair is as busy."""
 
-    `retry_after_s` says when the party is asked again, if that is known.
-    """
+    code = "overloaded"
+    exit_status = 12
+
+
+class UnavailableError(VeilmatchError):
+    """Too few parties, or too little stock. `party` is who is missing; `needed` and `available` say of what."""
 
     code = "unavailable"
     exit_status = 6
 
     def __init__(
-        self,
-        message: str,
-        *,
-        party: str | None = None,
-        needed: object = None,
-        available: object = None,
-        alternatives: tuple[str, ...] = (),
-        retry_after_s: float | None = None,
+        self, message: str, *, needed: object = None, available: object = None, **details: Unpack[Details]
     ) -> None:
-        super().__init__(message, got=available, expected=needed)
-        self.party = party
-        self.retry_after_s = retry_after_s
-        self.needed = self.expected
-        self.available = self.got
-        self.alternatives = tuple(alternatives)
+        details.setdefault("expected", needed)
+        details.setdefault("got", available)
+        super().__init__(message, **details)
 
-    def fields(self) -> dict[str, Any]:
-        """See VeilmatchError.fields."""
-        own = {"party": self.party, "alternatives": list(self.alternatives), "retry_after_s": self.retry_after_s}
-        return super().fields() | own
+    @property
+    def needed(self) -> str | None:
+        """What was needed; the same as `expected`."""
+        return self.expected
 
-    @classmethod
-    def _restore(cls, fields: dict[str, Any]) -> VeilmatchError:
-        return cls(
-            str(fields.get("message", "")),
-            party=fields.get("party"),
-            needed=fields.get("expected"),
-            available=fields.get("got"),
-            alternatives=tuple(map(str, fields.get("alternatives") or ())),
-            retry_after_s=_number(fields.get("retry_after_s")),
-        )
+    @property
+    def available(self) -> str | None:
+        """What there was; the same as `got`."""
+        return self.got
 
 
 class AuditLogError(UnavailableError):
     """What is served cannot be noted in the audit log, so nothing is served."""
 
     code = "audit_log"
+
+
+class StorageError(UnavailableError):
+    """What has to be kept cannot be written or read: a full, failing or read-only disk. Nothing was done."""
+
+    code = "storage"
 
 
 class IntegrityError(VeilmatchError):
@@ -357,34 +398,6 @@ class DealtStockError(IntegrityError):
 
     code = "dealt_stock"
 
-    def __init__(
-        self,
-        message: str,
-        *,
-        party: str | None = None,
-        retry_after_s: float | None = None,
-        got: object = None,
-        expected: object = None,
-    ) -> None:
-        super().__init__(message, got=got, expected=expected)
-        self.party = party
-        self.retry_after_s = retry_after_s
-
-    def fields(self) -> dict[str, Any]:
-        """See VeilmatchError.fields."""
-        return super().fields() | {"party": self.party, "retry_after_s": self.retry_after_s}
-
-    @classmethod
-    def _restore(cls, fields: dict[str, Any]) -> VeilmatchError:
-        party = fields.get("party")
-        return cls(
-            str(fields.get("message", "")),
-            party=None if party is None else str(party),
-            retry_after_s=_number(fields.get("retry_after_s")),
-            got=fields.get("got"),
-            expected=fields.get("expected"),
-        )
-
 
 class DealtOpeningError(DealtStockError):
     """In the check of dealt randomness a key holder opened other values than the dealer says that it dealt."""
@@ -413,10 +426,8 @@ class ServerDeviationError(IntegrityError):
 
     code = "server_deviation"
 
-    def __init__(
-        self, message: str, *, got: object = None, expected: object = None, enrolments: tuple[str, ...] = ()
-    ) -> None:
-        super().__init__(message, got=got, expected=expected)
+    def __init__(self, message: str, *, enrolments: tuple[str, ...] = (), **details: Unpack[Details]) -> None:
+        super().__init__(message, **details)
         self.enrolments = tuple(enrolments)
 
     def fields(self) -> dict[str, Any]:
@@ -424,13 +435,8 @@ class ServerDeviationError(IntegrityError):
         return super().fields() | {"enrolments": list(self.enrolments)}
 
     @classmethod
-    def _restore(cls, fields: dict[str, Any]) -> VeilmatchError:
-        return cls(
-            str(fields.get("message", "")),
-            got=fields.get("got"),
-            expected=fields.get("expected"),
-            enrolments=tuple(map(str, fields.get("enrolments") or ())),
-        )
+    def _restore(cls, message: str, details: Details, fields: dict[str, Any]) -> VeilmatchError:
+        return cls(message, enrolments=tuple(map(str, fields.get("enrolments") or ())), **details)
 
 
 class ModelError(VeilmatchError):
@@ -438,6 +444,17 @@ class ModelError(VeilmatchError):
 
     code = "model"
     exit_status = 8
+
+
+class OutputError(VeilmatchError):
+    """What was done could not be printed: a reader that has gone, a full disk. The message says what was done."""
+
+    code = "output"
+    exit_status = 11
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
 
 
 def _number(value: object) -> float | None:

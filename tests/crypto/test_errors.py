@@ -8,7 +8,7 @@ import re
 import pytest
 
 from veilmatch.crypto import errors
-from veilmatch.crypto.errors import BudgetExceededError, UnavailableError, VeilmatchError
+from veilmatch.crypto.errors import BudgetExceededError, Details, UnavailableError, VeilmatchError
 
 
 def tree(root: type[VeilmatchError] = VeilmatchError) -> list[type[VeilmatchError]]:
@@ -36,12 +36,11 @@ def test_docstring_draws_the_tree_as_it_is() -> None:
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda k: k.__name__)
 def test_error_is_the_same_at_the_other_end(kind: type[VeilmatchError]) -> None:
-    if issubclass(kind, UnavailableError):
-        sent = kind("too few", party="c", needed=2, available=1, alternatives=("ab", "bc"))
-    elif issubclass(kind, BudgetExceededError):
-        sent = kind("used up", budget="requests of a device", limit=60, retry_after_s=12.5, got=61)
-    else:
-        sent = kind("is wrong", got=3, expected="4")
+    common = Details(
+        got=3, expected="4", party="keyholder-c", alternatives=("ab", "bc"), retry_after_s=12.5, request_id="0123abcd"
+    )
+    own = {"budget": "requests of a device", "limit": 60} if issubclass(kind, BudgetExceededError) else {}
+    sent = kind("is wrong", **common, **own)
     received = VeilmatchError.from_fields(json.loads(json.dumps(sent.fields())))
     assert type(received) is kind
     assert received.fields() == sent.fields() and str(received) == str(sent)
