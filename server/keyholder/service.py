@@ -33,6 +33,7 @@ class KeyHolderService(rpc.KeyHolderServicer):
 
     def __init__(self, holder: KeyHolder) -> None:
         self._holder = holder
+        self.server = holder.server
 
     @streaming
     async def Serve(
@@ -75,6 +76,7 @@ class KeyHolderPeerService(rpc.KeyHolderPeerServicer):
 
     def __init__(self, holder: KeyHolder) -> None:
         self._holder = holder
+        self.server = holder.server
 
     @unary
     async def Pair(  # type: ignore[override]

@@ -100,7 +100,9 @@ async def _serve(
         succession=succession,
     )
     devices = Devices(settings.devices_dir, public)
-    checker = RequestChecker(public_key, devices, settings.max_clock_skew_s, settings.max_request_lifetime_s)
+    checker = RequestChecker(
+        public_key, devices, settings.max_clock_skew_s, settings.max_request_lifetime_s, settings.party_name
+    )
     server = grpc.aio.server(options=server_options(serves_devices=True))
     budgets = Budgets(settings.data_dir, budgets_of(settings.budgets.model_dump()), settings.party_name)
     admission = Admission(checker, replays, budgets, galleries)

@@ -122,6 +122,7 @@ class MatcherService(rpc.MatcherServicer):
     def __init__(self, admission: Admission, on: Surroundings, max_bulk_bytes: int) -> None:
         self._admission = admission
         self._on = on
+        self.server = on.server
         self._max_bulk_bytes = max_bulk_bytes
 
     @unary
@@ -223,6 +224,7 @@ class MatcherPeerService(rpc.MatcherPeerServicer):
 
     def __init__(self, on: Surroundings, galleries: dict[str, Gallery]) -> None:
         self._on = on
+        self.server = on.server
         self._galleries = galleries
 
     @unary

@@ -36,9 +36,8 @@ from sqlalchemy import (
     tuple_,
 )
 from sqlalchemy.dialects.sqlite import insert
-from sqlalchemy.exc import DatabaseError
 
-from veilmatch.crypto.errors import BudgetExceededError, UnavailableError
+from veilmatch.crypto.errors import BudgetExceededError, IntegrityError, StorageError
 from veilmatch.server.config import WINDOW_S, Window
 from veilmatch.server.transport.clock import LatestTime
 from veilmatch.server.transport.database import open_database
@@ -143,7 +142,7 @@ class Budgets:
         """Count one request durably. names: by scope. cost: by measure, at least 0; what is not in it costs nothing.
 
         Raises BudgetExceededError, naming the budget that keeps the request waiting longest, if any would be
-        exceeded: then nothing is counted. Raises UnavailableError if the counts cannot be read or written.
+        exceeded: then nothing is counted. Raises StorageError if the counts cannot be read or written.
         """
         charged = self._charged(names, cost)
         with self._counting(), self._lock, self._engine.begin() as connection:
@@ -173,11 +172,12 @@ class Budgets:
     def _counting(self) -> Iterator[None]:
         try:
             yield
-        except DatabaseError:
-            raise UnavailableError(
+        except (StorageError, IntegrityError) as error:
+            raise StorageError(
                 "the budgets cannot be counted, so nothing is served",
                 party=self._party,
                 needed="a database that can be written",
+                available=error.got,
                 alternatives=self._alternatives,
             ) from None
 

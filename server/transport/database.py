@@ -1,18 +1,27 @@
-"""SQLite through SQLAlchemy Core, set up so that what is committed survives a power cut."""
+"""SQLite through SQLAlchemy Core, set up so that what is committed survives a power cut.
+
+Errors of the disk and of the file leave every engine made here as errors of ours; see `typed`.
+"""
 
 from __future__ import annotations
 
 import os
+import sqlite3
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Engine, MetaData, create_engine, event, inspect
-from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.exc import DBAPIError
 
-from veilmatch.crypto.errors import ConfigurationError, IntegrityError
+from veilmatch.crypto.errors import ConfigurationError, IntegrityError, StorageError, VeilmatchError
 
 #: How long a connection waits for another one to finish writing.
 _BUSY_TIMEOUT_S = 5.0
+
+_CORRUPT = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+#: Of the statement, not of the disk: whoever made it knows what to say.
+_OF_THE_STATEMENT = (sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_RANGE)
 
 _PRAGMAS = (
     "PRAGMA journal_mode=WAL",
@@ -34,15 +43,41 @@ def open_database(path: Path, metadata: MetaData) -> Engine:
     connecting = {"check_same_thread": False, "timeout": _BUSY_TIMEOUT_S}
     engine = create_engine(f"sqlite:///{path}", connect_args=connecting)
     event.listen(engine, "connect", _on_connect)
+
+    @event.listens_for(engine, "handle_error")
+    def _typed(context: ExceptionContext) -> None:
+        if isinstance(context.sqlalchemy_exception, DBAPIError):
+            found = typed(context.sqlalchemy_exception, path.name)
+            if found is not None:
+                # The original is dropped: its text quotes statements and values.
+                context.is_disconnect = False
+                raise found from None
+
     try:
         metadata.create_all(engine)
         _require_tables(engine, metadata, path.name)
-    except OperationalError as error:
+    except StorageError as error:
         # Locked, read-only, full: nothing that speaks against the contents.
-        raise ConfigurationError("a database cannot be used", got=f"{path}: {error.orig}") from error
-    except DatabaseError as error:
-        raise IntegrityError("a database is damaged", got=path.name, expected="a SQLite database") from error
+        raise ConfigurationError("a database cannot be used", got=f"{path}: {error.available}") from error
     return engine
+
+
+def typed(error: DBAPIError, name: str) -> VeilmatchError | None:
+    """Return what an error of SQLite is here, None if it speaks of the statement and not of the disk or the file.
+
+    name: of the file. IntegrityError if the file is damaged; StorageError, saying what SQLite calls it (SQLITE_FULL,
+    SQLITE_IOERR_WRITE, SQLITE_READONLY, SQLITE_BUSY ...), for what a disk or another process does.
+    """
+    code = getattr(error.orig, "sqlite_errorcode", None)
+    if not isinstance(code, int) or code & 0xFF in _OF_THE_STATEMENT:
+        return None
+    if code & 0xFF in _CORRUPT:
+        return IntegrityError("a database is damaged", got=name, expected="a SQLite database")
+    return StorageError(
+        f"{name} cannot be read or written",
+        needed="a database that can be written",
+        available=getattr(error.orig, "sqlite_errorname", "an error of the disk"),
+    )
 
 
 def _require_tables(engine: Engine, metadata: MetaData, name: str) -> None:

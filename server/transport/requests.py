@@ -25,6 +25,7 @@ from veilmatch.crypto.errors import (
     PartyRefusedError,
     RequestExpiredError,
     RequestSignatureError,
+    VeilmatchError,
 )
 from veilmatch.crypto.keys.device_certificate import Statement
 from veilmatch.crypto.keys.shares import PAIRS, Pair
@@ -37,6 +38,7 @@ from veilmatch.crypto.requests import (
     signed_bytes,
 )
 from veilmatch.protos.v1 import request_pb2 as pb
+from veilmatch.server.transport.request_id import about_request
 
 _OPERATIONS: dict[int, Operation] = {
     pb.OPERATION_VERIFY: "verify",
@@ -86,7 +88,7 @@ class RequestChecker:
     """Checks requests against the certificates of an installation's devices.
 
     max_clock_skew_s: how far a request may be dated ahead of this server; max_lifetime_s: longest span from issue
-    to expiry that is accepted.
+    to expiry that is accepted. server: the name of this server; errors say that it is the one that refuses.
     """
 
     def __init__(
@@ -95,8 +97,10 @@ class RequestChecker:
         devices: CertifiedDevices,
         max_clock_skew_s: float,
         max_lifetime_s: float,
+        server: str,
         now: Callable[[], float] = time.time,
     ) -> None:
+        self._server = server
         self._public_key = public_key
         self._devices = devices
         self._skew_ms = int(max_clock_skew_s * 1000)
@@ -106,15 +110,26 @@ class RequestChecker:
     def check(self, request: pb.SignedRequest, *operations: Operation) -> CheckedRequest:
         """Return the request's content.
 
-        Raises RequestSignatureError, RequestExpiredError, KeyMismatchError, DeviceRightsError if the device's
-        certificate does not allow it, LowThresholdError if it does at higher thresholds only, InvalidInputError if it
-        is for another operation than `operations` or a field has no sense, or KnowledgeProofError if a proof of
-        knowledge is due and what is in its place has another length.
+        Raises RequestSignatureError; RequestExpiredError, saying whose clock it is and how far the request is from it;
+        KeyMismatchError; DeviceRightsError if the device's certificate does not allow it, LowThresholdError if it does
+        at higher thresholds only; InvalidInputError if it is for another operation than `operations` or a field has
+        no sense; KnowledgeProofError if a proof of knowledge is due and what is in its place has another length. Each
+        names this server as `party`.
         """
         try:
             body = pb.RequestBody.FromString(request.body)
         except DecodeError:
             raise InvalidInputError("the request's body cannot be read", expected="a RequestBody") from None
+        about_request(request_digest(request.body), body.device[:60])
+        try:
+            return self._checked(request, body, operations)
+        except VeilmatchError as error:
+            error.party = self._server
+            raise
+
+    def _checked(
+        self, request: pb.SignedRequest, body: pb.RequestBody, operations: Sequence[Operation]
+    ) -> CheckedRequest:
         statement = self._check_signature(request, body.device)
         self._check_times(body.issued_at_ms, body.expires_at_ms)
         if body.parameter_set != self._public_key.parameters.name:
@@ -166,11 +181,15 @@ class RequestChecker:
     def _check_times(self, issued_at_ms: int, expires_at_ms: int) -> None:
         now_ms = int(self._now() * 1000)
         if now_ms > expires_at_ms:
-            raise RequestExpiredError("the request has expired", got=f"{(now_ms - expires_at_ms) / 1000:.1f} s ago")
+            raise RequestExpiredError(
+                f"the request has expired by the clock of {self._server}: check that clock and the device's",
+                got=f"issued {(now_ms - issued_at_ms) / 1000:.1f} s ago by that clock",
+                expected=f"<= {max(expires_at_ms - issued_at_ms, 0) / 1000:.0f} s",
+            )
         if issued_at_ms > now_ms + self._skew_ms:
             raise RequestExpiredError(
-                "the request is dated ahead: check the clocks",
-                got=f"{(issued_at_ms - now_ms) / 1000:.1f} s",
+                f"the request is dated ahead of the clock of {self._server}: check that clock and the device's",
+                got=f"{(issued_at_ms - now_ms) / 1000:.1f} s ahead of that clock",
                 expected=f"<= {self._skew_ms / 1000:.0f} s",
             )
         if not 0 <= expires_at_ms - issued_at_ms <= self._lifetime_ms:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, Protocol, TypeVar
 
 import grpc
 import structlog
@@ -19,6 +19,7 @@ from veilmatch.crypto.errors import (
     IntegrityError,
     InvalidInputError,
     KeyMismatchError,
+    OverloadedError,
     PartyRefusedError,
     RequestRefusedError,
     UnavailableError,
@@ -26,6 +27,8 @@ from veilmatch.crypto.errors import (
     VeilmatchError,
 )
 from veilmatch.server.transport.channels import Context
+from veilmatch.server.transport.own_failures import Self, named, own_failures
+from veilmatch.server.transport.request_id import current_request
 
 METADATA_KEY = "veilmatch-error-bin"
 _END = object()
@@ -41,6 +44,7 @@ _CODES: tuple[tuple[type[VeilmatchError], grpc.StatusCode], ...] = (
     (RequestRefusedError, grpc.StatusCode.PERMISSION_DENIED),
     (KeyMismatchError, grpc.StatusCode.FAILED_PRECONDITION),
     (BudgetExceededError, grpc.StatusCode.RESOURCE_EXHAUSTED),
+    (OverloadedError, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (UnavailableError, grpc.StatusCode.UNAVAILABLE),
     (IntegrityError, grpc.StatusCode.DATA_LOSS),
     (VeilmatchError, grpc.StatusCode.INTERNAL),
@@ -66,17 +70,19 @@ def from_rpc(error: grpc.aio.AioRpcError, party: str, alternatives: tuple[str, .
 def from_metadata(code: Any, metadata: Any, party: str, alternatives: tuple[str, ...] = ()) -> VeilmatchError:
     """Return the error of a call's status and trailing metadata; without our fields, what gRPC's status stands for.
 
-    alternatives: pairs that could serve without the party, for the error that says it cannot be reached.
+    alternatives: pairs that could serve without the party, for an error that says it cannot be reached, or that it
+    failed by itself.
     """
+    callee = Self(party, alternatives)
     for key, value in metadata or ():
         if key == METADATA_KEY:
             try:
                 fields = json.loads(value)
                 # Lone surrogates could be neither logged nor passed on.
                 json.dumps(fields, ensure_ascii=False).encode()
-                return VeilmatchError.from_fields(fields)
+                return named(VeilmatchError.from_fields(fields), callee)
             except (ValueError, TypeError, AttributeError, RecursionError):
-                return IntegrityError(f"{party} failed, and its error cannot be read")
+                return named(IntegrityError(f"{party} failed, and its error cannot be read"), callee)
     if code in _ABSENT:
         return UnavailableError(
             f"{party} cannot be reached", party=party, needed=party, available="no answer", alternatives=alternatives
@@ -85,16 +91,24 @@ def from_metadata(code: Any, metadata: Any, party: str, alternatives: tuple[str,
         return PartyRefusedError(f"{party} does not serve this party", got=code.name)
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
         return RequestRefusedError(f"{party} or this server does not take so large a message", got=code.name)
-    return IntegrityError(f"{party} failed", got=code.name)
+    return named(IntegrityError(f"{party} failed", got=code.name), callee)
+
+
+class Service(Protocol):
+    """What the decorators below expect of a service."""
+
+    @property
+    def server(self) -> Self:
+        """The server that it belongs to."""
 
 
 def unary(method: _F) -> _F:
-    """Make a unary handler end with typed errors; anything else becomes an IntegrityError without its text."""
+    """Make a unary handler of a Service end with typed errors; see own_failures."""
 
     @functools.wraps(method)
-    async def handler(self: Any, request: Any, context: Context) -> Any:
+    async def handler(self: Service, request: Any, context: Context) -> Any:
         try:
-            return await _typed(method(self, request, context), method.__name__)
+            return await _typed(method(self, request, context), method.__name__, self.server)
         except VeilmatchError as error:
             await abort(context, error)
 
@@ -105,10 +119,10 @@ def streaming(method: _F) -> _F:
     """The same for a handler that yields its answers."""
 
     @functools.wraps(method)
-    async def handler(self: Any, request: Any, context: Context) -> AsyncIterator[Any]:
+    async def handler(self: Service, request: Any, context: Context) -> AsyncIterator[Any]:
         answers = method(self, request, context)
         try:
-            while (answer := await _typed(anext(answers, _END), method.__name__)) is not _END:
+            while (answer := await _typed(anext(answers, _END), method.__name__, self.server)) is not _END:
                 yield answer
         except VeilmatchError as error:
             await abort(context, error)
@@ -118,17 +132,11 @@ def streaming(method: _F) -> _F:
     return handler  # type: ignore[return-value]
 
 
-async def _typed(work: Awaitable[Any], name: str) -> Any:
+async def _typed(work: Awaitable[Any], name: str, server: Self) -> Any:
     try:
-        return await work
+        with own_failures(server):
+            return await work
     except VeilmatchError as error:
+        error.request_id = error.request_id or current_request()
         _log.info("call refused", method=name, code=error.code, reason=error.message)
         raise
-    except Exception as error:
-        # The text of an unforeseen error may quote data; its type and place do not.
-        place = error.__traceback__
-        while place is not None and place.tb_next is not None:
-            place = place.tb_next
-        where = f"{place.tb_frame.f_code.co_name}:{place.tb_lineno}" if place else "?"
-        _log.error("call failed", method=name, error=type(error).__name__, where=where)
-        raise IntegrityError("the server failed on this request", got=type(error).__name__) from None

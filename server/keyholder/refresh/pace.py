@@ -37,9 +37,8 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects.sqlite import insert
-from sqlalchemy.exc import DatabaseError
 
-from veilmatch.crypto.errors import ProtocolError, RefreshIntervalError, UnavailableError
+from veilmatch.crypto.errors import IntegrityError, ProtocolError, RefreshIntervalError, StorageError
 from veilmatch.crypto.keys.shares import Party
 from veilmatch.server.keyholder.peers import party_name
 from veilmatch.server.transport.clock import LatestTime
@@ -80,7 +79,7 @@ class Pace:
     def begin(self, leader: Party, refresh_id: bytes) -> None:
         """Count a refresh of a peer durably, or raise RefreshIntervalError as `require` does, and count nothing.
 
-        Raises ProtocolError for one that was counted before, UnavailableError if it cannot be counted.
+        Raises ProtocolError for one that was counted before, StorageError if it cannot be counted.
         """
         with self._writing() as connection:
             now_ms = self._require(connection, leader)
@@ -133,8 +132,9 @@ class Pace:
         try:
             with self._engine.begin() as connection:
                 yield connection
-        except DatabaseError:
-            raise UnavailableError(
+        except (StorageError, IntegrityError) as error:
+            raise StorageError(
                 "refreshes cannot be counted, so none is begun",
                 party=party_name(self._party), needed="a database that can be written",
+                available=error.got,
             ) from None  # fmt: skip

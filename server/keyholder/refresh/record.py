@@ -30,9 +30,8 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects.sqlite import insert
-from sqlalchemy.exc import DatabaseError
 
-from veilmatch.crypto.errors import UnavailableError
+from veilmatch.crypto.errors import IntegrityError, StorageError
 from veilmatch.crypto.keys.shares import PARTIES, Party
 from veilmatch.server.keyholder.peers import party_name
 from veilmatch.server.transport.database import open_database
@@ -74,7 +73,7 @@ class InHand:
 class Record:
     """The refresh that one key holder has in hand, if it has one. Blocks; every change is durable when it returns.
 
-    Every method raises UnavailableError if the record cannot be read or written.
+    Every method raises StorageError if the record cannot be read or written.
     """
 
     def __init__(self, data_dir: Path, party: Party) -> None:
@@ -133,10 +132,11 @@ class Record:
         try:
             with self._engine.begin() as connection:
                 yield connection
-        except DatabaseError:
-            raise UnavailableError(
+        except (StorageError, IntegrityError) as error:
+            raise StorageError(
                 "the record of the refresh cannot be read or written",
                 party=party_name(self._party), needed="a database that can be written",
+                available=error.got,
             ) from None  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from veilmatch.protos.v1 import keyholder_pb2_grpc as rpc
 from veilmatch.server.keyholder.peers import party_name
 from veilmatch.server.keyholder.refresh.refresh import Refresher
 from veilmatch.server.transport.channels import Context, require_caller
+from veilmatch.server.transport.own_failures import Self
 from veilmatch.server.transport.status import unary
 
 
@@ -18,6 +19,7 @@ class KeyHolderRefreshService(rpc.KeyHolderRefreshServicer):
     def __init__(self, refresher: Refresher, key_id: bytes) -> None:
         self._refresher = refresher
         self._key_id = key_id
+        self.server = Self(party_name(refresher.party))
         self._peers: list[Party] = [party for party in PARTIES if party != refresher.party]
 
     @unary

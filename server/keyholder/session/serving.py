@@ -66,6 +66,7 @@ from veilmatch.server.keyholder.wire import from_wire, to_wire
 from veilmatch.server.transport.budgets import Budgets, budgets_of
 from veilmatch.server.transport.devices import Devices
 from veilmatch.server.transport.links import Link, Rendezvous, dialled
+from veilmatch.server.transport.own_failures import Self, own_failures
 from veilmatch.server.transport.replay import ReplayLog
 from veilmatch.server.transport.requests import (
     WITH_LANES,
@@ -94,6 +95,7 @@ class KeyHolder:
         self, settings: KeyHolderSettings, public: PublicFile, key: KeyHolderKey, workers: ShareWorkers
     ) -> None:
         self.party: Party = key.party
+        self.server = Self(party_name(key.party), pairs_without(key.party))
         self.key = key
         #: Whether a refresh is not finished everywhere: peers may still be, or already be, in the epoch beside this.
         self.unsettled = False
@@ -126,7 +128,11 @@ class KeyHolder:
         self._refusing: set[asyncio.Task[None]] = set()
         devices = Devices(settings.devices_dir, public)
         self._checker = RequestChecker(
-            self._public_key, devices, settings.max_clock_skew_s, settings.max_request_lifetime_s
+            self._public_key,
+            devices,
+            settings.max_clock_skew_s,
+            settings.max_request_lifetime_s,
+            settings.party_name,
         )
 
     # -- epochs ---------------------------------------------------------------------------------
@@ -219,8 +225,10 @@ class KeyHolder:
                 # What this session was given of the stock stays with the peer until the link has ended.
                 with stock.session() as own:
                     async with self._link(session.request, peer) as link:
-                        async for answer in self._drive(session, action, link, own, results, record):
-                            yield answer
+                        # In here, so that the peer is told who failed, too.
+                        with own_failures(self.server):
+                            async for answer in self._drive(session, action, link, own, results, record):
+                                yield answer
             except GalleryMismatchError:
                 raise  # between the matchers: it says nothing of the key holders
             except KeyMismatchError:

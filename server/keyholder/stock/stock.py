@@ -14,10 +14,12 @@ from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import structlog
+
 from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.dealing import BLOCK_UNITS, STOCK_KINDS, BlockName, CheckedBlock, Kind, material
 from veilmatch.crypto.digests import digest
-from veilmatch.crypto.errors import BudgetExceededError, ProtocolError, UnavailableError
+from veilmatch.crypto.errors import BudgetExceededError, IntegrityError, ProtocolError, UnavailableError
 from veilmatch.crypto.keys.shares import Pair, dealer_of
 from veilmatch.crypto.pair.messages import Reserve, Reserved
 from veilmatch.protos.v1 import keyholder_pb2 as pb
@@ -30,6 +32,8 @@ from veilmatch.server.transport.links import Link
 _MARK_AHEAD: dict[Kind, int] = {"triples": 64, "bits": 32768, "products": 2048}
 #: Blocks kept in memory between reservations.
 _CACHED_BLOCKS = 2
+
+_log = structlog.get_logger(__name__)
 
 
 def stock_name(pair: Pair, epoch: int, plus_generation: bytes, minus_generation: bytes) -> bytes:
@@ -96,11 +100,13 @@ class Shelf:
         #: Starts of the ranges that a session under way was given and may still have to tell the minus holder.
         self._in_flight: Counter[int] = Counter()
         self._retired = False
+        #: At the minus holder: blocks below it were lost here. The next session tells the plus holder to go on behind.
+        self._spoilt_below = 0
 
     @property
     def floor(self) -> int:
         """First index that this holder may still use."""
-        return self._next if self._is_plus else self._used.low
+        return self._next if self._is_plus else max(self._used.low, self._spoilt_below)
 
     @property
     def remaining(self) -> int:
@@ -110,15 +116,21 @@ class Shelf:
     async def reserve(self, wanted: Reserve) -> Reserved:
         """Return a range nobody had before, marked used durably.
 
-        Raises UnavailableError if the stock has run out or was replaced, DealtStockError if it has run out and the
-        check of more has failed, ProtocolError for a range that it may not be.
+        A block that was altered on the disk is dropped; the plus holder goes on with the next one. Raises
+        UnavailableError if the stock has run out or was replaced, DealtStockError if it has run out and the check of
+        more has failed, ProtocolError for a range that it may not be, IntegrityError if the plus holder says a range
+        whose block was lost here: from the next session on it is told not to.
         """
         async with self._reserving:
             self._require_current()
-            start = await self._place(wanted)
-            stop = start + wanted.count
-            blocks = {number: await self._get(number) for number in self._blocks_of(start, wanted.count)}
-            self._require_current()
+            while True:
+                start = await self._place(wanted)
+                stop = start + wanted.count
+                blocks = {number: await self._get(number) for number in self._blocks_of(start, wanted.count)}
+                self._require_current()
+                found = {number: block for number, block in blocks.items() if block is not None}
+                if len(found) == len(blocks):
+                    break
             if not self._used.take(start, stop):
                 raise ProtocolError("stock of this range was used before", got=start, expected=f">= {self._used.low}")
             self._next = max(self._next, stop)
@@ -129,7 +141,7 @@ class Shelf:
             # A successor of the same name may have read the mark before it was moved.
             self._require_current()
         pieces = []
-        for number, block in blocks.items():
+        for number, block in found.items():
             low, high = max(start - number * self._units, 0), min(stop - number * self._units, self._units)
             pieces.append((block, low, high - low))
         return Reserved(start, material(self._name.kind, pieces, self._modulus))
@@ -212,6 +224,9 @@ class Shelf:
         while missing := [n for n in self._blocks_of(start, wanted.count) if n not in self._present]:
             if not self._is_plus:
                 self._require_current()
+                if missing[-1] < self._checker.next:
+                    self._spoilt_below = (missing[-1] + 1) * self._units
+                    raise IntegrityError("a block of the dealt stock is not here any more", got=missing[-1])
                 raise ProtocolError("stock that was not checked with this holder", got=start)
             gaps = [number for number in missing if number < self._checker.next]
             if gaps:
@@ -237,12 +252,18 @@ class Shelf:
                 retry_after_s=error.retry_after_s,
             ) from error
 
-    async def _get(self, number: int) -> CheckedBlock:
+    async def _get(self, number: int) -> CheckedBlock | None:
+        """Return a block; None if it was altered, and then it counts as one that never passed its check."""
         block = self._cache.pop(number, None)
         if block is None:
             n = self._name
             at = BlockName(n.pair, n.stock, n.epoch, n.kind, number)
-            block = await asyncio.to_thread(self._store.get, at)
+            try:
+                block = await asyncio.to_thread(self._store.get, at)
+            except IntegrityError as error:
+                _log.error("alert", code=error.code, reason=error.message, got=error.got)
+                self._present.discard(number)
+                return None
         if block is None:
             self._require_current()
             raise UnavailableError("a block of the stock is missing", needed=number)

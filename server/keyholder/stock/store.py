@@ -115,18 +115,17 @@ class StockStore:
             connection.execute(statement.on_conflict_do_nothing())
 
     def get(self, name: BlockName) -> CheckedBlock | None:
-        """Return the block, or None if it is not here. Raises IntegrityError if it was altered."""
+        """Return the block, or None if it is not here. One that was altered is deleted; raises IntegrityError."""
+        this = (_blocks.c.stock == name.stock) & (_blocks.c.kind == name.kind) & (_blocks.c.number == name.number)
         with self._engine.connect() as connection:
-            sealed = connection.execute(
-                select(_blocks.c.sealed).where(
-                    _blocks.c.stock == name.stock, _blocks.c.kind == name.kind, _blocks.c.number == name.number
-                )
-            ).scalar()
+            sealed = connection.execute(select(_blocks.c.sealed).where(this)).scalar()
         if sealed is None:
             return None
         try:
             data = self._aead.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], _context(name))
         except (InvalidTag, ValueError):
+            with self._engine.begin() as connection:
+                connection.execute(delete(_blocks).where(this))
             raise IntegrityError(
                 "a stored block of dealt stock was altered", got=f"{name.kind} {name.number}"
             ) from None

@@ -15,10 +15,11 @@ from pathlib import Path
 from sqlalchemy import Connection, Engine, create_engine, event, insert, select
 from sqlalchemy.exc import DBAPIError
 
-from veilmatch.crypto.errors import IntegrityError, KeyMismatchError, UnavailableError, VeilmatchError
+from veilmatch.crypto.errors import IntegrityError, KeyMismatchError, StorageError, VeilmatchError
 from veilmatch.crypto.parameters import ParameterSet
 from veilmatch.server.matcher.gallery import schema
 from veilmatch.server.matcher.gallery.upgrade import upgrade
+from veilmatch.server.transport.database import typed
 
 FILE_NAME = "gallery.db"
 BUSY_TIMEOUT_S = 30
@@ -35,7 +36,6 @@ _PRAGMAS = (
     "trusted_schema = OFF",
     "cell_size_check = ON",
 )
-_CORRUPT = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH}
 _BEGIN = "veilmatch_begin"
 
 
@@ -90,7 +90,7 @@ def open_database(data_dir: Path, key_id: bytes, parameters: ParameterSet, *, ro
 
     rotating: a new one is marked as one that a rotation is filling; without it, one that is marked is refused.
     Raises KeyMismatchError if it belongs to another key or parameter set; IntegrityError if it is
-    damaged, not a gallery database, or of a newer version; UnavailableError if it cannot be opened.
+    damaged, not a gallery database, or of a newer version; StorageError if it cannot be opened.
     """
     path = data_dir / FILE_NAME
     _make_private(path)
@@ -122,18 +122,18 @@ def mark_finished(connection: Connection) -> None:
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Let errors of the database leave as IntegrityError (it is damaged) or UnavailableError (all others).
+    """Let errors of the database leave as IntegrityError (it is damaged) or StorageError (all others).
 
     The original is dropped: its text quotes statements.
     """
     try:
         yield
     except DBAPIError as error:
-        code = getattr(error.orig, "sqlite_errorcode", None)
-        name = getattr(error.orig, "sqlite_errorname", type(error.orig).__name__)
-        if code is not None and code & 0xFF in _CORRUPT:
-            raise IntegrityError("the gallery database is damaged", got=name) from None
-        raise UnavailableError("the gallery database cannot be used", available=name) from None
+        found = typed(error, FILE_NAME)
+        if found is None:
+            name = getattr(error.orig, "sqlite_errorname", type(error.orig).__name__)
+            found = IntegrityError("the gallery database does not take what is written to it", got=name)
+        raise found from None
 
 
 def _engine(path: Path) -> Engine:
@@ -167,7 +167,7 @@ def _make_private(path: Path) -> None:
         finally:
             os.close(folder)
     except OSError as error:
-        raise UnavailableError("the gallery database cannot be used", available=type(error).__name__) from None
+        raise StorageError("the gallery database cannot be used", available=os.strerror(error.errno or 0)) from None
 
 
 def _is_new(connection: Connection) -> bool:

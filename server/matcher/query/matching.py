@@ -26,6 +26,7 @@ from veilmatch.server.matcher.gallery.gallery import Gallery
 from veilmatch.server.matcher.gallery.mutation import GalleryState
 from veilmatch.server.matcher.query.keyholder_call import NO_RECORDS, KeyHolderCall, Records, opened
 from veilmatch.server.matcher.query.pack_worker import PackWorkers
+from veilmatch.server.transport.own_failures import Self
 from veilmatch.server.transport.requests import CheckedRequest
 
 
@@ -41,6 +42,11 @@ class Surroundings:
     timeout_s: float
     #: Where a rotation goes; None if none is configured.
     succession: Succession | None = None
+
+    @property
+    def server(self) -> Self:
+        """This matcher, for its own errors; no pair can do without it."""
+        return Self(f"matcher-{self.seat}")
 
     def is_plus(self, pair: Pair) -> bool:
         """Return whether this matcher's key holder is the plus holder of `pair`."""
