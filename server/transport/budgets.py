@@ -37,7 +37,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.sqlite import insert
 
-from veilmatch.crypto.errors import BudgetExceededError, IntegrityError, StorageError
+from veilmatch.crypto.errors import BudgetExceededError, StorageError
 from veilmatch.server.config import WINDOW_S, Window
 from veilmatch.server.transport.clock import LatestTime
 from veilmatch.server.transport.database import open_database
@@ -172,7 +172,7 @@ class Budgets:
     def _counting(self) -> Iterator[None]:
         try:
             yield
-        except (StorageError, IntegrityError) as error:
+        except StorageError as error:
             raise StorageError(
                 "the budgets cannot be counted, so nothing is served",
                 party=self._party,

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select, text
 
-from veilmatch.crypto.errors import BudgetExceededError, UnavailableError
+from tests.transport.disks import full
+from veilmatch.crypto.errors import BudgetExceededError, StorageError
 from veilmatch.server.config import WINDOW_S, KeyHolderBudgets, MatcherBudgets, Window
 from veilmatch.server.transport.budgets import PARTS, Budget, Budgets, _used, budgets_of
 
@@ -226,12 +227,13 @@ def test_what_no_window_holds_any_more_is_deleted(folder: Path, clock: Clock) ->
 
 def test_counts_that_cannot_be_written_refuse_and_name_who_could_serve(folder: Path, clock: Clock) -> None:
     budgets = opened(folder, clock)
-    with budgets._engine.connect() as connection:
-        connection.execute(text("DROP TABLE used"))
-    for ask in (budgets.look, budgets.admit):
-        with pytest.raises(UnavailableError) as caught:
-            ask(DOOR, ONE)
-        assert (caught.value.party, caught.value.alternatives) == ("keyholder-a", ("bc",))
+    for number in range(200):
+        budgets.admit({"device": f"door-{number}"}, ONE)
+    full(budgets._engine)
+    with pytest.raises(StorageError) as caught:
+        for number in range(200, 2000):
+            budgets.admit({"device": f"door-{number}"}, ONE)
+    assert (caught.value.party, caught.value.alternatives) == ("keyholder-a", ("bc",))
 
 
 def test_the_defaults_are_read_as_scope_measure_and_window() -> None:

@@ -38,7 +38,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.sqlite import insert
 
-from veilmatch.crypto.errors import IntegrityError, ProtocolError, RefreshIntervalError, StorageError
+from veilmatch.crypto.errors import ProtocolError, RefreshIntervalError, StorageError
 from veilmatch.crypto.keys.shares import Party
 from veilmatch.server.keyholder.peers import party_name
 from veilmatch.server.transport.clock import LatestTime
@@ -132,7 +132,7 @@ class Pace:
         try:
             with self._engine.begin() as connection:
                 yield connection
-        except (StorageError, IntegrityError) as error:
+        except StorageError as error:
             raise StorageError(
                 "refreshes cannot be counted, so none is begun",
                 party=party_name(self._party), needed="a database that can be written",

@@ -31,7 +31,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.sqlite import insert
 
-from veilmatch.crypto.errors import IntegrityError, StorageError
+from veilmatch.crypto.errors import StorageError
 from veilmatch.crypto.keys.shares import PARTIES, Party
 from veilmatch.server.keyholder.peers import party_name
 from veilmatch.server.transport.database import open_database
@@ -132,7 +132,7 @@ class Record:
         try:
             with self._engine.begin() as connection:
                 yield connection
-        except (StorageError, IntegrityError) as error:
+        except StorageError as error:
             raise StorageError(
                 "the record of the refresh cannot be read or written",
                 party=party_name(self._party), needed="a database that can be written",

@@ -132,7 +132,7 @@ def translated() -> Iterator[None]:
         found = typed(error, FILE_NAME)
         if found is None:
             name = getattr(error.orig, "sqlite_errorname", type(error.orig).__name__)
-            found = IntegrityError("the gallery database does not take what is written to it", got=name)
+            found = IntegrityError("the gallery database is damaged", got=name)
         raise found from None
 
 
