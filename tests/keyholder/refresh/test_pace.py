@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import text
 
 from tests.keyholder.refreshables import Refreshables, refreshables
-from veilmatch.crypto.errors import ProtocolError, RefreshIntervalError, UnavailableError
+from veilmatch.crypto.errors import IntegrityError, ProtocolError, RefreshIntervalError, UnavailableError
 from veilmatch.crypto.keys.shares import PARTIES, Party
 from veilmatch.server.keyholder.refresh.pace import BEGUN_AT_MOST, Pace
 
@@ -161,7 +161,7 @@ def test_what_cannot_be_counted_is_not_begun(tmp_path: Path, clock: Clock) -> No
     with pace._engine.begin() as connection:
         connection.execute(text("DROP TABLE begun"))
     for call in (lambda: pace.require("a"), lambda: pace.begin("a", bytes(32)), lambda: pace.note(bytes(32))):
-        with pytest.raises(UnavailableError, match="cannot be counted"):
+        with pytest.raises(IntegrityError, match="damaged"):
             call()
 
 
