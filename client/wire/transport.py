@@ -27,7 +27,8 @@ from veilmatch.protos.v1 import matcher_pb2_grpc as rpc
 from veilmatch.protos.v1 import request_pb2
 
 if TYPE_CHECKING:
-    from veilmatch.client.config import DeviceSettings, TlsSettings
+    from veilmatch.client.config import DeviceSettings
+    from veilmatch.common.settings import TlsSettings
 
 MIB = 1 << 20
 #: Answers hold the labels of a gallery: up to a million slots.

@@ -13,8 +13,8 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from veilmatch.common.settings import TlsSettings
 from veilmatch.crypto.errors import ConfigurationError, PartyRefusedError
-from veilmatch.server.config import TlsSettings
 from veilmatch.server.transport.limits import DEVICE_MESSAGE_BYTES, PEER_MESSAGE_BYTES, REPLY_MESSAGE_BYTES, options
 
 #: What gRPC hands a method about its call.

@@ -14,7 +14,9 @@ import typer
 from typer.testing import CliRunner, Result
 
 from veilmatch.client import Client, DeviceSettings
-from veilmatch.client.commands import _output, build_app, register_entry_point
+from veilmatch.client.commands._application import build_app, register_entry_point
+from veilmatch.common import output
+from veilmatch.common.hints import hint
 from veilmatch.crypto import errors
 from veilmatch.crypto.encryption.public_key_format import PublicFile
 from veilmatch.crypto.errors import DealtOpeningError, UnavailableError, VeilmatchError
@@ -219,9 +221,9 @@ def test_exit_status_is_that_of_the_error(run: Run, pair: FakePair, error: Veilm
 
 def test_a_hint_says_when_to_try_again_if_that_is_known() -> None:
     missing = UnavailableError("the stock has run out", party="keyholder-c", retry_after_s=59.6)
-    assert _output.hint(missing) == "Try again in 60 seconds; keyholder-c is missing."
-    assert _output.hint(UnavailableError("down", party="keyholder-c")) == "Try again later; keyholder-c is missing."
-    assert "key holders" in str(_output.hint(DealtOpeningError("another opening", party="keyholder-b")))
+    assert hint(missing) == "Try again in 60 seconds; keyholder-c is missing."
+    assert hint(UnavailableError("down", party="keyholder-c")) == "Try again later; keyholder-c is missing."
+    assert "key holders" in str(hint(DealtOpeningError("another opening", party="keyholder-b")))
 
 
 def test_error_without_json_leaves_standard_output_empty(run: Run) -> None:
@@ -264,7 +266,7 @@ def test_unforeseen_error_is_not_taken_for_no_match(run: Run, monkeypatch: pytes
     assert result.exit_code == 10
     assert "coordinates" not in result.output and "RuntimeError" in result.stderr
     assert json.loads(result.stdout)["error"]["code"] == "internal"
-    assert "coordinates" in run("verify", "alice", "d.jpg", env={_output.DEBUG_VARIABLE: "1"}).stderr
+    assert "coordinates" in run("verify", "alice", "d.jpg", env={output.DEBUG_VARIABLE: "1"}).stderr
 
 
 def test_interrupt_is_status_130(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

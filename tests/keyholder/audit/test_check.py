@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from veilmatch.client.commands import build_app
+from veilmatch.client.commands._application import build_app
 from veilmatch.crypto.errors import ConfigurationError, InvalidInputError
 from veilmatch.crypto.keys.shares import Party
 from veilmatch.server.keyholder.audit.chain import decode, encode, files_in
