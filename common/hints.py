@@ -1,6 +1,6 @@
 """What to do about an error: by its class, and by its fields where the class alone does not tell.
 
-Every class of the tree stands here. What its message already says in full needs no hint, and has none.
+Every class of the tree stands here.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from collections.abc import Callable
 from veilmatch.crypto import errors as e
 from veilmatch.crypto.errors import VeilmatchError
 
-Hint = str | Callable[[VeilmatchError], str | None]
+Hint = str | Callable[[VeilmatchError], str]
 
 
-def hint(error: VeilmatchError) -> str | None:
-    """Return what to do about the error, if there is anything to say."""
+def hint(error: VeilmatchError) -> str:
+    """Return what to do about the error."""
     found = next(HINTS[kind] for kind in type(error).__mro__ if kind in HINTS)
-    return found if found is None or isinstance(found, str) else found(error)
+    return found if isinstance(found, str) else found(error)
 
 
 def span(seconds: float) -> str:
@@ -74,22 +74,11 @@ def _expired(error: VeilmatchError) -> str:
     return f"Compare the clocks of this device{whose} with the time; see also request_lifetime_s in device.toml."
 
 
-def _wrong_input(error: VeilmatchError) -> str | None:
-    return f"Give {error.expected}." if error.expected else None
-
-
-def _daemon_certificate(error: VeilmatchError) -> str:
-    return (
-        "Every daemon needs a certificate of this device, for its present signing key: `veilmatch device list` there. "
-        "If it has one, this device may be of another installation."
-    )
-
-
-#: By class. None: the message says all. A class that is not here has the hint of the class above it: there is none.
-HINTS: dict[type[VeilmatchError], Hint | None] = {
+#: By class, and every class stands here: tests see to it.
+HINTS: dict[type[VeilmatchError], Hint] = {
     VeilmatchError: "Please report it, with what is printed under VEILMATCH_DEBUG=1.",
     # what came
-    e.InvalidInputError: _wrong_input,
+    e.InvalidInputError: "Correct what the message names, and try again.",
     e.ImageError: "Open the photo elsewhere; if it is good, save it anew as JPEG or PNG.",
     e.NoFaceError: "Take a photo in which one face is large and seen from the front.",
     e.UnusableFaceError: "Take a photo of the upright face, large and seen from the front.",
@@ -100,8 +89,8 @@ HINTS: dict[type[VeilmatchError], Hint | None] = {
     e.UnknownSubjectError: "`veilmatch subjects` lists who is enrolled.",
     e.DuplicateTokenError: "A token stands for one change: use a fresh one for another.",
     e.ParameterError: "Use a parameter set of the documentation: d128-s126-c38-n3072, for example.",
-    e.ConfigurationError: _wrong_input,
-    e.MissingExtraError: lambda error: f"Install it: {error.expected or error.message}.",
+    e.ConfigurationError: "Correct it where the message says, and start again; docs/operations.md describes the files.",
+    e.MissingExtraError: lambda error: f"Install what is missing: {error.expected or error.message}.",
     e.ClientUseError: "Make a client where it is used: one for each process, and close it at the end.",
     e.DeviceCertificateError: "Have it signed by two organisations: `veilmatch device request`, then `device certify`.",
     e.OtherInstallationError: "Take public.json, the certificates and [tls] of one installation; with its own"
@@ -110,7 +99,8 @@ HINTS: dict[type[VeilmatchError], Hint | None] = {
     e.RequestRefusedError: "Ask the operators of the servers why; their logs name the request.",
     e.RequestExpiredError: _expired,
     e.RequestReplayedError: "Make the call again: every request has a nonce of its own.",
-    e.RequestSignatureError: _daemon_certificate,
+    e.RequestSignatureError: "Every daemon needs a certificate of this device, for its present signing key: `veilmatch"
+    " device list` there. If it has one, this device may be of another installation.",
     e.PartyRefusedError: "Check the certificates in [tls], and the name of this device.",
     e.DeviceRightsError: "Have a certificate signed that gives this right: `veilmatch device request`.",
     e.LowThresholdError: "Ask with a higher threshold, or have a certificate with a lower one signed.",

@@ -216,5 +216,4 @@ def _lines(error: VeilmatchError) -> Iterator[tuple[str, str]]:
         yield "ask again in", span(error.retry_after_s)
     if error.request_id:
         yield "request", f"{error.request_id}: operators find it in the logs of every party"
-    if text := hint(error):
-        yield "hint", text
+    yield "hint", hint(error)

@@ -73,11 +73,11 @@ def _unknown(place: tuple[str, ...], kind: type[BaseModel], item: ErrorDetails) 
     """Say that there is no such field, and which one was probably meant."""
     *outer, name = place
     known = _names(kind, tuple(outer))
-    if meant := closest(name, known):
-        return f"no such field; did you mean {meant}?"
     others = [file for file, fields in FIELDS.items() if not outer and name in fields]
     if others:
         return f"no such field here; it belongs in {' and '.join(others)}"
+    if meant := closest(name, known):
+        return f"no such field; did you mean {meant}?"
     if allowed := item.get("ctx", {}).get("expected"):
         return f"no such name here; it must be {allowed}"
     return f"no such field; there are {', '.join(sorted(known))}" if known and outer else "no such field"

@@ -232,6 +232,36 @@ def test_error_without_json_leaves_standard_output_empty(run: Run) -> None:
     assert "hint" in result.stderr and "expected: one face" in result.stderr
 
 
+def test_a_panel_shows_who_when_and_which_request(run: Run, pair: FakePair) -> None:
+    def fail(kind: str, request: Any) -> None:
+        raise errors.BudgetExceededError(
+            "a budget is used up", budget="requests of a device in a day", setting="device_requests.day", limit=7,
+            party="keyholder-b", alternatives=("ac",), retry_after_s=7200.0, request_id="0123456789abcdef",
+        )  # fmt: skip
+
+    pair.a.before = fail
+    told = " ".join(run("subjects").stderr.replace("\u2502", " ").split())
+    for text in (
+        "budget: requests of a device in a day", "party: keyholder-b", "pairs that can do without it: ac",
+        "ask again in: 2 hours", "request: 0123456789abcdef: operators find it in the logs", "<= 7",
+        "device_requests.day in [budgets] of keyholder.toml at keyholder-b",
+    ):  # fmt: skip
+        assert text in told
+
+
+def test_one_document_only_even_if_an_error_follows_the_result(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = importlib.import_module("veilmatch.client.commands.subjects")
+    printed = module.show_json
+
+    def print_and_fail(document: object, *, done: str) -> None:
+        printed(document, done=done)
+        raise errors.IntegrityError("after all")
+
+    monkeypatch.setattr(module, "show_json", print_and_fail)
+    result = run("subjects", "--json")
+    assert result.exit_code == 7 and list(json.loads(result.stdout)) == ["subjects"]
+
+
 def test_markup_in_an_error_is_only_text(run: Run, pair: FakePair) -> None:
     def fail(kind: str, request: Any) -> None:
         raise UnavailableError("[link=evil]x[/link] [red]", party="matcher-a")
@@ -316,7 +346,11 @@ def test_command_that_misses_a_library_says_what_to_install(tmp_path: Path, monk
     point = EntryPoint("daemon", "needs_more:register", "veilmatch.commands")
     result = CliRunner().invoke(_app_with(point), ["daemon", "--config", "x", "--json"])
     assert result.exit_code == 3
-    assert "veilmatch[server]" in json.loads(result.stdout)["error"]["message"]
+    told = json.loads(result.stdout)["error"]
+    assert (told["code"], told["hint"]) == (
+        "missing_extra",
+        "Install what is missing: pip install 'veilmatch[server]'.",
+    )
 
 
 def test_command_of_a_module_that_is_not_there_is_left_out() -> None:
