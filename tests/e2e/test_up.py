@@ -13,9 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import psutil
 import pytest
 
-from tests.e2e.world import ENVIRONMENT, hold_ceremony, veilmatch
+from tests.e2e.world import ENVIRONMENT, hold_ceremony, unit, veilmatch
 from veilmatch.client import Client
 from veilmatch.crypto.errors import ConfigurationError, UnavailableError, VeilmatchError, WrongPassphraseError
 from veilmatch.crypto.parameters import ParameterSet
@@ -70,19 +72,26 @@ def test_up_is_ready_once_and_a_second_one_on_the_same_installation_is_not(direc
         assert first.stdout is not None
         ready = json.loads(first.stdout.readline())
         assert ready["ready"] and set(ready["parties"]) == set(DAEMONS)
-        error, status = refused(directory)
-        assert (status, error["party"]) == (3, "keyholder-a")
+        second = veilmatch("up", str(directory), "--json")
+        error = json.loads(second.stdout)["error"]
+        assert (second.returncode, error["party"]) == (3, "keyholder-a")
         assert "another daemon uses the data directory" in error["message"]
         with Client.from_config(directory / "device-1" / "device.toml") as client:
             assert list(client.subjects()) == []
+            # The daemons reach each other as well, past the proxy.
+            vector = unit(np.random.default_rng(1), 1, TOY.dimension)[0]
+            client.enrol_embedding("alice", vector, model="m")
+            assert client.verify_embedding("alice", vector, model="m")
         # A daemon that dies is told by name, and there is no second document.
-        victim = _pid_of(directory, "keyholder-b")
-        os.kill(victim, signal.SIGKILL)
+        config = str(directory / "keyholder-b" / "keyholder.toml")
+        victim = next(child for child in psutil.Process(first.pid).children() if config in child.cmdline())
+        victim.kill()
         rest, told = first.communicate(timeout=60)
         assert rest == "" and first.returncode == 6
         assert "keyholder-b has ended" in told and "SIGKILL" in told
     finally:
-        first.kill()
+        first.terminate()
+        first.wait(60)
 
 
 def test_ports_are_looked_at_before_anything_starts(directory: Path) -> None:
