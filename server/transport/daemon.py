@@ -98,7 +98,7 @@ async def run_daemon(
     _notify("READY=1")
     asked, broken = asyncio.ensure_future(stop.wait()), asyncio.ensure_future(failed())
     await asyncio.wait([asked, broken], return_when=asyncio.FIRST_COMPLETED)
-    _log.info("stopping", asked=asked.done())
+    _log.info("stopping", status=0 if asked.done() else UnavailableError.exit_status)
     _notify("STOPPING=1")
     await servicer.enter_graceful_shutdown()
     await server.stop(GRACE_S)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import shutil
 import signal
 import socket
@@ -19,7 +20,15 @@ import pytest
 
 from tests.e2e.world import ENVIRONMENT, hold_ceremony, unit, veilmatch
 from veilmatch.client import Client
-from veilmatch.crypto.errors import ConfigurationError, UnavailableError, VeilmatchError, WrongPassphraseError
+from veilmatch.client.demo.parties import all_parties
+from veilmatch.client.demo.parties import hold_ceremony as demonstration_ceremony
+from veilmatch.crypto.errors import (
+    ConfigurationError,
+    ParameterError,
+    UnavailableError,
+    VeilmatchError,
+    WrongPassphraseError,
+)
 from veilmatch.crypto.parameters import ParameterSet
 from veilmatch.server.preflight import check_all
 from veilmatch.server.supervisor import DAEMONS, Supervisor, load_daemon
@@ -188,3 +197,22 @@ def test_a_device_of_another_installation_is_told_about_certificates(
     told = json.loads(done.stdout)["error"]
     assert done.returncode == 6 and told["code"] == "handshake" and "certificate" in told["hint"]
     assert done.stderr.startswith("\u256d") and not any(word in done.stderr for word in ("E0000", "ssl_", "grpc"))
+
+
+def test_a_person_at_a_terminal_sees_a_panel_beside_the_line_of_the_log(tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "veilmatch.client.commands", "matcher", "--config", str(tmp_path / "none.toml")]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=theirs, check=False)
+    os.close(theirs)
+    told = os.read(ours, 1 << 16).decode()
+    os.close(ours)
+    assert (done.returncode, done.stdout) == (3, b"")
+    assert json.loads(told.splitlines()[0])["event"] == "did not start"
+    assert "configuration" in told.splitlines()[1] and "hint" in told
+
+
+def test_the_demonstration_ends_with_what_its_parties_end_with(directory: Path) -> None:
+    with pytest.raises(WrongPassphraseError, match="keyholder-a cannot start"), all_parties(directory, "another"):
+        pass
+    with pytest.raises(ParameterError, match="--allow-unsafe"):
+        demonstration_ceremony(directory, TOY.name, "x")
