@@ -36,10 +36,10 @@ lint: $(INSTALLED)
 
 types: $(INSTALLED)
 	rm -rf .typecheck && mkdir -p $(TYPECHECK)/protos
-	ln -s $(CURDIR)/crypto $(CURDIR)/client $(CURDIR)/server $(TYPECHECK)/
+	ln -s $(CURDIR)/common $(CURDIR)/crypto $(CURDIR)/client $(CURDIR)/server $(TYPECHECK)/
 	ln -s $(CURDIR)/protos/__init__.py $(CURDIR)/protos/py.typed $(TYPECHECK)/protos/
 	ln -s $(CURDIR)/protos/veilmatch/v1 $(TYPECHECK)/protos/v1
-	cd .typecheck && $(CURDIR)/$(BIN)/mypy --config-file ../pyproject.toml -p veilmatch.crypto -p veilmatch.client -p veilmatch.server
+	cd .typecheck && $(CURDIR)/$(BIN)/mypy --config-file ../pyproject.toml -p veilmatch.common -p veilmatch.crypto -p veilmatch.client -p veilmatch.server
 
 protos: $(INSTALLED)
 	$(BIN)/python protos/generate.py --check

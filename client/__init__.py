@@ -19,25 +19,39 @@ A complete program; `veilmatch up` makes an installation with the `device.toml` 
 methods that end in `_embedding` need neither. Every error is a VeilmatchError.
 """
 
-from veilmatch.client.async_client import AsyncClient
-from veilmatch.client.client import Client
-from veilmatch.client.config import DeviceSettings
-from veilmatch.client.results import Candidates, Enrolment, Erasure, IdentifyResult, SubjectEntry, Timings, Verification
-from veilmatch.crypto.errors import (
-    EmbeddingError,
-    GalleryMismatchError,
-    ImageError,
-    IntegrityError,
-    InvalidInputError,
-    ModelError,
-    ModelMismatchError,
-    NoFaceError,
-    RequestRefusedError,
-    SeveralFacesError,
-    UnavailableError,
-    UnknownSubjectError,
-    VeilmatchError,
-)
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from veilmatch.client.async_client import AsyncClient
+    from veilmatch.client.client import Client
+    from veilmatch.client.config import DeviceSettings
+    from veilmatch.client.results import (
+        Candidates,
+        Enrolment,
+        Erasure,
+        IdentifyResult,
+        SubjectEntry,
+        Timings,
+        Verification,
+    )
+    from veilmatch.crypto.errors import (
+        EmbeddingError,
+        GalleryMismatchError,
+        ImageError,
+        IntegrityError,
+        InvalidInputError,
+        ModelError,
+        ModelMismatchError,
+        NoFaceError,
+        RequestRefusedError,
+        SeveralFacesError,
+        UnavailableError,
+        UnknownSubjectError,
+        VeilmatchError,
+    )
 
 __all__ = [
     "AsyncClient",
@@ -64,3 +78,25 @@ __all__ = [
     "VeilmatchError",
     "Verification",
 ]
+
+_MODULES = {
+    "AsyncClient": "async_client",
+    "Client": "client",
+    "DeviceSettings": "config",
+    **dict.fromkeys(
+        ("Candidates", "Enrolment", "Erasure", "IdentifyResult", "SubjectEntry", "Timings", "Verification"), "results"
+    ),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for, and not before: a library that is missing is then an error that can be reported."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = f"{__name__}.{_MODULES[name]}" if name in _MODULES else "veilmatch.crypto.errors"
+    value = globals()[name] = getattr(import_module(module), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -10,7 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from veilmatch.crypto.encryption.public_key_format import PublicFile
-from veilmatch.crypto.errors import ConfigurationError, DeviceCertificateError, DeviceRightsError
+from veilmatch.crypto.errors import (
+    ConfigurationError,
+    DeviceCertificateError,
+    DeviceRightsError,
+    OtherInstallationError,
+)
 from veilmatch.crypto.keys.device_certificate import SIGNATURES_NEEDED, DeviceCertificate, Statement
 from veilmatch.crypto.parameters import ParameterSet
 from veilmatch.crypto.requests import Operation
@@ -40,13 +45,13 @@ class OwnCertificate:
         except DeviceCertificateError as error:
             raise DeviceCertificateError(f"{path}: {error.message}", got=error.got, expected=error.expected) from None
         said, parameters = found.statement, public.public_key.parameters
-        for what, theirs, own in (
-            ("device", said.device, device),
-            ("installation", said.installation.hex(), public.installation.hex()),
-            ("signing key", said.public_key.hex(), device_key.hex()),
+        for what, theirs, own, kind in (
+            ("installation", said.installation.hex(), public.installation.hex(), OtherInstallationError),
+            ("device", said.device, device, DeviceCertificateError),
+            ("signing key", said.public_key.hex(), device_key.hex(), DeviceCertificateError),
         ):
             if theirs != own:
-                raise DeviceCertificateError(f"{path}: the certificate of another {what}", got=theirs, expected=own)
+                raise kind(f"{path}: the certificate of another {what}", got=theirs, expected=own)
         said.require_parameters(parameters)
         return OwnCertificate(path, said, parameters) if len(found.signatures) >= SIGNATURES_NEEDED else None
 

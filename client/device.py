@@ -23,7 +23,7 @@ from veilmatch.client.wire.encryption import Encryptor
 from veilmatch.client.wire.signing import DeviceKey, Draft, RequestSigner
 from veilmatch.crypto.encryption.knowledge import KnownCiphertexts
 from veilmatch.crypto.encryption.public_key_format import PublicFile
-from veilmatch.crypto.errors import ConfigurationError, KeyMismatchError, VeilmatchError
+from veilmatch.crypto.errors import ConfigurationError, UnfitModelError, VeilmatchError
 from veilmatch.crypto.keys.shares import Pair
 from veilmatch.crypto.packing.fields import Array
 from veilmatch.crypto.requests import Operation
@@ -151,7 +151,7 @@ class Device:
 
                 self._capture = CapturePipeline.default()
         if self._capture.dimension != self.parameters.dimension:
-            raise KeyMismatchError(
+            raise UnfitModelError(
                 "the face model does not fit the parameter set",
                 got=f"{self._capture.dimension} coordinates",
                 expected=f"{self.parameters.dimension} ({self.parameters.name})",

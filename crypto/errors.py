@@ -16,6 +16,7 @@
                 MissingExtraError    a part of the package that is not installed
             ClientUseError           a client that is closed, or of another process, loop or thread
             DeviceCertificateError   a device's certificate that two organisations did not sign as it is
+                OtherInstallationError   one that is for another installation
         RequestRefusedError          a request that a server may not serve
             RequestExpiredError      past its expiry, or dated too far ahead
             RequestReplayedError     its nonce was seen before
@@ -24,6 +25,8 @@
             DeviceRightsError        the device's certificate does not give it the right to this, or not at this time
                 LowThresholdError    the device's certificate allows this operation from a higher threshold on
         KeyMismatchError             another key, epoch, gallery, model or parameter set
+            UnknownGalleryError      no such gallery
+            UnfitModelError          embeddings of another size than the parameter set has
             GalleryMismatchError     the two matchers do not hold the same gallery
             ModelMismatchError       embeddings of another model than those in the gallery
             GalleryRotatedError      a change of a gallery that goes on under a new key
@@ -31,6 +34,7 @@
             RefreshIntervalError     another refresh of the key shares, led by the same key holder, too soon
         OverloadedError              more requests at once than a server takes; every pair is as busy
         UnavailableError             too few parties or too little stock; needed and available are fields
+            HandshakeError           a party whose certificate and ours do not go together
             AuditLogError            what is served cannot be noted in the audit log, so nothing is served
             StorageError             what has to be kept cannot be written or read: a full or failing disk
         IntegrityError               stored or received state contradicts itself
@@ -224,6 +228,12 @@ class DeviceCertificateError(InvalidInputError):
     code = "device_certificate"
 
 
+class OtherInstallationError(DeviceCertificateError):
+    """A device's certificate that is for another installation."""
+
+    code = "other_installation"
+
+
 class RequestRefusedError(VeilmatchError):
     """A request that this server may not serve."""
 
@@ -274,6 +284,18 @@ class KeyMismatchError(VeilmatchError):
     exit_status = 5
 
 
+class UnknownGalleryError(KeyMismatchError):
+    """The servers have no gallery of this name; `expected` lists those that they have."""
+
+    code = "unknown_gallery"
+
+
+class UnfitModelError(KeyMismatchError):
+    """Embeddings of this face model have another number of coordinates than the parameter set."""
+
+    code = "unfit_model"
+
+
 class GalleryMismatchError(KeyMismatchError):
     """The two matchers do not hold the same gallery."""
 
@@ -295,6 +317,7 @@ class GalleryRotatedError(KeyMismatchError):
 class BudgetExceededError(VeilmatchError):
     """More than a budget gives. `budget` names it, `limit` is its size, `retry_after_s` says when to ask again.
 
+    `setting` is the field of [budgets] that sets it, with its window: "device_requests.day"; `party` is who counts.
     retry_after_s is None if the request alone is larger than the budget: it can never be served as it is.
     """
 
@@ -302,23 +325,31 @@ class BudgetExceededError(VeilmatchError):
     exit_status = 9
 
     def __init__(
-        self, message: str, *, budget: str | None = None, limit: int | None = None, **details: Unpack[Details]
+        self,
+        message: str,
+        *,
+        budget: str | None = None,
+        limit: int | None = None,
+        setting: str | None = None,
+        **details: Unpack[Details],
     ) -> None:
         if limit is not None:
             details["expected"] = f"<= {limit}"
         super().__init__(message, **details)
         self.budget = budget
+        self.setting = setting
         self.limit = limit
 
     def fields(self) -> dict[str, Any]:
         """See VeilmatchError.fields."""
-        return super().fields() | {"budget": self.budget, "limit": self.limit}
+        return super().fields() | {"budget": self.budget, "limit": self.limit, "setting": self.setting}
 
     @classmethod
     def _restore(cls, message: str, details: Details, fields: dict[str, Any]) -> VeilmatchError:
         limit = _number(fields.get("limit"))
         whole = None if limit is None else int(limit)
-        return cls(message, budget=_text(fields.get("budget")), limit=whole, **details)
+        setting = _text(fields.get("setting"))
+        return cls(message, budget=_text(fields.get("budget")), limit=whole, setting=setting, **details)
 
 
 class RefreshIntervalError(BudgetExceededError):
@@ -356,6 +387,12 @@ class UnavailableError(VeilmatchError):
     def available(self) -> str | None:
         """What there was; the same as `got`."""
         return self.got
+
+
+class HandshakeError(UnavailableError):
+    """No connection to `party`, because one end does not accept the other's certificate."""
+
+    code = "handshake"
 
 
 class AuditLogError(UnavailableError):

@@ -5,24 +5,45 @@ In production each organisation runs its own daemon under its own supervisor (do
 
 from __future__ import annotations
 
+import json
 import os
+import selectors
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-
-from veilmatch.crypto.errors import ConfigurationError, UnavailableError
+from veilmatch.crypto.errors import ConfigurationError, UnavailableError, VeilmatchError
 from veilmatch.server.config import KeyHolderSettings, MatcherSettings
+from veilmatch.server.transport.daemon import NOTIFY_VARIABLE
 
 DAEMONS = ("keyholder-a", "keyholder-b", "keyholder-c", "matcher-a", "matcher-b")
 _STOP_GRACE_S = 15.0
+_LOOK_S = 0.1
+#: Of the end of a log: its last line says why a daemon ended.
+_TAIL_BYTES = 1 << 16
+
+
+@dataclass
+class _Daemon:
+    """A process that was started. notified: where it says that it serves, and nobody else can."""
+
+    process: subprocess.Popen[bytes]
+    notified: socket.socket
+    log_start: int
+    ready: bool = False
+
+    def close(self) -> None:
+        """Forget the process, which has ended."""
+        self.notified.close()
 
 
 class Supervisor:
@@ -35,28 +56,41 @@ class Supervisor:
     def __init__(self, directory: Path, environment: Mapping[str, str] | None = None) -> None:
         self._directory = directory
         self._environment = dict(os.environ) | dict(environment or {})
-        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._daemons: dict[str, _Daemon] = {}
         missing = [party for party in DAEMONS if not (directory / party).is_dir()]
         if missing:
             raise ConfigurationError(
                 "not an installation", got=str(directory), expected=f"folders {', '.join(missing)}"
             )
+        # The path of a socket has room for some hundred characters only: not in the installation.
+        self._sockets = tempfile.TemporaryDirectory(prefix="veilmatch-")
 
     def start(self, *parties: str) -> None:
         """Start these parties (default: all that are not running)."""
         for party in parties or DAEMONS:
-            if party in self._processes and self._processes[party].poll() is None:
+            if party in self._daemons and self.alive(party):
                 continue
-            kind = party.split("-")[0]
-            with (self._directory / party / "log.jsonl").open("ab") as log:
-                self._processes[party] = subprocess.Popen(
-                    [sys.executable, "-m", "veilmatch.client.commands", kind, "--config", str(self.config(party))],
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    env=self._environment,
-                    start_new_session=True,
-                )
+            if party in self._daemons:
+                self._daemons.pop(party).close()
+            self._daemons[party] = self._started(party)
+
+    def _started(self, party: str) -> _Daemon:
+        address = Path(self._sockets.name) / party
+        address.unlink(missing_ok=True)
+        notified = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        notified.bind(str(address))
+        notified.setblocking(False)
+        kind = party.split("-")[0]
+        with self._log(party).open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "veilmatch.client.commands", kind, "--config", str(self.config(party))],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=self._environment | {NOTIFY_VARIABLE: str(address)},
+                start_new_session=True,
+            )
+            return _Daemon(process, notified, log.tell())
 
     def config(self, party: str) -> Path:
         """Return the configuration file of a party."""
@@ -64,46 +98,68 @@ class Supervisor:
 
     def pid(self, party: str) -> int:
         """Return the process id of a running party."""
-        return self._processes[party].pid
+        return self._daemons[party].process.pid
 
     def alive(self, party: str) -> bool:
         """Return whether a party that was started runs."""
-        return self._processes[party].poll() is None
+        return self._daemons[party].process.poll() is None
 
     def wait_ready(self, timeout_s: float = 60.0) -> None:
-        """Return when every started party serves. Raises UnavailableError if one ends or is not ready in time."""
+        """Return when every started party serves, by its own word.
+
+        Raises the error that a party ended with, naming it, or UnavailableError if one is not ready in time.
+        """
         deadline = time.monotonic() + timeout_s
-        for party in self._processes:
-            self._wait_serving(party, deadline)
+        with selectors.DefaultSelector() as words:
+            for party, daemon in self._daemons.items():
+                if not daemon.ready:
+                    words.register(daemon.notified, selectors.EVENT_READ, party)
+            while True:
+                self._require_alive("did not start")
+                if not words.get_map():
+                    return
+                if time.monotonic() > deadline:
+                    party = next(iter(words.get_map().values())).data
+                    raise UnavailableError(
+                        f"{party} is not ready in time, see {self._log(party)}", party=party, needed="a serving daemon"
+                    )
+                for key, _ in words.select(_LOOK_S):
+                    daemon = self._daemons[key.data]
+                    if b"READY=1" in daemon.notified.recv(1 << 12).split(b"\n"):
+                        daemon.ready = True
+                        words.unregister(daemon.notified)
 
     def kill(self, party: str) -> None:
         """End a party as a power cut would: SIGKILL to it and its workers."""
-        process = self._processes.pop(party)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        daemon = self._daemons.pop(party)
+        os.killpg(daemon.process.pid, signal.SIGKILL)
+        daemon.process.wait()
+        daemon.close()
 
     def stop(self, *parties: str) -> dict[str, int]:
         """Stop these parties (default: all) gracefully; return their exit statuses."""
-        chosen = [party for party in (parties or DAEMONS) if party in self._processes]
+        chosen = [party for party in (parties or DAEMONS) if party in self._daemons]
         for party in chosen:
-            self._processes[party].send_signal(signal.SIGTERM)
+            self._daemons[party].process.send_signal(signal.SIGTERM)
         statuses = {}
         for party in chosen:
-            process = self._processes.pop(party)
+            daemon = self._daemons.pop(party)
             try:
-                statuses[party] = process.wait(_STOP_GRACE_S)
+                statuses[party] = daemon.process.wait(_STOP_GRACE_S)
             except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                statuses[party] = process.wait()
+                os.killpg(daemon.process.pid, signal.SIGKILL)
+                statuses[party] = daemon.process.wait()
+            daemon.close()
         return statuses
 
-    def wait(self) -> str:
-        """Block until one of the parties ends by itself; return its name."""
+    def wait(self) -> VeilmatchError:
+        """Block until one of the parties ends by itself; return the error that says which, and why."""
         while True:
-            for party, process in self._processes.items():
-                if process.poll() is not None:
-                    return party
-            time.sleep(0.2)
+            try:
+                self._require_alive("has ended")
+            except VeilmatchError as error:
+                return error
+            time.sleep(_LOOK_S)
 
     def __enter__(self) -> Self:
         return self
@@ -112,29 +168,35 @@ class Supervisor:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+        self._sockets.cleanup()
 
-    def _wait_serving(self, party: str, deadline: float) -> None:
-        settings = load_daemon(self.config(party))
-        credentials = grpc.ssl_channel_credentials(
-            settings.tls.authority.read_bytes(), settings.tls.key.read_bytes(), settings.tls.certificate.read_bytes()
+    def _log(self, party: str) -> Path:
+        return self._directory / party / "log.jsonl"
+
+    def _require_alive(self, what: str) -> None:
+        for party, daemon in self._daemons.items():
+            status = daemon.process.poll()
+            if status is not None:
+                raise self._end(party, daemon, what, status)
+
+    def _end(self, party: str, daemon: _Daemon, what: str, status: int) -> VeilmatchError:
+        """Return the error that a party's log ends with, as one about that party."""
+        with self._log(party).open("rb") as log:
+            size = log.seek(0, os.SEEK_END)
+            log.seek(max(daemon.log_start, size - _TAIL_BYTES))
+            lines = log.read().splitlines()
+        for line in reversed(lines):
+            with suppress(ValueError):
+                entry = json.loads(line)
+                if isinstance(entry, dict) and isinstance(fields := entry.get("error"), dict):
+                    message = f"{party} {what}: {fields.get('message')}"
+                    return VeilmatchError.from_fields(
+                        fields | {"message": message, "party": fields.get("party") or party}
+                    )
+        how = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
+        return UnavailableError(
+            f"{party} {what}, see {self._log(party)}", party=party, needed="a running daemon", available=how
         )
-        name = [("grpc.ssl_target_name_override", party), ("grpc.initial_reconnect_backoff_ms", 50)]
-        name += [("grpc.max_reconnect_backoff_ms", 200)]
-        with grpc.secure_channel(settings.listen, credentials, options=name) as channel:
-            stub = health_pb2_grpc.HealthStub(channel)
-            while True:
-                if self._processes[party].poll() is not None:
-                    log = self._directory / party / "log.jsonl"
-                    raise UnavailableError(f"{party} did not start, see {log}", party=party, needed="a running daemon")
-                try:
-                    check = stub.Check  # type: ignore[attr-defined]  # missing in the stubs of grpc_health
-                    status = check(health_pb2.HealthCheckRequest(), timeout=1.0, wait_for_ready=True).status
-                    if status == health_pb2.HealthCheckResponse.SERVING:
-                        return
-                except grpc.RpcError:
-                    pass
-                if time.monotonic() > deadline:
-                    raise UnavailableError(f"{party} is not ready in time", party=party, needed="health SERVING")
 
 
 def load_daemon(config: Path) -> KeyHolderSettings | MatcherSettings:

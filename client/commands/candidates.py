@@ -16,7 +16,7 @@ from veilmatch.client.commands._options import (
     match_document,
     open_client,
 )
-from veilmatch.client.commands._output import messages, show, show_json
+from veilmatch.common.output import messages, show, show_json
 
 
 def register(app: typer.Typer) -> None:
@@ -34,11 +34,13 @@ def candidates(
     """List every subject that the face in a photo matches; exit status 0 if there is any, 1 if none."""
     with open_client(config) as client, messages().status("Searching"):
         result = client.candidates(photo, threshold=threshold, timeout_s=timeout)
+    done = "the gallery was searched"
     if as_json:
-        show_json({"subjects": list(result), "compared": result.compared} | match_document(result))
+        document = {"subjects": list(result), "compared": result.compared}
+        show_json(document | match_document(result), done=done)
     else:
         for subject in result:
-            show(subject)
+            show(subject, done=done)
         found = f"{len(result)} found among {result.compared} templates"
         messages().print(f"{found} ({result.timings.total_s:.2f} s)")
     raise typer.Exit(0 if result else 1)

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from veilmatch.common.output import messages, show_json, show_tables
+from veilmatch.crypto.errors import IntegrityError
 
 
 def register(app: typer.Typer) -> None:
@@ -29,13 +31,13 @@ def demo(
     Exit status 0 only if every encrypted decision equals the plaintext one.
     """
     from veilmatch.client.demo.parties import all_parties, fresh_passphrase, hold_ceremony
-    from veilmatch.client.demo.report import show
+    from veilmatch.client.demo.report import report
     from veilmatch.client.demo.story import as_json as figures_of
     from veilmatch.client.demo.story import live_through
     from veilmatch.client.models import install_models, install_photos
     from veilmatch.crypto.parameters import ParameterSet
 
-    console = Console(stderr=True)
+    console = messages()
     chosen = ParameterSet.from_name(parameters)
     install_models(console.print)
     install_photos(console.print)
@@ -56,9 +58,10 @@ def demo(
     figures = figures_of(story, chosen.name, made["ceremony_s"])
     if json_file is not None:
         json_file.write_text(json.dumps(figures, indent=1) + "\n")
+    done = "the demonstration was run"
     if as_json:
-        typer.echo(json.dumps(figures))
+        show_json(figures, done=done)
     else:
-        show(Console(), story, chosen.name, made["ceremony_s"])
+        show_tables(*report(story, chosen.name, made["ceremony_s"]), done=done)
     if not story.exact:
-        raise typer.Exit(1)
+        raise IntegrityError("encrypted answers differ from the plaintext decisions")

@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from veilmatch.client.commands._options import Json
-from veilmatch.client.commands._output import show_json
 from veilmatch.client.models import MODELS, is_installed
+from veilmatch.common.output import show_json, show_tables
 from veilmatch.crypto.errors import ConfigurationError
 from veilmatch.crypto.rings.choice import available, choose, kernel_is_built
 
+_DONE = "this machine was looked at"
 #: What an optional part needs, and what to install for it.
 _PARTS = {
     "device": ("onnxruntime", "PIL"),
@@ -39,7 +39,7 @@ def doctor(as_json: Json = False) -> None:
     """
     found = diagnose()
     if as_json:
-        show_json(found)
+        show_json(found, done=_DONE)
     else:
         _print(found)
     raise typer.Exit(0 if found["problem"] is None else ConfigurationError.exit_status)
@@ -84,7 +84,7 @@ def _print(found: dict[str, Any]) -> None:
     rows.append(("face models", "installed" if found["models"] else "not installed: veilmatch models install"))
     for name, finding in rows:
         table.add_row(name, Text(finding))  # brackets are no markup
-    Console().print(table)
+    show_tables(table, done=_DONE)
 
 
 def _processor() -> str:

@@ -14,7 +14,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from veilmatch.client.commands._options import DEFAULT_CONFIG, Config, Json, Timeout, open_client
-from veilmatch.client.commands._output import error_document, messages, show, show_json
+from veilmatch.common.output import error_document, messages, show, show_json
 from veilmatch.crypto.errors import InvalidInputError, VeilmatchError
 
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"}
@@ -73,10 +73,11 @@ def photos_in(folder: Path) -> list[tuple[str, Path]]:
 def _enrol_one(subject: str, photos: list[Path], config: Path, timeout: float | None, as_json: bool) -> None:
     with open_client(config) as client, messages().status("Enrolling"):
         result = client.enrol(subject, *photos, timeout_s=timeout)
+    done = f"enrolled: {subject} (templates: {result.templates})"
     if as_json:
-        show_json({"subject": subject, "templates": result.templates, "sequence": result.sequence})
+        show_json({"subject": subject, "templates": result.templates, "sequence": result.sequence}, done=done)
     else:
-        show(f"enrolled: {subject} (templates: {result.templates})")
+        show(done, done=done)
 
 
 def _enrol_folder(folder: Path, skip: bool, config: Path, timeout: float | None, as_json: bool) -> None:
@@ -95,13 +96,14 @@ def _enrol_folder(folder: Path, skip: bool, config: Path, timeout: float | None,
         result = client.enrol_many(
             photos, progress=show_progress, skipped=note_skipped if skip else None, timeout_s=timeout
         )
+    done = f"enrolled: {result.templates} templates from {folder} (left out: {len(skipped)})"
     if as_json:
         left_out = [{"subject": subject, "error": error_document(error)} for subject, error in skipped]
-        show_json({"templates": result.templates, "sequence": result.sequence, "skipped": left_out})
+        show_json({"templates": result.templates, "sequence": result.sequence, "skipped": left_out}, done=done)
         return
     for subject, error in skipped:
         messages().print(f"left out: {subject}: {error}", markup=False)
-    show(f"enrolled: {result.templates} templates from {folder} (left out: {len(skipped)})")
+    show(done, done=done)
 
 
 def _is_photo(path: Path) -> bool:

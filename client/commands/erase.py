@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from veilmatch.client.commands._options import DEFAULT_CONFIG, Config, Json, Timeout, open_client
-from veilmatch.client.commands._output import messages, show, show_json
+from veilmatch.common.output import messages, show, show_json
 from veilmatch.crypto.errors import InvalidInputError
 
 
@@ -34,10 +34,11 @@ def erase(
             result = client.erase(subject, timeout_s=timeout)
         else:
             result = client.take_back(subject, _token(enrolment), timeout_s=timeout)
+    done = f"erased: {subject} (templates: {result.templates})"
     if as_json:
-        show_json({"subject": subject, "templates": result.templates, "sequence": result.sequence})
+        show_json({"subject": subject, "templates": result.templates, "sequence": result.sequence}, done=done)
     else:
-        show(f"erased: {subject} (templates: {result.templates})")
+        show(done, done=done)
 
 
 def _token(text: str) -> bytes:

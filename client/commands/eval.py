@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from veilmatch.client.commands._options import Json
-from veilmatch.client.commands._output import messages
 from veilmatch.client.commands.enrol import photos_in
+from veilmatch.common.output import messages, show_json, show_tables
 from veilmatch.crypto.errors import IntegrityError, InvalidInputError
 from veilmatch.crypto.parameters import ParameterSet
 
@@ -83,10 +81,11 @@ def evaluate(
         else:
             evaluation, points = _with_photos(data, settings, hard, degrade, show)
     files = report.write(output, evaluation, points)
+    done = f"the report was written to {output}"
     if as_json:
-        typer.echo(json.dumps(report.document(evaluation, points)))
+        show_json(report.document(evaluation, points), done=done)
     else:
-        _print(evaluation, points)
+        _print(evaluation, points, done)
     messages().print(f"report: {output / 'report.html'}, and {len(files) - 1} files beside it", soft_wrap=True)
     agreement = evaluation.figures.agreement
     if agreement is not None and agreement.different:
@@ -127,17 +126,16 @@ class _Stages:
         self._bars.update(self._task, completed=done, total=total)
 
 
-def _print(evaluation: Evaluation, points: list[SweepPoint]) -> None:
+def _print(evaluation: Evaluation, points: list[SweepPoint], done: str) -> None:
     """Print the tables, and last whether encryption changed a decision."""
     from veilmatch.client.evaluation import report
 
-    console = Console(highlight=False)
     for table in report.tables(evaluation.figures, points):
         shown = Table(*table.header, title=table.title, show_header=any(table.header))
         for row in table.rows:
             shown.add_row(*row)
-        console.print(shown)
-    console.print(report.verdict(evaluation.figures), style="bold", markup=False)
+        show_tables(shown, done=done)
+    show_tables(report.verdict(evaluation.figures), done=done, style="bold")
 
 
 def _write(path: Path, evaluation: Evaluation, parameters: ParameterSet) -> None:

@@ -16,7 +16,7 @@ from veilmatch.client.commands._options import (
     match_document,
     open_client,
 )
-from veilmatch.client.commands._output import messages, show, show_json
+from veilmatch.common.output import messages, show, show_json
 
 
 def register(app: typer.Typer) -> None:
@@ -34,13 +34,14 @@ def identify(
     """Name the one subject that the face in a photo matches best; exit status 0 is somebody, 1 is nobody."""
     with open_client(config) as client, messages().status("Identifying"):
         result = client.identify(photo, threshold=threshold, timeout_s=timeout)
+    done = "the gallery was searched"
     if as_json:
         document = {"match": result.decision, "subject": result.subject, "compared": result.compared}
-        show_json(document | match_document(result))
+        show_json(document | match_document(result), done=done)
     else:
         # A subject may be called "nobody": standard output has a line only if there is one.
         if result.subject is not None:
-            show(result.subject)
+            show(result.subject, done=done)
         found = "best match" if result else "nobody"
         messages().print(f"{found} among {result.compared} templates ({result.timings.total_s:.2f} s)")
     raise typer.Exit(0 if result else 1)

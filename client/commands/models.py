@@ -5,11 +5,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from veilmatch.client.models import (
@@ -22,6 +20,7 @@ from veilmatch.client.models import (
     install_photos,
     is_installed,
 )
+from veilmatch.common.output import messages, say, show_json
 
 Evaluation = Annotated[
     bool, typer.Option("--evaluation", help="Also the second embedder, which only `veilmatch eval` uses.")
@@ -43,27 +42,27 @@ def install(
     as_json: Json = False,
 ) -> None:
     """Download, verify and repair the face models. Does nothing if they are installed."""
-    console = Console(stderr=True)
+    console = messages()
     with console.status("Looking at the cache") as status:
 
         def show(line: str) -> None:
             status.update(line)
-            console.print(line, highlight=False)
+            console.print(line)
 
         install_models(show)
         if photos:
             install_photos(show)
         if evaluation:
             install_evaluation_model(show)
-    _report(console, evaluation, as_json)
+    _report(evaluation, as_json)
 
 
 def list_installed(evaluation: Evaluation = False, as_json: Json = False) -> None:
     """Say what is installed, verifying every file."""
-    _report(Console(stderr=True), evaluation, as_json)
+    _report(evaluation, as_json)
 
 
-def _report(console: Console, evaluation: bool, as_json: bool) -> None:
+def _report(evaluation: bool, as_json: bool) -> None:
     bundles = [
         {
             "name": bundle.name,
@@ -76,7 +75,7 @@ def _report(console: Console, evaluation: bool, as_json: bool) -> None:
         for bundle in (MODELS, *PHOTOS, *([EVALUATION] if evaluation else []))
     ]
     if as_json:
-        typer.echo(json.dumps({"cache": str(cache_dir()), "bundles": bundles}))
+        show_json({"cache": str(cache_dir()), "bundles": bundles}, done="the cache was looked at")
         return
     table = Table("name", "installed", "source", "licence")
     for bundle in bundles:
@@ -86,5 +85,5 @@ def _report(console: Console, evaluation: bool, as_json: bool) -> None:
             str(bundle["source"]),
             str(bundle["licence"]),
         )
-    console.print(table)
-    console.print(f"cache: {cache_dir()}", soft_wrap=True, highlight=False)
+    messages().print(table)
+    say(f"cache: {cache_dir()}")

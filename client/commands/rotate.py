@@ -9,7 +9,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from veilmatch.client.commands._options import DEFAULT_CONFIG, Config, Json, Timeout, open_client
-from veilmatch.client.commands._output import messages, show, show_json
+from veilmatch.common.output import messages, show, show_json
 from veilmatch.crypto.encryption.public_key_format import PublicFile
 from veilmatch.crypto.errors import ConfigurationError
 
@@ -38,6 +38,7 @@ def rotate(
             bars.update(task, completed=done, total=total)
 
         result = client.rotate(key_id, progress=show_progress, timeout_s=timeout)
+    done = f"rotated: {result.templates} templates to key {key_id.hex()} (empty: {len(result.empty)})"
     if as_json:
         show_json(
             {
@@ -45,12 +46,13 @@ def rotate(
                 "templates": result.templates,
                 "sequence": result.sequence,
                 "empty": list(result.empty),
-            }
+            },
+            done=done,
         )
         return
     for subject in result.empty:
         messages().print(f"empty now, its record was no valid vector: {subject}", markup=False)
-    show(f"rotated: {result.templates} templates to key {key_id.hex()} (empty: {len(result.empty)})")
+    show(done, done=done)
 
 
 def _public_file(path: Path) -> PublicFile:

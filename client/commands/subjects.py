@@ -7,7 +7,7 @@ from dataclasses import asdict
 import typer
 
 from veilmatch.client.commands._options import DEFAULT_CONFIG, Config, Json, Timeout, open_client
-from veilmatch.client.commands._output import messages, show, show_json
+from veilmatch.common.output import messages, show, show_json
 
 
 def register(app: typer.Typer) -> None:
@@ -19,8 +19,9 @@ def subjects(config: Config = DEFAULT_CONFIG, timeout: Timeout = None, as_json: 
     """List the subjects of the gallery with their number of templates."""
     with open_client(config) as client, messages().status("Asking"):
         entries = client.subjects(timeout_s=timeout)
+    done = "the list of subjects was read"
     if as_json:
-        show_json({"subjects": [asdict(entry) for entry in entries]})
+        show_json({"subjects": [asdict(entry) for entry in entries]}, done=done)
         return
     for entry in entries:
-        show(f"{entry.subject}\t{entry.templates}")
+        show(f"{entry.subject}\t{entry.templates}", done=done)

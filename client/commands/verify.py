@@ -16,7 +16,7 @@ from veilmatch.client.commands._options import (
     match_document,
     open_client,
 )
-from veilmatch.client.commands._output import messages, show, show_json
+from veilmatch.common.output import messages, show, show_json
 
 
 def register(app: typer.Typer) -> None:
@@ -35,8 +35,9 @@ def verify(
     """Compare the face in a photo with an enrolled subject; exit status 0 is a match, 1 is none."""
     with open_client(config) as client, messages().status("Verifying"):
         result = client.verify(subject, photo, threshold=threshold, timeout_s=timeout)
+    done = f"{subject} was compared"
     if as_json:
-        show_json({"match": result.decision, "subject": subject} | match_document(result))
+        show_json({"match": result.decision, "subject": subject} | match_document(result), done=done)
     else:
-        show(f"{'match' if result else 'no match'}: {subject} ({result.timings.total_s:.2f} s)")
+        show(f"{'match' if result else 'no match'}: {subject} ({result.timings.total_s:.2f} s)", done=done)
     raise typer.Exit(0 if result else 1)

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from veilmatch.crypto.errors import ConfigurationError, UnavailableError
+from veilmatch.crypto.errors import ConfigurationError, UnavailableError, VeilmatchError
 
 #: Where the daemons listen above the base port; see `veilmatch ceremony --base-port`.
 _OFFSETS = (1, 2, 11, 12, 13)
@@ -45,9 +45,7 @@ def hold_ceremony(directory: Path, parameters: str, passphrase: str) -> dict[str
         stdout=subprocess.PIPE,
         check=False,
     )
-    if done.returncode:
-        raise ConfigurationError("the key ceremony failed", got=f"exit status {done.returncode}")
-    return json.loads(done.stdout)  # type: ignore[no-any-return]
+    return _document(done.stdout, "the key ceremony", done.returncode)
 
 
 @contextmanager
@@ -61,10 +59,7 @@ def all_parties(directory: Path, passphrase: str) -> Iterator[dict[str, str]]:
     )
     try:
         assert process.stdout is not None
-        line = process.stdout.readline()
-        if not line:
-            raise UnavailableError("the daemons did not start", available=f"exit status {process.wait()}")
-        yield json.loads(line)["parties"]
+        yield _document(process.stdout.readline(), "the start of the daemons", process.poll())["parties"]
     finally:
         process.terminate()
         process.wait()
@@ -73,6 +68,17 @@ def all_parties(directory: Path, passphrase: str) -> Iterator[dict[str, str]]:
 def fresh_passphrase() -> str:
     """Return a passphrase for this run alone."""
     return secrets.token_urlsafe(24)
+
+
+def _document(printed: bytes, what: str, status: int | None) -> dict[str, Any]:
+    """Return the document that a command printed. Raises the error that it tells of instead."""
+    try:
+        document: dict[str, Any] = json.loads(printed)
+    except ValueError:
+        raise UnavailableError(f"{what} failed", available=f"exit status {status}") from None
+    if "error" in document:
+        raise VeilmatchError.from_fields(document["error"])
+    return document
 
 
 def _environment(passphrase: str) -> dict[str, str]:

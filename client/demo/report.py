@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from rich.console import Console
+from rich.console import RenderableType
 from rich.panel import Panel
 from rich.table import Table
+from rich.text import Text
 
 from veilmatch.client.demo.story import Story, median, medians
 from veilmatch.client.results import Timings
@@ -20,16 +21,14 @@ _STEP_LABELS = {
 }
 
 
-def show(console: Console, story: Story, parameter_set: str, ceremony_s: float) -> None:
-    """Print the whole report; the last line says whether all decisions were exact."""
-    console.print(
+def report(story: Story, parameter_set: str, ceremony_s: float) -> tuple[RenderableType, ...]:
+    """Return the whole report; its last line says whether all decisions were exact."""
+    headline = Text.from_markup(
         f"\n[bold]{len(story.subjects)} people[/bold] enrolled from one photo each · parameter set {parameter_set} · "
         f"threshold {story.threshold} · ceremony {ceremony_s:.1f} s · "
         f"embedding {1e3 * median(story.embed_s):.0f} ms · enrolment {1e3 * median(story.enrol_s):.0f} ms"
     )
-    console.print(_decisions(story))
-    console.print(_views(story))
-    console.print(_verdict(story), highlight=False)
+    return headline, _decisions(story), _views(story), Text.from_markup(_verdict(story))
 
 
 def _decisions(story: Story) -> Table:

@@ -10,6 +10,7 @@ from pathlib import Path
 from veilmatch.client.config import DeviceSettings
 from veilmatch.client.evaluation.libraries import require
 from veilmatch.client.evaluation.rates import Curve
+from veilmatch.common.toml_file import read_text
 from veilmatch.crypto.encryption.public_key_format import PublicFile
 from veilmatch.crypto.errors import ConfigurationError, InvalidInputError, KeyMismatchError
 from veilmatch.crypto.parameters import ParameterSet
@@ -54,7 +55,7 @@ def write_threshold(path: Path, cosine: float, parameters: ParameterSet) -> None
         )
     tomlkit = require("tomlkit")
     try:
-        document = tomlkit.parse(path.read_text(encoding="utf-8"))
+        document = tomlkit.parse(read_text(path))
         document["threshold"] = cosine
         _replace(path, tomlkit.dumps(document))
     except OSError as error:

@@ -14,6 +14,7 @@ import grpc
 
 from veilmatch.crypto.errors import (
     ConfigurationError,
+    HandshakeError,
     IntegrityError,
     PartyRefusedError,
     ProtocolError,
@@ -27,7 +28,8 @@ from veilmatch.protos.v1 import matcher_pb2_grpc as rpc
 from veilmatch.protos.v1 import request_pb2
 
 if TYPE_CHECKING:
-    from veilmatch.client.config import DeviceSettings, TlsSettings
+    from veilmatch.client.config import DeviceSettings
+    from veilmatch.common.settings import TlsSettings
 
 MIB = 1 << 20
 #: Answers hold the labels of a gallery: up to a million slots.
@@ -38,11 +40,9 @@ ERROR_METADATA_KEY = "veilmatch-error-bin"
 #: Text of a server, before it is shown to a person.
 _TEXT_CHARACTERS = 400
 #: Words of gRPC's text about a failed connection, and what they mean to a person.
+_HANDSHAKE = "a TLS handshake that failed: check certificates and names"
 _REASONS = (
-    (
-        ("tls", "ssl", "certificate", "verification"),
-        "a TLS handshake that failed: check certificates and names",
-    ),
+    (("tls", "ssl", "certificate", "verification"), _HANDSHAKE),
     (
         ("socket closed", "reset"),
         "a connection closed at once: is the certificate of this device accepted there?",
@@ -171,7 +171,9 @@ def error_from_rpc(error: grpc.aio.AioRpcError, party: str) -> VeilmatchError:
         return UnavailableError(f"{party} did not answer in time", party=party, needed=party)
     if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.ABORTED):
         # No alternatives: other key holders can stand in for each other, but nobody for a matcher.
-        return UnavailableError(f"{party} cannot be reached", party=party, needed=party, available=_reason(error))
+        reason = _reason(error)
+        kind = HandshakeError if reason == _HANDSHAKE else UnavailableError
+        return kind(f"{party} cannot be reached", party=party, needed=party, available=reason)
     if code in (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED):
         return PartyRefusedError(f"{party} does not serve this device", got=code.name)
     if code == grpc.StatusCode.RESOURCE_EXHAUSTED:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
+from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
+
+from veilmatch.common.output import show_json, show_tables
 
 if TYPE_CHECKING:
     from veilmatch.server.keyholder.audit.check import Checked, Comparison
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 Log = Annotated[Path, typer.Argument(help="A log file, a folder of them, or a key holder's data directory.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
-_INTACT, _DIFFERENT, _BROKEN = 0, 1, 7
+_INTACT, _DIFFERENT = 0, 7
+_BROKEN = _DIFFERENT
 #: Differences shown to a person; --json has all.
 _SHOWN = 50
 _COLUMNS = ("seq", "at", "event", "device", "operation", "gallery", "pair", "output_bits", "code")
@@ -40,8 +41,7 @@ def verify(
 ) -> None:
     """Check the hash chain of an audit log, and whether another key holder's log tells of the same sessions.
 
-    Exit status: 0 intact, and both agree; 1 both intact, but they tell of different sessions; 3 no such log; 7 a
-    chain is broken.
+    Exit status: 0 intact, and both agree; 3 no such log; 7 a chain is broken, or the two tell of different sessions.
     """
     from veilmatch.server.keyholder.audit.check import check_log, compare
 
@@ -52,16 +52,15 @@ def verify(
     status = _BROKEN if any(found.broken for found in logs) else _INTACT
     if comparison is not None and not comparison.agree:
         status = status or _DIFFERENT
+    done = "the log was checked"
     if as_json:
         document: dict[str, Any] = {"status": status, "logs": [_document(found) for found in logs]}
         if comparison is not None:
             document["comparison"] = asdict(comparison) | {"agree": comparison.agree}
-        sys.stdout.write(json.dumps(document) + "\n")
+        show_json(document, done=done)
     else:
-        console = Console(highlight=False)
-        console.print(_logs_table(logs))
-        if comparison is not None:
-            _print_comparison(console, comparison)
+        compared = [] if comparison is None else _comparison(comparison)
+        show_tables(_logs_table(logs), *compared, done=done)
     raise typer.Exit(status)
 
 
@@ -91,17 +90,16 @@ def show(
             found.append(fields)
             del found[:-last]
 
-    checked = check_log(log, note)
+    checked, done = check_log(log, note), "the log was read"
     if as_json:
-        sys.stdout.write(json.dumps({"entries": found, "broken": _document(checked)["broken"]}) + "\n")
+        show_json({"entries": found, "broken": _document(checked)["broken"]}, done=done)
     else:
         table = Table(*_COLUMNS, title=f"{checked.party}: {len(found)} of {checked.entries} entries")
         for fields in found:
             table.add_row(*(Text(_clean(fields.get(name, ""))) for name in _COLUMNS))
-        console = Console(highlight=False)
-        console.print(table)
-        if checked.broken:
-            console.print(Text(f"broken at {checked.broken.file}, line {checked.broken.line}: {checked.broken.why}"))
+        broken = checked.broken
+        remarks = [Text(f"broken at {broken.file}, line {broken.line}: {broken.why}")] if broken else []
+        show_tables(table, *remarks, done=done)
     raise typer.Exit(_BROKEN if checked.broken else _INTACT)
 
 
@@ -130,19 +128,19 @@ def _logs_table(logs: list[Checked]) -> Table:
     return table
 
 
-def _print_comparison(console: Console, comparison: Comparison) -> None:
-    console.print(f"{comparison.common} sessions are in both logs")
+def _comparison(comparison: Comparison) -> list[RenderableType]:
+    shown: list[RenderableType] = [f"{comparison.common} sessions are in both logs"]
     if comparison.not_covered:
-        console.print(f"{comparison.not_covered} sessions are from before the other log begins: not compared")
+        shown.append(f"{comparison.not_covered} sessions are from before the other log begins: not compared")
     if not comparison.differences:
-        return
+        return shown
     table = Table("session", "at", "difference", title=f"{len(comparison.differences)} differences")
     for found in comparison.differences[:_SHOWN]:
         what = [f"not at {found.missing_at}"] if found.missing_at else []
         what += ["failed before it could be noted there"] if found.failed else []
         what += [f"{name}: {ours} and {theirs}" for name, (ours, theirs) in found.fields.items()]
         table.add_row(*(Text(_clean(text)) for text in (found.session[:16], found.at, "; ".join(what))))
-    console.print(table)
+    return [*shown, table]
 
 
 def _clean(value: object) -> str:

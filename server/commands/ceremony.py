@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import sys
 import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from veilmatch.common.output import messages, say, show_json
 
 PassphraseFile = Annotated[
     Path | None, typer.Option(help="File with the passphrase; else VEILMATCH_PASSPHRASE, else a prompt.")
@@ -60,7 +59,7 @@ def ceremony(
     bounds = grant.lowest.thresholds(sorted(grant.rights), chosen)
     check_free(directory)
     passphrase = read_passphrase(passphrase_file, confirm=True)
-    console, started = Console(stderr=True), time.perf_counter()
+    console, started = messages(), time.perf_counter()
     with console.status("key ceremony") as status:
         made = run_ceremony(chosen, lambda step: status.update(f"key ceremony: {step}"))
         seconds = time.perf_counter() - started
@@ -76,13 +75,13 @@ def ceremony(
         "ceremony_s": round(seconds, 3),
     }
     if as_json:
-        sys.stdout.write(json.dumps(result) + "\n")
+        show_json(result, done=f"the installation is in {directory}")
         return
     table = Table("", "", title="installation", show_header=False)
     for name, value in (result | {"lowest_thresholds": described(bounds, chosen)}).items():
         table.add_row(name.replace("_", " "), Text(_shown(value)))
     console.print(table)
-    console.print("Copy each folder to its party's machine. Keep authority/ offline: it makes parties.", soft_wrap=True)
+    say("Copy each folder to its party's machine. Keep authority/ offline: it makes parties.")
 
 
 def _shown(value: object) -> str:

@@ -9,16 +9,15 @@ issue     all of it at once, where the secrets of two organisations are in one p
 from __future__ import annotations
 
 import datetime
-import json
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from veilmatch.common.output import messages, say, show_json, show_tables
 
 if TYPE_CHECKING:
     from veilmatch.crypto.keys.device_certificate import DeviceCertificate
@@ -49,6 +48,7 @@ Galleries = Annotated[list[str] | None, typer.Option("--gallery", help="A galler
 PassphraseFile = Annotated[
     Path | None, typer.Option(help="File with the passphrase; else VEILMATCH_PASSPHRASE, else a prompt.")
 ]
+_READ = "the certificates were read"
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
@@ -97,10 +97,10 @@ def request(
         raise ConfigurationError("where is the device?", expected="--installation or --folder")
     file, parameters = place / f"{name}.cert", _parameters(place / "public.json")
     if as_json:
-        _print_json(_document(made, parameters) | {"file": str(file)})
+        show_json(_document(made, parameters) | {"file": str(file)}, done=f"{file} was made")
         return
     _tell_certificate("requested", made, parameters)
-    _say(f"two organisations have to sign {file}: `veilmatch device certify` at each")
+    say(f"two organisations have to sign {file}: `veilmatch device certify` at each")
 
 
 def certify(
@@ -125,9 +125,9 @@ def certify(
     _tell_certificate(f"organisation {settings.party} signs", certifiable(file, settings), parameters)
     signed = sign(file, settings, read_passphrase(passphrase_file or settings.passphrase_file))
     if as_json:
-        _print_json(_document(signed, parameters) | {"file": str(file)})
+        show_json(_document(signed, parameters) | {"file": str(file)}, done=f"{file} was signed")
         return
-    _say(f"{file} is signed by {_joined(signed.organisations)}")
+    say(f"{file} is signed by {_joined(signed.organisations)}")
 
 
 def add(
@@ -141,9 +141,9 @@ def add(
 
     names = add_certificate(file, _configurations(installation, folder))
     if as_json:
-        _print_json({"device": file.stem, "daemons": list(names)})
+        show_json({"device": file.stem, "daemons": list(names)}, done=f"{file.stem} was added")
         return
-    _say(f"{file.stem} is known to {_joined(names)}")
+    say(f"{file.stem} is known to {_joined(names)}")
 
 
 def issue(
@@ -170,18 +170,19 @@ def issue(
     made = issue_device(directory, name, read_passphrase(passphrase_file), grant)
     parameters = _parameters(directory / "public.json")
     if as_json:
-        _print_json(_document(made, parameters) | {"directory": str(directory / name)})
+        document = _document(made, parameters) | {"directory": str(directory / name)}
+        show_json(document, done=f"{name} was added")
         return
     _tell_certificate("added", made, parameters)
-    _say(f"copy {directory / name} to the device")
-    _say(f"daemons whose folders are elsewhere need {directory / name / name}.cert: `veilmatch device add` at each")
+    say(f"copy {directory / name} to the device")
+    say(f"daemons whose folders are elsewhere need {directory / name / name}.cert: `veilmatch device add` at each")
 
 
 def show_all(installation: Installation = None, folder: DaemonFolders = None, as_json: AsJson = False) -> None:
     """List the devices that daemons have certificates of, and the certificates that daemons refuse."""
     found = _listed(installation, folder)
     if as_json:
-        _print_json({"devices": [_listed_document(one) for one in found]})
+        show_json({"devices": [_listed_document(one) for one in found]}, done=_READ)
         return
     columns = ("rights", "lowest thresholds", "galleries", "until", "signed by")
     table = Table("device", *columns, "at", "state", title="devices")
@@ -189,7 +190,7 @@ def show_all(installation: Installation = None, folder: DaemonFolders = None, as
         said = _shown(one.certificate, one.parameters) if one.certificate else {}
         cells = [said.get(name, "") for name in columns]
         table.add_row(*map(Text, (one.device, *cells, _joined(one.at), one.refused or "good")))
-    Console(highlight=False).print(table)
+    show_tables(table, done=_READ)
 
 
 def show(name: Name, installation: Installation = None, folder: DaemonFolders = None, as_json: AsJson = False) -> None:
@@ -198,15 +199,14 @@ def show(name: Name, installation: Installation = None, folder: DaemonFolders = 
     if not found:
         raise _unknown(name)
     if as_json:
-        _print_json({"devices": [_listed_document(one) for one in found]})
+        show_json({"devices": [_listed_document(one) for one in found]}, done=_READ)
         return
-    console = Console(highlight=False)
     for one in found:
         table = Table("", "", title=Text(name), show_header=False)
         said = _shown(one.certificate, one.parameters) if one.certificate else {}
         for what, value in (said | {"at": _joined(one.at), "state": one.refused or "good"}).items():
             table.add_row(what, Text(value))
-        console.print(table)
+        show_tables(table, done=_READ)
 
 
 def remove(
@@ -219,9 +219,9 @@ def remove(
     if not names:
         raise _unknown(name)
     if as_json:
-        _print_json({"device": name, "daemons": list(names)})
+        show_json({"device": name, "daemons": list(names)}, done=f"{name} was removed")
         return
-    _say(f"{name} is known no more to {_joined(names)}")
+    say(f"{name} is known no more to {_joined(names)}")
 
 
 # -- options ----------------------------------------------------------------------------------
@@ -312,7 +312,7 @@ def _tell_certificate(title: str, certificate: DeviceCertificate, parameters: Pa
     table = Table("", "", title=title, show_header=False)
     for what, value in _shown(certificate, parameters).items():
         table.add_row(what, Text(value, overflow="fold"))
-    Console(stderr=True, highlight=False).print(table)
+    messages().print(table)
 
 
 def _date(time_s: int) -> str:
@@ -324,11 +324,3 @@ def _date(time_s: int) -> str:
 
 def _joined(names: tuple[str, ...]) -> str:
     return ", ".join(names) or "nobody"
-
-
-def _say(line: str) -> None:
-    Console(stderr=True).print(line, soft_wrap=True, highlight=False, markup=False)
-
-
-def _print_json(result: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(result) + "\n")

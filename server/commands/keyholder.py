@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
+from veilmatch.common.output import say, show_json
+from veilmatch.server.commands._daemon import daemon
 from veilmatch.server.config import KeyHolderSettings
 
 if TYPE_CHECKING:
@@ -36,18 +35,20 @@ def register(app: typer.Typer) -> None:
 
 
 def run(ctx: typer.Context, config: Config = Path("keyholder.toml")) -> None:
-    """Run a key holder until SIGTERM.
+    """Run a key holder until SIGTERM. What it says is JSON, one line each, on standard error.
 
     The passphrase of its key file comes from the configured file, from VEILMATCH_PASSPHRASE or from a prompt.
     """
     if ctx.invoked_subcommand is not None:
         ctx.obj = config
         return
-    from veilmatch.server.keyholder.daemon import run_keyholder
-    from veilmatch.server.keyholder.refresh.opening import open_key_files
+    with daemon("keyholder") as named:
+        from veilmatch.server.keyholder.daemon import run_keyholder
+        from veilmatch.server.keyholder.refresh.opening import open_key_files
 
-    settings = KeyHolderSettings.load(config)
-    raise typer.Exit(run_keyholder(settings, open_key_files(settings)))
+        settings = KeyHolderSettings.load(config)
+        named(settings.party_name)
+        raise typer.Exit(run_keyholder(settings, open_key_files(settings)))
 
 
 def refresh(
@@ -82,31 +83,27 @@ def refresh(
     looked = asyncio.run(ask_to_recover(settings, without, go=False))
     if not as_json:
         for party, (found, counts) in looked.found.items():
-            _say(f"{party}: {found}" + ("" if counts else " (does not count)"))
-        _say(f"{settings.party_name} {looked.will}" if looked.will else f"refused: {looked.refused}")
+            say(f"{party}: {found}" + ("" if counts else " (does not count)"))
+        say(f"{settings.party_name} {looked.will}" if looked.will else f"refused: {looked.refused}")
         if looked.will and not yes:
             typer.confirm("Go on?", abort=True, err=True)
     elif not yes:
-        sys.stdout.write(json.dumps(looked.document()) + "\n")
+        show_json(looked.document(), done="the key holders were asked")
         return
     # If it is refused, this raises what it is refused with.
     done = asyncio.run(ask_to_recover(settings, without, go=True))
     if as_json:
-        sys.stdout.write(json.dumps(done.document()) + "\n")
+        show_json(done.document(), done=f"{settings.party_name} {looked.will}")
     else:
         _show(done.status, as_json)
 
 
 def _show(status: Status, as_json: bool) -> None:
     if as_json:
-        sys.stdout.write(json.dumps(status.document()) + "\n")
+        show_json(status.document(), done=f"{status.party} uses the shares of epoch {status.epoch}")
         return
-    _say(f"{status.party} uses the shares of epoch {status.epoch}")
+    say(f"{status.party} uses the shares of epoch {status.epoch}")
     if text := _UNFINISHED.get(status.stage):
-        _say(text)
+        say(text)
     if status.going_back:
-        _say("it was asked to go back to the epoch before, and waits for the others")
-
-
-def _say(text: str) -> None:
-    Console(stderr=True).print(text, soft_wrap=True, highlight=False, markup=False)
+        say("it was asked to go back to the epoch before, and waits for the others")

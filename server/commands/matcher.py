@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from veilmatch.server.commands._daemon import daemon
 from veilmatch.server.config import MatcherSettings
 
 
@@ -17,9 +18,11 @@ def register(app: typer.Typer) -> None:
     def matcher(
         config: Annotated[Path, typer.Option(help="matcher.toml of this matcher.")] = Path("matcher.toml"),
     ) -> None:
-        """Run a matcher until SIGTERM."""
-        from veilmatch.server.installation.public_file import read_public_file
-        from veilmatch.server.matcher.daemon import run_matcher
+        """Run a matcher until SIGTERM. What it says is JSON, one line each, on standard error."""
+        with daemon("matcher") as named:
+            from veilmatch.server.installation.public_file import read_public_file
+            from veilmatch.server.matcher.daemon import run_matcher
 
-        settings = MatcherSettings.load(config)
-        raise typer.Exit(run_matcher(settings, read_public_file(settings.public_key)))
+            settings = MatcherSettings.load(config)
+            named(settings.party_name)
+            raise typer.Exit(run_matcher(settings, read_public_file(settings.public_key)))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
+
+from veilmatch.common.output import say, show_json
 
 
 def register(app: typer.Typer) -> None:
@@ -49,10 +48,11 @@ def reseal(
         files.append(settings.certifier_key)
     seal_again(settings.key_file, settings.party, public, old, new)
     if as_json:
-        sys.stdout.write(json.dumps({"party": settings.party_name, "files": list(map(str, files))}) + "\n")
+        document = {"party": settings.party_name, "files": list(map(str, files))}
+        show_json(document, done="the files open with the new passphrase from now on")
         return
     for line in (
         *(f"{file} opens with the new passphrase from now on" for file in files),
         "give it to the daemon before its next start, and destroy copies of the old files",
     ):
-        Console(stderr=True).print(line, soft_wrap=True, highlight=False, markup=False)
+        say(line)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
+
+from veilmatch.common.output import messages, show_json
 
 
 def register(app: typer.Typer) -> None:
@@ -26,28 +26,26 @@ def register(app: typer.Typer) -> None:
 
         In production every organisation runs its own. The logs are in log.jsonl of each party's folder.
         """
-        from veilmatch.crypto.errors import UnavailableError
         from veilmatch.server.installation.passphrase import read_passphrase
-        from veilmatch.server.supervisor import DAEMONS, Supervisor, load_daemon
+        from veilmatch.server.preflight import check_all
+        from veilmatch.server.supervisor import Supervisor
 
-        errors = Console(stderr=True)
         passphrase = read_passphrase(passphrase_file)
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         with Supervisor(directory, {"VEILMATCH_PASSPHRASE": passphrase}) as parties:
-            with errors.status("starting five daemons"):
+            with messages().status("starting five daemons"):
+                listening = check_all(parties, passphrase)
                 parties.start()
                 parties.wait_ready()
-            listening = {party: load_daemon(parties.config(party)).listen for party in DAEMONS}
             if as_json:
-                sys.stdout.write(json.dumps({"ready": True, "parties": listening}) + "\n")
-                sys.stdout.flush()
+                show_json({"ready": True, "parties": listening}, done="five daemons were started, and are stopped")
             else:
                 table = Table("party", "listens on", "log", title="serving: Ctrl-C stops all")
                 for party, address in listening.items():
                     table.add_row(party, address, str(directory / party / "log.jsonl"))
-                errors.print(table)
+                messages().print(table)
             try:
                 ended = parties.wait()
             except KeyboardInterrupt:
                 return
-            raise UnavailableError(f"{ended} has ended", party=ended, needed="five running daemons")
+            raise ended

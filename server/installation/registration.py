@@ -5,13 +5,13 @@ At the ceremony's machine that is a whole installation, at an organisation the f
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from veilmatch.common.toml_file import read_toml
 from veilmatch.crypto.encryption.public_key_format import PublicFile
 from veilmatch.crypto.errors import ConfigurationError
 from veilmatch.crypto.keys.device_certificate import DeviceCertificate
@@ -32,12 +32,7 @@ class _File:
 
     @staticmethod
     def read(path: Path) -> _File:
-        try:
-            return _File(path, tomllib.loads(path.read_bytes().decode()))
-        except OSError as error:
-            raise ConfigurationError("a configuration cannot be read", got=f"{path}: {error.strerror}") from None
-        except (ValueError, RecursionError) as error:
-            raise ConfigurationError("a configuration is not TOML", got=f"{path}: {error}") from None
+        return _File(path, read_toml(path)[0])
 
     def table(self, name: str) -> dict[str, Any]:
         """Return a table, empty if there is none. Raises ConfigurationError if it is something else."""

@@ -10,7 +10,7 @@ from typing import TypeVar
 import structlog
 
 from veilmatch.crypto.digests import digest
-from veilmatch.crypto.errors import InvalidInputError, KeyMismatchError, ProtocolError, RequestSignatureError
+from veilmatch.crypto.errors import InvalidInputError, ProtocolError, RequestSignatureError, UnknownGalleryError
 from veilmatch.crypto.parameters import ParameterSet
 from veilmatch.crypto.requests import (
     WITH_PROBE,
@@ -81,7 +81,7 @@ class Admission:
         model = _signed_model(request, checked.operation)
         gallery = self._galleries.get(checked.gallery)
         if gallery is None:
-            raise KeyMismatchError(
+            raise UnknownGalleryError(
                 "no such gallery here", got=checked.gallery[:60], expected=", ".join(self._galleries)
             )
         if checked.operation == "verify":
@@ -251,5 +251,6 @@ class MatcherPeerService(rpc.MatcherPeerServicer):
         by_name: dict[tuple[str, bytes], Gallery] = {(gallery.name, gallery.key_id): gallery for gallery in here}
         found = by_name.get((theirs.gallery, theirs.key_id))
         if found is None:
-            raise KeyMismatchError("no such gallery here", got=theirs.gallery[:60], expected=", ".join(self._galleries))
+            expected = ", ".join(self._galleries)
+            raise UnknownGalleryError("no such gallery here", got=theirs.gallery[:60], expected=expected)
         return found

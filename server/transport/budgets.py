@@ -172,6 +172,9 @@ class Budgets:
     def _counting(self) -> Iterator[None]:
         try:
             yield
+        except BudgetExceededError as error:
+            error.party = self._party
+            raise
         except StorageError as error:
             raise StorageError(
                 "the budgets cannot be counted, so nothing is served",
@@ -228,7 +231,12 @@ def _refusal(
                 retry_after_s = ((part + PARTS + 1) * budget.part_ms - now_ms) / 1000
                 break
     return BudgetExceededError(
-        "a budget is used up", budget=str(budget), limit=budget.limit, retry_after_s=retry_after_s, got=total
+        "a budget is used up",
+        budget=str(budget),
+        limit=budget.limit,
+        setting=f"{budget.scope}_{budget.measure}.{budget.window}",
+        retry_after_s=retry_after_s,
+        got=total,
     )
 
 

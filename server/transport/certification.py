@@ -9,7 +9,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from veilmatch.crypto.encryption.public_key_format import PublicFile
-from veilmatch.crypto.errors import DeviceCertificateError
+from veilmatch.crypto.errors import DeviceCertificateError, OtherInstallationError
 from veilmatch.crypto.keys.device_certificate import SIGNATURES_NEEDED, DeviceCertificate, Statement
 
 
@@ -32,11 +32,11 @@ def certified_statement(certificate: DeviceCertificate, public: PublicFile) -> S
 def check_signatures(certificate: DeviceCertificate, public: PublicFile) -> None:
     """Check the signatures that are there, however many.
 
-    Raises DeviceCertificateError if one is not that of its organisation, the certificate is another installation's,
-    or it has a lowest threshold that the installation's parameter set has not.
+    Raises DeviceCertificateError if one is not that of its organisation, the certificate is another
+    installation's (OtherInstallationError then), or it has a lowest threshold that the parameter set has not.
     """
     if certificate.statement.installation != public.installation:
-        raise DeviceCertificateError(
+        raise OtherInstallationError(
             "the certificate is for another installation",
             got=certificate.statement.installation.hex(),
             expected=public.installation.hex(),

@@ -13,8 +13,8 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from veilmatch.common.settings import TlsSettings
 from veilmatch.crypto.errors import ConfigurationError, PartyRefusedError
-from veilmatch.server.config import TlsSettings
 from veilmatch.server.transport.limits import DEVICE_MESSAGE_BYTES, PEER_MESSAGE_BYTES, REPLY_MESSAGE_BYTES, options
 
 #: What gRPC hands a method about its call.
@@ -44,7 +44,8 @@ def channel_to(address: str, party_name: str, tls: TlsSettings) -> grpc.aio.Chan
     """
     authority, certificate, key = _read(tls)
     credentials = grpc.ssl_channel_credentials(authority, key, certificate)
-    limits = options(PEER_MESSAGE_BYTES, PEER_MESSAGE_BYTES)
+    # Parties are reached directly, whatever http_proxy of the environment says.
+    limits = [*options(PEER_MESSAGE_BYTES, PEER_MESSAGE_BYTES), ("grpc.enable_http_proxy", 0)]
     name = ("grpc.ssl_target_name_override", party_name)
     # A daemon that comes back is found again within a quarter second, not after gRPC's two minutes.
     patience = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 250)]

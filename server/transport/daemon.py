@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import logging
+import os
 import signal
+import socket
 import sys
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import grpc
@@ -16,12 +18,20 @@ import structlog
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health
 
-from veilmatch.crypto.errors import ConfigurationError
+from veilmatch.crypto.errors import ConfigurationError, UnavailableError
 
 #: How long running calls may take to finish after SIGTERM.
 GRACE_S = 10.0
+#: Where a supervisor waits for the word that a daemon serves: the protocol of systemd's Type=notify.
+NOTIFY_VARIABLE = "NOTIFY_SOCKET"
 
 _log = structlog.get_logger(__name__)
+
+
+class Life:
+    """How far the daemon of this process got. `served`: whether it has served."""
+
+    served = False
 
 
 def configure_logging(party_name: str) -> None:
@@ -68,7 +78,7 @@ async def run_daemon(
 ) -> int:
     """Serve on `listen` until SIGTERM or SIGINT, or until `failed` returns; return the exit status.
 
-    failed: resolves when the daemon can no longer serve (a worker died); the status is then 1, for a
+    failed: resolves when the daemon can no longer serve (a worker died). Raises UnavailableError then, for a
     supervisor to restart it. Running calls get GRACE_S to finish.
     """
     servicer = health.HealthServicer()
@@ -83,13 +93,29 @@ async def run_daemon(
         loop.add_signal_handler(number, stop.set)
     await server.start()
     await servicer.set("", health_pb2.HealthCheckResponse.SERVING)
+    Life.served = True
     _log.info("serving", listen=listen)
+    _notify("READY=1")
     asked, broken = asyncio.ensure_future(stop.wait()), asyncio.ensure_future(failed())
     await asyncio.wait([asked, broken], return_when=asyncio.FIRST_COMPLETED)
-    status = 0 if asked.done() else 1
-    _log.info("stopping", status=status)
+    _log.info("stopping", status=0 if asked.done() else UnavailableError.exit_status)
+    _notify("STOPPING=1")
     await servicer.enter_graceful_shutdown()
     await server.stop(GRACE_S)
+    ended = not asked.done()
     for task in (asked, broken):
         task.cancel()
-    return status
+    if ended:
+        raise UnavailableError("a worker of this daemon has died, and its state is lost", needed="a restart")
+    return 0
+
+
+def _notify(state: str) -> None:
+    """Tell whoever started this daemon how far it is; nobody need listen."""
+    address = os.environ.get(NOTIFY_VARIABLE)
+    if not address:
+        return
+    if address.startswith("@"):  # a name outside the file system
+        address = "\0" + address[1:]
+    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as to:
+        to.sendto(state.encode(), address)

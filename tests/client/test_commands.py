@@ -14,7 +14,9 @@ import typer
 from typer.testing import CliRunner, Result
 
 from veilmatch.client import Client, DeviceSettings
-from veilmatch.client.commands import _output, build_app, register_entry_point
+from veilmatch.client.commands._application import build_app, register_entry_point
+from veilmatch.common import output
+from veilmatch.common.hints import hint
 from veilmatch.crypto import errors
 from veilmatch.crypto.encryption.public_key_format import PublicFile
 from veilmatch.crypto.errors import DealtOpeningError, UnavailableError, VeilmatchError
@@ -219,15 +221,45 @@ def test_exit_status_is_that_of_the_error(run: Run, pair: FakePair, error: Veilm
 
 def test_a_hint_says_when_to_try_again_if_that_is_known() -> None:
     missing = UnavailableError("the stock has run out", party="keyholder-c", retry_after_s=59.6)
-    assert _output.hint(missing) == "Try again in 60 seconds; keyholder-c is missing."
-    assert _output.hint(UnavailableError("down", party="keyholder-c")) == "Try again later; keyholder-c is missing."
-    assert "key holders" in str(_output.hint(DealtOpeningError("another opening", party="keyholder-b")))
+    assert hint(missing) == "Try again in 60 seconds; keyholder-c is missing."
+    assert hint(UnavailableError("down", party="keyholder-c")) == "Try again later; keyholder-c is missing."
+    assert "key holders" in str(hint(DealtOpeningError("another opening", party="keyholder-b")))
 
 
 def test_error_without_json_leaves_standard_output_empty(run: Run) -> None:
     result = run("verify", "alice", "empty.jpg")
     assert (result.exit_code, result.stdout) == (3, "")
     assert "hint" in result.stderr and "expected: one face" in result.stderr
+
+
+def test_a_panel_shows_who_when_and_which_request(run: Run, pair: FakePair) -> None:
+    def fail(kind: str, request: Any) -> None:
+        raise errors.BudgetExceededError(
+            "a budget is used up", budget="requests of a device in a day", setting="device_requests.day", limit=7,
+            party="keyholder-b", alternatives=("ac",), retry_after_s=7200.0, request_id="0123456789abcdef",
+        )  # fmt: skip
+
+    pair.a.before = fail
+    told = " ".join(run("subjects").stderr.replace("\u2502", " ").split())
+    for text in (
+        "budget: requests of a device in a day", "party: keyholder-b", "pairs that can do without it: ac",
+        "ask again in: 2 hours", "request: 0123456789abcdef: operators find it in the logs", "<= 7",
+        "device_requests.day in [budgets] of keyholder.toml at keyholder-b",
+    ):  # fmt: skip
+        assert text in told
+
+
+def test_one_document_only_even_if_an_error_follows_the_result(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = importlib.import_module("veilmatch.client.commands.subjects")
+    printed = module.show_json
+
+    def print_and_fail(document: object, *, done: str) -> None:
+        printed(document, done=done)
+        raise errors.IntegrityError("after all")
+
+    monkeypatch.setattr(module, "show_json", print_and_fail)
+    result = run("subjects", "--json")
+    assert result.exit_code == 7 and list(json.loads(result.stdout)) == ["subjects"]
 
 
 def test_markup_in_an_error_is_only_text(run: Run, pair: FakePair) -> None:
@@ -264,7 +296,7 @@ def test_unforeseen_error_is_not_taken_for_no_match(run: Run, monkeypatch: pytes
     assert result.exit_code == 10
     assert "coordinates" not in result.output and "RuntimeError" in result.stderr
     assert json.loads(result.stdout)["error"]["code"] == "internal"
-    assert "coordinates" in run("verify", "alice", "d.jpg", env={_output.DEBUG_VARIABLE: "1"}).stderr
+    assert "coordinates" in run("verify", "alice", "d.jpg", env={output.DEBUG_VARIABLE: "1"}).stderr
 
 
 def test_interrupt_is_status_130(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -314,7 +346,11 @@ def test_command_that_misses_a_library_says_what_to_install(tmp_path: Path, monk
     point = EntryPoint("daemon", "needs_more:register", "veilmatch.commands")
     result = CliRunner().invoke(_app_with(point), ["daemon", "--config", "x", "--json"])
     assert result.exit_code == 3
-    assert "veilmatch[server]" in json.loads(result.stdout)["error"]["message"]
+    told = json.loads(result.stdout)["error"]
+    assert (told["code"], told["hint"]) == (
+        "missing_extra",
+        "Install what is missing: pip install 'veilmatch[server]'.",
+    )
 
 
 def test_command_of_a_module_that_is_not_there_is_left_out() -> None:

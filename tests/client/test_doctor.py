@@ -7,8 +7,8 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from veilmatch.client.commands import build_app
 from veilmatch.client.commands import doctor as module
+from veilmatch.client.commands._application import build_app
 from veilmatch.crypto.rings import choice
 
 

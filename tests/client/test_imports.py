@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
+
+import pytest
 
 from veilmatch.client import DeviceSettings
 
@@ -21,7 +24,7 @@ sys.meta_path.insert(0, Blocker())
 """
 
 
-def run(code: str, *args: str) -> subprocess.CompletedProcess[str]:
+def run(code: str, *args: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     program = BLOCKED + textwrap.dedent(code)
     root = Path(__file__).resolve().parents[2]
     return subprocess.run(
@@ -30,6 +33,7 @@ def run(code: str, *args: str) -> subprocess.CompletedProcess[str]:
         text=True,
         timeout=30,
         cwd=root,
+        env=environment,
         check=False,
     )
 
@@ -67,3 +71,34 @@ def test_command_line_starts_without_any_extra() -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "verify" in done.stdout
+
+
+def test_everything_that_is_exported_can_be_imported_and_nothing_else_is_before_it_is_asked_for() -> None:
+    done = run(
+        """
+        import veilmatch.client
+        assert not {"grpc", "numpy", "pydantic"} & set(sys.modules)
+        for name in veilmatch.client.__all__:
+            assert getattr(veilmatch.client, name).__name__ == name
+        assert set(veilmatch.client.__all__) <= set(dir(veilmatch.client))
+        assert not hasattr(veilmatch.client, "NoSuchName")
+        """
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(("chosen", "verbosity"), [({}, "NONE"), ({"GRPC_VERBOSITY": "DEBUG"}, "DEBUG")])
+def test_grpc_is_told_to_be_quiet_before_it_is_imported(chosen: dict[str, str], verbosity: str) -> None:
+    done = run(
+        """
+        import os
+        class Watch:
+            def find_spec(self, name, path=None, target=None):
+                if name == "grpc":
+                    print(os.environ.get("GRPC_VERBOSITY"))
+        sys.meta_path.insert(0, Watch())
+        from veilmatch.client import Client
+        """,
+        environment={k: v for k, v in os.environ.items() if k != "GRPC_VERBOSITY"} | chosen,
+    )
+    assert (done.returncode, done.stdout) == (0, f"{verbosity}\n"), done.stderr

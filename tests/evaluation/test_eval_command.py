@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
-from veilmatch.client.commands import build_app
+from veilmatch.client.commands._application import build_app
 from veilmatch.client.config import DeviceSettings
 from veilmatch.client.evaluation import libraries, study
 from veilmatch.client.evaluation.curves import plots

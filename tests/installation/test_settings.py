@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from veilmatch.client import config as client_config
 from veilmatch.client.config import DeviceSettings
+from veilmatch.common import known_fields
+from veilmatch.common.toml_file import read_toml
 from veilmatch.crypto.errors import ConfigurationError
-from veilmatch.server import config as server_config
 from veilmatch.server.config import KeyHolderSettings, MatcherSettings
 from veilmatch.server.installation.toml import to_toml
 
@@ -76,10 +76,6 @@ def test_a_device_has_these_defaults(tmp_path: Path) -> None:
     assert (settings.gallery, settings.threshold, settings.pairs) == ("main", 0.40, ["ab", "ac", "bc"])
     assert (settings.timeout_s, settings.request_lifetime_s, settings.certificate) == (15, 60, None)
     assert load(DeviceSettings, tmp_path, certificate="door.cert").certificate == tmp_path / "door.cert"
-
-
-def test_devices_and_daemons_write_tls_in_one_way() -> None:
-    assert list(client_config.TlsSettings.model_fields) == list(server_config.TlsSettings.model_fields) == list(TLS)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -251,3 +247,155 @@ def test_a_file_that_is_not_there_is_refused(kind: type[Settings], tmp_path: Pat
         with pytest.raises(ConfigurationError, match="cannot be read") as caught:
             kind.load(path)
         assert str(path) in str(caught.value)
+
+
+# -- in plain words --------------------------------------------------------------------------------
+
+USUAL = {DeviceSettings: "device.toml", KeyHolderSettings: "keyholder.toml", MatcherSettings: "matcher.toml"}
+#: How the library that checks fields would say it.
+JARGON = ("Input should", "Extra inputs", "Field required", "permitted", "valid string", "Value error", "dictionary")
+
+
+def test_the_fields_of_all_files_are_known() -> None:
+    assert {kind.usual_name: kind.model_fields.keys() for kind in KINDS} == known_fields.FIELDS
+    assert {kind: kind.usual_name for kind in KINDS} == USUAL
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("other", KINDS)
+def test_a_file_of_another_kind_is_told_for_what_it_is(
+    kind: type[Settings], other: type[Settings], tmp_path: Path
+) -> None:
+    (tmp_path / "x.toml").write_text(to_toml(FIELDS[other]))
+    if kind is other:
+        assert kind.load(tmp_path / "x.toml")
+        return
+    with pytest.raises(ConfigurationError) as caught:
+        kind.load(tmp_path / "x.toml")
+    assert caught.value.got == f"a {USUAL[other]}" and USUAL[kind] in str(caught.value.expected)
+    assert "x.toml is the configuration of a" in caught.value.message and ";" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("kind", "field", "meant"),
+    [
+        (DeviceSettings, "treshold", "did you mean threshold?"),
+        (DeviceSettings, "timeout", "did you mean timeout_s?"),
+        (DeviceSettings, "peer_timeout_s", "it belongs in keyholder.toml and matcher.toml"),
+        (KeyHolderSettings, "gallery", "it belongs in device.toml"),
+        (MatcherSettings, "gallerys", "did you mean galleries?"),
+        (MatcherSettings, "zzz", "zzz: no such field"),
+    ],
+)
+def test_an_unknown_field_is_told_with_what_was_meant_and_its_line(
+    kind: type[Settings], field: str, meant: str, tmp_path: Path
+) -> None:
+    message = refused(kind, tmp_path, **{field: 1})
+    line = 1 + (tmp_path / "x.toml").read_text().splitlines().index(f"{field} = 1")
+    assert meant in message and f"x.toml, line {line}: {field}: " in message
+
+
+def test_an_unknown_field_of_a_table_is_told_too(tmp_path: Path) -> None:
+    message = refused(DeviceSettings, tmp_path, tls=TLS | {"certificat": "x"})
+    assert "tls.certificat: no such field; did you mean certificate?" in message
+    message = refused(DeviceSettings, tmp_path, matchers={"a": "h:1", "b": "h:1", "c": "h:1"})
+    assert "matchers.c: no such name here; it must be 'a' or 'b'" in message
+    message = refused(KeyHolderSettings, tmp_path, budgets={"device_request": 1})
+    assert "did you mean device_requests?" in message
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_word_of_the_library_that_checks_reaches_a_person(kind: type[Settings], tmp_path: Path) -> None:
+    wrong: list[dict[str, Any]] = [{name: None} for name in FIELDS[kind]]
+    wrong += [{name: value} for name, values in WRONG[kind].items() for value in values]
+    wrong += [{name: value} for name in kind.model_fields for value in (True, "x" * 99, 1.5, [], {}, {"a": 1}, [1], -1)]
+    for changes in wrong:
+        try:
+            load(kind, tmp_path, **changes)
+        except ConfigurationError as error:
+            assert not any(word in str(error) for word in JARGON), (changes, str(error))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_field_that_the_environment_sets_wrongly_is_told_as_such(
+    kind: type[Settings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VEILMATCH_TLS__CERTIFICAT", "x")
+    assert "the environment: VEILMATCH_TLS__CERTIFICAT: tls.certificat: " in refused(kind, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("variable", "meant"),
+    [
+        ("VEILMATCH_TIMEOUT", "VEILMATCH_TIMEOUT_S"),
+        ("VEILMATCH_TRESHOLD", "VEILMATCH_THRESHOLD"),
+        ("VEILMATCH_PASPHRASE", "VEILMATCH_PASSPHRASE"),
+        ("VEILMATCH_NOSUCH", None),
+    ],
+)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_variable_that_nothing_reads_is_refused(
+    kind: type[Settings], variable: str, meant: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, "hush")
+    with pytest.raises(ConfigurationError) as caught:
+        load(kind, tmp_path)
+    assert caught.value.got == variable and "hush" not in str(caught.value)
+    assert meant is None or caught.value.expected == meant
+
+
+def test_variables_of_other_parties_and_of_container_platforms_are_no_mistakes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in (
+        "STOCK_TRIPLES", "SEAT", "BACKEND", "SERVICE_HOST", "SERVICE_PORT", "SERVICE_PORT_GRPC", "PORT",
+        "PORT_7401_TCP", "PORT_7401_TCP_ADDR", "MATCHER_A_SERVICE_HOST",
+    ):  # fmt: skip
+        monkeypatch.setenv(f"VEILMATCH_{name}", "1")
+    assert load(DeviceSettings, tmp_path)
+
+
+# -- files of all editors --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_byte_order_mark_and_windows_line_ends_change_nothing(kind: type[Settings], tmp_path: Path) -> None:
+    settings = load(kind, tmp_path)
+    text = to_toml(FIELDS[kind])
+    (tmp_path / "x.toml").write_bytes(text.replace("\n", "\r\n").encode("utf-8-sig"))
+    assert kind.load(tmp_path / "x.toml") == settings
+    assert read_toml(tmp_path / "x.toml")[0] == FIELDS[kind]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
+def test_text_in_another_encoding_is_named(kind: type[Settings], encoding: str, tmp_path: Path) -> None:
+    (tmp_path / "x.toml").write_bytes(to_toml(FIELDS[kind]).encode(encoding))
+    with pytest.raises(ConfigurationError, match="not TOML") as caught:
+        kind.load(tmp_path / "x.toml")
+    assert encoding.upper() in str(caught.value.got) and "UTF-8" in str(caught.value.expected)
+
+
+def test_bytes_that_are_no_text_are_named_by_their_line(tmp_path: Path) -> None:
+    (tmp_path / "x.toml").write_bytes(b'a = 1\nb = "\xe9"\n')
+    with pytest.raises(ConfigurationError) as caught:
+        DeviceSettings.load(tmp_path / "x.toml")
+    assert str(caught.value.got).endswith("x.toml, line 2: not UTF-8")
+
+
+def test_a_folder_in_place_of_a_file_says_which_file_is_in_it(tmp_path: Path) -> None:
+    load(DeviceSettings, tmp_path)
+    with pytest.raises(ConfigurationError) as caught:
+        DeviceSettings.load(tmp_path)
+    assert caught.value.expected == str(tmp_path / "x.toml")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_tilde_is_the_home_directory(kind: type[Settings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    load(kind, home, public_key="~/public.json", tls=TLS | {"key": "~/tls-key.pem"})
+    settings = kind.load(Path("~/x.toml"))
+    assert (settings.public_key, settings.tls.key) == (home / "public.json", home / "tls-key.pem")
+    assert settings.tls.certificate == home / "tls.pem"

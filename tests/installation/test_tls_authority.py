@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from tests.installation.making import CHEAP, PASSPHRASE
+from veilmatch.common.settings import TlsSettings
 from veilmatch.crypto.errors import KeyFileError, WrongPassphraseError
-from veilmatch.server.config import TlsSettings
 from veilmatch.server.installation import authority as module
 from veilmatch.server.installation.authority import Authority
 from veilmatch.server.transport.channels import caller, channel_to, server_credentials

@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.installation.making import certificate, organisations
 from tests.simulator import SimulatedGallery
 from veilmatch.client.wire.signing import DeviceKey, Draft, RequestSigner
+from veilmatch.common.settings import TlsSettings
 from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.encryption.knowledge import KnownCiphertexts
 from veilmatch.crypto.encryption.paillier import Paillier
@@ -37,7 +38,7 @@ from veilmatch.crypto.pair.messages import ProbeShare, Results
 from veilmatch.crypto.parameters import ParameterSet
 from veilmatch.protos.v1 import keyholder_pb2_grpc as rpc
 from veilmatch.protos.v1 import request_pb2
-from veilmatch.server.config import KeyHolderBudgets, KeyHolderSettings, TlsSettings
+from veilmatch.server.config import KeyHolderBudgets, KeyHolderSettings
 from veilmatch.server.installation.authority import Authority
 from veilmatch.server.keyholder.service import KeyHolderPeerService, KeyHolderService
 from veilmatch.server.keyholder.session.serving import KeyHolder

@@ -12,9 +12,9 @@ from typing import Any
 import grpc
 
 from tests.transport.parties import METHOD, bytes_of, serving, tls_of
+from veilmatch.common.settings import TlsSettings
 from veilmatch.crypto.errors import ProtocolError
 from veilmatch.protos.v1.keyholder_pb2 import PairMessage, PairRendezvous
-from veilmatch.server.config import TlsSettings
 from veilmatch.server.transport.channels import caller, channel_to
 from veilmatch.server.transport.links import AcceptedLink, Link, Rendezvous, dialled
 from veilmatch.server.transport.status import unary

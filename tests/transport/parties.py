@@ -12,7 +12,7 @@ from typing import Any
 import grpc
 from google.protobuf.message import Message
 
-from veilmatch.server.config import TlsSettings
+from veilmatch.common.settings import TlsSettings
 from veilmatch.server.installation.authority import Authority
 from veilmatch.server.transport.channels import server_credentials, server_options
 from veilmatch.server.transport.own_failures import Self

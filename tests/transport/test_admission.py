@@ -33,6 +33,7 @@ from veilmatch.crypto.errors import (
     RequestExpiredError,
     RequestReplayedError,
     RequestSignatureError,
+    UnknownGalleryError,
     VeilmatchError,
 )
 from veilmatch.protos.v1 import request_pb2 as pb
@@ -88,8 +89,8 @@ WRONG: dict[str, tuple[type[VeilmatchError], pb.SignedRequest, str]] = {
     "lives too long": (RequestExpiredError, right(expires_at_ms=NOW_MS + 10**7), DEVICE),
     "key id": (KeyMismatchError, right(key_id=bytes(16)), DEVICE),
     "parameter set": (KeyMismatchError, right(parameter_set="d128-s60-c23-n3072"), DEVICE),
-    "gallery": (KeyMismatchError, right(gallery="other"), DEVICE),
-    "long gallery": (KeyMismatchError, right(gallery="x" * 10_000), DEVICE),
+    "gallery": (UnknownGalleryError, right(gallery="other"), DEVICE),
+    "long gallery": (UnknownGalleryError, right(gallery="x" * 10_000), DEVICE),
     "operation": (InvalidInputError, signed(body("enrol", nonce=NONCE)), DEVICE),
     "threshold": (InvalidInputError, right(threshold=0), DEVICE),
     "pair": (InvalidInputError, right(pair="aa"), DEVICE),

@@ -12,8 +12,8 @@ import grpc
 import pytest
 
 from tests.transport.parties import ask, authority, serving, tls_of
+from veilmatch.common.settings import TlsSettings
 from veilmatch.crypto.errors import ConfigurationError, PartyRefusedError
-from veilmatch.server.config import TlsSettings
 from veilmatch.server.transport.channels import Context, caller, channel_to, require_caller, server_credentials
 from veilmatch.server.transport.status import from_rpc, unary
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 import signal
 import socket
 import sys
@@ -161,11 +162,28 @@ async def test_a_call_that_does_not_end_is_ended_when_the_grace_is_over(start: S
         assert await daemon.process.wait() == 0
 
 
-async def test_a_daemon_that_cannot_serve_any_more_ends_with_status_1(start: Start) -> None:
+async def test_a_daemon_that_cannot_serve_any_more_ends_with_an_error(start: Start) -> None:
     async with start() as daemon:
         assert await daemon.status() == SERVING
         (daemon.folder / "broken").touch()
-        assert await daemon.process.wait() == 1
+        assert (await daemon.said()).startswith("unavailable: a worker of this daemon has died")
+        assert await daemon.process.wait() == REFUSED
+
+
+async def test_whoever_started_a_daemon_is_told_when_it_serves_and_when_it_stops(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The protocol of systemd's Type=notify; a name in the file system, and one outside it."""
+    for address in (str(tmp_path / "notify"), f"@{secrets.token_hex(8)}"):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notified:
+            notified.bind("\0" + address[1:] if address.startswith("@") else address)
+            notified.settimeout(15)
+            monkeypatch.setenv("NOTIFY_SOCKET", address)
+            async with start() as daemon:
+                assert await asyncio.to_thread(notified.recv, 100) == b"READY=1"
+                assert await daemon.status() == SERVING
+                daemon.process.terminate()
+                assert await asyncio.to_thread(notified.recv, 100) == b"STOPPING=1"
 
 
 # -- addresses -------------------------------------------------------------------------------------

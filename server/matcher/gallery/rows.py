@@ -24,7 +24,7 @@ from sqlalchemy import (
     update,
 )
 
-from veilmatch.crypto.errors import IntegrityError, KeyMismatchError
+from veilmatch.crypto.errors import IntegrityError, UnknownGalleryError
 from veilmatch.server.matcher.gallery.mutation import GalleryState, LogEntry, Mutation, require_same_model
 from veilmatch.server.matcher.gallery.schema import contents, galleries, log, packs, retired, templates
 
@@ -58,10 +58,10 @@ def check_fits(connection: Connection, gallery: Row[Any], mutation: Mutation) ->
 
 
 def find_gallery(connection: Connection, name: str) -> Row[Any]:
-    """Return the row of `galleries`. Raises KeyMismatchError if there is none."""
+    """Return the row of `galleries`. Raises UnknownGalleryError if there is none."""
     gallery = connection.execute(select(galleries).where(galleries.c.name == name)).one_or_none()
     if gallery is None:
-        raise KeyMismatchError("no such gallery", got=name[:60])
+        raise UnknownGalleryError("no such gallery", got=name[:60])
     return gallery
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from veilmatch.client.commands import build_app
+from veilmatch.client.commands._application import build_app
 from veilmatch.crypto.errors import ConfigurationError, InvalidInputError
 from veilmatch.crypto.keys.shares import Party
 from veilmatch.server.keyholder.audit.chain import decode, encode, files_in
@@ -195,12 +195,12 @@ def test_verify_ends_with_0_for_an_intact_log_and_7_for_a_broken_one(tmp_path: P
     assert run("verify", tmp_path).exit_code == 7 and "BROKEN" in run("verify", tmp_path).stdout
 
 
-def test_verify_ends_with_1_for_logs_that_differ_and_3_for_no_log(tmp_path: Path) -> None:
+def test_verify_ends_with_7_for_logs_that_differ_and_3_for_no_log(tmp_path: Path) -> None:
     ours = write(tmp_path / "a", "a", session_entries(range(3)))
     theirs = write(tmp_path / "b", "b", session_entries(range(2)))
     done = run("verify", ours, "--against", theirs, "--json")
     document = json.loads(done.stdout)
-    assert done.exit_code == 1 and document["comparison"]["common"] == 2 and not document["comparison"]["agree"]
+    assert done.exit_code == 7 and document["comparison"]["common"] == 2 and not document["comparison"]["agree"]
     assert "not at keyholder-b" in run("verify", ours, "--against", theirs).stdout
     assert run("verify", write(tmp_path / "c", "b", session_entries(range(3))), "--against", ours).exit_code == 0
     assert run("verify", tmp_path / "nowhere").exit_code == 3

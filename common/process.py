@@ -1,0 +1,107 @@
+"""The outermost frame of the command line: whatever happens inside, the exit status means what is documented.
+
+Imports the standard library alone, so that it stands before anything that can be missing. Python itself ends with 1
+after an exception and with 120 if it cannot flush at the end, and 1 means "no match" here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from types import FrameType
+from typing import NoReturn
+
+from veilmatch.crypto.errors import MissingExtraError, OutputError, VeilmatchError
+
+INTERRUPTED = 128 + signal.SIGINT
+TERMINATED = 128 + signal.SIGTERM
+
+
+def run(command: Callable[[], object]) -> NoReturn:
+    """Run a command and end this process with its exit status: that of its SystemExit, 0 without one.
+
+    Ctrl-C is 130 and SIGTERM 143, at any moment; both let the command clean up. A module that is not installed is 3,
+    output that cannot be written 11, any other exception 10.
+    """
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        _occupy_descriptors()
+        status = _status(command)
+    except KeyboardInterrupt:
+        status = INTERRUPTED
+    except SystemExit:
+        status = TERMINATED
+    # From here on the outcome stands: a signal ends the process at once.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+    sys.exit(_flushed(status))
+
+
+def _status(command: Callable[[], object]) -> int:
+    try:
+        command()
+    except SystemExit as end:
+        return _of_exit(end.code)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except ImportError as error:
+        return _failed(
+            MissingExtraError("a library that Veilmatch needs is not installed", got=f"no module {error.name}")
+        )
+    except BaseException as error:  # also what is no Exception must not end with Python's status
+        return _failed(VeilmatchError("this should not have happened", got=type(error).__name__))
+    return 0
+
+
+def _of_exit(code: object) -> int:
+    if code is None:
+        return 0
+    if isinstance(code, int):
+        return code
+    return _failed(VeilmatchError(str(code)))  # Python would print it, and end with 1
+
+
+def _failed(error: VeilmatchError) -> int:
+    """Say what went wrong with the standard library alone; return the exit status."""
+    with suppress(Exception):
+        if "--json" in sys.argv and sys.stdout is not None:
+            document = error.fields() | {"exit_status": error.exit_status}
+            sys.stdout.write(json.dumps({"error": document}) + "\n")
+            sys.stdout.flush()
+    with suppress(Exception):
+        os.write(2, f"veilmatch: {error}\n".encode(errors="backslashreplace"))
+    return error.exit_status
+
+
+def _flushed(status: int) -> int:
+    """Return the exit status once everything is written; what is left over then goes nowhere at shutdown."""
+    for stream, number in ((sys.stdout, 1), (sys.stderr, 2)):
+        try:
+            if stream is not None and not stream.closed:
+                stream.flush()
+        except (OSError, ValueError):
+            if number == 1 and status in (0, 1):
+                status = OutputError.exit_status
+            with suppress(OSError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), number)
+    return status
+
+
+def _occupy_descriptors() -> None:
+    """Put /dev/null where a standard stream is closed: otherwise the next file that is opened becomes it."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            null = os.open(os.devnull, os.O_RDONLY if number == 0 else os.O_WRONLY)
+            if null != number:
+                os.dup2(null, number)
+                os.close(null)
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    raise SystemExit(TERMINATED)

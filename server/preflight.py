@@ -1,0 +1,75 @@
+"""What `veilmatch up` looks at before it starts anything: what would end a daemon at once, found without one."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import TypeVar
+
+from veilmatch.crypto.errors import ConfigurationError, VeilmatchError
+from veilmatch.server.config import KeyHolderSettings
+from veilmatch.server.installation.passphrase import read_passphrase
+from veilmatch.server.installation.public_file import read_public_file
+from veilmatch.server.installation.sealed import open_sealed
+from veilmatch.server.supervisor import DAEMONS, Supervisor, load_daemon
+from veilmatch.server.transport.channels import server_credentials
+from veilmatch.server.transport.daemon import sole_owner
+
+_S = TypeVar("_S")
+_T = TypeVar("_T")
+
+
+def check_all(parties: Supervisor, passphrase: str) -> dict[str, str]:
+    """Return where every party listens. Raises what it would end with, naming the party.
+
+    Checked: configurations, TLS files, that no other daemon has the data directories or the addresses, and that the
+    passphrase opens the keys.
+    """
+    settings = {party: _of(party, load_daemon, parties.config(party)) for party in DAEMONS}
+    with ExitStack() as stack:
+        for party, one in settings.items():
+            _of(party, server_credentials, one.tls)
+            _of(party, lambda path: stack.enter_context(sole_owner(path)), one.data_dir)
+            stack.enter_context(_of(party, _listening, one.listen))
+    for party, one in settings.items():
+        if isinstance(one, KeyHolderSettings):
+            _of(party, lambda holder: _open(holder, passphrase), one)
+    return {party: one.listen for party, one in settings.items()}
+
+
+def _of(party: str, check: Callable[[_S], _T], subject: _S) -> _T:
+    """Return what the check returns; what it raises is about this party."""
+    try:
+        return check(subject)
+    except VeilmatchError as error:
+        fields = error.fields() | {"message": f"{party} cannot start: {error.message}", "party": party}
+        raise VeilmatchError.from_fields(fields) from None
+
+
+def _open(settings: KeyHolderSettings, passphrase: str) -> None:
+    """Open the key as the daemon will: its configured file goes before the passphrase of this command."""
+    if settings.passphrase_file is not None:
+        passphrase = read_passphrase(settings.passphrase_file)
+    open_sealed(settings.key_file, settings.party, read_public_file(settings.public_key), passphrase)
+
+
+def _listening(address: str) -> socket.socket:
+    """Return a socket that listens there. Raises ConfigurationError if it cannot be had."""
+    host, _, port = address.rpartition(":")
+    try:
+        family, kind, protocol, _, place = socket.getaddrinfo(
+            host.strip("[]"), int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with ExitStack() as stack:
+            found = stack.enter_context(socket.socket(family, kind, protocol))
+            # As gRPC does: what is left of closed connections is no hindrance.
+            found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            found.bind(place)
+            found.listen(1)
+            stack.pop_all()
+            return found
+    except OSError as error:
+        raise ConfigurationError(
+            "cannot listen", got=f"{address}: {error.strerror}", expected="a free address of this machine"
+        ) from None
