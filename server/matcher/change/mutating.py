@@ -49,7 +49,7 @@ async def enrol(
         on.meetings.agreed(meeting, gallery, gallery.lock.exclusive),
     ):
         if (done := await gallery.find_token(checked.token)) is not None:
-            return _done_before(done, identity)
+            return await _done_before(done, identity, checked.token, gallery)
         gallery.require_changeable()
         gallery.require_model(model)
         places = gallery.index.allocate(1)
@@ -82,7 +82,7 @@ async def erase(
         on.meetings.agreed(meeting, gallery, gallery.lock.exclusive),
     ):
         if (done := await gallery.find_token(checked.token)) is not None:
-            return _done_before(done, identity)
+            return await _done_before(done, identity, checked.token, gallery)
         gallery.require_changeable()
         places = await _to_erase(checked, request.subject, gallery)
         found = [await gallery.record(*place) for place in places]
@@ -133,7 +133,7 @@ async def enrol_bulk(
         on.meetings.agreed(meeting, gallery, gallery.lock.exclusive),
     ):
         if (done := await gallery.find_token(checked.token)) is not None:
-            return _done_before(done, identity)
+            return await _done_before(done, identity, checked.token, gallery)
         gallery.require_changeable()
         gallery.require_model(model)
         numbers = gallery.index.allocate_packs(len(ready))
@@ -185,12 +185,21 @@ def _identity(checked: CheckedRequest, *what: bytes | str) -> bytes:
     return digest("mutation", checked.device, checked.operation, checked.token, *what)
 
 
-def _done_before(done: LogEntry, identity: bytes) -> pb.MutateReply:
-    """Answer a retry with what its first attempt did. The chain is left out: later mutations may have moved it on."""
+async def _done_before(done: LogEntry, identity: bytes, token: bytes, gallery: Gallery) -> pb.MutateReply:
+    """Answer a retry with what its first attempt did, and how much of that is still there.
+
+    The chain is left out: later mutations may have moved it on.
+    """
     if done.request_digest != identity:
         raise DuplicateTokenError("the token was used for another mutation", expected="a token for this mutation alone")
     templates = json.loads(done.result)["templates"]
-    return pb.MutateReply(sequence=done.sequence, templates=templates, valid_share=_bit(done.valid_share))
+    return pb.MutateReply(
+        sequence=done.sequence,
+        templates=templates,
+        valid_share=_bit(done.valid_share),
+        repeated=True,
+        present=len(await gallery.places_of(token)),
+    )
 
 
 def _bit(valid_share: bytes) -> bool:
