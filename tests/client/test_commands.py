@@ -35,6 +35,8 @@ def run(settings: DeviceSettings, pair: FakePair, tmp_path: Path, monkeypatch: p
         module = importlib.import_module(f"veilmatch.client.commands.{name}")
         monkeypatch.setattr(module, "open_client", open_client)
     monkeypatch.chdir(tmp_path)
+    for photo in ("1.jpg", "2.jpg", "empty.jpg"):
+        (tmp_path / photo).write_text(photo)
     app = build_app()
     return lambda *args, **options: CliRunner().invoke(app, list(args), **options)
 
@@ -99,7 +101,7 @@ def test_identify_in_json(run: Run, pair: FakePair) -> None:
 def test_enrol_several_photos(run: Run, pair: FakePair) -> None:
     result = run("enrol", "alice", "1.jpg", "2.jpg", "--json")
     assert result.exit_code == 0
-    assert json.loads(result.stdout) == {"subject": "alice", "templates": 2, "sequence": 2}
+    assert json.loads(result.stdout) == {"subject": "alice", "templates": 2, "repeated": 0, "sequence": 2}
     assert "enrolled: bob" in run("enrol", "bob", "1.jpg").stdout
     assert pair.templates == ["alice", "alice", "bob"]
 
@@ -112,28 +114,28 @@ def folder(tmp_path: Path) -> Path:
         "bob/1.PNG",
         "bob/2.png",
         "e\u0301va.jpeg",
-        "notes.txt",
         ".hidden.jpg",
-        "bob/list.csv",
+        "bob/Thumbs.db",
     ):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).touch()
+        (root / name).write_text(name)
     return root
 
 
 def test_enrol_a_folder(run: Run, pair: FakePair, folder: Path) -> None:
     result = run("enrol", "--folder", str(folder), "--json")
     assert result.exit_code == 0, result.output
-    assert json.loads(result.stdout) == {"templates": 4, "sequence": 1, "skipped": []}
+    assert json.loads(result.stdout) == {"templates": 4, "repeated": 0, "sequence": 1, "skipped": [], "left_out": []}
     assert pair.templates == ["alice", "bob", "bob", "\u00e9va"]
 
 
 def test_folder_with_an_unusable_photo(run: Run, pair: FakePair, folder: Path) -> None:
-    (folder / "empty.jpg").touch()
+    (folder / "empty.jpg").write_text("empty")
     assert run("enrol", "--folder", str(folder)).exit_code == 3
     assert pair.templates == []
     result = run("enrol", "--folder", str(folder), "--skip-unusable", "--json")
     document = json.loads(result.stdout)
+    assert result.exit_code == 3
     assert (document["templates"], document["skipped"][0]["subject"]) == (4, "empty")
     assert document["skipped"][0]["error"]["code"] == "no_face"
 
