@@ -10,6 +10,7 @@ whoever is left out unnoticed is refused at a door later.
 
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -59,7 +60,7 @@ def read_folder(folder: Path) -> PhotoFolder:
 
     Raises InvalidInputError if there is no such folder, it may not be read, or no photo is in it.
     """
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # noqa: PTH112 - that of pathlib raises if the name is too long
         raise InvalidInputError("there is no such folder", got=quoted_path(str(folder)))
     photos: list[tuple[str, Path]] = []
     left_out: list[LeftOut] = []

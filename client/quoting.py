@@ -23,7 +23,7 @@ _LIKE_BASE64 = re.compile(r"[A-Za-z0-9+/=_\-\s]{65,}")
 def quoted_path(path: str) -> str:
     """Return a path as errors show it; of a text that may be a photo only its length."""
     usual = path.isprintable() and len(path) <= _PATH_CHARACTERS and not path.startswith("data:")
-    if (usual and not _LIKE_BASE64.fullmatch(path)) or _exists(path):
+    if (usual and not _LIKE_BASE64.fullmatch(path)) or os.path.lexists(path):
         return path
     return f"a text of {len(path)} characters"
 
@@ -33,13 +33,6 @@ def quoted_name(name: object) -> str:
     if not isinstance(name, str):
         return f"a {type(name).__name__}"
     return name if name.isprintable() and len(name) <= _NAME_CHARACTERS else f"a name of {len(name)} characters"
-
-
-def _exists(path: str) -> bool:
-    try:
-        return os.path.lexists(path)
-    except ValueError:  # a NUL in it
-        return False
 
 
 def quoted_photo(photo: object, number: int, total: int) -> str:

@@ -49,6 +49,8 @@ _SIGNATURES = (
     (b"MM\0+", "TIFF"),
     *((b"P" + digit, "PPM") for digit in (b"1", b"2", b"3", b"4", b"5", b"6")),
 )
+#: What follows the letters of a PPM and white space: a number or a comment.
+_PPM_NEXT = {*(b"%d" % digit for digit in range(10)), b"#"}
 _AVIF_BRANDS = {b"avif", b"avis"}
 _HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 
@@ -63,8 +65,9 @@ def format_of(head: bytes) -> str | None:
         return "AVIF" if brands & _AVIF_BRANDS else "HEIC" if brands & _HEIC_BRANDS else None
     found = next((name for signature, name in _SIGNATURES if head.startswith(signature)), None)
     # Two letters are too few to know by: texts begin with them.
-    text_like = (found == "PPM" and not head[2:3].isspace()) or (found == "BMP" and 0 not in head[2:14])
-    return None if text_like else found
+    if found == "PPM" and not (head[2:3].isspace() and head[2:].lstrip()[:1] in _PPM_NEXT):
+        return None
+    return None if found == "BMP" and 0 not in head[2:14] else found
 
 
 def opened(data: bytes, check_size: Callable[[int, int], None]) -> PillowImage:

@@ -35,7 +35,7 @@ MAX_IMAGE_BYTES = 32 * 2**20
 MAX_IMAGE_PIXELS = 64_000_000
 
 #: What Pillow converts to RGB as a viewer does; with transparency, over white.
-_MODES = {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV"}
+_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV"}
 #: Bits that sensors use of 16; what needs no more is scaled by these.
 _DEPTHS = (8, 10, 12, 14, 16)
 #: A colour image of 16 bits keeps its upper eight. If all of them are below this, it has used 14 bits or fewer.

@@ -72,7 +72,7 @@ def _path(text: str) -> str:
         if host not in ("", "localhost"):
             raise ImageError("a file of another machine", got=quoted_path(text), expected="file:///folder/photo.jpg")
         return path
-    if text.startswith("~") and not Path(text).exists():
+    if text.startswith("~") and not os.path.lexists(text):
         return os.path.expanduser(text)  # noqa: PTH111 - that of pathlib raises where there is no home
     return text
 

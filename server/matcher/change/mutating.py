@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from veilmatch.crypto.digests import digest, digest_all
-from veilmatch.crypto.errors import DuplicateTokenError, GalleryMismatchError, UnknownSubjectError
+from veilmatch.crypto.errors import DuplicateTokenError, GalleryMismatchError, UnavailableError, UnknownSubjectError
 from veilmatch.protos.v1 import matcher_pb2 as pb
 from veilmatch.protos.v1 import request_pb2
 from veilmatch.server.matcher.agreement.meeting import Meeting
@@ -158,23 +159,36 @@ async def commit_both(
     If the other matcher is lost on the way the mutation stays pending, and the next meeting commits
     or discards it at both.
     """
-    chain = await gallery.prepare(mutation, valid_share)
+    with _own_failures_of(meeting.party):
+        chain = await gallery.prepare(mutation, valid_share)
     theirs = await meeting.swap_states(gallery.to_wire, "prepared")
     if theirs.pending_chain != chain:
         # Both sides see this, so neither commits.
         await gallery.discard()
         raise GalleryMismatchError("the two matchers prepared different mutations")
     if meeting.leads:
-        await gallery.commit(mutation, chain)
+        with _own_failures_of(meeting.party):
+            await gallery.commit(mutation, chain)
         await meeting.swap_states(gallery.to_wire, "committed")
     else:
         await meeting.receive_state("committed")
-        await gallery.commit(mutation, chain)
+        with _own_failures_of(meeting.party):
+            await gallery.commit(mutation, chain)
         await meeting.send_state(gallery.to_wire(), "committed")
     templates = len(mutation.added) or len(mutation.removed)
     return pb.MutateReply(
         sequence=gallery.state.sequence, chain=chain, templates=templates, valid_share=_bit(valid_share)
     )
+
+
+@contextmanager
+def _own_failures_of(party: str) -> Iterator[None]:
+    """Let what the database cannot do be blamed on its matcher: the device hears it from whoever is first."""
+    try:
+        yield
+    except UnavailableError as error:
+        error.party = error.party or party
+        raise
 
 
 def _identity(checked: CheckedRequest, *what: bytes | str) -> bytes:
