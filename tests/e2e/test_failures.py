@@ -250,7 +250,10 @@ def test_a_device_cannot_send_another_devices_request(world: World) -> None:
 @pytest.mark.parametrize("bad", [np.ones(127), np.full(128, np.nan), np.zeros(128), np.full(128, np.inf)])
 def test_a_bad_embedding_is_an_embedding_error(world: World, bad: np.ndarray) -> None:
     with world.client() as client:
-        for call in (client.candidates_embedding, lambda e: client.enrol_embedding("x", e, model="toy")):
+        for call in (
+            lambda e: client.candidates_embedding(e, model="toy"),
+            lambda e: client.enrol_embedding("x", e, model="toy"),
+        ):
             with pytest.raises(EmbeddingError):
                 call(bad)
 

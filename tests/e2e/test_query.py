@@ -169,8 +169,8 @@ def test_many_queries_and_changes_at_once_stay_exact(world: World) -> None:
     faces = unit(rng, 6, world.parameters.dimension)
     with world.client(timeout_s=60.0) as client, ThreadPoolExecutor(8) as threads:
         client.enrol_embedding("base", faces[0], model="toy")
-        changes = [threads.submit(client.enrol_embedding, f"c{i}", faces[i]) for i in range(1, 6)]
-        queries = [threads.submit(client.verify_embedding, "base", faces[i % 6]) for i in range(18)]
+        changes = [threads.submit(client.enrol_embedding, f"c{i}", faces[i], model="toy") for i in range(1, 6)]
+        queries = [threads.submit(client.verify_embedding, "base", faces[i % 6], model="toy") for i in range(18)]
         assert [bool(q.result()) for q in queries] == [i % 6 == 0 for i in range(18)]
         assert sorted(c.result().sequence for c in changes) == list(
             range(min(c.result().sequence for c in changes), min(c.result().sequence for c in changes) + 5)
