@@ -55,13 +55,14 @@ class Enrolments:
     ) -> Enrolment:
         """Enrol photos of a subject. token, once: see AsyncClient.enrol."""
         _require_one_of(token, once)
+        _require_any(photos)
+        model = await self._device.model()  # before the photos: what is missing here is not about one of them
         captured = []
         for number, photo in enumerate(photos, start=1):
             try:
                 captured.append(await self._device.capture(photo, once))
             except InvalidInputError as error:
                 raise about(f"{quoted_name(subject)}, {quoted_photo(photo, number, len(photos))}", error) from None
-        model = await self._device.model()
 
         def derived(number: int) -> Iterator[bytes]:
             made = self._device.tokens.of_photo
@@ -79,8 +80,7 @@ class Enrolments:
         timeout_s: float | None,
     ) -> Enrolment:
         """Enrol embeddings of a subject. tokens: as Tokens gives them, or the one of the call."""
-        if not embeddings:
-            raise InvalidInputError("nothing to enrol", got="no photo", expected="at least one")
+        _require_any(embeddings)
         templates = [
             await self._lanes(subject, embedding, number, len(embeddings))
             for number, embedding in enumerate(embeddings, start=1)
@@ -154,8 +154,7 @@ class Enrolments:
         timeout_s: float | None,
     ) -> Enrolment:
         """Enrol one embedding of each subject, in one change. tokens: see `embeddings`."""
-        if not pairs:
-            raise InvalidInputError("nobody to enrol", got=0, expected="at least one subject")
+        _require_any(pairs)
         tokens_of = tokens if callable(tokens) else _given(tokens)
         subjects = [checked_name(subject) for subject, _ in pairs]
         templates = [
@@ -163,9 +162,11 @@ class Enrolments:
         ]
         packs = await self._device.packs(subjects, templates, self._workers, progress)
         limit = finite_seconds(self._timeout_s + BULK_PACK_S * len(packs) if timeout_s is None else timeout_s)
+        ends = time.monotonic() + limit
         for token in tokens_of(0):
+            left_s = max(ends - time.monotonic(), 0.001)
             draft = Draft(request_pb2.OPERATION_BULK_ENROL, token=token, bulk_digest=bulk.digest_of(packs), model=model)
-            answered = await self._connection.ask(draft, limit, lambda m, r, left: m.bulk_enrol(r, packs, left))
+            answered = await self._connection.ask(draft, left_s, lambda m, r, left: m.bulk_enrol(r, packs, left))
             agreed = agreement.agreed_mutation(*answered.replies)
             if not _erased_since(agreed):
                 break
@@ -185,3 +186,8 @@ def _erased_since(agreed: matcher_pb2.MutateReply) -> bool:
 def _require_one_of(token: bytes | None, once: bool) -> None:
     if once and token is not None:
         raise InvalidInputError("a token of the caller's and tokens made of the photos", expected="token or once")
+
+
+def _require_any(given: Sequence[object]) -> None:
+    if not given:
+        raise InvalidInputError("nothing to enrol", got=0, expected="at least one")
