@@ -125,7 +125,8 @@ DEVICE: dict[str, set[str]] = {
     "verify": ANSWER,
     "candidates": ANSWER | {"MatchReply.labels"},
     "identify": ANSWER | {"MatchReply.labels"},
-    **dict.fromkeys((*CHANGES, "bulk"), of("MutateReply", "sequence chain templates valid_share")),
+    # Of a token that it used before, whether that was done and what is left of it.
+    **dict.fromkeys((*CHANGES, "bulk"), of("MutateReply", "sequence chain templates valid_share repeated present")),
     "subjects": of("SubjectsReply", "sequence chain subjects.subject subjects.templates"),
 }
 
