@@ -102,8 +102,8 @@ def _query(
 
     def ask() -> Any:
         if operation == "verify":
-            return client.verify_embedding("p0", probe, threshold=THRESHOLD, timeout_s=60.0)
-        return client.candidates_embedding(probe, threshold=THRESHOLD, timeout_s=120.0)
+            return client.verify_embedding("p0", probe, model="random", threshold=THRESHOLD, timeout_s=60.0)
+        return client.candidates_embedding(probe, model="random", threshold=THRESHOLD, timeout_s=120.0)
 
     ask()
     found: dict[str, list[float]] = {party: [] for party in PARTIES}

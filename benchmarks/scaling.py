@@ -107,7 +107,9 @@ class Gallery:
             if not self.identities:
                 vectors[[3, count // 2]] = self.probes[:2] + ring.standard_normal((2, p.dimension))
             names = [f"p{self.identities + i}" for i in range(count)]
-            client.enrol_many_embeddings(zip(names, vectors, strict=True), progress=progress, timeout_s=1_800.0)
+            client.enrol_many_embeddings(
+                zip(names, vectors, strict=True), model="random", progress=progress, timeout_s=1_800.0
+            )
             self.scores.append(quantised @ np.array([quantise(v, p) for v in vectors]).T)
             self.identities, self.packs = self.identities + count, self.packs - (-count // p.slots)
 
@@ -217,7 +219,7 @@ def _moved(client: Client, parties: Supervisor, relays: Relays, gallery: Gallery
 
 def _ask(client: Client, gallery: Gallery, probe: int) -> Any:
     """Search, compare the answer with that of integers in clear, and return the timings."""
-    found = client.candidates_embedding(gallery.probes[probe], threshold=THRESHOLD, timeout_s=600.0)
+    found = client.candidates_embedding(gallery.probes[probe], model="random", threshold=THRESHOLD, timeout_s=600.0)
     expected = gallery.expected(probe)
     if set(found.subjects) != expected or found.compared != gallery.identities:
         raise RuntimeError(f"probe {probe}: {sorted(found.subjects)} for {sorted(expected)}, {found.compared} compared")

@@ -178,7 +178,7 @@ def enrol(client: Client, parameters: ParameterSet, identities: int, console: Co
     single = []
     for i in range(SINGLE):
         started = time.perf_counter()
-        client.enrol_embedding(f"single-{i}", rng.standard_normal(parameters.dimension))
+        client.enrol_embedding(f"single-{i}", rng.standard_normal(parameters.dimension), model="random")
         single.append(time.perf_counter() - started)
     vectors = rng.standard_normal((identities - SINGLE, parameters.dimension))
     with console.status("bulk enrolment") as status:
@@ -187,6 +187,7 @@ def enrol(client: Client, parameters: ParameterSet, identities: int, console: Co
         for first in range(0, len(vectors), batch):
             client.enrol_many_embeddings(
                 [(f"p{first + i}", v) for i, v in enumerate(vectors[first : first + batch])],
+                model="random",
                 progress=lambda stage, done, total: status.update(f"bulk enrolment: {stage} {done}/{total}"),
                 timeout_s=600.0,
             )
@@ -211,11 +212,11 @@ def _queries(
     operations: dict[str, tuple[int, Callable[[], Any]]] = {
         "verify": (
             options.verifications,
-            lambda: client.verify_embedding("p0", probe, threshold=THRESHOLD, timeout_s=60.0),
+            lambda: client.verify_embedding("p0", probe, model="random", threshold=THRESHOLD, timeout_s=60.0),
         ),
         "candidates": (
             options.searches,
-            lambda: client.candidates_embedding(probe, threshold=THRESHOLD, timeout_s=120.0),
+            lambda: client.candidates_embedding(probe, model="random", threshold=THRESHOLD, timeout_s=120.0),
         ),
     }
     figures: dict[str, Any] = {}

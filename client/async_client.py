@@ -6,8 +6,8 @@
             ...
 
 Every method that takes a photo has a twin ending in `_embedding` for devices with their own capture; the
-twins work without the `device` extra. They take the name of that model: a gallery holds embeddings of one
-model, and refuses those of another. `client.Client` is the synchronous one. All errors are
+twins work without the `device` extra. They take the name of that model, and have no default for it: a gallery
+holds embeddings of one model, and refuses those of another. `client.Client` is the synchronous one. All errors are
 VeilmatchErrors, and every call ends within its time.
 """
 
@@ -19,11 +19,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar
 
-from veilmatch.client import bulk
-from veilmatch.client.arguments import checked_model, checked_name, checked_token, finite_seconds
+from veilmatch.client.arguments import (
+    checked_key_id,
+    checked_model,
+    checked_name,
+    checked_pairs,
+    checked_token,
+    finite_seconds,
+)
 from veilmatch.client.config import DeviceSettings
-from veilmatch.client.device import Capture, Device, Embedding, Progress, about
+from veilmatch.client.device import Capture, Device, Embedding, Progress
+from veilmatch.client.enrolments import Enrolments
 from veilmatch.client.queries import Queries
+from veilmatch.client.quoting import naming
 from veilmatch.client.results import (
     Candidates,
     Enrolment,
@@ -37,17 +45,12 @@ from veilmatch.client.wire import agreement
 from veilmatch.client.wire.connection import Answered, Ask, Connection
 from veilmatch.client.wire.signing import Draft
 from veilmatch.client.wire.transport import Matcher
-from veilmatch.crypto.digests import digest
-from veilmatch.crypto.encryption.public_key_format import KEY_ID_BYTES
-from veilmatch.crypto.errors import InvalidInputError, VeilmatchError
-from veilmatch.crypto.requests import EMBEDDING_MODEL, TOKEN_BYTES
-from veilmatch.protos.v1 import matcher_pb2, request_pb2
+from veilmatch.crypto.errors import VeilmatchError
+from veilmatch.protos.v1 import request_pb2
 
 if TYPE_CHECKING:
     from veilmatch.client.capture.image import ImageSource
 
-#: Added to the time-out of the settings for every pack of a bulk enrolment.
-BULK_PACK_S = 2.0
 #: Added to the time-out of the settings for a step of a rotation.
 ROTATION_STEP_S = 60.0
 
@@ -81,7 +84,7 @@ class AsyncClient:
         self._device = Device(settings, capture, now)
         self._connection = Connection(settings, self._device.sign, matchers)
         self._queries = Queries(self._device, self._connection, self._limit)
-        self._workers = workers
+        self._enrolments = Enrolments(self._device, self._connection, settings.timeout_s, workers)
 
     @classmethod
     def from_config(cls, path: str | Path) -> AsyncClient:
@@ -117,7 +120,7 @@ class AsyncClient:
         ImageError, NoFaceError, SeveralFacesError, ModelError, EmbeddingError.
         """
         started, t = time.perf_counter(), self._device.threshold("verify", threshold)
-        checked_name(subject)
+        subject = checked_name(subject)
         embedding = await self._device.embed(photo)
         return await self._queries.verify(started, subject, embedding, await self._device.model(), t, timeout_s)
 
@@ -126,7 +129,7 @@ class AsyncClient:
         subject: str,
         embedding: Embedding,
         *,
-        model: str = EMBEDDING_MODEL,
+        model: str,
         threshold: float | None = None,
         timeout_s: float | None = None,
     ) -> Verification:
@@ -146,7 +149,7 @@ class AsyncClient:
         self,
         embedding: Embedding,
         *,
-        model: str = EMBEDDING_MODEL,
+        model: str,
         threshold: float | None = None,
         timeout_s: float | None = None,
     ) -> Candidates:
@@ -169,7 +172,7 @@ class AsyncClient:
         self,
         embedding: Embedding,
         *,
-        model: str = EMBEDDING_MODEL,
+        model: str,
         threshold: float | None = None,
         timeout_s: float | None = None,
     ) -> IdentifyResult:
@@ -180,28 +183,35 @@ class AsyncClient:
     # -- changing the gallery -----------------------------------------------------------------------
 
     async def enrol(
-        self, subject: str, *photos: ImageSource, token: bytes | None = None, timeout_s: float | None = None
+        self,
+        subject: str,
+        *photos: ImageSource,
+        token: bytes | None = None,
+        once: bool = False,
+        timeout_s: float | None = None,
     ) -> Enrolment:
         """Add one template for each photo. Every photo is captured before the first one is sent.
 
         token: 16 bytes; the same call with the same token adds nothing twice, so that a caller who did
-        not see the answer can repeat it. Raises also InvalidInputError and what `verify` raises. If the servers find a
-        vector invalid, all are sent, then ServerDeviationError names the enrolments that left an empty template.
+        not see the answer can repeat it. once: in its place, tokens are made of the photos (`tokens.py`): what this
+        device enrolled of this subject from the same file, and what was not erased since, is not added again, whatever
+        the order of the photos. Raises also InvalidInputError and what `verify` raises; an error about a photo says
+        which. If the servers find a vector invalid, all are sent, then ServerDeviationError names the enrolments that
+        left an empty template.
         """
-        checked_name(subject)
-        embeddings = [await self._device.embed(photo) for photo in photos]
-        return await self._enrol(subject, embeddings, await self._device.model(), token, timeout_s)
+        return await self._enrolments.photos(checked_name(subject), photos, token, once, timeout_s)
 
     async def enrol_embedding(
         self,
         subject: str,
         *embeddings: Embedding,
-        model: str = EMBEDDING_MODEL,
+        model: str,
         token: bytes | None = None,
         timeout_s: float | None = None,
     ) -> Enrolment:
         """`enrol` for embeddings."""
-        return await self._enrol(checked_name(subject), embeddings, checked_model(model), token, timeout_s)
+        subject, model = checked_name(subject), checked_model(model)
+        return await self._enrolments.embeddings(subject, embeddings, model, token, timeout_s)
 
     async def enrol_many(
         self,
@@ -210,66 +220,39 @@ class AsyncClient:
         progress: Progress | None = None,
         skipped: Callable[[str, VeilmatchError], None] | None = None,
         token: bytes | None = None,
+        once: bool = False,
         timeout_s: float | None = None,
     ) -> Enrolment:
         """Add one template for each (subject, photo), all of them in one change of the gallery or none.
 
         For an enrolling authority: the servers trust it for these templates. progress: told ("capture" or
-        "encrypt", done, total). skipped: told the subject and the error of a photo that cannot be used;
-        without it such a photo ends the call. token: see `enrol`. Default timeout_s: the settings and 2 s a pack.
+        "encrypt", done, total). skipped: told the subject and the error of a photo that cannot be used, which says
+        which photo; without it such a photo ends the call. token, once: see `enrol`; all photos have one token here,
+        so a set with one more photo is another one and all of it is added. Default timeout_s: the settings and 2 s a
+        pack.
         """
-        pairs = _listed(photos)
-        embeddings: list[tuple[str, Embedding]] = []
-        for done, (subject, photo) in enumerate(pairs):
-            if progress is not None:
-                progress("capture", done, len(pairs))
-            try:
-                embeddings.append((checked_name(subject), await self._device.embed(photo)))
-            except InvalidInputError as error:
-                if skipped is None:
-                    raise about(subject, error) from None
-                skipped(subject, error)
-        model = await self._device.model()
-        return await self.enrol_many_embeddings(
-            embeddings, model=model, progress=progress, token=token, timeout_s=timeout_s
-        )
+        pairs = checked_pairs("photo", photos)
+        return await self._enrolments.many_photos(pairs, progress or _no_progress, skipped, token, once, timeout_s)
 
     async def enrol_many_embeddings(
         self,
         embeddings: Mapping[str, Embedding] | Iterable[tuple[str, Embedding]],
         *,
-        model: str = EMBEDDING_MODEL,
+        model: str,
         progress: Progress | None = None,
         token: bytes | None = None,
         timeout_s: float | None = None,
     ) -> Enrolment:
         """`enrol_many` for embeddings."""
-        pairs, model = _listed(embeddings), checked_model(model)
-        if not pairs:
-            raise InvalidInputError("nobody to enrol", got=0, expected="at least one subject")
-        subjects = [checked_name(subject) for subject, _ in pairs]
-        templates = [self._device.quantised(subject, embedding) for subject, embedding in pairs]
-        packs = await self._device.packs(subjects, templates, self._workers, progress or _no_progress)
-        limit = self._settings.timeout_s + BULK_PACK_S * len(packs) if timeout_s is None else timeout_s
-        draft = Draft(
-            request_pb2.OPERATION_BULK_ENROL,
-            token=checked_token(token),
-            bulk_digest=bulk.digest_of(packs),
-            model=model,
-        )
-        answered = await self._ask(draft, limit, lambda m, signed, left: m.bulk_enrol(signed, packs, left))
-        agreed = agreement.agreed_mutation(*answered.replies)
-        return Enrolment(agreed.sequence, agreed.templates)
+        pairs, model = checked_pairs("embedding", embeddings), checked_model(model)
+        return await self._enrolments.many_embeddings(pairs, model, progress or _no_progress, token, timeout_s)
 
     async def erase(self, subject: str, *, token: bytes | None = None, timeout_s: float | None = None) -> Erasure:
         """Remove all templates of a subject. token: see `enrol`. Raises also UnknownSubjectError."""
-        draft = Draft(
-            request_pb2.OPERATION_ERASE,
-            subject=checked_name(subject),
-            token=checked_token(token),
+        subject = checked_name(subject)
+        return await self._erase(
+            Draft(request_pb2.OPERATION_ERASE, subject=subject, token=checked_token(token)), timeout_s
         )
-        agreed = agreement.agreed_mutation(*(await self._mutate(draft, timeout_s)).replies)
-        return Erasure(agreed.sequence, agreed.templates)
 
     async def take_back(
         self, subject: str, enrolment: bytes, *, token: bytes | None = None, timeout_s: float | None = None
@@ -286,8 +269,7 @@ class AsyncClient:
             token=checked_token(token),
             enrolment=checked_token(enrolment),
         )
-        agreed = agreement.agreed_mutation(*(await self._mutate(draft, timeout_s)).replies)
-        return Erasure(agreed.sequence, agreed.templates)
+        return await self._erase(draft, timeout_s)
 
     async def subjects(self, *, timeout_s: float | None = None) -> list[SubjectEntry]:
         """Return who is enrolled, in order of names."""
@@ -305,8 +287,7 @@ class AsyncClient:
         ("rotate", done, total). timeout_s: of each step; default: the settings and 60 s. Raises also
         ConfigurationError, BudgetExceededError and InvalidInputError.
         """
-        if len(new_key_id) != KEY_ID_BYTES:
-            raise InvalidInputError("not the id of a key", got=f"{len(new_key_id)} bytes", expected=KEY_ID_BYTES)
+        new_key_id = checked_key_id(new_key_id)
         limit = self._settings.timeout_s + ROTATION_STEP_S if timeout_s is None else timeout_s
         empty: list[str] = []
         while True:
@@ -321,42 +302,17 @@ class AsyncClient:
 
     # -- parts --------------------------------------------------------------------------------------
 
-    async def _enrol(
-        self, subject: str, embeddings: Iterable[Embedding], model: str, token: bytes | None, timeout_s: float | None
-    ) -> Enrolment:
-        templates = [await self._device.lanes(embedding) for embedding in embeddings]
-        if not templates:
-            raise InvalidInputError("nothing to enrol", got="no photo", expected="at least one")
-        ends = time.monotonic() + self._limit(timeout_s)
-        first, added, sequence = checked_token(token), 0, 0
-        refused: list[bytes] = []
-        for number, lanes in enumerate(templates):
-            # Derived, so that the whole call can be repeated under its one token.
-            own = digest("enrolment token", first, number)[:TOKEN_BYTES] if number else first
-            draft = Draft(request_pb2.OPERATION_ENROL, lanes, subject=subject, token=own, model=model)
-            # The last instant is left to the exchange, which then says who did not answer.
-            answered = await self._mutate(draft, max(ends - time.monotonic(), 0.001))
-            agreed = agreement.agreed_mutation(*answered.replies)
-            if not agreement.opened_enrolment(*answered.replies):
-                # The others are sent all the same, and nothing is erased: servers would see that this one was refused.
-                refused.append(own)
-            added, sequence = added + agreed.templates, agreed.sequence
-        if refused:
-            raise agreement.refused_vector(refused)
-        return Enrolment(sequence, added)
-
-    async def _mutate(self, draft: Draft, timeout_s: float | None) -> Answered[matcher_pb2.MutateReply]:
-        return await self._ask(draft, timeout_s, lambda m, signed, left: m.mutate(signed, left))
+    async def _erase(self, draft: Draft, timeout_s: float | None) -> Erasure:
+        with naming(draft.subject):
+            answered = await self._ask(draft, timeout_s, lambda m, signed, left: m.mutate(signed, left))
+        agreed = agreement.agreed_mutation(*answered.replies)
+        return Erasure(agreed.sequence, agreed.templates)
 
     async def _ask(self, draft: Draft, timeout_s: float | None, ask: Ask[_R]) -> Answered[_R]:
         return await self._connection.ask(draft, self._limit(timeout_s), ask)
 
     def _limit(self, timeout_s: float | None) -> float:
         return finite_seconds(self._settings.timeout_s if timeout_s is None else timeout_s)
-
-
-def _listed(pairs: Mapping[str, _R] | Iterable[tuple[str, _R]]) -> list[tuple[str, _R]]:
-    return list(pairs.items() if isinstance(pairs, Mapping) else pairs)
 
 
 def _no_progress(stage: str, done: int, total: int) -> None:

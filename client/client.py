@@ -33,7 +33,6 @@ from veilmatch.client.results import (
 )
 from veilmatch.client.wire.transport import Matcher
 from veilmatch.crypto.errors import ConfigurationError, UnavailableError, VeilmatchError
-from veilmatch.crypto.requests import EMBEDDING_MODEL
 
 if TYPE_CHECKING:
     from veilmatch.client.capture.image import ImageSource
@@ -105,7 +104,7 @@ class Client:
         subject: str,
         embedding: Embedding,
         *,
-        model: str = EMBEDDING_MODEL,
+        model: str,
         threshold: float | None = None,
         timeout_s: float | None = None,
     ) -> Verification:
@@ -124,7 +123,7 @@ class Client:
         self,
         embedding: Embedding,
         *,
-        model: str = EMBEDDING_MODEL,
+        model: str,
         threshold: float | None = None,
         timeout_s: float | None = None,
     ) -> Candidates:
@@ -143,7 +142,7 @@ class Client:
         self,
         embedding: Embedding,
         *,
-        model: str = EMBEDDING_MODEL,
+        model: str,
         threshold: float | None = None,
         timeout_s: float | None = None,
     ) -> IdentifyResult:
@@ -153,16 +152,21 @@ class Client:
         )
 
     def enrol(
-        self, subject: str, *photos: ImageSource, token: bytes | None = None, timeout_s: float | None = None
+        self,
+        subject: str,
+        *photos: ImageSource,
+        token: bytes | None = None,
+        once: bool = False,
+        timeout_s: float | None = None,
     ) -> Enrolment:
         """See AsyncClient.enrol."""
-        return self._run(self._client.enrol(subject, *photos, token=token, timeout_s=timeout_s))
+        return self._run(self._client.enrol(subject, *photos, token=token, once=once, timeout_s=timeout_s))
 
     def enrol_embedding(
         self,
         subject: str,
         *embeddings: Embedding,
-        model: str = EMBEDDING_MODEL,
+        model: str,
         token: bytes | None = None,
         timeout_s: float | None = None,
     ) -> Enrolment:
@@ -178,17 +182,20 @@ class Client:
         progress: Progress | None = None,
         skipped: Callable[[str, VeilmatchError], None] | None = None,
         token: bytes | None = None,
+        once: bool = False,
         timeout_s: float | None = None,
     ) -> Enrolment:
         """See AsyncClient.enrol_many."""
-        call = self._client.enrol_many(photos, progress=progress, skipped=skipped, token=token, timeout_s=timeout_s)
+        call = self._client.enrol_many(
+            photos, progress=progress, skipped=skipped, token=token, once=once, timeout_s=timeout_s
+        )
         return self._run(call)
 
     def enrol_many_embeddings(
         self,
         embeddings: Mapping[str, Embedding] | Iterable[tuple[str, Embedding]],
         *,
-        model: str = EMBEDDING_MODEL,
+        model: str,
         progress: Progress | None = None,
         token: bytes | None = None,
         timeout_s: float | None = None,

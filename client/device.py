@@ -19,6 +19,8 @@ from veilmatch.client import bulk
 from veilmatch.client.arguments import checked_cosine, checked_model
 from veilmatch.client.capture.quantiser import quantise
 from veilmatch.client.certificate import OwnCertificate
+from veilmatch.client.quoting import about, quoted_name
+from veilmatch.client.tokens import EnrolmentTokens
 from veilmatch.client.wire.encryption import Encryptor
 from veilmatch.client.wire.signing import DeviceKey, Draft, RequestSigner
 from veilmatch.crypto.encryption.knowledge import KnownCiphertexts
@@ -75,6 +77,8 @@ class Device:
         self._signer = RequestSigner(
             key, settings.device, settings.gallery, public_key, settings.request_lifetime_s, now
         )
+        #: Tokens of enrolments, made of what is enrolled.
+        self.tokens = EnrolmentTokens(key, settings.device, settings.gallery, public_key.key_id)
         self._certificate = (
             None
             if settings.certificate is None
@@ -103,6 +107,15 @@ class Device:
         """Return the embedding of the one face in the photo. Raises ImageError, NoFaceError, ModelError ..."""
         return await asyncio.to_thread(lambda: self._loaded().embed_photo(photo))
 
+    async def capture(self, photo: ImageSource, with_digest: bool) -> tuple[Embedding, bytes]:
+        """Return the embedding of a photo, and the digest of the photo or b"". Errors: see `embed`."""
+        if not with_digest:
+            return await self.embed(photo), b""
+        from veilmatch.client.capture.image import fetched, photo_digest
+
+        photo = await asyncio.to_thread(fetched, photo)
+        return await self.embed(photo), await asyncio.to_thread(photo_digest, photo)
+
     async def model(self) -> str:
         """Return the name of the model that photos are embedded with. Raises ModelError, KeyMismatchError."""
         return checked_model((await asyncio.to_thread(self._loaded)).model_id)
@@ -117,7 +130,7 @@ class Device:
         try:
             return quantise(embedding, self.parameters)
         except VeilmatchError as error:
-            raise about(subject, error) from None
+            raise about(quoted_name(subject), error) from None
 
     async def packs(
         self, subjects: Sequence[str], templates: Sequence[Array], workers: int | None, progress: Progress
@@ -157,8 +170,3 @@ class Device:
                 expected=f"{self.parameters.dimension} ({self.parameters.name})",
             )
         return self._capture
-
-
-def about(subject: str, error: VeilmatchError) -> VeilmatchError:
-    """Return the same error, saying whose photo or embedding it is about."""
-    return VeilmatchError.from_fields(error.fields() | {"message": f"{subject}: {error.message}"})

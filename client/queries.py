@@ -10,6 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 
 from veilmatch.client.device import Device, Embedding
+from veilmatch.client.quoting import naming
 from veilmatch.client.results import Candidates, IdentifyResult, Timings, Verification
 from veilmatch.client.wire import agreement
 from veilmatch.client.wire.connection import Answered, Connection
@@ -41,7 +42,8 @@ class Queries:
         probe = await self._device.lanes(embedding)
         draft = Draft(request_pb2.OPERATION_VERIFY, probe, t, subject, model=model)
         prepared = time.perf_counter()
-        answered = await self._match(draft, b"", timeout_s)
+        with naming(subject):
+            answered = await self._match(draft, b"", timeout_s)
         opened = agreement.open_verification(*answered.replies)
         return Verification(
             decision=bool(opened.bits[0]),

@@ -100,10 +100,15 @@ class IdentifyResult:
 
 @dataclass(frozen=True, slots=True)
 class Enrolment:
-    """Templates were added. sequence: of the gallery, after the last of them."""
+    """Templates were added. sequence: of the gallery, after the last of them.
+
+    repeated: how many of the templates had been added before under the same token, so that nothing was added for them
+    now. An attempt of this very call whose answer got lost counts.
+    """
 
     sequence: int
     templates: int
+    repeated: int = 0
 
 
 @dataclass(frozen=True, slots=True)

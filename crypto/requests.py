@@ -22,8 +22,6 @@ WITH_PROBE: tuple[Operation, ...] = ("verify", "candidates", "identify")
 SUBJECT_CHARACTERS = 128
 GALLERY_CHARACTERS = 64
 MODEL_CHARACTERS = 64
-#: Names the model of embeddings that a caller brings without saying where they are from.
-EMBEDDING_MODEL = "embedding"
 TOKEN_BYTES = 16
 SALT_BYTES = 16
 _SIGNATURE_PREFIX = b"veilmatch request v1\0"
@@ -86,6 +84,24 @@ def check_gallery(gallery: str) -> str:
 def _checked_text(what: str, text: str, characters: int) -> str:
     if not 1 <= len(text) <= characters:
         raise InvalidInputError(f"{what} of the wrong length", got=len(text), expected=f"1..{characters} characters")
-    if not text.isprintable() or text != text.strip() or unicodedata.normalize("NFC", text) != text:
-        raise InvalidInputError(f"{what} is not printable NFC text", expected="no control characters, no outer spaces")
+    for place, character in enumerate(text, start=1):
+        if not character.isprintable():
+            raise InvalidInputError(
+                f"{what} holds a character that names cannot have",
+                got=f"{_named(character)} in place {place}",
+                expected="printable characters, and no space but U+0020",
+            )
+    if text != text.strip():
+        end = "the start" if text[0] == " " else "the end"
+        raise InvalidInputError(f"{what} has an outer space", got=f"{_named(' ')} at {end}", expected="none")
+    composed = unicodedata.normalize("NFC", text)
+    if composed != text:
+        place = next((i for i, (c, d) in enumerate(zip(text, composed, strict=False)) if c != d), len(composed))
+        raise InvalidInputError(
+            f"{what} is not in Unicode NFC", got=f"{_named(text[place])} in place {place + 1}", expected="NFC"
+        )
     return text
+
+
+def _named(character: str) -> str:
+    return f"U+{ord(character):04X} {unicodedata.name(character, '(no name)')}"

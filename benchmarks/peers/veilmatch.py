@@ -75,7 +75,9 @@ def rows(dimension: int, sizes: Sizes) -> Iterator[Row]:
 def _enrol(client: Client, vectors: Any, first: int) -> None:
     """Nothing to enrol for the second backend: it finds the gallery of the first."""
     if len(vectors):
-        client.enrol_many_embeddings([(f"p{first + i}", v) for i, v in enumerate(vectors)], timeout_s=1_200.0)
+        client.enrol_many_embeddings(
+            [(f"p{first + i}", v) for i, v in enumerate(vectors)], model="random", timeout_s=1_200.0
+        )
 
 
 def _query(client: Client, parties: Supervisor, operation: str, dimension: int) -> tuple[Cost, int]:

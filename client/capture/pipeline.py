@@ -9,6 +9,8 @@ no state between photos and may be used from several threads.
 
 from __future__ import annotations
 
+import numpy as np
+
 from veilmatch.client.capture.alignment import align
 from veilmatch.client.capture.detector import Detector, Face, YuNetDetector
 from veilmatch.client.capture.embedder import Embedder, Embedding, SFaceEmbedder
@@ -42,6 +44,7 @@ class CapturePipeline:
         """Names the embedding model; only embeddings with equal ids can be compared."""
         return self._embedder.model_id
 
+    @np.errstate(all="ignore")  # what `numpy.seterr` was told elsewhere is no part of an embedding
     def embed_photo(self, source: ImageSource) -> Embedding:
         """Return the embedding of the one face in the photo, float64[dimension] of length 1.
 

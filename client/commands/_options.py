@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from veilmatch.client.client import Client
 from veilmatch.client.results import Candidates, IdentifyResult, Verification
+from veilmatch.crypto.errors import ImageError, InvalidInputError
+
+if TYPE_CHECKING:
+    from veilmatch.client.capture.image import ImageSource
 
 Config = Annotated[
     Path, typer.Option("--config", "-c", envvar="VEILMATCH_CONFIG", help="Configuration of this device.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
+Photo = Annotated[str, typer.Argument(help="A photo with one face; - for standard input.")]
 Threshold = Annotated[
     float | None,
     typer.Option("--threshold", help="Cosine from which two faces match, above 0 up to 1; default: the configuration."),
@@ -30,6 +37,25 @@ DEFAULT_CONFIG = Path("device.toml")
 def open_client(config: Path) -> Client:
     """Return the client of a configuration; the commands' one way to the servers."""
     return Client.from_config(config)
+
+
+def given_photos(photos: Sequence[str]) -> list[ImageSource]:
+    """Return the photos that arguments name; `-` is one on standard input, as a file or as a data URL.
+
+    Raises InvalidInputError if standard input is named twice, ImageError if nothing or too much comes from there.
+    """
+    if photos.count("-") > 1:
+        raise InvalidInputError("standard input is one photo", got=f"- {photos.count('-')} times", expected="once")
+    return [_standard_input() if photo == "-" else photo for photo in photos]
+
+
+def _standard_input() -> ImageSource:
+    from veilmatch.client.capture.image import MAX_IMAGE_BYTES
+
+    data = sys.stdin.buffer.read(2 * MAX_IMAGE_BYTES + 1)
+    if not data:
+        raise ImageError("there is no photo on standard input", got="0 bytes")
+    return data.decode("ascii", "replace") if data[:5].lower() == b"data:" else data
 
 
 def match_document(result: Verification | Candidates | IdentifyResult) -> dict[str, Any]:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
 import typer
 
 from veilmatch.client.commands._options import (
     DEFAULT_CONFIG,
     Config,
     Json,
+    Photo,
     Threshold,
     Timeout,
+    given_photos,
     match_document,
     open_client,
 )
@@ -25,7 +24,7 @@ def register(app: typer.Typer) -> None:
 
 
 def candidates(
-    photo: Annotated[Path, typer.Argument(help="A photo with one face.")],
+    photo: Photo,
     config: Config = DEFAULT_CONFIG,
     threshold: Threshold = None,
     timeout: Timeout = None,
@@ -33,7 +32,7 @@ def candidates(
 ) -> None:
     """List every subject that the face in a photo matches; exit status 0 if there is any, 1 if none."""
     with open_client(config) as client, messages().status("Searching"):
-        result = client.candidates(photo, threshold=threshold, timeout_s=timeout)
+        result = client.candidates(*given_photos([photo]), threshold=threshold, timeout_s=timeout)
     done = "the gallery was searched"
     if as_json:
         document = {"subjects": list(result), "compared": result.compared}

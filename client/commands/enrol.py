@@ -1,24 +1,26 @@
 """`veilmatch enrol`: add templates of one subject, or of a whole folder at once.
 
 In a folder, a file is one photo of the subject it is named after, and a sub-folder holds the photos of the
-subject that it is named after. Files that are not images by their name are left alone.
+subject that it is named after (`photo_folder.py`). The same photos are enrolled once, however often the command runs.
 """
 
 from __future__ import annotations
 
-import unicodedata
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from veilmatch.client.commands._options import DEFAULT_CONFIG, Config, Json, Timeout, open_client
+from veilmatch.client.commands._options import DEFAULT_CONFIG, Config, Json, Timeout, given_photos, open_client
+from veilmatch.client.photo_folder import PhotoFolder, read_folder
+from veilmatch.client.results import Enrolment
 from veilmatch.common.output import error_document, messages, show, show_json
 from veilmatch.crypto.errors import InvalidInputError, VeilmatchError
 
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"}
 _STAGES = {"capture": "Finding faces", "encrypt": "Encrypting"}
+#: So many of what is left out are named in an error.
+_NAMED = 10
 
 
 def register(app: typer.Typer) -> None:
@@ -28,13 +30,19 @@ def register(app: typer.Typer) -> None:
 
 def enrol(
     subject: Annotated[str | None, typer.Argument(help="Who is enrolled.")] = None,
-    photos: Annotated[list[Path] | None, typer.Argument(help="Photos with one face each.")] = None,
+    photos: Annotated[list[str] | None, typer.Argument(help="Photos with one face each; - for standard input.")] = None,
     folder: Annotated[
         Path | None,
         typer.Option("--folder", help="Enrol everyone in this folder in one change of the gallery."),
     ] = None,
     skip_unusable: Annotated[
-        bool, typer.Option("--skip-unusable", help="With --folder: leave out photos that cannot be used.")
+        bool,
+        typer.Option(
+            "--skip-unusable", help="With --folder: enrol the rest if something cannot be; exit status 3 says so."
+        ),
+    ] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="Add templates of photos that are enrolled already once more.")
     ] = False,
     config: Config = DEFAULT_CONFIG,
     timeout: Timeout = None,
@@ -45,71 +53,81 @@ def enrol(
     In a folder, a photo or a sub-folder of photos is named after its subject.
     """
     if folder is not None and subject is None:
-        _enrol_folder(folder, skip_unusable, config, timeout, as_json)
+        _enrol_folder(folder, skip_unusable, again, config, timeout, as_json)
     elif folder is None and subject is not None and photos and not skip_unusable:
-        _enrol_one(subject, photos, config, timeout, as_json)
+        _enrol_one(subject, photos, again, config, timeout, as_json)
     else:
         raise typer.BadParameter("give SUBJECT and PHOTO..., or --folder DIR [--skip-unusable]")
 
 
-def photos_in(folder: Path) -> list[tuple[str, Path]]:
-    """Return (subject, photo) of every photo in a folder, in order of names.
-
-    Raises InvalidInputError if there is none, or no such folder.
-    """
-    if not folder.is_dir():
-        raise InvalidInputError("there is no such folder", got=folder)
-    found = []
-    for entry in sorted(folder.iterdir()):
-        if entry.is_dir() and not entry.name.startswith("."):
-            found += [(_subject(entry.name), photo) for photo in sorted(entry.iterdir()) if _is_photo(photo)]
-        elif _is_photo(entry):
-            found.append((_subject(entry.stem), entry))
-    if not found:
-        raise InvalidInputError("there is no photo in the folder", got=folder, expected="NAME.jpg or NAME/*.jpg")
-    return found
-
-
-def _enrol_one(subject: str, photos: list[Path], config: Path, timeout: float | None, as_json: bool) -> None:
+def _enrol_one(
+    subject: str, photos: list[str], again: bool, config: Path, timeout: float | None, as_json: bool
+) -> None:
     with open_client(config) as client, messages().status("Enrolling"):
-        result = client.enrol(subject, *photos, timeout_s=timeout)
-    done = f"enrolled: {subject} (templates: {result.templates})"
+        result = client.enrol(subject, *given_photos(photos), once=not again, timeout_s=timeout)
+    done = f"{_outcome(result)}: {subject} ({_counts(result)})"
     if as_json:
-        show_json({"subject": subject, "templates": result.templates, "sequence": result.sequence}, done=done)
+        show_json({"subject": subject} | _document(result), done=done)
     else:
         show(done, done=done)
 
 
-def _enrol_folder(folder: Path, skip: bool, config: Path, timeout: float | None, as_json: bool) -> None:
-    photos = photos_in(folder)
+def _enrol_folder(folder: Path, skip: bool, again: bool, config: Path, timeout: float | None, as_json: bool) -> None:
+    found = read_folder(folder)
+    if found.left_out and not skip:
+        raise _unusable(found)
     skipped: list[tuple[str, VeilmatchError]] = []
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with open_client(config) as client, Progress(*columns, console=messages()) as bars:
-        stages = {name: bars.add_task(text, total=None, visible=False) for name, text in _STAGES.items()}
+    try:
+        with open_client(config) as client, Progress(*columns, console=messages()) as bars:
+            stages = {name: bars.add_task(text, total=None, visible=False) for name, text in _STAGES.items()}
 
-        def show_progress(stage: str, done: int, total: int) -> None:
-            bars.update(stages[stage], completed=done, total=total, visible=True)
+            def show_progress(stage: str, done: int, total: int) -> None:
+                bars.update(stages[stage], completed=done, total=total, visible=True)
 
-        def note_skipped(subject: str, error: VeilmatchError) -> None:
-            skipped.append((subject, error))
+            def note_skipped(subject: str, error: VeilmatchError) -> None:
+                skipped.append((subject, error))
 
-        result = client.enrol_many(
-            photos, progress=show_progress, skipped=note_skipped if skip else None, timeout_s=timeout
-        )
-    done = f"enrolled: {result.templates} templates from {folder} (left out: {len(skipped)})"
+            result = client.enrol_many(
+                found.photos,
+                progress=show_progress,
+                skipped=note_skipped if skip else None,
+                once=not again,
+                timeout_s=timeout,
+            )
+    finally:
+        for line in (*found.left_out, *(error for _, error in skipped)):
+            messages().print(f"left out: {line}", markup=False, soft_wrap=True)
+    left_out = len(found.left_out) + len(skipped)
+    done = f"{_outcome(result)}: {folder} ({_counts(result)}, left out: {left_out})"
     if as_json:
-        left_out = [{"subject": subject, "error": error_document(error)} for subject, error in skipped]
-        show_json({"templates": result.templates, "sequence": result.sequence, "skipped": left_out}, done=done)
-        return
-    for subject, error in skipped:
-        messages().print(f"left out: {subject}: {error}", markup=False)
-    show(done, done=done)
+        not_used = [{"subject": subject, "error": error_document(error)} for subject, error in skipped]
+        not_read = [{"path": entry.path, "reason": entry.reason} for entry in found.left_out]
+        show_json(_document(result) | {"skipped": not_used, "left_out": not_read}, done=done)
+    else:
+        show(done, done=done)
+    if left_out:
+        raise typer.Exit(InvalidInputError.exit_status)
 
 
-def _is_photo(path: Path) -> bool:
-    return path.is_file() and path.suffix.lower() in _SUFFIXES and not path.name.startswith(".")
+def _unusable(found: PhotoFolder) -> InvalidInputError:
+    names = "; ".join(map(str, found.left_out[:_NAMED]))
+    more = f"; and {len(found.left_out) - _NAMED} more" if len(found.left_out) > _NAMED else ""
+    return InvalidInputError(
+        "nobody is enrolled: the folder holds what cannot be",
+        got=f"{len(found.left_out)} of {len(found.left_out) + len(found.photos)}: {names}{more}",
+        expected="photos alone, or --skip-unusable to enrol the rest",
+    )
 
 
-def _subject(name: str) -> str:
-    """Some file systems store names decomposed; subjects are NFC."""
-    return unicodedata.normalize("NFC", name)
+def _outcome(result: Enrolment) -> str:
+    return "already enrolled" if result.repeated == result.templates else "enrolled"
+
+
+def _counts(result: Enrolment) -> str:
+    partly = 0 < result.repeated < result.templates
+    return f"templates: {result.templates}" + (f", already there: {result.repeated}" if partly else "")
+
+
+def _document(result: Enrolment) -> dict[str, int]:
+    return {"templates": result.templates, "repeated": result.repeated, "sequence": result.sequence}

@@ -10,12 +10,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from veilmatch.client.commands._options import Json
-from veilmatch.client.commands.enrol import photos_in
+from veilmatch.client.photo_folder import read_folder
 from veilmatch.common.output import messages, show_json, show_tables
 from veilmatch.crypto.errors import IntegrityError, InvalidInputError
 from veilmatch.crypto.parameters import ParameterSet
 
 if TYPE_CHECKING:
+    from veilmatch.client.capture.image import ImageSource
     from veilmatch.client.evaluation import faces
     from veilmatch.client.evaluation.study import Evaluation, Settings
     from veilmatch.client.evaluation.sweep import SweepPoint
@@ -103,7 +104,7 @@ def _with_photos(
     from veilmatch.client.evaluation.study import evaluate as run
     from veilmatch.client.evaluation.sweep import SweepSettings, sweep
 
-    photos = orl_photos() if folder is None else [(subject, photo) for subject, photo in photos_in(folder)]
+    photos = orl_photos() if folder is None else _photos_of(folder)
     detector, embedder = YuNetDetector.installed(), installed_embedder(settings.parameters)
     found = capture(photos, detector, embedder, settings.parameters, show, settings.seed if hard else None)
     evaluation = run(found, settings, show)
@@ -111,6 +112,14 @@ def _with_photos(
         return evaluation, []
     at = SweepSettings(settings.parameters, evaluation.figures.choice.t, settings.seed, settings.replicates)
     return evaluation, sweep(photos, found, detector, embedder, at, show)
+
+
+def _photos_of(folder: Path) -> list[tuple[str, ImageSource]]:
+    """Return the photos of a folder, and say what else is in it."""
+    found = read_folder(folder)
+    for entry in found.left_out:
+        messages().print(f"left out: {entry}", markup=False, soft_wrap=True)
+    return list(found.photos)
 
 
 class _Stages:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
 import typer
 
 from veilmatch.client.commands._options import (
     DEFAULT_CONFIG,
     Config,
     Json,
+    Photo,
     Threshold,
     Timeout,
+    given_photos,
     match_document,
     open_client,
 )
@@ -25,7 +24,7 @@ def register(app: typer.Typer) -> None:
 
 
 def identify(
-    photo: Annotated[Path, typer.Argument(help="A photo with one face.")],
+    photo: Photo,
     config: Config = DEFAULT_CONFIG,
     threshold: Threshold = None,
     timeout: Timeout = None,
@@ -33,7 +32,7 @@ def identify(
 ) -> None:
     """Name the one subject that the face in a photo matches best; exit status 0 is somebody, 1 is nobody."""
     with open_client(config) as client, messages().status("Identifying"):
-        result = client.identify(photo, threshold=threshold, timeout_s=timeout)
+        result = client.identify(*given_photos([photo]), threshold=threshold, timeout_s=timeout)
     done = "the gallery was searched"
     if as_json:
         document = {"match": result.decision, "subject": result.subject, "compared": result.compared}

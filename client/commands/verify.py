@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,8 +10,10 @@ from veilmatch.client.commands._options import (
     DEFAULT_CONFIG,
     Config,
     Json,
+    Photo,
     Threshold,
     Timeout,
+    given_photos,
     match_document,
     open_client,
 )
@@ -26,7 +27,7 @@ def register(app: typer.Typer) -> None:
 
 def verify(
     subject: Annotated[str, typer.Argument(help="Who it is said to be.")],
-    photo: Annotated[Path, typer.Argument(help="A photo with one face.")],
+    photo: Photo,
     config: Config = DEFAULT_CONFIG,
     threshold: Threshold = None,
     timeout: Timeout = None,
@@ -34,7 +35,7 @@ def verify(
 ) -> None:
     """Compare the face in a photo with an enrolled subject; exit status 0 is a match, 1 is none."""
     with open_client(config) as client, messages().status("Verifying"):
-        result = client.verify(subject, photo, threshold=threshold, timeout_s=timeout)
+        result = client.verify(subject, *given_photos([photo]), threshold=threshold, timeout_s=timeout)
     done = f"{subject} was compared"
     if as_json:
         show_json({"match": result.decision, "subject": subject} | match_document(result), done=done)

@@ -80,7 +80,7 @@ def best_subject(opened: Opened) -> str | None:
 def agreed_mutation(a: pb.MutateReply, b: pb.MutateReply) -> pb.MutateReply:
     """Return the answer of both. Raises GalleryMismatchError or IntegrityError if they differ."""
     _check_gallery(a, b)
-    if a.templates != b.templates:
+    if (a.templates, a.repeated, a.present) != (b.templates, b.repeated, b.present):
         raise IntegrityError("the two matchers changed different templates", got=b.templates, expected=a.templates)
     return a
 

@@ -27,7 +27,6 @@ from veilmatch.crypto.encryption.paillier import PublicKey
 from veilmatch.crypto.errors import ConfigurationError, InvalidInputError, KeyFileError
 from veilmatch.crypto.keys.shares import Pair
 from veilmatch.crypto.requests import (
-    EMBEDDING_MODEL,
     SALT_BYTES,
     TOKEN_BYTES,
     check_model,
@@ -103,7 +102,7 @@ class Draft:
     operation: pb.OPERATION_*. lanes: None where no vector is sent. threshold: t in 1..S^2, or 0
     where nothing is compared. subject: "" where none is named. token: 16 bytes of a mutation, else empty.
     bulk_digest: replaces the digest of `ciphertexts` where the payload follows in a stream. model: names
-    the embedding model of what is sent; left out of a request without vectors. new_key_id: 16 bytes of a
+    the embedding model of what is sent; "" without vectors. new_key_id: 16 bytes of a
     rotation, else empty. enrolment: 16 bytes, token of the one enrolment that an erasure takes back, else empty.
     Raises InvalidInputError for a subject, a token or a model that cannot be one.
     """
@@ -114,7 +113,7 @@ class Draft:
     subject: str = ""
     token: bytes = b""
     bulk_digest: bytes = field(default=b"", repr=False)
-    model: str = EMBEDDING_MODEL
+    model: str = ""
     new_key_id: bytes = b""
     enrolment: bytes = b""
     salt: bytes = field(default_factory=lambda: secrets.token_bytes(SALT_BYTES), repr=False)
@@ -122,7 +121,8 @@ class Draft:
     def __post_init__(self) -> None:
         if self.subject:
             check_subject(self.subject)
-        check_model(self.model)
+        if self.model or self.lanes is not None or self.bulk_digest:
+            check_model(self.model)
         if len(self.token) not in (0, TOKEN_BYTES):
             raise InvalidInputError(
                 "a token of the wrong length",
@@ -181,7 +181,7 @@ class RequestSigner:
             expires_at_ms=now_ms + self._lifetime_ms,
             payload_digest=draft.payload_digest,
             subject_digest=subject_digest(draft.salt, draft.subject) if draft.subject else b"",
-            model=draft.model if draft.ciphertexts or draft.bulk_digest else "",
+            model=draft.model,
             new_key_id=draft.new_key_id,
             enrolment=draft.enrolment,
         )

@@ -155,3 +155,111 @@ def test_the_quantiser_imports_neither_pillow_nor_onnxruntime() -> None:
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+# -- arrays of other classes and types -------------------------------------------------------------------
+
+
+class _Tensor:
+    """A tensor of a library that will not hand its values out."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def __array__(self, *_: object, **__: object) -> np.ndarray:
+        raise self.error
+
+
+class _Wrapped(np.ndarray):
+    def __getitem__(self, key: object) -> object:
+        raise RuntimeError("0.123")
+
+
+REAL = ["<f2", ">f2", "<f4", ">f4", "<f8", ">f8", "g", "<i2", ">i4", "<i8", ">u8", "u1"]
+
+
+@given(
+    face_like, st.sampled_from(REAL), st.sampled_from(["whole", "gaps", "backwards", "read-only", "subclass", "list"])
+)
+def test_values_count_and_not_their_type_order_or_layout(vector: np.ndarray, kind: str, layout: str) -> None:
+    scaled = np.abs(vector) * 50 + 1 if np.dtype(kind).kind in "iu" else vector
+    given_array = scaled.astype(kind)
+    expected = quantise([float(v) for v in given_array], DEFAULT)
+    wide = np.repeat(given_array, 2)
+    wide.flags.writeable = layout != "read-only"
+    laid_out = {
+        "whole": given_array,
+        "gaps": wide[::2],
+        "backwards": given_array[::-1].copy()[::-1],
+        "read-only": wide[::2],
+        "subclass": given_array.view(_Wrapped),
+        "list": given_array.tolist(),
+    }[layout]
+    np.testing.assert_array_equal(quantise(laid_out, DEFAULT), expected)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [RuntimeError("0.123"), TypeError("0.123"), ValueError("0.123"), MemoryError(), KeyError("0.123"), Warning()],
+)
+def test_what_another_library_raises_is_an_embedding_error_without_its_text(error: Exception) -> None:
+    with pytest.raises(EmbeddingError, match="cannot be read as an array") as caught:
+        quantise(_Tensor(error), DEFAULT)  # type: ignore[arg-type]
+    assert (caught.value.got, "0.123" in f"{caught.value} {caught.value!r}") == ("_Tensor", False)
+
+
+def test_an_interrupt_is_none_of_these() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        quantise(_Tensor(KeyboardInterrupt()), DEFAULT)  # type: ignore[arg-type]
+
+
+ONES = np.ones(128)
+
+
+@pytest.mark.filterwarnings("ignore:the matrix subclass")
+@pytest.mark.parametrize(
+    "vector",
+    [
+        np.asmatrix(ONES),
+        ONES[None],
+        ONES.astype(complex),
+        ONES.astype(object),
+        ONES.astype(bool),
+        ONES.astype(str),
+        ONES.astype("S3"),
+        ONES.astype("datetime64[s]"),
+        ONES.astype("timedelta64[s]"),
+        ONES.astype([("x", "f8")]),
+        np.ma.MaskedArray(ONES, np.arange(128) == 5),
+        np.array(1.0),
+        np.array(None),
+        (i for i in range(128)),
+        dict.fromkeys(range(128), 1.0),
+        bytes(128),
+        [Fraction(1)] * 128,
+    ],
+    ids=lambda v: f"{type(v).__name__}-{getattr(v, 'dtype', '')}"[:30],
+)
+def test_what_is_no_plain_row_of_numbers_is_refused(vector: object) -> None:
+    with pytest.raises(EmbeddingError):
+        quantise(vector, DEFAULT)  # type: ignore[arg-type]
+
+
+def test_a_masked_array_that_hides_nothing_is_a_row_of_numbers() -> None:
+    np.testing.assert_array_equal(quantise(np.ma.MaskedArray(ONES), DEFAULT), quantise(ONES, DEFAULT))
+
+
+def test_values_beyond_float64_are_not_finite() -> None:
+    huge = np.ones(128, np.longdouble) * np.finfo(np.longdouble).max
+    with pytest.raises(EmbeddingError, match="not finite"):
+        quantise(huge, DEFAULT)
+
+
+def test_what_numpy_is_told_to_do_about_underflow_does_not_count() -> None:
+    vector = np.random.default_rng(6).standard_normal(128)
+    vector[::3] *= 1e-310
+    expected = quantise(vector, DEFAULT)
+    with np.errstate(all="raise"):
+        np.testing.assert_array_equal(quantise(vector, DEFAULT), expected)
+        with pytest.raises(EmbeddingError, match="not finite"):
+            quantise(np.full(128, np.finfo(np.longdouble).max), DEFAULT)

@@ -92,6 +92,9 @@ class FakePair:
         self._rotated: dict[bytes, pb.RotateReply] = {}
         self._answers: dict[bytes, tuple[bytes, bytes]] = {}
         self._done: dict[bytes, int] = {}
+        #: By token: the request that was done under it, and the subjects of its templates that are still there.
+        self._first: dict[bytes, bytes] = {}
+        self._present: dict[bytes, list[str]] = {}
 
     @property
     def both(self) -> tuple[Matcher, Matcher]:
@@ -131,8 +134,11 @@ class FakePair:
                 self.templates.remove(signed.subject)
             else:
                 self.templates = [t for t in self.templates if t != signed.subject]
-            self._commit(body.token, abs(len(self.templates) - before))
-        reply = self._mutated(body.token)
+                for present in self._present.values():
+                    present[:] = [subject for subject in present if subject != signed.subject]
+            added = [signed.subject] if body.operation == request_pb2.OPERATION_ENROL else []
+            self._commit(signed, abs(len(self.templates) - before), added)
+        reply = self._mutated(signed)
         reply.valid_share = body.operation == request_pb2.OPERATION_ENROL and seat == 0 and self.finds_valid
         return reply
 
@@ -142,8 +148,8 @@ class FakePair:
             self.bulk_packs = packs
             added = [t.subject for pack in packs for t in pack.templates]
             self.templates += added
-            self._commit(token, len(added))
-        return self._mutated(token)
+            self._commit(signed, len(added), added)
+        return self._mutated(signed)
 
     def list_subjects(self, seat: int, signed: Signed) -> pb.SubjectsReply:
         names = dict.fromkeys(self.templates)
@@ -165,9 +171,18 @@ class FakePair:
         reply.valid_share = bytes([0b10 if seat else 0b11]) if reply.by_device else b""
         return reply
 
-    def _commit(self, token: bytes, templates: int) -> None:
+    def _commit(self, signed: Signed, templates: int, added: list[str]) -> None:
         self.sequence += 1
-        self._done[token] = templates
+        token = body_of(signed).token
+        self._done[token], self._first[token], self._present[token] = templates, signed.body, list(added)
 
-    def _mutated(self, token: bytes) -> pb.MutateReply:
-        return pb.MutateReply(sequence=self.sequence, chain=self.chain, templates=self._done[token])
+    def _mutated(self, signed: Signed) -> pb.MutateReply:
+        token = body_of(signed).token
+        repeated = self._first[token] != signed.body
+        return pb.MutateReply(
+            sequence=self.sequence,
+            chain=self.chain,
+            templates=self._done[token],
+            repeated=repeated,
+            present=len(self._present[token]) if repeated else 0,
+        )

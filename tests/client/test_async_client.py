@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from veilmatch.client import AsyncClient, DeviceSettings
-from veilmatch.client.async_client import BULK_PACK_S, ROTATION_STEP_S
+from veilmatch.client.async_client import ROTATION_STEP_S
 from veilmatch.client.capture.quantiser import quantise
+from veilmatch.client.enrolments import BULK_PACK_S
 from veilmatch.client.results import Candidates, Enrolment, IdentifyResult, Rotation, SubjectEntry, Verification
 from veilmatch.client.wire.signing import new_token
 from veilmatch.crypto.errors import (
@@ -53,49 +54,49 @@ def fail_pairs(*failing: str, alternatives: tuple[str, ...] = ("ab", "ac", "bc")
 @pytest.mark.parametrize("matches", [True, False])
 async def test_verification_is_true_only_for_a_match(client: AsyncClient, pair: FakePair, matches: bool) -> None:
     pair.looks_like = {"alice"} if matches else set()
-    result = await client.verify_embedding("alice", face(1))
+    result = await client.verify_embedding("alice", face(1), model="toy")
     assert (result.decision, bool(result)) == (matches, matches)
     assert (result.subject, result.pair, len(result.shares)) == ("alice", "ab", 2)
     assert result.probe_bytes == pair.a.requests[0].ByteSize()
 
 
 async def test_timings_are_those_of_the_slower_matcher(client: AsyncClient) -> None:
-    t = (await client.verify_embedding("alice", face(1))).timings
+    t = (await client.verify_embedding("alice", face(1), model="toy")).timings
     assert (t.convert_s, t.match_s, t.decide_s) == (1.1, 0.2, 0.3)
     assert 0 < t.device_s < t.total_s < 5
 
 
 async def test_both_matchers_get_the_very_same_request(client: AsyncClient, pair: FakePair) -> None:
-    await client.verify_embedding("alice", face(1))
-    await client.candidates_embedding(face(1))
-    await client.identify_embedding(face(1))
+    await client.verify_embedding("alice", face(1), model="toy")
+    await client.candidates_embedding(face(1), model="toy")
+    await client.identify_embedding(face(1), model="toy")
     assert pair.a.requests == pair.b.requests
 
 
 async def test_request_holds_the_encrypted_probe(
     client: AsyncClient, pair: FakePair, decrypt: Callable[[bytes], list[Any]]
 ) -> None:
-    await client.verify_embedding("alice", face(1))
+    await client.verify_embedding("alice", face(1), model="toy")
     sent = decrypt(b"".join(pair.a.requests[0].ciphertexts))
     assert sent == lanes.pack(quantise(face(1), PARAMETERS), PARAMETERS)
 
 
 async def test_threshold_of_a_call_goes_before_that_of_the_settings(client: AsyncClient, pair: FakePair) -> None:
-    await client.verify_embedding("alice", face(1))
-    await client.verify_embedding("alice", face(1), threshold=0.25)
+    await client.verify_embedding("alice", face(1), model="toy")
+    await client.verify_embedding("alice", face(1), model="toy", threshold=0.25)
     assert [body_of(r).threshold for r in pair.a.requests] == [200, 100]
 
 
 async def test_candidates_are_subjects_once_each(client: AsyncClient, pair: FakePair) -> None:
     pair.templates, pair.looks_like = ["alice", "bob", "alice", "carol"], {"alice", "carol"}
-    result = await client.candidates_embedding(face(1))
+    result = await client.candidates_embedding(face(1), model="toy")
     assert (result.subjects, result.compared) == (("alice", "carol"), 4)
     assert (list(result), len(result), bool(result)) == (["alice", "carol"], 2, True)
 
 
 async def test_nobody_found_is_false(client: AsyncClient, pair: FakePair) -> None:
     pair.templates = ["alice"]
-    assert not await client.candidates_embedding(face(1))
+    assert not await client.candidates_embedding(face(1), model="toy")
 
 
 @pytest.mark.parametrize(
@@ -105,7 +106,7 @@ async def test_identification_is_one_subject_or_nobody(
     client: AsyncClient, pair: FakePair, looks_like: set[str], subject: str | None
 ) -> None:
     pair.templates, pair.looks_like = ["alice", "bob", "alice", "bob", "carol"], set(looks_like)
-    result = await client.identify_embedding(face(1), threshold=0.25)
+    result = await client.identify_embedding(face(1), model="toy", threshold=0.25)
     assert (result.subject, result.decision, bool(result)) == (subject, subject is not None, subject is not None)
     assert (result.compared, result.pair, [len(share) for share in result.shares]) == (5, "ab", [1, 1])
     assert result.probe_bytes == pair.a.requests[0].ByteSize()
@@ -113,34 +114,34 @@ async def test_identification_is_one_subject_or_nobody(
 
 
 async def test_nobody_is_in_an_empty_gallery(client: AsyncClient) -> None:
-    result = await client.identify_embedding(face(1))
+    result = await client.identify_embedding(face(1), model="toy")
     assert (result.subject, result.compared, result.shares) == (None, 0, (b"", b""))
 
 
 async def test_labels_of_one_search_serve_the_next_of_the_other_kind(client: AsyncClient, pair: FakePair) -> None:
     pair.templates, pair.looks_like = ["alice", "bob"], {"bob"}
-    assert (await client.candidates_embedding(face(1))).subjects == ("bob",)
-    assert (await client.identify_embedding(face(1))).subject == "bob"
-    await client.enrol_embedding("bob", face(2))
-    assert (await client.identify_embedding(face(1))).subject == "bob"
-    assert (await client.candidates_embedding(face(1))).subjects == ("bob",)
+    assert (await client.candidates_embedding(face(1), model="toy")).subjects == ("bob",)
+    assert (await client.identify_embedding(face(1), model="toy")).subject == "bob"
+    await client.enrol_embedding("bob", face(2), model="toy")
+    assert (await client.identify_embedding(face(1), model="toy")).subject == "bob"
+    assert (await client.candidates_embedding(face(1), model="toy")).subjects == ("bob",)
     assert pair.b.known_chains == [b"", bytes(32), bytes(32), bytes([1]) * 32]
 
 
 async def test_labels_are_asked_for_once_per_gallery_state(client: AsyncClient, pair: FakePair) -> None:
     pair.templates, pair.looks_like = ["alice", "bob"], {"bob"}
     for _ in range(2):
-        assert (await client.candidates_embedding(face(1))).subjects == ("bob",)
-    await client.enrol_embedding("bob", face(2))
-    assert (await client.candidates_embedding(face(1))).subjects == ("bob",)
+        assert (await client.candidates_embedding(face(1), model="toy")).subjects == ("bob",)
+    await client.enrol_embedding("bob", face(2), model="toy")
+    assert (await client.candidates_embedding(face(1), model="toy")).subjects == ("bob",)
     assert pair.b.known_chains == [b"", bytes(32), bytes(32)]
 
 
 async def test_results_show_no_share_and_no_vector(client: AsyncClient, pair: FakePair) -> None:
     pair.templates = ["alice"]
-    verification = await client.verify_embedding("alice", face(1))
-    candidates = await client.candidates_embedding(face(1))
-    identification = await client.identify_embedding(face(1))
+    verification = await client.verify_embedding("alice", face(1), model="toy")
+    candidates = await client.candidates_embedding(face(1), model="toy")
+    identification = await client.identify_embedding(face(1), model="toy")
     fields = {*Verification.__dataclass_fields__, *Candidates.__dataclass_fields__}
     fields |= {*IdentifyResult.__dataclass_fields__}
     assert fields.isdisjoint({"embedding", "vector", "probe", "score"})
@@ -163,7 +164,7 @@ async def test_request_names_the_model_of_the_capture_or_that_of_the_caller(
     await client.candidates("door.jpg")
     await client.identify("door.jpg")
     assert [body_of(r).model for r in pair.a.requests] == ["names-2"] * 6
-    for model, given in (("embedding", {}), ("arcface-7", {"model": "arcface-7"})):
+    for model, given in (("mobilefacenet", {"model": "mobilefacenet"}), ("arcface-7", {"model": "arcface-7"})):
         pair.a.requests.clear()
         await client.enrol_embedding("alice", face(1), face(2), **given)
         await client.enrol_many_embeddings([("bob", face(3))], **given)
@@ -207,14 +208,14 @@ async def test_bad_photo_enrols_nothing(client: AsyncClient, pair: FakePair) -> 
 async def test_call_repeated_with_its_token_adds_nothing(client: AsyncClient, pair: FakePair) -> None:
     token = new_token()
     for _ in range(2):
-        await client.enrol_embedding("alice", face(1), face(2), token=token)
+        await client.enrol_embedding("alice", face(1), face(2), model="toy", token=token)
     assert pair.templates == ["alice", "alice"]
 
 
 async def test_bulk_enrolment_repeated_with_its_token_adds_nothing(client: AsyncClient, pair: FakePair) -> None:
     token = new_token()
     for _ in range(2):
-        await client.enrol_many_embeddings({"alice": face(1), "bob": face(2)}, token=token)
+        await client.enrol_many_embeddings({"alice": face(1), "bob": face(2)}, model="toy", token=token)
     assert pair.templates == ["alice", "bob"]
 
 
@@ -229,7 +230,7 @@ async def test_bulk_enrolment_is_one_signed_stream_of_packs(
 ) -> None:
     count, steps = PARAMETERS.slots + 2, []
     people = [(f"s{i}", e) for i, e in enumerate(faces(count))]
-    result = await client.enrol_many_embeddings(people, progress=lambda *step: steps.append(step))
+    result = await client.enrol_many_embeddings(people, model="toy", progress=lambda *step: steps.append(step))
     assert result == Enrolment(sequence=1, templates=count)
     assert [len(pack.templates) for pack in pair.bulk_packs] == [PARAMETERS.slots, 2]
     assert pair.templates == [name for name, _ in people]
@@ -247,7 +248,7 @@ async def test_bulk_photos_of_a_mapping(client: AsyncClient, pair: FakePair) -> 
 
 
 async def test_unusable_photo_ends_a_bulk_enrolment_and_is_named(client: AsyncClient, pair: FakePair) -> None:
-    with pytest.raises(NoFaceError, match="bob: there is no face"):
+    with pytest.raises(NoFaceError, match=r"bob, photo 2 of 2 \(empty.jpg\): there is no face"):
         await client.enrol_many({"alice": "1.jpg", "bob": "empty.jpg"})
     assert pair.a.requests == []
 
@@ -262,7 +263,7 @@ async def test_unusable_photo_can_be_skipped(client: AsyncClient, pair: FakePair
 
 async def test_cancelled_bulk_enrolment_sends_nothing(client: AsyncClient, pair: FakePair) -> None:
     people = [(f"s{i}", face(1)) for i in range(20 * PARAMETERS.slots)]
-    task = asyncio.ensure_future(client.enrol_many_embeddings(people))
+    task = asyncio.ensure_future(client.enrol_many_embeddings(people, model="toy"))
     await asyncio.sleep(0.2)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -278,7 +279,7 @@ async def test_an_enrolment_that_the_servers_find_invalid_is_blamed_on_them_and_
 ) -> None:
     pair.finds_valid = False
     with pytest.raises(ServerDeviationError) as caught:
-        await client.enrol_embedding("alice", *faces(3), token=bytes(16))
+        await client.enrol_embedding("alice", *faces(3), model="toy", token=bytes(16))
     sent = [body_of(r) for r in pair.a.requests]
     assert [body.operation for body in sent] == [request_pb2.OPERATION_ENROL] * 3, "as if all were well"
     assert caught.value.enrolments == tuple(body.token.hex() for body in sent)
@@ -290,7 +291,7 @@ async def test_an_empty_template_is_taken_back_by_the_token_of_its_enrolment(
     client: AsyncClient, pair: FakePair
 ) -> None:
     pair.templates = ["alice"]
-    await client.enrol_embedding("alice", face(1), token=bytes(16))
+    await client.enrol_embedding("alice", face(1), model="toy", token=bytes(16))
     assert (await client.take_back("alice", bytes(16))).templates == 1
     assert pair.templates == ["alice"]
     erased = body_of(pair.a.requests[-1])
@@ -356,7 +357,7 @@ async def test_an_id_that_is_none_of_a_key_is_refused(client: AsyncClient, pair:
 async def test_next_pair_gets_a_fresh_nonce(client: AsyncClient, pair: FakePair) -> None:
     pair.a.before = fail_pairs("ab")
     pair.looks_like = {"alice"}
-    result = await client.verify_embedding("alice", face(1))
+    result = await client.verify_embedding("alice", face(1), model="toy")
     assert result and result.pair == "ac"
     first, second = (body_of(r) for r in pair.a.requests)
     assert first.nonce != second.nonce
@@ -370,7 +371,7 @@ async def test_mutation_keeps_its_token_and_is_done_once(client: AsyncClient, pa
             raise UnavailableError("lost", alternatives=("ac",))
 
     pair.b.before = lose_the_answer
-    assert (await client.enrol_embedding("alice", face(1))).templates == 1
+    assert (await client.enrol_embedding("alice", face(1), model="toy")).templates == 1
     first, second = (body_of(r) for r in pair.b.requests)
     assert first.token == second.token and first.nonce != second.nonce
     assert pair.templates == ["alice"]
@@ -379,7 +380,7 @@ async def test_mutation_keeps_its_token_and_is_done_once(client: AsyncClient, pa
 async def test_all_pairs_failing_is_unavailable(client: AsyncClient, pair: FakePair) -> None:
     pair.b.before = fail_pairs("ab", "ac", "bc")
     with pytest.raises(UnavailableError, match="out of stock"):
-        await client.verify_embedding("alice", face(1))
+        await client.verify_embedding("alice", face(1), model="toy")
     assert [body_of(r).pair for r in pair.b.requests] == ["ab", "ac", "bc"]
 
 
@@ -387,7 +388,7 @@ async def test_pairs_are_tried_in_the_order_of_the_settings(settings: DeviceSett
     chosen = settings.model_copy(update={"pairs": ["bc", "ab"]})
     pair.a.before = fail_pairs("bc")
     async with AsyncClient(chosen, matchers=pair.both) as client:
-        assert (await client.verify_embedding("alice", face(1))).pair == "ab"
+        assert (await client.verify_embedding("alice", face(1), model="toy")).pair == "ab"
 
 
 # -- errors and time -------------------------------------------------------------------------------------
@@ -400,7 +401,7 @@ async def test_different_galleries_give_no_decision(client: AsyncClient, pair: F
 
     pair.b.change = lag
     with pytest.raises(GalleryMismatchError):
-        await client.verify_embedding("alice", face(1))
+        await client.verify_embedding("alice", face(1), model="toy")
 
 
 async def test_refusal_at_one_cancels_the_other(client: AsyncClient, pair: FakePair) -> None:
@@ -409,7 +410,7 @@ async def test_refusal_at_one_cancels_the_other(client: AsyncClient, pair: FakeP
 
     pair.a.before, pair.b.before = refuse, lambda kind, signed: asyncio.sleep(60)
     with pytest.raises(RequestRefusedError):
-        await client.verify_embedding("alice", face(1))
+        await client.verify_embedding("alice", face(1), model="toy")
     assert pair.b.cancelled == 1
 
 
@@ -417,14 +418,14 @@ async def test_refusal_at_one_cancels_the_other(client: AsyncClient, pair: FakeP
 async def test_every_call_ends_at_its_deadline(client: AsyncClient, pair: FakePair, call: str) -> None:
     pair.a.before = pair.b.before = lambda kind, signed: asyncio.sleep(60)
     calls = {
-        "verify": lambda: client.verify_embedding("alice", face(1), timeout_s=0.05),
-        "candidates": lambda: client.candidates_embedding(face(1), timeout_s=0.05),
-        "identify": lambda: client.identify_embedding(face(1), timeout_s=0.05),
-        "enrol": lambda: client.enrol_embedding("alice", face(1), timeout_s=0.05),
+        "verify": lambda: client.verify_embedding("alice", face(1), model="toy", timeout_s=0.05),
+        "candidates": lambda: client.candidates_embedding(face(1), model="toy", timeout_s=0.05),
+        "identify": lambda: client.identify_embedding(face(1), model="toy", timeout_s=0.05),
+        "enrol": lambda: client.enrol_embedding("alice", face(1), model="toy", timeout_s=0.05),
         "erase": lambda: client.erase("alice", timeout_s=0.05),
         "subjects": lambda: client.subjects(timeout_s=0.05),
         "rotate": lambda: client.rotate(NEW_KEY_ID, timeout_s=0.05),
-        "bulk": lambda: client.enrol_many_embeddings([("alice", face(1))], timeout_s=0.05),
+        "bulk": lambda: client.enrol_many_embeddings([("alice", face(1))], model="toy", timeout_s=0.05),
     }
     with pytest.raises(UnavailableError) as caught:
         await asyncio.wait_for(calls[call](), 5)
@@ -447,24 +448,24 @@ async def test_endless_time_is_refused(client: AsyncClient, timeout_s: Any) -> N
 @pytest.mark.parametrize(
     ("wrong", "expected"),
     [
-        (lambda c: c.verify_embedding("", face(1)), InvalidInputError),
-        (lambda c: c.verify_embedding(None, face(1)), InvalidInputError),
-        (lambda c: c.verify_embedding("alice", face(1)[:3]), EmbeddingError),
-        (lambda c: c.verify_embedding("alice", face(1) * float("nan")), EmbeddingError),
-        (lambda c: c.verify_embedding("alice", face(1), threshold=1.5), ParameterError),
-        (lambda c: c.verify_embedding("alice", face(1), threshold="high"), InvalidInputError),
-        (lambda c: c.enrol_embedding("alice"), InvalidInputError),
-        (lambda c: c.enrol_embedding("alice", face(1), token=b"short"), InvalidInputError),
+        (lambda c: c.verify_embedding("", face(1), model="toy"), InvalidInputError),
+        (lambda c: c.verify_embedding(None, face(1), model="toy"), InvalidInputError),
+        (lambda c: c.verify_embedding("alice", face(1)[:3], model="toy"), EmbeddingError),
+        (lambda c: c.verify_embedding("alice", face(1) * float("nan"), model="toy"), EmbeddingError),
+        (lambda c: c.verify_embedding("alice", face(1), model="toy", threshold=1.5), ParameterError),
+        (lambda c: c.verify_embedding("alice", face(1), model="toy", threshold="high"), InvalidInputError),
+        (lambda c: c.enrol_embedding("alice", model="toy"), InvalidInputError),
+        (lambda c: c.enrol_embedding("alice", face(1), model="toy", token=b"short"), InvalidInputError),
         (lambda c: c.erase("alice", token="0" * 16), InvalidInputError),
         (lambda c: c.enrol_embedding("alice", face(1), model=""), InvalidInputError),
         (lambda c: c.enrol_many_embeddings({"alice": face(1)}, model="x" * 65), InvalidInputError),
         (lambda c: c.verify_embedding("alice", face(1), model=None), InvalidInputError),
         (lambda c: c.candidates_embedding(face(1), model=b"sface"), InvalidInputError),
-        (lambda c: c.identify_embedding(face(1)[:3]), EmbeddingError),
-        (lambda c: c.identify_embedding(face(1), threshold=0.0), ParameterError),
+        (lambda c: c.identify_embedding(face(1)[:3], model="toy"), EmbeddingError),
+        (lambda c: c.identify_embedding(face(1), model="toy", threshold=0.0), ParameterError),
         (lambda c: c.identify_embedding(face(1), model=""), InvalidInputError),
-        (lambda c: c.enrol_many_embeddings([]), InvalidInputError),
-        (lambda c: c.enrol_many_embeddings({"alice": [0.0] * 8}), EmbeddingError),
+        (lambda c: c.enrol_many_embeddings([], model="toy"), InvalidInputError),
+        (lambda c: c.enrol_many_embeddings({"alice": [0.0] * 8}, model="toy"), EmbeddingError),
     ],
 )
 async def test_wrong_input_is_refused_before_anything_is_sent(
@@ -484,7 +485,7 @@ async def test_face_model_of_another_size_is_refused(settings: DeviceSettings, p
 async def test_calls_run_side_by_side(client: AsyncClient, pair: FakePair) -> None:
     pair.templates, pair.looks_like = ["alice", "bob"], {"bob"}
     pair.a.before = lambda kind, signed: asyncio.sleep(0.05)
-    results = await asyncio.gather(*(client.candidates_embedding(face(i)) for i in range(8)))
+    results = await asyncio.gather(*(client.candidates_embedding(face(i), model="toy") for i in range(8)))
     assert {r.subjects for r in results} == {("bob",)}
 
 

@@ -57,9 +57,9 @@ def knowing(settings: DeviceSettings, said: Statement, signers: str = "ab") -> D
 
 CALLS: dict[str, Callable[[AsyncClient, float | None], Any]] = {
     "verify": lambda c, t: c.verify("alice", "door.jpg", threshold=t),
-    "verify_embedding": lambda c, t: c.verify_embedding("alice", face(1), threshold=t),
+    "verify_embedding": lambda c, t: c.verify_embedding("alice", face(1), model="toy", threshold=t),
     "candidates": lambda c, t: c.candidates("door.jpg", threshold=t),
-    "candidates_embedding": lambda c, t: c.candidates_embedding(face(1), threshold=t),
+    "candidates_embedding": lambda c, t: c.candidates_embedding(face(1), model="toy", threshold=t),
 }
 
 
@@ -90,7 +90,7 @@ async def test_an_operation_without_the_right_is_refused_at_once_too(
     settings: DeviceSettings, statement: Statement, pair: FakePair
 ) -> None:
     async with AsyncClient(knowing(settings, statement), matchers=pair.both, capture=NoCapture()) as client:
-        for ask in (lambda: client.identify("door.jpg"), lambda: client.identify_embedding(face(1))):
+        for ask in (lambda: client.identify("door.jpg"), lambda: client.identify_embedding(face(1), model="toy")):
             with pytest.raises(DeviceRightsError) as caught:
                 await ask()
             assert (type(caught.value), caught.value.expected) == (DeviceRightsError, "identify")
@@ -103,7 +103,7 @@ async def test_a_request_that_is_still_to_be_signed_says_nothing(
 ) -> None:
     known = knowing(settings, statement, signers)
     async with AsyncClient(known, matchers=pair.both, capture=FakeCapture()) as client:
-        await client.verify_embedding("alice", face(1), threshold=0.1)
+        await client.verify_embedding("alice", face(1), model="toy", threshold=0.1)
     assert len(pair.a.requests) == 1
 
 
@@ -118,7 +118,7 @@ async def test_without_a_certificate_the_refusal_of_the_servers_comes_through(
     pair.a.before = pair.b.before = refuse
     async with AsyncClient(settings, matchers=pair.both) as client:
         with pytest.raises(LowThresholdError) as caught:
-            await client.verify_embedding("alice", face(1), threshold=0.1)
+            await client.verify_embedding("alice", face(1), model="toy", threshold=0.1)
     assert caught.value.fields() == refused.fields()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import importlib
 import json
 from collections.abc import Callable
@@ -37,6 +38,8 @@ def run(settings: DeviceSettings, pair: FakePair, tmp_path: Path, monkeypatch: p
         module = importlib.import_module(f"veilmatch.client.commands.{name}")
         monkeypatch.setattr(module, "open_client", open_client)
     monkeypatch.chdir(tmp_path)
+    for photo in ("1.jpg", "2.jpg", "empty.jpg"):
+        (tmp_path / photo).write_text(photo)
     app = build_app()
     return lambda *args, **options: CliRunner().invoke(app, list(args), **options)
 
@@ -101,7 +104,7 @@ def test_identify_in_json(run: Run, pair: FakePair) -> None:
 def test_enrol_several_photos(run: Run, pair: FakePair) -> None:
     result = run("enrol", "alice", "1.jpg", "2.jpg", "--json")
     assert result.exit_code == 0
-    assert json.loads(result.stdout) == {"subject": "alice", "templates": 2, "sequence": 2}
+    assert json.loads(result.stdout) == {"subject": "alice", "templates": 2, "repeated": 0, "sequence": 2}
     assert "enrolled: bob" in run("enrol", "bob", "1.jpg").stdout
     assert pair.templates == ["alice", "alice", "bob"]
 
@@ -114,30 +117,102 @@ def folder(tmp_path: Path) -> Path:
         "bob/1.PNG",
         "bob/2.png",
         "e\u0301va.jpeg",
-        "notes.txt",
         ".hidden.jpg",
-        "bob/list.csv",
+        "bob/Thumbs.db",
     ):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).touch()
+        (root / name).write_text(name)
     return root
 
 
 def test_enrol_a_folder(run: Run, pair: FakePair, folder: Path) -> None:
     result = run("enrol", "--folder", str(folder), "--json")
     assert result.exit_code == 0, result.output
-    assert json.loads(result.stdout) == {"templates": 4, "sequence": 1, "skipped": []}
+    assert json.loads(result.stdout) == {"templates": 4, "repeated": 0, "sequence": 1, "skipped": [], "left_out": []}
     assert pair.templates == ["alice", "bob", "bob", "\u00e9va"]
 
 
 def test_folder_with_an_unusable_photo(run: Run, pair: FakePair, folder: Path) -> None:
-    (folder / "empty.jpg").touch()
+    (folder / "empty.jpg").write_text("empty")
     assert run("enrol", "--folder", str(folder)).exit_code == 3
     assert pair.templates == []
     result = run("enrol", "--folder", str(folder), "--skip-unusable", "--json")
     document = json.loads(result.stdout)
+    assert result.exit_code == 3
     assert (document["templates"], document["skipped"][0]["subject"]) == (4, "empty")
     assert document["skipped"][0]["error"]["code"] == "no_face"
+
+
+def test_a_folder_with_anything_else_enrols_nobody_unless_the_rest_may_be_left_out(
+    run: Run, pair: FakePair, folder: Path
+) -> None:
+    (folder / "notes.txt").write_text("tall")
+    (folder / "bob" / "2024").mkdir()
+    (folder / "cyd.HEIC").write_text("a photo")
+    refused = run("enrol", "--folder", str(folder), "--json")
+    error = json.loads(refused.stdout)["error"]
+    assert (refused.exit_code, pair.templates) == (3, [])
+    assert "2 of 7" in error["got"] and "notes.txt: not a photo" in error["got"] and "bob/2024" in error["got"]
+    result = run("enrol", "--folder", str(folder), "--skip-unusable", "--json")
+    document = json.loads(result.stdout)
+    assert (result.exit_code, document["templates"]) == (3, 5)
+    assert {entry["path"] for entry in document["left_out"]} == {"notes.txt", "bob/2024"}
+    assert "left out: notes.txt: not a photo" in result.stderr
+    told = run("enrol", "--folder", str(folder), "--skip-unusable")
+    assert told.exit_code == 3 and "(templates: 5, left out: 2)" in told.stdout
+    assert "cyd" in pair.templates
+
+
+def test_the_same_photos_are_enrolled_once_and_that_is_said(run: Run, pair: FakePair, folder: Path) -> None:
+    assert run("enrol", "alice", "1.jpg").stdout == "enrolled: alice (templates: 1)\n"
+    assert run("enrol", "alice", "1.jpg", "2.jpg").stdout == "enrolled: alice (templates: 2, already there: 1)\n"
+    again = run("enrol", "alice", "2.jpg", "1.jpg")
+    assert (again.exit_code, again.stdout) == (0, "already enrolled: alice (templates: 2)\n")
+    assert json.loads(run("enrol", "alice", "1.jpg", "--json").stdout)["repeated"] == 1
+    assert pair.templates == ["alice", "alice"]
+    assert run("enrol", "alice", "1.jpg", "--again").stdout == "enrolled: alice (templates: 1)\n"
+    assert pair.templates == ["alice"] * 3
+    for said in ("enrolled", "already enrolled"):
+        assert run("enrol", "--folder", str(folder)).stdout.startswith(f"{said}: {folder} (templates: 4")
+    assert len(pair.templates) == 7
+
+
+def test_an_unusable_photo_of_several_is_named(run: Run, pair: FakePair, folder: Path) -> None:
+    error = json.loads(run("enrol", "alice", "1.jpg", "empty.jpg", "--json").stdout)["error"]
+    assert error["message"].startswith("alice, photo 2 of 2 (empty.jpg): there is no face")
+    (folder / "dan.jpg").write_text("empty")
+    error = json.loads(run("enrol", "--folder", str(folder), "--json").stdout)["error"]
+    assert error["message"].startswith("dan, photo 4 of 5 (dan.jpg): there is no face")
+
+
+def test_a_photo_may_come_on_standard_input(run: Run, pair: FakePair) -> None:
+    assert run("enrol", "alice", "-", input=b"1.jpg").stdout == "enrolled: alice (templates: 1)\n"
+    assert run("enrol", "alice", "1.jpg").stdout.startswith("already enrolled"), "the same bytes"
+    pair.looks_like = {"alice"}
+    assert run("verify", "alice", "-", input=b"photo").exit_code == 0
+    assert run("identify", "-", input=b"photo").stdout == "alice\n"
+    assert run("candidates", "-", input=b"photo").exit_code == 0
+    for args, given in ((("verify", "alice", "-"), b""), (("enrol", "alice", "-", "-"), b"photo")):
+        result = run(*args, input=given)
+        assert (result.exit_code, "standard input" in result.stderr) == (3, True)
+
+
+def test_a_photo_may_be_a_data_url_and_is_never_printed(run: Run, pair: FakePair) -> None:
+    photo = base64.b64encode(bytes(range(256)) * 4).decode()
+    for given in (f"data:image/jpeg;base64,{photo}", photo):
+        for args in (("enrol", "alice", given), ("enrol", given, "1.jpg"), ("verify", "alice", given)):
+            for more in ((), ("--json",)):
+                assert photo[40:60] not in run(*args, *more).output
+    assert pair.templates == ["alice"], "the data URL, once"
+    assert run("enrol", "alice", "-", input=f"data:;base64,{photo}".encode()).stdout.startswith("already enrolled")
+
+
+def test_both_forms_of_a_name_are_one_subject(run: Run, pair: FakePair) -> None:
+    assert run("enrol", "e\u0301va", "1.jpg").exit_code == 0
+    assert run("enrol", "\u00e9va", "1.jpg").stdout.startswith("already enrolled")
+    assert pair.templates == ["\u00e9va"]
+    result = run("enrol", "山田\u3000太郎", "1.jpg")
+    assert result.exit_code == 3 and "U+3000 IDEOGRAPHIC SPACE" in result.stderr
 
 
 def test_empty_or_missing_folder_is_unusable_input(run: Run, tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def test_embeddings_need_no_extra_and_photos_say_what_is_missing(settings: Devic
         pair = FakePair()
         pair.looks_like = {"alice"}
         with Client(DeviceSettings.load(Path(sys.argv[1])), matchers=pair.both) as client:
-            assert client.verify_embedding("alice", [1, -2, 3, -4, 5, -6, 7, 8])
+            assert client.verify_embedding("alice", [1, -2, 3, -4, 5, -6, 7, 8], model="toy")
             try:
                 client.verify("alice", b"photo")
             except ModelError as error:

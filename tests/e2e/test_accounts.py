@@ -48,42 +48,42 @@ def data(world: World, party: str) -> str:
 def test_a_used_up_budget_reaches_the_device_with_the_time_to_wait_and_outlives_a_kill(limited: World) -> None:
     faces = unit(np.random.default_rng(1), 2, limited.parameters.dimension)
     with limited.client() as client:
-        client.enrol_embedding("ada", faces[0])
+        client.enrol_embedding("ada", faces[0], model="toy")
         for _ in range(SEARCHES):
-            assert client.candidates_embedding(faces[0]).subjects == ("ada",)
+            assert client.candidates_embedding(faces[0], model="toy").subjects == ("ada",)
         for killed in (False, True):
             if killed:
                 limited.parties.kill("keyholder-a")
                 limited.parties.kill("keyholder-b")
                 limited.restart()
             with pytest.raises(BudgetExceededError) as caught:
-                client.candidates_embedding(faces[0])
+                client.candidates_embedding(faces[0], model="toy")
             assert (caught.value.budget, caught.value.limit) == ("searches of a device in a day", SEARCHES)
             assert caught.value.retry_after_s is not None
             assert 86_000 < caught.value.retry_after_s <= 86_400 * 61 / 60
         # A pair with the third key holder has one holder that has counted nothing so far, and one that has.
         with limited.client(pairs=["bc"]) as other, pytest.raises(BudgetExceededError):
-            other.candidates_embedding(faces[0])
+            other.candidates_embedding(faces[0], model="toy")
         # Another device, and other requests of this one, have budgets of their own.
-        assert client.verify_embedding("ada", faces[0])
+        assert client.verify_embedding("ada", faces[0], model="toy")
     config = limited.directory / "device-2" / "device.toml"
     with Client(DeviceSettings.load(config)) as second:
-        assert second.candidates_embedding(faces[0]).subjects == ("ada",)
+        assert second.candidates_embedding(faces[0], model="toy").subjects == ("ada",)
 
 
 def test_a_subject_has_a_budget_over_all_devices_that_matchers_hold(limited: World) -> None:
     faces = unit(np.random.default_rng(2), 2, limited.parameters.dimension)
     second = DeviceSettings.load(limited.directory / "device-2" / "device.toml")
     with limited.client() as client, Client(second) as other:
-        client.enrol_embedding("bob", faces[0])
-        client.enrol_embedding("eve", faces[1])
+        client.enrol_embedding("bob", faces[0], model="toy")
+        client.enrol_embedding("eve", faces[1], model="toy")
         for i in range(VERIFICATIONS):
-            assert (client, other)[i % 2].verify_embedding("bob", faces[0])
+            assert (client, other)[i % 2].verify_embedding("bob", faces[0], model="toy")
         for device in (client, other):
             with pytest.raises(BudgetExceededError, match="used up") as caught:
-                device.verify_embedding("bob", faces[0])
+                device.verify_embedding("bob", faces[0], model="toy")
             assert caught.value.budget == "requests of a subject in a day"
-        assert client.verify_embedding("eve", faces[1])
+        assert client.verify_embedding("eve", faces[1], model="toy")
 
 
 def test_the_command_line_ends_with_status_9(limited: World, orl) -> None:  # type: ignore[no-untyped-def]

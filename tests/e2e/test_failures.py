@@ -69,7 +69,7 @@ class Wire:
         return KnownCiphertexts(tuple(ciphertexts), (Integer(0),) * len(ciphertexts), self.scheme)
 
     def draft(self, probe: KnownCiphertexts, subject: str = "known") -> Draft:
-        return Draft(request_pb2.OPERATION_VERIFY, probe, 1440, subject)
+        return Draft(request_pb2.OPERATION_VERIFY, probe, 1440, subject, model="toy")
 
     def match(self, *requests: request_pb2.SignedRequest) -> matcher_pb2.MatchReply | VeilmatchError:
         """Send one request to each matcher (the same to both if there is one); the most telling outcome."""
@@ -91,7 +91,7 @@ class Wire:
 @pytest.fixture(scope="module")
 def wire(world: World) -> Iterator[Wire]:
     with world.client() as client:
-        client.enrol_embedding("known", np.ones(TOY.dimension))
+        client.enrol_embedding("known", np.ones(TOY.dimension), model="toy")
         before = client.subjects()
         yield Wire(world)
         assert client.subjects() == before
@@ -250,7 +250,10 @@ def test_a_device_cannot_send_another_devices_request(world: World) -> None:
 @pytest.mark.parametrize("bad", [np.ones(127), np.full(128, np.nan), np.zeros(128), np.full(128, np.inf)])
 def test_a_bad_embedding_is_an_embedding_error(world: World, bad: np.ndarray) -> None:
     with world.client() as client:
-        for call in (client.candidates_embedding, lambda e: client.enrol_embedding("x", e)):
+        for call in (
+            lambda e: client.candidates_embedding(e, model="toy"),
+            lambda e: client.enrol_embedding("x", e, model="toy"),
+        ):
             with pytest.raises(EmbeddingError):
                 call(bad)
 
@@ -277,25 +280,25 @@ def test_the_error_says_which_key_holder_is_down_and_which_pair_could_serve(
         assert refused.party == f"keyholder-{party}" and refused.alternatives == (other,)
         with world.client() as client:
             # The dealer of the other pair is down: it runs on its stock.
-            assert client.verify_embedding("known", np.ones(TOY.dimension)).pair == other
+            assert client.verify_embedding("known", np.ones(TOY.dimension), model="toy").pair == other
 
 
 def test_key_holder_c_may_be_down(world: World, wire: Wire) -> None:
     with down(world, "keyholder-c"), world.client() as client:
-        assert client.verify_embedding("known", np.ones(TOY.dimension)).pair == "ab"
+        assert client.verify_embedding("known", np.ones(TOY.dimension), model="toy").pair == "ab"
 
 
 @pytest.mark.parametrize("party", ["matcher-a", "matcher-b"])
 def test_a_matcher_that_is_down_is_named(world: World, wire: Wire, party: str) -> None:
     with down(world, party), world.client(timeout_s=5.0) as client:
         with pytest.raises(UnavailableError) as caught:
-            client.verify_embedding("known", np.ones(TOY.dimension))
+            client.verify_embedding("known", np.ones(TOY.dimension), model="toy")
         assert caught.value.party == party
 
 
 def test_no_secret_and_no_score_is_in_any_log(world: World, wire: Wire) -> None:
     with world.client() as client:
-        client.verify_embedding("known", np.ones(TOY.dimension))
+        client.verify_embedding("known", np.ones(TOY.dimension), model="toy")
     for party in EVERYBODY:
         text = world.log(party)
         assert "Traceback" not in text
@@ -316,15 +319,15 @@ def test_an_acknowledged_enrolment_survives_kill_9_of_everything(tmp_path: Path)
             with world.client(timeout_s=20.0) as client:
                 for i, face in enumerate(faces):
                     name = f"r{round_}-{i}"
-                    client.enrol_embedding(name, face)
+                    client.enrol_embedding(name, face, model="toy")
                     acknowledged.append(name)
                 for party in EVERYBODY:
                     world.parties.kill(party)
             world.restart()
             with world.client(timeout_s=20.0) as client:
                 assert {s.subject for s in client.subjects()} >= set(acknowledged)
-                assert client.verify_embedding(acknowledged[-1], faces[-1])
-                assert client.candidates_embedding(faces[0]).subjects == (f"r{round_}-0",)
+                assert client.verify_embedding(acknowledged[-1], faces[-1], model="toy")
+                assert client.candidates_embedding(faces[0], model="toy").subjects == (f"r{round_}-0",)
 
 
 @pytest.mark.parametrize("victim", ["matcher-a", "matcher-b"])
@@ -345,7 +348,7 @@ def test_a_matcher_killed_in_the_middle_of_enrolments_comes_back_in_step(tmp_pat
                 killing = asyncio.ensure_future(kill_soon())
                 try:
                     for i in range(first, first + 10):
-                        await client.enrol_embedding(f"p{i}", faces[i])
+                        await client.enrol_embedding(f"p{i}", faces[i], model="toy")
                         done.append(f"p{i}")
                 except VeilmatchError:
                     pass
@@ -357,13 +360,13 @@ def test_a_matcher_killed_in_the_middle_of_enrolments_comes_back_in_step(tmp_pat
             acknowledged += asyncio.run(enrol_until_killed(10 * round_))
             world.restart()
             with world.client(timeout_s=20.0) as client:
-                client.enrol_embedding(f"after-{round_}", faces[39])
+                client.enrol_embedding(f"after-{round_}", faces[39], model="toy")
                 names = {s.subject for s in client.subjects()}
                 assert names >= {*acknowledged, f"after-{round_}"}
                 client.erase(f"after-{round_}")
                 for i, face in enumerate(faces[:30]):
                     if f"p{i}" in names:
-                        assert f"p{i}" in client.candidates_embedding(face).subjects
+                        assert f"p{i}" in client.candidates_embedding(face, model="toy").subjects
                         break
 
 
@@ -373,13 +376,13 @@ def test_two_matchers_whose_galleries_differ_answer_nothing(tmp_path: Path) -> N
     with running(tmp_path / "installation", TOY) as world:
         backup = {}
         with world.client() as client:
-            client.enrol_embedding("one", face)
+            client.enrol_embedding("one", face, model="toy")
             world.parties.stop("matcher-b")
             data = world.directory / "matcher-b" / "data"
             backup = {p.name: p.read_bytes() for p in data.iterdir()}
             world.restart()
-            client.enrol_embedding("two", face)
-            client.enrol_embedding("three", face)
+            client.enrol_embedding("two", face, model="toy")
+            client.enrol_embedding("three", face, model="toy")
         world.parties.stop("matcher-b")
         for p in data.iterdir():
             p.unlink()
@@ -388,9 +391,9 @@ def test_two_matchers_whose_galleries_differ_answer_nothing(tmp_path: Path) -> N
         world.restart()
         with world.client() as client:
             for call in (
-                lambda: client.verify_embedding("one", face),
-                lambda: client.candidates_embedding(face),
-                lambda: client.enrol_embedding("four", face),
+                lambda: client.verify_embedding("one", face, model="toy"),
+                lambda: client.candidates_embedding(face, model="toy"),
+                lambda: client.enrol_embedding("four", face, model="toy"),
                 client.subjects,
             ):
                 with pytest.raises(GalleryMismatchError):

@@ -29,7 +29,7 @@ def test_answers_equal_the_plaintext_ones(world: World, client: Client) -> None:
     rng = np.random.default_rng(41)
     faces = unit(rng, 90, world.parameters.dimension)
     names = [f"p{i % 60}" for i in range(90)]
-    client.enrol_many_embeddings(list(zip(names, faces, strict=True)))
+    client.enrol_many_embeddings(list(zip(names, faces, strict=True)), model="toy")
     templates, square = integers(faces, world.parameters), world.parameters.scale**2
     found = []
     for i in range(12):
@@ -37,7 +37,7 @@ def test_answers_equal_the_plaintext_ones(world: World, client: Client) -> None:
         scores = templates @ integers(probe, world.parameters)[0]
         top = int(scores.max())
         for t in (top, top + 1, max(1, top // 2)):
-            result = client.identify_embedding(probe, threshold=(t - 0.5) / square)
+            result = client.identify_embedding(probe, model="toy", threshold=(t - 0.5) / square)
             assert result.subject == (names[int(np.argmax(scores))] if top >= t else None)
             assert result.compared == 90 and [len(share) for share in result.shares] == [1, 1]
             found.append(result.subject)
@@ -46,29 +46,29 @@ def test_answers_equal_the_plaintext_ones(world: World, client: Client) -> None:
 
 def test_templates_of_a_subject_count_as_one(client: Client, world: World) -> None:
     faces = unit(np.random.default_rng(42), 4, world.parameters.dimension)
-    client.enrol_embedding("ada", faces[0], faces[1], faces[2])
-    client.enrol_embedding("bob", faces[3])
+    client.enrol_embedding("ada", faces[0], faces[1], faces[2], model="toy")
+    client.enrol_embedding("bob", faces[3], model="toy")
     for face, subject in zip(faces, ("ada", "ada", "ada", "bob"), strict=True):
-        assert client.identify_embedding(face).subject == subject
+        assert client.identify_embedding(face, model="toy").subject == subject
 
 
 def test_subject_that_was_erased_is_nobody_and_its_slot_is_used_again(client: Client, world: World) -> None:
     faces = unit(np.random.default_rng(43), 3, world.parameters.dimension)
-    assert client.identify_embedding(faces[0]).compared == 0
+    assert client.identify_embedding(faces[0], model="toy").compared == 0
     for name, face in zip(("ada", "bob"), faces, strict=False):
-        client.enrol_embedding(name, face)
+        client.enrol_embedding(name, face, model="toy")
     client.erase("ada")
-    result = client.identify_embedding(faces[0])
+    result = client.identify_embedding(faces[0], model="toy")
     assert (result.subject, bool(result), result.compared) == (None, False, 1)
-    assert client.identify_embedding(faces[1]).subject == "bob"
-    client.enrol_embedding("cyd", faces[2])
-    assert [client.identify_embedding(face).subject for face in faces] == [None, "bob", "cyd"]
+    assert client.identify_embedding(faces[1], model="toy").subject == "bob"
+    client.enrol_embedding("cyd", faces[2], model="toy")
+    assert [client.identify_embedding(face, model="toy").subject for face in faces] == [None, "bob", "cyd"]
     # The same template twice: cyd has the slot that ada had, the lower one.
-    client.enrol_embedding("bob", faces[2])
-    assert client.identify_embedding(faces[2]).subject == "cyd"
+    client.enrol_embedding("bob", faces[2], model="toy")
+    assert client.identify_embedding(faces[2], model="toy").subject == "cyd"
     client.erase("bob")
     client.erase("cyd")
-    result = client.identify_embedding(faces[1])
+    result = client.identify_embedding(faces[1], model="toy")
     assert (result.subject, result.compared, result.shares) == (None, 0, (b"", b""))
 
 
@@ -81,7 +81,7 @@ def test_every_pair_identifies(world: World, client: Client, pair: str) -> None:
         assert (result.subject, result.pair) == ("p2", pair)
         assert not other.identify_embedding(faces[4], model="model-1")
         with pytest.raises(ModelMismatchError):
-            other.identify_embedding(faces[2])
+            other.identify_embedding(faces[2], model="toy")
 
 
 def test_the_command_line_names_one_subject(world: World, client: Client, orl: Callable[[int, int], Path]) -> None:

@@ -42,7 +42,7 @@ def dishonest(patch: pytest.MonkeyPatch, change: Callable[[Array], Array]) -> No
 
 
 def sequence(client: Client) -> int:
-    return client.candidates_embedding(FACES[0]).sequence
+    return client.candidates_embedding(FACES[0], model="toy").sequence
 
 
 @pytest.mark.parametrize("change", DISHONEST.values(), ids=DISHONEST)
@@ -50,18 +50,18 @@ def test_invalid_vectors_are_refused_and_leave_nothing(
     world: World, change: Callable[[Array], Array], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with world.client() as client:
-        client.enrol_embedding("ada", FACES[0])
+        client.enrol_embedding("ada", FACES[0], model="toy")
         before, people, told = sequence(client), client.subjects(), set()
         with monkeypatch.context() as patch:
             dishonest(patch, change)
             with pytest.raises(ServerDeviationError) as caught:
-                client.enrol_embedding("eve", FACES[1])
+                client.enrol_embedding("eve", FACES[1], model="toy")
             (token,) = caught.value.enrolments
             assert client.take_back("eve", bytes.fromhex(token)).templates == 1
             told.add(json.dumps(caught.value.fields() | {"enrolments": []}))
             for ask in (
-                lambda: client.verify_embedding("ada", FACES[0]),
-                lambda: client.candidates_embedding(FACES[0], threshold=0.01),
+                lambda: client.verify_embedding("ada", FACES[0], model="toy"),
+                lambda: client.candidates_embedding(FACES[0], model="toy", threshold=0.01),
             ):
                 with pytest.raises(ServerDeviationError) as caught:
                     ask()
@@ -69,21 +69,21 @@ def test_invalid_vectors_are_refused_and_leave_nothing(
         assert len(told) == 1, "one refusal for all"
         assert sequence(client) == before + 2, "an empty template, and its erasure"
         assert client.subjects() == people
-        assert client.verify_embedding("ada", FACES[0])
-        assert not client.verify_embedding("ada", FACES[1])
+        assert client.verify_embedding("ada", FACES[0], model="toy")
+        assert not client.verify_embedding("ada", FACES[1], model="toy")
         client.erase("ada")
 
 
 @pytest.mark.parametrize("pair", ["ac", "bc"])
 def test_every_pair_refuses_them(world: World, pair: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with world.client(pairs=[pair]) as client:
-        client.enrol_embedding("ada", FACES[0])
+        client.enrol_embedding("ada", FACES[0], model="toy")
         with monkeypatch.context() as patch:
             dishonest(patch, DISHONEST["times 10"])
             with pytest.raises(ServerDeviationError):
-                client.verify_embedding("ada", FACES[0])
+                client.verify_embedding("ada", FACES[0], model="toy")
             with pytest.raises(ServerDeviationError):
-                client.enrol_embedding("eve", FACES[1])
+                client.enrol_embedding("eve", FACES[1], model="toy")
         assert client.erase("eve").templates == 1
         client.erase("ada")
 
@@ -92,18 +92,18 @@ def test_an_empty_template_matches_nobody_and_is_erased_like_any_other(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with world.client() as client:
-        client.enrol_embedding("ada", FACES[0])
+        client.enrol_embedding("ada", FACES[0], model="toy")
         with monkeypatch.context() as patch:
             dishonest(patch, DISHONEST["hidden in the next slot"])
             with pytest.raises(ServerDeviationError):
-                client.enrol_embedding("eve", FACES[1], token=TOKEN)
+                client.enrol_embedding("eve", FACES[1], model="toy", token=TOKEN)
             with pytest.raises(ServerDeviationError):
-                client.enrol_embedding("eve", FACES[1], token=TOKEN)  # a retry is told the same
+                client.enrol_embedding("eve", FACES[1], model="toy", token=TOKEN)  # a retry is told the same
         assert {s.subject: s.templates for s in client.subjects()} == {"ada": 1, "eve": 1}
         for face in FACES:
-            assert not client.verify_embedding("eve", face, threshold=0.0001)
-            assert "eve" not in client.candidates_embedding(face, threshold=0.0001)
-        assert client.verify_embedding("ada", FACES[0])
+            assert not client.verify_embedding("eve", face, model="toy", threshold=0.0001)
+            assert "eve" not in client.candidates_embedding(face, model="toy", threshold=0.0001)
+        assert client.verify_embedding("ada", FACES[0], model="toy")
         assert client.erase("eve").templates == 1
         assert client.erase("ada").templates == 1
 
@@ -115,18 +115,20 @@ def test_invalid_record_of_a_bulk_enrolment_is_erased_and_its_column_is_not_subt
     with running(tmp_path / "installation", ParameterSet(modulus_bits=1024)) as world, world.client() as client:
         with monkeypatch.context() as patch:
             dishonest(patch, DISHONEST["times 10"])
-            client.enrol_many_embeddings({"eve": FACES[1]})
-        client.enrol_embedding("ada", FACES[0])
-        client.enrol_embedding("eve", FACES[2])
+            client.enrol_many_embeddings({"eve": FACES[1]}, model="toy")
+        client.enrol_embedding("ada", FACES[0], model="toy")
+        client.enrol_embedding("eve", FACES[2], model="toy")
         assert client.erase("eve").templates == 2
-        assert client.candidates_embedding(FACES[1], threshold=0.01).compared == 1
+        assert client.candidates_embedding(FACES[1], model="toy", threshold=0.01).compared == 1
         for killed in (False, True):
             if killed:
                 world.parties.kill("matcher-a")
                 world.parties.kill("matcher-b")
                 world.restart()
-            client.enrol_embedding("bob", FACES[1])
-            assert client.verify_embedding("ada", FACES[0]) and client.verify_embedding("bob", FACES[1])
-            assert client.candidates_embedding(FACES[1]).subjects == ("bob",)
+            client.enrol_embedding("bob", FACES[1], model="toy")
+            assert client.verify_embedding("ada", FACES[0], model="toy") and client.verify_embedding(
+                "bob", FACES[1], model="toy"
+            )
+            assert client.candidates_embedding(FACES[1], model="toy").subjects == ("bob",)
             client.erase("bob")
         assert client.erase("ada").templates == 1

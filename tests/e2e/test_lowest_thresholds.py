@@ -77,7 +77,7 @@ def signed(world: World, *lowest: str) -> bytes:
 @pytest.fixture(scope="module")
 def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
     with running(tmp_path_factory.mktemp("lowest") / "installation", TOY) as world, world.client() as everything:
-        everything.enrol_embedding("ada", ADA)
+        everything.enrol_embedding("ada", ADA, model="toy")
         issued = veilmatch(
             "device",
             "issue",
@@ -102,19 +102,21 @@ def four(pair: Pair) -> list[str]:
 def test_each_of_the_four_daemons_refuses_though_the_other_three_would_serve(door: Door, pair: Pair) -> None:
     with door.hostile(pair) as client:
         door.bound_at()
-        assert client.verify_embedding("ada", ADA, threshold=BELOW).decision, "nobody has a bound to refuse by"
+        assert client.verify_embedding("ada", ADA, model="toy", threshold=BELOW).decision, (
+            "nobody has a bound to refuse by"
+        )
         for party in four(pair):
             door.bound_at(party)
             before = {other: door.refusals(other) for other in EVERYBODY}
             with pytest.raises(LowThresholdError, match="verify") as caught:
-                client.verify_embedding("ada", ADA, threshold=BELOW)
+                client.verify_embedding("ada", ADA, model="toy", threshold=BELOW)
             assert (caught.value.got, caught.value.expected) == (
                 f"{TOY.threshold(BELOW)} (cosine {BELOW})", f"at least {TOY.threshold(LOWEST)} (cosine {LOWEST})",
             )  # fmt: skip
             refusing = {other for other in EVERYBODY if door.refusals(other) > before[other]}
             # A matcher passes on what its key holder refuses; nobody else finds anything to refuse.
             assert party in refusing and len(refusing - {party, "matcher-a", "matcher-b"}) == 0
-            assert client.verify_embedding("ada", ADA, threshold=LOWEST).decision
+            assert client.verify_embedding("ada", ADA, model="toy", threshold=LOWEST).decision
 
 
 @pytest.mark.parametrize("low", [0, 1])
@@ -137,7 +139,9 @@ async def ask_unequally(door: Door, low: int) -> list[object]:
     signer = RequestSigner(DeviceKey.from_file(settings.signing_key), "door", "main", public_key, 60.0)
     probe = Encryptor(public_key).lanes(quantise(ADA, TOY))
     cosines = [BELOW if seat == low else LOWEST for seat in (0, 1)]
-    drafts = [Draft(request_pb2.OPERATION_VERIFY, probe, TOY.threshold(cosine), "ada") for cosine in cosines]
+    drafts = [
+        Draft(request_pb2.OPERATION_VERIFY, probe, TOY.threshold(cosine), "ada", model="toy") for cosine in cosines
+    ]
     matchers = open_matchers(settings)
     calls = [
         matcher.match(matcher_pb2.MatchRequest(request=signer.sign(draft, "ab")), 20.0)
@@ -154,12 +158,12 @@ def test_the_device_itself_says_so_at_once(door: Door) -> None:
     before = {party: door.world.log(party) for party in EVERYBODY}
     with Client(door.settings()) as client:
         with pytest.raises(LowThresholdError, match=r"door\.cert"):
-            client.verify_embedding("ada", ADA, threshold=BELOW)
+            client.verify_embedding("ada", ADA, model="toy", threshold=BELOW)
         with pytest.raises(DeviceRightsError, match="right"):
-            client.identify_embedding(ADA)
+            client.identify_embedding(ADA, model="toy")
         assert {party: door.world.log(party) for party in EVERYBODY} == before, "no daemon was asked"
         # What the folder was made with is allowed: the default threshold is not below the bound.
-        assert client.verify_embedding("ada", ADA).decision
+        assert client.verify_embedding("ada", ADA, model="toy").decision
     config = str(door.folder / "device.toml")
     done = veilmatch("verify", "ada", "photo.jpg", "--config", config, "--threshold", str(BELOW), "--json")
     error = json.loads(done.stdout)["error"]

@@ -18,16 +18,16 @@ def check_exactness(client: Client, parameters: ParameterSet, people: int, queri
     rng = np.random.default_rng(people)
     gallery = unit(rng, people, parameters.dimension)
     names = [f"p{i}" for i in range(people)]
-    client.enrol_embedding(names[0], gallery[0])
-    client.enrol_many_embeddings(list(zip(names[1:], gallery[1:], strict=True)))
+    client.enrol_embedding(names[0], gallery[0], model="toy")
+    client.enrol_many_embeddings(list(zip(names[1:], gallery[1:], strict=True)), model="toy")
     templates = integers(gallery, parameters)
     t = parameters.threshold(0.40)
     for i in range(queries):
         probe = near(rng, gallery[i % people], [0.3, 2.1, 2.3][i % 3])
         scores = templates @ integers(probe, parameters)[0]
         claimed = i % people if i % 2 else (i + 1) % people
-        assert client.verify_embedding(names[claimed], probe).decision == bool(scores[claimed] >= t)
-        found = client.candidates_embedding(probe)
+        assert client.verify_embedding(names[claimed], probe, model="toy").decision == bool(scores[claimed] >= t)
+        found = client.candidates_embedding(probe, model="toy")
         assert found.subjects == tuple(n for n, s in zip(names, scores, strict=True) if s >= t)
         assert found.compared == people
 
@@ -38,14 +38,14 @@ def test_decisions_equal_the_plaintext_ones_with_a_toy_key(world: World) -> None
         for entry in client.subjects():
             client.erase(entry.subject)
         assert client.subjects() == []
-        assert client.candidates_embedding(np.ones(128)).compared == 0
+        assert client.candidates_embedding(np.ones(128), model="toy").compared == 0
 
 
 @pytest.mark.parametrize("parameters", [DEFAULT, D512], ids=lambda p: p.name)
 def test_decisions_equal_the_plaintext_ones_at_full_size(tmp_path, parameters) -> None:  # type: ignore[no-untyped-def]
     with running(tmp_path / "installation", parameters) as world, world.client(timeout_s=60.0) as client:
         check_exactness(client, parameters, people=4, queries=3)
-        probe = client.verify_embedding("p1", np.ones(parameters.dimension))
+        probe = client.verify_embedding("p1", np.ones(parameters.dimension), model="toy")
         assert probe.probe_bytes <= (3000 if parameters == DEFAULT else 8000)
 
 
@@ -55,11 +55,13 @@ def test_scores_at_the_threshold_and_one_below_are_told_apart(world: World) -> N
     other = near(rng, template, 1.0)
     score = int(integers(template, world.parameters)[0] @ integers(other, world.parameters)[0])
     with world.client() as client:
-        client.enrol_embedding("edge", template)
+        client.enrol_embedding("edge", template, model="toy")
         square = world.parameters.scale**2
         for t, expected in ((score, True), (score + 1, False), (score - 1, True)):
-            assert client.verify_embedding("edge", other, threshold=(t - 0.5) / square).decision is expected
-            assert bool(client.candidates_embedding(other, threshold=(t - 0.5) / square)) is expected
+            assert (
+                client.verify_embedding("edge", other, model="toy", threshold=(t - 0.5) / square).decision is expected
+            )
+            assert bool(client.candidates_embedding(other, model="toy", threshold=(t - 0.5) / square)) is expected
         client.erase("edge")
 
 
@@ -67,17 +69,17 @@ def test_any_of_several_templates_of_a_subject_is_enough(world: World) -> None:
     rng = np.random.default_rng(11)
     faces = unit(rng, 5, world.parameters.dimension)
     with world.client() as client:
-        client.enrol_embedding("many", *faces[:4])
-        client.enrol_embedding("one", faces[4])
+        client.enrol_embedding("many", *faces[:4], model="toy")
+        client.enrol_embedding("one", faces[4], model="toy")
         for face in faces[:4]:
-            assert client.verify_embedding("many", face)
-            assert client.candidates_embedding(face).subjects == ("many",)
-        assert not client.verify_embedding("many", faces[4])
+            assert client.verify_embedding("many", face, model="toy")
+            assert client.candidates_embedding(face, model="toy").subjects == ("many",)
+        assert not client.verify_embedding("many", faces[4], model="toy")
         assert {(s.subject, s.templates) for s in client.subjects()} == {("many", 4), ("one", 1)}
         assert client.erase("many").templates == 4
         with pytest.raises(UnknownSubjectError):
-            client.verify_embedding("many", faces[0])
-        assert client.candidates_embedding(faces[0]).subjects == ()
+            client.verify_embedding("many", faces[0], model="toy")
+        assert client.candidates_embedding(faces[0], model="toy").subjects == ()
         client.erase("one")
 
 
@@ -85,13 +87,13 @@ def test_an_erased_template_is_gone_from_its_pack_and_its_slot_is_used_again(wor
     rng = np.random.default_rng(12)
     faces = unit(rng, 3, world.parameters.dimension)
     with world.client() as client:
-        client.enrol_embedding("first", faces[0])
-        client.enrol_embedding("second", faces[1])
+        client.enrol_embedding("first", faces[0], model="toy")
+        client.enrol_embedding("second", faces[1], model="toy")
         client.erase("first")
-        client.enrol_embedding("third", faces[2])
-        assert client.candidates_embedding(faces[0]).subjects == ()
-        assert client.candidates_embedding(faces[2]).subjects == ("third",)
-        assert client.candidates_embedding(faces[1]).subjects == ("second",)
+        client.enrol_embedding("third", faces[2], model="toy")
+        assert client.candidates_embedding(faces[0], model="toy").subjects == ()
+        assert client.candidates_embedding(faces[2], model="toy").subjects == ("third",)
+        assert client.candidates_embedding(faces[1], model="toy").subjects == ("second",)
         for name in ("second", "third"):
             client.erase(name)
 
@@ -101,12 +103,12 @@ def test_a_repeated_mutation_with_its_token_is_done_once(world: World) -> None:
     face = unit(rng, 1, world.parameters.dimension)[0]
     token = b"0123456789abcdef"
     with world.client() as client:
-        first = client.enrol_embedding("again", face, token=token)
-        second = client.enrol_embedding("again", face, token=token)
+        first = client.enrol_embedding("again", face, model="toy", token=token)
+        second = client.enrol_embedding("again", face, model="toy", token=token)
         assert first.sequence == second.sequence
         assert [(s.subject, s.templates) for s in client.subjects()] == [("again", 1)]
         with pytest.raises(DuplicateTokenError):
-            client.enrol_embedding("another", face, token=token)
+            client.enrol_embedding("another", face, model="toy", token=token)
         erasure = b"fedcba9876543210"
         assert client.erase("again", token=erasure).templates == 1
         assert client.erase("again", token=erasure).templates == 1
@@ -121,11 +123,11 @@ def test_embeddings_of_another_model_are_refused_and_change_nothing(world: World
             lambda: client.enrol_many_embeddings({"bob": faces[1]}, model="model-2"),
             lambda: client.verify_embedding("ada", faces[0], model="model-2"),
             lambda: client.candidates_embedding(faces[0], model="model-2"),
-            lambda: client.verify_embedding("ada", faces[0]),
+            lambda: client.verify_embedding("ada", faces[0], model="toy"),
         ):
             with pytest.raises(ModelMismatchError) as caught:
                 refused()
-            assert (caught.value.got, caught.value.expected) in (("model-2", "model-1"), ("embedding", "model-1"))
+            assert (caught.value.got, caught.value.expected) in (("model-2", "model-1"), ("toy", "model-1"))
         assert client.verify_embedding("ada", faces[0], model="model-1")
         assert client.candidates_embedding(faces[0], model="model-1").sequence == first.sequence
         assert [entry.subject for entry in client.subjects()] == ["ada"]
@@ -144,7 +146,7 @@ def test_the_model_of_a_gallery_outlives_a_restart(world: World) -> None:
         world.restart()
     with world.client() as client:
         with pytest.raises(ModelMismatchError):
-            client.verify_embedding("ada", face)
+            client.verify_embedding("ada", face, model="toy")
         assert client.verify_embedding("ada", face, model="model-1")
         client.erase("ada")
 
@@ -154,9 +156,9 @@ def test_any_two_of_the_three_key_holders_can_serve(world: World, pair: str) -> 
     rng = np.random.default_rng(14)
     faces = unit(rng, 2, world.parameters.dimension)
     with world.client(pairs=[pair]) as client:
-        client.enrol_embedding("x", faces[0])
-        assert client.verify_embedding("x", faces[0]).pair == pair
-        assert not client.verify_embedding("x", faces[1])
+        client.enrol_embedding("x", faces[0], model="toy")
+        assert client.verify_embedding("x", faces[0], model="toy").pair == pair
+        assert not client.verify_embedding("x", faces[1], model="toy")
         client.erase("x")
 
 
@@ -166,15 +168,15 @@ def test_many_queries_and_changes_at_once_stay_exact(world: World) -> None:
     rng = np.random.default_rng(15)
     faces = unit(rng, 6, world.parameters.dimension)
     with world.client(timeout_s=60.0) as client, ThreadPoolExecutor(8) as threads:
-        client.enrol_embedding("base", faces[0])
-        changes = [threads.submit(client.enrol_embedding, f"c{i}", faces[i]) for i in range(1, 6)]
-        queries = [threads.submit(client.verify_embedding, "base", faces[i % 6]) for i in range(18)]
+        client.enrol_embedding("base", faces[0], model="toy")
+        changes = [threads.submit(client.enrol_embedding, f"c{i}", faces[i], model="toy") for i in range(1, 6)]
+        queries = [threads.submit(client.verify_embedding, "base", faces[i % 6], model="toy") for i in range(18)]
         assert [bool(q.result()) for q in queries] == [i % 6 == 0 for i in range(18)]
         assert sorted(c.result().sequence for c in changes) == list(
             range(min(c.result().sequence for c in changes), min(c.result().sequence for c in changes) + 5)
         )
         for i in range(6):
-            assert client.candidates_embedding(faces[i]).subjects == (f"c{i}" if i else "base",)
+            assert client.candidates_embedding(faces[i], model="toy").subjects == (f"c{i}" if i else "base",)
         for entry in client.subjects():
             client.erase(entry.subject)
 

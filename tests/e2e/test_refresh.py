@@ -35,7 +35,7 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     with running(tmp_path_factory.mktemp("refresh") / "installation", TOY) as world:
         with world.client() as client:
             for i, person in enumerate(PEOPLE):
-                client.enrol_embedding(f"person-{i}", person)
+                client.enrol_embedding(f"person-{i}", person, model="toy")
         yield world
 
 
@@ -68,7 +68,7 @@ def asked(client: Client, probe: np.ndarray) -> list[str]:
     deadline = time.monotonic() + 30.0
     while True:
         try:
-            return sorted(client.candidates_embedding(probe))
+            return sorted(client.candidates_embedding(probe, model="toy"))
         except UnavailableError:
             if time.monotonic() > deadline:
                 raise
@@ -149,7 +149,7 @@ def test_a_restored_backup_is_refused_and_names_both_epochs(fresh: World, tmp_pa
     fresh.parties.wait_ready()
     time.sleep(0.5)
     with fresh.client(pairs=["ab"]) as client, pytest.raises(KeyMismatchError, match="different epochs") as caught:
-        client.candidates_embedding(PROBES[0])
+        client.candidates_embedding(PROBES[0], model="toy")
     assert f"epoch {epoch}" in str(caught.value) and f"epoch {epoch - 1}" in str(caught.value)
     status, result = refresh(fresh, "keyholder-a")
     assert status == 5 and "different epochs" in result["error"]["message"]

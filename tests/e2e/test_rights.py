@@ -26,17 +26,20 @@ def issue(world: World, name: str, *options: str) -> Client:
 
 def test_a_device_does_what_two_organisations_let_it_do_and_nothing_else(tmp_path: Path) -> None:
     with running(tmp_path / "installation", ParameterSet(modulus_bits=1024)) as world, world.client() as everything:
-        everything.enrol_embedding("ada", ADA)
+        everything.enrol_embedding("ada", ADA, model="toy")
         before = everything.subjects()
         with issue(world, "door", "--right", "verify") as door:
-            assert door.verify_embedding("ada", ADA).decision and not door.verify_embedding("ada", BOB).decision
+            assert (
+                door.verify_embedding("ada", ADA, model="toy").decision
+                and not door.verify_embedding("ada", BOB, model="toy").decision
+            )
             for refused in (
-                lambda: door.enrol_embedding("bob", BOB),
-                lambda: door.candidates_embedding(ADA),
-                lambda: door.identify_embedding(ADA),
+                lambda: door.enrol_embedding("bob", BOB, model="toy"),
+                lambda: door.candidates_embedding(ADA, model="toy"),
+                lambda: door.identify_embedding(ADA, model="toy"),
                 lambda: door.erase("ada"),
                 lambda: door.subjects(),
-                lambda: door.enrol_many_embeddings([("bob", BOB)]),
+                lambda: door.enrol_many_embeddings([("bob", BOB)], model="toy"),
             ):
                 with pytest.raises(DeviceRightsError):
                     refused()
@@ -47,11 +50,11 @@ def test_a_device_does_what_two_organisations_let_it_do_and_nothing_else(tmp_pat
             # No restart: what is in the folders counts from the next request on.
             assert veilmatch("device", "remove", "door", "--installation", str(world.directory)).returncode == 0
             with pytest.raises(RequestSignatureError):
-                door.verify_embedding("ada", ADA)
+                door.verify_embedding("ada", ADA, model="toy")
         # A device that may enrol takes back what it enrolled itself, by its token, and nothing else.
         with issue(world, "desk", "--right", "enrol") as desk:
-            everything.enrol_embedding("bob", BOB, token=bytes(16))
-            desk.enrol_embedding("bob", BOB, token=b"desk's own token")
+            everything.enrol_embedding("bob", BOB, model="toy", token=bytes(16))
+            desk.enrol_embedding("bob", BOB, model="toy", token=b"desk's own token")
             for token, error in ((bytes(16), UnknownSubjectError), (b"none's own token", UnknownSubjectError)):
                 with pytest.raises(error):
                     desk.take_back("bob", token)
@@ -59,10 +62,10 @@ def test_a_device_does_what_two_organisations_let_it_do_and_nothing_else(tmp_pat
                 desk.erase("bob")
             # A token belongs to its device: another one is told nothing of what was done under it.
             with pytest.raises(DuplicateTokenError):
-                desk.enrol_embedding("bob", BOB, token=bytes(16))
+                desk.enrol_embedding("bob", BOB, model="toy", token=bytes(16))
             desk.take_back("bob", b"desk's own token")
             assert {s.subject: s.templates for s in everything.subjects()} == {"ada": 1, "bob": 1}
-            assert everything.verify_embedding("bob", BOB)
+            assert everything.verify_embedding("bob", BOB, model="toy")
             everything.erase("bob")
         with issue(world, "elsewhere", "--gallery", "staff") as elsewhere, pytest.raises(DeviceRightsError):
             elsewhere.subjects()

@@ -64,9 +64,9 @@ class Asking(threading.Thread):
             while not self.ended.is_set():
                 i = int(rng.choice([i for i in range(10, PEOPLE) if i != ERASED]))
                 try:
-                    right = client.verify_embedding(f"p{i}", FACES[i]).decision
-                    wrong = client.verify_embedding(f"p{i}", FACES[i - 1], threshold=0.9).decision
-                    if not right or wrong or f"p{i}" not in client.candidates_embedding(FACES[i]).subjects:
+                    right = client.verify_embedding(f"p{i}", FACES[i], model="toy").decision
+                    wrong = client.verify_embedding(f"p{i}", FACES[i - 1], model="toy", threshold=0.9).decision
+                    if not right or wrong or f"p{i}" not in client.candidates_embedding(FACES[i], model="toy").subjects:
                         self.wrong.append((i, right, wrong))
                 except VeilmatchError as error:
                     self.wrong.append(error)
@@ -88,13 +88,13 @@ def old(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     hold_ceremony(directory / "new", TOY)
     with running(directory / "old", TOY) as world:
         with world.client() as client:
-            client.enrol_many_embeddings([(f"p{i}", face) for i, face in enumerate(FACES[10:], start=10)])
+            client.enrol_many_embeddings([(f"p{i}", face) for i, face in enumerate(FACES[10:], start=10)], model="toy")
             for i in range(4):
-                client.enrol_embedding(f"p{i}", FACES[i])
-            client.enrol_embedding("several", *FACES[4:7])
+                client.enrol_embedding(f"p{i}", FACES[i], model="toy")
+            client.enrol_embedding("several", *FACES[4:7], model="toy")
             with pytest.MonkeyPatch.context() as patch:
                 dishonest(patch, DISHONEST["times 10"])
-                client.enrol_many_embeddings({"eve": FACES[7], "mallory": FACES[8]})
+                client.enrol_many_embeddings({"eve": FACES[7], "mallory": FACES[8]}, model="toy")
         yield world
 
 
@@ -117,11 +117,13 @@ def assert_decisions_are_those_of_plaintext(client: Client, templates: dict[str,
         scores = {name: int((values[name] @ integers(probe, TOY)[0]).max()) for name in names}
         threshold = max(1, sorted(scores.values())[-2])
         expected = {name for name in names if scores[name] >= threshold}
-        assert set(client.candidates_embedding(probe, threshold=cosine(threshold)).subjects) == expected
+        assert set(client.candidates_embedding(probe, model="toy", threshold=cosine(threshold)).subjects) == expected
         best = names[(i * 13) % len(names)]
         for t in (scores[best], scores[best] + 1):
             if 1 <= t <= TOY.threshold_max:
-                assert client.verify_embedding(best, probe, threshold=cosine(t)).decision == (t <= scores[best])
+                assert client.verify_embedding(best, probe, model="toy", threshold=cosine(t)).decision == (
+                    t <= scores[best]
+                )
 
 
 def test_without_a_rotation_in_the_configuration_it_is_refused(old: World) -> None:
@@ -147,7 +149,7 @@ def test_a_key_holder_that_dies_is_named_and_nothing_is_lost(old: World) -> None
     assert caught.value.party == "keyholder-b"
     old.restart()
     with old.client() as client:
-        assert client.verify_embedding("p1", FACES[1])
+        assert client.verify_embedding("p1", FACES[1], model="toy")
     refused = veilmatch("matcher", "--config", str(new_of(old) / "matcher-a" / "matcher.toml"))
     assert refused.returncode == 3, "the old matcher holds the data directory"
 
@@ -162,7 +164,7 @@ def test_a_rotation_with_the_service_running_and_changes_meanwhile(old: World) -
             with old.client() as other:
                 other.erase("p0")
                 other.erase(f"p{ERASED}")
-                other.enrol_embedding("late", FACES[9])
+                other.enrol_embedding("late", FACES[9], model="toy")
 
     with Asking(old) as asking, old.client() as client:
         rotated = client.rotate(key_id(new_of(old)), progress=change)
@@ -182,11 +184,11 @@ def test_the_old_gallery_still_answers_and_is_changed_no_more(old: World) -> Non
     old.parties.kill("matcher-a")
     old.restart()
     with old.client() as client:
-        assert client.verify_embedding("late", FACES[9])
+        assert client.verify_embedding("late", FACES[9], model="toy")
         for call in (
-            lambda: client.enrol_embedding("x", FACES[0]),
+            lambda: client.enrol_embedding("x", FACES[0], model="toy"),
             lambda: client.erase("late"),
-            lambda: client.enrol_many_embeddings({"x": FACES[0]}),
+            lambda: client.enrol_many_embeddings({"x": FACES[0]}, model="toy"),
         ):
             with pytest.raises(GalleryRotatedError):
                 call()
@@ -207,12 +209,12 @@ def test_the_new_installation_decides_as_plaintext_would_and_takes_changes(old: 
                 n: len(t) for n, t in templates.items()
             } | empty
             for name, face in (("eve", FACES[7]), ("mallory", FACES[8])):
-                assert not client.verify_embedding(name, face, threshold=cosine(1))
+                assert not client.verify_embedding(name, face, model="toy", threshold=cosine(1))
                 assert client.erase(name).templates == 1
             assert_decisions_are_those_of_plaintext(client, templates)
             assert client.erase("several").templates == 3
             assert client.erase("p20").templates == 1
-            client.enrol_embedding("new", FACES[0])
+            client.enrol_embedding("new", FACES[0], model="toy")
             for name in ("several", "p20"):
                 del templates[name]
             assert_decisions_are_those_of_plaintext(client, templates | {"new": FACES[:1]})

@@ -46,8 +46,8 @@ def client(folder: Path) -> Iterator[Client]:
         world = World(directory, PARAMETERS, parties)
         settle(world)
         with world.client(timeout_s=60.0) as client:
-            client.enrol_many_embeddings(list(zip(NAMES, FACES, strict=True)))
-            client.candidates_embedding(STRANGER)
+            client.enrol_many_embeddings(list(zip(NAMES, FACES, strict=True)), model="toy")
+            client.candidates_embedding(STRANGER, model="toy")
             yield client
 
 
@@ -62,19 +62,19 @@ def traffic(folder: Path, client: Client, query: Query, probe: np.ndarray) -> tu
 
 QUERIES: dict[str, tuple[Query, list[tuple[np.ndarray, Any]]]] = {
     "verify": (
-        lambda client, probe: client.verify_embedding("p00", probe).decision,
+        lambda client, probe: client.verify_embedding("p00", probe, model="toy").decision,
         [(STRANGER, False), (FACES[0], True), (FACES[1], False)],
     ),
     "verify, several templates": (
-        lambda client, probe: client.verify_embedding("many", probe).decision,
+        lambda client, probe: client.verify_embedding("many", probe, model="toy").decision,
         [(STRANGER, False), (FACES[-3], True), (FACES[-1], True)],
     ),
     "candidates": (
-        lambda client, probe: client.candidates_embedding(probe).subjects,
+        lambda client, probe: client.candidates_embedding(probe, model="toy").subjects,
         [(STRANGER, ()), (FACES[0], ("p00",)), (FACES[-1], ("many",))],
     ),
     "identify": (
-        lambda client, probe: client.identify_embedding(probe).subject,
+        lambda client, probe: client.identify_embedding(probe, model="toy").subject,
         [(STRANGER, None), (FACES[0], "p00"), (FACES[-1], "many")],
     ),
 }
@@ -98,7 +98,7 @@ def test_every_party_sees_the_same_whatever_comes_out(folder: Path, client: Clie
 
 def test_the_recorder_tells_other_queries_apart(folder: Path, client: Client) -> None:
     def probed(claim: str) -> Traffic:
-        return traffic(folder, client, lambda c, probe: c.verify_embedding(claim, probe), STRANGER)[1]
+        return traffic(folder, client, lambda c, probe: c.verify_embedding(claim, probe, model="toy"), STRANGER)[1]
 
     one, several = probed("p00"), probed("many")
     assert one != several and one.keys() == several.keys()

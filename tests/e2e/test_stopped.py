@@ -37,7 +37,7 @@ def patient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         world = World(directory, TOY, parties)
         settle(world)
         with world.client() as client:
-            client.enrol_embedding("known", KNOWN)
+            client.enrol_embedding("known", KNOWN, model="toy")
         yield world
 
 
@@ -67,7 +67,10 @@ def restart(world: World, *parties: str) -> None:
 def serves(world: World, *pairs: Pair) -> bool:
     """Whether a device that may use these pairs gets right answers; by which of them does not matter."""
     with world.client(pairs=list(pairs), timeout_s=DEVICE_TIMEOUT_S) as client:
-        answers = client.verify_embedding("known", KNOWN), client.verify_embedding("known", OTHER)
+        answers = (
+            client.verify_embedding("known", KNOWN, model="toy"),
+            client.verify_embedding("known", OTHER, model="toy"),
+        )
         return [answer.decision for answer in answers] == [True, False]
 
 
@@ -75,7 +78,7 @@ def error_of(world: World, **changes: object) -> UnavailableError:
     """The error of a query, which has to come before the device's deadline."""
     started = time.monotonic()
     with world.client(timeout_s=DEVICE_TIMEOUT_S, **changes) as client, pytest.raises(UnavailableError) as caught:
-        client.candidates_embedding(KNOWN)
+        client.candidates_embedding(KNOWN, model="toy")
     assert time.monotonic() - started < DEVICE_TIMEOUT_S
     return caught.value
 
@@ -83,10 +86,10 @@ def error_of(world: World, **changes: object) -> UnavailableError:
 @pytest.mark.parametrize("party", ["a", "b", "c"])
 def test_a_stopped_key_holder_is_replaced_by_the_third_one(patient: World, party: str) -> None:
     with stopped(patient, f"keyholder-{party}"), patient.client(timeout_s=DEVICE_TIMEOUT_S) as client:
-        answer = client.verify_embedding("known", KNOWN)
+        answer = client.verify_embedding("known", KNOWN, model="toy")
         assert answer.decision
         assert answer.pair == pairs_without(party)[0]  # type: ignore[arg-type]
-        client.enrol_embedding("new", OTHER)
+        client.enrol_embedding("new", OTHER, model="toy")
         assert client.erase("new").templates == 1
     assert all(serves(patient, pair) for pair in PAIRS)
 

@@ -41,17 +41,17 @@ def client(folder: Path) -> Iterator[Client]:
         world = World(directory, PARAMETERS, parties)
         settle(world)
         with world.client(timeout_s=60.0) as client:
-            client.enrol_embedding(NAME, FACES[0])
+            client.enrol_embedding(NAME, FACES[0], model="toy")
             yield client
 
 
 OPERATIONS: dict[str, Callable[[Client], object]] = {
-    "verify": lambda client: client.verify_embedding(NAME, FACES[0]),
-    "candidates": lambda client: client.candidates_embedding(FACES[0]),
-    "identify": lambda client: client.identify_embedding(FACES[3]),
-    "enrol": lambda client: client.enrol_embedding(f"{NAME}-new", FACES[1]),
+    "verify": lambda client: client.verify_embedding(NAME, FACES[0], model="toy"),
+    "candidates": lambda client: client.candidates_embedding(FACES[0], model="toy"),
+    "identify": lambda client: client.identify_embedding(FACES[3], model="toy"),
+    "enrol": lambda client: client.enrol_embedding(f"{NAME}-new", FACES[1], model="toy"),
     "erase": lambda client: client.erase(f"{NAME}-new"),
-    "bulk": lambda client: client.enrol_many_embeddings([(f"{NAME}-bulk", FACES[2])]),
+    "bulk": lambda client: client.enrol_many_embeddings([(f"{NAME}-bulk", FACES[2])], model="toy"),
     "subjects": lambda client: client.subjects(),
 }
 QUERIES, CHANGES = ("verify", "candidates", "identify"), ("enrol", "erase")
@@ -125,7 +125,8 @@ DEVICE: dict[str, set[str]] = {
     "verify": ANSWER,
     "candidates": ANSWER | {"MatchReply.labels"},
     "identify": ANSWER | {"MatchReply.labels"},
-    **dict.fromkeys((*CHANGES, "bulk"), of("MutateReply", "sequence chain templates valid_share")),
+    # Of a token that it used before, whether that was done and what is left of it.
+    **dict.fromkeys((*CHANGES, "bulk"), of("MutateReply", "sequence chain templates valid_share repeated present")),
     "subjects": of("SubjectsReply", "sequence chain subjects.subject subjects.templates"),
 }
 
@@ -219,7 +220,7 @@ def by_pair(folder: Path, client: Client, tables: object) -> dict[tuple[Pair, st
     settings = DeviceSettings.load(folder.parent / "installation" / "device-1" / "device.toml")
     for pair in ROLES:
         with Client(settings.model_copy(update={"pairs": [pair], "timeout_s": 60.0})) as device:
-            device.verify_embedding(NAME, FACES[0])  # both have met about their stock
+            device.verify_embedding(NAME, FACES[0], model="toy")  # both have met about their stock
             for name in (*QUERIES, *CHANGES):
                 time.sleep(0.3)
                 recorded(folder)

@@ -63,7 +63,7 @@ class Faults:
         self._known, self._stranger = unit(self._rng, 2, PARAMETERS.dimension)
         self._enrolled = self._armings = 0
         with self.client() as client:
-            client.enrol_embedding("known", self._known)
+            client.enrol_embedding("known", self._known, model="toy")
 
     def client(self) -> Client:
         """A device with a short time-out; it tries other pairs by itself."""
@@ -124,7 +124,7 @@ class Faults:
         genuine, answered = bool(self._rng.integers(2)), True
         with self.client() as client:
             try:
-                decision = client.verify_embedding("known", self.face(genuine=genuine)).decision
+                decision = client.verify_embedding("known", self.face(genuine=genuine), model="toy").decision
                 assert decision == genuine, "a wrong decision"
             except VeilmatchError:
                 answered = False
@@ -139,7 +139,7 @@ class Faults:
         acknowledged = True
         with self.client() as client:
             try:
-                client.enrol_embedding(name, face, token=token)
+                client.enrol_embedding(name, face, model="toy", token=token)
             except VeilmatchError:
                 acknowledged = False
         recover()
@@ -147,10 +147,10 @@ class Faults:
             if acknowledged:
                 assert name in self._subjects(client), "an acknowledged enrolment is lost"
             else:
-                client.enrol_embedding(name, face, token=token)
+                client.enrol_embedding(name, face, model="toy", token=token)
             assert self._subjects(client)[name] == 1, "enrolled twice"
-            assert client.verify_embedding(name, face).decision
-            assert not client.verify_embedding(name, self._stranger).decision
+            assert client.verify_embedding(name, face, model="toy").decision
+            assert not client.verify_embedding(name, self._stranger, model="toy").decision
             assert client.erase(name).templates == 1
             self._check(client)
         return acknowledged
@@ -163,7 +163,7 @@ class Faults:
             patch.setattr(device, "quantise", lambda x, parameters: 10 * quantise(x, parameters))
             with self.client() as client:
                 try:
-                    client.enrol_embedding(name, face, token=token)
+                    client.enrol_embedding(name, face, model="toy", token=token)
                     raise AssertionError("an invalid vector was enrolled")
                 except ServerDeviationError:
                     told = True
@@ -171,18 +171,18 @@ class Faults:
                     pass
             recover()
             with self.client() as client, pytest.raises(ServerDeviationError):
-                client.enrol_embedding(name, face, token=token)
+                client.enrol_embedding(name, face, model="toy", token=token)
         with self.client() as client:
             assert self._subjects(client)[name] == 1, "one empty template, however often it was asked for"
-            assert not client.verify_embedding(name, face).decision
+            assert not client.verify_embedding(name, face, model="toy").decision
             assert client.take_back(name, token).templates == 1
             assert name not in self._subjects(client)
             self._check(client)
         return told
 
     def _check(self, client: Client) -> None:
-        assert client.verify_embedding("known", self._known).decision
-        assert not client.verify_embedding("known", self._stranger).decision
+        assert client.verify_embedding("known", self._known, model="toy").decision
+        assert not client.verify_embedding("known", self._stranger, model="toy").decision
 
     @staticmethod
     def _subjects(client: Client) -> dict[str, int]:

@@ -54,7 +54,7 @@ async def _outage(faults: Faults, requests: int, at_once: int, pid: int, how: si
                 genuine, started = number % 2 == 0, time.monotonic()
                 pair, failed, wrong = "", False, False
                 try:
-                    answer = await client.verify_embedding("known", faults.face(genuine=genuine))
+                    answer = await client.verify_embedding("known", faults.face(genuine=genuine), model="toy")
                     pair, wrong = answer.pair, answer.decision != genuine
                 except VeilmatchError:
                     failed = True

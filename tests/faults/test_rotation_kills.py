@@ -29,10 +29,10 @@ def test_a_matcher_that_dies_as_the_last_step_is_committed_leaves_no_gallery_ope
         assert dying.kill_in_rotation("matcher-b", at), "it received that matcher a has committed, and died"
         with dying.client() as client:
             for change in (
-                lambda: client.enrol_embedding("late", dying.face(genuine=False)),
+                lambda: client.enrol_embedding("late", dying.face(genuine=False), model="toy"),
                 lambda: client.erase("known"),
             ):
                 with pytest.raises((GalleryRotatedError, UnavailableError)):
                     change()
-            assert client.verify_embedding("known", dying.face(genuine=True)).decision
+            assert client.verify_embedding("known", dying.face(genuine=True), model="toy").decision
         assert dying.finish_rotation() == 1

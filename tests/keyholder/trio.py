@@ -311,7 +311,9 @@ def signed(
     search = operation in (request_pb2.OPERATION_CANDIDATES, request_pb2.OPERATION_IDENTIFY)
     probe = search or operation == request_pb2.OPERATION_VERIFY
     subject = "" if search else "ada"
-    draft = Draft(operation, sent, threshold if probe else 0, subject, b"" if probe else secrets.token_bytes(16))
+    token = b"" if probe else secrets.token_bytes(16)
+    model = "" if sent is None else "toy"
+    draft = Draft(operation, sent, threshold if probe else 0, subject, token, model=model)
     signer = RequestSigner(
         DeviceKey(changes.get("key", device_key("device-1"))), changes.get("device", "device-1"), "main",
         ceremony().public_key, 60.0, changes.get("now", time.time),

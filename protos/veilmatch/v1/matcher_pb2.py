@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from veilmatch.protos.v1 import request_pb2 as veilmatch_dot_v1_dot_request__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aveilmatch/v1/matcher.proto\x12\x0cveilmatch.v1\x1a\x1aveilmatch/v1/request.proto\"Q\n\x0cMatchRequest\x12,\n\x07request\x18\x01 \x01(\x0b\x32\x1b.veilmatch.v1.SignedRequest\x12\x13\n\x0bknown_chain\x18\x02 \x01(\x0c\"\xac\x01\n\nMatchReply\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\r\n\x05\x63hain\x18\x02 \x01(\x0c\x12\x12\n\nsession_id\x18\x03 \x01(\x0c\x12\r\n\x05share\x18\x04 \x01(\x0c\x12\r\n\x05\x63ount\x18\x05 \x01(\r\x12\x0e\n\x06labels\x18\x06 \x03(\t\x12&\n\x07timings\x18\x07 \x01(\x0b\x32\x15.veilmatch.v1.Timings\x12\x13\n\x0bvalid_share\x18\x08 \x01(\x08\"?\n\x07Timings\x12\x11\n\tconvert_s\x18\x01 \x01(\x01\x12\x0f\n\x07match_s\x18\x02 \x01(\x01\x12\x10\n\x08\x64\x65\x63ide_s\x18\x03 \x01(\x01\"V\n\x0bMutateReply\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\r\n\x05\x63hain\x18\x02 \x01(\x0c\x12\x11\n\ttemplates\x18\x03 \x01(\r\x12\x13\n\x0bvalid_share\x18\x04 \x01(\x08\"m\n\tBulkChunk\x12-\n\x06header\x18\x01 \x01(\x0b\x32\x1b.veilmatch.v1.SignedRequestH\x00\x12&\n\x04pack\x18\x02 \x01(\x0b\x32\x16.veilmatch.v1.BulkPackH\x00\x42\t\n\x07\x63ontent\"N\n\x08\x42ulkPack\x12\x13\n\x0b\x63iphertexts\x18\x01 \x01(\x0c\x12-\n\ttemplates\x18\x02 \x03(\x0b\x32\x1a.veilmatch.v1.BulkTemplate\"/\n\x0c\x42ulkTemplate\x12\x0f\n\x07subject\x18\x01 \x01(\t\x12\x0e\n\x06record\x18\x02 \x01(\x0c\"Y\n\rSubjectsReply\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\r\n\x05\x63hain\x18\x02 \x01(\x0c\x12\'\n\x08subjects\x18\x03 \x03(\x0b\x32\x15.veilmatch.v1.Subject\"-\n\x07Subject\x12\x0f\n\x07subject\x18\x01 \x01(\t\x12\x11\n\ttemplates\x18\x02 \x01(\r\"\x8c\x01\n\x0bRotateReply\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\r\n\x05\x63hain\x18\x02 \x01(\x0c\x12\x11\n\tconverted\x18\x03 \x01(\r\x12\r\n\x05total\x18\x04 \x01(\r\x12\x0c\n\x04\x64one\x18\x05 \x01(\x08\x12\x11\n\tby_device\x18\x07 \x03(\t\x12\x13\n\x0bvalid_share\x18\x08 \x01(\x0cJ\x04\x08\x06\x10\x07\"\xe4\x02\n\x0eMatcherMessage\x12.\n\nrendezvous\x18\x01 \x01(\x0b\x32\x18.veilmatch.v1.RendezvousH\x00\x12+\n\x05\x62\x65gin\x18\x02 \x01(\x0b\x32\x1a.veilmatch.v1.GalleryStateH\x00\x12,\n\x07results\x18\x03 \x01(\x0b\x32\x19.veilmatch.v1.ResultChunkH\x00\x12.\n\ncommitment\x18\x04 \x01(\x0b\x32\x18.veilmatch.v1.CommitmentH\x00\x12+\n\x06\x63olumn\x18\x05 \x01(\x0b\x32\x19.veilmatch.v1.ColumnChunkH\x00\x12.\n\x08prepared\x18\x06 \x01(\x0b\x32\x1a.veilmatch.v1.GalleryStateH\x00\x12/\n\tcommitted\x18\x07 \x01(\x0b\x32\x1a.veilmatch.v1.GalleryStateH\x00\x42\t\n\x07\x63ontent\"$\n\nRendezvous\x12\x16\n\x0erequest_digest\x18\x01 \x01(\x0c\"\x81\x01\n\x0cGalleryState\x12\x0f\n\x07gallery\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12\r\n\x05\x63hain\x18\x03 \x01(\x0c\x12\x15\n\rpending_chain\x18\x04 \x01(\x0c\x12\x18\n\x10\x63ommitted_before\x18\x05 \x01(\x08\x12\x0e\n\x06key_id\x18\x06 \x01(\x0c\"@\n\x0bResultChunk\x12\x12\n\nsession_id\x18\x01 \x01(\x0c\x12\x0f\n\x07results\x18\x02 \x01(\x0c\x12\x0c\n\x04last\x18\x03 \x01(\x08\"0\n\nCommitment\x12\x12\n\nsession_id\x18\x01 \x01(\x0c\x12\x0e\n\x06\x64igest\x18\x02 \x01(\x0c\"0\n\x0b\x43olumnChunk\x12\x13\n\x0b\x63iphertexts\x18\x01 \x01(\x0c\x12\x0c\n\x04last\x18\x02 \x01(\x08\x32\xd5\x02\n\x07Matcher\x12=\n\x05Match\x12\x1a.veilmatch.v1.MatchRequest\x1a\x18.veilmatch.v1.MatchReply\x12@\n\x06Mutate\x12\x1b.veilmatch.v1.SignedRequest\x1a\x19.veilmatch.v1.MutateReply\x12\x41\n\tBulkEnrol\x12\x17.veilmatch.v1.BulkChunk\x1a\x19.veilmatch.v1.MutateReply(\x01\x12\x44\n\x08Subjects\x12\x1b.veilmatch.v1.SignedRequest\x1a\x1b.veilmatch.v1.SubjectsReply\x12@\n\x06Rotate\x12\x1b.veilmatch.v1.SignedRequest\x1a\x19.veilmatch.v1.RotateReply2\x9e\x01\n\x0bMatcherPeer\x12J\n\x08\x45xchange\x12\x1c.veilmatch.v1.MatcherMessage\x1a\x1c.veilmatch.v1.MatcherMessage(\x01\x30\x01\x12\x43\n\tReconcile\x12\x1a.veilmatch.v1.GalleryState\x1a\x1a.veilmatch.v1.GalleryStateb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aveilmatch/v1/matcher.proto\x12\x0cveilmatch.v1\x1a\x1aveilmatch/v1/request.proto\"Q\n\x0cMatchRequest\x12,\n\x07request\x18\x01 \x01(\x0b\x32\x1b.veilmatch.v1.SignedRequest\x12\x13\n\x0bknown_chain\x18\x02 \x01(\x0c\"\xac\x01\n\nMatchReply\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\r\n\x05\x63hain\x18\x02 \x01(\x0c\x12\x12\n\nsession_id\x18\x03 \x01(\x0c\x12\r\n\x05share\x18\x04 \x01(\x0c\x12\r\n\x05\x63ount\x18\x05 \x01(\r\x12\x0e\n\x06labels\x18\x06 \x03(\t\x12&\n\x07timings\x18\x07 \x01(\x0b\x32\x15.veilmatch.v1.Timings\x12\x13\n\x0bvalid_share\x18\x08 \x01(\x08\"?\n\x07Timings\x12\x11\n\tconvert_s\x18\x01 \x01(\x01\x12\x0f\n\x07match_s\x18\x02 \x01(\x01\x12\x10\n\x08\x64\x65\x63ide_s\x18\x03 \x01(\x01\"y\n\x0bMutateReply\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\r\n\x05\x63hain\x18\x02 \x01(\x0c\x12\x11\n\ttemplates\x18\x03 \x01(\r\x12\x13\n\x0bvalid_share\x18\x04 \x01(\x08\x12\x10\n\x08repeated\x18\x05 \x01(\x08\x12\x0f\n\x07present\x18\x06 \x01(\r\"m\n\tBulkChunk\x12-\n\x06header\x18\x01 \x01(\x0b\x32\x1b.veilmatch.v1.SignedRequestH\x00\x12&\n\x04pack\x18\x02 \x01(\x0b\x32\x16.veilmatch.v1.BulkPackH\x00\x42\t\n\x07\x63ontent\"N\n\x08\x42ulkPack\x12\x13\n\x0b\x63iphertexts\x18\x01 \x01(\x0c\x12-\n\ttemplates\x18\x02 \x03(\x0b\x32\x1a.veilmatch.v1.BulkTemplate\"/\n\x0c\x42ulkTemplate\x12\x0f\n\x07subject\x18\x01 \x01(\t\x12\x0e\n\x06record\x18\x02 \x01(\x0c\"Y\n\rSubjectsReply\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\r\n\x05\x63hain\x18\x02 \x01(\x0c\x12\'\n\x08subjects\x18\x03 \x03(\x0b\x32\x15.veilmatch.v1.Subject\"-\n\x07Subject\x12\x0f\n\x07subject\x18\x01 \x01(\t\x12\x11\n\ttemplates\x18\x02 \x01(\r\"\x8c\x01\n\x0bRotateReply\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\r\n\x05\x63hain\x18\x02 \x01(\x0c\x12\x11\n\tconverted\x18\x03 \x01(\r\x12\r\n\x05total\x18\x04 \x01(\r\x12\x0c\n\x04\x64one\x18\x05 \x01(\x08\x12\x11\n\tby_device\x18\x07 \x03(\t\x12\x13\n\x0bvalid_share\x18\x08 \x01(\x0cJ\x04\x08\x06\x10\x07\"\xe4\x02\n\x0eMatcherMessage\x12.\n\nrendezvous\x18\x01 \x01(\x0b\x32\x18.veilmatch.v1.RendezvousH\x00\x12+\n\x05\x62\x65gin\x18\x02 \x01(\x0b\x32\x1a.veilmatch.v1.GalleryStateH\x00\x12,\n\x07results\x18\x03 \x01(\x0b\x32\x19.veilmatch.v1.ResultChunkH\x00\x12.\n\ncommitment\x18\x04 \x01(\x0b\x32\x18.veilmatch.v1.CommitmentH\x00\x12+\n\x06\x63olumn\x18\x05 \x01(\x0b\x32\x19.veilmatch.v1.ColumnChunkH\x00\x12.\n\x08prepared\x18\x06 \x01(\x0b\x32\x1a.veilmatch.v1.GalleryStateH\x00\x12/\n\tcommitted\x18\x07 \x01(\x0b\x32\x1a.veilmatch.v1.GalleryStateH\x00\x42\t\n\x07\x63ontent\"$\n\nRendezvous\x12\x16\n\x0erequest_digest\x18\x01 \x01(\x0c\"\x81\x01\n\x0cGalleryState\x12\x0f\n\x07gallery\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12\r\n\x05\x63hain\x18\x03 \x01(\x0c\x12\x15\n\rpending_chain\x18\x04 \x01(\x0c\x12\x18\n\x10\x63ommitted_before\x18\x05 \x01(\x08\x12\x0e\n\x06key_id\x18\x06 \x01(\x0c\"@\n\x0bResultChunk\x12\x12\n\nsession_id\x18\x01 \x01(\x0c\x12\x0f\n\x07results\x18\x02 \x01(\x0c\x12\x0c\n\x04last\x18\x03 \x01(\x08\"0\n\nCommitment\x12\x12\n\nsession_id\x18\x01 \x01(\x0c\x12\x0e\n\x06\x64igest\x18\x02 \x01(\x0c\"0\n\x0b\x43olumnChunk\x12\x13\n\x0b\x63iphertexts\x18\x01 \x01(\x0c\x12\x0c\n\x04last\x18\x02 \x01(\x08\x32\xd5\x02\n\x07Matcher\x12=\n\x05Match\x12\x1a.veilmatch.v1.MatchRequest\x1a\x18.veilmatch.v1.MatchReply\x12@\n\x06Mutate\x12\x1b.veilmatch.v1.SignedRequest\x1a\x19.veilmatch.v1.MutateReply\x12\x41\n\tBulkEnrol\x12\x17.veilmatch.v1.BulkChunk\x1a\x19.veilmatch.v1.MutateReply(\x01\x12\x44\n\x08Subjects\x12\x1b.veilmatch.v1.SignedRequest\x1a\x1b.veilmatch.v1.SubjectsReply\x12@\n\x06Rotate\x12\x1b.veilmatch.v1.SignedRequest\x1a\x19.veilmatch.v1.RotateReply2\x9e\x01\n\x0bMatcherPeer\x12J\n\x08\x45xchange\x12\x1c.veilmatch.v1.MatcherMessage\x1a\x1c.veilmatch.v1.MatcherMessage(\x01\x30\x01\x12\x43\n\tReconcile\x12\x1a.veilmatch.v1.GalleryState\x1a\x1a.veilmatch.v1.GalleryStateb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,33 +39,33 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TIMINGS']._serialized_start=330
   _globals['_TIMINGS']._serialized_end=393
   _globals['_MUTATEREPLY']._serialized_start=395
-  _globals['_MUTATEREPLY']._serialized_end=481
-  _globals['_BULKCHUNK']._serialized_start=483
-  _globals['_BULKCHUNK']._serialized_end=592
-  _globals['_BULKPACK']._serialized_start=594
-  _globals['_BULKPACK']._serialized_end=672
-  _globals['_BULKTEMPLATE']._serialized_start=674
-  _globals['_BULKTEMPLATE']._serialized_end=721
-  _globals['_SUBJECTSREPLY']._serialized_start=723
-  _globals['_SUBJECTSREPLY']._serialized_end=812
-  _globals['_SUBJECT']._serialized_start=814
-  _globals['_SUBJECT']._serialized_end=859
-  _globals['_ROTATEREPLY']._serialized_start=862
-  _globals['_ROTATEREPLY']._serialized_end=1002
-  _globals['_MATCHERMESSAGE']._serialized_start=1005
-  _globals['_MATCHERMESSAGE']._serialized_end=1361
-  _globals['_RENDEZVOUS']._serialized_start=1363
-  _globals['_RENDEZVOUS']._serialized_end=1399
-  _globals['_GALLERYSTATE']._serialized_start=1402
-  _globals['_GALLERYSTATE']._serialized_end=1531
-  _globals['_RESULTCHUNK']._serialized_start=1533
-  _globals['_RESULTCHUNK']._serialized_end=1597
-  _globals['_COMMITMENT']._serialized_start=1599
-  _globals['_COMMITMENT']._serialized_end=1647
-  _globals['_COLUMNCHUNK']._serialized_start=1649
-  _globals['_COLUMNCHUNK']._serialized_end=1697
-  _globals['_MATCHER']._serialized_start=1700
-  _globals['_MATCHER']._serialized_end=2041
-  _globals['_MATCHERPEER']._serialized_start=2044
-  _globals['_MATCHERPEER']._serialized_end=2202
+  _globals['_MUTATEREPLY']._serialized_end=516
+  _globals['_BULKCHUNK']._serialized_start=518
+  _globals['_BULKCHUNK']._serialized_end=627
+  _globals['_BULKPACK']._serialized_start=629
+  _globals['_BULKPACK']._serialized_end=707
+  _globals['_BULKTEMPLATE']._serialized_start=709
+  _globals['_BULKTEMPLATE']._serialized_end=756
+  _globals['_SUBJECTSREPLY']._serialized_start=758
+  _globals['_SUBJECTSREPLY']._serialized_end=847
+  _globals['_SUBJECT']._serialized_start=849
+  _globals['_SUBJECT']._serialized_end=894
+  _globals['_ROTATEREPLY']._serialized_start=897
+  _globals['_ROTATEREPLY']._serialized_end=1037
+  _globals['_MATCHERMESSAGE']._serialized_start=1040
+  _globals['_MATCHERMESSAGE']._serialized_end=1396
+  _globals['_RENDEZVOUS']._serialized_start=1398
+  _globals['_RENDEZVOUS']._serialized_end=1434
+  _globals['_GALLERYSTATE']._serialized_start=1437
+  _globals['_GALLERYSTATE']._serialized_end=1566
+  _globals['_RESULTCHUNK']._serialized_start=1568
+  _globals['_RESULTCHUNK']._serialized_end=1632
+  _globals['_COMMITMENT']._serialized_start=1634
+  _globals['_COMMITMENT']._serialized_end=1682
+  _globals['_COLUMNCHUNK']._serialized_start=1684
+  _globals['_COLUMNCHUNK']._serialized_end=1732
+  _globals['_MATCHER']._serialized_start=1735
+  _globals['_MATCHER']._serialized_end=2076
+  _globals['_MATCHERPEER']._serialized_start=2079
+  _globals['_MATCHERPEER']._serialized_end=2237
 # @@protoc_insertion_point(module_scope)

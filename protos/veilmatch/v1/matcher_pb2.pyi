@@ -125,12 +125,18 @@ class MutateReply(_message.Message):
     CHAIN_FIELD_NUMBER: _builtins.int
     TEMPLATES_FIELD_NUMBER: _builtins.int
     VALID_SHARE_FIELD_NUMBER: _builtins.int
+    REPEATED_FIELD_NUMBER: _builtins.int
+    PRESENT_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     chain: _builtins.bytes
     templates: _builtins.int
     """templates added or removed"""
     valid_share: _builtins.bool
     """enrol: this organisation's XOR share of whether the vector is valid"""
+    repeated: _builtins.bool
+    """the token was done before, and nothing was done now; the rest is of that time"""
+    present: _builtins.int
+    """repeated enrol and bulk: how many of its templates have not been erased since"""
     def __init__(
         self,
         *,
@@ -138,10 +144,12 @@ class MutateReply(_message.Message):
         chain: _builtins.bytes = ...,
         templates: _builtins.int = ...,
         valid_share: _builtins.bool = ...,
+        repeated: _builtins.bool = ...,
+        present: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chain", b"chain", "sequence", b"sequence", "templates", b"templates", "valid_share", b"valid_share"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chain", b"chain", "present", b"present", "repeated", b"repeated", "sequence", b"sequence", "templates", b"templates", "valid_share", b"valid_share"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

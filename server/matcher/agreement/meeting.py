@@ -41,6 +41,8 @@ class Meeting:
     def __init__(self, link: Link[pb.MatcherMessage], *, leads: bool, peer: str, timeout_s: float) -> None:
         self._link = link
         self.leads = leads
+        #: This side's name: who is to blame for what fails here.
+        self.party = "matcher-a" if leads else "matcher-b"
         self._peer = peer
         # The other matcher may have to wait for its key holder that long, and then it is the one to say so.
         self._timeout_s = 2 * timeout_s

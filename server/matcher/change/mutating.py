@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from veilmatch.crypto.digests import digest, digest_all
-from veilmatch.crypto.errors import DuplicateTokenError, GalleryMismatchError, UnknownSubjectError
+from veilmatch.crypto.errors import DuplicateTokenError, GalleryMismatchError, UnavailableError, UnknownSubjectError
 from veilmatch.protos.v1 import matcher_pb2 as pb
 from veilmatch.protos.v1 import request_pb2
 from veilmatch.server.matcher.agreement.meeting import Meeting
@@ -49,7 +50,7 @@ async def enrol(
         on.meetings.agreed(meeting, gallery, gallery.lock.exclusive),
     ):
         if (done := await gallery.find_token(checked.token)) is not None:
-            return _done_before(done, identity)
+            return await _done_before(done, identity, checked.token, gallery)
         gallery.require_changeable()
         gallery.require_model(model)
         places = gallery.index.allocate(1)
@@ -82,7 +83,7 @@ async def erase(
         on.meetings.agreed(meeting, gallery, gallery.lock.exclusive),
     ):
         if (done := await gallery.find_token(checked.token)) is not None:
-            return _done_before(done, identity)
+            return await _done_before(done, identity, checked.token, gallery)
         gallery.require_changeable()
         places = await _to_erase(checked, request.subject, gallery)
         found = [await gallery.record(*place) for place in places]
@@ -133,7 +134,7 @@ async def enrol_bulk(
         on.meetings.agreed(meeting, gallery, gallery.lock.exclusive),
     ):
         if (done := await gallery.find_token(checked.token)) is not None:
-            return _done_before(done, identity)
+            return await _done_before(done, identity, checked.token, gallery)
         gallery.require_changeable()
         gallery.require_model(model)
         numbers = gallery.index.allocate_packs(len(ready))
@@ -158,23 +159,36 @@ async def commit_both(
     If the other matcher is lost on the way the mutation stays pending, and the next meeting commits
     or discards it at both.
     """
-    chain = await gallery.prepare(mutation, valid_share)
+    with _own_failures_of(meeting.party):
+        chain = await gallery.prepare(mutation, valid_share)
     theirs = await meeting.swap_states(gallery.to_wire, "prepared")
     if theirs.pending_chain != chain:
         # Both sides see this, so neither commits.
         await gallery.discard()
         raise GalleryMismatchError("the two matchers prepared different mutations")
     if meeting.leads:
-        await gallery.commit(mutation, chain)
+        with _own_failures_of(meeting.party):
+            await gallery.commit(mutation, chain)
         await meeting.swap_states(gallery.to_wire, "committed")
     else:
         await meeting.receive_state("committed")
-        await gallery.commit(mutation, chain)
+        with _own_failures_of(meeting.party):
+            await gallery.commit(mutation, chain)
         await meeting.send_state(gallery.to_wire(), "committed")
     templates = len(mutation.added) or len(mutation.removed)
     return pb.MutateReply(
         sequence=gallery.state.sequence, chain=chain, templates=templates, valid_share=_bit(valid_share)
     )
+
+
+@contextmanager
+def _own_failures_of(party: str) -> Iterator[None]:
+    """Let what the database cannot do be blamed on its matcher: the device hears it from whoever is first."""
+    try:
+        yield
+    except UnavailableError as error:
+        error.party = error.party or party
+        raise
 
 
 def _identity(checked: CheckedRequest, *what: bytes | str) -> bytes:
@@ -185,12 +199,21 @@ def _identity(checked: CheckedRequest, *what: bytes | str) -> bytes:
     return digest("mutation", checked.device, checked.operation, checked.token, *what)
 
 
-def _done_before(done: LogEntry, identity: bytes) -> pb.MutateReply:
-    """Answer a retry with what its first attempt did. The chain is left out: later mutations may have moved it on."""
+async def _done_before(done: LogEntry, identity: bytes, token: bytes, gallery: Gallery) -> pb.MutateReply:
+    """Answer a retry with what its first attempt did, and how much of that is still there.
+
+    The chain is left out: later mutations may have moved it on.
+    """
     if done.request_digest != identity:
         raise DuplicateTokenError("the token was used for another mutation", expected="a token for this mutation alone")
     templates = json.loads(done.result)["templates"]
-    return pb.MutateReply(sequence=done.sequence, templates=templates, valid_share=_bit(done.valid_share))
+    return pb.MutateReply(
+        sequence=done.sequence,
+        templates=templates,
+        valid_share=_bit(done.valid_share),
+        repeated=True,
+        present=len(await gallery.places_of(token)),
+    )
 
 
 def _bit(valid_share: bytes) -> bool:

@@ -22,7 +22,8 @@ from veilmatch.server.matcher.gallery.upgrade import upgrade
 from veilmatch.server.transport.database import typed
 
 FILE_NAME = "gallery.db"
-BUSY_TIMEOUT_S = 30
+#: Shorter than devices wait for an answer by default (15 s), so that whose database is locked is still told.
+BUSY_TIMEOUT_S = 8
 
 _PRAGMAS = (
     # Three records of the default parameter set fill a page; only a new file takes this.

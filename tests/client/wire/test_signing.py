@@ -44,7 +44,7 @@ def probe(ceremony: Ceremony) -> KnownCiphertexts:
 def test_signature_verifies_over_the_prefixed_body(
     signer: RequestSigner, device_key: Ed25519PrivateKey, probe: KnownCiphertexts
 ) -> None:
-    signed = signer.sign(Draft(pb.OPERATION_VERIFY, probe, 180, "alice"), "ab")
+    signed = signer.sign(Draft(pb.OPERATION_VERIFY, probe, 180, "alice", model="toy"), "ab")
     device_key.public_key().verify(signed.signature, signed_bytes(signed.body))
     with pytest.raises(InvalidSignature):
         device_key.public_key().verify(signed.signature, signed.body)
@@ -53,7 +53,7 @@ def test_signature_verifies_over_the_prefixed_body(
 def test_body_says_what_is_asked_and_by_whom(
     signer: RequestSigner, ceremony: Ceremony, probe: KnownCiphertexts
 ) -> None:
-    signed = signer.sign(Draft(pb.OPERATION_VERIFY, probe, 180, "alice"), "bc")
+    signed = signer.sign(Draft(pb.OPERATION_VERIFY, probe, 180, "alice", model="toy"), "bc")
     body = body_of(signed)
     assert body.parameter_set == PARAMETERS.name
     assert body.key_id == ceremony.public_key.key_id
@@ -83,7 +83,7 @@ def test_request_without_a_subject_has_no_salt(signer: RequestSigner) -> None:
 def test_signing_again_changes_nonce_and_proof_and_nothing_that_names_the_request(
     signer: RequestSigner, probe: KnownCiphertexts
 ) -> None:
-    draft = Draft(pb.OPERATION_ENROL, probe, subject="alice", token=new_token())
+    draft = Draft(pb.OPERATION_ENROL, probe, subject="alice", token=new_token(), model="toy")
     first, second = (body_of(signer.sign(draft, "ab")) for _ in range(2))
     assert first.nonce != second.nonce and first.knowledge != second.knowledge
     first.nonce, first.knowledge = second.nonce, second.knowledge
@@ -91,23 +91,22 @@ def test_signing_again_changes_nonce_and_proof_and_nothing_that_names_the_reques
 
 
 def test_bulk_digest_takes_the_place_of_the_payload(signer: RequestSigner) -> None:
-    draft = Draft(pb.OPERATION_BULK_ENROL, token=new_token(), bulk_digest=bytes(range(32)))
+    draft = Draft(pb.OPERATION_BULK_ENROL, token=new_token(), bulk_digest=bytes(range(32)), model="toy")
     assert body_of(signer.sign(draft, "ab")).payload_digest == bytes(range(32))
 
 
 def test_model_is_named_where_vectors_are_sent_and_nowhere_else(signer: RequestSigner, probe: KnownCiphertexts) -> None:
     search = Draft(pb.OPERATION_CANDIDATES, probe, 180, model="sface-1")
     bulk = Draft(pb.OPERATION_BULK_ENROL, token=new_token(), bulk_digest=bytes(32), model="sface-1")
-    unnamed = Draft(pb.OPERATION_CANDIDATES, probe, 180)
     bare = [Draft(pb.OPERATION_SUBJECTS), Draft(pb.OPERATION_ERASE, subject="alice", token=new_token())]
-    named = [body_of(signer.sign(draft, "ab")).model for draft in (search, bulk, unnamed, *bare)]
-    assert named == ["sface-1", "sface-1", "embedding", "", ""]
+    named = [body_of(signer.sign(draft, "ab")).model for draft in (search, bulk, *bare)]
+    assert named == ["sface-1", "sface-1", "", ""]
 
 
 @pytest.mark.parametrize("model", ["", "x" * 65, "a\nb"])
 def test_what_cannot_be_a_model_is_refused(model: str) -> None:
     with pytest.raises(InvalidInputError):
-        Draft(pb.OPERATION_VERIFY, model=model)
+        Draft(pb.OPERATION_BULK_ENROL, bulk_digest=bytes(32), model=model)
 
 
 @pytest.mark.parametrize("subject", ["x" * 129, " alice", "a\nb", "e\u0301"])
@@ -122,7 +121,7 @@ def test_token_of_another_length_is_refused() -> None:
 
 
 def test_draft_shows_neither_ciphertexts_nor_randomisers(probe: KnownCiphertexts) -> None:
-    draft = Draft(pb.OPERATION_VERIFY, probe, 1, "alice")
+    draft = Draft(pb.OPERATION_VERIFY, probe, 1, "alice", model="toy")
     shown = f"{draft!r} {draft}"
     assert "lanes" not in shown and repr(probe.ciphertexts[0])[2:-1] not in shown
     assert not [r for r in probe._randomisers if str(r) in shown]
@@ -145,10 +144,10 @@ def test_every_request_with_lane_ciphertexts_proves_that_the_device_knows_them(
 ) -> None:
     key = ceremony.public_key
     for draft in (
-        Draft(pb.OPERATION_VERIFY, probe, 180, "alice"),
-        Draft(pb.OPERATION_CANDIDATES, probe, 180),
-        Draft(pb.OPERATION_IDENTIFY, probe, 180),
-        Draft(pb.OPERATION_ENROL, probe, subject="alice", token=new_token()),
+        Draft(pb.OPERATION_VERIFY, probe, 180, "alice", model="toy"),
+        Draft(pb.OPERATION_CANDIDATES, probe, 180, model="toy"),
+        Draft(pb.OPERATION_IDENTIFY, probe, 180, model="toy"),
+        Draft(pb.OPERATION_ENROL, probe, subject="alice", token=new_token(), model="toy"),
     ):
         signed, again = (signer.sign(draft, "ab") for _ in range(2))
         proof = body_of(signed).knowledge
@@ -162,7 +161,7 @@ def test_requests_without_lane_ciphertexts_prove_nothing(signer: RequestSigner) 
     for draft in (
         Draft(pb.OPERATION_SUBJECTS),
         Draft(pb.OPERATION_ERASE, subject="alice", token=new_token()),
-        Draft(pb.OPERATION_BULK_ENROL, token=new_token(), bulk_digest=bytes(32)),
+        Draft(pb.OPERATION_BULK_ENROL, token=new_token(), bulk_digest=bytes(32), model="toy"),
     ):
         assert body_of(signer.sign(draft, "ab")).knowledge == b""
 

@@ -290,15 +290,15 @@ async def installation(settings: DeviceSettings, pair: FakePair, tmp_path: Path)
 async def test_whole_client_over_mutual_tls(installation: Callable[..., Any], pair: FakePair) -> None:
     pair.looks_like = {"alice"}
     async with AsyncClient(await installation()) as client:
-        await client.enrol_embedding("alice", face(1))
-        assert await client.verify_embedding("alice", face(1))
-        assert (await client.candidates_embedding(face(1))).subjects == ("alice",)
+        await client.enrol_embedding("alice", face(1), model="toy")
+        assert await client.verify_embedding("alice", face(1), model="toy")
+        assert (await client.candidates_embedding(face(1), model="toy")).subjects == ("alice",)
 
 
 async def test_server_with_another_name_is_not_talked_to(installation: Callable[..., Any], pair: FakePair) -> None:
     async with AsyncClient(await installation(name_b="matcher-a")) as client:
         with pytest.raises(UnavailableError, match="matcher-b") as caught:
-            await client.verify_embedding("alice", face(1))
+            await client.verify_embedding("alice", face(1), model="toy")
     assert "TLS" in str(caught.value.available)
     assert pair.b.requests == []
 
@@ -314,7 +314,7 @@ async def test_device_of_another_authority_is_not_served(
     )
     async with AsyncClient(settings.model_copy(update={"tls": other})) as client:
         with pytest.raises(UnavailableError) as caught:
-            await client.verify_embedding("alice", face(1))
+            await client.verify_embedding("alice", face(1), model="toy")
     assert "certificate of this device" in str(caught.value.available)
     assert pair.a.requests == pair.b.requests == []
 

@@ -253,7 +253,7 @@ def test_every_connection_has_the_durable_settings(tmp_path: Path) -> None:
         "synchronous": 2,
         "secure_delete": 1,
         "foreign_keys": 1,
-        "busy_timeout": 30_000,
+        "busy_timeout": 8_000,
     }
     assert {name: database.pragma(name) for name in expected} == expected
     database.truncate_wal()

@@ -1,0 +1,155 @@
+"""Where a photo is: a file, a pipe or a data URL becomes bytes, or an error that says what was there instead.
+
+    photo_bytes("door.jpg", MAX_IMAGE_BYTES)
+    photo_bytes("data:image/jpeg;base64,...", MAX_IMAGE_BYTES)
+
+A file is read once, from what was opened: nobody can put another kind of thing into its place in between. Nothing is
+fetched from a network. No error quotes a text that could itself be a photo.
+"""
+
+from __future__ import annotations
+
+import binascii
+import errno
+import os
+import re
+import select
+import stat
+from pathlib import Path
+from urllib.parse import unquote_to_bytes, urlsplit
+from urllib.request import url2pathname
+
+from veilmatch.client.quoting import quoted_path
+from veilmatch.crypto.errors import ImageError
+
+#: How long a pipe or a device may say nothing. A program that makes a photo is given this long to begin.
+PIPE_PATIENCE_S = 30.0
+
+_STEP_BYTES = 1 << 16
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFBLK: "a block device",
+}
+
+
+def photo_bytes(source: str | os.PathLike[str], max_bytes: int) -> bytes:
+    """Return the bytes of a photo, at least one and at most max_bytes.
+
+    source: path of a file, pipe or character device; a `file://` URL of this machine; or, as str, a data URL
+    (`data:image/jpeg;base64,...`). A leading `~` is the home folder unless a file is called so. Raises ImageError,
+    naming what is there, for anything else: nothing, a folder, a socket, a web address, something that may not be read,
+    is empty or too large, or a pipe that is silent for PIPE_PATIENCE_S.
+    """
+    try:
+        text = os.fsdecode(source)
+    except Exception:  # of a path of another library
+        raise ImageError("a path that cannot be read", got=type(source).__name__) from None
+    if isinstance(source, str) and text[:5].lower() == "data:":
+        return _from_data_url(text, max_bytes)
+    return _from_file(_path(text), max_bytes)
+
+
+def require_size(size: int, max_bytes: int) -> None:
+    """Raise ImageError unless an image file of so many bytes may be read."""
+    if not size:
+        raise ImageError("the image is empty", got="0 bytes")
+    if size > max_bytes:
+        raise ImageError("the image file is too large", expected=f"at most {max_bytes} bytes")
+
+
+def _path(text: str) -> str:
+    if url := _URL.match(text):
+        scheme = url[1].lower()
+        if scheme != "file":
+            raise ImageError("a web address and not a photo", got=f"{scheme}://", expected="a file, or its bytes")
+        try:
+            parts = urlsplit(text)
+            host, path = parts.netloc, url2pathname(parts.path)
+        except ValueError:
+            host, path = "?", ""
+        if host not in ("", "localhost"):
+            raise ImageError("a file of another machine", got=quoted_path(text), expected="file:///folder/photo.jpg")
+        return path
+    if text.startswith("~") and not os.path.lexists(text):
+        return os.path.expanduser(text)  # noqa: PTH111 - that of pathlib raises where there is no home
+    return text
+
+
+def _from_file(path: str, max_bytes: int) -> bytes:
+    shown = quoted_path(path)
+    try:
+        # Without O_NONBLOCK a pipe that nobody writes to is never opened.
+        file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (OSError, ValueError) as error:
+        raise _not_opened(path, error) from None
+    try:
+        kind = stat.S_IFMT(os.fstat(file).st_mode)
+        if kind == stat.S_IFREG:
+            with open(file, "rb", closefd=False) as regular:
+                data = regular.read(max_bytes + 1)
+        elif kind in (stat.S_IFIFO, stat.S_IFCHR):
+            data = _from_pipe(file, max_bytes, shown)
+        else:
+            raise ImageError(f"{_KINDS.get(kind, 'something else')} and not an image file", got=shown)
+    except OSError as error:
+        raise ImageError("the image file cannot be read", got=f"{shown}: {error.strerror}") from None
+    finally:
+        os.close(file)
+    if not data:
+        raise ImageError("the image file is empty", got=shown)
+    require_size(len(data), max_bytes)
+    return data
+
+
+def _not_opened(path: str, error: OSError | ValueError) -> ImageError:
+    shown = quoted_path(path)
+    if isinstance(error, ValueError):  # a NUL in it, or a lone surrogate
+        return ImageError("there is no such image file: not a path", got=shown)
+    if error.errno == errno.ENOENT:
+        broken = Path(path).is_symlink()
+        return ImageError(f"there is no such image file{': the link leads nowhere' if broken else ''}", got=shown)
+    if error.errno == errno.ENAMETOOLONG:
+        return ImageError("there is no such image file: too long for a path", got=shown)
+    try:
+        kind = _KINDS.get(stat.S_IFMT(Path(path).stat().st_mode))
+    except OSError:
+        kind = None
+    if error.errno == errno.ENXIO and kind is not None:
+        return ImageError(f"{kind} and not an image file", got=shown)
+    return ImageError("the image file cannot be read", got=f"{shown}: {error.strerror}")
+
+
+def _from_pipe(file: int, max_bytes: int, shown: str) -> bytes:
+    waiting = select.poll()
+    waiting.register(file, select.POLLIN)
+    data = bytearray()
+    while len(data) <= max_bytes:
+        if not waiting.poll(PIPE_PATIENCE_S * 1000):
+            raise ImageError("no photo came out of the pipe", got=shown, expected=f"within {PIPE_PATIENCE_S:.0f} s")
+        try:
+            step = os.read(file, _STEP_BYTES)
+        except BlockingIOError:  # another reader was faster
+            continue
+        if not step:
+            break
+        data += step
+    return bytes(data)
+
+
+def _from_data_url(text: str, max_bytes: int) -> bytes:
+    head, _, body = text.partition(",")
+    if not head.lower().endswith(";base64"):
+        raise ImageError(
+            "a data URL that is not in base64", got=f"a text of {len(text)} characters", expected="data:...;base64,..."
+        )
+    if len(body) > 2 * max_bytes + 1024:  # base64 with line ends takes less
+        raise ImageError("the image file is too large", expected=f"at most {max_bytes} bytes")
+    encoded = unquote_to_bytes(body) if "%" in body else body.encode(errors="replace")
+    try:
+        data = binascii.a2b_base64(b"".join(encoded.split()), strict_mode=True)
+    except ValueError:
+        raise ImageError("a data URL with damaged base64", got=f"a text of {len(text)} characters") from None
+    require_size(len(data), max_bytes)
+    return data
