@@ -4,7 +4,6 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PHOTOS := $(VENV)/.photos
-TYPECHECK := .typecheck/veilmatch
 
 .PHONY: demo test check lint types protos imports bench fuzz faults constant-time models clean
 
@@ -35,11 +34,7 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 
 types: $(INSTALLED)
-	rm -rf .typecheck && mkdir -p $(TYPECHECK)/protos
-	ln -s $(CURDIR)/crypto $(CURDIR)/client $(CURDIR)/server $(TYPECHECK)/
-	ln -s $(CURDIR)/protos/__init__.py $(CURDIR)/protos/py.typed $(TYPECHECK)/protos/
-	ln -s $(CURDIR)/protos/veilmatch/v1 $(TYPECHECK)/protos/v1
-	cd .typecheck && $(CURDIR)/$(BIN)/mypy --config-file ../pyproject.toml -p veilmatch.crypto -p veilmatch.client -p veilmatch.server
+	cd .editable && $(CURDIR)/$(BIN)/mypy --config-file ../pyproject.toml -p veilmatch
 
 protos: $(INSTALLED)
 	$(BIN)/python protos/generate.py --check
@@ -61,4 +56,4 @@ $(PHOTOS): $(INSTALLED)
 	touch $@
 
 clean:
-	rm -rf $(VENV) .typecheck .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build *.egg-info
+	rm -rf $(VENV) .editable .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build *.egg-info

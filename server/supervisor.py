@@ -50,7 +50,7 @@ class Supervisor:
             kind = party.split("-")[0]
             with (self._directory / party / "log.jsonl").open("ab") as log:
                 self._processes[party] = subprocess.Popen(
-                    [sys.executable, "-m", "veilmatch.client.commands", kind, "--config", str(self.config(party))],
+                    [sys.executable, "-m", "veilmatch", kind, "--config", str(self.config(party))],
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,

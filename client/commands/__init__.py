@@ -22,8 +22,9 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from veilmatch.client import extras
 from veilmatch.client.commands._output import report, unforeseen
-from veilmatch.crypto.errors import ConfigurationError, VeilmatchError
+from veilmatch.crypto.errors import VeilmatchError
 
 ENTRY_POINT_GROUP = "veilmatch.commands"
 #: Order of the commands in the help; others follow by name.
@@ -62,14 +63,17 @@ def build_app() -> typer.Typer:
 def register_entry_point(app: typer.Typer, point: EntryPoint) -> None:
     """Add the commands of an entry point.
 
-    Where a library is missing, a command of its name says on use what to install. Where the module
-    itself is missing, as in a package without daemons, nothing is added.
+    Where an extra that it names in brackets is not installed, a command of its name says on use what to install. Where
+    the module itself is missing, as in a package without daemons, nothing is added.
     """
+    if any(extras.missing(extra) for extra in point.extras):
+        _register_missing(app, point.name, point.extras)
+        return
     try:
         register = point.load()
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         if not (error.name or "").startswith("veilmatch"):
-            _register_missing(app, point.name, error.name or "?")
+            raise
         return
     register(app)
 
@@ -93,6 +97,8 @@ class ReportingGroup(TyperGroup):
             self._fail(error)
         except (typer.Abort, EOFError, BrokenPipeError):
             raise
+        except ModuleNotFoundError as error:
+            self._fail(extras.explained(error) or unforeseen(error))
         except Exception as error:
             # Exit and usage errors have a status of their own, whichever library they are from. Anything
             # else would end as Python's status 1, which means "no match" here.
@@ -126,15 +132,12 @@ def _own_modules() -> list[str]:
     return sorted(names, key=lambda name: (_ORDER.index(name) if name in _ORDER else len(_ORDER), name))
 
 
-def _register_missing(app: typer.Typer, name: str, library: str) -> None:
+def _register_missing(app: typer.Typer, name: str, needed: Sequence[str]) -> None:
     def missing() -> None:
-        raise ConfigurationError(
-            f"`veilmatch {name}` needs the `server` extra: pip install 'veilmatch[server]'",
-            got=f"no module {library}",
-        )
+        extras.require(*needed)
 
     app.command(
         name,
-        help="Not installed: needs the `server` extra.",
+        help=f"Not installed: {extras.command(*needed)}",
         context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
     )(missing)

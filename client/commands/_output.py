@@ -24,7 +24,6 @@ DEBUG_VARIABLE = "VEILMATCH_DEBUG"
 
 #: What to do about an error; the first class that fits, so the special ones come first.
 _HINTS: tuple[tuple[type[VeilmatchError], str], ...] = (
-    (errors.ModelError, "Install the face models with `veilmatch models install`."),
     (errors.NoFaceError, "Take a photo in which one face is large and seen from the front."),
     (errors.SeveralFacesError, "Crop the photo to the one face that is meant."),
     (errors.UnknownSubjectError, "`veilmatch subjects` lists who is enrolled."),

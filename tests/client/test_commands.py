@@ -13,7 +13,7 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from veilmatch.client import Client, DeviceSettings
+from veilmatch import Client, DeviceSettings
 from veilmatch.client.commands import _output, build_app, register_entry_point
 from veilmatch.crypto import errors
 from veilmatch.crypto.encryption.public_key_format import PublicFile

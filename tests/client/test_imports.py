@@ -7,7 +7,7 @@ import sys
 import textwrap
 from pathlib import Path
 
-from veilmatch.client import DeviceSettings
+from veilmatch import DeviceSettings
 
 BLOCKED = """
 import sys
@@ -37,7 +37,7 @@ def run(code: str, *args: str) -> subprocess.CompletedProcess[str]:
 def test_embeddings_need_no_extra_and_photos_say_what_is_missing(settings: DeviceSettings, tmp_path: Path) -> None:
     done = run(
         """
-        from veilmatch.client import Client, DeviceSettings, ModelError
+        from veilmatch import Client, DeviceSettings, ModelError
         from tests.client.fakes import FakePair
         from pathlib import Path
 
