@@ -39,11 +39,16 @@ def missing(extra: str) -> list[str]:
     return [module for module in EXTRAS[extra].modules if not _is_there(module)]
 
 
-def require(*extras: str) -> None:
-    """Raise MissingExtraError, naming every one of the extras that is not installed, if there is any."""
+def problem(*extras: str) -> MissingExtraError | None:
+    """Return an error that names every one of the extras that is not installed, or None if there is none."""
     lacking = {extra: modules for extra in extras if (modules := missing(extra))}
-    if lacking:
-        raise missing_error(tuple(lacking), [module for modules in lacking.values() for module in modules])
+    return _error(tuple(lacking), [module for modules in lacking.values() for module in modules]) if lacking else None
+
+
+def require(*extras: str) -> None:
+    """Raise what `problem` returns, if anything: before the work, not in the middle of it."""
+    if error := problem(*extras):
+        raise error
 
 
 @contextmanager
@@ -56,28 +61,21 @@ def needed(extra: str) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        raise missing_error((extra,), [error.name or "?"]) from error
+        raise _error((extra,), [error.name or "?"]) from error
     except ImportError as error:
         raise ConfigurationError(
             f"{EXTRAS[extra].purpose} needs a library that is installed and cannot be loaded", got=str(error)
         ) from error
 
 
-def explained(error: ModuleNotFoundError) -> MissingExtraError | None:
-    """Return what is to be said of a missing module, or None if it is of no extra."""
-    extra = _extra_of(error.name or "")
-    return missing_error((extra,), [error.name or "?"]) if extra else None
-
-
-def missing_error(extras: tuple[str, ...], modules: list[str]) -> MissingExtraError:
-    """Return the error for missing extras. modules: those of them that are not there."""
-    names = " and ".join(f"`{extra}`" for extra in extras)
-    purposes = " and ".join(EXTRAS[extra].purpose for extra in extras)
-    return MissingExtraError(
-        f"{purposes} needs the extra{'s' if len(extras) > 1 else ''} {names} of Veilmatch",
-        got=f"no module {', '.join(modules)}",
-        expected=command(*extras),
-    )
+def explained(error: ModuleNotFoundError) -> MissingExtraError:
+    """Return what is to be said of a module that was not found, wherever."""
+    name = error.name or "?"
+    top = name.split(".")[0]
+    extra = next((extra for extra, about in EXTRAS.items() if top in about.modules), None)
+    if extra is None:
+        return MissingExtraError("a library that this needs is not installed", got=f"no module {name}", expected=name)
+    return _error((extra,), [name])
 
 
 def command(*extras: str) -> str:
@@ -85,9 +83,14 @@ def command(*extras: str) -> str:
     return f"pip install 'veilmatch[{','.join(extras)}]'"
 
 
-def _extra_of(module: str) -> str:
-    top = module.split(".")[0]
-    return next((name for name, extra in EXTRAS.items() if top in extra.modules), "")
+def _error(extras: tuple[str, ...], modules: list[str]) -> MissingExtraError:
+    names = " and ".join(f"`{extra}`" for extra in extras)
+    purposes = " and ".join(EXTRAS[extra].purpose for extra in extras)
+    return MissingExtraError(
+        f"{purposes} needs the extra{'s' if len(extras) > 1 else ''} {names} of Veilmatch",
+        got=f"no module {', '.join(modules)}",
+        expected=command(*extras),
+    )
 
 
 def _is_there(module: str) -> bool:

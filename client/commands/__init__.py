@@ -63,17 +63,17 @@ def build_app() -> typer.Typer:
 def register_entry_point(app: typer.Typer, point: EntryPoint) -> None:
     """Add the commands of an entry point.
 
-    Where an extra that it names in brackets is not installed, a command of its name says on use what to install. Where
-    the module itself is missing, as in a package without daemons, nothing is added.
+    Where an extra that it names in brackets is not installed, or another library that it imports, a command of its name
+    says on use what to install. Where the module itself is missing, as in a package without daemons, nothing is added.
     """
-    if any(extras.missing(extra) for extra in point.extras):
-        _register_missing(app, point.name, point.extras)
+    if lacking := extras.problem(*point.extras):
+        _register_missing(app, point.name, lacking)
         return
     try:
         register = point.load()
     except ModuleNotFoundError as error:
         if not (error.name or "").startswith("veilmatch"):
-            raise
+            _register_missing(app, point.name, extras.explained(error))
         return
     register(app)
 
@@ -98,7 +98,7 @@ class ReportingGroup(TyperGroup):
         except (typer.Abort, EOFError, BrokenPipeError):
             raise
         except ModuleNotFoundError as error:
-            self._fail(extras.explained(error) or unforeseen(error))
+            self._fail(extras.explained(error))
         except Exception as error:
             # Exit and usage errors have a status of their own, whichever library they are from. Anything
             # else would end as Python's status 1, which means "no match" here.
@@ -132,12 +132,12 @@ def _own_modules() -> list[str]:
     return sorted(names, key=lambda name: (_ORDER.index(name) if name in _ORDER else len(_ORDER), name))
 
 
-def _register_missing(app: typer.Typer, name: str, needed: Sequence[str]) -> None:
+def _register_missing(app: typer.Typer, name: str, error: VeilmatchError) -> None:
     def missing() -> None:
-        extras.require(*needed)
+        raise error
 
     app.command(
         name,
-        help=f"Not installed: {extras.command(*needed)}",
+        help=f"Not installed: {error.expected}",
         context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
     )(missing)

@@ -114,8 +114,8 @@ def _problems(roles: list[Role]) -> list[Problem]:
             Problem(
                 "purpose",
                 "nothing installed here takes photos or serves",
-                f"{extras.command('device')}, or {extras.command('server')}. A device with a face model of its own needs"
-                " neither: veilmatch doctor --for embeddings",
+                f"{extras.command('device')}, or {extras.command('server')}. A device with a face model of its own"
+                " needs neither: veilmatch doctor --for embeddings",
             )
         )
     if Role.DEVICE in roles:

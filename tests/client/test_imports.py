@@ -37,7 +37,7 @@ def run(code: str, *args: str) -> subprocess.CompletedProcess[str]:
 def test_embeddings_need_no_extra_and_photos_say_what_is_missing(settings: DeviceSettings, tmp_path: Path) -> None:
     done = run(
         """
-        from veilmatch import Client, DeviceSettings, ModelError
+        from veilmatch import Client, DeviceSettings, MissingExtraError
         from tests.client.fakes import FakePair
         from pathlib import Path
 
@@ -47,14 +47,14 @@ def test_embeddings_need_no_extra_and_photos_say_what_is_missing(settings: Devic
             assert client.verify_embedding("alice", [1, -2, 3, -4, 5, -6, 7, 8])
             try:
                 client.verify("alice", b"photo")
-            except ModelError as error:
-                print(error.exit_status)
+            except MissingExtraError as error:
+                print(error.expected)
         print(sorted(m for m in sys.modules if m.startswith("veilmatch.server")))
         """,
         str(tmp_path / "device.toml"),
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == "8\n[]\n"
+    assert done.stdout == "pip install 'veilmatch[device]'\n[]\n"
 
 
 def test_command_line_starts_without_any_extra() -> None:
