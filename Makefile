@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PHOTOS := $(VENV)/.photos
 
-.PHONY: demo test check lint types protos imports bench fuzz faults constant-time models clean
+.PHONY: demo test check lint types protos imports bench fuzz faults constant-time models lowest clean
 
 demo: $(PHOTOS)  ## the demonstration; JSON=path writes its figures as well
 	$(BIN)/veilmatch demo $(if $(JSON),--json-file $(JSON))
@@ -28,6 +28,18 @@ constant-time:  ## no branch or address of the kernel depends on a secret; needs
 	tests/kernel/constant_time.sh
 
 models: $(PHOTOS)
+
+# Where each of the libraries is met: the wire, TLS, databases, configuration, commands, photos, evaluation.
+LOWEST := .venv-lowest
+LOWEST_TESTS := tests/client tests/capture tests/crypto/encryption tests/evaluation tests/installation tests/install \
+	tests/matcher/gallery tests/transport tests/e2e/test_query.py tests/e2e/test_identify.py
+
+lowest: setup.py pyproject.toml  ## the oldest versions that pyproject.toml allows, and the tests that meet them
+	test -x $(LOWEST)/bin/uv || ($(PYTHON) -m venv $(LOWEST) && $(LOWEST)/bin/python -m pip install --quiet uv)
+	$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST)/bin/python --resolution lowest-direct --reinstall-package veilmatch \
+		".[device,models,heic,server,eval,phe,test]"
+	$(LOWEST)/bin/veilmatch models install --photos
+	$(LOWEST)/bin/python -m pytest $(LOWEST_TESTS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -56,4 +68,4 @@ $(PHOTOS): $(INSTALLED)
 	touch $@
 
 clean:
-	rm -rf $(VENV) .editable .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build *.egg-info
+	rm -rf $(VENV) $(LOWEST) .editable .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build *.egg-info
