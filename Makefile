@@ -4,9 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PHOTOS := $(VENV)/.photos
-TYPECHECK := .typecheck/veilmatch
 
-.PHONY: demo test check lint types protos imports bench fuzz faults constant-time models clean
+.PHONY: demo test check lint types protos imports bench fuzz faults constant-time models lowest clean
 
 demo: $(PHOTOS)  ## the demonstration; JSON=path writes its figures as well
 	$(BIN)/veilmatch demo $(if $(JSON),--json-file $(JSON))
@@ -30,16 +29,24 @@ constant-time:  ## no branch or address of the kernel depends on a secret; needs
 
 models: $(PHOTOS)
 
+# Where each of the libraries is met: the wire, TLS, databases, configuration, commands, photos, evaluation.
+LOWEST := .venv-lowest
+LOWEST_TESTS := tests/client tests/capture tests/crypto/encryption tests/evaluation tests/installation tests/install \
+	tests/matcher/gallery tests/transport tests/e2e/test_query.py tests/e2e/test_identify.py
+
+lowest: setup.py pyproject.toml  ## the oldest versions that pyproject.toml allows, and the tests that meet them
+	test -x $(LOWEST)/bin/uv || ($(PYTHON) -m venv $(LOWEST) && $(LOWEST)/bin/python -m pip install --quiet uv)
+	$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST)/bin/python --resolution lowest-direct --reinstall-package veilmatch \
+		".[device,models,heic,server,eval,phe,test]"
+	$(LOWEST)/bin/veilmatch models install --photos
+	$(LOWEST)/bin/python -m pytest $(LOWEST_TESTS)
+
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
 types: $(INSTALLED)
-	rm -rf .typecheck && mkdir -p $(TYPECHECK)/protos
-	ln -s $(CURDIR)/common $(CURDIR)/crypto $(CURDIR)/client $(CURDIR)/server $(TYPECHECK)/
-	ln -s $(CURDIR)/protos/__init__.py $(CURDIR)/protos/py.typed $(TYPECHECK)/protos/
-	ln -s $(CURDIR)/protos/veilmatch/v1 $(TYPECHECK)/protos/v1
-	cd .typecheck && $(CURDIR)/$(BIN)/mypy --config-file ../pyproject.toml -p veilmatch.common -p veilmatch.crypto -p veilmatch.client -p veilmatch.server
+	cd .editable && $(CURDIR)/$(BIN)/mypy --config-file ../pyproject.toml -p veilmatch
 
 protos: $(INSTALLED)
 	$(BIN)/python protos/generate.py --check
@@ -61,4 +68,4 @@ $(PHOTOS): $(INSTALLED)
 	touch $@
 
 clean:
-	rm -rf $(VENV) .typecheck .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build *.egg-info
+	rm -rf $(VENV) $(LOWEST) .editable .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build *.egg-info

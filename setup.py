@@ -1,10 +1,48 @@
-"""The native kernel; everything else about the distribution is in pyproject.toml."""
+"""The native kernel, and what an editable installation looks like; everything else is in pyproject.toml."""
 
+import shutil
+import tomllib
 from pathlib import Path
 
 from setuptools import Extension, setup
+from setuptools.command.editable_wheel import editable_wheel
 
+ROOT = Path(__file__).resolve().parent
 KERNEL = Path("crypto/kernel")
+#: The package as one folder of links. `make types` checks it, and an editable installation points to it.
+LINKED = Path(".editable")
+
+
+def link() -> None:
+    """Lay the folders of package-dir under one, as an installation has them: a link for each.
+
+    A package with others below it is a folder of links to its files: those that it gets later need another call.
+    """
+    folders: dict[str, str] = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-dir"]
+    shutil.rmtree(ROOT / LINKED, ignore_errors=True)
+    for package, folder in sorted(folders.items()):
+        place, source = ROOT / LINKED / package.replace(".", "/"), ROOT / folder
+        if any(other.startswith(package + ".") for other in folders):
+            place.mkdir(parents=True)
+            for file in filter(Path.is_file, source.iterdir()):
+                (place / file.name).symlink_to(file)
+        else:
+            place.symlink_to(source)
+
+
+class EditableWheel(editable_wheel):
+    """An editable installation that type checkers and editors can follow, and that sees new files at once.
+
+    Left alone, setuptools installs a finder for a layout like ours: code that type checkers do not run. Its strict
+    mode links every file and so misses new ones. For packages under one folder it installs that folder's path.
+    """
+
+    def finalize_options(self) -> None:
+        """Have the packages under one folder."""
+        link()
+        self.distribution.package_dir = {"": str(LINKED)}
+        super().finalize_options()
+
 
 setup(
     ext_modules=[
@@ -18,5 +56,6 @@ setup(
             optional=True,
         )
     ],
+    cmdclass={"editable_wheel": EditableWheel},
     options={"bdist_wheel": {"py_limited_api": "cp311"}},
 )

@@ -83,7 +83,7 @@ class Supervisor:
         kind = party.split("-")[0]
         with self._log(party).open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "veilmatch.client.commands", kind, "--config", str(self.config(party))],
+                [sys.executable, "-m", "veilmatch", kind, "--config", str(self.config(party))],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -1,37 +1,40 @@
 """The two libraries that only a capturing device has: Pillow and onnxruntime (the `device` extra).
 
-They are imported here on first use, so that the rest of the SDK runs without them, and their absence
-is reported as one error that says what to install.
+They are imported here on first use, so that the rest of the SDK runs without them. Nothing else imports onnxruntime:
+its wheels report to their maker, on Linux since 1.29. On import they leave an identifier of the machine and a queue in
+the user's cache folder, and they look up the maker's host, unless the environment forbids it at that moment; an import
+that came before, in a program that uses onnxruntime itself, is that program's own.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
-from importlib import import_module
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from veilmatch.client.extras import needed
 from veilmatch.crypto.errors import ModelError
 
 FloatTensor = npt.NDArray[np.float32]
 
-
-def _device_library(name: str) -> ModuleType:
-    try:
-        return import_module(name)
-    except ImportError as error:
-        raise ModelError(
-            "capturing faces needs the `device` extra: pip install 'veilmatch[device]'",
-            got=f"no module {name}",
-        ) from error
+#: Left in the environment, so that processes started from here do not report either.
+_NO_TELEMETRY = "ORT_DISABLE_TELEMETRY"
 
 
 def require_pillow() -> None:
-    """Raise ModelError, naming the extra to install, if Pillow cannot be imported."""
-    _device_library("PIL.Image")
+    """Raise MissingExtraError if Pillow is not installed."""
+    with needed("device"):
+        import PIL.Image  # noqa: F401
+
+
+def _import_onnxruntime() -> Any:
+    os.environ[_NO_TELEMETRY] = "1"
+    with needed("device"):
+        import onnxruntime
+    return onnxruntime
 
 
 class OnnxModel:
@@ -39,11 +42,11 @@ class OnnxModel:
 
     model: the serialised ONNX file. threads: at least 1; 1 keeps a device responsive and makes the
     result independent of the number of cores. `run` may be called from several threads at once.
-    Raises ModelError if onnxruntime is not installed or refuses the model.
+    Raises MissingExtraError if onnxruntime is not installed, ModelError if it refuses the model.
     """
 
     def __init__(self, model: bytes, *, threads: int = 1) -> None:
-        onnxruntime = _device_library("onnxruntime")
+        onnxruntime = _import_onnxruntime()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1

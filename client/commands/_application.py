@@ -15,10 +15,11 @@ import typer
 from typer.core import TyperGroup
 
 import veilmatch.client.commands as package
+from veilmatch.client import extras
 from veilmatch.common import output
 from veilmatch.common.native_logs import keep_grpc_quiet
 from veilmatch.common.process import INTERRUPTED
-from veilmatch.crypto.errors import MissingExtraError, VeilmatchError
+from veilmatch.crypto.errors import VeilmatchError
 
 ENTRY_POINT_GROUP = "veilmatch.commands"
 #: Order of the commands in the help; others follow by name.
@@ -55,14 +56,17 @@ def build_app() -> typer.Typer:
 def register_entry_point(app: typer.Typer, point: EntryPoint) -> None:
     """Add the commands of an entry point.
 
-    Where a library is missing, a command of its name says on use what to install. Where the module
-    itself is missing, as in a package without daemons, nothing is added.
+    Where an extra that it names in brackets is not installed, or another library that it imports, a command of its name
+    says on use what to install. Where the module itself is missing, as in a package without daemons, nothing is added.
     """
+    if lacking := extras.problem(*point.extras):
+        _register_missing(app, point.name, lacking)
+        return
     try:
         register = point.load()
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         if not (error.name or "").startswith("veilmatch"):
-            _register_missing(app, point.name, error.name or "?")
+            _register_missing(app, point.name, extras.explained(error))
         return
     register(app)
 
@@ -100,6 +104,8 @@ class ReportingGroup(TyperGroup):
 
 def _outcome(error: BaseException, as_json: bool) -> int:
     """Report what ended a command; return the exit status."""
+    if isinstance(error, ModuleNotFoundError):
+        error = extras.explained(error)
     if isinstance(error, VeilmatchError):
         return _told(error, as_json)
     # A usage error, of whichever library: Typer brings its own copy of click.
@@ -145,16 +151,12 @@ def _own_modules() -> list[str]:
     return sorted(names, key=lambda name: (_ORDER.index(name) if name in _ORDER else len(_ORDER), name))
 
 
-def _register_missing(app: typer.Typer, name: str, library: str) -> None:
+def _register_missing(app: typer.Typer, name: str, error: VeilmatchError) -> None:
     def missing() -> None:
-        raise MissingExtraError(
-            f"`veilmatch {name}` needs the `server` extra",
-            got=f"no module {library}",
-            expected="pip install 'veilmatch[server]'",
-        )
+        raise error
 
     app.command(
         name,
-        help="Not installed: needs the `server` extra.",
+        help=f"Not installed: {error.expected}",
         context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
     )(missing)

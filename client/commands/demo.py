@@ -30,6 +30,7 @@ def demo(
 
     Exit status 0 only if every encrypted decision equals the plaintext one.
     """
+    from veilmatch.client import extras
     from veilmatch.client.demo.parties import all_parties, fresh_passphrase, hold_ceremony
     from veilmatch.client.demo.report import report
     from veilmatch.client.demo.story import as_json as figures_of
@@ -37,6 +38,7 @@ def demo(
     from veilmatch.client.models import install_models, install_photos
     from veilmatch.crypto.parameters import ParameterSet
 
+    extras.require("device", "server")
     console = messages()
     chosen = ParameterSet.from_name(parameters)
     install_models(console.print)

@@ -1,30 +1,55 @@
-"""`veilmatch doctor`: what this installation runs on, and what it lacks."""
+"""`veilmatch doctor`: what this installation runs on, what it lacks, and what to do about it."""
 
 from __future__ import annotations
 
 import platform
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
+from veilmatch.client import extras
+from veilmatch.client.capture.pipeline import CapturePipeline
+from veilmatch.client.capture.runtime import require_pillow
 from veilmatch.client.commands._options import Json
-from veilmatch.client.models import MODELS, is_installed
+from veilmatch.client.models import MODELS, cache
 from veilmatch.common.output import show_json, show_tables
-from veilmatch.crypto.errors import ConfigurationError
+from veilmatch.crypto.errors import ConfigurationError, VeilmatchError
 from veilmatch.crypto.rings.choice import available, choose, kernel_is_built
 
 _DONE = "this machine was looked at"
-#: What an optional part needs, and what to install for it.
-_PARTS = {
-    "device": ("onnxruntime", "PIL"),
-    "server": ("sqlalchemy", "grpc_health"),
-    "models": ("onnx",),
-}
+
+
+class Role(StrEnum):
+    """What a machine is there for. DEVICE takes photos; EMBEDDINGS is a device with a face model of its own."""
+
+    DEVICE = "device"
+    EMBEDDINGS = "embeddings"
+    SERVER = "server"
+
+
+#: Files that say what a machine is there for, where somebody stands.
+_CONFIGURATIONS = {"device.toml": Role.DEVICE, "matcher.toml": Role.SERVER, "keyholder.toml": Role.SERVER}
+
+Roles = Annotated[
+    list[Role] | None,
+    typer.Option("--for", help="What this machine is to do. Default: what is installed, or configured in this folder."),
+]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that a role cannot do without. advice: what to do about it."""
+
+    part: str
+    finding: str
+    advice: str
 
 
 def register(app: typer.Typer) -> None:
@@ -32,39 +57,109 @@ def register(app: typer.Typer) -> None:
     app.command("doctor")(doctor)
 
 
-def doctor(as_json: Json = False) -> None:
-    """Say which arithmetic runs and why, which parts are installed, and whether the face models are there.
+def doctor(roles: Roles = None, as_json: Json = False) -> None:
+    """Say which arithmetic runs and why, which parts are installed, whether the face models are there, and what to do.
 
-    Exit status 0 if queries can be made and answered here, else 3.
+    Exit status 0 if this machine can do what it is there for (a device with photos, a device with embeddings, a
+    server), else 3.
     """
-    found = diagnose()
+    found = diagnose(roles or [])
     if as_json:
         show_json(found, done=_DONE)
     else:
         _print(found)
-    raise typer.Exit(0 if found["problem"] is None else ConfigurationError.exit_status)
+    raise typer.Exit(ConfigurationError.exit_status if found["problems"] else 0)
 
 
-def diagnose() -> dict[str, Any]:
-    """Return the findings. problem: what keeps the arithmetic from running, else None."""
+def diagnose(roles: list[Role]) -> dict[str, Any]:
+    """Return the findings. roles: none of them for those that can be told. problems: what keeps them from working."""
+    chosen = roles or _roles_here()
+    problems = _problems(chosen)
     try:
         choice = choose()
-        backend, reason, problem = choice.backend, choice.reason, None
-    except ConfigurationError as error:
-        backend, reason, problem = None, "", f"{error.message}; got {error.got}, expected {error.expected}"
+        backend, reason = choice.backend, choice.reason
+    except ConfigurationError:
+        backend, reason = None, ""
     return {
         "version": _version("veilmatch"),
         "python": platform.python_version(),
         "processor": _processor(),
+        "roles": [str(role) for role in chosen],
         "backend": backend,
         "reason": reason,
         "backends": list(available()),
         "native_kernel": kernel_is_built(),
         "gmpy2": _version("gmpy2"),
-        "parts": {part: all(map(find_spec, modules)) for part, modules in _PARTS.items()},
-        "models": is_installed(MODELS),
-        "problem": problem,
+        "extras": {extra: not extras.missing(extra) for extra in extras.EXTRAS},
+        "cache": _cache(),
+        "models": _models() is None,
+        "problems": [asdict(problem) for problem in problems],
     }
+
+
+def _roles_here() -> list[Role]:
+    """Return what the machine is there for, by the files here and by whatever of an extra is installed."""
+    roles = {role for name, role in _CONFIGURATIONS.items() if Path(name).is_file()}
+    roles |= {Role(extra) for extra in ("device", "server") if _something_of(extra)}
+    return sorted(roles)
+
+
+def _something_of(extra: str) -> bool:
+    return len(extras.missing(extra)) < len(extras.EXTRAS[extra].modules)
+
+
+def _problems(roles: list[Role]) -> list[Problem]:
+    found = [_attempt("arithmetic", choose)]
+    if not roles:
+        found.append(
+            Problem(
+                "purpose",
+                "nothing installed here takes photos or serves",
+                f"{extras.command('device')}, or {extras.command('server')}. A device with a face model of its own"
+                " needs neither: veilmatch doctor --for embeddings",
+            )
+        )
+    if Role.DEVICE in roles:
+        found.append(_attempt("photos", _prepare_for_photos))
+    if Role.SERVER in roles:
+        found.append(_attempt("server", _import_server_libraries))
+    return [problem for problem in found if problem is not None]
+
+
+def _attempt(part: str, action: Any) -> Problem | None:
+    try:
+        action()
+    except VeilmatchError as error:
+        finding = f"{error.message}; got {error.got}" if error.got else error.message
+        return Problem(part, finding, error.expected or "")
+    return None
+
+
+def _prepare_for_photos() -> None:
+    """Do what the first photo would make happen: load libraries and models."""
+    require_pillow()
+    CapturePipeline.default()
+
+
+def _import_server_libraries() -> None:
+    with extras.needed("server"):
+        for module in extras.EXTRAS["server"].modules:
+            import_module(module)
+
+
+def _cache() -> str | None:
+    try:
+        return str(cache.cache_dir())
+    except ConfigurationError:
+        return None
+
+
+def _models() -> VeilmatchError | None:
+    """Return what is wrong with the face models, or None if they are installed."""
+    try:
+        return cache.problem(MODELS)
+    except ConfigurationError as error:
+        return error
 
 
 def _print(found: dict[str, Any]) -> None:
@@ -72,18 +167,23 @@ def _print(found: dict[str, Any]) -> None:
     rows = [
         ("Veilmatch", f"{found['version']}, Python {found['python']}, gmpy2 {found['gmpy2']}"),
         ("processor", found["processor"]),
-        ("arithmetic", found["problem"] or f"{found['backend']}: {found['reason']}"),
+        ("looked at as", ", ".join(found["roles"]) or "nothing in particular"),
+        ("arithmetic", f"{found['backend'] or 'none'}: {found['reason'] or 'see below'}"),
         ("backends that run here", ", ".join(found["backends"])),
         (
             "native kernel",
             "built" if found["native_kernel"] else "not built: install a C compiler, then Veilmatch again",
         ),
     ]
-    for part, there in found["parts"].items():
-        rows.append((f"part {part!r}", "installed" if there else f"not installed: pip install 'veilmatch[{part}]'"))
-    rows.append(("face models", "installed" if found["models"] else "not installed: veilmatch models install"))
+    for extra, there in found["extras"].items():
+        rows.append((f"extra {extra!r}", "installed" if there else f"not installed: {extras.command(extra)}"))
+    rows.append(("cache", found["cache"] or f"none: set {cache.VARIABLE}"))
+    rows.append(("face models", "installed" if found["models"] else f"not installed: {cache.installing(MODELS)}"))
+    for problem in found["problems"]:
+        rows.append((f"PROBLEM {problem['part']}", problem["finding"]))
+        rows.append(("  what to do", problem["advice"]))
     for name, finding in rows:
-        table.add_row(name, Text(finding))  # brackets are no markup
+        table.add_row(Text(name), Text(finding))  # brackets are no markup
     show_tables(table, done=_DONE)
 
 

@@ -9,6 +9,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from veilmatch.client import extras
 from veilmatch.client.commands._options import Json
 from veilmatch.client.photo_folder import read_folder
 from veilmatch.common.output import messages, show_json, show_tables
@@ -59,7 +60,6 @@ def evaluate(
     Exit status 7 if an encrypted decision differs from the one of the same integers in clear.
     """
     from veilmatch.client.evaluation import report
-    from veilmatch.client.evaluation.libraries import require_all
     from veilmatch.client.evaluation.study import Settings
     from veilmatch.client.evaluation.study import evaluate as run
 
@@ -69,7 +69,7 @@ def evaluate(
         raise typer.BadParameter("--hard and --degrade take photos, and not each other's")
     if not 0 < fmr < 1:
         raise InvalidInputError("a false match rate is above 0 and below 1", got=fmr)
-    require_all()
+    extras.require("eval", *([] if data is not None and data.is_file() else ["device"]))
     settings = Settings(ParameterSet.from_name(parameters), fmr, replicates, seed, encrypted)
     points: list[SweepPoint] = []
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()

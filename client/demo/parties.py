@@ -17,7 +17,7 @@ from veilmatch.crypto.errors import ConfigurationError, UnavailableError, Veilma
 
 #: Where the daemons listen above the base port; see `veilmatch ceremony --base-port`.
 _OFFSETS = (1, 2, 11, 12, 13)
-_VEILMATCH = [sys.executable, "-m", "veilmatch.client.commands"]
+_VEILMATCH = [sys.executable, "-m", "veilmatch"]
 
 
 def free_base_port() -> int:

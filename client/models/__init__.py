@@ -5,7 +5,7 @@
     install_models(progress=print)      # or: veilmatch models install
     model_path("sface")                 # Path, verified against its pin
 
-Nothing here needs more than the standard library, except `install_models`, which needs `onnx`.
+Reading them needs no extra; `install_models` and `install_photos` need `models`.
 The sources, licences and pins are in catalogue.py.
 """
 

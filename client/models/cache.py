@@ -17,19 +17,35 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from platformdirs import user_cache_dir
+
+from veilmatch.client import extras
 from veilmatch.client.models.catalogue import Bundle
-from veilmatch.crypto.errors import ModelError
+from veilmatch.crypto.errors import ConfigurationError, ModelError
 
 SUMS = "SHA256SUMS"
+#: Names the cache directory.
+VARIABLE = "VEILMATCH_CACHE"
 _STAGING = ".staging-"
 
 
 def cache_dir() -> Path:
-    """Return VEILMATCH_CACHE if set, else veilmatch in XDG_CACHE_HOME, else ~/.cache/veilmatch; absolute."""
-    if own := os.environ.get("VEILMATCH_CACHE"):
-        return Path(own).expanduser().absolute()
-    shared = os.environ.get("XDG_CACHE_HOME")
-    return (Path(shared) if shared else Path.home() / ".cache").absolute() / "veilmatch"
+    """Return VEILMATCH_CACHE if set, else veilmatch in XDG_CACHE_HOME, else ~/.cache/veilmatch; absolute.
+
+    Raises ConfigurationError, naming the variable, where none of them says a place: a service without a home.
+    """
+    own = os.environ.get(VARIABLE)
+    try:
+        path = Path(own).expanduser() if own else Path(user_cache_dir("veilmatch"))
+    except RuntimeError:
+        path = Path("~")
+    if path.parts[:1] == ("~",):  # what some versions of the library leave, in place of raising
+        raise ConfigurationError(
+            "there is no folder for the face models: this user has no home directory",
+            got=f"{VARIABLE}={own}" if own else "neither HOME nor XDG_CACHE_HOME",
+            expected=f"{VARIABLE} set to a folder",
+        )
+    return path.absolute()
 
 
 def sha256(data: bytes) -> str:
@@ -54,13 +70,18 @@ def read_file(bundle: Bundle, name: str) -> bytes:
 
 
 def is_installed(bundle: Bundle) -> bool:
-    """Return whether every file of the bundle is there and is the pinned one."""
+    """Return whether every file of the bundle is there and is the pinned one. Errors: `cache_dir`."""
+    return problem(bundle) is None
+
+
+def problem(bundle: Bundle) -> ModelError | None:
+    """Return what is wrong with a bundle, or None if it is installed. Errors: `cache_dir`."""
     try:
         for member in bundle.members:
             read_file(bundle, member.name)
-    except ModelError:
-        return False
-    return True
+    except ModelError as error:
+        return error
+    return None
 
 
 def store(bundle: Bundle, files: Mapping[str, bytes]) -> None:
@@ -122,16 +143,27 @@ def _read(bundle: Bundle, name: str) -> bytes:
     path = cache_dir() / bundle.directory / name
     try:
         return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ModelError(
+            f"{bundle.name}/{name} is not installed", got=f"nothing at {path}", expected=installing(bundle)
+        ) from error
     except OSError as error:
-        raise ModelError(f"{bundle.name}/{name} is not installed: run `{_command(bundle)}`") from error
+        raise ModelError(
+            f"{bundle.name}/{name} cannot be read",
+            got=f"{path}: {error.strerror}",
+            expected=f"{VARIABLE} set to a folder that this user may read",
+        ) from error
 
 
 def _altered(bundle: Bundle, name: str) -> ModelError:
-    return ModelError(f"{bundle.name}/{name} is not the pinned file: run `{_command(bundle)}` to replace it")
+    return ModelError(f"{bundle.name}/{name} is not the pinned file", expected=installing(bundle))
 
 
-def _command(bundle: Bundle) -> str:
-    return "veilmatch models install" + {"models": "", "evaluation": " --evaluation"}.get(bundle.name, " --photos")
+def installing(bundle: Bundle) -> str:
+    """Return what to run to install the bundle, the extra that it takes first if that is missing."""
+    first = "" if not extras.missing("models") else f"{extras.command('models')}, then "
+    option = {"models": "", "evaluation": " --evaluation"}.get(bundle.name, " --photos")
+    return f"{first}veilmatch models install{option}"
 
 
 def _write_durably(path: Path, data: bytes) -> None:
@@ -157,6 +189,7 @@ def _remove_staging(root: Path) -> None:
 
 def _unwritable(root: Path, error: OSError) -> ModelError:
     return ModelError(
-        "the cache directory cannot be written: set VEILMATCH_CACHE to one that can",
-        got=f"{root}: {type(error).__name__}",
+        "the cache directory cannot be written",
+        got=f"{root}: {error.strerror or type(error).__name__}",
+        expected=f"{VARIABLE} set to a folder that can be, and room in it",
     )

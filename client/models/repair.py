@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from veilmatch.client.extras import needed
 from veilmatch.crypto.errors import ModelError
 
 if TYPE_CHECKING:
@@ -25,15 +26,11 @@ _Tensor = npt.NDArray[Any]
 def repair(model: bytes, *, any_size: bool) -> bytes:
     """Return the repaired model. any_size: let the height and width of the input vary.
 
-    Raises ModelError if `onnx` is not installed, model is not an ONNX model or the result is not valid.
+    Raises MissingExtraError if `onnx` is not installed, ModelError if model is not an ONNX model or the result is
+    not valid.
     """
-    try:
+    with needed("models"):
         import onnx
-    except ImportError as error:
-        raise ModelError(
-            "installing face models needs the `models` extra: pip install 'veilmatch[models]'",
-            got="no module onnx",
-        ) from error
     try:
         network = onnx.load_model_from_string(model)
         _rewrite(network)

@@ -20,6 +20,7 @@ from veilmatch.client.capture.quantiser import quantise
 from veilmatch.client.models import fixture_photos
 from veilmatch.crypto.errors import (
     ImageError,
+    MissingExtraError,
     ModelError,
     NoFaceError,
     SeveralFacesError,
@@ -207,9 +208,10 @@ def test_without_the_device_extra_the_error_names_it(
 ) -> None:
     import sys
 
-    monkeypatch.setitem(sys.modules, "PIL.Image", None)
-    with pytest.raises(ModelError, match=r"veilmatch\[device\]"):
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    monkeypatch.delitem(sys.modules, "PIL.Image", raising=False)
+    with pytest.raises(MissingExtraError, match=r"veilmatch\[device\]"):
         pipeline.embed_photo(portraits["obama.jpg"])
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(ModelError, match=r"veilmatch\[device\]"):
+    with pytest.raises(MissingExtraError, match=r"veilmatch\[device\]"):
         CapturePipeline.default()

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from tests.crypto.toys import ORGANISATIONS
-from veilmatch.client import AsyncClient, DeviceSettings
+from veilmatch import AsyncClient, DeviceSettings
 from veilmatch.client.wire.signing import DeviceKey
 from veilmatch.crypto.arithmetic import Integer, from_bytes, invert, power
 from veilmatch.crypto.encryption.public_key_format import PublicFile

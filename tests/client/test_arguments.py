@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from veilmatch.client import AsyncClient
+from veilmatch import AsyncClient
 from veilmatch.client.arguments import checked_cosine, checked_name, checked_pairs, finite_seconds
 from veilmatch.crypto.errors import InvalidInputError, UnknownSubjectError, VeilmatchError
 from veilmatch.crypto.requests import check_subject

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from veilmatch.client import AsyncClient, DeviceSettings
+from veilmatch import AsyncClient, DeviceSettings
 from veilmatch.client.async_client import ROTATION_STEP_S
 from veilmatch.client.capture.quantiser import quantise
 from veilmatch.client.enrolments import BULK_PACK_S

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from veilmatch.client import AsyncClient, DeviceSettings
+from veilmatch import AsyncClient, DeviceSettings
 from veilmatch.client.wire.signing import DeviceKey
 from veilmatch.crypto.encryption.public_key_format import PublicFile
 from veilmatch.crypto.errors import (

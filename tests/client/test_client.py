@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from veilmatch.client import AsyncClient, Client, DeviceSettings, SubjectEntry, UnavailableError
+from veilmatch import AsyncClient, Client, DeviceSettings, SubjectEntry, UnavailableError
 from veilmatch.crypto.errors import ConfigurationError, NoFaceError
 
 from .conftest import FakeCapture, face

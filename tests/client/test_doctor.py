@@ -1,15 +1,39 @@
-"""`veilmatch doctor` says what runs here and why."""
+"""`veilmatch doctor` says what runs here and why, what does not, and what to do about it."""
 
 from __future__ import annotations
 
 import json
+import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from veilmatch.client.commands import doctor as module
 from veilmatch.client.commands._application import build_app
+from veilmatch.client.models import install_models
 from veilmatch.crypto.rings import choice
+
+LIBRARIES = ("onnxruntime", "PIL", "onnx", "sqlalchemy", "grpc_health")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def models() -> None:
+    install_models()
+
+
+@pytest.fixture(autouse=True)
+def empty_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def take_away(monkeypatch: pytest.MonkeyPatch, *libraries: str) -> None:
+    for library in libraries:
+        monkeypatch.setitem(sys.modules, library, None)
 
 
 def doctor(*arguments: str) -> tuple[int, str]:
@@ -17,36 +41,119 @@ def doctor(*arguments: str) -> tuple[int, str]:
     return result.exit_code, result.stdout
 
 
+def found(*arguments: str) -> tuple[int, dict[str, Any]]:
+    status, output = doctor(*arguments, "--json")
+    return status, json.loads(output)
+
+
 def test_it_names_the_backend_that_queries_use() -> None:
-    status, output = doctor("--json")
-    found = json.loads(output)
-    assert status == 0 and found["problem"] is None
-    assert found["backend"] == choice.choose().backend == found["backends"][0]
-    assert (found["native_kernel"], found["reason"]) == (choice.kernel_is_built(), choice.choose().reason)
-    assert found["parts"] == {"device": True, "server": True, "models": True}
-    assert found["backend"] in doctor()[1]
+    status, answer = found()
+    assert status == 0 and answer["problems"] == []
+    assert answer["backend"] == choice.choose().backend == answer["backends"][0]
+    assert (answer["native_kernel"], answer["reason"]) == (choice.kernel_is_built(), choice.choose().reason)
+    assert answer["roles"] == ["device", "server"]
+    assert answer["extras"].items() >= {"device": True, "server": True, "models": True}.items()
+    assert answer["backend"] in doctor()[1]
 
 
 @pytest.mark.parametrize("backend", choice.available())
 def test_the_environment_chooses(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(choice.VARIABLE, backend)
-    found = json.loads(doctor("--json")[1])
-    assert (found["backend"], found["reason"]) == (backend, f"{choice.VARIABLE} says so")
+    answer = found()[1]
+    assert (answer["backend"], answer["reason"]) == (backend, f"{choice.VARIABLE} says so")
 
 
-def test_a_backend_that_does_not_exist_is_the_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_backend_that_does_not_exist_is_a_problem_of_every_role(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(choice.VARIABLE, "abacus")
-    status, output = doctor("--json")
-    found = json.loads(output)
-    assert status == 3 and found["backend"] is None
-    assert "abacus" in found["problem"] and "gmpy2" in found["problem"]
+    for role in module.Role:
+        status, answer = found("--for", role)
+        assert status == 3 and answer["backend"] is None
+        (problem,) = answer["problems"]
+        assert "abacus" in problem["finding"] and "gmpy2" in problem["advice"]
     assert doctor()[0] == 3
 
 
-def test_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "find_spec", lambda name: None)
+def test_where_nothing_is_installed_it_says_what_to_install_and_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    take_away(monkeypatch, *LIBRARIES)
     monkeypatch.setattr(module, "kernel_is_built", lambda: False)
-    monkeypatch.setattr(module, "is_installed", lambda bundle: False)
-    output = " ".join(doctor()[1].split())
-    for advice in ("pip install 'veilmatch[device]'", "install a C compiler", "veilmatch models install"):
-        assert advice in output
+    status, output = doctor()
+    text = " ".join(output.split())
+    assert status == 3
+    for advice in ("pip install 'veilmatch[device]'", "pip install 'veilmatch[server]'", "install a C compiler"):
+        assert advice in text
+    assert found("--for", "embeddings")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("role", "library", "advice"),
+    [
+        ("device", "onnxruntime", "pip install 'veilmatch[device]'"),
+        ("device", "PIL", "pip install 'veilmatch[device]'"),
+        ("server", "sqlalchemy", "pip install 'veilmatch[server]'"),
+        ("server", "grpc_health", "pip install 'veilmatch[server]'"),
+    ],
+)
+def test_half_an_extra_is_a_problem(role: str, library: str, advice: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    take_away(monkeypatch, library)
+    for arguments in ((), ("--for", role)):
+        status, answer = found(*arguments)
+        assert (status, [problem["advice"] for problem in answer["problems"]]) == (3, [advice])
+
+
+def test_a_server_needs_nothing_of_a_device(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    take_away(monkeypatch, "onnxruntime", "PIL", "onnx")
+    monkeypatch.setenv("VEILMATCH_CACHE", str(tmp_path / "empty"))
+    status, answer = found()
+    assert (status, answer["roles"], answer["problems"]) == (0, ["server"], [])
+
+
+def test_missing_models_are_a_problem_of_a_device_with_the_extra_to_install_first(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("VEILMATCH_CACHE", str(tmp_path / "empty"))
+    status, answer = found("--for", "device")
+    assert (status, answer["problems"][0]["advice"]) == (3, "veilmatch models install")
+    take_away(monkeypatch, "onnx")
+    answer = found("--for", "device")[1]
+    assert answer["problems"][0]["advice"] == "pip install 'veilmatch[models]', then veilmatch models install"
+    assert found("--for", "server")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "role"), [("device.toml", "device"), ("matcher.toml", "server"), ("keyholder.toml", "server")]
+)
+def test_a_configuration_in_the_folder_says_what_the_machine_is_for(
+    name: str, role: str, empty_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take_away(monkeypatch, *LIBRARIES)
+    (empty_folder / name).touch()
+    status, answer = found()
+    assert (status, answer["roles"]) == (3, [role])
+    assert answer["problems"][0]["advice"] == f"pip install 'veilmatch[{role}]'"
+
+
+def test_a_library_that_is_installed_and_does_not_load_is_a_problem(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    package = tmp_path / "sqlalchemy"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise ImportError('libgomp.so.1: cannot open shared object file')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in [name for name in sys.modules if name.split(".")[0] == "sqlalchemy"]:
+        monkeypatch.delitem(sys.modules, name)
+    status, answer = found("--for", "server")
+    assert status == 3 and "libgomp.so.1" in answer["problems"][0]["finding"]
+
+
+def test_without_a_home_the_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(_uid: int) -> Any:
+        raise KeyError("no such user")
+
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    for name in ("HOME", "XDG_CACHE_HOME", "VEILMATCH_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    status, answer = found("--for", "device")
+    assert (status, answer["cache"]) == (3, None)
+    assert answer["problems"][0]["advice"] == "VEILMATCH_CACHE set to a folder"
+    assert "set VEILMATCH_CACHE" in doctor()[1]
+    assert found("--for", "server")[0] == 0

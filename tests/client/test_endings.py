@@ -19,7 +19,7 @@ import pytest
 import veilmatch.client
 import veilmatch.common
 import veilmatch.server
-from veilmatch.client import DeviceSettings
+from veilmatch import DeviceSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 #: The command line as it is, with a pair of matchers inside the process: no network.
@@ -28,7 +28,7 @@ import importlib, os, signal, sys, time
 sys.path.insert(0, {root!r})
 from tests.client.conftest import FakeCapture
 from tests.client.fakes import FakePair
-from veilmatch.client import Client, DeviceSettings, Enrolment
+from veilmatch import Client, DeviceSettings, Enrolment
 pair = FakePair()
 pair.templates = ["alice", "\\u00e9va"]
 pair.looks_like = {{"alice", "\\u00e9va"}}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from veilmatch.client import DeviceSettings
+from veilmatch import DeviceSettings
 
 BLOCKED = """
 import sys
@@ -41,7 +41,7 @@ def run(code: str, *args: str, environment: dict[str, str] | None = None) -> sub
 def test_embeddings_need_no_extra_and_photos_say_what_is_missing(settings: DeviceSettings, tmp_path: Path) -> None:
     done = run(
         """
-        from veilmatch.client import Client, DeviceSettings, ModelError
+        from veilmatch import Client, DeviceSettings, MissingExtraError
         from tests.client.fakes import FakePair
         from pathlib import Path
 
@@ -51,14 +51,14 @@ def test_embeddings_need_no_extra_and_photos_say_what_is_missing(settings: Devic
             assert client.verify_embedding("alice", [1, -2, 3, -4, 5, -6, 7, 8], model="toy")
             try:
                 client.verify("alice", b"photo")
-            except ModelError as error:
-                print(error.exit_status)
+            except MissingExtraError as error:
+                print(error.expected)
         print(sorted(m for m in sys.modules if m.startswith("veilmatch.server")))
         """,
         str(tmp_path / "device.toml"),
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == "8\n[]\n"
+    assert done.stdout == "pip install 'veilmatch[device]'\n[]\n"
 
 
 def test_command_line_starts_without_any_extra() -> None:
@@ -97,7 +97,7 @@ def test_grpc_is_told_to_be_quiet_before_it_is_imported(chosen: dict[str, str], 
                 if name == "grpc":
                     print(os.environ.get("GRPC_VERBOSITY"))
         sys.meta_path.insert(0, Watch())
-        from veilmatch.client import Client
+        from veilmatch import Client
         """,
         environment={k: v for k, v in os.environ.items() if k != "GRPC_VERBOSITY"} | chosen,
     )

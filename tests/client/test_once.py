@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from veilmatch.client import AsyncClient
+from veilmatch import AsyncClient
 from veilmatch.client.results import Enrolment
 from veilmatch.client.tokens import EnrolmentTokens
 from veilmatch.client.wire.signing import DeviceKey

@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 from tests.e2e.world import ENVIRONMENT, hold_ceremony, unit, veilmatch
-from veilmatch.client import Client
+from veilmatch import Client
 from veilmatch.client.demo.parties import all_parties
 from veilmatch.client.demo.parties import hold_ceremony as demonstration_ceremony
 from veilmatch.crypto.errors import (

@@ -37,7 +37,7 @@ ENVIRONMENT = {
 def veilmatch(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run the command line as a user would."""
     return subprocess.run(
-        [sys.executable, "-m", "veilmatch.client.commands", *arguments],
+        [sys.executable, "-m", "veilmatch", *arguments],
         env=os.environ | ENVIRONMENT | environment,
         stdin=subprocess.DEVNULL,
         capture_output=True,

@@ -25,7 +25,7 @@ from cryptography.x509.oid import NameOID
 
 from tests.client.conftest import face
 from tests.client.fakes import FakeMatcher, FakePair
-from veilmatch.client import AsyncClient, DeviceSettings
+from veilmatch import AsyncClient, DeviceSettings
 from veilmatch.client.wire.transport import ERROR_METADATA_KEY, GrpcMatcher, channel_options, open_matchers
 from veilmatch.crypto.errors import (
     BudgetExceededError,

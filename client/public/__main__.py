@@ -1,4 +1,4 @@
-"""`python -m veilmatch.client.commands`: the command line without its script."""
+"""`python -m veilmatch`: the command line without its script."""
 
 from veilmatch.client.commands import main
 

@@ -1,0 +1,285 @@
+"""Private face matching: only this device learns the decision. Everything that a program uses is here.
+
+A complete program; `veilmatch up` makes an installation with the `device.toml` that it reads:
+
+    from veilmatch import Client, NoFaceError, UnavailableError
+
+    with Client.from_config("device.toml") as client:
+        client.enrol("alice", "alice.jpg")
+        try:
+            result = client.verify("alice", "door.jpg")
+        except NoFaceError:
+            print("come closer, please")
+        except UnavailableError as error:
+            print(f"not now: {error.party} is missing")
+        else:
+            print("welcome" if result else "not alice")
+
+`AsyncClient` has the same methods for asyncio. Photos need the extra `device` and `veilmatch models install`; methods
+that end in `_embedding` need neither. Every error is a VeilmatchError.
+
+A name is imported when it is first used: the daemons and the mathematics, which live in packages below this one, do
+not load the SDK.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from veilmatch.client.async_client import (
+        AsyncClient,
+    )
+    from veilmatch.client.capture.image import (
+        ImageSource,
+    )
+    from veilmatch.client.client import (
+        Client,
+    )
+    from veilmatch.client.config import (
+        DeviceSettings,
+    )
+    from veilmatch.client.device import (
+        Capture,
+        Embedding,
+        Progress,
+    )
+    from veilmatch.client.models import (
+        install_models,
+    )
+    from veilmatch.client.results import (
+        Candidates,
+        Enrolment,
+        Erasure,
+        IdentifyResult,
+        Rotation,
+        SubjectEntry,
+        Timings,
+        Verification,
+    )
+    from veilmatch.client.wire.transport import (
+        Matcher,
+    )
+    from veilmatch.common.settings import (
+        TlsSettings,
+    )
+    from veilmatch.crypto.errors import (
+        AuditLogError,
+        BudgetExceededError,
+        CiphertextError,
+        ClientUseError,
+        ConfigurationError,
+        DealtOpeningError,
+        DealtStockError,
+        DeviceCertificateError,
+        DeviceRightsError,
+        DuplicateTokenError,
+        EmbeddingError,
+        GalleryMismatchError,
+        GalleryRotatedError,
+        HandshakeError,
+        ImageError,
+        IntegrityError,
+        InvalidInputError,
+        KeyFileError,
+        KeyMismatchError,
+        KeySafetyError,
+        KnowledgeProofError,
+        LowThresholdError,
+        MissingExtraError,
+        ModelError,
+        ModelMismatchError,
+        NoFaceError,
+        OtherInstallationError,
+        OutputError,
+        OverloadedError,
+        ParameterError,
+        PartyRefusedError,
+        ProtocolError,
+        RefreshIntervalError,
+        RequestExpiredError,
+        RequestRefusedError,
+        RequestReplayedError,
+        RequestSignatureError,
+        ServerDeviationError,
+        SeveralFacesError,
+        StorageError,
+        UnavailableError,
+        UnfitModelError,
+        UnknownGalleryError,
+        UnknownSubjectError,
+        UnusableFaceError,
+        VeilmatchError,
+        WrongPassphraseError,
+    )
+    from veilmatch.crypto.keys.shares import (
+        Pair,
+        Seat,
+    )
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AsyncClient",
+    "AuditLogError",
+    "BudgetExceededError",
+    "Candidates",
+    "Capture",
+    "CiphertextError",
+    "Client",
+    "ClientUseError",
+    "ConfigurationError",
+    "DealtOpeningError",
+    "DealtStockError",
+    "DeviceCertificateError",
+    "DeviceRightsError",
+    "DeviceSettings",
+    "DuplicateTokenError",
+    "Embedding",
+    "EmbeddingError",
+    "Enrolment",
+    "Erasure",
+    "GalleryMismatchError",
+    "GalleryRotatedError",
+    "HandshakeError",
+    "IdentifyResult",
+    "ImageError",
+    "ImageSource",
+    "IntegrityError",
+    "InvalidInputError",
+    "KeyFileError",
+    "KeyMismatchError",
+    "KeySafetyError",
+    "KnowledgeProofError",
+    "LowThresholdError",
+    "Matcher",
+    "MissingExtraError",
+    "ModelError",
+    "ModelMismatchError",
+    "NoFaceError",
+    "OtherInstallationError",
+    "OutputError",
+    "OverloadedError",
+    "Pair",
+    "ParameterError",
+    "PartyRefusedError",
+    "Progress",
+    "ProtocolError",
+    "RefreshIntervalError",
+    "RequestExpiredError",
+    "RequestRefusedError",
+    "RequestReplayedError",
+    "RequestSignatureError",
+    "Rotation",
+    "Seat",
+    "ServerDeviationError",
+    "SeveralFacesError",
+    "StorageError",
+    "SubjectEntry",
+    "Timings",
+    "TlsSettings",
+    "UnavailableError",
+    "UnfitModelError",
+    "UnknownGalleryError",
+    "UnknownSubjectError",
+    "UnusableFaceError",
+    "VeilmatchError",
+    "Verification",
+    "WrongPassphraseError",
+    "__version__",
+    "install_models",
+]
+
+#: Where each name is defined. The imports above say the same to type checkers.
+_PLACES = {
+    "veilmatch.client.async_client": ("AsyncClient",),
+    "veilmatch.client.capture.image": ("ImageSource",),
+    "veilmatch.client.client": ("Client",),
+    "veilmatch.client.config": ("DeviceSettings",),
+    "veilmatch.client.device": (
+        "Capture",
+        "Embedding",
+        "Progress",
+    ),
+    "veilmatch.client.models": ("install_models",),
+    "veilmatch.client.results": (
+        "Candidates",
+        "Enrolment",
+        "Erasure",
+        "IdentifyResult",
+        "Rotation",
+        "SubjectEntry",
+        "Timings",
+        "Verification",
+    ),
+    "veilmatch.client.wire.transport": ("Matcher",),
+    "veilmatch.common.settings": ("TlsSettings",),
+    "veilmatch.crypto.errors": (
+        "AuditLogError",
+        "BudgetExceededError",
+        "CiphertextError",
+        "ClientUseError",
+        "ConfigurationError",
+        "DealtOpeningError",
+        "DealtStockError",
+        "DeviceCertificateError",
+        "DeviceRightsError",
+        "DuplicateTokenError",
+        "EmbeddingError",
+        "GalleryMismatchError",
+        "GalleryRotatedError",
+        "HandshakeError",
+        "ImageError",
+        "IntegrityError",
+        "InvalidInputError",
+        "KeyFileError",
+        "KeyMismatchError",
+        "KeySafetyError",
+        "KnowledgeProofError",
+        "LowThresholdError",
+        "MissingExtraError",
+        "ModelError",
+        "ModelMismatchError",
+        "NoFaceError",
+        "OtherInstallationError",
+        "OutputError",
+        "OverloadedError",
+        "ParameterError",
+        "PartyRefusedError",
+        "ProtocolError",
+        "RefreshIntervalError",
+        "RequestExpiredError",
+        "RequestRefusedError",
+        "RequestReplayedError",
+        "RequestSignatureError",
+        "ServerDeviationError",
+        "SeveralFacesError",
+        "StorageError",
+        "UnavailableError",
+        "UnfitModelError",
+        "UnknownGalleryError",
+        "UnknownSubjectError",
+        "UnusableFaceError",
+        "VeilmatchError",
+        "WrongPassphraseError",
+    ),
+    "veilmatch.crypto.keys.shares": (
+        "Pair",
+        "Seat",
+    ),
+}
+_PLACE = {name: module for module, names in _PLACES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name on its first use (PEP 562)."""
+    if name not in _PLACE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_PLACE[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
