@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 
 from veilmatch.server.config import TlsSettings
 from veilmatch.server.installation.authority import Authority
+from veilmatch.server.installation.files import write_file
 from veilmatch.server.transport.channels import server_credentials, server_options
 
 #: The method that `serving` offers, and how one calls it.
@@ -37,7 +38,7 @@ def tls_of(folder: Path, name: str, number: int = 0, *, is_server: bool = True) 
     tls.authority.write_bytes(authority(number).certificate_pem())
     certificate, key = _issued(name, number, is_server)
     tls.certificate.write_bytes(certificate)
-    tls.key.write_bytes(key)
+    write_file(tls.key, key, secret=True)
     return tls
 
 
