@@ -21,6 +21,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from veilmatch.client.secret_file import read_secret
 from veilmatch.crypto.digests import NONCE_BYTES
 from veilmatch.crypto.encryption.knowledge import KnownCiphertexts, context_digest
 from veilmatch.crypto.encryption.paillier import PublicKey
@@ -51,10 +52,11 @@ class DeviceKey(SecretHolder):
     def from_file(cls, path: Path) -> DeviceKey:
         """Return the key in an unencrypted PKCS8 PEM file.
 
-        Raises ConfigurationError if the file cannot be read, KeyFileError if it holds anything else.
+        Raises ConfigurationError if the file cannot be read, KeyFileError if others than its owner have a right to it,
+        or it holds anything else.
         """
         try:
-            data = path.read_bytes()
+            data = read_secret(path, "the signing key of the device")
         except OSError as error:
             raise ConfigurationError(
                 "the signing key of the device cannot be read",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import grpc
 
+from veilmatch.client.secret_file import read_secret
 from veilmatch.crypto.errors import (
     ConfigurationError,
     HandshakeError,
@@ -128,7 +129,8 @@ class GrpcMatcher:
 def open_matchers(settings: DeviceSettings) -> tuple[Matcher, Matcher]:
     """Return matcher a and matcher b; connections are made on the first call, in the running event loop.
 
-    Raises ConfigurationError if a TLS file or an address is missing.
+    Raises ConfigurationError if a TLS file or an address is missing, KeyFileError if others than its owner have a
+    right to the TLS key.
     """
     authority, certificate, key = _read(settings.tls)
     # Each matcher has to show the certificate of its own name: the same server twice is no pair.
@@ -221,7 +223,8 @@ async def _chunks(header: request_pb2.SignedRequest, packs: Sequence[pb.BulkPack
 
 def _read(tls: TlsSettings) -> tuple[bytes, bytes, bytes]:
     try:
-        return tls.authority.read_bytes(), tls.certificate.read_bytes(), tls.key.read_bytes()
+        authority, certificate = tls.authority.read_bytes(), tls.certificate.read_bytes()
+        return authority, certificate, read_secret(tls.key, "the TLS key")
     except OSError as error:
         raise ConfigurationError(
             "a TLS file cannot be read", got=f"{error.filename}: {error.strerror}", expected="a PEM file"

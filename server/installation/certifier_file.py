@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import stat
 import struct
 from pathlib import Path
 
@@ -25,7 +24,7 @@ from veilmatch.crypto.errors import ConfigurationError, KeyFileError, KeyMismatc
 from veilmatch.crypto.keys.shares import Party
 from veilmatch.crypto.secret_access import SECRET_ACCESS
 from veilmatch.server.installation.certifier import Certifier
-from veilmatch.server.installation.files import write_file
+from veilmatch.server.installation.files import read_secret, write_file
 from veilmatch.server.installation.stretching import DEFAULT_COST, ScryptCost, stretch
 
 _HEADER = struct.Struct(">8s1sBBB16s12s16s")
@@ -59,13 +58,9 @@ def unseal_certifier(path: Path, party: Party, public: PublicFile, passphrase: s
     WrongPassphraseError if the passphrase does not open it.
     """
     try:
-        with path.open("rb") as file:
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-            data = file.read(_BYTES + 1)
+        data = read_secret(path, "the certification key", _BYTES)
     except OSError as error:
         raise ConfigurationError("the certification key cannot be read", got=f"{path}: {error.strerror}") from None
-    if mode & 0o077:
-        raise KeyFileError("the certification key is open to others", got=oct(mode), expected="mode 0600")
     if len(data) != _BYTES or not data.startswith(_MAGIC):
         raise KeyFileError("not a sealed certification key", got=str(path), expected=f"{_BYTES} bytes")
     _, letter, log2_n, r, p, salt, nonce, installation = _HEADER.unpack_from(data)

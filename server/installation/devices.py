@@ -25,7 +25,7 @@ from veilmatch.crypto.parameters import ParameterSet
 from veilmatch.server.config import KeyHolderSettings
 from veilmatch.server.installation.certifier import Certifier, Grant, certified
 from veilmatch.server.installation.certifier_file import unseal_certifier
-from veilmatch.server.installation.files import appearing, write_file
+from veilmatch.server.installation.files import appearing, read_secret, write_file
 from veilmatch.server.installation.folders import SIGNING_KEY, Issuer, write_signing_key
 from veilmatch.server.installation.public_file import read_public_file
 from veilmatch.server.installation.registration import Configurations, DaemonFolder
@@ -210,7 +210,7 @@ def _certifiers(directory: Path, issuer: Issuer, passphrase: str) -> Sequence[Ce
 
 def _signing_key(path: Path) -> Ed25519PrivateKey:
     try:
-        key = serialization.load_pem_private_key(path.read_bytes(), None)
+        key = serialization.load_pem_private_key(read_secret(path, "the signing key of the device"), None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         key = None
     if not isinstance(key, Ed25519PrivateKey):

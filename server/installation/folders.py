@@ -14,7 +14,7 @@ from veilmatch.crypto.encryption.public_key_format import PublicFile
 from veilmatch.crypto.errors import ConfigurationError
 from veilmatch.crypto.keys.device_certificate import DeviceCertificate
 from veilmatch.server.installation.authority import Authority
-from veilmatch.server.installation.files import FOLDER_MODE, sync_folder, write_file
+from veilmatch.server.installation.files import FOLDER_MODE, read_secret, sync_folder, write_file
 from veilmatch.server.installation.lowest import device_threshold
 from veilmatch.server.installation.plan import DEVICES_DIR, device_fields
 from veilmatch.server.installation.public_file import read_public_file
@@ -40,7 +40,8 @@ class Issuer:
         authority cannot be opened.
         """
         try:
-            certificate, key = ((directory / "authority" / file).read_bytes() for file in ("ca.pem", "ca-key.pem"))
+            certificate = (directory / "authority" / "ca.pem").read_bytes()
+            key = read_secret(directory / "authority" / "ca-key.pem", "the authority's key")
         except OSError:
             raise ConfigurationError("not an installation with its authority", got=str(directory)) from None
         public = read_public_file(directory / "public.json")

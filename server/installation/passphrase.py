@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from veilmatch.crypto.errors import ConfigurationError
+from veilmatch.server.installation.files import require_private
 
 VARIABLE = "VEILMATCH_PASSPHRASE"
 #: Of the passphrase that takes the place of another one.
@@ -21,7 +22,8 @@ def read_passphrase(
 
     file: read if given, and then nothing else is tried. confirm: a prompted passphrase is asked for twice.
     variable: of the environment. name: what the prompt calls it. Raises ConfigurationError if there is none, and
-    no terminal to ask on, or if it is empty or not Unicode text.
+    no terminal to ask on, or if it is empty or not Unicode text; KeyFileError if others than its owner have a right to
+    the file.
     """
     if file is not None:
         passphrase, source = _read(file), str(file)
@@ -58,7 +60,10 @@ def _encoded(passphrase: str) -> bytes | None:
 
 def _read(file: Path) -> str:
     try:
-        data = file.read_bytes()
+        # A pipe may be given as well, of a shell or a secret manager, and is waited for.
+        with file.open("rb") as opened:
+            require_private(opened.fileno(), file, "the passphrase file")
+            data = opened.read()
     except OSError as error:
         raise ConfigurationError("the passphrase file cannot be read", got=error.strerror, expected=str(file)) from None
     # What is not UTF-8 becomes lone surrogates, as in the environment, and is refused as those are.

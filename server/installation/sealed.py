@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import stat
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +27,7 @@ from veilmatch.crypto.encryption.public_key_format import PublicFile
 from veilmatch.crypto.errors import ConfigurationError, KeyFileError, KeyMismatchError, WrongPassphraseError
 from veilmatch.crypto.keys.shares import KeyHolderKey, Party
 from veilmatch.crypto.secret_access import SECRET_ACCESS, SecretHolder
-from veilmatch.server.installation.files import write_file
+from veilmatch.server.installation.files import read_secret, write_file
 from veilmatch.server.installation.stretching import DEFAULT_COST, ScryptCost, stretch
 
 __all__ = [
@@ -219,17 +218,9 @@ def _opened(path: Path, party: Party, public: PublicFile, epoch: int | None) -> 
 def _read(path: Path) -> bytes:
     """Return the file's bytes; its mode is that of the very file that is read."""
     try:
-        # Not blocking: a pipe in place of the file must not hang a daemon.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb") as file:
-            mode = os.fstat(descriptor).st_mode
-            data = file.read(_MAX_BYTES + 1) if stat.S_ISREG(mode) else b""
+        data = read_secret(path, "the key file", _MAX_BYTES)
     except OSError as error:
         raise KeyFileError("the key file cannot be read", got=error.strerror, expected=str(path)) from None
-    if not stat.S_ISREG(mode):
-        raise KeyFileError("the key file is not a file", expected=str(path))
-    if stat.S_IMODE(mode) & 0o077:
-        raise KeyFileError("the key file is open to others", got=oct(stat.S_IMODE(mode)), expected="mode 0600")
     if len(data) <= _HEADER.size + _TAG_BYTES:
         raise KeyFileError("the key file is truncated", got=f"{len(data)} bytes")
     if len(data) > _MAX_BYTES:

@@ -19,6 +19,7 @@ from veilmatch.server.config import MatcherSettings
 from veilmatch.server.installation.public_file import read_public_key
 from veilmatch.server.matcher.agreement.meeting import Meetings
 from veilmatch.server.matcher.change.succession import Succession, require_rotatable
+from veilmatch.server.matcher.gallery.checks import REMEDY
 from veilmatch.server.matcher.gallery.gallery import Gallery
 from veilmatch.server.matcher.gallery.store import Store
 from veilmatch.server.matcher.query.matching import Surroundings
@@ -71,7 +72,7 @@ async def _serve(
     started = time.perf_counter()
     public_key = scheme.public_key
     workers = PackWorkers(pools[0], scheme)
-    store = Store(settings.data_dir, public_key.key_id, public_key.parameters)
+    store = Store(settings.data_dir, public_key.key_id, public_key.parameters, party=settings.party_name)
     replays = ReplayLog(settings.data_dir)
     galleries = {
         name: Gallery(name, number, store, workers, public_key.parameters.slots)
@@ -83,6 +84,7 @@ async def _serve(
             "gallery loaded", gallery=gallery.name, templates=len(gallery.index), packs=gallery.index.pack_count,
             sequence=gallery.state.sequence, seconds=round(time.perf_counter() - started, 3),
         )  # fmt: skip
+        await _report_damage(gallery)
     if succession is not None:
         await succession.load(galleries)
     peer = channel_to(settings.peer, f"matcher-{'b' if settings.seat == 'a' else 'a'}", settings.tls)
@@ -118,6 +120,15 @@ async def _serve(
         store.close()
         if succession is not None:
             succession.close()
+
+
+async def _report_damage(gallery: Gallery) -> None:
+    """Say which records are damaged. Only erasing or rotating these templates needs them, so the rest is served."""
+    for found in await gallery.damaged_records():
+        _log.error(
+            "alert", what="a record in gallery.db is damaged", gallery=gallery.name, pack=found.pack, slot=found.slot,
+            row=found.row, remedy=REMEDY,
+        )  # fmt: skip
 
 
 async def _any_failed(pools: Sequence[Pool]) -> None:

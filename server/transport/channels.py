@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from veilmatch.common.settings import TlsSettings
 from veilmatch.crypto.errors import ConfigurationError, PartyRefusedError
+from veilmatch.server.installation.files import read_secret
 from veilmatch.server.transport.limits import DEVICE_MESSAGE_BYTES, PEER_MESSAGE_BYTES, REPLY_MESSAGE_BYTES, options
 
 #: What gRPC hands a method about its call.
@@ -24,7 +25,8 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 def server_credentials(tls: TlsSettings) -> grpc.ServerCredentials:
     """Return credentials that ask every caller for a certificate.
 
-    Raises ConfigurationError if a file is missing or does not hold what it should.
+    Raises ConfigurationError if a file is missing or does not hold what it should, KeyFileError if others than its
+    owner have a right to the key.
     """
     authority, certificate, key = _read(tls)
     return grpc.ssl_server_credentials([(key, certificate)], authority, require_client_auth=True)
@@ -40,7 +42,7 @@ def server_options(*, serves_devices: bool) -> list[tuple[str, int]]:
 def channel_to(address: str, party_name: str, tls: TlsSettings) -> grpc.aio.Channel:
     """Return a channel to the party of that name; a server with another certificate is refused by TLS.
 
-    Raises ConfigurationError as `server_credentials` does.
+    Raises what `server_credentials` raises.
     """
     authority, certificate, key = _read(tls)
     credentials = grpc.ssl_channel_credentials(authority, key, certificate)
@@ -70,7 +72,8 @@ def require_caller(context: Context, *allowed: str) -> str:
 
 def _read(tls: TlsSettings) -> tuple[bytes, bytes, bytes]:
     try:
-        authority, certificate, key = (path.read_bytes() for path in (tls.authority, tls.certificate, tls.key))
+        authority, certificate = tls.authority.read_bytes(), tls.certificate.read_bytes()
+        key = read_secret(tls.key, "the TLS key")
     except OSError as error:
         raise ConfigurationError("a TLS file cannot be read", got=error.filename, expected="a PEM file") from error
     try:

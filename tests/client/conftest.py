@@ -55,6 +55,7 @@ def settings(ceremony: Ceremony, device_key: Ed25519PrivateKey, tmp_path: Path) 
     (tmp_path / "public.json").write_bytes(PublicFile.fresh(ceremony.public_key, ORGANISATIONS).encode())
     pem = device_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     (tmp_path / "device.key").write_bytes(pem)
+    (tmp_path / "device.key").chmod(0o600)
     (tmp_path / "device.toml").write_text(
         """
         device = "kiosk-1"

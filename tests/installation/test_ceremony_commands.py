@@ -14,6 +14,7 @@ from veilmatch.client.config import DeviceSettings
 from veilmatch.crypto.errors import ConfigurationError, ParameterError
 from veilmatch.server.commands import ceremony as module
 from veilmatch.server.config import KeyHolderSettings
+from veilmatch.server.installation.files import write_file
 from veilmatch.server.installation.public_file import read_public_file
 from veilmatch.server.keyholder.refresh.opening import open_key
 from veilmatch.server.transport.devices import read_certificate
@@ -59,7 +60,7 @@ def test_the_ceremony_makes_an_installation_that_opens(installation: Path, monke
 
 
 def test_people_get_a_table_on_standard_error(tmp_path: Path) -> None:
-    (tmp_path / "passphrase").write_text("from a file\n")
+    write_file(tmp_path / "passphrase", b"from a file\n", secret=True)
     done = ceremony(tmp_path / "i", "--passphrase-file", str(tmp_path / "passphrase"), passphrase=None)
     assert done.exit_code == 0, done.output
     assert done.stdout == ""

@@ -38,6 +38,7 @@ def typed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 def file_of(directory: Path, data: bytes) -> Path:
     path = directory / "passphrase"
     path.write_bytes(data)
+    path.chmod(0o600)
     return path
 
 

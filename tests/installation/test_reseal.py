@@ -22,6 +22,7 @@ from veilmatch.crypto.secret_access import SECRET_ACCESS
 from veilmatch.server.commands import reseal as command
 from veilmatch.server.config import KeyHolderSettings
 from veilmatch.server.installation.certifier_file import reseal_certifier, seal_certifier, unseal_certifier
+from veilmatch.server.installation.files import write_file
 from veilmatch.server.installation.passphrase import NEW_VARIABLE
 from veilmatch.server.installation.public_file import read_public_file
 from veilmatch.server.installation.sealed import reseal, seal, unseal
@@ -196,8 +197,8 @@ def opens(folder: Path, passphrase: str) -> bool:
 
 def test_the_command_takes_both_passphrases_from_files(installation: Path, tmp_path: Path) -> None:
     folder = installation / "keyholder-a"
-    (tmp_path / "old").write_text(PASSPHRASE + "\n")
-    (tmp_path / "new").write_text(NEW + "\n")
+    write_file(tmp_path / "old", f"{PASSPHRASE}\n".encode(), secret=True)
+    write_file(tmp_path / "new", f"{NEW}\n".encode(), secret=True)
     files = ("--passphrase-file", str(tmp_path / "old"), "--new-passphrase-file", str(tmp_path / "new"))
     done = run(folder, *files, "--json", VEILMATCH_PASSPHRASE=None)
     assert done.exit_code == 0, done.output

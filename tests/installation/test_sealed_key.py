@@ -325,7 +325,7 @@ def test_a_file_open_to_others_is_refused(mode: int, good: bytes, tmp_path: Path
     path.chmod(mode)
     with pytest.raises(KeyFileError, match="open to others") as caught:
         unseal(path, "a", public_file(), PASSPHRASE)
-    assert (caught.value.got, caught.value.expected) == (oct(mode), "mode 0600")
+    assert (caught.value.got, caught.value.expected) == (f"{path}: mode {mode:04o}", "mode 0600")
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o400])

@@ -21,6 +21,7 @@ from veilmatch.common.settings import TlsSettings
 from veilmatch.crypto.errors import KeyFileError, WrongPassphraseError
 from veilmatch.server.installation import authority as module
 from veilmatch.server.installation.authority import Authority
+from veilmatch.server.installation.files import write_file
 from veilmatch.server.transport.channels import caller, channel_to, server_credentials
 
 DAEMONS = ("matcher-a", "matcher-b", "keyholder-a", "keyholder-b", "keyholder-c")
@@ -170,7 +171,7 @@ def tls_of(folder: Path, name: str, number: int = 0, *, is_server: bool = True) 
     certificate, key = authority(number).issue(name, is_server=is_server)
     parts = {"ca.pem": authority(number).certificate_pem(), "tls.pem": certificate, "tls-key.pem": key}
     for file, data in parts.items():
-        (home / file).write_bytes(data)
+        write_file(home / file, data, secret=file == "tls-key.pem")
     return TlsSettings(authority=home / "ca.pem", certificate=home / "tls.pem", key=home / "tls-key.pem")
 
 

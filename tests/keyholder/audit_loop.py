@@ -12,6 +12,7 @@ from itertools import count
 from pathlib import Path
 
 from veilmatch.server.keyholder.audit.log import AuditLog
+from veilmatch.server.transport.daemon import configure_logging
 
 THREADS = 4
 
@@ -30,4 +31,5 @@ def append_for_ever(folder: Path, first: int) -> None:
 
 
 if __name__ == "__main__":
+    configure_logging("keyholder-a")
     append_for_ever(Path(sys.argv[1]), int(sys.argv[2]))

@@ -40,6 +40,7 @@ from veilmatch.protos.v1 import keyholder_pb2_grpc as rpc
 from veilmatch.protos.v1 import request_pb2
 from veilmatch.server.config import KeyHolderBudgets, KeyHolderSettings
 from veilmatch.server.installation.authority import Authority
+from veilmatch.server.installation.files import write_file
 from veilmatch.server.keyholder.service import KeyHolderPeerService, KeyHolderService
 from veilmatch.server.keyholder.session.serving import KeyHolder
 from veilmatch.server.keyholder.session.share_worker import ShareWorkers, make_handler
@@ -85,7 +86,7 @@ def tls_of(name: str, folder: Path) -> TlsSettings:
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{name}.{part}.pem" for part in ("authority", "certificate", "key")]
     for path, content in zip(paths, (authority, *issued[name]), strict=True):
-        path.write_bytes(content)
+        write_file(path, content, secret=True)
     return TlsSettings(authority=paths[0], certificate=paths[1], key=paths[2])
 
 

@@ -14,6 +14,7 @@ from google.protobuf.message import Message
 
 from veilmatch.common.settings import TlsSettings
 from veilmatch.server.installation.authority import Authority
+from veilmatch.server.installation.files import write_file
 from veilmatch.server.transport.channels import server_credentials, server_options
 from veilmatch.server.transport.own_failures import Self
 
@@ -39,7 +40,7 @@ def tls_of(folder: Path, name: str, number: int = 0, *, is_server: bool = True) 
     tls.authority.write_bytes(authority(number).certificate_pem())
     certificate, key = _issued(name, number, is_server)
     tls.certificate.write_bytes(certificate)
-    tls.key.write_bytes(key)
+    write_file(tls.key, key, secret=True)
     return tls
 
 

@@ -7,6 +7,11 @@ included, was written and synced by then. So a last line without a line feed was
 served for it: it is cut off at the next start, and the "open" entry written then says how many bytes went. A last
 line that is complete stays, whether acknowledged or not. A complete line that is no entry is damage, and the daemon
 does not start. After an error of the disk the file is cut back to what was acknowledged before the next attempt.
+
+What others do to it. The file has to be in its place before an entry and after it (place.py): one that was deleted,
+moved, replaced, cut or written to by somebody else would be read by no auditor, so nothing is served until it is back,
+or the daemon was restarted. A start that finds no file begins a new log, and says so; who deletes the log and restarts
+is found by `audit verify --against` another organisation's, and by nothing in this folder.
 """
 
 from __future__ import annotations
@@ -21,6 +26,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from veilmatch.crypto.errors import AuditLogError, IntegrityError
 from veilmatch.crypto.keys.shares import Party, pairs_without
 from veilmatch.server.keyholder.audit.chain import (
@@ -33,9 +40,12 @@ from veilmatch.server.keyholder.audit.chain import (
     files_in,
     first_number,
 )
+from veilmatch.server.keyholder.audit.place import astray
 
 #: Of the entries; in every "open" entry.
 FORMAT = 1
+
+_log = structlog.get_logger(__name__)
 
 
 class AuditLog:
@@ -57,13 +67,19 @@ class AuditLog:
         self._now = now
         self._lock = threading.Lock()
         self._descriptor = -1
+        self._path = self._folder / file_name(0)
         #: Bytes of the current file that hold acknowledged entries; what follows is cut off.
         self._size = 0
         self._broken = False
+        #: What has become of the current file, as it was last said in the log of the daemon.
+        self._astray: str | None = None
         self._next, self._last = 0, START
         with self._lock:
             try:
                 self._open()
+            except AuditLogError:
+                self._shut()
+                raise
             except OSError as error:
                 self._shut()
                 raise self._unwritten(error) from None
@@ -80,6 +96,10 @@ class AuditLog:
         """
         with self._lock:
             try:
+                self._require_in_place(self._broken)
+            except OSError as error:
+                raise self._unwritten(error) from None
+            try:
                 if self._broken:
                     self._cut_back()
                 if self._size >= self._file_bytes:
@@ -88,6 +108,9 @@ class AuditLog:
                 if self._size == 0:
                     self._write(self._opening)
                 self._write(fields)
+            except AuditLogError:
+                self._broken = True
+                raise
             except OSError as error:
                 self._broken = True
                 raise self._unwritten(error) from None
@@ -115,14 +138,16 @@ class AuditLog:
                 self._next, self._last = last.number + 1, last.hash
             if length == torn and first_number(files[-1]) != self._next:
                 raise IntegrityError("a file of the audit log is missing", got=files[-1].name, expected=self._next)
-            self._descriptor, self._size = self._locked(files[-1]), length - torn
+            self._descriptor, self._path, self._size = self._locked(files[-1]), files[-1], length - torn
             self._cut_back()
         else:
             self._create()
+            _log.warning("audit log begins", folder=str(self._folder))
         self._write(self._opening | ({"dropped_bytes": torn} if torn else {}))
 
     def _create(self) -> None:
-        self._descriptor = self._locked(self._folder / file_name(self._next))
+        self._path = self._folder / file_name(self._next)
+        self._descriptor = self._locked(self._path)
         # Nothing in a file of this name was ever acknowledged.
         os.ftruncate(self._descriptor, 0)
         self._size = 0
@@ -146,8 +171,28 @@ class AuditLog:
         if os.write(self._descriptor, line) != len(line):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         os.fsync(self._descriptor)
+        self._require_in_place(may_be_longer=False, more=len(line))
         self._size += len(line)
         self._next, self._last = self._next + 1, found
+
+    def _require_in_place(self, may_be_longer: bool, more: int = 0) -> None:
+        """Raise AuditLogError unless the current file is in its place. more: bytes beside those acknowledged."""
+        if self._descriptor < 0:
+            return
+        found = astray(self._descriptor, self._path, self._size + more, may_be_longer=may_be_longer)
+        if found is not None and found != self._astray:
+            _log.error("alert", what="the audit log is not in its place: nothing is served", reason=found)
+        elif found is None and self._astray is not None:
+            _log.warning("audit log back in its place", file=self._path.name)
+        self._astray = found
+        if found is not None:
+            raise AuditLogError(
+                "the audit log is not in its place, so nothing is served",
+                party=f"keyholder-{self._party}",
+                needed="the file put back, or a restart: docs/operations.md, audit log",
+                available=found,
+                alternatives=pairs_without(self._party),
+            )
 
     def _cut_back(self) -> None:
         """Take away what follows the acknowledged entries."""

@@ -20,7 +20,7 @@ from veilmatch.protos.v1 import request_pb2
 from veilmatch.server.matcher.agreement.meeting import Meeting
 from veilmatch.server.matcher.change.making import contents, pieces, records_of
 from veilmatch.server.matcher.gallery.gallery import Gallery
-from veilmatch.server.matcher.gallery.mutation import LogEntry, Mutation, Template
+from veilmatch.server.matcher.gallery.mutation import LogEntry, Mutation, Record, Template
 from veilmatch.server.matcher.query.matching import Surroundings
 from veilmatch.server.transport.requests import CheckedRequest
 
@@ -75,37 +75,57 @@ async def erase(
 
     What is taken out is what the record holds. Of a record that a device encrypted (bulk enrolment) that need not be
     what the column holds, so its slot is given up: no query asks for it again.
+
+    Records are looked at before the gallery is held: one that is damaged at one matcher ends the request at both then,
+    and not the other matcher's patience with a session that never begins, while everybody else waits.
     """
     identity = _identity(checked, request.subject, checked.enrolment)
+    async with on.meetings.about(checked.digest) as meeting:
+        await gallery.require_intact(await _named(checked, request.subject, gallery))
+        async with on.meetings.agreed(meeting, gallery, gallery.lock.exclusive):
+            if (done := await gallery.find_token(checked.token)) is not None:
+                return await _done_before(done, identity, checked.token, gallery)
+            gallery.require_changeable()
+            places = await _to_erase(checked, request.subject, gallery)
+            found = [await gallery.record(*place) for place in places]
+            packs = await _without(places, found, checked, request, meeting, gallery, on)
+            retired = [place for place, record in zip(places, found, strict=True) if record.by_device]
+            mutation = Mutation(
+                "erase", checked.token, identity, packs, [], places, _result(len(places)), "", checked.device, retired
+            )
+            return await commit_both(mutation, meeting, gallery)
+
+
+async def _without(
+    places: Sequence[tuple[int, int]],
+    records: Sequence[Record],
+    checked: CheckedRequest,
+    request: request_pb2.SignedRequest,
+    meeting: Meeting,
+    gallery: Gallery,
+    on: Surroundings,
+) -> dict[int, bytes]:
+    """Return the packs of these places without the templates there, which these are the records of."""
     parameters = on.scheme.parameters
-    async with (
-        on.meetings.about(checked.digest) as meeting,
-        on.meetings.agreed(meeting, gallery, gallery.lock.exclusive),
-    ):
-        if (done := await gallery.find_token(checked.token)) is not None:
-            return await _done_before(done, identity, checked.token, gallery)
-        gallery.require_changeable()
-        places = await _to_erase(checked, request.subject, gallery)
-        found = [await gallery.record(*place) for place in places]
-        async with on.open_session(checked, request, gallery.state, records_of(found, parameters)) as call:
-            share = await call.template_shares(len(places), told=0)
-        columns = [
-            await on.workers.column(values, slot, is_plus=on.is_plus(checked.pair), erase=True)
-            for values, (_, slot) in zip(share.values, places, strict=True)
-        ]
-        theirs = await meeting.swap_columns(share.session_id, b"".join(columns))
-        await asyncio.to_thread(on.scheme.parse_many, pieces(theirs, parameters.ciphertext_bytes))
-        others = pieces(theirs, parameters.dimension * parameters.ciphertext_bytes)
-        both = [(pack, [mine, other]) for (pack, _), mine, other in zip(places, columns, others, strict=True)]
-        packs = {
-            pack: await on.workers.apply(gallery.number, pack, [c for at, parts in both if at == pack for c in parts])
-            for pack in sorted({pack for pack, _ in places})
-        }
-        retired = [place for place, record in zip(places, found, strict=True) if record.by_device]
-        mutation = Mutation(
-            "erase", checked.token, identity, packs, [], places, _result(len(places)), "", checked.device, retired
-        )
-        return await commit_both(mutation, meeting, gallery)
+    async with on.open_session(checked, request, gallery.state, records_of(records, parameters)) as call:
+        share = await call.template_shares(len(places), told=0)
+    columns = [
+        await on.workers.column(values, slot, is_plus=on.is_plus(checked.pair), erase=True)
+        for values, (_, slot) in zip(share.values, places, strict=True)
+    ]
+    theirs = await meeting.swap_columns(share.session_id, b"".join(columns))
+    await asyncio.to_thread(on.scheme.parse_many, pieces(theirs, parameters.ciphertext_bytes))
+    others = pieces(theirs, parameters.dimension * parameters.ciphertext_bytes)
+    both = [(pack, [mine, other]) for (pack, _), mine, other in zip(places, columns, others, strict=True)]
+    return {
+        pack: await on.workers.apply(gallery.number, pack, [c for at, parts in both if at == pack for c in parts])
+        for pack in sorted({pack for pack, _ in places})
+    }
+
+
+async def _named(checked: CheckedRequest, subject: str, gallery: Gallery) -> list[tuple[int, int]]:
+    """Return the places whose records the request is going to need, as far as they are there and known now."""
+    return await gallery.places_of(checked.enrolment) if checked.enrolment else gallery.index.slots_of(subject)
 
 
 async def _to_erase(checked: CheckedRequest, subject: str, gallery: Gallery) -> list[tuple[int, int]]:

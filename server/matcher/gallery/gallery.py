@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Protocol
 
 from veilmatch.crypto.errors import GalleryMismatchError, GalleryRotatedError
 from veilmatch.protos.v1 import matcher_pb2 as pb
 from veilmatch.server.matcher.agreement.reconcile import Action, reconcile
+from veilmatch.server.matcher.gallery.checks import DamagedRecord
 from veilmatch.server.matcher.gallery.index import SlotIndex
 from veilmatch.server.matcher.gallery.locks import ReadWriteLock
 from veilmatch.server.matcher.gallery.mutation import GalleryState, LogEntry, Mutation, Record, require_same_model
@@ -62,6 +63,13 @@ class Gallery:
         )
         self.model = await asyncio.to_thread(self._store.model, self.name)
         self.state = state
+
+    async def damaged_records(self) -> list[DamagedRecord]:
+        """Return every template whose record is not what was written: it cannot be erased, nor be rotated.
+
+        Everything else is served, comparisons of its subject included: they use the packs.
+        """
+        return await asyncio.to_thread(self._store.damaged_records, self.name)
 
     def require_model(self, model: str) -> None:
         """Raise ModelMismatchError unless embeddings of `model` can be compared with those of this gallery."""
@@ -116,8 +124,12 @@ class Gallery:
         return await asyncio.to_thread(self._store.places_of, self.name, token)
 
     async def record(self, pack: int, slot: int) -> Record:
-        """Return the record of a template."""
+        """Return the record of a template. Raises IntegrityError if it is damaged."""
         return await asyncio.to_thread(self._store.record, self.name, pack, slot)
+
+    async def require_intact(self, places: Sequence[tuple[int, int]]) -> None:
+        """Raise IntegrityError if a record at these places is damaged; see `Store.require_intact`."""
+        await asyncio.to_thread(self._store.require_intact, self.name, places)
 
     async def prepare(self, mutation: Mutation, valid_share: bytes = b"") -> bytes:
         """Write the mutation as pending, durably; return the chain value it leads to. valid_share: see Store."""

@@ -17,15 +17,22 @@ full, locked), and KeyMismatchError for a gallery that `open_gallery` never made
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from veilmatch.crypto.errors import DuplicateTokenError, IntegrityError
 from veilmatch.crypto.parameters import ParameterSet
+from veilmatch.server.matcher.gallery.checks import (
+    REMEDY,
+    DamagedRecord,
+    check_chain,
+    damaged_records,
+    is_intact,
+    pack_bytes,
+    record_bytes,
+)
 from veilmatch.server.matcher.gallery.database import is_rotating, mark_finished, open_database
 from veilmatch.server.matcher.gallery.mutation import (
     GalleryState,
@@ -61,11 +68,21 @@ class Store:
     key_id: 16 bytes. Raises KeyMismatchError if the database belongs to another key or parameter
     set; IntegrityError if it is damaged, of another version, or no gallery database.
 
-    rotating: it is for a rotation to fill, and nobody else opens it until `finish` was called.
+    rotating: it is for a rotation to fill, and nobody else opens it until `finish` was called. party: whose it is, for
+    the error that says that something in it is damaged.
     """
 
-    def __init__(self, data_dir: Path, key_id: bytes, parameters: ParameterSet, *, rotating: bool = False) -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        key_id: bytes,
+        parameters: ParameterSet,
+        *,
+        rotating: bool = False,
+        party: str | None = None,
+    ) -> None:
         self.key_id = key_id
+        self._party = party
         self._parameters = parameters
         self._database = open_database(data_dir, key_id, parameters, rotating=rotating)
 
@@ -103,7 +120,7 @@ class Store:
                 chain = initial_chain(name, self.key_id, self._parameters)
                 connection.execute(insert(galleries).values(name=name, sequence=0, chain=chain))
             gallery = find_gallery(connection, name)
-            self._check_chain(connection, gallery)
+            check_chain(connection, gallery, self.key_id, self._parameters)
             return state_of(gallery)
 
     def state(self, name: str) -> GalleryState:
@@ -191,7 +208,7 @@ class Store:
         content: D ciphertexts joined. The state is that of the first `next`; exhaust or close the
         iterator. Raises IntegrityError if a pack is missing or its checksum is wrong.
         """
-        size = self._parameters.dimension * self._parameters.ciphertext_bytes
+        size = pack_bytes(self._parameters)
         with self._database.reading() as connection:
             gallery = find_gallery(connection, name)
             query = (
@@ -203,7 +220,9 @@ class Store:
             for expected, row in enumerate(connection.execution_options(yield_per=1).execute(query)):
                 if row.pack != expected:
                     raise IntegrityError("a pack is missing", got=row.pack, expected=expected)
-                yield row.pack, _checked(row.body, row.checksum, size)
+                if not is_intact(row.body, row.checksum, size):
+                    raise self._damaged("a pack of the gallery is damaged", f"pack {row.pack} of {name}")
+                yield row.pack, row.body
 
     def pack(self, name: str, number: int) -> bytes:
         """Return the content of one pack. Raises IntegrityError if it is missing or its checksum is wrong."""
@@ -216,7 +235,9 @@ class Store:
             ).one_or_none()
         if row is None:
             raise IntegrityError("a pack is missing", got=number)
-        return _checked(row.body, row.checksum, self._parameters.dimension * self._parameters.ciphertext_bytes)
+        if not is_intact(row.body, row.checksum, pack_bytes(self._parameters)):
+            raise self._damaged("a pack of the gallery is damaged", f"pack {number} of {name}")
+        return bytes(row.body)
 
     def templates(self, name: str) -> Iterator[tuple[int, int, str]]:
         """Yield (pack, slot, subject) of every template, ascending. As for `packs`: exhaust or close it."""
@@ -270,37 +291,34 @@ class Store:
         Raises IntegrityError if the slot is free or the record's checksum is wrong.
         """
         with self._database.reading() as connection:
-            gallery = find_gallery(connection, name)
-            row = connection.execute(
-                select(contents.c.body, contents.c.checksum, templates.c.by_device)
-                .join(templates, contents.c.id == templates.c.content_id)
-                .where(visible(templates, gallery), templates.c.pack == pack, templates.c.slot == slot)
-            ).one_or_none()
-        if row is None:
+            found = self._record(connection, name, pack, slot)
+        if found is None:
             raise IntegrityError("a slot is not occupied", got=(pack, slot))
-        size = self._parameters.lane_ciphertexts * self._parameters.ciphertext_bytes
-        return Record(_checked(row.body, row.checksum, size), row.by_device)
+        return found
 
-    # -- checks -----------------------------------------------------------------------------
+    def require_intact(self, name: str, places: Sequence[tuple[int, int]]) -> None:
+        """Raise IntegrityError if the record of a template at these places is damaged; free slots have none."""
+        with self._database.reading() as connection:
+            for place in places:
+                self._record(connection, name, *place)
 
-    def _check_chain(self, connection: Connection, gallery: Row[Any]) -> None:
-        chain, pending = initial_chain(gallery.name, self.key_id, self._parameters), None
-        query = select(log.c.sequence, log.c.digest).where(of(log, gallery)).order_by(log.c.sequence)
-        entries = connection.execute(query).all()
-        for expected, (sequence, digest) in enumerate(entries, start=1):
-            if sequence != expected:
-                raise IntegrityError("a mutation is missing in the log", got=sequence, expected=expected)
-            if sequence <= gallery.sequence:
-                chain = next_chain(chain, sequence, digest)
-            else:
-                pending = next_chain(chain, sequence, digest)
-        # One pending mutation shows in the log as one entry after the committed ones.
-        lengths_fit = len(entries) == gallery.sequence + (gallery.pending_chain is not None)
-        if not lengths_fit or (chain, pending) != (gallery.chain, gallery.pending_chain):
-            raise IntegrityError("the log of a gallery contradicts its state", expected=state_of(gallery))
+    def damaged_records(self, name: str) -> list[DamagedRecord]:
+        """Return every template whose record `record` would refuse; reads all of them."""
+        with self._database.reading() as connection:
+            return list(damaged_records(connection, find_gallery(connection, name), self._parameters))
 
+    def _record(self, connection: Connection, name: str, pack: int, slot: int) -> Record | None:
+        gallery = find_gallery(connection, name)
+        row = connection.execute(
+            select(contents.c.body, contents.c.checksum, templates.c.by_device)
+            .select_from(templates.join(contents, contents.c.id == templates.c.content_id, isouter=True))
+            .where(visible(templates, gallery), templates.c.pack == pack, templates.c.slot == slot)
+        ).one_or_none()
+        if row is None:
+            return None
+        if not is_intact(row.body, row.checksum, record_bytes(self._parameters)):
+            raise self._damaged("the record of a template is damaged", f"pack {pack}, slot {slot} of {name}")
+        return Record(row.body, row.by_device)
 
-def _checked(body: bytes, checksum: bytes, size: int) -> bytes:
-    if len(body) != size or hashlib.sha256(body).digest() != checksum:
-        raise IntegrityError("the gallery database is damaged", got="checksum")
-    return body
+    def _damaged(self, message: str, where: str) -> IntegrityError:
+        return IntegrityError(message, got=where, expected=REMEDY, party=self._party)

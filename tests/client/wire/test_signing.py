@@ -176,6 +176,7 @@ def _pem(key: Ed25519PrivateKey, password: bytes | None = None) -> bytes:
 
 def test_key_comes_from_a_pem_file(tmp_path: Path, device_key: Ed25519PrivateKey) -> None:
     (tmp_path / "key.pem").write_bytes(_pem(device_key))
+    (tmp_path / "key.pem").chmod(0o600)
     loaded = DeviceKey.from_file(tmp_path / "key.pem")
     assert loaded.public_bytes() == device_key.public_key().public_bytes_raw()
 

@@ -246,6 +246,7 @@ class Authority:
         secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         (self.folder / f"{name}.pem").write_bytes(pem)
         (self.folder / f"{name}.key").write_bytes(secret)
+        (self.folder / f"{name}.key").chmod(0o600)
         return secret, pem
 
     def _certificate(self, name: str, key: EllipticCurvePrivateKey, *, is_authority: bool = False) -> x509.Certificate:

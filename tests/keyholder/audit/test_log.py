@@ -5,12 +5,14 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import shutil
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from veilmatch.crypto.errors import AuditLogError, IntegrityError
 from veilmatch.server.keyholder.audit import log as audit_log
@@ -197,3 +199,128 @@ def test_a_folder_that_cannot_be_made_is_named_as_the_log_that_is_missing(tmp_pa
     (tmp_path / "audit").write_text("in the way")
     with pytest.raises(AuditLogError):
         opened(tmp_path)
+
+
+# -- a file that is not where it was ------------------------------------------------------------
+
+
+def removed(path: Path) -> None:
+    path.unlink()
+
+
+def moved(path: Path) -> None:
+    path.rename(path.with_name("audit.1"))
+
+
+def replaced(path: Path) -> None:
+    """By a copy, as editors and wrong tools do."""
+    copy = path.with_name("copy")
+    copy.write_bytes(path.read_bytes())
+    copy.rename(path)
+
+
+def emptied(path: Path) -> None:
+    """As logrotate with copytruncate does."""
+    os.truncate(path, 0)
+
+
+def cut(path: Path) -> None:
+    os.truncate(path, path.stat().st_size - 1)
+
+
+def written_to(path: Path) -> None:
+    with path.open("ab") as file:
+        file.write(b"{}\n")
+
+
+def folder_removed(path: Path) -> None:
+    shutil.rmtree(path.parent)
+
+
+WAYS = [removed, moved, replaced, emptied, cut, written_to, folder_removed]
+
+
+def alerts(said: list[MutableMapping[str, Any]]) -> list[str]:
+    return [line["reason"] for line in said if (line["event"], line["log_level"]) == ("alert", "error")]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_nothing_is_served_once_the_file_is_not_what_was_written(tmp_path: Path, way: Callable[[Path], None]) -> None:
+    log = opened(tmp_path)
+    log.append(session(1))
+    head = log.head
+    way(last_file(tmp_path))
+    with capture_logs() as said:
+        for n in (2, 3):
+            with pytest.raises(AuditLogError, match="not in its place") as caught:
+                log.append(session(n))
+            assert (caught.value.party, caught.value.alternatives) == ("keyholder-a", ("bc",))
+            assert "audit-000000000000.jsonl" in str(caught.value.available)
+    assert alerts(said) == [caught.value.available], "said once, and not with every request"
+    assert log.head == head
+    log.close()
+
+
+@pytest.mark.parametrize("way", [removed, moved, emptied])
+def test_an_entry_that_nobody_would_read_is_not_acknowledged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: Callable[[Path], None]
+) -> None:
+    """The file goes away while the entry is being written to it."""
+    log = opened(tmp_path)
+    log.append(session(1))
+    head, path = log.head, last_file(tmp_path)
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(audit_log.os, "fsync", lambda _: way(path))
+        with pytest.raises(AuditLogError, match="not in its place"):
+            log.append(session(2))
+    assert log.head == head
+    log.close()
+
+
+def test_a_file_that_is_put_back_is_gone_on_with(tmp_path: Path) -> None:
+    log = opened(tmp_path)
+    log.append(session(1))
+    path = last_file(tmp_path)
+    away = path.rename(tmp_path / "away")
+    with pytest.raises(AuditLogError):
+        log.append(session(2))
+    away.rename(path)
+    with capture_logs() as said:
+        log.append(session(3))
+    assert [line["event"] for line in said] == ["audit log back in its place"]
+    log.close()
+    assert noted(tmp_path) == [1, 3]
+
+
+def test_a_deleted_file_can_be_saved_from_the_running_daemon(tmp_path: Path) -> None:
+    """What docs/operations.md says: copied from /proc before the restart."""
+    log = opened(tmp_path)
+    log.append(session(1))
+    path = last_file(tmp_path)
+    path.unlink()
+    with pytest.raises(AuditLogError):
+        log.append(session(2))
+    path.write_bytes(Path(f"/proc/{os.getpid()}/fd/{log._descriptor}").read_bytes())
+    log.close()
+    log = opened(tmp_path)
+    log.append(session(3))
+    log.close()
+    assert noted(tmp_path) == [1, 3]
+
+
+def test_files_before_the_last_may_be_moved_to_an_archive(tmp_path: Path) -> None:
+    log = opened(tmp_path, 4096)
+    for n in range(40):
+        log.append(session(n))
+    first, *others = files_in(tmp_path / "audit")
+    assert others
+    first.rename(tmp_path / first.name)
+    log.append(session(40))
+    log.close()
+
+
+def test_a_log_that_begins_is_told_of(tmp_path: Path) -> None:
+    for expected in (["audit log begins"], []):
+        with capture_logs() as said:
+            opened(tmp_path).close()
+        assert [line["event"] for line in said] == expected

@@ -452,3 +452,61 @@ def test_packs_are_those_of_one_moment_whichever_thread_reads_on(store: Store) -
     seen.update(packs)
     assert seen == before
     assert dict(store.packs("staff")) != before
+
+
+# -- damaged records ---------------------------------------------------------------------
+
+
+def flip(data_dir: Path, table: str, column: str, where: str) -> None:
+    """Flip one bit in the middle of a stored value."""
+    with closing(sqlite3.connect(data_dir / FILE_NAME)) as connection:
+        ((row, value),) = connection.execute(f"SELECT rowid, {column} FROM {table} WHERE {where}").fetchall()
+        changed = bytearray(value)
+        changed[len(changed) // 2] ^= 1
+        connection.execute(f"UPDATE {table} SET {column} = ? WHERE rowid = ?", (bytes(changed), row))
+        connection.commit()
+
+
+RECORD_OF_BELA = "id = (SELECT content_id FROM templates WHERE subject = 'bela')"
+
+
+def test_a_damaged_record_is_listed_and_refused_by_its_place_and_everything_else_is_there(tmp_path: Path) -> None:
+    with closing(open_store(tmp_path)) as store:
+        run(store, "staff", ENROL)
+        places = {subject: (pack, slot) for pack, slot, subject in store.templates("staff")}
+        assert store.damaged_records("staff") == []
+    flip(tmp_path, "contents", "body", RECORD_OF_BELA)
+    with closing(Store(tmp_path, KEY_ID, PARAMETERS, party="matcher-b")) as store:
+        store.open_gallery("staff")
+        (found,) = store.damaged_records("staff")
+        assert (found.pack, found.slot, found.subject) == (*places["bela"], "bela")
+        others = [place for subject, place in places.items() if subject != "bela"]
+        assert others
+        store.require_intact("staff", [*others, (999, 0)])
+        for refused in (
+            lambda: store.record("staff", *places["bela"]),
+            lambda: store.require_intact("staff", [*others, places["bela"]]),
+        ):
+            with pytest.raises(IntegrityError, match="record of a template is damaged") as caught:
+                refused()
+            assert caught.value.party == "matcher-b"
+            assert caught.value.got == f"pack {found.pack}, slot {found.slot} of staff"
+            assert "gallery.db of the other matcher" in str(caught.value.expected)
+        assert len(list(store.packs("staff"))) == len(ENROL.packs)
+
+
+@pytest.mark.parametrize("column", ["checksum", "body"])
+def test_a_record_is_damaged_whichever_of_value_and_checksum_was_changed(tmp_path: Path, column: str) -> None:
+    with closing(open_store(tmp_path)) as store:
+        run(store, "staff", ENROL)
+    flip(tmp_path, "contents", column, RECORD_OF_BELA)
+    with closing(open_store(tmp_path)) as store:
+        assert [found.subject for found in store.damaged_records("staff")] == ["bela"]
+
+
+def test_a_record_that_is_gone_is_damaged_too(tmp_path: Path) -> None:
+    with closing(open_store(tmp_path)) as store:
+        run(store, "staff", ENROL)
+    damage(tmp_path, f"DELETE FROM contents WHERE {RECORD_OF_BELA}")
+    with closing(open_store(tmp_path)) as store:
+        assert [found.subject for found in store.damaged_records("staff")] == ["bela"]
