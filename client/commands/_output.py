@@ -26,6 +26,10 @@ DEBUG_VARIABLE = "VEILMATCH_DEBUG"
 _HINTS: tuple[tuple[type[VeilmatchError], str], ...] = (
     (errors.ModelError, "Install the face models with `veilmatch models install`."),
     (errors.NoFaceError, "Take a photo in which one face is large and seen from the front."),
+    (
+        errors.UnusableFaceError,
+        "Take a photo of the upright face from nearer, with more light, or turn the photo upright.",
+    ),
     (errors.SeveralFacesError, "Crop the photo to the one face that is meant."),
     (errors.UnknownSubjectError, "`veilmatch subjects` lists who is enrolled."),
     (errors.RequestExpiredError, "Check the clock of this device, and request_lifetime_s."),
