@@ -19,6 +19,7 @@ from veilmatch.client.capture.image import RgbArray
 from veilmatch.client.capture.runtime import FloatTensor, OnnxModel
 
 _STRIDES = (8, 16, 32)  # pixels a cell
+GLANCE_PIXELS = 128
 _Rows = npt.NDArray[np.float64]  # float64[n, 15]: x1, y1, x2, y2, score, five landmarks
 
 
@@ -40,6 +41,13 @@ class Detector(Protocol):
 
     def detect(self, image: RgbArray) -> list[Face]:
         """Return every face in uint8[h, w, 3], best score first; an empty list if there is none."""
+
+    def glance(self, view: RgbArray) -> float:
+        """Return how sure it is of an upright face in the middle of uint8[GLANCE_PIXELS, GLANCE_PIXELS, 3], 0..1.
+
+        A face in such a view is about 50 pixels large, and in any turn. What counts is that no turn scores as high as
+        upright (`turn.py`); 0 where nothing is found.
+        """
 
 
 class YuNetDetector:
@@ -70,6 +78,15 @@ class YuNetDetector:
         """See Detector.detect."""
         return self._detect_in(_View(image, border=0.0)) or self._detect_in(_View(image, border=0.5))
 
+    def glance(self, view: RgbArray) -> float:
+        """See Detector.glance."""
+        middle, near = (GLANCE_PIXELS - 1) / 2, GLANCE_PIXELS / 4
+        for face in self._detect_in(_View(view, border=0.0, smallest=0)):
+            left, top, right, bottom = face.box
+            if max(abs((left + right) / 2 - middle), abs((top + bottom) / 2 - middle)) <= near:
+                return face.score
+        return 0.0
+
     def _detect_in(self, view: _View) -> list[Face]:
         rows = _decode(self._model.run(view.tensor()), view.grid_size(), self._min_score)
         return [view.face(row) for row in _suppress_overlaps(rows, self._max_overlap)]
@@ -84,12 +101,12 @@ class _View:
     SMALLEST = 320
     LARGEST = 640
 
-    def __init__(self, photo: RgbArray, *, border: float) -> None:
+    def __init__(self, photo: RgbArray, *, border: float, smallest: int = SMALLEST) -> None:
         from PIL import Image
 
         height, width = photo.shape[:2]
         longer = max(height, width) * (1 + 2 * border)
-        scale = min(max(1.0, self.SMALLEST / longer), self.LARGEST / longer)
+        scale = min(max(1.0, smallest / longer), self.LARGEST / longer)
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
         self._border = int(border * max(size))
         self._scale = np.array([size[0] / width, size[1] / height])

@@ -1,4 +1,4 @@
-"""The pipeline: one photo in, one embedding out; a photo without exactly one face is refused.
+"""The pipeline: one photo in, one embedding out; a photo without exactly one face that can be relied on is refused.
 
     pipeline = CapturePipeline.default()
     embedding = pipeline.embed_photo("me.jpg")
@@ -12,10 +12,14 @@ from __future__ import annotations
 import numpy as np
 
 from veilmatch.client.capture.alignment import align
-from veilmatch.client.capture.detector import Detector, Face, YuNetDetector
+from veilmatch.client.capture.detector import Detector, YuNetDetector
 from veilmatch.client.capture.embedder import Embedder, Embedding, SFaceEmbedder
-from veilmatch.client.capture.image import ImageSource, RgbArray, load_image
-from veilmatch.crypto.errors import NoFaceError, SeveralFacesError
+from veilmatch.client.capture.image import ImageSource, load_image
+from veilmatch.client.capture.turn import upright
+from veilmatch.crypto.errors import UnusableFaceError
+
+#: Width of a face's box, in pixels of the photo. Below it errors of both kinds rise steeply (docs/evaluation.md).
+MIN_FACE_PIXELS = 24
 
 
 class CapturePipeline:
@@ -48,20 +52,16 @@ class CapturePipeline:
     def embed_photo(self, source: ImageSource) -> Embedding:
         """Return the embedding of the one face in the photo, float64[dimension] of length 1.
 
-        Raises ImageError (not an image, damaged, too large), NoFaceError, SeveralFacesError: which of
-        several people is meant is never guessed. Crop the photo to one of them instead.
+        The photo may be turned any way up. Raises ImageError (not an image, damaged, too large), NoFaceError,
+        UnusableFaceError (too small, or not clear which way up), SeveralFacesError: which of several people is meant
+        is never guessed. Crop the photo to one of them instead.
         """
-        image = load_image(source)
-        return self._embedder.embed(align(image, self._only_face(image).landmarks))
-
-    def _only_face(self, image: RgbArray) -> Face:
-        faces = self._detector.detect(image)
-        if not faces:
-            raise NoFaceError("there is no face in the photo", got=0, expected="one face")
-        if len(faces) > 1:
-            raise SeveralFacesError(
-                "there is more than one face in the photo; crop it to one",
-                got=len(faces),
-                expected="one face",
+        image, face = upright(load_image(source), self._detector)
+        width = face.box[2] - face.box[0]
+        if width < MIN_FACE_PIXELS:
+            raise UnusableFaceError(
+                "the face in the photo is too small",
+                got=f"{width:.0f} pixels wide",
+                expected=f"at least {MIN_FACE_PIXELS} pixels",
             )
-        return faces[0]
+        return self._embedder.embed(align(image, face.landmarks))

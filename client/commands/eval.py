@@ -38,7 +38,7 @@ def evaluate(
         bool, typer.Option("--hard", help="Make every photo bad first: 24 pixels across, grain, strong JPEG.")
     ] = False,
     degrade: Annotated[
-        bool, typer.Option("--degrade", help="Also compare degraded photos: 8 kinds, 4 strengths, some minutes.")
+        bool, typer.Option("--degrade", help="Also compare degraded photos: 12 kinds, 3 or 4 strengths, some minutes.")
     ] = False,
     parameters: Annotated[
         str, typer.Option(help="Parameter set. Photos with 512 dimensions: `models install --evaluation`.")

@@ -62,6 +62,20 @@ def _rotate(photo: RgbArray, place: Place, degrees: float, rng: np.random.Genera
     return np.asarray(turned)
 
 
+def _turn(photo: RgbArray, place: Place, degrees: float, rng: np.random.Generator) -> RgbArray:
+    """Quarter turns counter-clockwise, as of a camera on its side or upside down: nothing but the turn is lost."""
+    return np.ascontiguousarray(np.rot90(photo, round(degrees / 90)))
+
+
+def _then_turned(apply: Apply, strength: float) -> Apply:
+    """Return the quarter turns of a photo that is bad already."""
+
+    def turned(photo: RgbArray, place: Place, degrees: float, rng: np.random.Generator) -> RgbArray:
+        return _turn(apply(photo, place, strength, rng), place, degrees, rng)
+
+    return turned
+
+
 def _blur(photo: RgbArray, place: Place, percent: float, rng: np.random.Generator) -> RgbArray:
     """Gaussian, its standard deviation in percent of the face's width."""
     from PIL import Image, ImageFilter
@@ -123,6 +137,16 @@ DEGRADATIONS = (
     Degradation("brighter", "stops", (0.5, 1, 1.5, 2), _expose),
     Degradation("occlusion", "% of face area", (5, 10, 20, 30), _cover),
     Degradation("JPEG", "quality", (40, 20, 10, 5), _compress),
+)
+
+_QUARTERS = (90, 180, 270)
+
+#: Turns have no order of strength.
+TURNS = (
+    Degradation("turn", "degrees", _QUARTERS, _turn),
+    Degradation("blur of 3 %, turn", "degrees", _QUARTERS, _then_turned(_blur, 3)),
+    Degradation("24 pixels, turn", "degrees", _QUARTERS, _then_turned(_shrink, 24)),
+    Degradation("darker by 3 stops, turn", "degrees", _QUARTERS, _then_turned(_expose, -3)),
 )
 
 HARD_WIDTH, HARD_GRAIN, HARD_QUALITY = 24, 10.0, 15

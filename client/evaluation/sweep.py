@@ -14,9 +14,10 @@ import numpy as np
 
 from veilmatch.client.capture.detector import Detector
 from veilmatch.client.capture.embedder import Embedder, Embedding
-from veilmatch.client.capture.image import ImageSource, RgbArray, load_image
+from veilmatch.client.capture.image import ImageSource, load_image
 from veilmatch.client.capture.pipeline import CapturePipeline
-from veilmatch.client.evaluation.degrade import DEGRADATIONS, Degradation, Place
+from veilmatch.client.capture.turn import upright
+from veilmatch.client.evaluation.degrade import DEGRADATIONS, TURNS, Degradation, Place
 from veilmatch.client.evaluation.faces import FaceSet, Progress, from_photos
 from veilmatch.client.evaluation.intervals import interval, resamples
 from veilmatch.client.evaluation.pairs import Flags
@@ -68,14 +69,14 @@ def sweep(
     """
     pipeline = CapturePipeline(detector, embedder)
     used = [photos[number] for number in faces.photos]
-    places = [_place(detector, load_image(photo)) for _, photo in used]
-    steps = [(degradation, strength) for degradation in DEGRADATIONS for strength in degradation.strengths]
+    steps = [(degradation, strength) for degradation in DEGRADATIONS + TURNS for strength in degradation.strengths]
     points = []
     for done, (degradation, strength) in enumerate(steps):
         progress("degradations", done, len(steps))
 
         def embed(number: int, photo: ImageSource, d: Degradation = degradation, by: float = strength) -> Embedding:
-            return pipeline.embed_photo(d(load_image(photo), places[number], by, (settings.seed, number)))
+            view, face = upright(load_image(photo), detector)
+            return pipeline.embed_photo(d(view, Place.of(face), by, (settings.seed, number)))
 
         try:
             worse: FaceSet | None = from_photos(used, embed, faces.model, settings.parameters)
@@ -84,10 +85,6 @@ def sweep(
         points.append(_point(degradation, strength, faces, worse, settings))
     progress("degradations", len(steps), len(steps))
     return points
-
-
-def _place(detector: Detector, photo: RgbArray) -> Place:
-    return Place.of(detector.detect(photo)[0])
 
 
 def _point(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from veilmatch.client.evaluation.degrade import DEGRADATIONS, Degradation, Place, hard
+from veilmatch.client.evaluation.degrade import DEGRADATIONS, TURNS, Degradation, Place, hard
 
 PLACE = Place(x=60, y=50, width=60, height=70)
 BY_NAME = pytest.mark.parametrize("degradation", DEGRADATIONS, ids=lambda d: d.name)
@@ -52,6 +52,14 @@ def test_photos_differ_in_what_is_random(name: str, photo: np.ndarray) -> None:
     (degradation,) = [d for d in DEGRADATIONS if d.name == name]
     made = [degradation(photo, PLACE, degradation.strengths[0], (1, number)) for number in range(6)]
     assert len({photo.tobytes() for photo in made}) > 1
+
+
+@pytest.mark.parametrize("turn", TURNS, ids=lambda d: d.name)
+def test_turns_differ_in_nothing_but_the_turn(turn: Degradation, photo: np.ndarray) -> None:
+    backs = [np.rot90(turn(photo, PLACE, degrees, (1, 0)), -degrees // 90) for degrees in turn.strengths]
+    assert len(backs) == 3
+    assert all(np.array_equal(back, backs[0]) for back in backs)
+    assert np.array_equal(backs[0], photo) == (turn.name == "turn")
 
 
 def test_occlusion_covers_the_share_it_says() -> None:

@@ -152,13 +152,17 @@ def test_degraded_photos_are_measured(run: Run, people: Path, monkeypatch: pytes
     degrade = importlib.import_module("veilmatch.client.evaluation.degrade")
     few = tuple(d for d in degrade.DEGRADATIONS if d.name in ("blur", "darker"))
     monkeypatch.setattr("veilmatch.client.evaluation.sweep.DEGRADATIONS", few)
+    turns = degrade.TURNS[:2]
+    monkeypatch.setattr("veilmatch.client.evaluation.sweep.TURNS", turns)
     result = run(people, *QUICK, "--no-encrypted", "--degrade", "--json")
     assert result.exit_code == 0, result.output
     points = json.loads(result.stdout)["degradations"]
-    assert [(p["degradation"], p["strength"]) for p in points] == [(d.name, s) for d in few for s in d.strengths]
+    steps = [(d.name, s) for d in few + turns for s in d.strengths]
+    assert [(p["degradation"], p["strength"]) for p in points] == steps
     mild, strong = points[0], points[3]
     assert mild["fta"] == 0 and abs(mild["loss"]) < 0.1
     assert strong["frr"] > mild["frr"] + 0.2
+    assert all(p["loss"] == 0 and p["fta"] == 0 for p in points if p["degradation"] == "turn")
     assert (people / "s1" / "1.pgm").stat().st_size == 10318, "photos stay as they are"
 
 
