@@ -92,9 +92,13 @@ def _fetch(archive: Archive, finder: PackageFinder, session: PyPIClient) -> byte
 
 
 def _session(settings: IndexSettings) -> PyPIClient:
+    import httpx2
     from unearth.auth import MultiDomainBasicAuth
     from unearth.fetchers.sync import PyPIClient
 
+    # The library reaches trusted hosts past the proxy, unless it is told how.
+    unverified = httpx2.HTTPTransport(verify=False, proxy=settings.proxy)
+    through = {f"all://{host}": unverified for host in settings.trusted_hosts}
     return PyPIClient(
         auth=MultiDomainBasicAuth(
             prompting=False, index_urls=[source.place for source in settings.sources if source.is_index]
@@ -102,6 +106,7 @@ def _session(settings: IndexSettings) -> PyPIClient:
         trusted_hosts=settings.trusted_hosts,
         verify=_tls(settings),
         proxy=settings.proxy,
+        mounts=through if settings.proxy else {},
         timeout=settings.timeout_s,
         follow_redirects=True,
     )

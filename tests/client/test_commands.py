@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable
 from importlib.metadata import EntryPoint, version
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 import typer
@@ -423,6 +423,23 @@ def test_command_that_misses_a_library_says_what_to_install(tmp_path: Path, monk
     error = json.loads(result.stdout)["error"]
     assert (result.exit_code, error["code"]) == (3, "missing_extra")
     assert error["expected"] == "no_such_library"
+
+
+def test_a_library_that_is_missed_in_the_middle_of_a_command_names_its_extra() -> None:
+    point = EntryPoint("late", "tests.client.test_commands:_register_late", "veilmatch.commands")
+    result = CliRunner().invoke(_app_with(point), ["late", "--json"])
+    error = json.loads(result.stdout)["error"]
+    assert (result.exit_code, error["code"], error["expected"]) == (
+        3,
+        "missing_extra",
+        "pip install 'veilmatch[server]'",
+    )
+
+
+def _register_late(app: typer.Typer) -> None:
+    @app.command("late")
+    def late(as_json: Annotated[bool, typer.Option("--json")] = False) -> None:
+        raise ModuleNotFoundError("No module named 'sqlalchemy.orm'", name="sqlalchemy.orm")
 
 
 def test_command_of_a_module_that_is_not_there_is_left_out() -> None:
