@@ -19,9 +19,10 @@ from veilmatch.crypto.errors import ConfigurationError, IntegrityError, StorageE
 #: How long a connection waits for another one to finish writing.
 _BUSY_TIMEOUT_S = 5.0
 
-_CORRUPT = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+#: SQLITE_ERROR: tables that are not there any more.
+_CORRUPT = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
 #: Of the statement, not of the disk: whoever made it knows what to say.
-_OF_THE_STATEMENT = (sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_RANGE)
+_OF_THE_STATEMENT = (sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_RANGE)
 
 _PRAGMAS = (
     "PRAGMA journal_mode=WAL",

@@ -24,8 +24,8 @@ from veilmatch.crypto.errors import (
     KnowledgeProofError,
     PartyRefusedError,
     RequestExpiredError,
+    RequestRefusedError,
     RequestSignatureError,
-    VeilmatchError,
 )
 from veilmatch.crypto.keys.device_certificate import Statement
 from veilmatch.crypto.keys.shares import PAIRS, Pair
@@ -113,8 +113,8 @@ class RequestChecker:
         Raises RequestSignatureError; RequestExpiredError, saying whose clock it is and how far the request is from it;
         KeyMismatchError; DeviceRightsError if the device's certificate does not allow it, LowThresholdError if it does
         at higher thresholds only; InvalidInputError if it is for another operation than `operations` or a field has
-        no sense; KnowledgeProofError if a proof of knowledge is due and what is in its place has another length. Each
-        names this server as `party`.
+        no sense; KnowledgeProofError if a proof of knowledge is due and what is in its place has another length. A
+        refusal names this server as `party`.
         """
         try:
             body = pb.RequestBody.FromString(request.body)
@@ -123,7 +123,7 @@ class RequestChecker:
         about_request(request_digest(request.body), body.device[:60])
         try:
             return self._checked(request, body, operations)
-        except VeilmatchError as error:
+        except RequestRefusedError as error:
             error.party = self._server
             raise
 

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -14,6 +15,7 @@ from google.protobuf.message import Message
 from veilmatch.server.config import TlsSettings
 from veilmatch.server.installation.authority import Authority
 from veilmatch.server.transport.channels import server_credentials, server_options
+from veilmatch.server.transport.own_failures import Self
 
 #: The method that `serving` offers, and how one calls it.
 METHOD = "/test.Service/Method"
@@ -52,6 +54,10 @@ def bytes_of(message: Any) -> bytes:
     return message.SerializeToString() if isinstance(message, Message) else message
 
 
+#: What a handler finds of the server that it belongs to.
+SERVICE = SimpleNamespace(server=Self("keyholder-b", ("ac",)))
+
+
 @asynccontextmanager
 async def serving(
     kind: str, method: Callable[..., Any], tls: TlsSettings | None = None, message: type[Message] | None = None
@@ -62,10 +68,10 @@ async def serving(
     """
 
     async def call(request: Any, context: Any) -> Any:
-        return await method(None, request, context)
+        return await method(SERVICE, request, context)
 
     async def stream(request: Any, context: Any) -> Any:
-        async for answer in method(None, request, context):
+        async for answer in method(SERVICE, request, context):
             yield answer
 
     yields = kind.endswith("_stream") and not kind.startswith("stream_")

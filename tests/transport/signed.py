@@ -72,6 +72,7 @@ def checker(**changes: Any) -> RequestChecker:
         "devices": DEVICES,
         "max_clock_skew_s": SKEW_S,
         "max_lifetime_s": LIFETIME_S,
+        "server": "matcher-a",
         "now": lambda: NOW_S,
     }
     return RequestChecker(**arguments | changes)

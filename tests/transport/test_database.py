@@ -129,7 +129,7 @@ def test_a_database_that_cannot_be_written_is_a_configuration_error(
     monkeypatch.setattr(database, "_PRAGMAS", (*database._PRAGMAS, "PRAGMA query_only=ON"))
     other = MetaData()
     Table("another", other, Column("id", Integer, primary_key=True))
-    with pytest.raises(ConfigurationError, match=r"cannot be used.*notes\.db.*readonly"):
+    with pytest.raises(ConfigurationError, match=r"cannot be used.*notes\.db.*READONLY"):
         open_database(path, other)
 
 
@@ -138,7 +138,7 @@ def test_a_locked_database_is_a_configuration_error_after_a_while(path: Path, mo
     path.parent.mkdir()
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
-        with pytest.raises(ConfigurationError, match=r"cannot be used.*notes\.db.*locked"):
+        with pytest.raises(ConfigurationError, match=r"cannot be used.*notes\.db.*BUSY"):
             open_database(path, METADATA)
         other.execute("ROLLBACK")
     fill(path)
