@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from veilmatch.server.commands import quiet_grpc
 from veilmatch.server.config import KeyHolderSettings
 
 if TYPE_CHECKING:
@@ -44,7 +43,6 @@ def run(ctx: typer.Context, config: Config = Path("keyholder.toml")) -> None:
     if ctx.invoked_subcommand is not None:
         ctx.obj = config
         return
-    quiet_grpc()
     from veilmatch.server.keyholder.daemon import run_keyholder
     from veilmatch.server.keyholder.refresh.opening import open_key_files
 

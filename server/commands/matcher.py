@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from veilmatch.server.commands import quiet_grpc
 from veilmatch.server.config import MatcherSettings
 
 
@@ -19,7 +18,6 @@ def register(app: typer.Typer) -> None:
         config: Annotated[Path, typer.Option(help="matcher.toml of this matcher.")] = Path("matcher.toml"),
     ) -> None:
         """Run a matcher until SIGTERM."""
-        quiet_grpc()
         from veilmatch.server.installation.public_file import read_public_file
         from veilmatch.server.matcher.daemon import run_matcher
 

@@ -12,7 +12,7 @@ from typing import Any
 import grpc
 import pytest
 
-from tests.transport.parties import METHOD, ask, serving
+from tests.transport.parties import METHOD, SERVICE, ask, serving
 from veilmatch.crypto.errors import (
     BudgetExceededError,
     IntegrityError,
