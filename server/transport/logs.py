@@ -73,7 +73,7 @@ def configure_logging(party_name: str, level: LogLevel = "info") -> None:
     # A log that cannot be written must not fail a request, nor be told of in another form.
     logging.raiseExceptions = False
     warnings.showwarning = _warned
-    sys.excepthook = lambda _kind, error, _trace: unforeseen(error, "an exception ended the daemon")
+    sys.excepthook = lambda _kind, error, _trace: unforeseen(error, "an exception ended the process")
     threading.excepthook = lambda args: unforeseen(args.exc_value, "an exception ended a thread")
     sys.unraisablehook = lambda args: Context().run(unforeseen, args.exc_value, "an exception could not be raised")
 

@@ -40,9 +40,12 @@ def fail(): raise ValueError(SECRET)
 
 def lines(program: str, level: str = "info") -> list[dict[str, Any]]:
     """The log that a process writes which does this. Its status does not matter."""
-    text = BEGIN.replace("LEVEL", repr(level)) + program
+    return log_of("-c", BEGIN.replace("LEVEL", repr(level)) + program)
+
+
+def log_of(*arguments: str) -> list[dict[str, Any]]:
     done = subprocess.run(
-        [sys.executable, "-c", text], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
     )
     assert SECRET not in done.stderr + done.stdout
     entries = [json.loads(line) for line in done.stderr.splitlines()]
@@ -103,6 +106,12 @@ def test_the_traceback_of_a_library_is_its_type_and_place() -> None:
 def test_a_warning_is_one_json_line() -> None:
     (entry,) = lines("warnings.warn(SECRET, RuntimeWarning)")
     assert (entry["event"], entry["level"], entry["kind"]) == ("library warning", "warning", "RuntimeWarning")
+
+
+def test_a_worker_process_writes_as_its_daemon_does() -> None:
+    warned, failed, ended = log_of("-m", "tests.transport.loud_worker", SECRET)
+    assert (warned["event"], failed["event"]) == ("library warning", "failed: ValueError")
+    assert (ended["event"], ended["got"]) == ("alert", "Fatal") and ended["where"].startswith("answer:")
 
 
 def test_a_value_that_is_not_of_json_is_its_type() -> None:
