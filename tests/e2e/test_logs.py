@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import signal
@@ -18,10 +19,17 @@ import numpy as np
 import pytest
 
 from tests.e2e.test_failures import TOY, Wire
-from tests.e2e.world import ENVIRONMENT, EVERYBODY, World, hold_ceremony, set_budgets, settle
-from veilmatch.crypto.errors import BudgetExceededError, RequestSignatureError, UnavailableError, UnknownSubjectError
+from tests.e2e.world import ENVIRONMENT, EVERYBODY, World, hold_ceremony, set_budgets, settle, veilmatch
+from veilmatch.crypto.errors import (
+    BudgetExceededError,
+    ConfigurationError,
+    RequestSignatureError,
+    UnavailableError,
+    UnknownSubjectError,
+)
 from veilmatch.crypto.requests import request_digest
 from veilmatch.protos.v1 import matcher_pb2, request_pb2
+from veilmatch.server.installation.authority import Authority
 from veilmatch.server.supervisor import Supervisor, load_daemon
 from veilmatch.server.transport.request_id import ID_DIGITS
 
@@ -178,3 +186,23 @@ def test_every_line_of_every_log_is_one_and_those_about_requests_say_which(world
     assert {"admitted", "served", "call refused", "stock not refilled", "stopping", "certificate"} <= events
     world.parties.start()
     world.parties.wait_ready()
+
+
+# -- certificates --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("party", ["keyholder-a", "matcher-a"])
+def test_a_daemon_whose_certificate_has_ended_does_not_start(party: str, world: World, tmp_path: Path) -> None:
+    copy = tmp_path / party
+    copy.mkdir()
+    begun = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=900)
+    certificate, key = Authority.fresh(lambda: begun).issue(party, clock=lambda: begun)
+    (copy / "tls.pem").write_bytes(certificate)
+    (copy / "tls-key.pem").write_bytes(key)
+    tls = {f"VEILMATCH_TLS__{n}": str(copy / f) for n, f in (("CERTIFICATE", "tls.pem"), ("KEY", "tls-key.pem"))}
+    data = {"VEILMATCH_DATA_DIR": str(copy / "data")}
+    done = veilmatch(party.split("-")[0], "--config", str(world.parties.config(party)), **tls, **data)
+    said = " ".join(done.stderr.replace("│", " ").split())
+    ended = begun + datetime.timedelta(days=825)
+    assert done.returncode == ConfigurationError.exit_status, said
+    assert "the certificate has expired" in said and f"{ended:%Y-%m-%d}" in said
