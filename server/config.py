@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from veilmatch.common.settings import Address, Name, Settings, TlsSettings
 from veilmatch.crypto.keys.shares import PARTIES, Party, Seat
 
+LogLevel = Literal["debug", "info", "warning", "error"]
 #: The spans of time that budgets have; a month is 30 days.
 Window = Literal["minute", "hour", "day", "month"]
 WINDOW_S: dict[Window, int] = {"minute": 60, "hour": 3600, "day": 86400, "month": 30 * 86400}
@@ -78,6 +79,8 @@ class DaemonSettings(Settings):
     max_clock_skew_s: float = Field(default=30.0, ge=0, le=3600)
     max_request_lifetime_s: float = Field(default=120.0, gt=0, le=3600)
     peer_timeout_s: float = Field(default=5.0, gt=0, le=600)
+    #: Lines of the log below this level are left out.
+    log_level: LogLevel = "info"
 
 
 class KeyHolderSettings(DaemonSettings):

@@ -21,7 +21,7 @@ def _names(text: str) -> frozenset[str]:
 
 _DAEMON = _names(
     """listen data_dir public_key tls devices_dir workers max_clock_skew_s max_request_lifetime_s peer_timeout_s
-    budgets"""
+    budgets log_level"""
 )
 #: By the name that such a file usually has.
 FIELDS: dict[str, frozenset[str]] = {

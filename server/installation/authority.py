@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from cryptography import x509
@@ -27,6 +28,10 @@ _PARTY_VALIDITY = datetime.timedelta(days=825)
 _BACKDATED = datetime.timedelta(minutes=5)
 
 
+def _now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC)
+
+
 @dataclass(frozen=True, repr=False)
 class Authority(SecretHolder):
     """The authority's certificate and its private key; a handle that does not show the key."""
@@ -35,12 +40,12 @@ class Authority(SecretHolder):
     _key: ec.EllipticCurvePrivateKey
 
     @staticmethod
-    def fresh() -> Authority:
+    def fresh(clock: Callable[[], datetime.datetime] = _now) -> Authority:
         """Return a new authority, valid for ten years."""
         key = ec.generate_private_key(ec.SECP256R1())
         # A name of its own: certificates of two installations never look alike to whoever has to tell them apart.
         name = _name(f"Veilmatch authority {secrets.token_hex(8)}")
-        now = _now()
+        now = clock()
         builder = _builder(name, name, key.public_key(), now - _BACKDATED, now + _AUTHORITY_VALIDITY)
         for extension, critical in (
             (x509.BasicConstraints(ca=True, path_length=0), True),
@@ -83,14 +88,16 @@ class Authority(SecretHolder):
         encryption = serialization.BestAvailableEncryption(_password(passphrase, self.certificate, cost))
         return self._key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
 
-    def issue(self, party_name: str, *, is_server: bool = True) -> tuple[bytes, bytes]:
+    def issue(
+        self, party_name: str, *, is_server: bool = True, clock: Callable[[], datetime.datetime] = _now
+    ) -> tuple[bytes, bytes]:
         """Return certificate and key, PEM, of a party: its name is the common name and the one DNS name.
 
         is_server: the party listens as well as calls; a device only calls. Valid for 825 days, but not longer than
         the authority. Raises KeyFileError if the authority has expired.
         """
         key = ec.generate_private_key(ec.SECP256R1())
-        now = _now()
+        now = clock()
         if now >= self.certificate.not_valid_after_utc:
             raise KeyFileError("the authority has expired", got=self.certificate.not_valid_after_utc.date())
         end = min(now + _PARTY_VALIDITY, self.certificate.not_valid_after_utc)
@@ -114,10 +121,6 @@ class Authority(SecretHolder):
 
 def _password(passphrase: str, certificate: x509.Certificate, cost: ScryptCost) -> bytes:
     return stretch(passphrase, certificate.fingerprint(hashes.SHA256()), cost).hex().encode()
-
-
-def _now() -> datetime.datetime:
-    return datetime.datetime.now(datetime.UTC)
 
 
 def _name(common_name: str) -> x509.Name:

@@ -22,7 +22,9 @@ from veilmatch.server.keyholder.service import KeyHolderPeerService, KeyHolderSe
 from veilmatch.server.keyholder.session.serving import KeyHolder
 from veilmatch.server.keyholder.session.share_worker import ShareWorkers, make_handler
 from veilmatch.server.transport.channels import server_credentials, server_options
-from veilmatch.server.transport.daemon import configure_logging, run_daemon, sole_owner
+from veilmatch.server.transport.daemon import ignore_hangups, run_daemon, sole_owner
+from veilmatch.server.transport.expiry import Expiry
+from veilmatch.server.transport.logs import configure_logging, in_worker, run_logged
 from veilmatch.server.workers.threads import Pool, make_pool
 
 _REFILL_EVERY_S = 0.5
@@ -32,12 +34,14 @@ _log = structlog.get_logger(__name__)
 
 def run_keyholder(settings: KeyHolderSettings, files: KeyFiles) -> int:
     """Serve until told to stop; return the exit status. The workers are made before gRPC starts."""
-    configure_logging(settings.party_name)
+    configure_logging(settings.party_name, settings.log_level)
+    ignore_hangups()
     count = settings.workers or os.cpu_count() or 1
     scheme = Paillier(files.public_key)
     threads = scheme.ring.releases_gil
-    with sole_owner(settings.data_dir), make_pool(count, threads, make_handler, files.public_key) as pool:
-        return asyncio.run(_serve(settings, scheme, files, pool))
+    logged = in_worker, settings.party_name, settings.log_level
+    with sole_owner(settings.data_dir), make_pool(count, threads, *logged, make_handler, files.public_key) as pool:
+        return run_logged(_serve(settings, scheme, files, pool))
 
 
 async def _serve(settings: KeyHolderSettings, scheme: Paillier, files: KeyFiles, pool: Pool) -> int:
@@ -48,6 +52,7 @@ async def _serve(settings: KeyHolderSettings, scheme: Paillier, files: KeyFiles,
     record = Record(settings.data_dir, key.party)
     pace = Pace(settings.data_dir, key.party, settings.refresh_interval_s)
     refresher = Refresher(holder, Hand(holder, files, record, pace), settings.peer_timeout_s)
+    expiry = Expiry(settings.tls, settings.devices_dir, files.public)
     server = grpc.aio.server(options=server_options(serves_devices=False))
     rpc.add_KeyHolderServicer_to_server(KeyHolderService(holder), server)
     rpc.add_KeyHolderPeerServicer_to_server(KeyHolderPeerService(holder), server)
@@ -55,7 +60,8 @@ async def _serve(settings: KeyHolderSettings, scheme: Paillier, files: KeyFiles,
     tasks = [asyncio.create_task(holder.stocks.keep_stocked(pair, _REFILL_EVERY_S)) for pair in pairs_of(key.party)]
     tasks.append(asyncio.create_task(refresher.settle_for_ever()))
     try:
-        return await run_daemon(server, server_credentials(settings.tls), settings.listen, pool.wait_failed)
+        credentials = server_credentials(settings.tls)
+        return await run_daemon(server, credentials, settings.listen, pool.wait_failed, expiry.look)
     finally:
         for task in tasks:
             task.cancel()

@@ -27,8 +27,10 @@ from veilmatch.server.matcher.query.pack_worker import PackWorkers, make_handler
 from veilmatch.server.matcher.service import Admission, MatcherPeerService, MatcherService
 from veilmatch.server.transport.budgets import Budgets, budgets_of
 from veilmatch.server.transport.channels import channel_to, server_credentials, server_options
-from veilmatch.server.transport.daemon import configure_logging, run_daemon, sole_owner
+from veilmatch.server.transport.daemon import ignore_hangups, run_daemon, sole_owner
 from veilmatch.server.transport.devices import Devices
+from veilmatch.server.transport.expiry import Expiry
+from veilmatch.server.transport.logs import configure_logging, in_worker, run_logged
 from veilmatch.server.transport.replay import ReplayLog
 from veilmatch.server.transport.requests import RequestChecker
 from veilmatch.server.workers.memory import return_large_blocks
@@ -40,26 +42,28 @@ _log = structlog.get_logger(__name__)
 def run_matcher(settings: MatcherSettings, public: PublicFile) -> int:
     """Serve until told to stop; return the exit status. The workers are made before gRPC starts."""
     public_key = public.public_key
-    configure_logging(settings.party_name)
+    configure_logging(settings.party_name, settings.log_level)
+    ignore_hangups()
     return_large_blocks()
     count = settings.workers or os.cpu_count() or 1
     scheme = Paillier(public_key)
     threads = scheme.ring.releases_gil
+    logged = in_worker, settings.party_name, settings.log_level
     with ExitStack() as stack:
         stack.enter_context(sole_owner(settings.data_dir))
-        pools = [stack.enter_context(make_pool(count, threads, make_handler, public_key))]
+        pools = [stack.enter_context(make_pool(count, threads, *logged, make_handler, public_key))]
         succession = None
         if settings.rotation is not None:
             new_key = read_public_key(settings.rotation.public_key)
             require_rotatable(public_key, new_key)
             stack.enter_context(sole_owner(settings.rotation.data_dir))
             # Queries go first: the rotation gets half as many workers.
-            pools.append(stack.enter_context(make_pool(-(-count // 2), threads, make_handler, new_key)))
+            pools.append(stack.enter_context(make_pool(-(-count // 2), threads, *logged, make_handler, new_key)))
             new_scheme = Paillier(new_key)
             succession = Succession(
                 settings.rotation.data_dir, new_scheme, PackWorkers(pools[1], new_scheme), settings.galleries
             )
-        return asyncio.run(_serve(settings, public, scheme, pools, succession))
+        return run_logged(_serve(settings, public, scheme, pools, succession))
 
 
 async def _serve(
@@ -105,13 +109,15 @@ async def _serve(
     checker = RequestChecker(
         public_key, devices, settings.max_clock_skew_s, settings.max_request_lifetime_s, settings.party_name
     )
+    expiry = Expiry(settings.tls, settings.devices_dir, public)
     server = grpc.aio.server(options=server_options(serves_devices=True))
     budgets = Budgets(settings.data_dir, budgets_of(settings.budgets.model_dump()), settings.party_name)
     admission = Admission(checker, replays, budgets, galleries)
     rpc.add_MatcherServicer_to_server(MatcherService(admission, on, settings.max_bulk_bytes), server)
     rpc.add_MatcherPeerServicer_to_server(MatcherPeerService(on, galleries), server)
     try:
-        return await run_daemon(server, server_credentials(settings.tls), settings.listen, lambda: _any_failed(pools))
+        credentials = server_credentials(settings.tls)
+        return await run_daemon(server, credentials, settings.listen, lambda: _any_failed(pools), expiry.look)
     finally:
         for channel in (peer, *key_holders.values()):
             await channel.close()

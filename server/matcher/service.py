@@ -34,6 +34,7 @@ from veilmatch.server.transport.channels import Context, caller, require_caller
 from veilmatch.server.transport.finishing import to_the_end
 from veilmatch.server.transport.links import AcceptedLink
 from veilmatch.server.transport.replay import ReplayLog
+from veilmatch.server.transport.request_id import about_request
 from veilmatch.server.transport.requests import (
     WITH_LANES,
     CheckedRequest,
@@ -234,6 +235,7 @@ class MatcherPeerService(rpc.MatcherPeerServicer):
         first = await context.read()
         if not isinstance(first, pb.MatcherMessage) or first.WhichOneof("content") != "rendezvous":
             raise ProtocolError("an exchange begins with a rendezvous")
+        about_request(first.rendezvous.request_digest)
         link: AcceptedLink[pb.MatcherMessage] = AcceptedLink(context, peer)
         self._on.meetings.rendezvous.bring(first.rendezvous.request_digest, link)
         await link.feed()

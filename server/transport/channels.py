@@ -6,6 +6,7 @@ tells callers apart by that name and by nothing else.
 
 from __future__ import annotations
 
+import time
 from typing import Any, TypeAlias
 
 import grpc
@@ -16,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from veilmatch.common.settings import TlsSettings
 from veilmatch.crypto.errors import ConfigurationError, PartyRefusedError
 from veilmatch.server.installation.files import read_secret
+from veilmatch.server.transport.expiry import require_valid
 from veilmatch.server.transport.limits import DEVICE_MESSAGE_BYTES, PEER_MESSAGE_BYTES, REPLY_MESSAGE_BYTES, options
 
 #: What gRPC hands a method about its call.
@@ -25,8 +27,8 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 def server_credentials(tls: TlsSettings) -> grpc.ServerCredentials:
     """Return credentials that ask every caller for a certificate.
 
-    Raises ConfigurationError if a file is missing or does not hold what it should, KeyFileError if others than its
-    owner have a right to the key.
+    Raises ConfigurationError if a file is missing or does not hold what it should, or the certificate is not valid now;
+    KeyFileError if others than its owner have a right to the key.
     """
     authority, certificate, key = _read(tls)
     return grpc.ssl_server_credentials([(key, certificate)], authority, require_client_auth=True)
@@ -78,10 +80,11 @@ def _read(tls: TlsSettings) -> tuple[bytes, bytes, bytes]:
         raise ConfigurationError("a TLS file cannot be read", got=error.filename, expected="a PEM file") from error
     try:
         x509.load_pem_x509_certificate(authority)
-        public_key = x509.load_pem_x509_certificate(certificate).public_key()
-        belongs = load_pem_private_key(key, password=None).public_key() == public_key
+        own = x509.load_pem_x509_certificate(certificate)
+        belongs = load_pem_private_key(key, password=None).public_key() == own.public_key()
     except (ValueError, TypeError, UnsupportedAlgorithm):
         raise ConfigurationError("a TLS file is not a PEM file of its kind", got=tls.certificate.parent) from None
     if not belongs:
         raise ConfigurationError("the TLS key is not that of the certificate", got=tls.key)
+    require_valid(own, tls.certificate, time.time())
     return authority, certificate, key

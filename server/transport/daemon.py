@@ -1,14 +1,12 @@
-"""Running a daemon: logging, the standard health service, signals and graceful shutdown."""
+"""Running a daemon: the standard health service, signals, what is due every day, and graceful shutdown."""
 
 from __future__ import annotations
 
 import asyncio
 import fcntl
-import logging
 import os
 import signal
 import socket
-import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,6 +17,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health
 
 from veilmatch.crypto.errors import ConfigurationError, UnavailableError
+from veilmatch.server.transport.expiry import DAY_S
+from veilmatch.server.transport.own_failures import described
 
 #: How long running calls may take to finish after SIGTERM.
 GRACE_S = 10.0
@@ -32,22 +32,6 @@ class Life:
     """How far the daemon of this process got. `served`: whether it has served."""
 
     served = False
-
-
-def configure_logging(party_name: str) -> None:
-    """JSON lines on stderr, every one with the party's name and a UTC time."""
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
-        cache_logger_on_first_use=False,
-    )
-    structlog.contextvars.bind_contextvars(party=party_name)
 
 
 @contextmanager
@@ -75,11 +59,13 @@ async def run_daemon(
     credentials: grpc.ServerCredentials,
     listen: str,
     failed: Callable[[], Awaitable[object]],
+    daily: Callable[[], None] | None = None,
 ) -> int:
     """Serve on `listen` until SIGTERM or SIGINT, or until `failed` returns; return the exit status.
 
     failed: resolves when the daemon can no longer serve (a worker died). Raises UnavailableError then, for a
-    supervisor to restart it. Running calls get GRACE_S to finish.
+    supervisor to restart it. daily: called at the start and every day, in a thread. Running calls get GRACE_S to
+    finish. SIGHUP ends nothing; see `ignore_hangups`.
     """
     servicer = health.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
@@ -91,19 +77,21 @@ async def run_daemon(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, _hung_up)
     await server.start()
     await servicer.set("", health_pb2.HealthCheckResponse.SERVING)
     Life.served = True
     _log.info("serving", listen=listen)
     _notify("READY=1")
     asked, broken = asyncio.ensure_future(stop.wait()), asyncio.ensure_future(failed())
+    every_day = asyncio.ensure_future(_every_day(daily or (lambda: None)))
     await asyncio.wait([asked, broken], return_when=asyncio.FIRST_COMPLETED)
     _log.info("stopping", status=0 if asked.done() else UnavailableError.exit_status)
     _notify("STOPPING=1")
     await servicer.enter_graceful_shutdown()
     await server.stop(GRACE_S)
     ended = not asked.done()
-    for task in (asked, broken):
+    for task in (asked, broken, every_day):
         task.cancel()
     if ended:
         raise UnavailableError("a worker of this daemon has died, and its state is lost", needed="a restart")
@@ -119,3 +107,25 @@ def _notify(state: str) -> None:
         address = "\0" + address[1:]
     with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as to:
         to.sendto(state.encode(), address)
+
+
+def ignore_hangups() -> None:
+    """Let SIGHUP end neither the daemon nor workers that it starts later: a terminal that is closed sends it to both.
+
+    Many daemons read their files again then. Here devices are read live, and nothing else without a restart.
+    """
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
+def _hung_up() -> None:
+    _log.info("hangup ignored", reason="devices are read live; anything else takes a restart")
+
+
+async def _every_day(work: Callable[[], None]) -> None:
+    while True:
+        try:
+            await asyncio.to_thread(work)
+        except Exception as error:
+            code, reason = described(error)
+            _log.error("alert", code=code, reason=reason)
+        await asyncio.sleep(DAY_S)

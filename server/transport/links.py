@@ -16,6 +16,7 @@ from google.protobuf.message import Message
 
 from veilmatch.crypto.errors import ProtocolError, UnavailableError, VeilmatchError
 from veilmatch.server.transport.limits import PEER_MESSAGE_BYTES
+from veilmatch.server.transport.request_id import About, about, now_about
 from veilmatch.server.transport.status import from_metadata
 
 M = TypeVar("M", bound=Message)
@@ -87,6 +88,7 @@ class AcceptedLink(Generic[M]):
 
     def __init__(self, context: Any, peer: str) -> None:
         self._context, self._peer = context, peer
+        self._request: About | None = None
         self._inbox: asyncio.Queue[M | None] = asyncio.Queue()
         self._outcome: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         # Nobody may be left to take the error, if the caller has gone.
@@ -109,17 +111,22 @@ class AcceptedLink(Generic[M]):
         return message
 
     async def feed(self) -> None:
-        """Read the stream into the inbox until the session here has its outcome; raise that outcome's error."""
+        """Read the stream into the inbox until the session here has its outcome; raise that outcome's error.
+
+        The call is then about the request that the session was about.
+        """
         reader = asyncio.ensure_future(self._read())
         try:
             await asyncio.shield(self._outcome)
         finally:
             reader.cancel()
             self._inbox.put_nowait(None)
+            about(self._request)
 
     def end(self, error: VeilmatchError | None) -> None:
         """Tell the handler how the session ended, so that the peer learns it."""
         if not self._outcome.done():
+            self._request = now_about()
             if error is None:
                 self._outcome.set_result(None)
             else:

@@ -1,4 +1,4 @@
-"""What a server fails in by itself: it says so, and which pairs can do without it.
+"""What a server fails in by itself: it says so, and which pairs can do without it. And which errors are alerts.
 
 A full disk, a stored block that was altered, a clock that is wrong, a bug: nothing that the request or another party
 did. Such an error names the server (`party`) and the pairs that do without it (`alternatives`), so that a device goes
@@ -8,15 +8,26 @@ as they are: another pair would not serve that request either, or must not be as
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from weakref import WeakSet
 
 import structlog
 
-from veilmatch.crypto.errors import IntegrityError, KeyFileError, RequestExpiredError, StorageError, VeilmatchError
+from veilmatch.crypto.errors import (
+    AuditLogError,
+    IntegrityError,
+    KeyFileError,
+    RequestExpiredError,
+    StorageError,
+    VeilmatchError,
+)
 
 _log = structlog.get_logger(__name__)
+#: Errors under way that have had their alert: one error is one alert, however many places it passes.
+_alerted: WeakSet[BaseException] = WeakSet()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +62,38 @@ def own_failures(server: Self) -> Iterator[None]:
             _alert(named(error, server))
         raise
     except Exception as error:
-        place = error.__traceback__
-        while place is not None and place.tb_next is not None:
-            place = place.tb_next
-        where = f"{place.tb_frame.f_code.co_name}:{place.tb_lineno}" if place else "?"
         found = IntegrityError(f"{server.name} failed on this request", got=type(error).__name__)
-        _alert(named(found, server), where=where)
+        _alert(named(found, server), where=place_of(error))
         raise found from None
+
+
+def place_of(error: BaseException) -> str:
+    """Return where an exception was raised, "function:line": what may be said of one whose text may quote data."""
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    return f"{place.tb_frame.f_code.co_name}:{place.tb_lineno}" if place else "?"
+
+
+def described(error: BaseException) -> tuple[str, str]:
+    """Return code and reason for a log line about an error that ended something in the background.
+
+    The text of one that is not of our tree may quote data; its type and place do not.
+    """
+    if isinstance(error, VeilmatchError):
+        return error.code, error.message
+    return VeilmatchError.code, f"{type(error).__name__} at {place_of(error)}"
+
+
+def level_of(error: BaseException, otherwise: int) -> int:
+    """Return the level to log an error at that ended something: ERROR if an operator must look, else `otherwise`.
+
+    An operator must look at damage, at a party that deviates, at a disk that fails, and at anything unforeseen: unless
+    this very error has had its alert before.
+    """
+    is_alert = not isinstance(error, VeilmatchError) or type(error) is VeilmatchError
+    is_alert = is_alert or isinstance(error, IntegrityError | StorageError | AuditLogError)
+    return logging.ERROR if is_alert and error not in _alerted else otherwise
 
 
 def _is_own(error: VeilmatchError) -> bool:
@@ -65,4 +101,5 @@ def _is_own(error: VeilmatchError) -> bool:
 
 
 def _alert(error: VeilmatchError, **more: str) -> None:
+    _alerted.add(error)
     _log.error("alert", code=error.code, reason=error.message, got=error.got, **more)

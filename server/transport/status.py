@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, NoReturn, Protocol, TypeVar
 
@@ -26,8 +27,8 @@ from veilmatch.crypto.errors import (
     UnknownSubjectError,
     VeilmatchError,
 )
-from veilmatch.server.transport.channels import Context
-from veilmatch.server.transport.own_failures import Self, named, own_failures
+from veilmatch.server.transport.channels import Context, caller
+from veilmatch.server.transport.own_failures import Self, level_of, named, own_failures
 from veilmatch.server.transport.request_id import current_request
 
 METADATA_KEY = "veilmatch-error-bin"
@@ -108,7 +109,7 @@ def unary(method: _F) -> _F:
     @functools.wraps(method)
     async def handler(self: Service, request: Any, context: Context) -> Any:
         try:
-            return await _typed(method(self, request, context), method.__name__, self.server)
+            return await _typed(method(self, request, context), method.__name__, context, self.server)
         except VeilmatchError as error:
             await abort(context, error)
 
@@ -122,7 +123,7 @@ def streaming(method: _F) -> _F:
     async def handler(self: Service, request: Any, context: Context) -> AsyncIterator[Any]:
         answers = method(self, request, context)
         try:
-            while (answer := await _typed(anext(answers, _END), method.__name__, self.server)) is not _END:
+            while (answer := await _typed(anext(answers, _END), method.__name__, context, self.server)) is not _END:
                 yield answer
         except VeilmatchError as error:
             await abort(context, error)
@@ -132,11 +133,21 @@ def streaming(method: _F) -> _F:
     return handler  # type: ignore[return-value]
 
 
-async def _typed(work: Awaitable[Any], name: str, server: Self) -> Any:
+async def _typed(work: Awaitable[Any], name: str, context: Context, server: Self) -> Any:
     try:
         with own_failures(server):
             return await work
     except VeilmatchError as error:
         error.request_id = error.request_id or current_request()
-        _log.info("call refused", method=name, code=error.code, reason=error.message)
+        _log.log(
+            level_of(error, logging.INFO), "call refused", method=name, caller=_caller(context), code=error.code,
+            reason=error.message, failed=error.party,
+        )  # fmt: skip
         raise
+
+
+def _caller(context: Context) -> str | None:
+    try:
+        return caller(context)[:60]
+    except PartyRefusedError:
+        return None

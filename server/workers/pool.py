@@ -18,6 +18,7 @@ import atexit
 import json
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -52,8 +53,8 @@ class WorkerPool:
     that is a VeilmatchError, IntegrityError("worker failed") for any other exception of it, and
     UnavailableError if a worker dies or is not ready after START_TIMEOUT_S.
 
-    Workers ignore SIGINT and SIGTERM, which a supervisor sends to the whole group: the parent
-    decides when they end. They end with the parent, however it ends.
+    Workers ignore SIGINT, SIGTERM and SIGHUP, which a supervisor or a terminal sends to the whole
+    group: the parent decides when they end. They end with the parent, however it ends.
     """
 
     def __init__(self, count: int, factory: Callable[..., Handler], *args: object) -> None:
@@ -281,19 +282,25 @@ def _one_thread_each() -> Iterator[None]:
 
 
 def _serve(pipe: _Connection, factory: Callable[..., Handler], args: tuple[Any, ...]) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_die_with_parent, daemon=True).start()
-    # The end of the pipe is the end of the parent, or its wish.
-    with suppress(EOFError, OSError):
-        try:
-            handler = factory(*args)
-        except Exception as error:
+    try:
+        handler = factory(*args)
+    except Exception as error:
+        with suppress(OSError):
             _send(pipe, _ERROR, _describe(error))
-            return
+        return
+    try:
         _send(pipe, _ANSWER, b"")
         while True:
             _answer(pipe, handler)
+    except (EOFError, OSError):
+        return  # the end of the pipe is the end of the parent, or its wish
+    except BaseException as error:
+        # multiprocessing would print its text.
+        sys.excepthook(type(error), error, error.__traceback__)
+        os._exit(1)
 
 
 def _answer(pipe: _Connection, handler: Handler) -> None:

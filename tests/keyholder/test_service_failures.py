@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
 from tests.keyholder.trio import TOY, Trio, ceremony, results_of, signed
 from tests.simulator import SimulatedGallery
@@ -240,7 +241,7 @@ async def test_a_dealer_that_does_not_answer_is_named_before_the_peer_gives_up(
 
 
 async def test_stock_is_refilled_in_the_background_whatever_happened_before(
-    hasty: Trio, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    hasty: Trio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     holder, put = hasty["a"], hasty["a"]._store.put
     failures = iter([OSError(SECRET), UnavailableError("no"), RuntimeError(SECRET)])
@@ -251,15 +252,17 @@ async def test_stock_is_refilled_in_the_background_whatever_happened_before(
         put(*arguments)
 
     monkeypatch.setattr(holder._store, "put", fail_first)
-    keeping = asyncio.ensure_future(holder.stocks.keep_stocked("ab", 0.01))
-    deadline = time.monotonic() + 20.0
-    while "ab" not in holder.stocks.by_pair or min(holder.stocks.by_pair["ab"].remaining.values()) == 0:
-        assert time.monotonic() < deadline and not keeping.done()
-        await asyncio.sleep(0.02)
-    keeping.cancel()
-    log = capsys.readouterr().out
-    assert "stock not refilled" in log and "OSError" in log
-    assert SECRET not in log and "Traceback" not in log
+    with capture_logs() as logged:
+        keeping = asyncio.ensure_future(holder.stocks.keep_stocked("ab", 0.01))
+        deadline = time.monotonic() + 20.0
+        while not any(entry["event"] == "stocked" for entry in logged):
+            assert time.monotonic() < deadline and not keeping.done()
+            await asyncio.sleep(0.02)
+        keeping.cancel()
+    said = [(entry["log_level"], entry["code"]) for entry in logged if entry["event"] == "stock not refilled"]
+    assert said == [("error", "internal"), ("warning", "unavailable"), ("error", "internal")]
+    assert "OSError at fail_first" in str(logged)
+    assert SECRET not in str(logged) and "Traceback" not in str(logged)
 
 
 # -- what nobody foresaw -----------------------------------------------------------------------

@@ -19,6 +19,7 @@ from tests.transport.parties import METHOD, tls_from
 from veilmatch.crypto.errors import VeilmatchError
 from veilmatch.server.transport import daemon
 from veilmatch.server.transport.channels import server_credentials, server_options
+from veilmatch.server.transport.logs import configure_logging, run_logged
 
 NAME = "matcher-a"
 REFUSED = 3
@@ -44,10 +45,11 @@ async def serve(folder: Path, listen: str) -> int:
 
 
 def main(folder: Path, listen: str) -> int:
-    daemon.configure_logging(NAME)
+    configure_logging(NAME)
+    daemon.ignore_hangups()
     try:
         with daemon.sole_owner(folder / "data"):
-            return asyncio.run(serve(folder, listen))
+            return run_logged(serve(folder, listen))
     except VeilmatchError as error:
         os.write(1, f"{error.code}: {error}\n".encode())
         return REFUSED

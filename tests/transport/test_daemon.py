@@ -186,6 +186,27 @@ async def test_whoever_started_a_daemon_is_told_when_it_serves_and_when_it_stops
                 assert await asyncio.to_thread(notified.recv, 100) == b"STOPPING=1"
 
 
+async def test_a_hangup_is_logged_and_ends_nothing(start: Start) -> None:
+    async with start() as daemon:
+        assert await daemon.status() == SERVING
+        assert (await daemon.logged())["event"] == "serving"
+        for _ in range(2):
+            daemon.process.send_signal(signal.SIGHUP)
+            assert (await daemon.logged())["event"] == "hangup ignored"
+        assert await daemon.status() == SERVING
+        daemon.process.terminate()
+        assert await daemon.process.wait() == 0
+
+
+async def test_a_worker_that_died_is_an_alert(start: Start) -> None:
+    async with start() as daemon:
+        assert await daemon.status() == SERVING
+        (daemon.folder / "broken").touch()
+        events = [await daemon.logged() for _ in range(3)]
+        assert [(e["event"], e["level"]) for e in events[1:]] == [("alert", "error"), ("stopping", "info")]
+        assert "worker" in events[1]["reason"]
+
+
 # -- addresses -------------------------------------------------------------------------------------
 
 

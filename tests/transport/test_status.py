@@ -5,20 +5,23 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc
 import pytest
+from structlog.testing import capture_logs
 
 from tests.transport.parties import METHOD, SERVICE, ask, serving
 from veilmatch.crypto.errors import (
     BudgetExceededError,
     IntegrityError,
     InvalidInputError,
+    KeySafetyError,
     PartyRefusedError,
     RequestRefusedError,
+    StorageError,
     UnavailableError,
     UnknownSubjectError,
     VeilmatchError,
@@ -118,6 +121,28 @@ async def test_proxies_see_a_fitting_status(kind: type[VeilmatchError], code: gr
     async with ending_with(kind("text"), "unary_unary") as channel:
         error = await outcome(channel, "unary_unary")
     assert (error.code(), error.details()) == (code, "text")
+
+
+LEVELS: dict[str, tuple[Callable[[], Exception], list[tuple[str, str]]]] = {
+    "a request": (lambda: RequestRefusedError("text"), [("call refused", "info")]),
+    "a party that is down": (lambda: UnavailableError("text", party="keyholder-a"), [("call refused", "info")]),
+    "a deviation elsewhere": (lambda: KeySafetyError("text", party="keyholder-a"), [("call refused", "error")]),
+    "damage elsewhere": (lambda: IntegrityError("text", party="matcher-a"), [("call refused", "error")]),
+    "damage here": (lambda: IntegrityError("text"), [("alert", "error"), ("call refused", "info")]),
+    "a full disk": (lambda: StorageError("text"), [("alert", "error"), ("call refused", "info")]),
+    "unforeseen": (lambda: ValueError("text"), [("alert", "error"), ("call refused", "info")]),
+}
+
+
+@pytest.mark.parametrize(("error", "expected"), LEVELS.values(), ids=LEVELS.keys())
+@pytest.mark.parametrize("kind", ["unary_unary", "unary_stream"])
+async def test_what_an_operator_must_look_at_is_one_line_at_level_error(
+    error: Callable[[], Exception], expected: list[tuple[str, str]], kind: str
+) -> None:
+    with capture_logs() as logged:
+        async with ending_with(error(), kind) as channel:
+            await outcome(channel, kind)
+    assert [(entry["event"], entry["log_level"]) for entry in logged] == expected
 
 
 # -- what is not of the tree -----------------------------------------------------------------------

@@ -257,6 +257,7 @@ async def test_signals_to_the_whole_group_leave_workers_alive(pool: WorkerPool) 
     for pid in await pids_of(pool):
         os.kill(pid, signal.SIGINT)
         os.kill(pid, signal.SIGTERM)
+        os.kill(pid, signal.SIGHUP)
     await pool.map([request("sleep", 0.1)] * 2)
 
 

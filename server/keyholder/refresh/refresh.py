@@ -19,6 +19,7 @@ Files are written without leaving the event loop, so a call that is cancelled ne
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
@@ -43,6 +44,7 @@ from veilmatch.server.keyholder.refresh.hand import STAGES, Hand
 from veilmatch.server.keyholder.refresh.recovery import Found, plan
 from veilmatch.server.keyholder.refresh.settling import Stage, Step, Word, next_step
 from veilmatch.server.keyholder.session.serving import KeyHolder
+from veilmatch.server.transport.own_failures import described, level_of
 
 #: How often something unfinished is looked at again.
 _SETTLE_EVERY_S = 0.5
@@ -81,9 +83,9 @@ class Refresher:
             try:
                 await self.settle()
             except Exception as error:
-                # A full disk, say. Its text may quote data.
-                reason = error.message if isinstance(error, VeilmatchError) else type(error).__name__
-                _log.error("refresh not finished", reason=reason)
+                # A full disk, say.
+                code, reason = described(error)
+                _log.error("refresh not finished", code=code, reason=reason)
                 wait_s = _AFTER_FAILURE_S
             await asyncio.sleep(wait_s)
 
@@ -246,8 +248,8 @@ class Refresher:
         self._leads.discard(task)
         self._busy = False
         if not task.cancelled() and (error := task.exception()) is not None:
-            reason = error.message if isinstance(error, VeilmatchError) else type(error).__name__
-            _log.warning("shares not refreshed", reason=reason)
+            code, reason = described(error)
+            _log.log(level_of(error, logging.WARNING), "shares not refreshed", code=code, reason=reason)
 
     # -- taking part ----------------------------------------------------------------------------
 

@@ -27,6 +27,7 @@ from veilmatch.server.keyholder.stock.checking import MAX_SKIP_BLOCKS, Checker, 
 from veilmatch.server.keyholder.stock.standing import Standing
 from veilmatch.server.keyholder.stock.store import StockStore
 from veilmatch.server.transport.links import Link
+from veilmatch.server.transport.request_id import about_nothing
 
 #: The mark is moved this many units at a time, so that not every session waits for an fsync.
 _MARK_AHEAD: dict[Kind, int] = {"triples": 64, "bits": 32768, "products": 2048}
@@ -178,7 +179,8 @@ class Shelf:
         Raises what as_plus raises.
         """
         if self._check is None or self._check.done():
-            self._check = asyncio.create_task(self._check_next(max(at_least, self._next // self._units)))
+            # Whichever request was the first to need it.
+            self._check = about_nothing(self._check_next(max(at_least, self._next // self._units)))
             # Nobody may be left to take the error, if all who waited have gone.
             self._check.add_done_callback(lambda check: check.cancelled() or check.exception())
         # Whoever waits may be cancelled; a check that has begun costs a block if it does not end.

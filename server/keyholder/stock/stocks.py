@@ -7,14 +7,14 @@ told the other its generation. A peer with another storage, or in another epoch,
 from __future__ import annotations
 
 import asyncio
+import logging
 from functools import partial
-from typing import Literal
 
 import structlog
 
 from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.dealing import Kind
-from veilmatch.crypto.errors import KeyMismatchError, UnavailableError, VeilmatchError
+from veilmatch.crypto.errors import KeyMismatchError, UnavailableError
 from veilmatch.crypto.keys.shares import Pair, Party, other_party, pairs_of
 from veilmatch.protos.v1 import keyholder_pb2 as pb
 from veilmatch.server.keyholder.peers import Peers, party_name
@@ -23,6 +23,7 @@ from veilmatch.server.keyholder.stock.stock import Stock, stock_name
 from veilmatch.server.keyholder.stock.store import StockStore
 from veilmatch.server.keyholder.wire import kind_from_wire
 from veilmatch.server.transport.links import Link
+from veilmatch.server.transport.own_failures import described, level_of
 
 #: Between two blocks of each kind that are checked ahead of time: requests go first.
 _REFILL_PAUSE_S = 0.5
@@ -125,27 +126,25 @@ class Stocks:
 
     async def keep_stocked(self, pair: Pair, every_s: float) -> None:
         """Refill the stock of a pair for ever; whatever goes wrong is tried again."""
-        #: The stock that was last reported, False while it cannot be refilled.
-        stocked: Stock | Literal[False] | None = None
+        stocked: Stock | None = None
+        #: Code of what was last reported to keep it from being refilled.
+        failing = ""
         while True:
             try:
                 stock = await self.of(pair)
                 more = await stock.refill_turn()
-                if stocked is not stock and all(stock.remaining.values()):
+                if (failing or stocked is not stock) and all(stock.remaining.values()):
                     _log.info("stocked", pair=pair, epoch=self._epoch, **stock.remaining)
-                    stocked = stock
+                    stocked, failing = stock, ""
                 if more:
                     await asyncio.sleep(_REFILL_PAUSE_S)
                     continue
-            except VeilmatchError as error:
+            except Exception as error:
                 if isinstance(error, KeyMismatchError):
                     self.forget(pair)
-                if stocked is not False:
-                    _log.warning("stock not refilled", pair=pair, code=error.code, reason=error.message)
-                stocked = False
-            except Exception as error:
-                # A full disk, say. Its text may quote data.
-                if stocked is not False:
-                    _log.error("stock not refilled", pair=pair, code="internal", reason=type(error).__name__)
-                stocked = False
+                code, reason = described(error)
+                if code != failing:
+                    level = level_of(error, logging.WARNING)
+                    _log.log(level, "stock not refilled", pair=pair, code=code, reason=reason)
+                failing = code
             await asyncio.sleep(every_s)
