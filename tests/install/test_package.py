@@ -109,7 +109,7 @@ def test_the_wheel_has_every_module_and_the_marks_of_types(wheel: Path) -> None:
 
 
 def test_new_files_of_the_checkout_are_seen_at_once(tmp_path: Path) -> None:
-    if not Path(str(veilmatch.__file__)).resolve().is_relative_to(ROOT):
+    if Path(str(veilmatch.__file__)).resolve() != ROOT / "client/public/__init__.py":
         pytest.skip("not an editable installation")
     new = ROOT / "client" / "wire" / "made_by_a_test.py"
     try:
