@@ -117,6 +117,25 @@ class KeyHolderSettings(DaemonSettings):
         return self
 
 
+class AdmissionLimits(BaseModel):
+    """How many requests of devices a matcher takes; see `veilmatch.server.matcher.turns`.
+
+    in_progress: served at once; 0 is three for each core. waiting: most that wait for their turn; 0 is sixteen for each
+    that is in progress. wait_s: how long one waits before it is told to come again. Both matchers have the same.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    in_progress: int = Field(default=0, ge=0, le=10_000)
+    waiting: int = Field(default=0, ge=0, le=100_000)
+    wait_s: float = Field(default=2.0, gt=0, le=60)
+
+    def resolved(self, cores: int) -> tuple[int, int]:
+        """Return how many are served at once, and how many wait, on a machine with so many cores."""
+        at_once = self.in_progress or 3 * cores
+        return at_once, self.waiting or 16 * at_once
+
+
 class MatcherSettings(DaemonSettings):
     """matcher.toml. peer: the other matcher. key_holders: the one of this seat and key holder c, by letter."""
 
@@ -129,6 +148,7 @@ class MatcherSettings(DaemonSettings):
     #: Largest bulk enrolment, which is held in memory while it arrives.
     max_bulk_bytes: int = Field(default=1 << 28, ge=1 << 20)
     budgets: MatcherBudgets = MatcherBudgets()
+    admission: AdmissionLimits = AdmissionLimits()
     #: Set while the galleries are brought under a new key.
     rotation: RotationSettings | None = None
 

@@ -24,7 +24,7 @@ from veilmatch.server.matcher.gallery.gallery import Gallery
 from veilmatch.server.matcher.gallery.store import Store
 from veilmatch.server.matcher.query.matching import Surroundings
 from veilmatch.server.matcher.query.pack_worker import PackWorkers, make_handler
-from veilmatch.server.matcher.service import Admission, MatcherPeerService, MatcherService
+from veilmatch.server.matcher.service import Admission, Entrance, MatcherPeerService, MatcherService
 from veilmatch.server.transport.budgets import Budgets, budgets_of
 from veilmatch.server.transport.channels import channel_to, server_credentials, server_options
 from veilmatch.server.transport.daemon import ignore_hangups, run_daemon, sole_owner
@@ -113,7 +113,8 @@ async def _serve(
     server = grpc.aio.server(options=server_options(serves_devices=True))
     budgets = Budgets(settings.data_dir, budgets_of(settings.budgets.model_dump()), settings.party_name)
     admission = Admission(checker, replays, budgets, galleries)
-    rpc.add_MatcherServicer_to_server(MatcherService(admission, on, settings.max_bulk_bytes), server)
+    entrance = Entrance(settings.admission, on.meetings, settings.party_name, os.cpu_count() or 1)
+    rpc.add_MatcherServicer_to_server(MatcherService(entrance, admission, on, settings.max_bulk_bytes), server)
     rpc.add_MatcherPeerServicer_to_server(MatcherPeerService(on, galleries), server)
     try:
         credentials = server_credentials(settings.tls)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -19,16 +20,19 @@ from veilmatch.crypto.requests import (
     bulk_pack_digest,
     check_model,
     check_subject,
+    request_digest,
     subject_digest,
 )
 from veilmatch.protos.v1 import matcher_pb2 as pb
 from veilmatch.protos.v1 import matcher_pb2_grpc as rpc
 from veilmatch.protos.v1 import request_pb2
-from veilmatch.server.matcher.agreement.meeting import answer_reconcile
+from veilmatch.server.config import AdmissionLimits
+from veilmatch.server.matcher.agreement.meeting import Meetings, answer_reconcile
 from veilmatch.server.matcher.change.mutating import ReadyPack, enrol, enrol_bulk, erase
 from veilmatch.server.matcher.change.rotating import rotate
 from veilmatch.server.matcher.gallery.gallery import Gallery
 from veilmatch.server.matcher.query.matching import Surroundings, match
+from veilmatch.server.matcher.turns import Turns
 from veilmatch.server.transport.budgets import Budgets
 from veilmatch.server.transport.channels import Context, caller, require_caller
 from veilmatch.server.transport.finishing import to_the_end
@@ -55,6 +59,32 @@ class Admitted:
     checked: CheckedRequest
     gallery: Gallery
     model: str
+
+
+class Entrance:
+    """Where requests of devices come in: a turn at the matcher that leads, the leader's call at the one that follows.
+
+    Nothing is done for a request before that: no signature is checked, no nonce noted and no budget charged for one
+    that will be told to come again.
+    """
+
+    def __init__(self, limits: AdmissionLimits, meetings: Meetings, server: str, cores: int) -> None:
+        at_once, waiting = limits.resolved(cores)
+        self._meetings = meetings
+        self._wait_s = limits.wait_s
+        if meetings.leads:
+            self._turns = Turns(at_once, waiting, limits.wait_s, server)
+        else:
+            # All that the leader may hold, and as many again that it is about to refuse.
+            self._turns = Turns(2 * (at_once + waiting), 0, limits.wait_s, server)
+
+    def turn(self, context: Context) -> AbstractAsyncContextManager[None]:
+        """Hold a turn for the device that calls. Raises OverloadedError."""
+        return self._turns.turn(caller(context))
+
+    def called(self, request: request_pb2.SignedRequest) -> AbstractAsyncContextManager[None]:
+        """Do the body once the matcher that leads has called about the request; it is told what error that ends in."""
+        return self._meetings.called(request_digest(request.body), self._wait_s)
 
 
 class Admission:
@@ -120,7 +150,8 @@ def _signed_model(request: request_pb2.SignedRequest, operation: Operation) -> s
 class MatcherService(rpc.MatcherServicer):
     """For devices."""
 
-    def __init__(self, admission: Admission, on: Surroundings, max_bulk_bytes: int) -> None:
+    def __init__(self, entrance: Entrance, admission: Admission, on: Surroundings, max_bulk_bytes: int) -> None:
+        self._entrance = entrance
         self._admission = admission
         self._on = on
         self.server = on.server
@@ -130,22 +161,30 @@ class MatcherService(rpc.MatcherServicer):
     async def Match(self, request: pb.MatchRequest, context: Context) -> pb.MatchReply:
         """See matcher.proto."""
         signed = request.request
-        admitted = await self._admission.admit(signed, context, *WITH_PROBE)
-        self._check_lanes(admitted.checked, signed)
-        if admitted.checked.operation == "verify":
-            await self._admission.count(signed.subject, admitted.gallery)
-        return await match(admitted.checked, signed, admitted.model, request.known_chain, admitted.gallery, self._on)
+        async with self._entrance.turn(context):
+            async with self._entrance.called(signed):
+                admitted = await self._admission.admit(signed, context, *WITH_PROBE)
+                checked, gallery = admitted.checked, admitted.gallery
+                self._check_lanes(checked, signed)
+                gallery.require_model(admitted.model)
+                if checked.operation == "verify":
+                    await self._admission.count(signed.subject, gallery)
+            return await match(checked, signed, admitted.model, request.known_chain, gallery, self._on)
 
     @unary
     async def Mutate(self, request: request_pb2.SignedRequest, context: Context) -> pb.MutateReply:
         """See matcher.proto."""
-        admitted = await self._admission.admit(request, context, "enrol", "erase")
-        checked, gallery = admitted.checked, admitted.gallery
-        if checked.operation == "erase":
-            check_payload(checked, [])
-            return await to_the_end(erase(checked, request, gallery, self._on))
-        self._check_lanes(checked, request)
-        return await to_the_end(enrol(checked, request, admitted.model, gallery, self._on))
+        async with self._entrance.turn(context):
+            async with self._entrance.called(request):
+                admitted = await self._admission.admit(request, context, "enrol", "erase")
+                checked, gallery = admitted.checked, admitted.gallery
+                if checked.operation == "erase":
+                    check_payload(checked, [])
+                else:
+                    self._check_lanes(checked, request)
+            if checked.operation == "erase":
+                return await to_the_end(erase(checked, request, gallery, self._on))
+            return await to_the_end(enrol(checked, request, admitted.model, gallery, self._on))
 
     @unary
     async def BulkEnrol(self, chunks: AsyncIterator[pb.BulkChunk], context: Context) -> pb.MutateReply:

@@ -131,16 +131,28 @@ class Meetings:
     def __init__(self, seat: Seat, stub: rpc.MatcherPeerAsyncStub, timeout_s: float) -> None:
         self.rendezvous: Rendezvous[pb.MatcherMessage] = Rendezvous(6 * timeout_s)
         self.peer = f"matcher-{'b' if seat == 'a' else 'a'}"
-        self._leads = seat == "a"
+        self.leads = seat == "a"
         self._stub = stub
         self._timeout_s = timeout_s
+
+    @asynccontextmanager
+    async def called(self, request_digest: bytes, patience_s: float) -> AsyncIterator[None]:
+        """Where the other matcher leads: wait for its call before anything is done for a request.
+
+        patience_s: how long the leader may let the request wait. An error in the body is told to the leader.
+        """
+        if self.leads:
+            yield
+            return
+        async with self.rendezvous.called(request_digest, self.peer, self._timeout_s + patience_s):
+            yield
 
     @asynccontextmanager
     async def about(self, request_digest: bytes, patience: float = 1.0) -> AsyncIterator[Meeting]:
         """Meet about a request that both were brought. patience: multiplies the time to wait for the other."""
         hello = pb.MatcherMessage(rendezvous=pb.Rendezvous(request_digest=request_digest))
         wait_s = self._timeout_s * patience
-        if self._leads:
+        if self.leads:
             async with AsyncExitStack() as stack:
                 try:
                     async with asyncio.timeout(wait_s):

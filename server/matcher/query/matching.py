@@ -82,9 +82,6 @@ async def match(
     cannot be compared.
     """
     verify = checked.operation == "verify"
-    gallery.require_model(model)  # refuse before the other matcher is met
-    if verify:
-        gallery.index.require(request.subject)
     async with (
         on.meetings.about(checked.digest) as meeting,
         on.meetings.agreed(meeting, gallery, gallery.lock.shared),

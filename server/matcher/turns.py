@@ -1,0 +1,112 @@
+"""Turns: how many requests are served at once, who waits, who goes next, and who is told to come later.
+
+Without a bound a server that is asked more than it can do finishes nothing in time: all requests go on side by side
+and all of them too late. So the matcher that leads takes a few at once, before it has done anything for them, lets a
+few more wait for a short time, and refuses the rest at once with an `OverloadedError` that says when to come again.
+Its other pairs are as busy, so that is no reason to try one. The matcher that follows only bounds how many may wait
+there for the leader: were both to choose, they would choose differently and wait for each other.
+
+Fair: whoever has least in progress goes next, and of those whoever has waited longest since a turn. A device that asks
+sixteen times at once delays others by one request and not by sixteen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter, OrderedDict, deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from veilmatch.crypto.errors import OverloadedError
+
+#: Weight of the latest request in the average length of one.
+_LATEST = 0.1
+#: Nobody is told to come again sooner.
+_SOONEST_S = 0.5
+
+
+class Turns:
+    """at_once: requests in progress. waiting: most that wait, of all devices; one device may take half of the places.
+
+    wait_s: how long a request waits for its turn. server: its name, for errors. For one event loop.
+    """
+
+    def __init__(
+        self, at_once: int, waiting: int, wait_s: float, server: str, now: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._at_once = at_once
+        self._waiting = waiting
+        self._wait_s = wait_s
+        self._server = server
+        self._now = now
+        self._in_progress: Counter[str] = Counter()
+        #: Devices that wait, longest since a turn first, and their requests in order.
+        self._queues: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
+        #: Seconds that one request takes, on average.
+        self._length_s = wait_s / max(1, at_once)
+
+    @asynccontextmanager
+    async def turn(self, device: str) -> AsyncIterator[None]:
+        """Hold a turn. device: whose request it is. Raises OverloadedError if there is none in time."""
+        await self._get(device)
+        began = self._now()
+        try:
+            yield
+        finally:
+            self._length_s += _LATEST * (self._now() - began - self._length_s)
+            self._give_back(device)
+
+    async def _get(self, device: str) -> None:
+        queued = sum(map(len, self._queues.values()))
+        if not queued and self._in_progress.total() < self._at_once:
+            self._in_progress[device] += 1
+            return
+        if queued >= self._waiting or len(self._queues.get(device, ())) >= (self._waiting + 1) // 2:
+            raise self._overloaded()
+        mine: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._queues.setdefault(device, deque()).append(mine)
+        try:
+            async with asyncio.timeout(self._wait_s):
+                await mine
+        except BaseException as error:
+            if mine.done() and not mine.cancelled():
+                self._give_back(device)  # it came in the moment in which the wait ended
+            else:
+                self._leave(device, mine)
+            if isinstance(error, TimeoutError):
+                raise self._overloaded() from None
+            raise
+
+    def _give_back(self, device: str) -> None:
+        self._in_progress -= Counter({device: 1})
+        while self._queues and self._in_progress.total() < self._at_once:
+            # The first of several least ones: the order of the dictionary is that of the last turns.
+            following = min(self._queues, key=lambda one: self._in_progress[one])
+            queue = self._queues[following]
+            first = queue.popleft()
+            if not first.done():  # else its request has just left
+                self._in_progress[following] += 1
+                first.set_result(None)
+            if queue:
+                self._queues.move_to_end(following)
+            else:
+                del self._queues[following]
+
+    def _leave(self, device: str, mine: asyncio.Future[None]) -> None:
+        queue = self._queues.get(device)
+        if queue is not None and mine in queue:
+            queue.remove(mine)
+            if not queue:
+                del self._queues[device]
+
+    def _overloaded(self) -> OverloadedError:
+        queued = sum(map(len, self._queues.values()))
+        after_s = max(_SOONEST_S, self._wait_s / 2, (queued + 1) * self._length_s / self._at_once)
+        return OverloadedError(
+            f"{self._server} is asked more than it can do",
+            got=f"{self._in_progress.total()} requests in progress and {queued} that wait",
+            expected=f"at most {self._at_once} and {self._waiting}",
+            party=self._server,
+            retry_after_s=round(after_s, 1),
+        )
