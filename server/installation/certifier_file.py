@@ -57,6 +57,26 @@ def unseal_certifier(path: Path, party: Party, public: PublicFile, passphrase: s
     this party or not the key that the public file names, KeyMismatchError if it is of another installation,
     WrongPassphraseError if the passphrase does not open it.
     """
+    salt, cost, header, nonce, sealed = _opened(path, party, public)
+    try:
+        secret = AESGCM(stretch(passphrase, salt, cost)).decrypt(nonce, sealed, _context(header))
+    except InvalidTag:
+        raise WrongPassphraseError(
+            "the passphrase does not open the certification key, or the file was altered", got=str(path)
+        ) from None
+    certifier = Certifier.from_secret_bytes(party, secret)
+    if certifier.public_bytes != public.organisation(party):
+        raise KeyFileError("the certification key is not the one that the public file names", got=str(path))
+    return certifier
+
+
+def require_sealed_certifier(path: Path, party: Party, public: PublicFile) -> None:
+    """Raise what `unseal_certifier` raises, as far as can be told without the passphrase."""
+    _opened(path, party, public)
+
+
+def _opened(path: Path, party: Party, public: PublicFile) -> tuple[bytes, ScryptCost, bytes, bytes, bytes]:
+    """Return salt, cost, header, nonce and what is sealed of the right file; see `unseal_certifier` for errors."""
     try:
         data = read_secret(path, "the certification key", _BYTES)
     except OSError as error:
@@ -70,17 +90,7 @@ def unseal_certifier(path: Path, party: Party, public: PublicFile, passphrase: s
         )
     if installation != public.installation:
         raise KeyMismatchError("the certification key of another installation", got=installation.hex())
-    cipher = AESGCM(stretch(passphrase, salt, ScryptCost(log2_n, r, p)))
-    try:
-        secret = cipher.decrypt(nonce, data[_HEADER.size :], _context(data[: _HEADER.size]))
-    except InvalidTag:
-        raise WrongPassphraseError(
-            "the passphrase does not open the certification key, or the file was altered", got=str(path)
-        ) from None
-    certifier = Certifier.from_secret_bytes(party, secret)
-    if certifier.public_bytes != public.organisation(party):
-        raise KeyFileError("the certification key is not the one that the public file names", got=str(path))
-    return certifier
+    return salt, ScryptCost(log2_n, r, p).check(), data[: _HEADER.size], nonce, data[_HEADER.size :]
 
 
 def reseal_certifier(

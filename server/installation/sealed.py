@@ -100,6 +100,11 @@ def unseal(path: Path, party: Party, public: PublicFile, passphrase: str, *, epo
     return open_sealed(path, party, public, passphrase, epoch=epoch)[0]
 
 
+def require_sealed(path: Path, party: Party, public: PublicFile) -> int:
+    """Return the epoch that a sealed file states, as far as can be told without its passphrase; see `unseal`."""
+    return _opened(path, party, public, None)[0].epoch
+
+
 def open_sealed(
     path: Path, party: Party, public: PublicFile, passphrase: str, *, epoch: int | None = None
 ) -> tuple[KeyHolderKey, Sealing]:

@@ -12,13 +12,14 @@ where the marks are.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
-from sqlalchemy import BigInteger, Column, LargeBinary, MetaData, String, Table, delete, literal, select
+from sqlalchemy import BigInteger, Column, Connection, LargeBinary, MetaData, String, Table, delete, literal, select
 from sqlalchemy.dialects.sqlite import insert
 
 from veilmatch.crypto.dealing import BlockName, CheckedBlock, Kind
@@ -66,7 +67,7 @@ class StockStore:
 
     def __init__(self, data_dir: Path, storage_seed: bytes) -> None:
         self._engine = open_database(data_dir / "stock.db", _metadata)
-        self._aead = AESGCM(HKDFExpand(hashes.SHA256(), 32, b"veilmatch stock storage v1").derive(storage_seed))
+        self._aead = block_cipher(storage_seed)
         self.generation = self._open_generation()
 
     def adopt(self, pair: Pair, stock: bytes, *, only_of: int | None = None) -> None:
@@ -122,14 +123,11 @@ class StockStore:
         if sealed is None:
             return None
         try:
-            data = self._aead.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], _context(name))
-        except (InvalidTag, ValueError):
+            return open_block(self._aead, name, sealed)
+        except IntegrityError:
             with self._engine.begin() as connection:
                 connection.execute(delete(_blocks).where(this))
-            raise IntegrityError(
-                "a stored block of dealt stock was altered", got=f"{name.kind} {name.number}"
-            ) from None
-        return CheckedBlock(data)
+            raise
 
     def numbers(self, stock: bytes, kind: Kind) -> set[int]:
         """Return the numbers of the blocks that are here."""
@@ -170,6 +168,28 @@ class StockStore:
                 found = secrets.token_bytes(GENERATION_BYTES)
                 connection.execute(insert(_generation).values(value=found))
         return bytes(found)
+
+
+def block_cipher(storage_seed: bytes) -> AESGCM:
+    """Return what seals and opens the blocks of a key holder's own storage."""
+    return AESGCM(HKDFExpand(hashes.SHA256(), 32, b"veilmatch stock storage v1").derive(storage_seed))
+
+
+def open_block(cipher: AESGCM, name: BlockName, sealed: bytes) -> CheckedBlock:
+    """Return a sealed block. Raises IntegrityError if it was altered, or is another one than `name` says."""
+    try:
+        return CheckedBlock(cipher.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], _context(name)))
+    except (InvalidTag, ValueError):
+        raise IntegrityError("a stored block of dealt stock was altered", got=f"{name.kind} {name.number}") from None
+
+
+def stored_blocks(connection: Connection) -> Iterator[tuple[Pair | None, bytes, Kind, int, int, bytes]]:
+    """Yield pair, stock, kind, number, epoch and sealed content of every block; the pair of a current stock only."""
+    b = _blocks.c
+    query = select(_current.c.pair, b.stock, b.kind, b.number, b.epoch, b.sealed)
+    query = query.select_from(_blocks.join(_current, _current.c.stock == b.stock, isouter=True))
+    for row in connection.execution_options(yield_per=10).execute(query.order_by(b.stock, b.kind, b.number)):
+        yield row.pair, row.stock, row.kind, row.number, row.epoch, row.sealed
 
 
 def _context(name: BlockName) -> bytes:

@@ -124,7 +124,9 @@ async def _without(
 
 
 async def _named(checked: CheckedRequest, subject: str, gallery: Gallery) -> list[tuple[int, int]]:
-    """Return the places whose records the request is going to need, as far as they are there and known now."""
+    """Return the places whose records the request is going to need, as far as is known now; none if it was done."""
+    if await gallery.find_token(checked.token) is not None:
+        return []
     return await gallery.places_of(checked.enrolment) if checked.enrolment else gallery.index.slots_of(subject)
 
 

@@ -1,0 +1,114 @@
+"""The files beside a daemon's data: its sealed keys, its TLS files, the certificates of devices."""
+
+from __future__ import annotations
+
+import datetime
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.x509.oid import NameOID
+
+from veilmatch.common.settings import TlsSettings
+from veilmatch.crypto.encryption.public_key_format import PublicFile
+from veilmatch.crypto.errors import ConfigurationError, DeviceRightsError
+from veilmatch.crypto.keys.shares import KeyHolderKey
+from veilmatch.server.check.report import Report
+from veilmatch.server.config import DaemonSettings, KeyHolderSettings
+from veilmatch.server.installation.certifier_file import require_sealed_certifier, unseal_certifier
+from veilmatch.server.installation.files import read_secret
+from veilmatch.server.installation.sealed import old_file, require_sealed, unseal, waiting_file
+from veilmatch.server.transport.certification import certified_statement
+from veilmatch.server.transport.channels import server_credentials
+from veilmatch.server.transport.devices import certificate_files, read_certificate
+
+KEY_REMEDY = (
+    "chmod 600 it if its mode is wrong; else put back the copy of share.key that was made after the last refresh "
+    "(docs/operations.md, backups, a key holder)"
+)
+_CERTIFIER_REMEDY = "chmod 600 it if its mode is wrong; else put back a copy of certifier.key: it never changes"
+_TLS_REMEDY = "chmod 600 the key if its mode is wrong; else have them issued again (docs/operations.md, certificates)"
+_DEVICE_REMEDY = "`veilmatch device add` the certificate again, or `veilmatch device remove` it: no other device waits"
+#: A certificate that ends sooner is worth a note.
+SOON = datetime.timedelta(days=30)
+
+
+def check_sealed_keys(
+    settings: KeyHolderSettings, public: PublicFile, passphrase: str | None, report: Report
+) -> KeyHolderKey | None:
+    """Look at share.key, what a refresh keeps beside it, and certifier.key; return the key if it was opened."""
+    key = None
+    path, party = settings.key_file, settings.party
+    with report.finding(path, KEY_REMEDY):
+        if passphrase is None:
+            report.saw(path, f"epoch {require_sealed(path, party, public)}, not opened: that takes the passphrase")
+        else:
+            key = unseal(path, party, public, passphrase)
+            report.saw(path, f"opened, epoch {key.epoch}")
+    for beside in (waiting_file(path), old_file(path)):
+        if beside.exists():
+            with report.finding(beside, "docs/operations.md, refreshing shares: one that was interrupted"):
+                require_sealed(beside, party, public)
+                report.notes.append(f"{beside}: a refresh is not finished")
+    if not settings.certifier_key.exists():
+        report.notes.append(f"{settings.certifier_key} is not here: the daemon does not need it")
+        return key
+    with report.finding(settings.certifier_key, _CERTIFIER_REMEDY):
+        if passphrase is None:
+            require_sealed_certifier(settings.certifier_key, party, public)
+        else:
+            unseal_certifier(settings.certifier_key, party, public, passphrase)
+        report.saw(settings.certifier_key, "opened" if passphrase else "not opened: that takes the passphrase")
+    return key
+
+
+def check_passphrase_file(path: Path, report: Report) -> None:
+    """Look at the mode of a passphrase file; what is in it is not read here."""
+    if path.is_file():
+        with report.finding(path, "chmod 600 it"):
+            read_secret(path, "the passphrase file")
+
+
+def check_tls(tls: TlsSettings, party: str, report: Report, now: Callable[[], float] = time.time) -> None:
+    """Look at the TLS files: readable, of each other, of this party and of the authority, and valid now."""
+    with report.finding(tls.certificate.parent, _TLS_REMEDY, "TLS files"):
+        server_credentials(tls)
+        authority, own = (x509.load_pem_x509_certificate(p.read_bytes()) for p in (tls.authority, tls.certificate))
+        names = [name.value for name in own.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
+        if names != [party]:
+            raise ConfigurationError("the certificate of another party", got=names, expected=party)
+        try:
+            own.verify_directly_issued_by(authority)
+        except (InvalidSignature, ValueError, TypeError, UnsupportedAlgorithm):
+            raise ConfigurationError("the certificate is not of this authority", got=str(tls.certificate)) from None
+        at = datetime.datetime.fromtimestamp(now(), datetime.UTC)
+        for path, certificate in ((tls.authority, authority), (tls.certificate, own)):
+            _check_dates(path, certificate, at, report)
+
+
+def _check_dates(path: Path, certificate: x509.Certificate, at: datetime.datetime, report: Report) -> None:
+    start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    if not start <= at < end:
+        report.found(path, "", f"valid from {start:%Y-%m-%d} to {end:%Y-%m-%d}, and not now", _TLS_REMEDY)
+        return
+    report.saw(path, f"valid until {end:%Y-%m-%d}")
+    if end - at < SOON:
+        report.notes.append(f"{path} is valid for {(end - at).days} days more: {_TLS_REMEDY}")
+
+
+def check_devices(
+    settings: DaemonSettings, public: PublicFile, report: Report, now: Callable[[], float] = time.time
+) -> None:
+    """Look at the certificates of devices: whether this daemon goes by them."""
+    folder = settings.devices_dir
+    with report.finding(folder, "make the folder, and `veilmatch device add` the certificates"):
+        files = certificate_files(folder)
+        report.saw(folder, f"{len(files)} device certificates")
+        for path in files:
+            with report.finding(path, _DEVICE_REMEDY):
+                try:
+                    certified_statement(read_certificate(path), public).require_valid(now())
+                except DeviceRightsError as error:
+                    report.notes.append(f"{path}: {error}")

@@ -1,0 +1,76 @@
+"""`veilmatch check`: find what is damaged in a party's files, while its daemon serves."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from veilmatch.server.check.report import Report
+
+_INTACT, _DAMAGED = 0, 7
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(check)
+
+
+def check(
+    target: Annotated[
+        Path, typer.Argument(help="keyholder.toml or matcher.toml, the folder that it is in, or a data directory.")
+    ] = Path(),
+    passphrase_file: Annotated[
+        Path | None,
+        typer.Option(help="Of a key holder's sealed files, to look into these too; else as the daemon reads it."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Find what is damaged in the files of a party: databases, audit log, keys, certificates. Changes nothing.
+
+    The daemon may run. Exit status: 0 nothing is damaged; 3 nothing to check there; 7 something is, and is named with
+    what to do about it.
+    """
+    from veilmatch.server.check.party import check_data, check_party, find_configuration, load_configuration
+    from veilmatch.server.config import KeyHolderSettings
+    from veilmatch.server.installation.passphrase import VARIABLE, read_passphrase
+
+    path = find_configuration(target)
+    if path is None:
+        report = check_data(target)
+    else:
+        settings, passphrase = load_configuration(path), None
+        if isinstance(settings, KeyHolderSettings):
+            file = passphrase_file or settings.passphrase_file
+            # Nobody is asked: a check runs by a timer.
+            if passphrase_file is not None or VARIABLE in os.environ or (file is not None and file.exists()):
+                passphrase = read_passphrase(file)
+        report = check_party(settings, passphrase)
+    if as_json:
+        sys.stdout.write(json.dumps(report.document()) + "\n")
+    else:
+        _show(report)
+    raise typer.Exit(_DAMAGED if report.findings else _INTACT)
+
+
+def _show(report: Report) -> None:
+    for file, what in report.looked_at:
+        _say(f"looked at {file}: {what}")
+    for note in report.notes:
+        _say(f"note: {note}")
+    for finding in report.findings:
+        _say(f"DAMAGED {finding.file}{': ' * bool(finding.where)}{finding.where}: {finding.what}")
+        _say(f"  what to do: {finding.remedy}")
+    _say(f"{len(report.findings)} damaged" if report.findings else "nothing is damaged")
+
+
+def _say(text: str) -> None:
+    # Names in a damaged file go to a terminal: no control character gets through.
+    clean = "".join(c if c.isprintable() else "?" for c in text)
+    Console(stderr=True).print(clean, soft_wrap=True, highlight=False, markup=False)
