@@ -36,6 +36,7 @@ from veilmatch.crypto.errors import (
     SeveralFacesError,
     UnavailableError,
     UnknownSubjectError,
+    UnusableFaceError,
     VeilmatchError,
 )
 
@@ -61,6 +62,7 @@ __all__ = [
     "Timings",
     "UnavailableError",
     "UnknownSubjectError",
+    "UnusableFaceError",
     "VeilmatchError",
     "Verification",
 ]
