@@ -117,7 +117,7 @@ class AsyncClient:
         """Return whether the face in the photo is the subject's; with several templates, any of them.
 
         threshold: cosine in (0, 1], default of the settings. Raises also LowThresholdError, UnknownSubjectError,
-        ImageError, NoFaceError, SeveralFacesError, ModelError, EmbeddingError.
+        ImageError, NoFaceError, UnusableFaceError, SeveralFacesError, ModelError, EmbeddingError.
         """
         started, t = time.perf_counter(), self._device.threshold("verify", threshold)
         subject = checked_name(subject)

@@ -20,6 +20,7 @@ from veilmatch.client.capture.runtime import FloatTensor, OnnxModel
 
 _STRIDES = (8, 16, 32)  # pixels a cell
 GLANCE_PIXELS = 128
+_GLANCE_SCORE = 0.3  # a glance at a face that was found tells more the less it leaves out
 _Rows = npt.NDArray[np.float64]  # float64[n, 15]: x1, y1, x2, y2, score, five landmarks
 
 
@@ -76,19 +77,20 @@ class YuNetDetector:
 
     def detect(self, image: RgbArray) -> list[Face]:
         """See Detector.detect."""
-        return self._detect_in(_View(image, border=0.0)) or self._detect_in(_View(image, border=0.5))
+        whole = self._detect_in(_View(image, border=0.0), self._min_score)
+        return whole or self._detect_in(_View(image, border=0.5), self._min_score)
 
     def glance(self, view: RgbArray) -> float:
         """See Detector.glance."""
         middle, near = (GLANCE_PIXELS - 1) / 2, GLANCE_PIXELS / 4
-        for face in self._detect_in(_View(view, border=0.0, smallest=0)):
+        for face in self._detect_in(_View(view, border=0.0, smallest=0), _GLANCE_SCORE):
             left, top, right, bottom = face.box
             if max(abs((left + right) / 2 - middle), abs((top + bottom) / 2 - middle)) <= near:
                 return face.score
         return 0.0
 
-    def _detect_in(self, view: _View) -> list[Face]:
-        rows = _decode(self._model.run(view.tensor()), view.grid_size(), self._min_score)
+    def _detect_in(self, view: _View, min_score: float) -> list[Face]:
+        rows = _decode(self._model.run(view.tensor()), view.grid_size(), min_score)
         return [view.face(row) for row in _suppress_overlaps(rows, self._max_overlap)]
 
 
