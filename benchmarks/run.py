@@ -32,6 +32,7 @@ BENCHMARKS = (
     ("identify", "benchmarks/identify.py --slots 1000 10000"),
     ("system", "benchmarks/system.py"),
     ("system_512", "benchmarks/system.py --parameters d512-s120-c18-n3072 --identities 2000"),
+    ("load", "benchmarks/load.py --seconds 20"),
     ("query_profile", "benchmarks/query_profile.py --quick"),
     ("scaling", "benchmarks/scaling.py --quick"),
     ("budget_attack", "-m benchmarks.budget_attack --templates 5 --people 5"),
