@@ -13,16 +13,17 @@ VeilmatchErrors, and every call ends within its time.
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeAlias, TypeVar
 
-from veilmatch.client import bulk
 from veilmatch.client.arguments import checked_model, checked_name, checked_token, finite_seconds
+from veilmatch.client.changes import Changes
 from veilmatch.client.config import DeviceSettings
-from veilmatch.client.device import Capture, Device, Embedding, Progress, about
+from veilmatch.client.device import Capture, Device, Embedding, Progress, Skipped, about, tell
 from veilmatch.client.queries import Queries
 from veilmatch.client.results import (
     Candidates,
@@ -31,41 +32,53 @@ from veilmatch.client.results import (
     IdentifyResult,
     Rotation,
     SubjectEntry,
+    Subjects,
     Verification,
 )
 from veilmatch.client.wire import agreement
-from veilmatch.client.wire.connection import Answered, Ask, Connection
+from veilmatch.client.wire.connection import Connection
 from veilmatch.client.wire.signing import Draft
 from veilmatch.client.wire.transport import Matcher
-from veilmatch.crypto.digests import digest
-from veilmatch.crypto.encryption.public_key_format import KEY_ID_BYTES
-from veilmatch.crypto.errors import InvalidInputError, VeilmatchError
-from veilmatch.crypto.requests import EMBEDDING_MODEL, TOKEN_BYTES
-from veilmatch.protos.v1 import matcher_pb2, request_pb2
+from veilmatch.crypto.errors import InvalidInputError
+from veilmatch.crypto.requests import EMBEDDING_MODEL
+from veilmatch.protos.v1 import request_pb2
 
 if TYPE_CHECKING:
     from veilmatch.client.capture.image import ImageSource
 
-#: Added to the time-out of the settings for every pack of a bulk enrolment.
-BULK_PACK_S = 2.0
-#: Added to the time-out of the settings for a step of a rotation.
-ROTATION_STEP_S = 60.0
-
+_P = ParamSpec("_P")
 _R = TypeVar("_R")
+_Call: TypeAlias = Coroutine[Any, Any, _R]
+
+
+def _in_its_loop(
+    method: Callable[Concatenate[AsyncClient, _P], _Call[_R]],
+) -> Callable[Concatenate[AsyncClient, _P], _Call[_R]]:
+    """Let a method refuse calls after `aclose` and from elsewhere before it does anything else."""
+
+    @functools.wraps(method)
+    async def checked(self: AsyncClient, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        self._connection.open()
+        return await method(self, *args, **kwargs)
+
+    return checked
 
 
 class AsyncClient:
     """One device, both matchers. Use as an async context manager, within one event loop.
 
     matchers, capture, now and workers replace the network, the capture pipeline, the clock and the number
-    of processes of a bulk enrolment. Any number of calls may run at the same time.
+    of processes of a bulk enrolment. Any number of calls may run at the same time. Callbacks are called in the event
+    loop, and awaited if they are coroutine functions.
 
-    Common to all methods: timeout_s bounds the exchange with the servers, all attempts together (default:
-    the settings); capture and encryption come before it. When key holders are missing, the other pairs
-    of the settings are tried. model names what made an embedding, 1 to 64 characters: the first templates
-    of an empty gallery fix it. Raises UnavailableError, GalleryMismatchError, ModelMismatchError,
-    RequestRefusedError, KeyMismatchError, IntegrityError, and ServerDeviationError if the servers refuse what was
-    encrypted as invalid: the quantiser here makes nothing that is, so one of them deviates.
+    Common to all methods: timeout_s bounds the exchange with the servers, all attempts together (default: the
+    settings); capture and encryption come before it. When key holders are missing, the other pairs of the settings are
+    tried, and later calls try them first. A matcher that restarts is waited for; so is a server that is busy, once.
+    model names what made an embedding, 1 to 64 characters: the first templates of an empty gallery fix it. Raises
+    UnavailableError, OverloadedError, GalleryMismatchError, ModelMismatchError, RequestRefusedError, KeyMismatchError,
+    IntegrityError, and ServerDeviationError if the servers refuse what was encrypted as invalid: the quantiser here
+    makes nothing that is, so one of them deviates. ClientUseError after `aclose`, in another event loop, and in another
+    process (see `Client`).
     """
 
     def __init__(
@@ -81,7 +94,7 @@ class AsyncClient:
         self._device = Device(settings, capture, now)
         self._connection = Connection(settings, self._device.sign, matchers)
         self._queries = Queries(self._device, self._connection, self._limit)
-        self._workers = workers
+        self._changes = Changes(self._device, self._connection, settings.timeout_s, workers)
 
     @classmethod
     def from_config(cls, path: str | Path) -> AsyncClient:
@@ -103,6 +116,7 @@ class AsyncClient:
 
     # -- matching ---------------------------------------------------------------------------------
 
+    @_in_its_loop
     async def verify(
         self,
         subject: str,
@@ -121,6 +135,7 @@ class AsyncClient:
         embedding = await self._device.embed(photo)
         return await self._queries.verify(started, subject, embedding, await self._device.model(), t, timeout_s)
 
+    @_in_its_loop
     async def verify_embedding(
         self,
         subject: str,
@@ -134,6 +149,7 @@ class AsyncClient:
         started, t = time.perf_counter(), self._device.threshold("verify", threshold)
         return await self._queries.verify(started, checked_name(subject), embedding, checked_model(model), t, timeout_s)
 
+    @_in_its_loop
     async def candidates(
         self, photo: ImageSource, *, threshold: float | None = None, timeout_s: float | None = None
     ) -> Candidates:
@@ -142,6 +158,7 @@ class AsyncClient:
         embedding = await self._device.embed(photo)
         return await self._queries.candidates(started, embedding, await self._device.model(), t, timeout_s)
 
+    @_in_its_loop
     async def candidates_embedding(
         self,
         embedding: Embedding,
@@ -154,6 +171,7 @@ class AsyncClient:
         started, t = time.perf_counter(), self._device.threshold("candidates", threshold)
         return await self._queries.candidates(started, embedding, checked_model(model), t, timeout_s)
 
+    @_in_its_loop
     async def identify(
         self, photo: ImageSource, *, threshold: float | None = None, timeout_s: float | None = None
     ) -> IdentifyResult:
@@ -165,6 +183,7 @@ class AsyncClient:
         embedding = await self._device.embed(photo)
         return await self._queries.identify(started, embedding, await self._device.model(), t, timeout_s)
 
+    @_in_its_loop
     async def identify_embedding(
         self,
         embedding: Embedding,
@@ -179,6 +198,7 @@ class AsyncClient:
 
     # -- changing the gallery -----------------------------------------------------------------------
 
+    @_in_its_loop
     async def enrol(
         self, subject: str, *photos: ImageSource, token: bytes | None = None, timeout_s: float | None = None
     ) -> Enrolment:
@@ -190,8 +210,9 @@ class AsyncClient:
         """
         checked_name(subject)
         embeddings = [await self._device.embed(photo) for photo in photos]
-        return await self._enrol(subject, embeddings, await self._device.model(), token, timeout_s)
+        return await self._changes.enrol(subject, embeddings, await self._device.model(), token, timeout_s)
 
+    @_in_its_loop
     async def enrol_embedding(
         self,
         subject: str,
@@ -201,14 +222,15 @@ class AsyncClient:
         timeout_s: float | None = None,
     ) -> Enrolment:
         """`enrol` for embeddings."""
-        return await self._enrol(checked_name(subject), embeddings, checked_model(model), token, timeout_s)
+        return await self._changes.enrol(checked_name(subject), embeddings, checked_model(model), token, timeout_s)
 
+    @_in_its_loop
     async def enrol_many(
         self,
         photos: Mapping[str, ImageSource] | Iterable[tuple[str, ImageSource]],
         *,
         progress: Progress | None = None,
-        skipped: Callable[[str, VeilmatchError], None] | None = None,
+        skipped: Skipped | None = None,
         token: bytes | None = None,
         timeout_s: float | None = None,
     ) -> Enrolment:
@@ -218,22 +240,22 @@ class AsyncClient:
         "encrypt", done, total). skipped: told the subject and the error of a photo that cannot be used;
         without it such a photo ends the call. token: see `enrol`. Default timeout_s: the settings and 2 s a pack.
         """
-        pairs = _listed(photos)
+        pairs = listed(photos)
         embeddings: list[tuple[str, Embedding]] = []
         for done, (subject, photo) in enumerate(pairs):
-            if progress is not None:
-                progress("capture", done, len(pairs))
+            await tell(progress, "capture", done, len(pairs))
             try:
                 embeddings.append((checked_name(subject), await self._device.embed(photo)))
             except InvalidInputError as error:
                 if skipped is None:
                     raise about(subject, error) from None
-                skipped(subject, error)
+                await tell(skipped, subject, error)
         model = await self._device.model()
         return await self.enrol_many_embeddings(
             embeddings, model=model, progress=progress, token=token, timeout_s=timeout_s
         )
 
+    @_in_its_loop
     async def enrol_many_embeddings(
         self,
         embeddings: Mapping[str, Embedding] | Iterable[tuple[str, Embedding]],
@@ -244,33 +266,19 @@ class AsyncClient:
         timeout_s: float | None = None,
     ) -> Enrolment:
         """`enrol_many` for embeddings."""
-        pairs, model = _listed(embeddings), checked_model(model)
+        pairs, model = listed(embeddings), checked_model(model)
         if not pairs:
             raise InvalidInputError("nobody to enrol", got=0, expected="at least one subject")
         subjects = [checked_name(subject) for subject, _ in pairs]
         templates = [self._device.quantised(subject, embedding) for subject, embedding in pairs]
-        packs = await self._device.packs(subjects, templates, self._workers, progress or _no_progress)
-        limit = self._settings.timeout_s + BULK_PACK_S * len(packs) if timeout_s is None else timeout_s
-        draft = Draft(
-            request_pb2.OPERATION_BULK_ENROL,
-            token=checked_token(token),
-            bulk_digest=bulk.digest_of(packs),
-            model=model,
-        )
-        answered = await self._ask(draft, limit, lambda m, signed, left: m.bulk_enrol(signed, packs, left))
-        agreed = agreement.agreed_mutation(*answered.replies)
-        return Enrolment(agreed.sequence, agreed.templates)
+        return await self._changes.enrol_many(subjects, templates, model, progress, token, timeout_s)
 
+    @_in_its_loop
     async def erase(self, subject: str, *, token: bytes | None = None, timeout_s: float | None = None) -> Erasure:
         """Remove all templates of a subject. token: see `enrol`. Raises also UnknownSubjectError."""
-        draft = Draft(
-            request_pb2.OPERATION_ERASE,
-            subject=checked_name(subject),
-            token=checked_token(token),
-        )
-        agreed = agreement.agreed_mutation(*(await self._mutate(draft, timeout_s)).replies)
-        return Erasure(agreed.sequence, agreed.templates)
+        return await self._changes.erase(checked_name(subject), checked_token(token), timeout_s)
 
+    @_in_its_loop
     async def take_back(
         self, subject: str, enrolment: bytes, *, token: bytes | None = None, timeout_s: float | None = None
     ) -> Erasure:
@@ -280,21 +288,22 @@ class AsyncClient:
         that something was wrong with that enrolment, and so does enrolling again: look at the servers first. token: of
         this change, see `enrol`. Raises also UnknownSubjectError if there is no such template of this subject.
         """
-        draft = Draft(
-            request_pb2.OPERATION_ERASE,
-            subject=checked_name(subject),
-            token=checked_token(token),
-            enrolment=checked_token(enrolment),
+        return await self._changes.erase(
+            checked_name(subject), checked_token(token), timeout_s, checked_token(enrolment)
         )
-        agreed = agreement.agreed_mutation(*(await self._mutate(draft, timeout_s)).replies)
-        return Erasure(agreed.sequence, agreed.templates)
 
-    async def subjects(self, *, timeout_s: float | None = None) -> list[SubjectEntry]:
+    @_in_its_loop
+    async def subjects(self, *, timeout_s: float | None = None) -> Subjects:
         """Return who is enrolled, in order of names."""
-        draft = Draft(request_pb2.OPERATION_SUBJECTS)
-        answered = await self._ask(draft, timeout_s, lambda m, signed, left: m.subjects(signed, left))
-        return [SubjectEntry(subject, templates) for subject, templates in agreement.agreed_subjects(*answered.replies)]
+        answered = await self._connection.ask(
+            Draft(request_pb2.OPERATION_SUBJECTS),
+            self._limit(timeout_s),
+            lambda m, signed, left: m.subjects(signed, left),
+            agreement.agreed_subjects,
+        )
+        return Subjects((SubjectEntry(*entry) for entry in answered.opened), answered.request_id)
 
+    @_in_its_loop
     async def rotate(
         self, new_key_id: bytes, *, progress: Progress | None = None, timeout_s: float | None = None
     ) -> Rotation:
@@ -305,59 +314,14 @@ class AsyncClient:
         ("rotate", done, total). timeout_s: of each step; default: the settings and 60 s. Raises also
         ConfigurationError, BudgetExceededError and InvalidInputError.
         """
-        if len(new_key_id) != KEY_ID_BYTES:
-            raise InvalidInputError("not the id of a key", got=f"{len(new_key_id)} bytes", expected=KEY_ID_BYTES)
-        limit = self._settings.timeout_s + ROTATION_STEP_S if timeout_s is None else timeout_s
-        empty: list[str] = []
-        while True:
-            draft = Draft(request_pb2.OPERATION_ROTATE, new_key_id=new_key_id)
-            answered = await self._ask(draft, limit, lambda m, signed, left: m.rotate(signed, left))
-            agreed, found = agreement.agreed_rotation(*answered.replies)
-            empty += found
-            if progress is not None:
-                progress("rotate", agreed.converted, agreed.total)
-            if agreed.done:
-                return Rotation(agreed.sequence, agreed.converted, tuple(sorted(empty)))
+        return await self._changes.rotate(new_key_id, progress, timeout_s)
 
     # -- parts --------------------------------------------------------------------------------------
-
-    async def _enrol(
-        self, subject: str, embeddings: Iterable[Embedding], model: str, token: bytes | None, timeout_s: float | None
-    ) -> Enrolment:
-        templates = [await self._device.lanes(embedding) for embedding in embeddings]
-        if not templates:
-            raise InvalidInputError("nothing to enrol", got="no photo", expected="at least one")
-        ends = time.monotonic() + self._limit(timeout_s)
-        first, added, sequence = checked_token(token), 0, 0
-        refused: list[bytes] = []
-        for number, lanes in enumerate(templates):
-            # Derived, so that the whole call can be repeated under its one token.
-            own = digest("enrolment token", first, number)[:TOKEN_BYTES] if number else first
-            draft = Draft(request_pb2.OPERATION_ENROL, lanes, subject=subject, token=own, model=model)
-            # The last instant is left to the exchange, which then says who did not answer.
-            answered = await self._mutate(draft, max(ends - time.monotonic(), 0.001))
-            agreed = agreement.agreed_mutation(*answered.replies)
-            if not agreement.opened_enrolment(*answered.replies):
-                # The others are sent all the same, and nothing is erased: servers would see that this one was refused.
-                refused.append(own)
-            added, sequence = added + agreed.templates, agreed.sequence
-        if refused:
-            raise agreement.refused_vector(refused)
-        return Enrolment(sequence, added)
-
-    async def _mutate(self, draft: Draft, timeout_s: float | None) -> Answered[matcher_pb2.MutateReply]:
-        return await self._ask(draft, timeout_s, lambda m, signed, left: m.mutate(signed, left))
-
-    async def _ask(self, draft: Draft, timeout_s: float | None, ask: Ask[_R]) -> Answered[_R]:
-        return await self._connection.ask(draft, self._limit(timeout_s), ask)
 
     def _limit(self, timeout_s: float | None) -> float:
         return finite_seconds(self._settings.timeout_s if timeout_s is None else timeout_s)
 
 
-def _listed(pairs: Mapping[str, _R] | Iterable[tuple[str, _R]]) -> list[tuple[str, _R]]:
+def listed(pairs: Mapping[str, _R] | Iterable[tuple[str, _R]]) -> list[tuple[str, _R]]:
+    """Return the pairs of a bulk enrolment in order."""
     return list(pairs.items() if isinstance(pairs, Mapping) else pairs)
-
-
-def _no_progress(stage: str, done: int, total: int) -> None:
-    """For callers who do not want to know."""

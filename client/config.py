@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 from pydantic_settings import (
@@ -55,7 +55,8 @@ class DeviceSettings(BaseSettings):
 
     matchers: address of both, by seat. certificate: what organisations have signed about this device, if it is to
     know what it may ask. threshold: cosine in (0, 1]. pairs: the key holders to ask, in order of preference.
-    timeout_s: for a whole operation, embedding excluded.
+    timeout_s: for a whole operation, embedding excluded. proxy: "environment" to reach the matchers through the HTTP
+    proxy of the variables grpc_proxy, https_proxy and http_proxy; they are reached directly otherwise.
     """
 
     model_config = SettingsConfigDict(env_prefix="VEILMATCH_", env_nested_delimiter="__", extra="forbid", frozen=True)
@@ -71,6 +72,7 @@ class DeviceSettings(BaseSettings):
     pairs: list[Pair] = Field(default=["ab", "ac", "bc"], min_length=1)
     timeout_s: float = Field(default=15.0, gt=0, le=3600)
     request_lifetime_s: float = Field(default=60.0, gt=0, le=120)
+    proxy: Literal["none", "environment"] = "none"
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

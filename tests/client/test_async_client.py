@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from veilmatch.client import AsyncClient, DeviceSettings
-from veilmatch.client.async_client import BULK_PACK_S, ROTATION_STEP_S
 from veilmatch.client.capture.quantiser import quantise
+from veilmatch.client.changes import BULK_PACK_S, ROTATION_STEP_S
 from veilmatch.client.results import Candidates, Enrolment, IdentifyResult, Rotation, SubjectEntry, Verification
 from veilmatch.client.wire.signing import new_token
 from veilmatch.crypto.errors import (
+    ClientUseError,
     ConfigurationError,
     EmbeddingError,
     GalleryMismatchError,
@@ -495,7 +496,7 @@ async def test_leaving_the_block_closes_both(settings: DeviceSettings, pair: Fak
     async with AsyncClient(settings, matchers=pair.both) as client:
         await client.subjects()
     assert pair.a.closed and pair.b.closed
-    with pytest.raises(ConfigurationError, match="closed"):
+    with pytest.raises(ClientUseError, match="closed"):
         await client.subjects()
     await client.aclose()
 
@@ -503,7 +504,7 @@ async def test_leaving_the_block_closes_both(settings: DeviceSettings, pair: Fak
 def test_client_stays_in_its_event_loop(settings: DeviceSettings, pair: FakePair) -> None:
     client = AsyncClient(settings, matchers=pair.both)
     asyncio.run(_subjects(client))
-    with pytest.raises(ConfigurationError, match="event loop"):
+    with pytest.raises(ClientUseError, match="event loop"):
         asyncio.run(_subjects(client))
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from veilmatch.client import AsyncClient, Client, DeviceSettings, SubjectEntry, UnavailableError
-from veilmatch.crypto.errors import ConfigurationError, NoFaceError
+from veilmatch.crypto.errors import ClientUseError, ConfigurationError, NoFaceError
 
 from .conftest import FakeCapture, face
 from .fakes import FakePair
@@ -81,7 +81,7 @@ def test_closing_ends_the_thread_and_both_connections(settings: DeviceSettings, 
     client.close()
     assert pair.a.closed and pair.b.closed
     assert "veilmatch-client" not in {thread.name for thread in threading.enumerate()}
-    with pytest.raises(ConfigurationError, match="closed"):
+    with pytest.raises(ClientUseError, match="closed"):
         client.subjects()
 
 

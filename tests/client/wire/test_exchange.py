@@ -104,7 +104,7 @@ async def test_the_error_nearer_to_the_cause_wins_in_every_order_of_arrival(
 
 
 async def test_whoever_left_has_time_to_say_why() -> None:
-    late = exchange.GRACE_S[4] * 0.7
+    late = exchange.GRACE_S[-1] * 0.7
     script = Scripted(a=(late, CiphertextError("not well-formed")), b=UnavailableError("keyholder-a left"))
     with pytest.raises(CiphertextError):
         await ask(script)
