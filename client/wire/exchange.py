@@ -46,24 +46,11 @@ async def ask_both(
     pairs that the caller will try if they are named as alternatives. At the deadline: UnavailableError naming
     the first matcher that has not answered. No call is left running.
     """
-    ends = time.monotonic() + timeout_s
-    tasks = [asyncio.ensure_future(ask(matcher)) for matcher in matchers]
-    try:
-        _, running = await asyncio.wait(tasks, timeout=timeout_s, return_when=asyncio.FIRST_EXCEPTION)
-        errors = _errors(tasks, matchers)
-        if running and errors:
-            grace_s = min(_grace_s(errors[0], others), ends - time.monotonic())
-            await asyncio.wait(running, timeout=max(0.0, grace_s))
-            errors = _errors(tasks, matchers)
-        elif running and not errors:
-            errors = [_late(m) for t, m in zip(tasks, matchers, strict=True) if t in running]
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-    if errors:
-        raise min(errors, key=_vagueness)
-    return tasks[0].result(), tasks[1].result()
+    outcome = await _outcome(matchers, ask, timeout_s, others)
+    # Raised here, where the calls are gone: an error that is kept must not keep connections open (processes.py).
+    if isinstance(outcome, VeilmatchError):
+        raise outcome
+    return outcome
 
 
 async def with_fallback(
@@ -107,6 +94,30 @@ def leads_elsewhere(error: VeilmatchError) -> bool:
     next pair would be as busy, and the more for it.
     """
     return bool(error.alternatives) and not isinstance(error, (*_DEVIATIONS, OverloadedError))
+
+
+async def _outcome(
+    matchers: tuple[Matcher, Matcher],
+    ask: Callable[[Matcher], Awaitable[_R]],
+    timeout_s: float,
+    others: Sequence[Pair],
+) -> tuple[_R, _R] | VeilmatchError:
+    ends = time.monotonic() + timeout_s
+    tasks = [asyncio.ensure_future(ask(matcher)) for matcher in matchers]
+    try:
+        _, running = await asyncio.wait(tasks, timeout=timeout_s, return_when=asyncio.FIRST_EXCEPTION)
+        errors = _errors(tasks, matchers)
+        if running and errors:
+            grace_s = min(_grace_s(errors[0], others), ends - time.monotonic())
+            await asyncio.wait(running, timeout=max(0.0, grace_s))
+            errors = _errors(tasks, matchers)
+        elif running and not errors:
+            errors = [_late(m) for t, m in zip(tasks, matchers, strict=True) if t in running]
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    return min(errors, key=_vagueness) if errors else (tasks[0].result(), tasks[1].result())
 
 
 def _late(matcher: Matcher) -> VeilmatchError:
