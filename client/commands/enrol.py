@@ -74,7 +74,14 @@ def _enrol_one(subject: str, photos: list[Path], config: Path, timeout: float | 
     with open_client(config) as client, messages().status("Enrolling"):
         result = client.enrol(subject, *photos, timeout_s=timeout)
     if as_json:
-        show_json({"subject": subject, "templates": result.templates, "sequence": result.sequence})
+        show_json(
+            {
+                "subject": subject,
+                "templates": result.templates,
+                "sequence": result.sequence,
+                "request_id": result.request_id,
+            }
+        )
     else:
         show(f"enrolled: {subject} (templates: {result.templates})")
 
@@ -97,7 +104,14 @@ def _enrol_folder(folder: Path, skip: bool, config: Path, timeout: float | None,
         )
     if as_json:
         left_out = [{"subject": subject, "error": error_document(error)} for subject, error in skipped]
-        show_json({"templates": result.templates, "sequence": result.sequence, "skipped": left_out})
+        show_json(
+            {
+                "templates": result.templates,
+                "sequence": result.sequence,
+                "skipped": left_out,
+                "request_id": result.request_id,
+            }
+        )
         return
     for subject, error in skipped:
         messages().print(f"left out: {subject}: {error}", markup=False)

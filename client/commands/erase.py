@@ -35,7 +35,14 @@ def erase(
         else:
             result = client.take_back(subject, _token(enrolment), timeout_s=timeout)
     if as_json:
-        show_json({"subject": subject, "templates": result.templates, "sequence": result.sequence})
+        show_json(
+            {
+                "subject": subject,
+                "templates": result.templates,
+                "sequence": result.sequence,
+                "request_id": result.request_id,
+            }
+        )
     else:
         show(f"erased: {subject} (templates: {result.templates})")
 

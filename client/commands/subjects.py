@@ -20,7 +20,7 @@ def subjects(config: Config = DEFAULT_CONFIG, timeout: Timeout = None, as_json: 
     with open_client(config) as client, messages().status("Asking"):
         entries = client.subjects(timeout_s=timeout)
     if as_json:
-        show_json({"subjects": [asdict(entry) for entry in entries]})
+        show_json({"subjects": [asdict(entry) for entry in entries], "request_id": entries.request_id})
         return
     for entry in entries:
         show(f"{entry.subject}\t{entry.templates}")

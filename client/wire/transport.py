@@ -224,6 +224,7 @@ def channel_options(party: str, proxy: Literal["none", "environment"] = "none") 
         ("grpc.keepalive_time_ms", round(PING_S * 1000)),
         ("grpc.keepalive_timeout_ms", round(UNANSWERED_S * 1000)),
         ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.ping_timeout_ms", round(UNANSWERED_S * 1000)),
         ("grpc.http2.max_pings_without_data", 0),
         ("grpc.client_idle_timeout_ms", round(IDLE_S * 1000)),
         # Or a new channel would be given the dead connection of the one that it replaces.

@@ -15,6 +15,7 @@ from typer.testing import CliRunner, Result
 
 from veilmatch.client import Client, DeviceSettings
 from veilmatch.client.commands import _output, build_app, register_entry_point
+from veilmatch.client.wire.connection import request_id
 from veilmatch.crypto import errors
 from veilmatch.crypto.encryption.public_key_format import PublicFile
 from veilmatch.crypto.errors import DealtOpeningError, UnavailableError, VeilmatchError
@@ -23,6 +24,13 @@ from .conftest import FakeCapture
 from .fakes import FakePair
 
 Run = Callable[..., Result]
+
+
+def named(pair: FakePair) -> dict[str, str]:
+    """What a document says about the last request."""
+    return {"request_id": request_id(pair.a.requests[-1])}
+
+
 COMMANDS = ("enrol", "verify", "identify", "candidates", "erase", "subjects", "rotate")
 
 
@@ -94,12 +102,13 @@ def test_identify_in_json(run: Run, pair: FakePair) -> None:
         assert (result.exit_code, result.stderr) == (status, "")
         assert (document["match"], document["subject"], document["compared"]) == (status == 0, subject, 2)
         assert {"sequence", "pair", "shares", "probe_bytes", "timings"} <= set(document)
+        assert document["request_id"] == request_id(pair.a.requests[-1])
 
 
 def test_enrol_several_photos(run: Run, pair: FakePair) -> None:
     result = run("enrol", "alice", "1.jpg", "2.jpg", "--json")
     assert result.exit_code == 0
-    assert json.loads(result.stdout) == {"subject": "alice", "templates": 2, "sequence": 2}
+    assert json.loads(result.stdout) == {"subject": "alice", "templates": 2, "sequence": 2} | named(pair)
     assert "enrolled: bob" in run("enrol", "bob", "1.jpg").stdout
     assert pair.templates == ["alice", "alice", "bob"]
 
@@ -124,7 +133,7 @@ def folder(tmp_path: Path) -> Path:
 def test_enrol_a_folder(run: Run, pair: FakePair, folder: Path) -> None:
     result = run("enrol", "--folder", str(folder), "--json")
     assert result.exit_code == 0, result.output
-    assert json.loads(result.stdout) == {"templates": 4, "sequence": 1, "skipped": []}
+    assert json.loads(result.stdout) == {"templates": 4, "sequence": 1, "skipped": []} | named(pair)
     assert pair.templates == ["alice", "bob", "bob", "\u00e9va"]
 
 
@@ -147,8 +156,10 @@ def test_empty_or_missing_folder_is_unusable_input(run: Run, tmp_path: Path) -> 
 def test_subjects_and_erase(run: Run, pair: FakePair) -> None:
     pair.templates = ["bob", "alice", "bob"]
     assert run("subjects").stdout == "alice\t1\nbob\t2\n"
-    assert json.loads(run("erase", "bob", "--json").stdout)["templates"] == 2
-    assert json.loads(run("subjects", "--json").stdout) == {"subjects": [{"subject": "alice", "templates": 1}]}
+    document = json.loads(run("erase", "bob", "--json").stdout)
+    assert (document["templates"], document["request_id"]) == (2, request_id(pair.a.requests[-1]))
+    document = json.loads(run("subjects", "--json").stdout)
+    assert document == {"subjects": [{"subject": "alice", "templates": 1}]} | named(pair)
     assert run("erase", "alice").stdout.startswith("erased: alice")
 
 
@@ -162,7 +173,7 @@ def test_rotate_reads_the_new_key_and_names_who_is_empty_now(
     assert result.exit_code == 0 and result.stdout == f"rotated: 3 templates to key {key_id} (empty: 1)\n"
     assert "empty now, its record was no valid vector: eve" in result.stderr
     document = json.loads(run("rotate", str(public), "--json").stdout)
-    assert document == {"key_id": key_id, "templates": 3, "sequence": 4, "empty": []}
+    assert document == {"key_id": key_id, "templates": 3, "sequence": 4, "empty": []} | named(pair)
 
 
 def test_rotate_without_a_new_key_is_unusable_input(run: Run, tmp_path: Path) -> None:
