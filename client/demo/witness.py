@@ -27,6 +27,9 @@ class _Witnessed:
     async def connect(self, timeout_s: float) -> bool:
         return await self._inner.connect(timeout_s)
 
+    def doubt(self) -> None:
+        self._inner.doubt()
+
     async def match(self, request: pb.MatchRequest, timeout_s: float) -> pb.MatchReply:
         self._seen[:] = [request]
         return await self._inner.match(request, timeout_s)

@@ -90,6 +90,9 @@ class Connection:
                 answered = Answered(replies, opening(*replies), request, pair)
             except VeilmatchError as error:
                 error.request_id = request_id(request)
+                for matcher in matchers:
+                    if matcher.party == error.party:
+                        matcher.doubt()
                 # A key holder that was left by a matcher which restarts has not failed.
                 if leads_elsewhere(error) and all(matcher.state == "up" for matcher in matchers):
                     self._health.failed(pair, error)

@@ -5,8 +5,8 @@ network. `open_matchers` makes the real ones. Whatever goes wrong leaves as a Ve
 
 A connection can die without a word: a firewall that forgets an idle flow, a machine that is suspended. Three things
 find that out. Pings, while there are calls and for some minutes after the last one (`channel_options`). The kernel,
-when what was sent is not acknowledged. And silence: a call that ends without a word of the matcher after SILENCE_S
-takes its connection out of use, and the next call makes a new one.
+when what was sent is not acknowledged. And silence: where a call reaches its deadline without a word of the matcher, or
+the other matcher says that this one is missing, the next call makes a new connection.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ UNANSWERED_S = 5.0
 IDLE_S = 300.0
 #: How long one attempt to connect may take, TLS included.
 CONNECT_S = 5.0
-#: A call that ends after so long without an answer takes its connection out of use.
+#: A connection is not doubted for a call that ended sooner.
 SILENCE_S = 1.0
 _LOOK_S = 0.02
 
@@ -64,6 +64,9 @@ class Matcher(Protocol):
 
     async def connect(self, timeout_s: float) -> bool:
         """Connect if need be, trying again until timeout_s is over; return whether it is connected."""
+
+    def doubt(self) -> None:
+        """Be told that the other matcher misses this one. If it was silent here as well, its connection is replaced."""
 
     async def match(self, request: pb.MatchRequest, timeout_s: float) -> pb.MatchReply:
         """verify, candidates and identify."""
@@ -94,6 +97,7 @@ class _Line:
         self.stub = rpc.MatcherStub(channel)
         self.calls = 0
         self.fresh = replaces_another
+        self.silent = False
 
 
 class GrpcMatcher:
@@ -125,27 +129,32 @@ class GrpcMatcher:
             await asyncio.sleep(_LOOK_S)
         return False
 
+    def doubt(self) -> None:
+        """See Matcher."""
+        if self._line is not None and self._line.silent:
+            self._line = _Line(self._dial(), replaces_another=True)
+
     async def match(self, request: pb.MatchRequest, timeout_s: float) -> pb.MatchReply:
         """See Matcher."""
-        return await self._call(lambda stub: stub.Match(request, timeout=timeout_s))
+        return await self._call(lambda stub: stub.Match(request, timeout=timeout_s), timeout_s)
 
     async def mutate(self, request: request_pb2.SignedRequest, timeout_s: float) -> pb.MutateReply:
         """See Matcher."""
-        return await self._call(lambda stub: stub.Mutate(request, timeout=timeout_s))
+        return await self._call(lambda stub: stub.Mutate(request, timeout=timeout_s), timeout_s)
 
     async def bulk_enrol(
         self, header: request_pb2.SignedRequest, packs: Sequence[pb.BulkPack], timeout_s: float
     ) -> pb.MutateReply:
         """See Matcher."""
-        return await self._call(lambda stub: stub.BulkEnrol(_chunks(header, packs), timeout=timeout_s))
+        return await self._call(lambda stub: stub.BulkEnrol(_chunks(header, packs), timeout=timeout_s), timeout_s)
 
     async def subjects(self, request: request_pb2.SignedRequest, timeout_s: float) -> pb.SubjectsReply:
         """See Matcher."""
-        return await self._call(lambda stub: stub.Subjects(request, timeout=timeout_s))
+        return await self._call(lambda stub: stub.Subjects(request, timeout=timeout_s), timeout_s)
 
     async def rotate(self, request: request_pb2.SignedRequest, timeout_s: float) -> pb.RotateReply:
         """See Matcher."""
-        return await self._call(lambda stub: stub.Rotate(request, timeout=timeout_s))
+        return await self._call(lambda stub: stub.Rotate(request, timeout=timeout_s), timeout_s)
 
     async def close(self) -> None:
         """See Matcher."""
@@ -153,7 +162,7 @@ class GrpcMatcher:
         if line is not None:
             await line.channel.close()
 
-    async def _call(self, ask: Callable[[rpc.MatcherAsyncStub], Awaitable[_T]]) -> _T:
+    async def _call(self, ask: Callable[[rpc.MatcherAsyncStub], Awaitable[_T]], timeout_s: float) -> _T:
         line, started = self._line, time.monotonic()
         if line is None:
             raise IntegrityError(f"the connection to {self.party} is closed")
@@ -169,8 +178,10 @@ class GrpcMatcher:
             failure = IntegrityError(f"the call to {self.party} failed", got=type(error).__name__)
         finally:
             line.calls -= 1
-            if not heard and time.monotonic() - started >= SILENCE_S:
-                self._replace(line)
+            lasted_s = time.monotonic() - started
+            line.silent = not heard and lasted_s >= SILENCE_S
+            if line is self._line and lasted_s >= timeout_s - _LOOK_S:
+                self.doubt()
             if line is not self._line and not line.calls:
                 await line.channel.close()
         # Not from within the handler: an error that is kept must not keep gRPC's objects (processes.py).
@@ -186,10 +197,6 @@ class GrpcMatcher:
             return error_of_status(error, self.party, known=self._known), not silent
         self._known = True
         return sent, True
-
-    def _replace(self, line: _Line) -> None:
-        if line is self._line:
-            self._line = _Line(self._dial(), replaces_another=True)
 
 
 def open_matchers(settings: DeviceSettings) -> tuple[Matcher, Matcher]:

@@ -47,6 +47,10 @@ class FakeMatcher:
     #: Whether it can be connected to again.
     comes_back: bool = True
     connects: int = 0
+    doubts: int = 0
+
+    def doubt(self) -> None:
+        self.doubts += 1
 
     async def connect(self, timeout_s: float) -> bool:
         self.connects += 1

@@ -59,16 +59,20 @@ async def test_the_call_after_a_silent_one_has_a_connection_of_its_own(server: s
         await matcher.close()
 
 
-async def test_a_call_that_was_given_up_after_a_silence_replaces_the_connection_as_well(server: str) -> None:
+@pytest.mark.parametrize("doubted", [True, False])
+async def test_a_call_that_was_given_up_replaces_a_connection_that_is_doubted(server: str, doubted: bool) -> None:
     with SilentRelay(server) as relay:
         matcher = matcher_at(relay.address)
         await ask(matcher)
-        relay.go_silent()
+        if doubted:
+            relay.go_silent()
         call = asyncio.ensure_future(ask(matcher, 60.0))
         await asyncio.sleep(transport.SILENCE_S + 0.1)
         call.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await call
+        await asyncio.gather(call, return_exceptions=True)
+        assert matcher.state == "up"
+        matcher.doubt()
+        assert matcher.state == ("new" if doubted else "up")
         assert await ask(matcher) < 1.0
         await matcher.close()
 
