@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from veilmatch.crypto.errors import ClientUseError, UnavailableError
 
 _R = TypeVar("_R")
-_serving: contextvars.ContextVar[LoopThread | None] = contextvars.ContextVar("veilmatch_serving", default=None)
+_serving: contextvars.ContextVar[object] = contextvars.ContextVar("veilmatch_serving", default=None)
 
 
 class LoopThread:
@@ -28,6 +28,8 @@ class LoopThread:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        #: Not this object: a context that holds it would keep the loop of a client that nobody closes.
+        self._mark = object()
         self._process: int | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -44,7 +46,10 @@ class LoopThread:
                 if self._closed:
                     raise ClientUseError("the client is closed", expected="calls inside `with`")
                 loop = self._loop = self._loop or self._started()
-                return asyncio.run_coroutine_threadsafe(self._marked(call), loop)
+                # So that threads which the call starts are known as its own.
+                context = contextvars.copy_context()
+                context.run(_serving.set, self._mark)
+                return context.run(asyncio.run_coroutine_threadsafe, call, loop)
         except BaseException:
             call.close()
             raise
@@ -76,7 +81,7 @@ class LoopThread:
                 got=f"process {os.getpid()}",
                 expected=f"process {self._process}, or a client made after the fork",
             )
-        if _serving.get() is self or threading.current_thread() is self._thread:
+        if _serving.get() is self._mark or threading.current_thread() is self._thread:
             raise ClientUseError(
                 "the client was called from within a call of its own, which it would wait for",
                 expected="a call from elsewhere, such as the callbacks progress and skipped",
@@ -91,11 +96,6 @@ class LoopThread:
         self._abandoned = weakref.finalize(self, _abandon, loop, os.getpid())
         self._abandoned.atexit = False
         return loop
-
-    async def _marked(self, call: Coroutine[Any, Any, _R]) -> _R:
-        """Run the call so that threads which it starts are known as its own."""
-        _serving.set(self)
-        return await call
 
 
 class Caller:
