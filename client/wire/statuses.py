@@ -47,7 +47,7 @@ def sent_error(error: grpc.aio.AioRpcError, party: str) -> VeilmatchError | None
     """
     for key, value in error.trailing_metadata() or ():
         if key == ERROR_METADATA_KEY:
-            return _read(value, party)
+            return read_error(value, party)
     return None
 
 
@@ -80,7 +80,8 @@ def _reason(details: str | None, known: bool) -> str:
     return next((reason for words, reason in _REASONS if any(word in text for word in words)), "no connection")
 
 
-def _read(value: str | bytes, party: str) -> VeilmatchError:
+def read_error(value: str | bytes, party: str) -> VeilmatchError:
+    """Return the error in the trailing metadata of a server, or a ProtocolError if it cannot be read."""
     try:
         fields = json.loads(value)
         if not isinstance(fields, dict):
