@@ -50,7 +50,7 @@ FORKS = {
     "many children": ("for _ in range(5): child(ask_anew)", "client_use " * 5),
     "a grandchild": ("child(lambda: child(ask_anew))", "client_use None"),
     "closing": ("child(client.close)", "None"),
-    "a client that is dropped": ("child(lambda: [globals().pop('client'), gc.collect()] and 'dropped')", "dropped"),
+    "dropping": ("child(lambda: (globals().pop('client') and None, gc.collect()) and 'dropped')", "dropped"),
 }
 
 
