@@ -103,7 +103,7 @@ def test_results_of_a_matcher_fit_together_or_are_refused(messages: list[pb.Matc
         for message in messages:
             yield message
 
-    service = KeyHolderService(SimpleNamespace(scheme=SCHEME))  # type: ignore[arg-type]
+    service = KeyHolderService(SimpleNamespace(scheme=SCHEME, server=None))  # type: ignore[arg-type]
     try:
         found = at_once(anext(service._results(stream())))  # type: ignore[arg-type]
     except VeilmatchError:
