@@ -13,11 +13,12 @@ VeilmatchErrors, and every call ends within its time.
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeAlias, TypeVar
 
 from veilmatch.client.arguments import (
     checked_key_id,
@@ -27,11 +28,10 @@ from veilmatch.client.arguments import (
     checked_token,
     finite_seconds,
 )
+from veilmatch.client.changes import Changes
 from veilmatch.client.config import DeviceSettings
-from veilmatch.client.device import Capture, Device, Embedding, Progress
-from veilmatch.client.enrolments import Enrolments
+from veilmatch.client.device import Capture, Device, Embedding, Progress, Skipped
 from veilmatch.client.queries import Queries
-from veilmatch.client.quoting import naming
 from veilmatch.client.results import (
     Candidates,
     Enrolment,
@@ -39,36 +39,51 @@ from veilmatch.client.results import (
     IdentifyResult,
     Rotation,
     SubjectEntry,
+    Subjects,
     Verification,
 )
 from veilmatch.client.wire import agreement
-from veilmatch.client.wire.connection import Answered, Ask, Connection
+from veilmatch.client.wire.connection import Connection
 from veilmatch.client.wire.signing import Draft
 from veilmatch.client.wire.transport import Matcher
-from veilmatch.crypto.errors import VeilmatchError
 from veilmatch.protos.v1 import request_pb2
 
 if TYPE_CHECKING:
     from veilmatch.client.capture.image import ImageSource
 
-#: Added to the time-out of the settings for a step of a rotation.
-ROTATION_STEP_S = 60.0
-
+_P = ParamSpec("_P")
 _R = TypeVar("_R")
+_Call: TypeAlias = Coroutine[Any, Any, _R]
+
+
+def _in_its_loop(
+    method: Callable[Concatenate[AsyncClient, _P], _Call[_R]],
+) -> Callable[Concatenate[AsyncClient, _P], _Call[_R]]:
+    """Let a method refuse calls after `aclose` and from elsewhere before it does anything else."""
+
+    @functools.wraps(method)
+    async def checked(self: AsyncClient, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+        self._connection.open()
+        return await method(self, *args, **kwargs)
+
+    return checked
 
 
 class AsyncClient:
     """One device, both matchers. Use as an async context manager, within one event loop.
 
     matchers, capture, now and workers replace the network, the capture pipeline, the clock and the number
-    of processes of a bulk enrolment. Any number of calls may run at the same time.
+    of processes of a bulk enrolment. Any number of calls may run at the same time. Callbacks are called in the event
+    loop, and awaited if they are coroutine functions.
 
-    Common to all methods: timeout_s bounds the exchange with the servers, all attempts together (default:
-    the settings); capture and encryption come before it. When key holders are missing, the other pairs
-    of the settings are tried. model names what made an embedding, 1 to 64 characters: the first templates
-    of an empty gallery fix it. Raises UnavailableError, GalleryMismatchError, ModelMismatchError,
-    RequestRefusedError, KeyMismatchError, IntegrityError, and ServerDeviationError if the servers refuse what was
-    encrypted as invalid: the quantiser here makes nothing that is, so one of them deviates.
+    Common to all methods: timeout_s bounds the exchange with the servers, all attempts together (default: the
+    settings); capture and encryption come before it. When key holders are missing, the other pairs of the settings are
+    tried, and later calls try them first. A matcher that restarts is waited for; so is a server that is busy, once.
+    model names what made an embedding, 1 to 64 characters: the first templates of an empty gallery fix it. Raises
+    UnavailableError, OverloadedError, GalleryMismatchError, ModelMismatchError, RequestRefusedError, KeyMismatchError,
+    IntegrityError, and ServerDeviationError if the servers refuse what was encrypted as invalid: the quantiser here
+    makes nothing that is, so one of them deviates. ClientUseError after `aclose`, in another event loop, and in another
+    process (see `Client`).
     """
 
     def __init__(
@@ -84,7 +99,7 @@ class AsyncClient:
         self._device = Device(settings, capture, now)
         self._connection = Connection(settings, self._device.sign, matchers)
         self._queries = Queries(self._device, self._connection, self._limit)
-        self._enrolments = Enrolments(self._device, self._connection, settings.timeout_s, workers)
+        self._changes = Changes(self._device, self._connection, settings.timeout_s, workers)
 
     @classmethod
     def from_config(cls, path: str | Path) -> AsyncClient:
@@ -106,6 +121,7 @@ class AsyncClient:
 
     # -- matching ---------------------------------------------------------------------------------
 
+    @_in_its_loop
     async def verify(
         self,
         subject: str,
@@ -124,6 +140,7 @@ class AsyncClient:
         embedding = await self._device.embed(photo)
         return await self._queries.verify(started, subject, embedding, await self._device.model(), t, timeout_s)
 
+    @_in_its_loop
     async def verify_embedding(
         self,
         subject: str,
@@ -137,6 +154,7 @@ class AsyncClient:
         started, t = time.perf_counter(), self._device.threshold("verify", threshold)
         return await self._queries.verify(started, checked_name(subject), embedding, checked_model(model), t, timeout_s)
 
+    @_in_its_loop
     async def candidates(
         self, photo: ImageSource, *, threshold: float | None = None, timeout_s: float | None = None
     ) -> Candidates:
@@ -145,6 +163,7 @@ class AsyncClient:
         embedding = await self._device.embed(photo)
         return await self._queries.candidates(started, embedding, await self._device.model(), t, timeout_s)
 
+    @_in_its_loop
     async def candidates_embedding(
         self,
         embedding: Embedding,
@@ -157,6 +176,7 @@ class AsyncClient:
         started, t = time.perf_counter(), self._device.threshold("candidates", threshold)
         return await self._queries.candidates(started, embedding, checked_model(model), t, timeout_s)
 
+    @_in_its_loop
     async def identify(
         self, photo: ImageSource, *, threshold: float | None = None, timeout_s: float | None = None
     ) -> IdentifyResult:
@@ -168,6 +188,7 @@ class AsyncClient:
         embedding = await self._device.embed(photo)
         return await self._queries.identify(started, embedding, await self._device.model(), t, timeout_s)
 
+    @_in_its_loop
     async def identify_embedding(
         self,
         embedding: Embedding,
@@ -182,6 +203,7 @@ class AsyncClient:
 
     # -- changing the gallery -----------------------------------------------------------------------
 
+    @_in_its_loop
     async def enrol(
         self,
         subject: str,
@@ -199,8 +221,9 @@ class AsyncClient:
         which. If the servers find a vector invalid, all are sent, then ServerDeviationError names the enrolments that
         left an empty template.
         """
-        return await self._enrolments.photos(checked_name(subject), photos, token, once, timeout_s)
+        return await self._changes.enrol_photos(checked_name(subject), photos, token, once, timeout_s)
 
+    @_in_its_loop
     async def enrol_embedding(
         self,
         subject: str,
@@ -211,14 +234,15 @@ class AsyncClient:
     ) -> Enrolment:
         """`enrol` for embeddings."""
         subject, model = checked_name(subject), checked_model(model)
-        return await self._enrolments.embeddings(subject, embeddings, model, token, timeout_s)
+        return await self._changes.enrol_embeddings(subject, embeddings, model, token, timeout_s)
 
+    @_in_its_loop
     async def enrol_many(
         self,
         photos: Mapping[str, ImageSource] | Iterable[tuple[str, ImageSource]],
         *,
         progress: Progress | None = None,
-        skipped: Callable[[str, VeilmatchError], None] | None = None,
+        skipped: Skipped | None = None,
         token: bytes | None = None,
         once: bool = False,
         timeout_s: float | None = None,
@@ -232,8 +256,9 @@ class AsyncClient:
         pack.
         """
         pairs = checked_pairs("photo", photos)
-        return await self._enrolments.many_photos(pairs, progress or _no_progress, skipped, token, once, timeout_s)
+        return await self._changes.enrol_many_photos(pairs, progress, skipped, token, once, timeout_s)
 
+    @_in_its_loop
     async def enrol_many_embeddings(
         self,
         embeddings: Mapping[str, Embedding] | Iterable[tuple[str, Embedding]],
@@ -245,15 +270,14 @@ class AsyncClient:
     ) -> Enrolment:
         """`enrol_many` for embeddings."""
         pairs, model = checked_pairs("embedding", embeddings), checked_model(model)
-        return await self._enrolments.many_embeddings(pairs, model, progress or _no_progress, token, timeout_s)
+        return await self._changes.enrol_many_embeddings(pairs, model, progress, token, timeout_s)
 
+    @_in_its_loop
     async def erase(self, subject: str, *, token: bytes | None = None, timeout_s: float | None = None) -> Erasure:
         """Remove all templates of a subject. token: see `enrol`. Raises also UnknownSubjectError."""
-        subject = checked_name(subject)
-        return await self._erase(
-            Draft(request_pb2.OPERATION_ERASE, subject=subject, token=checked_token(token)), timeout_s
-        )
+        return await self._changes.erase(checked_name(subject), checked_token(token), timeout_s)
 
+    @_in_its_loop
     async def take_back(
         self, subject: str, enrolment: bytes, *, token: bytes | None = None, timeout_s: float | None = None
     ) -> Erasure:
@@ -263,20 +287,22 @@ class AsyncClient:
         that something was wrong with that enrolment, and so does enrolling again: look at the servers first. token: of
         this change, see `enrol`. Raises also UnknownSubjectError if there is no such template of this subject.
         """
-        draft = Draft(
-            request_pb2.OPERATION_ERASE,
-            subject=checked_name(subject),
-            token=checked_token(token),
-            enrolment=checked_token(enrolment),
+        return await self._changes.erase(
+            checked_name(subject), checked_token(token), timeout_s, checked_token(enrolment)
         )
-        return await self._erase(draft, timeout_s)
 
-    async def subjects(self, *, timeout_s: float | None = None) -> list[SubjectEntry]:
+    @_in_its_loop
+    async def subjects(self, *, timeout_s: float | None = None) -> Subjects:
         """Return who is enrolled, in order of names."""
-        draft = Draft(request_pb2.OPERATION_SUBJECTS)
-        answered = await self._ask(draft, timeout_s, lambda m, signed, left: m.subjects(signed, left))
-        return [SubjectEntry(subject, templates) for subject, templates in agreement.agreed_subjects(*answered.replies)]
+        answered = await self._connection.ask(
+            Draft(request_pb2.OPERATION_SUBJECTS),
+            self._limit(timeout_s),
+            lambda m, signed, left: m.subjects(signed, left),
+            agreement.agreed_subjects,
+        )
+        return Subjects((SubjectEntry(*entry) for entry in answered.opened), answered.request_id)
 
+    @_in_its_loop
     async def rotate(
         self, new_key_id: bytes, *, progress: Progress | None = None, timeout_s: float | None = None
     ) -> Rotation:
@@ -287,33 +313,9 @@ class AsyncClient:
         ("rotate", done, total). timeout_s: of each step; default: the settings and 60 s. Raises also
         ConfigurationError, BudgetExceededError and InvalidInputError.
         """
-        new_key_id = checked_key_id(new_key_id)
-        limit = self._settings.timeout_s + ROTATION_STEP_S if timeout_s is None else timeout_s
-        empty: list[str] = []
-        while True:
-            draft = Draft(request_pb2.OPERATION_ROTATE, new_key_id=new_key_id)
-            answered = await self._ask(draft, limit, lambda m, signed, left: m.rotate(signed, left))
-            agreed, found = agreement.agreed_rotation(*answered.replies)
-            empty += found
-            if progress is not None:
-                progress("rotate", agreed.converted, agreed.total)
-            if agreed.done:
-                return Rotation(agreed.sequence, agreed.converted, tuple(sorted(empty)))
+        return await self._changes.rotate(checked_key_id(new_key_id), progress, timeout_s)
 
     # -- parts --------------------------------------------------------------------------------------
 
-    async def _erase(self, draft: Draft, timeout_s: float | None) -> Erasure:
-        with naming(draft.subject):
-            answered = await self._ask(draft, timeout_s, lambda m, signed, left: m.mutate(signed, left))
-        agreed = agreement.agreed_mutation(*answered.replies)
-        return Erasure(agreed.sequence, agreed.templates)
-
-    async def _ask(self, draft: Draft, timeout_s: float | None, ask: Ask[_R]) -> Answered[_R]:
-        return await self._connection.ask(draft, self._limit(timeout_s), ask)
-
     def _limit(self, timeout_s: float | None) -> float:
         return finite_seconds(self._settings.timeout_s if timeout_s is None else timeout_s)
-
-
-def _no_progress(stage: str, done: int, total: int) -> None:
-    """For callers who do not want to know."""

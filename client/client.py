@@ -5,34 +5,32 @@
         if client.verify("alice", "door.jpg"):
             ...
 
-An event loop in a thread of its own does the work; any number of threads may call the client at once.
+An event loop in a thread of its own does the work (loop_thread.py); any number of threads may call the client at once.
 """
 
 from __future__ import annotations
 
-import asyncio
-import threading
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping
-from concurrent.futures import CancelledError
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from veilmatch.client.arguments import checked_pairs
 from veilmatch.client.async_client import AsyncClient
 from veilmatch.client.config import DeviceSettings
-from veilmatch.client.device import Capture, Embedding, Progress
+from veilmatch.client.device import Capture, Embedding, Progress, Skipped
+from veilmatch.client.loop_thread import Caller, LoopThread
 from veilmatch.client.results import (
     Candidates,
     Enrolment,
     Erasure,
     IdentifyResult,
     Rotation,
-    SubjectEntry,
+    Subjects,
     Verification,
 )
 from veilmatch.client.wire.transport import Matcher
-from veilmatch.crypto.errors import ConfigurationError, UnavailableError, VeilmatchError
 
 if TYPE_CHECKING:
     from veilmatch.client.capture.image import ImageSource
@@ -43,8 +41,14 @@ _R = TypeVar("_R")
 class Client:
     """One device, both matchers. Use as a context manager, or call `close`.
 
-    Arguments, results and errors are those of AsyncClient. progress and skipped are called in the client's
-    own thread. Ctrl-C in a waiting thread cancels its call at both matchers.
+    Arguments, results and errors are those of AsyncClient. progress and skipped are called in the thread that waits for
+    the call, and may use the client. Ctrl-C in a waiting thread cancels its call at both matchers. A call blocks its
+    thread: in an async function use AsyncClient.
+
+    A client belongs to the process of its first call. Made before a fork and not used, it works in the parent and in
+    every child, each with its own connections. One that was used raises ClientUseError in a child, and so does every
+    client there if one was open in the parent: make clients after the fork, or start processes by spawn or forkserver.
+    ClientUseError also after `close`, and within a call of its own.
     """
 
     def __init__(
@@ -57,12 +61,7 @@ class Client:
         workers: int | None = None,
     ) -> None:
         self._client = AsyncClient(settings, matchers=matchers, capture=capture, now=now, workers=workers)
-        self._loop = asyncio.new_event_loop()
-        self._loop.set_exception_handler(_without_poller_noise)
-        self._thread = threading.Thread(target=self._loop.run_forever, name="veilmatch-client", daemon=True)
-        self._thread.start()
-        self._closing = threading.Lock()
-        self._closed = False
+        self._thread = LoopThread()
 
     @classmethod
     def from_config(cls, path: str | Path) -> Client:
@@ -78,15 +77,11 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """End calls under way, close both connections and the thread. Closing twice is fine."""
-        with self._closing:
-            if self._closed:
-                return
-            self._closed = True
-        asyncio.run_coroutine_threadsafe(self._shut_down(), self._loop).result()
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        """End calls under way, close both connections and the thread. Closing twice is fine.
+
+        In a child process nothing of the parent's is closed.
+        """
+        self._thread.close(self._client.aclose)
 
     def verify(
         self,
@@ -180,16 +175,22 @@ class Client:
         photos: Mapping[str, ImageSource] | Iterable[tuple[str, ImageSource]],
         *,
         progress: Progress | None = None,
-        skipped: Callable[[str, VeilmatchError], None] | None = None,
+        skipped: Skipped | None = None,
         token: bytes | None = None,
         once: bool = False,
         timeout_s: float | None = None,
     ) -> Enrolment:
         """See AsyncClient.enrol_many."""
+        caller = Caller()
         call = self._client.enrol_many(
-            photos, progress=progress, skipped=skipped, token=token, once=once, timeout_s=timeout_s
+            checked_pairs("photo", photos),
+            progress=progress and caller.relayed(progress),
+            skipped=skipped and caller.relayed(skipped),
+            token=token,
+            once=once,
+            timeout_s=timeout_s,
         )
-        return self._run(call)
+        return self._run(call, caller)
 
     def enrol_many_embeddings(
         self,
@@ -201,11 +202,15 @@ class Client:
         timeout_s: float | None = None,
     ) -> Enrolment:
         """See AsyncClient.enrol_many_embeddings."""
-        return self._run(
-            self._client.enrol_many_embeddings(
-                embeddings, model=model, progress=progress, token=token, timeout_s=timeout_s
-            )
+        caller = Caller()
+        call = self._client.enrol_many_embeddings(
+            checked_pairs("embedding", embeddings),
+            model=model,
+            progress=progress and caller.relayed(progress),
+            token=token,
+            timeout_s=timeout_s,
         )
+        return self._run(call, caller)
 
     def erase(self, subject: str, *, token: bytes | None = None, timeout_s: float | None = None) -> Erasure:
         """See AsyncClient.erase."""
@@ -217,7 +222,7 @@ class Client:
         """See AsyncClient.take_back."""
         return self._run(self._client.take_back(subject, enrolment, token=token, timeout_s=timeout_s))
 
-    def subjects(self, *, timeout_s: float | None = None) -> list[SubjectEntry]:
+    def subjects(self, *, timeout_s: float | None = None) -> Subjects:
         """See AsyncClient.subjects."""
         return self._run(self._client.subjects(timeout_s=timeout_s))
 
@@ -225,35 +230,9 @@ class Client:
         self, new_key_id: bytes, *, progress: Progress | None = None, timeout_s: float | None = None
     ) -> Rotation:
         """See AsyncClient.rotate."""
-        return self._run(self._client.rotate(new_key_id, progress=progress, timeout_s=timeout_s))
+        caller = Caller()
+        call = self._client.rotate(new_key_id, progress=progress and caller.relayed(progress), timeout_s=timeout_s)
+        return self._run(call, caller)
 
-    def _run(self, call: Coroutine[Any, Any, _R]) -> _R:
-        if self._closed:
-            call.close()
-            raise ConfigurationError("the client is closed", expected="calls inside `with`")
-        future = asyncio.run_coroutine_threadsafe(call, self._loop)
-        try:
-            return future.result()
-        except CancelledError:
-            # Only `close` cancels, from another thread.
-            raise UnavailableError("the client was closed during the call") from None
-        except BaseException:
-            future.cancel()
-            raise
-
-    async def _shut_down(self) -> None:
-        running = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
-        await self._client.aclose()
-        await self._loop.shutdown_default_executor()
-
-
-def _without_poller_noise(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Event loops of one process share gRPC's poller: all are woken, and all but one then report EAGAIN.
-
-    Harmless (grpc/grpc issue 25364), but it would look like an error of the caller's.
-    """
-    if "PollerCompletionQueue" not in context.get("message", ""):
-        loop.default_exception_handler(context)
+    def _run(self, call: Coroutine[Any, Any, _R], caller: Caller | None = None) -> _R:
+        return (caller or Caller()).wait(self._thread.start(call))

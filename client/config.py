@@ -8,7 +8,7 @@ See `veilmatch.common.settings` for the environment and for paths.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -21,7 +21,8 @@ class DeviceSettings(Settings):
 
     matchers: address of both, by seat. certificate: what organisations have signed about this device, if it is to
     know what it may ask. threshold: cosine in (0, 1]. pairs: the key holders to ask, in order of preference.
-    timeout_s: for a whole operation, embedding excluded.
+    timeout_s: for a whole operation, embedding excluded. proxy: "environment" to reach the matchers through the HTTP
+    proxy of the variables grpc_proxy, https_proxy and http_proxy; they are reached directly otherwise.
     """
 
     usual_name = "device.toml"
@@ -37,6 +38,7 @@ class DeviceSettings(Settings):
     pairs: list[Pair] = Field(default=["ab", "ac", "bc"], min_length=1)
     timeout_s: float = Field(default=15.0, gt=0, le=3600)
     request_lifetime_s: float = Field(default=60.0, gt=0, le=120)
+    proxy: Literal["none", "environment"] = "none"
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

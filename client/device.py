@@ -7,8 +7,9 @@ live in local variables and are gone when a method returns.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
@@ -38,8 +39,11 @@ if TYPE_CHECKING:
 Embedding: TypeAlias = npt.ArrayLike
 """Real numbers [D] along the direction of a face; the length does not count."""
 
-Progress: TypeAlias = Callable[[str, int, int], None]
-"""Told ("capture" | "encrypt", done, total) during a bulk enrolment."""
+Progress: TypeAlias = Callable[[str, int, int], Awaitable[None] | None]
+"""Told ("capture" | "encrypt", done, total) during a bulk enrolment, ("rotate", done, total) during a rotation."""
+
+Skipped: TypeAlias = Callable[[str, VeilmatchError], Awaitable[None] | None]
+"""Told a subject and why its photo was left out of a bulk enrolment."""
 
 
 class Capture(Protocol):
@@ -133,7 +137,7 @@ class Device:
             raise about(quoted_name(subject), error) from None
 
     async def packs(
-        self, subjects: Sequence[str], templates: Sequence[Array], workers: int | None, progress: Progress
+        self, subjects: Sequence[str], templates: Sequence[Array], workers: int | None, progress: Progress | None
     ) -> list[matcher_pb2.BulkPack]:
         """Return the packs of these templates, subject i having template i."""
         stacked = np.array(templates, dtype=np.int64).reshape(len(templates), self.parameters.dimension)
@@ -144,13 +148,13 @@ class Device:
         thread = ThreadPoolExecutor(1, thread_name_prefix="veilmatch-bulk")
         loop = asyncio.get_running_loop()
         done = 0
-        progress("encrypt", 0, len(subjects))
+        await tell(progress, "encrypt", 0, len(subjects))
         try:
             for group in names:
                 pack = await loop.run_in_executor(thread, next, encrypted)
                 made.append(bulk.bulk_pack(pack, group))
                 done += len(group)
-                progress("encrypt", done, len(subjects))
+                await tell(progress, "encrypt", done, len(subjects))
         finally:
             thread.submit(encrypted.close)
             thread.shutdown(wait=False)
@@ -170,3 +174,10 @@ class Device:
                 expected=f"{self.parameters.dimension} ({self.parameters.name})",
             )
         return self._capture
+
+
+async def tell(callback: Callable[..., Awaitable[None] | None] | None, *values: object) -> None:
+    """Call a callback of the caller's, if there is one, and wait for it if it is a coroutine function."""
+    waiting = None if callback is None else callback(*values)
+    if inspect.isawaitable(waiting):
+        await waiting

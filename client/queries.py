@@ -13,7 +13,7 @@ from veilmatch.client.device import Device, Embedding
 from veilmatch.client.quoting import naming
 from veilmatch.client.results import Candidates, IdentifyResult, Timings, Verification
 from veilmatch.client.wire import agreement
-from veilmatch.client.wire.connection import Answered, Connection
+from veilmatch.client.wire.connection import Answered, Connection, Opening
 from veilmatch.client.wire.signing import Draft
 from veilmatch.client.wire.transport import Matcher
 from veilmatch.protos.v1 import matcher_pb2, request_pb2
@@ -43,8 +43,8 @@ class Queries:
         draft = Draft(request_pb2.OPERATION_VERIFY, probe, t, subject, model=model)
         prepared = time.perf_counter()
         with naming(subject):
-            answered = await self._match(draft, b"", timeout_s)
-        opened = agreement.open_verification(*answered.replies)
+            answered = await self._match(draft, b"", timeout_s, agreement.open_verification)
+        opened = answered.opened
         return Verification(
             decision=bool(opened.bits[0]),
             subject=subject,
@@ -52,6 +52,7 @@ class Queries:
             pair=answered.pair,
             shares=(answered.replies[0].share, answered.replies[1].share),
             probe_bytes=answered.request.ByteSize(),
+            request_id=answered.request_id,
             timings=_timings(started, prepared, answered.replies),
         )
 
@@ -63,8 +64,8 @@ class Queries:
         draft = Draft(request_pb2.OPERATION_CANDIDATES, probe, t, model=model)
         prepared = time.perf_counter()
         known = self._labels
-        answered = await self._match(draft, known.chain, timeout_s)
-        opened = agreement.open_candidates(*answered.replies, known)
+        answered = await self._match(draft, known.chain, timeout_s, lambda a, b: agreement.open_candidates(a, b, known))
+        opened = answered.opened
         self._labels = opened.labels
         return Candidates(
             subjects=agreement.matching_subjects(opened),
@@ -73,6 +74,7 @@ class Queries:
             pair=answered.pair,
             shares=(answered.replies[0].share, answered.replies[1].share),
             probe_bytes=answered.request.ByteSize(),
+            request_id=answered.request_id,
             timings=_timings(started, prepared, answered.replies),
         )
 
@@ -84,8 +86,10 @@ class Queries:
         draft = Draft(request_pb2.OPERATION_IDENTIFY, probe, t, model=model)
         prepared = time.perf_counter()
         known = self._labels
-        answered = await self._match(draft, known.chain, timeout_s)
-        opened = agreement.open_identification(*answered.replies, known)
+        answered = await self._match(
+            draft, known.chain, timeout_s, lambda a, b: agreement.open_identification(a, b, known)
+        )
+        opened = answered.opened
         self._labels = opened.labels
         return IdentifyResult(
             subject=agreement.best_subject(opened),
@@ -94,16 +98,21 @@ class Queries:
             pair=answered.pair,
             shares=(answered.replies[0].share, answered.replies[1].share),
             probe_bytes=answered.request.ByteSize(),
+            request_id=answered.request_id,
             timings=_timings(started, prepared, answered.replies),
         )
 
     async def _match(
-        self, draft: Draft, known_chain: bytes, timeout_s: float | None
-    ) -> Answered[matcher_pb2.MatchReply]:
+        self,
+        draft: Draft,
+        known_chain: bytes,
+        timeout_s: float | None,
+        opening: Opening[matcher_pb2.MatchReply, agreement.Opened],
+    ) -> Answered[matcher_pb2.MatchReply, agreement.Opened]:
         def ask(matcher: Matcher, signed: request_pb2.SignedRequest, left: float) -> Awaitable[matcher_pb2.MatchReply]:
             return matcher.match(matcher_pb2.MatchRequest(request=signed, known_chain=known_chain), left)
 
-        return await self._connection.ask(draft, self._limit(timeout_s), ask)
+        return await self._connection.ask(draft, self._limit(timeout_s), ask, opening)
 
 
 def _timings(started: float, prepared: float, replies: Iterable[matcher_pb2.MatchReply]) -> Timings:

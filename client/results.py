@@ -2,11 +2,13 @@
 
 `if client.verify(...)`, `if client.candidates(...)` and `if client.identify(...)` read as they should: a result is
 true if it is a match. An object that is always true would turn the same line into an open door.
+
+`request_id` names the request, of several the last, in the logs of every party, as it does in an error.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from veilmatch.crypto.keys.shares import Pair
@@ -40,6 +42,7 @@ class Verification:
     pair: Pair
     shares: tuple[bytes, bytes] = field(repr=False)
     probe_bytes: int
+    request_id: str
     timings: Timings
 
     def __bool__(self) -> bool:
@@ -59,6 +62,7 @@ class Candidates:
     pair: Pair
     shares: tuple[bytes, bytes] = field(repr=False)
     probe_bytes: int
+    request_id: str
     timings: Timings
 
     def __bool__(self) -> bool:
@@ -87,6 +91,7 @@ class IdentifyResult:
     pair: Pair
     shares: tuple[bytes, bytes] = field(repr=False)
     probe_bytes: int
+    request_id: str
     timings: Timings
 
     @property
@@ -109,6 +114,7 @@ class Enrolment:
     sequence: int
     templates: int
     repeated: int = 0
+    request_id: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +123,7 @@ class Erasure:
 
     sequence: int
     templates: int
+    request_id: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +137,7 @@ class Rotation:
     sequence: int
     templates: int
     empty: tuple[str, ...]
+    request_id: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,3 +146,11 @@ class SubjectEntry:
 
     subject: str
     templates: int
+
+
+class Subjects(list[SubjectEntry]):
+    """Who is enrolled, in order of names: a list that has the id of its request as well."""
+
+    def __init__(self, entries: Iterable[SubjectEntry] = (), request_id: str = "") -> None:
+        super().__init__(entries)
+        self.request_id = request_id

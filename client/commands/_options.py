@@ -65,5 +65,6 @@ def match_document(result: Verification | Candidates | IdentifyResult) -> dict[s
         "pair": result.pair,
         "shares": [share.hex() for share in result.shares],
         "probe_bytes": result.probe_bytes,
+        "request_id": result.request_id,
         "timings": {name: round(value, 6) for name, value in asdict(result.timings).items()},
     }

@@ -129,5 +129,10 @@ def _counts(result: Enrolment) -> str:
     return f"templates: {result.templates}" + (f", already there: {result.repeated}" if partly else "")
 
 
-def _document(result: Enrolment) -> dict[str, int]:
-    return {"templates": result.templates, "repeated": result.repeated, "sequence": result.sequence}
+def _document(result: Enrolment) -> dict[str, int | str]:
+    return {
+        "templates": result.templates,
+        "repeated": result.repeated,
+        "sequence": result.sequence,
+        "request_id": result.request_id,
+    }

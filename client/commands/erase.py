@@ -36,7 +36,13 @@ def erase(
             result = client.take_back(subject, _token(enrolment), timeout_s=timeout)
     done = f"erased: {subject} (templates: {result.templates})"
     if as_json:
-        show_json({"subject": subject, "templates": result.templates, "sequence": result.sequence}, done=done)
+        document = {
+            "subject": subject,
+            "templates": result.templates,
+            "sequence": result.sequence,
+            "request_id": result.request_id,
+        }
+        show_json(document, done=done)
     else:
         show(done, done=done)
 

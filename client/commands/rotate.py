@@ -46,6 +46,7 @@ def rotate(
                 "templates": result.templates,
                 "sequence": result.sequence,
                 "empty": list(result.empty),
+                "request_id": result.request_id,
             },
             done=done,
         )

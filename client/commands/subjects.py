@@ -21,7 +21,8 @@ def subjects(config: Config = DEFAULT_CONFIG, timeout: Timeout = None, as_json: 
         entries = client.subjects(timeout_s=timeout)
     done = "the list of subjects was read"
     if as_json:
-        show_json({"subjects": [asdict(entry) for entry in entries]}, done=done)
+        document = {"subjects": [asdict(entry) for entry in entries], "request_id": entries.request_id}
+        show_json(document, done=done)
         return
     for entry in entries:
         show(f"{entry.subject}\t{entry.templates}", done=done)

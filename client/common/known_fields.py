@@ -27,7 +27,7 @@ _DAEMON = _names(
 FIELDS: dict[str, frozenset[str]] = {
     "device.toml": _names(
         """device gallery matchers public_key tls signing_key certificate threshold pairs timeout_s
-        request_lifetime_s"""
+        request_lifetime_s proxy"""
     ),
     "keyholder.toml": _DAEMON
     | _names(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from veilmatch.client.config import DeviceSettings
-from veilmatch.client.wire.transport import Matcher, open_matchers
+from veilmatch.client.wire.transport import ConnectionState, Matcher, open_matchers
 from veilmatch.protos.v1 import matcher_pb2 as pb
 from veilmatch.protos.v1 import request_pb2
 
@@ -19,6 +19,16 @@ class _Witnessed:
     @property
     def party(self) -> str:
         return self._inner.party
+
+    @property
+    def state(self) -> ConnectionState:
+        return self._inner.state
+
+    async def connect(self, timeout_s: float) -> bool:
+        return await self._inner.connect(timeout_s)
+
+    def doubt(self) -> None:
+        self._inner.doubt()
 
     async def match(self, request: pb.MatchRequest, timeout_s: float) -> pb.MatchReply:
         self._seen[:] = [request]

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         Capture,
         Embedding,
         Progress,
+        Skipped,
     )
     from veilmatch.client.models import (
         install_models,
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
         IdentifyResult,
         Rotation,
         SubjectEntry,
+        Subjects,
         Timings,
         Verification,
     )
@@ -175,8 +177,10 @@ __all__ = [
     "Seat",
     "ServerDeviationError",
     "SeveralFacesError",
+    "Skipped",
     "StorageError",
     "SubjectEntry",
+    "Subjects",
     "Timings",
     "TlsSettings",
     "UnavailableError",
@@ -201,6 +205,7 @@ _PLACES = {
         "Capture",
         "Embedding",
         "Progress",
+        "Skipped",
     ),
     "veilmatch.client.models": ("install_models",),
     "veilmatch.client.results": (
@@ -210,6 +215,7 @@ _PLACES = {
         "IdentifyResult",
         "Rotation",
         "SubjectEntry",
+        "Subjects",
         "Timings",
         "Verification",
     ),

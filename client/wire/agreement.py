@@ -85,16 +85,19 @@ def agreed_mutation(a: pb.MutateReply, b: pb.MutateReply) -> pb.MutateReply:
     return a
 
 
-def opened_enrolment(a: pb.MutateReply, b: pb.MutateReply) -> bool:
-    """Return whether the vector of an enrolment was valid; if not, what was stored is an empty template."""
-    return a.valid_share != b.valid_share
+def opened_enrolment(a: pb.MutateReply, b: pb.MutateReply) -> tuple[pb.MutateReply, bool]:
+    """Return the answer of both, and whether the vector was valid; if not, what was stored is an empty template.
+
+    Errors: see `agreed_mutation`.
+    """
+    return agreed_mutation(a, b), a.valid_share != b.valid_share
 
 
-def refused_vector(enrolments: Sequence[bytes] = ()) -> ServerDeviationError:
+def refused_vector(enrolments: Sequence[bytes] = (), request_id: str | None = None) -> ServerDeviationError:
     """Return the error about a vector that the servers find invalid, and log it as an alert.
 
     The vector was made by the quantiser of this SDK, which makes valid ones only. enrolments: tokens of those that left
-    an empty template.
+    an empty template. request_id: of the last request, if there are several.
     """
     _log.error("alert: the servers find a vector of this device invalid; honest ones cannot")
     return ServerDeviationError(
@@ -103,6 +106,7 @@ def refused_vector(enrolments: Sequence[bytes] = ()) -> ServerDeviationError:
         got="invalid",
         expected="a valid vector",
         enrolments=tuple(token.hex() for token in enrolments),
+        request_id=request_id,
     )
 
 

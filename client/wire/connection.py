@@ -1,35 +1,50 @@
 """A client's connection to its two matchers: opened once, asked with a fresh request each time, closed once.
 
-A channel of gRPC belongs to the event loop that it was made in, so a connection belongs to one loop.
+It belongs to the process and to the event loop that it is first used in: a channel of gRPC cannot be used elsewhere.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from veilmatch.client.config import DeviceSettings
-from veilmatch.client.wire.exchange import ask_both, with_fallback
+from veilmatch.client.wire.exchange import ask_both, leads_elsewhere, with_fallback
+from veilmatch.client.wire.health import PairHealth
+from veilmatch.client.wire.patience import Patience
 from veilmatch.client.wire.signing import Draft
 from veilmatch.client.wire.transport import Matcher, open_matchers
-from veilmatch.crypto.errors import ConfigurationError
+from veilmatch.crypto.errors import ClientUseError, VeilmatchError
 from veilmatch.crypto.keys.shares import Pair
+from veilmatch.crypto.requests import request_digest
 from veilmatch.protos.v1.request_pb2 import SignedRequest
 
 _R = TypeVar("_R")
+_O = TypeVar("_O")
 Ask = Callable[[Matcher, SignedRequest, float], Awaitable[_R]]
 """Sends a signed request to one matcher, to be answered within so many seconds."""
+Opening = Callable[[_R, _R], _O]
+"""Makes one answer of the replies of matcher a and matcher b; raises if they cannot be put together."""
+#: What people and logs call a request: so many hex digits of its digest.
+_REQUEST_ID_DIGITS = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Answered(Generic[_R]):
-    """The replies of matcher a and matcher b, the request that they answer, and the pair that served it."""
+class Answered(Generic[_R, _O]):
+    """The replies of matcher a and matcher b, what they say together, the request, and the pair that served it."""
 
     replies: tuple[_R, _R]
+    opened: _O
     request: SignedRequest
     pair: Pair
+
+    @property
+    def request_id(self) -> str:
+        """The name of the request in the logs of all parties."""
+        return request_id(self.request)
 
 
 class Connection:
@@ -47,42 +62,99 @@ class Connection:
         self._settings = settings
         self._sign = sign
         self._given = matchers
-        self._open: tuple[Matcher, Matcher] | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._health = PairHealth()
+        self._open: _Opened | None = None
         self._closed = False
 
-    def open(self) -> tuple[Matcher, Matcher]:
-        """Return both matchers, connecting the first time.
+    def open(self) -> None:
+        """Connect the first time.
 
-        Raises ConfigurationError if the settings do not allow it, after `close`, or in another event loop.
+        Raises ConfigurationError if the settings do not allow it, ClientUseError after `close`, in another process, in
+        another event loop, or in a process that was forked while a client was open.
         """
-        loop = asyncio.get_running_loop()
-        if self._closed:
-            raise ConfigurationError("the client is closed", expected="calls inside `async with`")
-        if self._open is None:
-            self._open, self._loop = self._given or open_matchers(self._settings), loop
-        if self._loop is not loop:
-            raise ConfigurationError("the client belongs to another event loop", expected="one client a loop")
-        return self._open
+        self._opened()
 
-    async def ask(self, draft: Draft, timeout_s: float, ask: Ask[_R]) -> Answered[_R]:
+    async def ask(self, draft: Draft, timeout_s: float, ask: Ask[_R], opening: Opening[_R, _O]) -> Answered[_R, _O]:
         """Sign for one pair of the settings after the other until both matchers answer.
 
-        A repeated request has a fresh nonce; the token of a mutation stays, so that it is done once.
-        Errors: see exchange.ask_both and exchange.with_fallback.
+        A repeated request has a fresh nonce; the token of a mutation stays, so that it is done once. Every error has
+        the id of the request that it is about. Errors: see exchange.ask_both, exchange.with_fallback and Patience.
         """
-        matchers = self.open()
+        here = self._opened()
+        matchers = here.matchers
 
-        async def attempt(pair: Pair, left_s: float, others: Sequence[Pair]) -> Answered[_R]:
+        async def attempt(pair: Pair, left_s: float, others: Sequence[Pair]) -> Answered[_R, _O]:
             request = await asyncio.to_thread(self._sign, draft, pair)
-            replies = await ask_both(matchers, lambda matcher: ask(matcher, request, left_s), left_s, others)
-            return Answered(replies, request, pair)
+            try:
+                replies = await ask_both(matchers, lambda matcher: ask(matcher, request, left_s), left_s, others)
+                answered = Answered(replies, opening(*replies), request, pair)
+            except VeilmatchError as error:
+                error.request_id = request_id(request)
+                for matcher in matchers:
+                    if matcher.party == error.party:
+                        matcher.doubt()
+                # A key holder that was left by a matcher which restarts has not failed.
+                if leads_elsewhere(error) and all(matcher.state == "up" for matcher in matchers):
+                    self._health.failed(pair, error)
+                raise
+            self._health.served(pair)
+            return answered
 
-        return await with_fallback(self._settings.pairs, attempt, timeout_s)
+        return await here.patience.ask(
+            lambda left_s: with_fallback(self._health.in_order(self._settings.pairs), attempt, left_s), timeout_s
+        )
 
     async def close(self) -> None:
-        """Close both connections; calls under way end. Closing twice is fine."""
-        self._closed = True
-        matchers, self._open = self._open, None
-        for matcher in matchers or ():
-            await matcher.close()
+        """Close both connections; calls under way end. Closing twice is fine.
+
+        In another process nothing is closed: the connections are the other one's. Raises ClientUseError in another
+        event loop while the client's own one is running.
+        """
+        opened = self._open
+        if opened is None or not opened.is_of_this_process:
+            self._closed = True
+        elif not opened.is_of_this_loop and opened.loop.is_running():
+            raise ClientUseError("the client belongs to another event loop", expected="closed where it is used")
+        else:
+            self._closed, self._open = True, None
+            for matcher in opened.matchers:
+                await matcher.close()
+
+    def _opened(self) -> _Opened:
+        opened = self._open
+        if opened is not None and not opened.is_of_this_process:
+            raise ClientUseError(
+                "the client belongs to another process: it was used before this one was forked",
+                got=f"process {os.getpid()}",
+                expected=f"process {opened.process}, or a client made after the fork",
+            )
+        if self._closed:
+            raise ClientUseError("the client is closed", expected="calls inside `with` or `async with`")
+        if opened is None:
+            opened = self._open = _Opened(self._given or open_matchers(self._settings))
+        if not opened.is_of_this_loop:
+            raise ClientUseError("the client belongs to another event loop", expected="one client a loop")
+        return opened
+
+
+class _Opened:
+    """Two matchers, and the process and event loop that they can be used in."""
+
+    def __init__(self, matchers: tuple[Matcher, Matcher]) -> None:
+        self.matchers = matchers
+        self.patience = Patience(matchers)
+        self.process = os.getpid()
+        self.loop = asyncio.get_running_loop()
+
+    @property
+    def is_of_this_process(self) -> bool:
+        return self.process == os.getpid()
+
+    @property
+    def is_of_this_loop(self) -> bool:
+        return self.loop is asyncio.get_running_loop()
+
+
+def request_id(request: SignedRequest) -> str:
+    """Return the name of a request: the first digits of its digest, in hex."""
+    return request_digest(request.body).hex()[:_REQUEST_ID_DIGITS]

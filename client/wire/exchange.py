@@ -13,14 +13,23 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from veilmatch.client.wire.transport import Matcher
-from veilmatch.crypto.errors import IntegrityError, UnavailableError, VeilmatchError
+from veilmatch.crypto.errors import (
+    IntegrityError,
+    KeySafetyError,
+    OverloadedError,
+    ServerDeviationError,
+    UnavailableError,
+    VeilmatchError,
+)
 from veilmatch.crypto.keys.shares import Pair
 
 #: How long the other matcher gets to name a cause, by the vagueness of the first error: none after a cause,
 #: longest after "somebody left", because whoever left is about to say why.
-GRACE_S = (0.0, 0.25, 0.25, 0.25, 1.0)
+GRACE_S = (0.0, 0.0, 0.25, 0.25, 0.25, 1.0)
 #: The same where another pair will be tried: a refusal would come out there as well.
 GRACE_BEFORE_NEXT_PAIR_S = 0.05
+
+_DEVIATIONS = (KeySafetyError, ServerDeviationError)
 
 _R = TypeVar("_R")
 
@@ -37,6 +46,62 @@ async def ask_both(
     pairs that the caller will try if they are named as alternatives. At the deadline: UnavailableError naming
     the first matcher that has not answered. No call is left running.
     """
+    outcome = await _outcome(matchers, ask, timeout_s, others)
+    # Raised here, where the calls are gone: an error that is kept must not keep connections open (processes.py).
+    if isinstance(outcome, VeilmatchError):
+        raise outcome
+    return outcome
+
+
+async def with_fallback(
+    pairs: Sequence[Pair], attempt: Callable[[Pair, float, Sequence[Pair]], Awaitable[_R]], timeout_s: float
+) -> _R:
+    """Return what `attempt` returns for the first pair that can serve.
+
+    attempt: makes a fresh request for a pair, to be answered within the seconds given; told which pairs are
+    left. pairs: tried in this order, each once; after the first only those that the last error names as
+    alternatives, see `leads_elsewhere`. Any other error is raised at once. When no pair or no time is left, of all
+    errors the one nearest to the cause is raised, and no longer names pairs that were tried.
+
+    A server that deviates can make a device repeat by it, once for each pair. It could by not answering as well; each
+    request is a fresh one, of which it learns what it learns of any, and is counted by the budgets.
+    """
+    ends = time.monotonic() + timeout_s
+    pair, *left = pairs
+    tried, errors = [pair], list[VeilmatchError]()
+    while True:
+        try:
+            return await attempt(pair, ends - time.monotonic(), left)
+        except VeilmatchError as error:
+            if not leads_elsewhere(error):
+                raise
+            errors.append(error)
+            left = [other for other in left if other in error.alternatives]
+        if not left or time.monotonic() >= ends:
+            break
+        pair, *left = left
+        tried.append(pair)
+    # The last of equals: it is what stood in the way in the end.
+    nearest = min(reversed(errors), key=_vagueness)
+    nearest.alternatives = tuple(other for other in nearest.alternatives if other not in tried)
+    raise nearest
+
+
+def leads_elsewhere(error: VeilmatchError) -> bool:
+    """Return whether another pair is asked after this error: one that says which pairs can do without who failed.
+
+    Never after an error that says that somebody deviates, which nothing may hide, nor because a server is busy: the
+    next pair would be as busy, and the more for it.
+    """
+    return bool(error.alternatives) and not isinstance(error, (*_DEVIATIONS, OverloadedError))
+
+
+async def _outcome(
+    matchers: tuple[Matcher, Matcher],
+    ask: Callable[[Matcher], Awaitable[_R]],
+    timeout_s: float,
+    others: Sequence[Pair],
+) -> tuple[_R, _R] | VeilmatchError:
     ends = time.monotonic() + timeout_s
     tasks = [asyncio.ensure_future(ask(matcher)) for matcher in matchers]
     try:
@@ -52,31 +117,7 @@ async def ask_both(
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-    if errors:
-        raise min(errors, key=_vagueness)
-    return tasks[0].result(), tasks[1].result()
-
-
-async def with_fallback(
-    pairs: Sequence[Pair], attempt: Callable[[Pair, float, Sequence[Pair]], Awaitable[_R]], timeout_s: float
-) -> _R:
-    """Return what `attempt` returns for the first pair that can serve.
-
-    attempt: makes a fresh request for a pair, to be answered within the seconds given; told which pairs are
-    left. pairs: tried in this order, each once; after the first only those that the last UnavailableError
-    names as alternatives. Any other error is raised at once, and so is UnavailableError when no pair or no
-    time is left.
-    """
-    ends = time.monotonic() + timeout_s
-    pair, *left = pairs
-    while True:
-        try:
-            return await attempt(pair, ends - time.monotonic(), left)
-        except UnavailableError as error:
-            left = [other for other in left if other in error.alternatives]
-            if not left or time.monotonic() >= ends:
-                raise
-            pair, *left = left
+    return min(errors, key=_vagueness) if errors else (tasks[0].result(), tasks[1].result())
 
 
 def _late(matcher: Matcher) -> VeilmatchError:
@@ -95,19 +136,24 @@ def _error_of(task: asyncio.Future[_R], matcher: Matcher) -> VeilmatchError | No
     if error is None or isinstance(error, VeilmatchError):
         return error
     # The text of an unforeseen error may quote the request.
-    return IntegrityError(f"the call to {matcher.party} failed", got=type(error).__name__)
+    return IntegrityError(f"the call to {matcher.party} failed", got=type(error).__name__, party=matcher.party)
 
 
 def _vagueness(error: VeilmatchError) -> int:
-    """Return how far from the cause an error is: 0 for a cause, 4 for one who only says that another is gone."""
+    """Return how far from the cause an error is: 1 for a cause, 5 for one who only says that another is gone.
+
+    0 is for somebody who deviates: no other error hides that.
+    """
+    if isinstance(error, _DEVIATIONS):
+        return 0
     if not isinstance(error, UnavailableError):
-        return 1 if isinstance(error, IntegrityError) else 0
+        return 2 if isinstance(error, IntegrityError) else 1
     if error.alternatives:
-        return 2
-    return 3 if error.available is not None else 4
+        return 3
+    return 4 if error.available is not None else 5
 
 
 def _grace_s(error: VeilmatchError, others: Sequence[Pair]) -> float:
-    if isinstance(error, UnavailableError) and any(pair in error.alternatives for pair in others):
+    if leads_elsewhere(error) and any(pair in error.alternatives for pair in others):
         return GRACE_BEFORE_NEXT_PAIR_S
     return GRACE_S[_vagueness(error)]

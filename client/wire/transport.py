@@ -1,29 +1,28 @@
-"""The two matchers as the SDK sees them, over mutual TLS; and the mapping of gRPC's errors to ours.
+"""The two matchers as the SDK sees them, over mutual TLS.
 
 `Matcher` is what the rest of the SDK calls: pass your own pair of them to `AsyncClient` to test without a
 network. `open_matchers` makes the real ones. Whatever goes wrong leaves as a VeilmatchError.
+
+A connection can die without a word: a firewall that forgets an idle flow, a machine that is suspended. Three things
+find that out. Pings, while there are calls and for some minutes after the last one (`channel_options`). The kernel,
+when what was sent is not acknowledged. And silence: where a call reaches its deadline without a word of the matcher, or
+the other matcher says that this one is missing, the next call makes a new connection.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import AsyncIterator, Awaitable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, TypeVar
 
 import grpc
 
 from veilmatch.client.secret_file import read_secret
-from veilmatch.crypto.errors import (
-    ConfigurationError,
-    HandshakeError,
-    IntegrityError,
-    PartyRefusedError,
-    ProtocolError,
-    RequestRefusedError,
-    UnavailableError,
-    VeilmatchError,
-)
-from veilmatch.crypto.keys.shares import PAIRS, SEATS
+from veilmatch.client.wire.processes import note_channel, require_own_grpc
+from veilmatch.client.wire.statuses import error_of_status, sent_error
+from veilmatch.crypto.errors import ConfigurationError, IntegrityError, VeilmatchError
+from veilmatch.crypto.keys.shares import SEATS
 from veilmatch.protos.v1 import matcher_pb2 as pb
 from veilmatch.protos.v1 import matcher_pb2_grpc as rpc
 from veilmatch.protos.v1 import request_pb2
@@ -37,22 +36,21 @@ MIB = 1 << 20
 RECEIVE_BYTES = 64 * MIB
 #: A probe is 3 kB, a bulk pack with its records less than 2 MB.
 SEND_BYTES = 4 * MIB
-ERROR_METADATA_KEY = "veilmatch-error-bin"
-#: Text of a server, before it is shown to a person.
-_TEXT_CHARACTERS = 400
-#: Words of gRPC's text about a failed connection, and what they mean to a person.
-_HANDSHAKE = "a TLS handshake that failed: check certificates and names"
-_REASONS = (
-    (("tls", "ssl", "certificate", "verification"), _HANDSHAKE),
-    (
-        ("socket closed", "reset"),
-        "a connection closed at once: is the certificate of this device accepted there?",
-    ),
-    (("resolv", "lookup"), "an address that cannot be resolved"),
-    (("refused",), "nobody listening at its address"),
-)
+#: A connection is pinged when it has been quiet for so long; servers allow one ping in 10 s.
+PING_S = 20.0
+#: How long a ping may go unanswered, and how long what was sent may go unacknowledged.
+UNANSWERED_S = 5.0
+#: A connection without calls is closed after this: no pings all night.
+IDLE_S = 300.0
+#: How long one attempt to connect may take, TLS included.
+CONNECT_S = 5.0
+#: A connection is not doubted for a call that ended sooner.
+SILENCE_S = 1.0
+_LOOK_S = 0.02
 
 _T = TypeVar("_T")
+ConnectionState: TypeAlias = Literal["up", "down", "new"]
+"""new: in place of one that was silent, and not connected yet."""
 
 
 class Matcher(Protocol):
@@ -61,6 +59,16 @@ class Matcher(Protocol):
     @property
     def party(self) -> str:
         """The matcher's name, "matcher-a" or "matcher-b"."""
+
+    @property
+    def state(self) -> ConnectionState:
+        """Whether it is connected, as far as this end knows."""
+
+    async def connect(self, timeout_s: float) -> bool:
+        """Connect if need be, trying again until timeout_s is over; return whether it is connected."""
+
+    def doubt(self) -> None:
+        """Be told that the other matcher misses this one. If it was silent here as well, its connection is replaced."""
 
     async def match(self, request: pb.MatchRequest, timeout_s: float) -> pb.MatchReply:
         """verify, candidates and identify."""
@@ -83,136 +91,160 @@ class Matcher(Protocol):
         """Close the connection; calls under way end."""
 
 
-class GrpcMatcher:
-    """A matcher at the other end of a channel, which it owns from then on."""
+class _Line:
+    """One channel, its stub, and how many calls are on it."""
 
-    def __init__(self, party: str, channel: grpc.aio.Channel) -> None:
+    def __init__(self, channel: grpc.aio.Channel, *, replaces_another: bool = False) -> None:
+        self.channel = note_channel(channel)
+        self.stub = rpc.MatcherStub(channel)
+        self.calls = 0
+        self.fresh = replaces_another
+        self.silent = False
+
+
+class GrpcMatcher:
+    """A matcher at the other end of a channel. dial: makes one; the channels belong to this object."""
+
+    def __init__(self, party: str, dial: Callable[[], grpc.aio.Channel]) -> None:
         self.party = party
-        self._channel = channel
-        self._stub = rpc.MatcherStub(channel)
+        self._dial = dial
+        self._line: _Line | None = _Line(dial())
+        self._known = False
+
+    @property
+    def state(self) -> ConnectionState:
+        """See Matcher."""
+        line = self._line
+        if line is not None and line.channel.get_state() is grpc.ChannelConnectivity.READY:
+            line.fresh = False
+            return "up"
+        return "new" if line is not None and line.fresh else "down"
+
+    async def connect(self, timeout_s: float) -> bool:
+        """See Matcher."""
+        ends = time.monotonic() + timeout_s
+        while (line := self._line) is not None:
+            if line.channel.get_state(try_to_connect=True) is grpc.ChannelConnectivity.READY:
+                return True
+            if time.monotonic() >= ends:
+                break
+            await asyncio.sleep(_LOOK_S)
+        return False
+
+    def doubt(self) -> None:
+        """See Matcher."""
+        if self._line is not None and self._line.silent:
+            self._line = _Line(self._dial(), replaces_another=True)
 
     async def match(self, request: pb.MatchRequest, timeout_s: float) -> pb.MatchReply:
         """See Matcher."""
-        return await self._typed(self._stub.Match(request, timeout=timeout_s))
+        return await self._call(lambda stub: stub.Match(request, timeout=timeout_s), timeout_s)
 
     async def mutate(self, request: request_pb2.SignedRequest, timeout_s: float) -> pb.MutateReply:
         """See Matcher."""
-        return await self._typed(self._stub.Mutate(request, timeout=timeout_s))
+        return await self._call(lambda stub: stub.Mutate(request, timeout=timeout_s), timeout_s)
 
     async def bulk_enrol(
         self, header: request_pb2.SignedRequest, packs: Sequence[pb.BulkPack], timeout_s: float
     ) -> pb.MutateReply:
         """See Matcher."""
-        return await self._typed(self._stub.BulkEnrol(_chunks(header, packs), timeout=timeout_s))
+        return await self._call(lambda stub: stub.BulkEnrol(_chunks(header, packs), timeout=timeout_s), timeout_s)
 
     async def subjects(self, request: request_pb2.SignedRequest, timeout_s: float) -> pb.SubjectsReply:
         """See Matcher."""
-        return await self._typed(self._stub.Subjects(request, timeout=timeout_s))
+        return await self._call(lambda stub: stub.Subjects(request, timeout=timeout_s), timeout_s)
 
     async def rotate(self, request: request_pb2.SignedRequest, timeout_s: float) -> pb.RotateReply:
         """See Matcher."""
-        return await self._typed(self._stub.Rotate(request, timeout=timeout_s))
+        return await self._call(lambda stub: stub.Rotate(request, timeout=timeout_s), timeout_s)
 
     async def close(self) -> None:
         """See Matcher."""
-        await self._channel.close()
+        line, self._line = self._line, None
+        if line is not None:
+            await line.channel.close()
 
-    async def _typed(self, call: Awaitable[_T]) -> _T:
+    async def _call(self, ask: Callable[[rpc.MatcherAsyncStub], Awaitable[_T]], timeout_s: float) -> _T:
+        line, started = self._line, time.monotonic()
+        if line is None:
+            raise IntegrityError(f"the connection to {self.party} is closed")
+        line.calls += 1
+        heard = False
         try:
-            return await call
+            answer = await ask(line.stub)
+            heard = self._known = True
+            return answer
         except grpc.aio.AioRpcError as error:
-            raise error_from_rpc(error, self.party) from None
+            failure, heard = self._told(error)
         except (grpc.RpcError, grpc.aio.UsageError, grpc.aio.InternalError) as error:
-            raise IntegrityError(f"the call to {self.party} failed", got=type(error).__name__) from None
+            failure = IntegrityError(f"the call to {self.party} failed", got=type(error).__name__)
+        finally:
+            line.calls -= 1
+            lasted_s = time.monotonic() - started
+            line.silent = not heard and lasted_s >= SILENCE_S
+            if line is self._line and lasted_s >= timeout_s - _LOOK_S:
+                self.doubt()
+            if line is not self._line and not line.calls:
+                await line.channel.close()
+        # Not from within the handler: an error that is kept must not keep gRPC's objects (processes.py).
+        del line, ask
+        raise failure
+
+    def _told(self, error: grpc.aio.AioRpcError) -> tuple[VeilmatchError, bool]:
+        """Return what the call ended with, and whether the matcher has said anything."""
+        sent = sent_error(error, self.party)
+        if sent is None:
+            # An end of the connection is no silence: gRPC knows about it, and connects again by itself.
+            silent = error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+            return error_of_status(error, self.party, known=self._known), not silent
+        self._known = True
+        return sent, True
 
 
 def open_matchers(settings: DeviceSettings) -> tuple[Matcher, Matcher]:
     """Return matcher a and matcher b; connections are made on the first call, in the running event loop.
 
     Raises ConfigurationError if a TLS file or an address is missing, KeyFileError if others than its owner have a
-    right to the TLS key.
+    right to the TLS key, ClientUseError in a process that was forked while a client was open.
     """
+    require_own_grpc()
     authority, certificate, key = _read(settings.tls)
     # Each matcher has to show the certificate of its own name: the same server twice is no pair.
     credentials = grpc.ssl_channel_credentials(authority, key, certificate)
-    matchers: list[Matcher] = []
-    for seat in SEATS:
+
+    def matcher(seat: Literal["a", "b"]) -> Matcher:
         if not (address := settings.matchers.get(seat)):
             raise ConfigurationError("both matchers are needed", got=f"no address of matcher {seat}")
         party = f"matcher-{seat}"
-        channel = grpc.aio.secure_channel(address, credentials, options=channel_options(party))
-        matchers.append(GrpcMatcher(party, channel))
-    return matchers[0], matchers[1]
+        options = channel_options(party, settings.proxy)
+        return GrpcMatcher(party, lambda: grpc.aio.secure_channel(address, credentials, options=options))
+
+    a, b = (matcher(seat) for seat in SEATS)
+    return a, b
 
 
-def channel_options(party: str) -> list[tuple[str, int | str]]:
-    """Return the gRPC options of a channel to `party`."""
+def channel_options(party: str, proxy: Literal["none", "environment"] = "none") -> list[tuple[str, int | str]]:
+    """Return the gRPC options of a channel to `party`. proxy: see DeviceSettings."""
     return [
         ("grpc.ssl_target_name_override", party),
         ("grpc.max_receive_message_length", RECEIVE_BYTES),
         ("grpc.max_send_message_length", SEND_BYTES),
-        # Off: an idle device says nothing. Every call has a deadline that finds a dead connection.
-        ("grpc.keepalive_time_ms", 2**31 - 1),
+        ("grpc.enable_http_proxy", int(proxy == "environment")),
+        ("grpc.keepalive_time_ms", round(PING_S * 1000)),
+        ("grpc.keepalive_timeout_ms", round(UNANSWERED_S * 1000)),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.ping_timeout_ms", round(UNANSWERED_S * 1000)),
+        ("grpc.http2.max_pings_without_data", 0),
+        ("grpc.client_idle_timeout_ms", round(IDLE_S * 1000)),
+        # Or a new channel would be given the dead connection of the one that it replaces.
+        ("grpc.use_local_subchannel_pool", 1),
         # The SDK itself decides what is repeated, with a fresh nonce.
         ("grpc.enable_retries", 0),
         ("grpc.initial_reconnect_backoff_ms", 100),
-        ("grpc.max_reconnect_backoff_ms", 2000),
+        ("grpc.max_reconnect_backoff_ms", 500),
+        # By its name the shortest pause; it is the longest attempt as well.
+        ("grpc.min_reconnect_backoff_ms", round(CONNECT_S * 1000)),
     ]
-
-
-# -- errors --------------------------------------------------------------------------------------
-
-
-def error_from_rpc(error: grpc.aio.AioRpcError, party: str) -> VeilmatchError:
-    """Return what ended the call to `party`: the error it sent, or the one that gRPC's status stands for."""
-    for key, value in error.trailing_metadata() or ():
-        if key == ERROR_METADATA_KEY:
-            return _sent_error(value, party)
-    code = error.code()
-    if code == grpc.StatusCode.DEADLINE_EXCEEDED:
-        return UnavailableError(f"{party} did not answer in time", party=party, needed=party)
-    if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.ABORTED):
-        # No alternatives: other key holders can stand in for each other, but nobody for a matcher.
-        reason = _reason(error)
-        kind = HandshakeError if reason == _HANDSHAKE else UnavailableError
-        return kind(f"{party} cannot be reached", party=party, needed=party, available=reason)
-    if code in (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED):
-        return PartyRefusedError(f"{party} does not serve this device", got=code.name)
-    if code == grpc.StatusCode.RESOURCE_EXHAUSTED:
-        return RequestRefusedError(f"{party} or this device does not take so large a message", got=code.name)
-    if code == grpc.StatusCode.UNIMPLEMENTED:
-        return ProtocolError(f"{party} does not know this call", got=code.name, expected="a matcher")
-    return IntegrityError(f"{party} failed on this request", got=code.name)
-
-
-def _reason(error: grpc.aio.AioRpcError) -> str:
-    """What a person can act on; gRPC's own text has addresses and internals."""
-    details = (error.details() or "").lower()
-    return next((reason for words, reason in _REASONS if any(w in details for w in words)), "no connection")
-
-
-def _sent_error(value: str | bytes, party: str) -> VeilmatchError:
-    """Return the error that a server sent. A server may send anything: only clean text gets through."""
-    try:
-        fields = json.loads(value)
-        if not isinstance(fields, dict):
-            raise ValueError
-    except (ValueError, RecursionError):
-        return ProtocolError(f"{party} failed and its error cannot be read", expected="JSON fields")
-    clean: dict[str, Any] = {name: _clean(text) for name, text in fields.items() if isinstance(text, str)}
-    alternatives = fields.get("alternatives")
-    if isinstance(alternatives, list):
-        clean["alternatives"] = [pair for pair in PAIRS if pair in alternatives]
-    # The error itself takes none that is not finite or not a number.
-    clean |= {name: fields[name] for name in ("limit", "retry_after_s") if isinstance(fields.get(name), int | float)}
-    return VeilmatchError.from_fields(clean)
-
-
-def _clean(text: str) -> str:
-    return "".join(c if c.isprintable() else "?" for c in text[:_TEXT_CHARACTERS])
-
-
-# -- parts ---------------------------------------------------------------------------------------
 
 
 async def _chunks(header: request_pb2.SignedRequest, packs: Sequence[pb.BulkPack]) -> AsyncIterator[pb.BulkChunk]:

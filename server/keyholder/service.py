@@ -10,7 +10,7 @@ import numpy as np
 from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.dealing import BlockName, commit_opening, deal_tagged
 from veilmatch.crypto.digests import DIGEST_BYTES
-from veilmatch.crypto.errors import InvalidInputError, ProtocolError
+from veilmatch.crypto.errors import InvalidInputError, ProtocolError, UnavailableError
 from veilmatch.crypto.keys.shares import PAIRS, PARTIES, SEATS, Party, dealer_of, other_party
 from veilmatch.crypto.keys.shares import Pair as PairName
 from veilmatch.crypto.pair.messages import ProbeShare, Results, TemplateShare
@@ -44,12 +44,15 @@ class KeyHolderService(rpc.KeyHolderServicer):
         first = await anext(requests, None)
         if first is None or first.WhichOneof("content") != "open":
             raise ProtocolError("a session begins with its request", expected="open")
-        results = self._results(requests)
+        results = self._results(requests, caller)
         async for answer in self._holder.serve(caller, first.open, results):
             yield _answer_to_wire(answer)
 
-    async def _results(self, requests: AsyncIterator[pb.MatcherToKeyHolder]) -> AsyncIterator[Results]:
-        """Yield the one `Results` that the chunks of the stream make up."""
+    async def _results(self, requests: AsyncIterator[pb.MatcherToKeyHolder], caller: str) -> AsyncIterator[Results]:
+        """Yield the one `Results` that the chunks of the stream make up.
+
+        Raises UnavailableError if the caller leaves before: a matcher that restarts is missing, and deviates in nothing.
+        """
         parameters = self._holder.scheme.parameters
         size = parameters.ciphertext_bytes
         ciphertexts: list[Integer] = []
@@ -68,7 +71,7 @@ class KeyHolderService(rpc.KeyHolderServicer):
             if chunk.last:
                 yield Results(ciphertexts, np.concatenate(masks))
                 return
-        raise ProtocolError("the matcher left before its results were complete")
+        raise UnavailableError(f"{caller} left before its results were complete", party=caller, needed=caller)
 
 
 class KeyHolderPeerService(rpc.KeyHolderPeerServicer):

@@ -14,9 +14,9 @@ from veilmatch.client.capture.detector import Face, YuNetDetector
 from veilmatch.client.capture.image import RgbArray, load_image
 from veilmatch.client.capture.pipeline import MIN_FACE_PIXELS, CapturePipeline
 from veilmatch.client.capture.turn import turned, upright
-from veilmatch.client.commands._output import hint
 from veilmatch.client.evaluation.degrade import DEGRADATIONS, Place
 from veilmatch.client.models import fixture_photos, orl_photo
+from veilmatch.common.hints import hint
 from veilmatch.crypto.errors import NoFaceError, SeveralFacesError, UnusableFaceError
 
 THRESHOLD = 0.4

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from veilmatch.client.wire.transport import Matcher
+from veilmatch.client.wire.transport import ConnectionState, Matcher
 from veilmatch.protos.v1 import matcher_pb2 as pb
 from veilmatch.protos.v1 import request_pb2
 
@@ -43,6 +43,19 @@ class FakeMatcher:
     timeouts: list[float] = field(default_factory=list)
     cancelled: int = 0
     closed: bool = False
+    state: ConnectionState = "up"
+    #: Whether it can be connected to again.
+    comes_back: bool = True
+    connects: int = 0
+    doubts: int = 0
+
+    def doubt(self) -> None:
+        self.doubts += 1
+
+    async def connect(self, timeout_s: float) -> bool:
+        self.connects += 1
+        self.state = "up" if self.comes_back else self.state
+        return self.comes_back
 
     async def match(self, request: pb.MatchRequest, timeout_s: float) -> pb.MatchReply:
         self.known_chains.append(request.known_chain)

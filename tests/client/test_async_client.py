@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 
 from veilmatch import AsyncClient, DeviceSettings
-from veilmatch.client.async_client import ROTATION_STEP_S
 from veilmatch.client.capture.quantiser import quantise
-from veilmatch.client.enrolments import BULK_PACK_S
+from veilmatch.client.changes import BULK_PACK_S, ROTATION_STEP_S
 from veilmatch.client.results import Candidates, Enrolment, IdentifyResult, Rotation, SubjectEntry, Verification
+from veilmatch.client.wire.connection import request_id
 from veilmatch.client.wire.signing import new_token
 from veilmatch.crypto.errors import (
+    ClientUseError,
     ConfigurationError,
     EmbeddingError,
     GalleryMismatchError,
@@ -32,6 +33,7 @@ from veilmatch.crypto.errors import (
     VeilmatchError,
 )
 from veilmatch.crypto.packing import lanes
+from veilmatch.crypto.requests import request_digest
 from veilmatch.protos.v1 import matcher_pb2, request_pb2
 
 from .conftest import PARAMETERS, FakeCapture, face, faces
@@ -391,6 +393,121 @@ async def test_pairs_are_tried_in_the_order_of_the_settings(settings: DeviceSett
         assert (await client.verify_embedding("alice", face(1), model="toy")).pair == "ab"
 
 
+# -- the name of a request -------------------------------------------------------------------------------
+
+
+async def test_every_result_names_its_request_as_the_logs_do(client: AsyncClient, pair: FakePair) -> None:
+    results = [
+        await client.enrol_embedding("alice", face(1), face(2), model="toy"),
+        await client.enrol_many_embeddings({"bob": face(3)}, model="toy"),
+        await client.verify_embedding("alice", face(1), model="toy"),
+        await client.candidates_embedding(face(1), model="toy"),
+        await client.identify_embedding(face(1), model="toy"),
+        await client.subjects(),
+        await client.take_back("alice", bytes(16)),
+        await client.erase("alice"),
+        await client.rotate(NEW_KEY_ID),
+    ]
+    sent = [request_digest(signed.body).hex()[:16] for signed in pair.a.requests]
+    # Of the two of an enrolment, and of the two steps of a rotation, the last.
+    assert [result.request_id for result in results] == [*sent[1:9], sent[-1]]
+
+
+@pytest.mark.parametrize("sent", [None, "of another request"])
+async def test_every_error_of_a_request_names_it_whatever_the_server_says(
+    client: AsyncClient, pair: FakePair, sent: str | None
+) -> None:
+    def refuse(kind: str, signed: Any) -> None:
+        raise RequestRefusedError("no", request_id=sent)
+
+    pair.b.before = refuse
+    with pytest.raises(RequestRefusedError) as caught:
+        await client.verify_embedding("alice", face(1), model="toy")
+    assert caught.value.request_id == request_id(pair.b.requests[-1])
+
+
+async def test_errors_that_the_device_finds_name_the_request(client: AsyncClient, pair: FakePair) -> None:
+    def lag(reply: Any) -> Any:
+        reply.sequence += 1
+        return reply
+
+    pair.b.change = lag
+    with pytest.raises(GalleryMismatchError) as caught:
+        await client.candidates_embedding(face(1), model="toy")
+    assert caught.value.request_id == request_id(pair.b.requests[-1])
+    pair.b.change, pair.finds_valid = (lambda reply: reply), False
+    with pytest.raises(ServerDeviationError) as deviation:
+        await client.enrol_embedding("alice", *faces(2), model="toy")
+    assert deviation.value.request_id == request_id(pair.b.requests[-1])
+
+
+async def test_of_several_attempts_the_error_names_its_own(client: AsyncClient, pair: FakePair) -> None:
+    pair.a.before = fail_pairs("ab", "ac", "bc")
+    with pytest.raises(UnavailableError) as caught:
+        await client.verify_embedding("alice", face(1), model="toy")
+    assert caught.value.request_id == request_id(pair.a.requests[-1])
+
+
+async def test_an_error_before_anything_is_sent_names_no_request(client: AsyncClient) -> None:
+    with pytest.raises(EmbeddingError) as caught:
+        await client.verify_embedding("alice", face(1)[:3], model="toy")
+    assert caught.value.request_id is None
+
+
+# -- what is remembered and waited for -------------------------------------------------------------------
+
+
+async def test_a_pair_that_failed_is_not_tried_first_again(client: AsyncClient, pair: FakePair) -> None:
+    def hang(kind: str, signed: Any) -> None:
+        if "a" in body_of(signed).pair:
+            raise IntegrityError("its own fault", party="keyholder-a", alternatives=("bc",))
+
+    pair.a.before = hang
+    served = [(await client.verify_embedding("alice", face(1), model="toy")).pair for _ in range(3)]
+    assert served == ["bc"] * 3
+    assert [body_of(r).pair for r in pair.a.requests] == ["ab", "bc", "bc", "bc"]
+
+
+async def test_key_holders_are_not_blamed_for_a_matcher_that_restarts(client: AsyncClient, pair: FakePair) -> None:
+    await client.subjects()
+
+    def leave(kind: str, signed: Any) -> None:
+        pair.b.state, pair.b.before = "down", lambda kind, signed: None
+        raise UnavailableError("keyholder-a left the request", party="keyholder-a", alternatives=("bc",))
+
+    pair.b.before = leave
+    assert (await client.verify_embedding("alice", face(1), model="toy")).pair == "bc"
+    assert (await client.verify_embedding("alice", face(1), model="toy")).pair == "ab"
+
+
+@pytest.mark.parametrize("call", ["enrol", "erase", "bulk"])
+async def test_a_change_is_done_once_although_a_matcher_restarts_before_it_answers(
+    client: AsyncClient, pair: FakePair, call: str
+) -> None:
+    pair.templates = ["carol"]
+    await client.subjects()
+
+    def die(kind: str, signed: Any) -> None:
+        if kind == "bulk":
+            pair._commit(signed, 1, ["alice"])
+            pair.templates.append("alice")
+        else:
+            pair.mutate(1, signed)
+        pair.b.state, pair.b.before = "down", lambda kind, signed: None
+        raise UnavailableError("matcher-b cannot be reached", party="matcher-b", needed="matcher-b")
+
+    pair.b.before = die
+    if call == "enrol":
+        await client.enrol_embedding("alice", face(1), model="toy")
+    elif call == "bulk":
+        await client.enrol_many_embeddings({"alice": face(1)}, model="toy")
+    else:
+        assert (await client.erase("carol")).templates == 1
+    assert pair.templates == ([] if call == "erase" else ["carol", "alice"])
+    first, second = (body_of(r) for r in pair.b.requests[-2:])
+    assert first.token == second.token and first.nonce != second.nonce and first.pair == second.pair
+
+
 # -- errors and time -------------------------------------------------------------------------------------
 
 
@@ -496,7 +613,7 @@ async def test_leaving_the_block_closes_both(settings: DeviceSettings, pair: Fak
     async with AsyncClient(settings, matchers=pair.both) as client:
         await client.subjects()
     assert pair.a.closed and pair.b.closed
-    with pytest.raises(ConfigurationError, match="closed"):
+    with pytest.raises(ClientUseError, match="closed"):
         await client.subjects()
     await client.aclose()
 
@@ -504,7 +621,7 @@ async def test_leaving_the_block_closes_both(settings: DeviceSettings, pair: Fak
 def test_client_stays_in_its_event_loop(settings: DeviceSettings, pair: FakePair) -> None:
     client = AsyncClient(settings, matchers=pair.both)
     asyncio.run(_subjects(client))
-    with pytest.raises(ConfigurationError, match="event loop"):
+    with pytest.raises(ClientUseError, match="event loop"):
         asyncio.run(_subjects(client))
 
 

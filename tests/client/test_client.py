@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -13,7 +15,7 @@ from typing import Any
 import pytest
 
 from veilmatch import AsyncClient, Client, DeviceSettings, SubjectEntry, UnavailableError
-from veilmatch.crypto.errors import ConfigurationError, NoFaceError
+from veilmatch.crypto.errors import ClientUseError, ConfigurationError, NoFaceError
 
 from .conftest import FakeCapture, face
 from .fakes import FakePair
@@ -81,7 +83,7 @@ def test_closing_ends_the_thread_and_both_connections(settings: DeviceSettings, 
     client.close()
     assert pair.a.closed and pair.b.closed
     assert "veilmatch-client" not in {thread.name for thread in threading.enumerate()}
-    with pytest.raises(ConfigurationError, match="closed"):
+    with pytest.raises(ClientUseError, match="closed"):
         client.subjects()
 
 
@@ -103,30 +105,24 @@ def test_closing_ends_a_call_of_another_thread(settings: DeviceSettings, pair: F
     assert ended == [True] and pair.a.cancelled == 1
 
 
-def test_interrupted_call_is_cancelled_at_both(client: Client, pair: FakePair, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted_call_is_cancelled_at_both(client: Client, pair: FakePair) -> None:
     pair.a.before = pair.b.before = lambda kind, request: asyncio.sleep(60)
-    run = asyncio.run_coroutine_threadsafe
 
-    def interrupted(call: Any, loop: Any) -> Any:
-        future = run(call, loop)
+    def press_ctrl_c() -> None:
+        while not pair.b.requests:
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
 
-        def result() -> None:
-            while not pair.b.requests:
-                time.sleep(0.01)
-            raise KeyboardInterrupt
-
-        monkeypatch.setattr(future, "result", result)
-        return future
-
-    with monkeypatch.context() as patch:
-        patch.setattr(asyncio, "run_coroutine_threadsafe", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            client.subjects()
+    threading.Thread(target=press_ctrl_c).start()
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        client.subjects()
     for _ in range(100):
         if pair.a.cancelled:
             break
         time.sleep(0.01)
     assert (pair.a.cancelled, pair.b.cancelled) == (1, 1)
+    assert time.monotonic() - started < 4, "not because its time was over"
 
 
 def test_unusable_settings_start_no_thread(settings: DeviceSettings, tmp_path: Any) -> None:

@@ -16,6 +16,7 @@ from typer.testing import CliRunner, Result
 
 from veilmatch import Client, DeviceSettings
 from veilmatch.client.commands._application import build_app, register_entry_point
+from veilmatch.client.wire.connection import request_id
 from veilmatch.common import output
 from veilmatch.common.hints import hint
 from veilmatch.crypto import errors
@@ -26,6 +27,13 @@ from .conftest import FakeCapture
 from .fakes import FakePair
 
 Run = Callable[..., Result]
+
+
+def named(pair: FakePair) -> dict[str, str]:
+    """What a document says about the last request."""
+    return {"request_id": request_id(pair.a.requests[-1])}
+
+
 COMMANDS = ("enrol", "verify", "identify", "candidates", "erase", "subjects", "rotate")
 
 
@@ -99,12 +107,14 @@ def test_identify_in_json(run: Run, pair: FakePair) -> None:
         assert (result.exit_code, result.stderr) == (status, "")
         assert (document["match"], document["subject"], document["compared"]) == (status == 0, subject, 2)
         assert {"sequence", "pair", "shares", "probe_bytes", "timings"} <= set(document)
+        assert document["request_id"] == request_id(pair.a.requests[-1])
 
 
 def test_enrol_several_photos(run: Run, pair: FakePair) -> None:
     result = run("enrol", "alice", "1.jpg", "2.jpg", "--json")
     assert result.exit_code == 0
-    assert json.loads(result.stdout) == {"subject": "alice", "templates": 2, "repeated": 0, "sequence": 2}
+    expected = {"subject": "alice", "templates": 2, "repeated": 0, "sequence": 2} | named(pair)
+    assert json.loads(result.stdout) == expected
     assert "enrolled: bob" in run("enrol", "bob", "1.jpg").stdout
     assert pair.templates == ["alice", "alice", "bob"]
 
@@ -128,7 +138,8 @@ def folder(tmp_path: Path) -> Path:
 def test_enrol_a_folder(run: Run, pair: FakePair, folder: Path) -> None:
     result = run("enrol", "--folder", str(folder), "--json")
     assert result.exit_code == 0, result.output
-    assert json.loads(result.stdout) == {"templates": 4, "repeated": 0, "sequence": 1, "skipped": [], "left_out": []}
+    expected = {"templates": 4, "repeated": 0, "sequence": 1, "skipped": [], "left_out": []} | named(pair)
+    assert json.loads(result.stdout) == expected
     assert pair.templates == ["alice", "bob", "bob", "\u00e9va"]
 
 
@@ -224,8 +235,10 @@ def test_empty_or_missing_folder_is_unusable_input(run: Run, tmp_path: Path) -> 
 def test_subjects_and_erase(run: Run, pair: FakePair) -> None:
     pair.templates = ["bob", "alice", "bob"]
     assert run("subjects").stdout == "alice\t1\nbob\t2\n"
-    assert json.loads(run("erase", "bob", "--json").stdout)["templates"] == 2
-    assert json.loads(run("subjects", "--json").stdout) == {"subjects": [{"subject": "alice", "templates": 1}]}
+    document = json.loads(run("erase", "bob", "--json").stdout)
+    assert (document["templates"], document["request_id"]) == (2, request_id(pair.a.requests[-1]))
+    document = json.loads(run("subjects", "--json").stdout)
+    assert document == {"subjects": [{"subject": "alice", "templates": 1}]} | named(pair)
     assert run("erase", "alice").stdout.startswith("erased: alice")
 
 
@@ -239,7 +252,7 @@ def test_rotate_reads_the_new_key_and_names_who_is_empty_now(
     assert result.exit_code == 0 and result.stdout == f"rotated: 3 templates to key {key_id} (empty: 1)\n"
     assert "empty now, its record was no valid vector: eve" in result.stderr
     document = json.loads(run("rotate", str(public), "--json").stdout)
-    assert document == {"key_id": key_id, "templates": 3, "sequence": 4, "empty": []}
+    assert document == {"key_id": key_id, "templates": 3, "sequence": 4, "empty": []} | named(pair)
 
 
 def test_rotate_without_a_new_key_is_unusable_input(run: Run, tmp_path: Path) -> None:
@@ -307,18 +320,21 @@ def test_error_without_json_leaves_standard_output_empty(run: Run) -> None:
     assert "hint" in result.stderr and "expected: one face" in result.stderr
 
 
-def test_a_panel_shows_who_when_and_which_request(run: Run, pair: FakePair) -> None:
+def test_a_panel_shows_who_when_and_which_request(run: Run, pair: FakePair, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VEILMATCH_PAIRS", '["ab"]')
+
     def fail(kind: str, request: Any) -> None:
         raise errors.BudgetExceededError(
             "a budget is used up", budget="requests of a device in a day", setting="device_requests.day", limit=7,
-            party="keyholder-b", alternatives=("ac",), retry_after_s=7200.0, request_id="0123456789abcdef",
+            party="keyholder-b", alternatives=("ac",), retry_after_s=7200.0,
         )  # fmt: skip
 
     pair.a.before = fail
     told = " ".join(run("subjects").stderr.replace("\u2502", " ").split())
+    named = request_id(pair.a.requests[-1])
     for text in (
         "budget: requests of a device in a day", "party: keyholder-b", "pairs that can do without it: ac",
-        "ask again in: 2 hours", "request: 0123456789abcdef: operators find it in the logs", "<= 7",
+        "ask again in: 2 hours", f"request: {named}: operators find it in the logs", "<= 7",
         "device_requests.day in [budgets] of keyholder.toml at keyholder-b",
     ):  # fmt: skip
         assert text in told
@@ -334,7 +350,7 @@ def test_one_document_only_even_if_an_error_follows_the_result(run: Run, monkeyp
 
     monkeypatch.setattr(module, "show_json", print_and_fail)
     result = run("subjects", "--json")
-    assert result.exit_code == 7 and list(json.loads(result.stdout)) == ["subjects"]
+    assert result.exit_code == 7 and list(json.loads(result.stdout)) == ["subjects", "request_id"]
 
 
 def test_markup_in_an_error_is_only_text(run: Run, pair: FakePair) -> None:

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from tests.transport.parties import tls_of
-from veilmatch.client.config import DeviceSettings, TlsSettings
+from veilmatch.client.config import DeviceSettings
 from veilmatch.client.secret_file import read_secret
 from veilmatch.client.wire.signing import DeviceKey
 from veilmatch.client.wire.transport import open_matchers
+from veilmatch.common.settings import TlsSettings
 from veilmatch.crypto.errors import KeyFileError
 
 WRONG = [0o640, 0o604, 0o620, 0o602, 0o610, 0o601, 0o644, 0o660, 0o666, 0o777]

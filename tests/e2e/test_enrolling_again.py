@@ -45,7 +45,7 @@ def test_the_command_line_enrols_a_photo_once_until_it_is_erased(world: World, p
         (0, 2, 2),
         (0, 2, 1),
     ]
-    assert command(world, "subjects")[1] == {"subjects": [{"subject": "ada", "templates": 3}]}
+    assert command(world, "subjects")[1]["subjects"] == [{"subject": "ada", "templates": 3}]
     assert command(world, *enrol, "--again")[1]["repeated"] == 0
     assert command(world, "erase", "ada")[1]["templates"] == 5
     for repeated in (0, 2):  # not what was enrolled and erased counts, but what is there

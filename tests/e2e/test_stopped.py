@@ -94,6 +94,21 @@ def test_a_stopped_key_holder_is_replaced_by_the_third_one(patient: World, party
     assert all(serves(patient, pair) for pair in PAIRS)
 
 
+@pytest.mark.parametrize("party", ["a", "b"])
+def test_one_call_of_a_client_pays_for_a_stopped_key_holder_and_later_ones_do_not(patient: World, party: str) -> None:
+    with patient.client(timeout_s=DEVICE_TIMEOUT_S) as client:
+        client.verify_embedding("known", KNOWN, model="toy")
+        with stopped(patient, f"keyholder-{party}"):
+            took = []
+            for _ in range(5):
+                answer = client.verify_embedding("known", KNOWN, model="toy")
+                assert answer.decision and answer.pair == pairs_without(party)[0]  # type: ignore[arg-type]
+                took.append(answer.timings.total_s)
+            assert took[0] > PEER_TIMEOUT_S > max(took[1:])
+        assert client.verify_embedding("known", KNOWN, model="toy").decision
+    assert serves(patient, "ab")
+
+
 @pytest.mark.parametrize(("party", "pair"), [(party, pair) for party in "abc" for pair in pairs_of(party)])  # type: ignore[arg-type]
 def test_the_error_names_the_stopped_key_holder_and_the_pair_that_could_serve(
     patient: World, party: str, pair: Pair

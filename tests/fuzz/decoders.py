@@ -32,7 +32,7 @@ from veilmatch.client.wire.agreement import (
     open_identification,
     open_verification,
 )
-from veilmatch.client.wire.transport import _sent_error
+from veilmatch.client.wire.statuses import read_error
 from veilmatch.crypto.encryption import knowledge
 from veilmatch.crypto.encryption.paillier import Paillier
 from veilmatch.crypto.encryption.public_key_format import PublicFile
@@ -152,7 +152,7 @@ def error_metadata(data: bytes) -> None:
     """What another server says of its error, at a server and at a device."""
     for error in (
         from_metadata(grpc.StatusCode.INTERNAL, ((METADATA_KEY, data),), "keyholder-b"),
-        _sent_error(data, "matcher-a"),
+        read_error(data, "matcher-a"),
     ):
         assert isinstance(error, VeilmatchError)
         str(error).encode()  # it is logged and passed on

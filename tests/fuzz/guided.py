@@ -20,7 +20,7 @@ PARSERS = (
     "json",
     "veilmatch.client.wire.agreement",
     "veilmatch.client.bulk",
-    "veilmatch.client.wire.transport",
+    "veilmatch.client.wire.statuses",
     "veilmatch.crypto.errors",
     "veilmatch.crypto.keys.shares",
     "veilmatch.crypto.parameters",

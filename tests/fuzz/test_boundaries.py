@@ -103,9 +103,9 @@ def test_results_of_a_matcher_fit_together_or_are_refused(messages: list[pb.Matc
         for message in messages:
             yield message
 
-    service = KeyHolderService(SimpleNamespace(scheme=SCHEME))  # type: ignore[arg-type]
+    service = KeyHolderService(SimpleNamespace(scheme=SCHEME, server=None))  # type: ignore[arg-type]
     try:
-        found = at_once(anext(service._results(stream())))  # type: ignore[arg-type]
+        found = at_once(anext(service._results(stream(), "matcher-a")))  # type: ignore[arg-type]
     except VeilmatchError:
         return
     assert found.wanted.shape == (len(found.ciphertexts), PARAMETERS.slots) and found.wanted.dtype == np.bool_

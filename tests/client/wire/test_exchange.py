@@ -13,10 +13,16 @@ from veilmatch.client.wire import exchange
 from veilmatch.client.wire.exchange import ask_both, with_fallback
 from veilmatch.crypto.errors import (
     CiphertextError,
+    DealtStockError,
     IntegrityError,
+    KeySafetyError,
     ModelMismatchError,
+    OverloadedError,
     ProtocolError,
+    RequestExpiredError,
     RequestRefusedError,
+    ServerDeviationError,
+    StorageError,
     UnavailableError,
     UnknownSubjectError,
     VeilmatchError,
@@ -104,7 +110,7 @@ async def test_the_error_nearer_to_the_cause_wins_in_every_order_of_arrival(
 
 
 async def test_whoever_left_has_time_to_say_why() -> None:
-    late = exchange.GRACE_S[4] * 0.7
+    late = exchange.GRACE_S[-1] * 0.7
     script = Scripted(a=(late, CiphertextError("not well-formed")), b=UnavailableError("keyholder-a left"))
     with pytest.raises(CiphertextError):
         await ask(script)
@@ -210,6 +216,49 @@ async def test_missing_matcher_has_no_stand_in() -> None:
     with pytest.raises(UnavailableError):
         await with_fallback(["ab", "ac"], attempts, 5)
     assert attempts.tried == ["ab"]
+
+
+@pytest.mark.parametrize("kind", [IntegrityError, RequestExpiredError, StorageError, DealtStockError, VeilmatchError])
+async def test_any_error_that_names_other_pairs_leads_to_one(kind: type[VeilmatchError]) -> None:
+    attempts = Attempts(ab=kind("of its own", party="keyholder-b", alternatives=("ac",)), ac="answer")
+    assert await with_fallback(["ab", "ac", "bc"], attempts, 5) == "answer"
+    assert attempts.tried == ["ab", "ac"]
+
+
+@pytest.mark.parametrize("kind", [KeySafetyError, ServerDeviationError, OverloadedError])
+async def test_a_deviation_and_a_busy_server_lead_nowhere(kind: type[VeilmatchError]) -> None:
+    attempts = Attempts(ab=kind("no", alternatives=("ac", "bc")), ac="answer")
+    with pytest.raises(kind):
+        await with_fallback(["ab", "ac", "bc"], attempts, 5)
+    assert attempts.tried == ["ab"]
+
+
+@pytest.mark.parametrize("kind", [KeySafetyError, ServerDeviationError])
+@pytest.mark.parametrize("seats", ["ab", "ba"])
+async def test_no_other_error_hides_a_deviation(kind: type[VeilmatchError], seats: str) -> None:
+    other = RequestExpiredError("late", alternatives=("ac",))
+    with pytest.raises(kind):
+        await ask(Scripted(**{seats[0]: (0.01, other), seats[1]: kind("altered", alternatives=("ac",))}))
+
+
+async def test_of_the_errors_of_several_pairs_the_one_nearest_to_the_cause_is_raised() -> None:
+    attempts = Attempts(
+        ab=RequestExpiredError("540 s ago", party="keyholder-b", alternatives=("ac",)),
+        ac=UnavailableError("keyholder-c is down", party="keyholder-c", alternatives=("ab",)),
+    )
+    with pytest.raises(RequestExpiredError) as caught:
+        await with_fallback(["ab", "ac", "bc"], attempts, 5)
+    assert (caught.value.party, caught.value.alternatives) == ("keyholder-b", ())
+
+
+async def test_of_equal_errors_the_last_is_raised_and_names_no_pair_that_was_tried() -> None:
+    attempts = Attempts(
+        ab=UnavailableError("a is down", party="keyholder-a", alternatives=("bc",)),
+        bc=UnavailableError("c is down", party="keyholder-c", alternatives=("ab", "ac")),
+    )
+    with pytest.raises(UnavailableError, match="c is down") as caught:
+        await with_fallback(["ab", "bc"], attempts, 5)
+    assert caught.value.alternatives == ("ac",)
 
 
 async def test_refusal_is_not_tried_elsewhere() -> None:

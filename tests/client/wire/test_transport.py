@@ -26,12 +26,14 @@ from cryptography.x509.oid import NameOID
 from tests.client.conftest import face
 from tests.client.fakes import FakeMatcher, FakePair
 from veilmatch import AsyncClient, DeviceSettings
-from veilmatch.client.wire.transport import ERROR_METADATA_KEY, GrpcMatcher, channel_options, open_matchers
+from veilmatch.client.wire.statuses import ERROR_METADATA_KEY
+from veilmatch.client.wire.transport import GrpcMatcher, channel_options, open_matchers
 from veilmatch.crypto.errors import (
     BudgetExceededError,
     ConfigurationError,
     GalleryMismatchError,
     IntegrityError,
+    OverloadedError,
     PartyRefusedError,
     ProtocolError,
     RequestRefusedError,
@@ -94,7 +96,7 @@ async def server() -> AsyncIterator[Server]:
     rpc.add_MatcherServicer_to_server(servicer, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    matcher = GrpcMatcher("matcher-a", grpc.aio.insecure_channel(f"127.0.0.1:{port}"))
+    matcher = GrpcMatcher("matcher-a", lambda: grpc.aio.insecure_channel(f"127.0.0.1:{port}"))
     yield Server(fake, matcher, servicer)
     await matcher.close()
     await server.stop(None)
@@ -131,7 +133,7 @@ async def test_typed_error_arrives_as_it_was_raised(server: Server, error: Veilm
         (grpc.StatusCode.CANCELLED, UnavailableError),
         (grpc.StatusCode.PERMISSION_DENIED, PartyRefusedError),
         (grpc.StatusCode.UNAUTHENTICATED, PartyRefusedError),
-        (grpc.StatusCode.RESOURCE_EXHAUSTED, RequestRefusedError),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, OverloadedError),
         (grpc.StatusCode.UNIMPLEMENTED, ProtocolError),
         (grpc.StatusCode.INTERNAL, IntegrityError),
         (grpc.StatusCode.UNKNOWN, IntegrityError),
@@ -200,7 +202,7 @@ async def test_cancelling_a_call_reaches_the_server(server: Server) -> None:
 
 
 async def test_absent_server_is_unavailable() -> None:
-    matcher = GrpcMatcher("matcher-b", grpc.aio.insecure_channel("127.0.0.1:1"))
+    matcher = GrpcMatcher("matcher-b", lambda: grpc.aio.insecure_channel("127.0.0.1:1"))
     with pytest.raises(UnavailableError, match="matcher-b cannot be reached") as caught:
         await subjects(matcher)
     await matcher.close()

@@ -1,0 +1,73 @@
+"""Which pairs of key holders a client tries last, because they failed a short while ago.
+
+A key holder that hangs costs seconds before the next pair is tried. A client remembers it, so that one call pays and
+not every one: pairs that the error does without come first for 30 s. Then one call tries the pair of the settings
+again, while others still go round it; if it fails, the next time is twice as long, up to five minutes. Nobody is ever
+left out: where only such pairs are left, they are tried. Used in one event loop.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from veilmatch.crypto.errors import VeilmatchError
+from veilmatch.crypto.keys.shares import PAIRS, Pair
+
+#: How long a pair is tried last after its first failure, and at most.
+FIRST_S, LONGEST_S = 30.0, 300.0
+
+
+@dataclass(slots=True)
+class _Suspicion:
+    """What one failure says about some pairs; they share it, as they share the key holder that failed."""
+
+    seconds: float = 0.0
+    until: float = 0.0
+
+    def last(self, now: float, seconds: float) -> None:
+        """Let it last for so long from now."""
+        self.seconds = min(seconds, LONGEST_S)
+        self.until = now + self.seconds
+
+
+class PairHealth:
+    """The pairs as one client knows them. now: a monotonic clock, in seconds."""
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._suspected: dict[Pair, _Suspicion] = {}
+
+    def in_order(self, pairs: Sequence[Pair]) -> list[Pair]:
+        """Return the pairs in the order in which the next call tries them.
+
+        If the first is one whose time is over, that call finds out about it: later ones go round it until then.
+        """
+        avoided = {pair for pair in pairs if self._is_avoided(pair)}
+        order = sorted(pairs, key=lambda pair: pair in avoided)
+        suspicion = self._suspected.get(order[0])
+        if suspicion is not None and order[0] not in avoided:
+            suspicion.last(self._now(), 2 * suspicion.seconds)
+        return order
+
+    def failed(self, pair: Pair, error: VeilmatchError) -> None:
+        """Note an error of this pair that names others; those that it does not name share the blame."""
+        if self._is_avoided(pair):
+            # Another call said so before, or this one was to find out.
+            return
+        suspicion = _Suspicion()
+        suspicion.last(self._now(), FIRST_S if error.retry_after_s is None else error.retry_after_s)
+        for other in PAIRS:
+            if other == pair or other not in error.alternatives:
+                self._suspected[other] = suspicion
+
+    def served(self, pair: Pair) -> None:
+        """Note that both key holders of this pair have answered."""
+        suspicion = self._suspected.get(pair)
+        if suspicion is not None:
+            self._suspected = {other: one for other, one in self._suspected.items() if one is not suspicion}
+
+    def _is_avoided(self, pair: Pair) -> bool:
+        suspicion = self._suspected.get(pair)
+        return suspicion is not None and self._now() < suspicion.until

@@ -1,0 +1,106 @@
+"""What ended a call over gRPC, as one of our errors: the one that the server sent, or what gRPC's status stands for."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import grpc
+
+from veilmatch.crypto.errors import (
+    HandshakeError,
+    IntegrityError,
+    OverloadedError,
+    PartyRefusedError,
+    ProtocolError,
+    RequestRefusedError,
+    UnavailableError,
+    VeilmatchError,
+)
+from veilmatch.crypto.keys.shares import PAIRS
+
+ERROR_METADATA_KEY = "veilmatch-error-bin"
+#: Text of a server, before it is shown to a person.
+_TEXT_CHARACTERS = 400
+#: gRPC's words for a message above a limit; the same status says that a server takes no more calls.
+_TOO_LARGE = "larger than max"
+#: Words of gRPC's text about a failed connection, and what they mean to a person.
+_CERTIFICATE = ("certificate", "verification")
+_HANDSHAKE = (*_CERTIFICATE, "tls", "ssl", "handshak")
+_CLOSED = ("socket closed", "reset", "broken pipe", "goaway", "endpoint clos", "ping timeout", "keepalive")
+_HANDSHAKE_FAILED = "a TLS handshake that failed: check certificates and names"
+_REASONS = (
+    (_HANDSHAKE, _HANDSHAKE_FAILED),
+    (("resolv", "lookup"), "an address that cannot be resolved"),
+    (("refused",), "nobody listening at its address"),
+    (("unreachable", "no route"), "no way to its address"),
+    (("timed out", "timeout"), "nothing answers at its address"),
+)
+#: A server refuses the certificate of a caller by closing: in TLS 1.3 that comes after the caller's own handshake.
+_CLOSED_AT_FIRST = (
+    "a connection closed at once: either the certificate of this device is not accepted there, or it has just stopped"
+)
+_LOST = "a connection that was lost: it stopped, or the network between"
+
+
+def sent_error(error: grpc.aio.AioRpcError, party: str) -> VeilmatchError | None:
+    """Return the error that the server sent, None if it sent none. It may send anything: only clean text gets through.
+
+    A sent error that cannot be read is a ProtocolError.
+    """
+    for key, value in error.trailing_metadata() or ():
+        if key == ERROR_METADATA_KEY:
+            return read_error(value, party)
+    return None
+
+
+def error_of_status(error: grpc.aio.AioRpcError, party: str, *, known: bool) -> VeilmatchError:
+    """Return what the status of a call stands for. known: whether `party` has answered this device before."""
+    code = error.code()
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return UnavailableError(f"{party} did not answer in time", party=party, needed=party)
+    if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.ABORTED):
+        # No alternatives: other key holders can stand in for each other, but nobody for a matcher.
+        reason = _reason(error.details(), known)
+        kind = HandshakeError if reason == _HANDSHAKE_FAILED else UnavailableError
+        return kind(f"{party} cannot be reached", party=party, needed=party, available=reason)
+    if code in (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED):
+        return PartyRefusedError(f"{party} does not serve this device", got=code.name, party=party)
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        if _TOO_LARGE in (error.details() or "").lower():
+            return RequestRefusedError(f"{party} or this device does not take so large a message", got=code.name)
+        return OverloadedError(f"{party} takes no more requests now", got=code.name, party=party)
+    if code is grpc.StatusCode.UNIMPLEMENTED:
+        return ProtocolError(f"{party} does not know this call", got=code.name, expected="a matcher", party=party)
+    return IntegrityError(f"{party} failed on this request", got=code.name, party=party)
+
+
+def _reason(details: str | None, known: bool) -> str:
+    """What a person can act on; gRPC's own text has addresses and internals."""
+    text = (details or "").lower()
+    # One that was there and stops may do so during a handshake as well.
+    other_cause = _CERTIFICATE if known else _HANDSHAKE
+    if any(word in text for word in _CLOSED) and not any(word in text for word in other_cause):
+        return _LOST if known else _CLOSED_AT_FIRST
+    return next((reason for words, reason in _REASONS if any(word in text for word in words)), "no connection")
+
+
+def read_error(value: str | bytes, party: str) -> VeilmatchError:
+    """Return the error in the trailing metadata of a server, or a ProtocolError if it cannot be read."""
+    try:
+        fields = json.loads(value)
+        if not isinstance(fields, dict):
+            raise ValueError
+    except (ValueError, RecursionError):
+        return ProtocolError(f"{party} failed and its error cannot be read", expected="JSON fields", party=party)
+    clean: dict[str, Any] = {name: _clean(text) for name, text in fields.items() if isinstance(text, str)}
+    alternatives = fields.get("alternatives")
+    if isinstance(alternatives, list):
+        clean["alternatives"] = [pair for pair in PAIRS if pair in alternatives]
+    # The error itself takes none that is not finite or not a number.
+    clean |= {name: fields[name] for name in ("limit", "retry_after_s") if isinstance(fields.get(name), int | float)}
+    return VeilmatchError.from_fields(clean)
+
+
+def _clean(text: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in text[:_TEXT_CHARACTERS])

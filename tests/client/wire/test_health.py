@@ -1,0 +1,105 @@
+"""Pairs that failed are tried last for a while, and one call at a time finds out whether they are well again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from veilmatch.client.wire.health import FIRST_S, LONGEST_S, PairHealth
+from veilmatch.crypto.errors import IntegrityError, UnavailableError, VeilmatchError
+
+ALL: Any = ["ab", "ac", "bc"]
+A_HANGS = UnavailableError("keyholder-a does not answer", party="keyholder-a", alternatives=("bc",))
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def health(clock: Clock) -> PairHealth:
+    return PairHealth(clock)
+
+
+def test_without_failures_the_order_is_that_of_the_settings(health: PairHealth) -> None:
+    assert health.in_order(ALL) == ALL
+    assert health.in_order(["bc", "ab"]) == ["bc", "ab"]
+    health.served("ab")
+    assert health.in_order(ALL) == ALL
+
+
+def test_all_pairs_of_a_key_holder_that_failed_come_last(health: PairHealth) -> None:
+    health.failed("ab", A_HANGS)
+    assert health.in_order(ALL) == ["bc", "ab", "ac"]
+    assert health.in_order(["ac"]) == ["ac"]
+
+
+@pytest.mark.parametrize("kind", [UnavailableError, IntegrityError])
+def test_whatever_failed_is_remembered(health: PairHealth, kind: type[VeilmatchError]) -> None:
+    health.failed("ab", kind("its own fault", party="keyholder-b", alternatives=("ac",)))
+    assert health.in_order(ALL) == ["ac", "ab", "bc"]
+
+
+def test_one_call_finds_out_while_others_go_round(health: PairHealth, clock: Clock) -> None:
+    health.failed("ab", A_HANGS)
+    clock.now = FIRST_S - 0.1
+    assert health.in_order(ALL) == ["bc", "ab", "ac"]
+    clock.now = FIRST_S
+    assert health.in_order(ALL) == ALL
+    assert health.in_order(ALL) == ["bc", "ab", "ac"]
+    health.served("ab")
+    assert health.in_order(ALL) == ALL == health.in_order(ALL)
+
+
+def test_what_goes_on_failing_is_tried_less_and_less(health: PairHealth, clock: Clock) -> None:
+    health.failed("ab", A_HANGS)
+    waits, last = [], clock.now
+    while len(waits) < 6:
+        clock.now += 1
+        if health.in_order(ALL) == ALL:
+            waits.append(clock.now - last)
+            last = clock.now
+            health.failed("ab", A_HANGS)
+    assert waits == [FIRST_S, 2 * FIRST_S, 4 * FIRST_S, 8 * FIRST_S, LONGEST_S, LONGEST_S]
+
+
+def test_calls_that_fail_at_once_count_as_one(health: PairHealth, clock: Clock) -> None:
+    for _ in range(9):
+        health.failed("ab", A_HANGS)
+    clock.now = FIRST_S
+    assert health.in_order(ALL) == ALL
+
+
+def test_an_error_that_says_when_is_believed_up_to_a_limit(health: PairHealth, clock: Clock) -> None:
+    health.failed("ab", UnavailableError("no stock", alternatives=("ac", "bc"), retry_after_s=2.0))
+    assert health.in_order(ALL) == ["ac", "bc", "ab"]
+    clock.now = 2.0
+    assert health.in_order(ALL) == ALL
+    health.served("ab")
+    health.failed("ab", UnavailableError("no stock", alternatives=("ac", "bc"), retry_after_s=1e9))
+    clock.now += LONGEST_S
+    assert health.in_order(ALL) == ALL
+
+
+def test_where_all_have_failed_all_are_tried(health: PairHealth) -> None:
+    health.failed("ab", A_HANGS)
+    health.failed("bc", UnavailableError("keyholder-c is down", party="keyholder-c", alternatives=("ab",)))
+    assert health.in_order(ALL) == ALL
+    health.served("ab")
+    assert health.in_order(ALL) == ["ab", "ac", "bc"]
+
+
+def test_one_pair_that_serves_again_clears_its_key_holder_and_no_other(health: PairHealth) -> None:
+    health.failed("ab", A_HANGS)
+    health.failed("bc", UnavailableError("keyholder-c is down", party="keyholder-c", alternatives=("ab",)))
+    health.served("bc")
+    assert health.in_order(ALL) == ["ac", "bc", "ab"]

@@ -1,0 +1,118 @@
+"""What a call waits for: matchers that come back, and busy servers, once; and what it does not wait for."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from tests.client.fakes import FakePair
+from veilmatch.client.wire.patience import Patience
+from veilmatch.crypto.errors import (
+    AuditLogError,
+    IntegrityError,
+    OverloadedError,
+    RequestRefusedError,
+    StorageError,
+    UnavailableError,
+    VeilmatchError,
+)
+
+GONE = UnavailableError("matcher-b cannot be reached", party="matcher-b", needed="matcher-b")
+
+
+class Script:
+    """Attempts that end as told, one after the other; an error takes its matcher away."""
+
+    def __init__(self, pair: FakePair, *ends: Any) -> None:
+        self.pair, self.ends, self.limits = pair, list(ends), []
+
+    async def __call__(self, left_s: float) -> Any:
+        self.limits.append(left_s)
+        end = self.ends.pop(0)
+        if end is GONE:
+            self.pair.b.state = "down"
+        if isinstance(end, VeilmatchError):
+            raise end
+        return end
+
+
+@pytest.fixture
+async def patience(pair: FakePair) -> Patience:
+    """Of a client that both matchers have answered before."""
+    patience = Patience(pair.both)
+    await patience.ask(Script(pair, "first"), 1.0)
+    return patience
+
+
+async def test_a_matcher_that_restarts_is_waited_for(patience: Patience, pair: FakePair) -> None:
+    script = Script(pair, GONE, "answer")
+    assert await patience.ask(script, 5.0) == "answer"
+    assert pair.b.connects == 1 and pair.a.connects == 0
+    assert script.limits[1] < script.limits[0] <= 5.0
+
+
+async def test_its_peer_may_need_a_moment_more_to_find_it(patience: Patience, pair: FakePair) -> None:
+    not_found = UnavailableError("matcher-b cannot be reached", party="matcher-b", available="no answer")
+    assert await patience.ask(Script(pair, GONE, not_found, not_found, "answer"), 5.0) == "answer"
+    assert pair.b.connects == 1
+
+
+async def test_a_matcher_that_stays_away_is_the_error_and_later_calls_do_not_wait(
+    patience: Patience, pair: FakePair
+) -> None:
+    pair.b.comes_back = False
+    with pytest.raises(UnavailableError) as caught:
+        await patience.ask(Script(pair, GONE), 0.5)
+    assert caught.value is GONE and pair.b.connects == 1
+    time.sleep(0.5)
+    with pytest.raises(UnavailableError):
+        await patience.ask(Script(pair, GONE), 0.5)
+    assert pair.b.connects == 1
+
+
+async def test_a_matcher_that_was_never_there_is_not_waited_for(pair: FakePair) -> None:
+    with pytest.raises(UnavailableError):
+        await Patience(pair.both).ask(Script(pair, GONE), 5.0)
+    assert pair.b.connects == 0
+
+
+async def test_a_matcher_that_is_connected_has_not_restarted(patience: Patience, pair: FakePair) -> None:
+    hangs = UnavailableError("matcher-b does not answer", party="matcher-b")
+    with pytest.raises(UnavailableError):
+        await patience.ask(Script(pair, hangs), 5.0)
+
+
+@pytest.mark.parametrize("kind", [AuditLogError, StorageError, IntegrityError, RequestRefusedError])
+async def test_a_cause_is_raised_although_a_matcher_has_gone(
+    patience: Patience, pair: FakePair, kind: type[VeilmatchError]
+) -> None:
+    pair.b.state = "down"
+    with pytest.raises(kind):
+        await patience.ask(Script(pair, kind("no")), 5.0)
+    assert pair.b.connects == 0
+
+
+async def test_a_busy_server_is_asked_once_more_after_one_to_two_times_its_wait(
+    patience: Patience, pair: FakePair
+) -> None:
+    started = time.monotonic()
+    assert await patience.ask(Script(pair, OverloadedError("busy", retry_after_s=0.2), "answer"), 5.0) == "answer"
+    assert 0.2 <= time.monotonic() - started < 0.6
+
+
+@pytest.mark.parametrize("retry_after_s", [None, 5.0, 60.0])
+async def test_a_wait_that_does_not_fit_is_the_callers(
+    patience: Patience, pair: FakePair, retry_after_s: float | None
+) -> None:
+    started = time.monotonic()
+    with pytest.raises(OverloadedError) as caught:
+        await patience.ask(Script(pair, OverloadedError("busy", retry_after_s=retry_after_s)), 5.0)
+    assert caught.value.retry_after_s == retry_after_s and time.monotonic() - started < 0.1
+
+
+async def test_a_server_that_is_still_busy_is_left_alone(patience: Patience, pair: FakePair) -> None:
+    busy = OverloadedError("busy", retry_after_s=0.01)
+    with pytest.raises(OverloadedError):
+        await patience.ask(Script(pair, busy, busy, "answer"), 5.0)

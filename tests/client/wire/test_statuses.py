@@ -1,0 +1,36 @@
+"""What the status of a call stands for: failed handshakes above all, which no waiting mends."""
+
+from __future__ import annotations
+
+import grpc
+import pytest
+
+from veilmatch.client.wire.statuses import error_of_status
+from veilmatch.crypto.errors import HandshakeError, UnavailableError
+
+WRONG_CERTIFICATE = (
+    "failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0.1:7001: Ssl handshake failed"
+    " (TSI_PROTOCOL_FAILURE): SSL_ERROR_SSL: error:1000007d:SSL routines:OPENSSL_internal:CERTIFICATE_VERIFY_FAILED"
+)
+ENDED_MEANWHILE = "failed to connect to all addresses; last error: UNKNOWN: Ssl handshake failed: Socket closed"
+
+
+def unavailable(details: str) -> grpc.aio.AioRpcError:
+    none = grpc.aio.Metadata()
+    return grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, none, none, details=details)
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_certificates_that_do_not_go_together_are_named(known: bool) -> None:
+    error = error_of_status(unavailable(WRONG_CERTIFICATE), "matcher-a", known=known)
+    assert isinstance(error, HandshakeError) and error.party == "matcher-a"
+    assert "check certificates" in str(error.available)
+
+
+def test_a_handshake_with_a_stranger_that_is_cut_off_is_about_certificates() -> None:
+    assert isinstance(error_of_status(unavailable(ENDED_MEANWHILE), "matcher-a", known=False), HandshakeError)
+
+
+def test_a_matcher_that_was_there_and_ends_during_a_handshake_can_be_waited_for() -> None:
+    error = error_of_status(unavailable(ENDED_MEANWHILE), "matcher-a", known=True)
+    assert type(error) is UnavailableError and "lost" in str(error.available)
