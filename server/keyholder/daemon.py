@@ -22,7 +22,7 @@ from veilmatch.server.keyholder.service import KeyHolderPeerService, KeyHolderSe
 from veilmatch.server.keyholder.session.serving import KeyHolder
 from veilmatch.server.keyholder.session.share_worker import ShareWorkers, make_handler
 from veilmatch.server.transport.channels import server_credentials, server_options
-from veilmatch.server.transport.daemon import ignore_hangups, run_daemon, sole_owner
+from veilmatch.server.transport.daemon import ignore_hangups, run_daemon, sole_owner, take_descriptors
 from veilmatch.server.transport.expiry import Expiry
 from veilmatch.server.transport.logs import configure_logging, in_worker, run_logged
 from veilmatch.server.workers.threads import Pool, make_pool
@@ -36,6 +36,7 @@ def run_keyholder(settings: KeyHolderSettings, files: KeyFiles) -> int:
     """Serve until told to stop; return the exit status. The workers are made before gRPC starts."""
     configure_logging(settings.party_name, settings.log_level)
     ignore_hangups()
+    take_descriptors()
     count = settings.workers or os.cpu_count() or 1
     scheme = Paillier(files.public_key)
     threads = scheme.ring.releases_gil

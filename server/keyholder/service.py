@@ -51,7 +51,7 @@ class KeyHolderService(rpc.KeyHolderServicer):
     async def _results(self, requests: AsyncIterator[pb.MatcherToKeyHolder], caller: str) -> AsyncIterator[Results]:
         """Yield the one `Results` that the chunks of the stream make up.
 
-        Raises UnavailableError if the caller leaves before: a matcher that restarts is missing, and deviates in nothing.
+        Raises UnavailableError if the caller leaves before: a matcher that restarts is missing and deviates in nothing.
         """
         parameters = self._holder.scheme.parameters
         size = parameters.ciphertext_bytes

@@ -27,7 +27,7 @@ from veilmatch.server.matcher.query.pack_worker import PackWorkers, make_handler
 from veilmatch.server.matcher.service import Admission, Entrance, MatcherPeerService, MatcherService
 from veilmatch.server.transport.budgets import Budgets, budgets_of
 from veilmatch.server.transport.channels import channel_to, server_credentials, server_options
-from veilmatch.server.transport.daemon import ignore_hangups, run_daemon, sole_owner
+from veilmatch.server.transport.daemon import ignore_hangups, run_daemon, sole_owner, take_descriptors
 from veilmatch.server.transport.devices import Devices
 from veilmatch.server.transport.expiry import Expiry
 from veilmatch.server.transport.logs import configure_logging, in_worker, run_logged
@@ -44,6 +44,7 @@ def run_matcher(settings: MatcherSettings, public: PublicFile) -> int:
     public_key = public.public_key
     configure_logging(settings.party_name, settings.log_level)
     ignore_hangups()
+    take_descriptors()
     return_large_blocks()
     count = settings.workers or os.cpu_count() or 1
     scheme = Paillier(public_key)

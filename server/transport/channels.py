@@ -18,7 +18,19 @@ from veilmatch.common.settings import TlsSettings
 from veilmatch.crypto.errors import ConfigurationError, PartyRefusedError
 from veilmatch.server.installation.files import read_secret
 from veilmatch.server.transport.expiry import require_valid
-from veilmatch.server.transport.limits import DEVICE_MESSAGE_BYTES, PEER_MESSAGE_BYTES, REPLY_MESSAGE_BYTES, options
+from veilmatch.server.transport.limits import (
+    DEVICE_MESSAGE_BYTES,
+    HANDSHAKE_S,
+    IDLE_S,
+    PEER_MESSAGE_BYTES,
+    PEER_PING_S,
+    PING_S,
+    PINGED_S,
+    REPLY_MESSAGE_BYTES,
+    STREAMS,
+    options,
+    pings,
+)
 
 #: What gRPC hands a method about its call.
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -35,10 +47,17 @@ def server_credentials(tls: TlsSettings) -> grpc.ServerCredentials:
 
 
 def server_options(*, serves_devices: bool) -> list[tuple[str, int]]:
-    """Return the options of a daemon's listening side: message limits, and an address that is its own."""
+    """Return the options of a daemon's listening side: limits of messages and connections, an address of its own."""
     sent = REPLY_MESSAGE_BYTES if serves_devices else PEER_MESSAGE_BYTES
+    bounds = [
+        ("grpc.server_handshake_timeout_ms", round(1000 * HANDSHAKE_S)),
+        ("grpc.max_connection_idle_ms", round(1000 * IDLE_S)),
+        ("grpc.max_concurrent_streams", STREAMS),
+        ("grpc.http2.min_ping_interval_without_data_ms", round(1000 * PINGED_S)),
+    ]
     # Or gRPC would let two daemons listen on one port, and each would get some of the calls.
-    return [*options(max(DEVICE_MESSAGE_BYTES, PEER_MESSAGE_BYTES), sent), ("grpc.so_reuseport", 0)]
+    own = ("grpc.so_reuseport", 0)
+    return [*options(max(DEVICE_MESSAGE_BYTES, PEER_MESSAGE_BYTES), sent), *bounds, *pings(PING_S), own]
 
 
 def channel_to(address: str, party_name: str, tls: TlsSettings) -> grpc.aio.Channel:
@@ -53,7 +72,7 @@ def channel_to(address: str, party_name: str, tls: TlsSettings) -> grpc.aio.Chan
     name = ("grpc.ssl_target_name_override", party_name)
     # A daemon that comes back is found again within a quarter second, not after gRPC's two minutes.
     patience = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 250)]
-    return grpc.aio.secure_channel(address, credentials, options=[*limits, name, *patience])
+    return grpc.aio.secure_channel(address, credentials, options=[*limits, name, *patience, *pings(PEER_PING_S)])
 
 
 def caller(context: Context) -> str:
