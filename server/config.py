@@ -145,7 +145,7 @@ class MatcherSettings(DaemonSettings):
     peer: Address
     key_holders: dict[Party, Address]
     galleries: list[Name] = Field(default=["main"], min_length=1)
-    #: Largest bulk enrolment, which is held in memory while it arrives.
+    #: Largest bulk enrolment, and most of all that are under way: they are held in memory while they arrive.
     max_bulk_bytes: int = Field(default=1 << 28, ge=1 << 20)
     budgets: MatcherBudgets = MatcherBudgets()
     admission: AdmissionLimits = AdmissionLimits()

@@ -28,6 +28,7 @@ from veilmatch.protos.v1 import matcher_pb2_grpc as rpc
 from veilmatch.protos.v1 import request_pb2
 from veilmatch.server.config import AdmissionLimits
 from veilmatch.server.matcher.agreement.meeting import Meetings, answer_reconcile
+from veilmatch.server.matcher.bulk_streams import BulkStreams
 from veilmatch.server.matcher.change.mutating import ReadyPack, enrol, enrol_bulk, erase
 from veilmatch.server.matcher.change.rotating import rotate
 from veilmatch.server.matcher.gallery.gallery import Gallery
@@ -150,12 +151,12 @@ def _signed_model(request: request_pb2.SignedRequest, operation: Operation) -> s
 class MatcherService(rpc.MatcherServicer):
     """For devices."""
 
-    def __init__(self, entrance: Entrance, admission: Admission, on: Surroundings, max_bulk_bytes: int) -> None:
+    def __init__(self, entrance: Entrance, admission: Admission, on: Surroundings, bulk: BulkStreams) -> None:
         self._entrance = entrance
         self._admission = admission
         self._on = on
         self.server = on.server
-        self._max_bulk_bytes = max_bulk_bytes
+        self._bulk = bulk
 
     @unary
     async def Match(self, request: pb.MatchRequest, context: Context) -> pb.MatchReply:
@@ -189,12 +190,14 @@ class MatcherService(rpc.MatcherServicer):
     @unary
     async def BulkEnrol(self, chunks: AsyncIterator[pb.BulkChunk], context: Context) -> pb.MutateReply:
         """See matcher.proto."""
-        first = await anext(aiter(chunks), None)
+        chunks = self._bulk.flowing(chunks)
+        first = await anext(chunks, None)
         if first is None or first.WhichOneof("content") != "header":
             raise ProtocolError("a bulk enrolment begins with its request", expected="header")
-        admitted = await self._admission.admit(first.header, context, "bulk")
-        ready = await self._receive_packs(chunks, admitted.checked)
-        return await to_the_end(enrol_bulk(admitted.checked, ready, admitted.model, admitted.gallery, self._on))
+        with self._bulk.of(caller(context)):
+            admitted = await self._admission.admit(first.header, context, "bulk")
+            ready = await self._receive_packs(chunks, admitted.checked)
+            return await to_the_end(enrol_bulk(admitted.checked, ready, admitted.model, admitted.gallery, self._on))
 
     @unary
     async def Subjects(self, request: request_pb2.SignedRequest, context: Context) -> pb.SubjectsReply:
@@ -222,13 +225,11 @@ class MatcherService(rpc.MatcherServicer):
 
     async def _receive_packs(self, chunks: AsyncIterator[pb.BulkChunk], checked: CheckedRequest) -> list[ReadyPack]:
         """Take in the whole stream; every ciphertext of it is checked before the next pack is read."""
-        ready, digests, received = [], [], 0
+        ready, digests = [], []
         async for chunk in chunks:
             if chunk.WhichOneof("content") != "pack":
                 raise ProtocolError("a pack was expected", got=chunk.WhichOneof("content"))
-            received += chunk.ByteSize()
-            if received > self._max_bulk_bytes:
-                raise InvalidInputError("bulk enrolment too large", got=f"> {self._max_bulk_bytes} bytes")
+            self._bulk.take(checked.device, chunk.ByteSize())
             pack = ReadyPack(chunk.pack.ciphertexts, [(t.subject, t.record) for t in chunk.pack.templates])
             await asyncio.to_thread(self._check_pack, pack)
             digests.append(bulk_pack_digest(pack.ciphertexts, pack.templates))

@@ -25,8 +25,8 @@ PEER_PING_S = 4.0
 PONG_S = 4.0
 #: The other end may ping as often as this; devices do so every 20 s.
 PINGED_S = 3.0
-#: How long the first message of a stream may take, and each after it.
-SILENCE_S = 15.0
+#: How long a pack of a bulk enrolment may take to arrive: 2 MB over a slow line.
+SILENCE_S = 60.0
 
 
 def pings(every_s: float) -> list[tuple[str, int]]:
