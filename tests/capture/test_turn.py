@@ -14,9 +14,9 @@ from veilmatch.client.capture.detector import Face, YuNetDetector
 from veilmatch.client.capture.image import RgbArray, load_image
 from veilmatch.client.capture.pipeline import MIN_FACE_PIXELS, CapturePipeline
 from veilmatch.client.capture.turn import turned, upright
-from veilmatch.client.commands._output import hint
 from veilmatch.client.evaluation.degrade import DEGRADATIONS, Place
 from veilmatch.client.models import fixture_photos, orl_photo
+from veilmatch.common.hints import hint
 from veilmatch.crypto.errors import NoFaceError, SeveralFacesError, UnusableFaceError
 
 THRESHOLD = 0.4
@@ -153,7 +153,7 @@ class Undecided:
 def test_a_face_that_no_turn_shows_best_is_refused_and_the_hint_says_what_to_do(noise: np.ndarray) -> None:
     with pytest.raises(UnusableFaceError) as caught:
         upright(noise, Undecided())
-    assert "upright" in (hint(caught.value) or "")
+    assert "upright" in hint(caught.value)
 
 
 def test_nobody_is_nobody_in_every_turn(detector: YuNetDetector, noise: np.ndarray) -> None:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -19,7 +20,6 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from tests.installation.making import CHEAP, PASSPHRASE
 from veilmatch.common.settings import TlsSettings
 from veilmatch.crypto.errors import KeyFileError, WrongPassphraseError
-from veilmatch.server.installation import authority as module
 from veilmatch.server.installation.authority import Authority
 from veilmatch.server.installation.files import write_file
 from veilmatch.server.transport.channels import caller, channel_to, server_credentials
@@ -36,8 +36,8 @@ def authority(number: int = 0) -> Authority:
     return authorities()[number]
 
 
-def issued(name: str, number: int = 0, *, is_server: bool = True) -> x509.Certificate:
-    return x509.load_pem_x509_certificate(authority(number).issue(name, is_server=is_server)[0])
+def issued(name: str, number: int = 0, *, is_server: bool = True, **options: Any) -> x509.Certificate:
+    return x509.load_pem_x509_certificate(authority(number).issue(name, is_server=is_server, **options)[0])
 
 
 # -- what the certificates say --------------------------------------------------------------------
@@ -79,13 +79,11 @@ def test_certificates_are_backdated_and_run_out() -> None:
         assert abs(end - now - datetime.timedelta(days=days)) < datetime.timedelta(minutes=5)
 
 
-def test_no_certificate_outlives_its_authority_and_an_expired_one_issues_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_certificate_outlives_its_authority_and_an_expired_one_issues_none() -> None:
     end = authority().certificate.not_valid_after_utc
-    monkeypatch.setattr(module, "_now", lambda: end - datetime.timedelta(days=1))
-    assert issued("device-1").not_valid_after_utc == end
-    monkeypatch.setattr(module, "_now", lambda: end)
+    assert issued("device-1", clock=lambda: end - datetime.timedelta(days=1)).not_valid_after_utc == end
     with pytest.raises(KeyFileError, match="expired"):
-        authority().issue("device-1")
+        authority().issue("device-1", clock=lambda: end)
 
 
 def test_serials_names_and_keys_are_fresh() -> None:
