@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 
 import veilmatch.client.commands as package
 from veilmatch.client import extras
+from veilmatch.client.quoting import quoted_path
 from veilmatch.common import output
 from veilmatch.common.native_logs import keep_grpc_quiet
 from veilmatch.common.process import INTERRUPTED
@@ -25,12 +26,14 @@ ENTRY_POINT_GROUP = "veilmatch.commands"
 #: Order of the commands in the help; others follow by name.
 _ORDER = ("enrol", "verify", "identify", "candidates", "subjects", "erase", "rotate", "models")
 _WRONG_USAGE = 2
+#: No message about wrong usage is longer, unless it quotes long arguments.
+_USAGE_CHARACTERS = 160
 
 _HELP = """Private face matching: only this device learns the decision.
 
-Exit status: 0 success or match, 1 no match, 2 wrong usage, 3 unusable input, 4 refused, 5 other key or
-gallery, 6 a party is missing, 7 integrity, 8 face model missing, 9 budget used up, 10 unforeseen, 11 not printed,
-12 overloaded, 130 interrupted, 143 terminated."""
+Exit status: 0 success or match, 1 no match, 2 wrong usage, 3 unusable input or part of a folder was left out, 4
+refused, 5 other key or gallery, 6 a party is missing, 7 integrity, 8 face model missing, 9 budget used up, 10
+unforeseen, 11 not printed, 12 overloaded, 130 interrupted, 143 terminated."""
 
 
 def build_app() -> typer.Typer:
@@ -91,7 +94,7 @@ class ReportingGroup(TyperGroup):
                     raise
                 status = _told(output.unforeseen(end), as_json)  # of a library: here it would mean "no match"
             except BaseException as error:
-                status = _outcome(error, as_json)
+                status = _outcome(error, given, as_json)
         raise SystemExit(status)
 
     def invoke(self, ctx: Any) -> Any:
@@ -102,16 +105,17 @@ class ReportingGroup(TyperGroup):
             raise output.unforeseen(error) from error  # Typer takes a broken pipe for the end of its output
 
 
-def _outcome(error: BaseException, as_json: bool) -> int:
-    """Report what ended a command; return the exit status."""
+def _outcome(error: BaseException, given: Sequence[str], as_json: bool) -> int:
+    """Report what ended a command with these arguments; return the exit status."""
     if isinstance(error, ModuleNotFoundError):
         error = extras.explained(error)
     if isinstance(error, VeilmatchError):
         return _told(error, as_json)
     # A usage error, of whichever library: Typer brings its own copy of click.
-    if hasattr(error, "exit_code") and hasattr(error, "show"):
+    if hasattr(error, "exit_code") and hasattr(error, "show") and hasattr(error, "message"):
+        error.message = _without_photos(error.message, given)
         if as_json:
-            document = VeilmatchError(getattr(error, "message", str(error))).fields()
+            document = VeilmatchError(error.message).fields()
             with suppress(VeilmatchError):
                 output.show_json(
                     {"error": document | {"code": "usage", "exit_status": _WRONG_USAGE}}, done="wrong usage"
@@ -119,6 +123,16 @@ def _outcome(error: BaseException, as_json: bool) -> int:
         error.show(file=sys.stderr)
         return _WRONG_USAGE
     return _told(output.unforeseen(error), as_json)
+
+
+def _without_photos(message: str, given: Sequence[str]) -> str:
+    """Return what is said of wrong arguments, which it may quote, with the length of each that may be a photo."""
+    values = (part for argument in given for part in (argument, argument.lstrip("-"), argument.partition("=")[2]))
+    hidden = {value: quoted_path(value) for value in values if quoted_path(value) != value}
+    for value in sorted(hidden, key=len, reverse=True):
+        message = message.replace(value, hidden[value])
+    # Control characters are quoted in other forms.
+    return message if not hidden or len(message) <= _USAGE_CHARACTERS else "the arguments are not those of the command"
 
 
 def _told(error: VeilmatchError, as_json: bool) -> int:

@@ -11,6 +11,7 @@ home directory.
 from __future__ import annotations
 
 import re
+import unicodedata
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self, TypeVar
 
@@ -39,9 +40,14 @@ def _address(value: str) -> str:
     return value
 
 
+def _composed(value: str) -> str:
+    return unicodedata.normalize("NFC", value)
+
+
 #: host:port; IPv6 addresses stand in brackets.
 Address = Annotated[str, AfterValidator(_address)]
-Name = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+#: In NFC, however the file has it: file systems and keyboards also give the same name decomposed.
+Name = Annotated[str, AfterValidator(_composed), StringConstraints(min_length=1, max_length=64)]
 
 
 class TlsSettings(BaseModel):

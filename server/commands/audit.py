@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -80,7 +81,8 @@ def show(
     from veilmatch.server.keyholder.audit.chain import Entry
     from veilmatch.server.keyholder.audit.check import check_log
 
-    wanted = {"device": device, "event": event, "operation": operation, "gallery": gallery}
+    composed = gallery and unicodedata.normalize("NFC", gallery)  # as in configuration files
+    wanted = {"device": device, "event": event, "operation": operation, "gallery": composed}
     found: list[dict[str, Any]] = []
 
     def note(entry: Entry) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import datetime
 import time
+import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -233,7 +234,8 @@ def _grant(rights: list[str], galleries: list[str], days: int, lowest: list[str]
     from veilmatch.server.installation.lowest import Lowest
 
     # What is no right is refused where the certificate is made.
-    return Grant(cast("tuple[Operation, ...]", tuple(rights)), tuple(galleries), days, Lowest.parse(lowest or ()))
+    composed = tuple(unicodedata.normalize("NFC", gallery) for gallery in galleries)  # as in configuration files
+    return Grant(cast("tuple[Operation, ...]", tuple(rights)), composed, days, Lowest.parse(lowest or ()))
 
 
 def _parameters(public_file: Path) -> ParameterSet:

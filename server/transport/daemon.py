@@ -25,6 +25,7 @@ from veilmatch.server.transport.own_failures import described
 GRACE_S = 10.0
 #: Where a supervisor waits for the word that a daemon serves: the protocol of systemd's Type=notify.
 NOTIFY_VARIABLE = "NOTIFY_SOCKET"
+_WORKER_DIED = "a worker of this daemon has died, and its state is lost"
 
 _log = structlog.get_logger(__name__)
 
@@ -87,6 +88,8 @@ async def run_daemon(
     asked, broken = asyncio.ensure_future(stop.wait()), asyncio.ensure_future(failed())
     every_day = asyncio.ensure_future(_every_day(daily or (lambda: None)))
     await asyncio.wait([asked, broken], return_when=asyncio.FIRST_COMPLETED)
+    if not asked.done():
+        _log.error("alert", code=UnavailableError.code, reason=_WORKER_DIED)  # now: the grace may be long
     _log.info("stopping", status=0 if asked.done() else UnavailableError.exit_status)
     _notify("STOPPING=1")
     await servicer.enter_graceful_shutdown()
@@ -95,7 +98,7 @@ async def run_daemon(
     for task in (asked, broken, every_day):
         task.cancel()
     if ended:
-        raise UnavailableError("a worker of this daemon has died, and its state is lost", needed="a restart")
+        raise UnavailableError(_WORKER_DIED, needed="a restart")
     return 0
 
 

@@ -378,6 +378,39 @@ def test_wrong_usage_is_status_two(run: Run, args: list[str]) -> None:
     assert (result.exit_code, result.stdout) == (2, "")
 
 
+@pytest.mark.parametrize(
+    "photo",
+    [
+        base64.b64encode(bytes(range(256)) * 9).decode(),
+        base64.encodebytes(bytes(range(256)) * 9).decode(),
+        "data:image/jpeg;base64," + base64.b64encode(bytes(60)).decode(),
+        "0.25, " * 128,
+        bytes(range(128, 256)).decode("latin-1") * 4,
+    ],
+)
+@pytest.mark.parametrize(
+    "args",
+    [["verify", "alice", "1.jpg"], ["verify", "alice", "1.jpg", "--threshold"], ["subjects"], []],
+)
+@pytest.mark.parametrize("options", [["--json"], []])
+def test_wrong_usage_quotes_no_photo(run: Run, args: list[str], options: list[str], photo: str) -> None:
+    for given in ([*args, photo], [*args[:-1], f"{args[-1]}={photo}"] if "--threshold" in args else [f"--{photo}"]):
+        result = run(*given[:1], *options, *given[1:])
+        assert result.exit_code == 2
+        shown = "".join(result.output.split())
+        written = "".join(photo.split())
+        assert not any(written[place : place + 40] in shown for place in range(len(written) - 40))
+
+
+def test_wrong_usage_names_what_is_short_and_files_that_are_there(run: Run, tmp_path: Path) -> None:
+    long = tmp_path / ("a" * 100)
+    long.touch()
+    assert "more.jpg" in run("verify", "alice", "1.jpg", "more.jpg").stderr
+    assert str(long) in run("verify", "alice", "1.jpg", str(long)).stderr
+    photo = base64.b64encode(bytes(range(256))).decode()
+    assert f"a text of {len(photo)} characters" in run("verify", "alice", "1.jpg", photo).stderr
+
+
 def test_unforeseen_error_is_not_taken_for_no_match(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(self: Client, *args: Any, **options: Any) -> None:
         raise RuntimeError("coordinates 1 2 3")

@@ -17,7 +17,6 @@ from typing import Any
 import pytest
 
 import veilmatch.client
-import veilmatch.common
 import veilmatch.server
 from veilmatch import DeviceSettings
 

@@ -73,6 +73,23 @@ def test_command_line_starts_without_any_extra() -> None:
     assert "verify" in done.stdout
 
 
+def test_every_public_name_can_be_imported_and_nothing_is_before_it_is_asked_for() -> None:
+    done = run(
+        """
+        import veilmatch
+        import veilmatch.client
+        assert not {"grpc", "numpy", "pydantic"} & set(sys.modules)
+        for name in set(veilmatch.__all__) - {"ImageSource"}:
+            getattr(veilmatch, name)
+        try:
+            veilmatch.ImageSource
+        except ModuleNotFoundError as error:
+            assert error.name == "PIL"
+        """
+    )
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize(("chosen", "verbosity"), [({}, "NONE"), ({"GRPC_VERBOSITY": "DEBUG"}, "DEBUG")])
 def test_grpc_is_told_to_be_quiet_before_it_is_imported(chosen: dict[str, str], verbosity: str) -> None:
     done = run(

@@ -56,7 +56,7 @@ def directory(made: Path) -> Iterator[Path]:
 
 def up(directory: Path, *arguments: str, **environment: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "veilmatch.client.commands", "up", str(directory), *arguments],
+        [sys.executable, "-m", "veilmatch", "up", str(directory), *arguments],
         env=os.environ | ENVIRONMENT | environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
         stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
@@ -201,7 +201,7 @@ def test_a_device_of_another_installation_is_told_about_certificates(
 
 def test_a_person_at_a_terminal_sees_a_panel_beside_the_line_of_the_log(tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "veilmatch.client.commands", "matcher", "--config", str(tmp_path / "none.toml")]
+    command = [sys.executable, "-m", "veilmatch", "matcher", "--config", str(tmp_path / "none.toml")]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=theirs, check=False)
     os.close(theirs)
     told = os.read(ours, 1 << 16).decode()

@@ -24,12 +24,12 @@ SETTINGS: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 TYPED = """
 from veilmatch import Client, NoFaceError
 from veilmatch.server.config import MatcherSettings
-import veilmatch.client
+import veilmatch.client.client
 
 with Client.from_config("device.toml") as client:
     answer: bool = client.verify("ada", b"").decision
     wrong: int = client.verify("ada", b"")
-reveal_type(veilmatch.client.Client.subjects)
+reveal_type(veilmatch.client.client.Client.subjects)
 reveal_type(NoFaceError("").party)
 reveal_type(MatcherSettings)
 """
@@ -105,7 +105,8 @@ def test_the_wheel_has_every_module_and_the_marks_of_types(wheel: Path) -> None:
         if package != "veilmatch.protos.v1":
             assert f"{package.replace('.', '/')}/py.typed" in names
     assert "veilmatch/__main__.py" in names and "veilmatch/protos/v1/request_pb2.pyi" in names
-    assert not [name for name in names if name.startswith(("tests", "veilmatch/client/public"))]
+    elsewhere = ("tests", "veilmatch/client/public", "veilmatch/client/common")
+    assert not [name for name in names if name.startswith(elsewhere)]
 
 
 def test_new_files_of_the_checkout_are_seen_at_once(tmp_path: Path) -> None:

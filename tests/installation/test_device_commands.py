@@ -51,10 +51,11 @@ def keyholder(directory: Path, party: str) -> Path:
 
 
 def test_a_device_goes_from_request_to_removal(directory: Path) -> None:
-    wanted = ("--right", "verify", "--right", "enrol", "--gallery", "staff", "--days", "30", "--lowest", "verify=0.45")
+    rights = ("--right", "verify", "--right", "enrol", "--gallery", "Bu\u0308ro")
+    wanted = (*rights, "--days", "30", "--lowest", "verify=0.45")
     asked = said(run("request", "door", "--installation", directory, *wanted, "--json"))
     file = Path(asked["file"])
-    assert (asked["rights"], asked["galleries"], asked["organisations"]) == (["enrol", "verify"], ["staff"], [])
+    assert (asked["rights"], asked["galleries"], asked["organisations"]) == (["enrol", "verify"], ["B\u00fcro"], [])
     assert asked["lowest_thresholds"] == {"verify": {"threshold": 1620, "cosine": 0.45}}
     settings = DeviceSettings.load(file.parent / "device.toml")
     assert (settings.device, settings.certificate, settings.threshold) == ("door", file, 0.45)
@@ -64,7 +65,9 @@ def test_a_device_goes_from_request_to_removal(directory: Path) -> None:
     assert isinstance(run("add", file, "--installation", directory).exception, DeviceCertificateError)
     shown = run("certify", file, "--config", keyholder(directory, "c"))
     assert shown.exit_code == 0 and shown.stdout == ""
-    assert all(text in shown.stderr for text in ("organisation c signs", "enrol, verify", "staff", "signed by b, c"))
+    assert all(
+        text in shown.stderr for text in ("organisation c signs", "enrol, verify", "B\u00fcro", "signed by b, c")
+    )
     assert "verify 0.45 (1620)" in shown.stderr, "an organisation sees what it signs"
 
     assert said(run("add", file, "--folder", directory / "matcher-a", "--json"))["daemons"] == ["matcher-a"]

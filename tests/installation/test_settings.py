@@ -358,6 +358,13 @@ def test_variables_of_other_parties_and_of_container_platforms_are_no_mistakes(
 # -- files of all editors --------------------------------------------------------------------------
 
 
+def test_the_name_of_a_gallery_is_the_same_however_the_file_has_it(tmp_path: Path) -> None:
+    composed, decomposed = "B\u00fcro", "Bu\u0308ro"
+    assert load(DeviceSettings, tmp_path, gallery=decomposed).gallery == composed
+    assert load(MatcherSettings, tmp_path, galleries=["main", decomposed]).galleries == ["main", composed]
+    assert "must be different" in refused(MatcherSettings, tmp_path, galleries=[composed, decomposed])
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_byte_order_mark_and_windows_line_ends_change_nothing(kind: type[Settings], tmp_path: Path) -> None:
     settings = load(kind, tmp_path)

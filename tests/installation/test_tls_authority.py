@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -35,8 +36,8 @@ def authority(number: int = 0) -> Authority:
     return authorities()[number]
 
 
-def issued(name: str, number: int = 0, *, is_server: bool = True) -> x509.Certificate:
-    return x509.load_pem_x509_certificate(authority(number).issue(name, is_server=is_server)[0])
+def issued(name: str, number: int = 0, *, is_server: bool = True, **options: Any) -> x509.Certificate:
+    return x509.load_pem_x509_certificate(authority(number).issue(name, is_server=is_server, **options)[0])
 
 
 # -- what the certificates say --------------------------------------------------------------------
@@ -80,8 +81,7 @@ def test_certificates_are_backdated_and_run_out() -> None:
 
 def test_no_certificate_outlives_its_authority_and_an_expired_one_issues_none() -> None:
     end = authority().certificate.not_valid_after_utc
-    made, _ = authority().issue("device-1", clock=lambda: end - datetime.timedelta(days=1))
-    assert x509.load_pem_x509_certificate(made).not_valid_after_utc == end
+    assert issued("device-1", clock=lambda: end - datetime.timedelta(days=1)).not_valid_after_utc == end
     with pytest.raises(KeyFileError, match="expired"):
         authority().issue("device-1", clock=lambda: end)
 

@@ -20,6 +20,7 @@ from tests.transport.parties import tls_from
 from veilmatch.common.settings import TlsSettings
 from veilmatch.crypto.errors import ConfigurationError
 from veilmatch.server.installation.authority import Authority
+from veilmatch.server.installation.files import write_file
 from veilmatch.server.transport.channels import channel_to, server_credentials
 from veilmatch.server.transport.expiry import Expiry
 
@@ -37,8 +38,9 @@ def tls_issued(folder: Path, days_ago: float, authority_days_ago: float = 1000) 
     tls = tls_from(folder, NAME)
     tls.key.parent.mkdir(parents=True)
     made, key = authority.issue(NAME, clock=clock(days_ago))
-    for path, content in ((tls.authority, authority.certificate_pem()), (tls.certificate, made), (tls.key, key)):
-        path.write_bytes(content)
+    tls.authority.write_bytes(authority.certificate_pem())
+    tls.certificate.write_bytes(made)
+    write_file(tls.key, key, secret=True)
     return tls
 
 

@@ -209,9 +209,12 @@ def test_verify_ends_with_7_for_logs_that_differ_and_3_for_no_log(tmp_path: Path
 
 
 def test_show_filters_and_shows_the_latest(tmp_path: Path) -> None:
-    write(tmp_path, "a", [*session_entries(range(3)), *session_entries(range(3, 5), device="door\x1b[31m")])
+    others = session_entries(range(3, 5), device="door\x1b[31m")
+    write(tmp_path, "a", [*session_entries(range(3), gallery="B\u00fcro"), *others])
     done = run("show", tmp_path, "--device", "device-1", "--last", 2, "--json")
     assert [entry["output_bits"] for entry in json.loads(done.stdout)["entries"]] == [1, 2]
+    done = run("show", tmp_path, "--gallery", "Bu\u0308ro", "--json")
+    assert [entry["output_bits"] for entry in json.loads(done.stdout)["entries"]] == [0, 1, 2]
     shown = run("show", tmp_path, "--event", "session")
     assert shown.exit_code == 0 and "\x1b[31m" not in shown.stdout and "5 of 6" in shown.stdout
     assert json.loads(run("show", tmp_path, "--since", "2030", "--json").stdout)["entries"] == []
