@@ -239,6 +239,7 @@ def _show_rows(console: Console, rows: Sequence[Row]) -> None:
         matches = f"{row.false_matches:,} of {row.pairs:,}{share}"
         table.add_row(row.photos, row.turn, row.way, *map(str, (row.right, row.near, row.wrong)), refused, matches)
     console.print(table)
+    console.file.flush()
 
 
 def _show(console: Console, sizes: Sequence[dict[str, Any]], times: dict[str, float]) -> None:
@@ -250,6 +251,7 @@ def _show(console: Console, sizes: Sequence[dict[str, Any]], times: dict[str, fl
         cells = ["" if share is None else f"{share:.2%}" for share in shares]
         table.add_row(str(size["pixels"]), f"{size['acquired']} of {size['photos']}", *cells)
     console.print(table)
+    console.file.flush()
     console.print("milliseconds to embed a photo: " + ", ".join(f"{name} {value:.1f}" for name, value in times.items()))
 
 
