@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
+
+from veilmatch.common.output import say, show_json
 
 if TYPE_CHECKING:
     from veilmatch.server.check.report import Report
@@ -53,7 +52,7 @@ def check(
                 passphrase = read_passphrase(file)
         report = check_party(settings, passphrase)
     if as_json:
-        sys.stdout.write(json.dumps(report.document()) + "\n")
+        show_json(report.document(), done="the files were looked at")
     else:
         _show(report)
     raise typer.Exit(_DAMAGED if report.findings else _INTACT)
@@ -61,16 +60,10 @@ def check(
 
 def _show(report: Report) -> None:
     for file, what in report.looked_at:
-        _say(f"looked at {file}: {what}")
+        say(f"looked at {file}: {what}")
     for note in report.notes:
-        _say(f"note: {note}")
+        say(f"note: {note}")
     for finding in report.findings:
-        _say(f"DAMAGED {finding.file}{': ' * bool(finding.where)}{finding.where}: {finding.what}")
-        _say(f"  what to do: {finding.remedy}")
-    _say(f"{len(report.findings)} damaged" if report.findings else "nothing is damaged")
-
-
-def _say(text: str) -> None:
-    # Names in a damaged file go to a terminal: no control character gets through.
-    clean = "".join(c if c.isprintable() else "?" for c in text)
-    Console(stderr=True).print(clean, soft_wrap=True, highlight=False, markup=False)
+        say(f"DAMAGED {finding.file}{': ' * bool(finding.where)}{finding.where}: {finding.what}")
+        say(f"  what to do: {finding.remedy}")
+    say(f"{len(report.findings)} damaged" if report.findings else "nothing is damaged")
