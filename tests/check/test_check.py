@@ -34,14 +34,14 @@ def checked_while_serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     with running(directory, TOY) as world:
         with world.client() as client:
             for name, face in zip(("ann", "ben", "cy"), FACES, strict=False):
-                client.enrol_embedding(name, face)
+                client.enrol_embedding(name, face, model="toy")
             over, failed = threading.Event(), []
 
             def ask() -> None:
                 while not over.is_set():
                     try:
-                        assert client.verify_embedding("ann", FACES[0])
-                        client.enrol_embedding("dee", FACES[3])
+                        assert client.verify_embedding("ann", FACES[0], model="toy")
+                        client.enrol_embedding("dee", FACES[3], model="toy")
                         client.erase("dee")
                     except BaseException as error:
                         failed.append(error)

@@ -20,16 +20,16 @@ def test_a_deleted_audit_log_costs_its_key_holder_and_nobody_else(tmp_path: Path
     with running(tmp_path / "installation", TOY) as world:
         audit = world.directory / "keyholder-a" / "data" / "audit"
         with world.client() as client:
-            client.enrol_embedding("ann", FACE)
+            client.enrol_embedding("ann", FACE, model="toy")
             (log,) = audit.iterdir()
             away = log.rename(world.directory / "away")
-            assert client.verify_embedding("ann", FACE), "the pair without this key holder serves"
+            assert client.verify_embedding("ann", FACE, model="toy"), "the pair without this key holder serves"
             with world.client(pairs=["ab"]) as bound, pytest.raises(AuditLogError, match="not in its place") as caught:
-                bound.verify_embedding("ann", FACE)
+                bound.verify_embedding("ann", FACE, model="toy")
             assert (caught.value.party, caught.value.alternatives) == ("keyholder-a", ("bc",))
             lines = [json.loads(line) for line in world.log("keyholder-a").splitlines() if line.startswith("{")]
             assert [line["level"] for line in lines if line["event"] == "alert"] == ["error"]
             assert list(audit.iterdir()) == []
             away.rename(log)
             with world.client(pairs=["ab"]) as bound:
-                assert bound.verify_embedding("ann", FACE)
+                assert bound.verify_embedding("ann", FACE, model="toy")

@@ -48,7 +48,7 @@ def test_everything_but_erasing_the_subject_is_served_and_after_a_copy_that_too(
 ) -> None:
     with world.client() as client:
         for subject, face in zip(("ann", "ben", "cy"), FACES, strict=True):
-            client.enrol_embedding(subject, face)
+            client.enrol_embedding(subject, face, model="toy")
     data = world.directory / damaged / "data"
     world.parties.stop(damaged)
     damage_record(data / "gallery.db", "ben")
@@ -58,7 +58,7 @@ def test_everything_but_erasing_the_subject_is_served_and_after_a_copy_that_too(
     assert "ben" not in json.dumps(alert)
 
     with world.client() as client:
-        assert client.verify_embedding("ben", FACES[1])
+        assert client.verify_embedding("ben", FACES[1], model="toy")
         started = time.monotonic()
         with pytest.raises(IntegrityError, match="record of a template is damaged") as caught:
             client.erase("ben")
@@ -66,7 +66,7 @@ def test_everything_but_erasing_the_subject_is_served_and_after_a_copy_that_too(
         assert "gallery.db of the other matcher" in str(caught.value.expected)
         # Nothing was begun: the next change does not wait for anybody's patience to end.
         client.erase("cy")
-        assert client.verify_embedding("ann", FACES[0])
+        assert client.verify_embedding("ann", FACES[0], model="toy")
         assert time.monotonic() - started < 4.0
 
     # What docs/operations.md says: the other matcher's database in place of this one's.

@@ -54,7 +54,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         made = World(directory, TOY, parties)
         settle(made)
         with made.client() as client:
-            client.enrol_embedding("known", np.ones(TOY.dimension))
+            client.enrol_embedding("known", np.ones(TOY.dimension), model="toy")
         yield made
 
 
@@ -170,7 +170,7 @@ def test_a_hangup_is_logged_and_ends_nothing(world: World) -> None:
         eventually(lambda party=party: any(e["event"] == "hangup ignored" for e in entries(world, party)))  # type: ignore[misc]
         assert world.parties.alive(party)
     with world.client() as client:
-        assert client.candidates_embedding(np.ones(TOY.dimension)).subjects == ("known",)
+        assert client.candidates_embedding(np.ones(TOY.dimension), model="toy").subjects == ("known",)
 
 
 def test_every_line_of_every_log_is_one_and_those_about_requests_say_which(world: World, tmp_path: Path) -> None:
