@@ -12,7 +12,7 @@ from itertools import count
 from pathlib import Path
 
 from veilmatch.server.keyholder.audit.log import AuditLog
-from veilmatch.server.transport.daemon import configure_logging
+from veilmatch.server.transport.logs import configure_logging
 
 THREADS = 4
 
