@@ -65,8 +65,8 @@ class Admitted:
 class Entrance:
     """Where requests of devices come in: a turn at the matcher that leads, the leader's call at the one that follows.
 
-    Nothing is done for a request before that: no signature is checked, no nonce noted and no budget charged for one
-    that will be told to come again.
+    Nothing that costs is done for a request before that: no nonce is noted and no budget charged for one that will be
+    told to come again.
     """
 
     def __init__(self, limits: AdmissionLimits, meetings: Meetings, server: str, cores: int) -> None:
@@ -101,6 +101,10 @@ class Admission:
         self._replays = replays
         self._budgets = budgets
         self._galleries = galleries
+
+    def look(self, request: request_pb2.SignedRequest, context: Context, *operations: Operation) -> None:
+        """Raise what `admit` raises for a request that is not right by itself; notes and reads nothing."""
+        require_device(self._checker.check(request, *operations), caller(context))
 
     async def admit(self, request: request_pb2.SignedRequest, context: Context, *operations: Operation) -> Admitted:
         """Return the checked request, its gallery and its model; the nonce is noted durably."""
@@ -163,6 +167,7 @@ class MatcherService(rpc.MatcherServicer):
         """See matcher.proto."""
         signed = request.request
         async with self._entrance.turn(context):
+            self._admission.look(signed, context, *WITH_PROBE)
             async with self._entrance.called(signed):
                 admitted = await self._admission.admit(signed, context, *WITH_PROBE)
                 checked, gallery = admitted.checked, admitted.gallery
@@ -176,6 +181,7 @@ class MatcherService(rpc.MatcherServicer):
     async def Mutate(self, request: request_pb2.SignedRequest, context: Context) -> pb.MutateReply:
         """See matcher.proto."""
         async with self._entrance.turn(context):
+            self._admission.look(request, context, "enrol", "erase")
             async with self._entrance.called(request):
                 admitted = await self._admission.admit(request, context, "enrol", "erase")
                 checked, gallery = admitted.checked, admitted.gallery
