@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,3 +14,13 @@ def orl() -> Callable[[int, int], Path]:
     install_models()
     install_photos()
     return orl_photo
+
+
+@pytest.fixture(autouse=True)
+def about_no_request() -> Iterator[None]:
+    """A test that checks a request in its own context leaves the id of that request there."""
+    from veilmatch.server.transport import request_id
+
+    token = request_id._current.set(None)
+    yield
+    request_id._current.reset(token)
