@@ -138,7 +138,7 @@ WANTED = [
     'error: Incompatible types in assignment (expression has type "Verification", variable has type "int")'
     "  [assignment]",
     'note: Revealed type is "def (self: veilmatch.client.client.Client, *, timeout_s: float | None =)'
-    ' -> list[veilmatch.client.results.SubjectEntry]"',
+    ' -> veilmatch.client.results.Subjects"',
     'note: Revealed type is "str | None"',
 ]
 
