@@ -101,7 +101,9 @@ class Shelf:
         #: Starts of the ranges that a session under way was given and may still have to tell the minus holder.
         self._in_flight: Counter[int] = Counter()
         self._retired = False
-        #: At the minus holder: blocks below it were lost here. The next session tells the plus holder to go on behind.
+        #: Blocks that were altered on the disk. They had passed their check; a block that did not is none of these.
+        self._altered: set[int] = set()
+        #: At the minus holder: blocks below it were altered here, and the next session tells the plus holder so.
         self._spoilt_below = 0
 
     @property
@@ -120,7 +122,7 @@ class Shelf:
         A block that was altered on the disk is dropped; the plus holder goes on with the next one. Raises
         UnavailableError if the stock has run out or was replaced, DealtStockError if it has run out and the check of
         more has failed, ProtocolError for a range that it may not be, IntegrityError if the plus holder says a range
-        whose block was lost here: from the next session on it is told not to.
+        whose block was altered here: from the next session on it is told not to.
         """
         async with self._reserving:
             self._require_current()
@@ -226,9 +228,9 @@ class Shelf:
         while missing := [n for n in self._blocks_of(start, wanted.count) if n not in self._present]:
             if not self._is_plus:
                 self._require_current()
-                if missing[-1] < self._checker.next:
-                    self._spoilt_below = (missing[-1] + 1) * self._units
-                    raise IntegrityError("a block of the dealt stock is not here any more", got=missing[-1])
+                if lost := self._altered.intersection(missing):
+                    self._spoilt_below = (max(lost) + 1) * self._units
+                    raise IntegrityError("a block of the dealt stock was altered here", got=max(lost))
                 raise ProtocolError("stock that was not checked with this holder", got=start)
             gaps = [number for number in missing if number < self._checker.next]
             if gaps:
@@ -265,6 +267,7 @@ class Shelf:
             except IntegrityError as error:
                 _log.error("alert", code=error.code, reason=error.message, got=error.got)
                 self._present.discard(number)
+                self._altered.add(number)
                 return None
         if block is None:
             self._require_current()

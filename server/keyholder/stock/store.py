@@ -116,18 +116,13 @@ class StockStore:
             connection.execute(statement.on_conflict_do_nothing())
 
     def get(self, name: BlockName) -> CheckedBlock | None:
-        """Return the block, or None if it is not here. One that was altered is deleted; raises IntegrityError."""
+        """Return the block, or None if it is not here. Raises IntegrityError if it was altered."""
         this = (_blocks.c.stock == name.stock) & (_blocks.c.kind == name.kind) & (_blocks.c.number == name.number)
         with self._engine.connect() as connection:
             sealed = connection.execute(select(_blocks.c.sealed).where(this)).scalar()
         if sealed is None:
             return None
-        try:
-            return open_block(self._aead, name, sealed)
-        except IntegrityError:
-            with self._engine.begin() as connection:
-                connection.execute(delete(_blocks).where(this))
-            raise
+        return open_block(self._aead, name, sealed)
 
     def numbers(self, stock: bytes, kind: Kind) -> set[int]:
         """Return the numbers of the blocks that are here."""

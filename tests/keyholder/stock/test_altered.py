@@ -9,7 +9,8 @@ import pytest
 
 from tests.keyholder.dealers import UNITS, Holder, multiply_right
 from veilmatch.crypto.dealing import STOCK_KINDS, Kind
-from veilmatch.crypto.errors import IntegrityError
+from veilmatch.crypto.errors import IntegrityError, ProtocolError
+from veilmatch.crypto.pair.messages import Reserve
 
 
 @pytest.fixture
@@ -56,6 +57,17 @@ async def test_one_request_fails_at_the_minus_holder_and_the_next_goes_on_behind
     with pytest.raises(IntegrityError) as caught:
         await minus.reserve(kind, 3, start=first.start)
     assert type(caught.value) is IntegrityError  # its own: no deviation of the peer
+    assert minus.stock.floors[at] == UNITS[kind]
     second = await plus.reserve(kind, 3, minus.stock.floors[at])
     assert second.start == UNITS[kind]
     assert multiply_right(second, await minus.reserve(kind, 3, start=second.start))
+
+
+@pytest.mark.parametrize("kind", STOCK_KINDS)
+async def test_a_block_that_was_never_kept_is_a_deviation_of_whoever_asks_for_it(kind: Kind, plus: Holder) -> None:
+    """Not an own failure of the minus holder, which would name itself for what the plus holder does."""
+    minus = plus.other
+    await plus.have_checked(kind, 2)
+    minus.stock._shelves[kind]._present.discard(0)
+    with pytest.raises(ProtocolError):
+        await minus.stock.reserve(Reserve(kind, 3, 0, 0))
