@@ -27,7 +27,8 @@ _SOONEST_S = 0.5
 
 
 class Turns:
-    """at_once: requests in progress. waiting: most that wait, of all devices; one device may take half of the places.
+    """at_once: requests in progress. waiting: most that wait, of all devices. One device has half of all these places
+    at most.
 
     wait_s: how long a request waits for its turn. server: its name, for errors. For one event loop.
     """
@@ -59,10 +60,13 @@ class Turns:
 
     async def _get(self, device: str) -> None:
         queued = sum(map(len, self._queues.values()))
+        own = self._in_progress[device] + len(self._queues.get(device, ()))
+        if own >= (self._at_once + self._waiting + 1) // 2:
+            raise self._overloaded()
         if not queued and self._in_progress.total() < self._at_once:
             self._in_progress[device] += 1
             return
-        if queued >= self._waiting or len(self._queues.get(device, ())) >= (self._waiting + 1) // 2:
+        if queued >= self._waiting:
             raise self._overloaded()
         mine: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._queues.setdefault(device, deque()).append(mine)

@@ -120,3 +120,14 @@ async def test_a_device_that_leaves_gives_its_turn_back_whenever_it_leaves(at: i
 def test_limits_that_are_not_given_follow_the_cores() -> None:
     assert AdmissionLimits().resolved(2) == (6, 96)
     assert AdmissionLimits(in_progress=4, waiting=10).resolved(2) == (4, 10)
+
+
+async def test_where_nobody_waits_one_device_has_half_of_the_places_too() -> None:
+    """As at the matcher that follows: it only bounds how many are held there."""
+    one = turns(at_once=6, waiting=0)
+    served = Served(one, takes_s=0.1)
+    kiosk = [asyncio.create_task(served.ask("kiosk")) for _ in range(6)]
+    await asyncio.sleep(0)
+    await served.ask("door")
+    outcomes = await asyncio.gather(*kiosk, return_exceptions=True)
+    assert sum(isinstance(outcome, OverloadedError) for outcome in outcomes) == 3
