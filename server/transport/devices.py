@@ -10,6 +10,7 @@ it is read and serves nobody; the other devices are not affected.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import time
@@ -20,11 +21,13 @@ from pathlib import Path
 import structlog
 
 from veilmatch.crypto.encryption.public_key_format import PublicFile
-from veilmatch.crypto.errors import ConfigurationError, DeviceCertificateError, DeviceRightsError
+from veilmatch.crypto.errors import ConfigurationError, DeviceCertificateError, DeviceRightsError, StorageError
 from veilmatch.crypto.keys.device_certificate import MAX_BYTES, DeviceCertificate, Statement, check_device_name
 from veilmatch.server.transport.certification import certified_statement
 
 SUFFIX = ".cert"
+#: What says that there is no such file. Anything else is the disk.
+_GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
 
 _log = structlog.get_logger(__name__)
 #: What tells one content of a file from another: times of change, size, number of the file.
@@ -53,7 +56,10 @@ class Devices:
             self._refresh(path)
 
     def find(self, name: str) -> Statement | None:
-        """Return what two organisations state about the device, valid now or not; None if nothing that verifies."""
+        """Return what two organisations state about the device, valid now or not; None if nothing that verifies.
+
+        Raises StorageError if the disk cannot tell whether its certificate is there.
+        """
         try:
             check_device_name(name)  # a path otherwise, if it comes to the worst
         except ConfigurationError:
@@ -63,7 +69,14 @@ class Devices:
     def _refresh(self, path: Path) -> Statement | None:
         try:
             mark = _mark(path.stat())
-        except OSError:
+        except OSError as error:
+            if error.errno not in _GONE:
+                # A failing disk takes no device's certificate away, and gives none.
+                raise StorageError(
+                    "the folder of device certificates cannot be read",
+                    needed="a folder that can be read",
+                    available=os.strerror(error.errno or 0),
+                ) from None
             if self._known.pop(path.stem, None) is not None:
                 _log.info("device removed", device=path.stem)
             return None

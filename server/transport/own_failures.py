@@ -58,6 +58,8 @@ def own_failures(server: Self) -> Iterator[None]:
             # Whoever brought the request here did not find it expired.
             error.party, error.alternatives = server.name, server.without
             _alert(error)
+        elif isinstance(error, RequestExpiredError):
+            error.party = error.party or server.name
         elif error.party is None and _is_own(error):
             _alert(named(error, server))
         raise

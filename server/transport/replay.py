@@ -57,7 +57,7 @@ class ReplayLog:
                 if expires_at_ms < self._forgotten_before_ms(connection):
                     raise RequestExpiredError(
                         "the request had expired by the clock of this server, which was set back since",
-                        got=expires_at_ms,
+                        got=f"{(self._forgotten_before_ms(connection) - expires_at_ms) / 1000:.1f} s before",
                         expected="a clock that has caught up",
                     )
                 self._since_prune += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Callable
@@ -12,7 +13,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tests.installation.making import certificate, certifiers, public_file
-from veilmatch.crypto.errors import ConfigurationError, DeviceCertificateError
+from veilmatch.crypto.errors import ConfigurationError, DeviceCertificateError, StorageError
 from veilmatch.crypto.keys.device_certificate import DeviceCertificate
 from veilmatch.server.installation.certifier import certified
 from veilmatch.server.installation.lowest import Lowest
@@ -43,6 +44,19 @@ def test_a_certificate_that_goes_revokes_the_device_at_once(devices: Devices, tm
     (tmp_path / "door.cert").unlink()
     assert devices.find("door") is None
     put(tmp_path, certificate("door", KEY))
+    assert devices.find("door") is not None
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EACCES, errno.ESTALE])
+def test_a_failing_disk_revokes_nobody(devices: Devices, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    def fail(_path: Path, **_options: bool) -> os.stat_result:
+        raise OSError(number, "secret")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "stat", fail)
+        with pytest.raises(StorageError) as caught:
+            devices.find("door")
+    assert caught.value.available == os.strerror(number)
     assert devices.find("door") is not None
 
 
