@@ -265,8 +265,14 @@ async def test_unusable_photo_can_be_skipped(client: AsyncClient, pair: FakePair
 
 async def test_cancelled_bulk_enrolment_sends_nothing(client: AsyncClient, pair: FakePair) -> None:
     people = [(f"s{i}", face(1)) for i in range(20 * PARAMETERS.slots)]
-    task = asyncio.ensure_future(client.enrol_many_embeddings(people, model="toy"))
-    await asyncio.sleep(0.2)
+    begun = asyncio.Event()
+
+    def progress(stage: str, done: int, _total: int) -> None:
+        if (stage, done > 0) == ("encrypt", True):
+            begun.set()
+
+    task = asyncio.ensure_future(client.enrol_many_embeddings(people, model="toy", progress=progress))
+    await begun.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
