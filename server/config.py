@@ -145,8 +145,12 @@ class MatcherSettings(DaemonSettings):
     peer: Address
     key_holders: dict[Party, Address]
     galleries: list[Name] = Field(default=["main"], min_length=1)
-    #: Largest bulk enrolment, and most of all that are under way: they are held in memory while they arrive.
+    #: Largest bulk enrolment: it is held in memory while it arrives.
     max_bulk_bytes: int = Field(default=1 << 28, ge=1 << 20)
+    #: The same of all unfinished bulk enrolments together; 0 is two of the largest.
+    bulk_memory_bytes: int = Field(default=0, ge=0)
+    #: How long one may take to arrive.
+    max_bulk_s: float = Field(default=900.0, gt=0, le=86400)
     budgets: MatcherBudgets = MatcherBudgets()
     admission: AdmissionLimits = AdmissionLimits()
     #: Set while the galleries are brought under a new key.
@@ -157,10 +161,17 @@ class MatcherSettings(DaemonSettings):
         """The name in this daemon's certificate."""
         return f"matcher-{self.seat}"
 
+    @property
+    def all_bulk_bytes(self) -> int:
+        """Most bytes of unfinished bulk enrolments in memory."""
+        return self.bulk_memory_bytes or 2 * self.max_bulk_bytes
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if set(self.key_holders) != {self.seat, "c"}:
             raise ValueError("key_holders must name that of this seat and c")
         if len(set(self.galleries)) != len(self.galleries):
             raise ValueError("galleries must be different")
+        if self.all_bulk_bytes < self.max_bulk_bytes:
+            raise ValueError("bulk_memory_bytes must be 0 or at least max_bulk_bytes")
         return self

@@ -34,7 +34,8 @@ FIELDS: dict[str, frozenset[str]] = {
         """party key_file passphrase_file certifier_key peers stock_triples stock_bytes stock_products
         audit_file_bytes refresh_interval_s dealing"""
     ),
-    "matcher.toml": _DAEMON | _names("seat peer key_holders galleries max_bulk_bytes rotation admission"),
+    "matcher.toml": _DAEMON
+    | _names("seat peer key_holders galleries max_bulk_bytes bulk_memory_bytes max_bulk_s rotation admission"),
 }
 #: Variables of the environment that are no field of a file.
 VARIABLES = _names(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 
 import numpy as np
@@ -22,10 +23,14 @@ from veilmatch.server.keyholder.session.serving import Answer, KeyHolder
 from veilmatch.server.keyholder.stock.store import GENERATION_BYTES
 from veilmatch.server.keyholder.wire import kind_from_wire
 from veilmatch.server.transport.channels import Context, require_caller
+from veilmatch.server.transport.limits import PEER_MESSAGE_BYTES, SILENCE_S
 from veilmatch.server.transport.links import AcceptedLink
 from veilmatch.server.transport.status import streaming, unary
+from veilmatch.server.transport.streams import next_message
 
 _MAX_DEALT_BLOCKS = 4096
+#: Slots of all results of a query. What is opened for them, more than four bytes each, travels in one message.
+_MAX_CELLS = PEER_MESSAGE_BYTES // 4
 
 
 class KeyHolderService(rpc.KeyHolderServicer):
@@ -37,34 +42,44 @@ class KeyHolderService(rpc.KeyHolderServicer):
 
     @streaming
     async def Serve(
-        self, requests: AsyncIterator[pb.MatcherToKeyHolder], context: Context
+        self, _requests: AsyncIterator[pb.MatcherToKeyHolder], context: Context
     ) -> AsyncIterator[pb.KeyHolderToMatcher]:
         """See keyholder.proto."""
         caller = require_caller(context, *(f"matcher-{seat}" for seat in SEATS))
-        first = await anext(requests, None)
+        first = await next_message(context, caller)
         if first is None or first.WhichOneof("content") != "open":
             raise ProtocolError("a session begins with its request", expected="open")
-        results = self._results(requests, caller)
+        results = self._results(context, caller)
         async for answer in self._holder.serve(caller, first.open, results):
             yield _answer_to_wire(answer)
 
-    async def _results(self, requests: AsyncIterator[pb.MatcherToKeyHolder], caller: str) -> AsyncIterator[Results]:
+    async def _results(self, context: Context, caller: str) -> AsyncIterator[Results]:
         """Yield the one `Results` that the chunks of the stream make up.
 
-        Raises UnavailableError if the caller leaves before: a matcher that restarts is missing and deviates in nothing.
+        Raises UnavailableError if the caller leaves before or falls silent: a matcher that restarts is missing, and
+        deviates in nothing. The first chunk may take as long as matching does.
         """
         parameters = self._holder.scheme.parameters
         size = parameters.ciphertext_bytes
         ciphertexts: list[Integer] = []
         masks: list[np.ndarray] = []
-        async for message in requests:
+        ends = time.monotonic() + self._holder.call_s
+        all_cells = 0
+        while True:
+            left_s = ends - time.monotonic()
+            message = await next_message(context, caller, min(left_s, SILENCE_S) if masks else left_s)
+            if message is None:
+                break
             if message.WhichOneof("content") != "results":
                 raise ProtocolError("results were expected", got=message.WhichOneof("content"))
             chunk = message.results
             data = [chunk.results[i : i + size] for i in range(0, len(chunk.results), size)]
             bits = np.unpackbits(np.frombuffer(chunk.wanted, dtype=np.uint8), bitorder="little")
             cells = chunk.packs * parameters.slots
-            if len(data) != chunk.packs or len(chunk.wanted) != -(-cells // 8):
+            all_cells += cells
+            if all_cells > _MAX_CELLS:
+                raise ProtocolError("more results than the answer to one query", got=all_cells, expected=_MAX_CELLS)
+            if not data or len(data) != chunk.packs or len(chunk.wanted) != -(-cells // 8):
                 raise ProtocolError("results and mask do not fit", got=len(data), expected=chunk.packs)
             ciphertexts += self._holder.scheme.parse_many(data)
             masks.append(bits[:cells].reshape(chunk.packs, parameters.slots).astype(bool))
@@ -88,8 +103,8 @@ class KeyHolderPeerService(rpc.KeyHolderPeerServicer):
         """See keyholder.proto."""
         peers = [party_name(other_party(pair, self._holder.party)) for pair in PAIRS if self._holder.party in pair]
         peer = require_caller(context, *peers)
-        first = await context.read()
-        if not isinstance(first, pb.PairMessage) or first.WhichOneof("content") != "rendezvous":
+        first = await next_message(context, peer)
+        if first is None or first.WhichOneof("content") != "rendezvous":
             raise ProtocolError("a session begins with a rendezvous")
         link: AcceptedLink[pb.PairMessage] = AcceptedLink(context, peer)
         # The caller's name is part of the key: a peer of another pair cannot take this one's place.
@@ -144,9 +159,9 @@ class KeyHolderPeerService(rpc.KeyHolderPeerServicer):
     ) -> None:
         """See keyholder.proto."""
         me = self._holder.party
-        require_caller(context, *(party_name(other_party(pair, me)) for pair in PAIRS if pair[1] == me))
-        first = await context.read()
-        if not isinstance(first, pb.CheckMessage) or first.WhichOneof("content") != "begin":
+        caller = require_caller(context, *(party_name(other_party(pair, me)) for pair in PAIRS if pair[1] == me))
+        first = await next_message(context, caller)
+        if first is None or first.WhichOneof("content") != "begin":
             raise ProtocolError("a check begins with the name of its block", expected="begin")
         pair = self._own_pair(first.begin.pair)
         peer = require_caller(context, party_name(other_party(pair, me)))

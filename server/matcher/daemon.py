@@ -18,7 +18,7 @@ from veilmatch.protos.v1 import matcher_pb2_grpc as rpc
 from veilmatch.server.config import MatcherSettings
 from veilmatch.server.installation.public_file import read_public_key
 from veilmatch.server.matcher.agreement.meeting import Meetings
-from veilmatch.server.matcher.bulk_streams import BulkStreams
+from veilmatch.server.matcher.bulk_room import BulkRoom
 from veilmatch.server.matcher.change.succession import Succession, require_rotatable
 from veilmatch.server.matcher.gallery.checks import REMEDY
 from veilmatch.server.matcher.gallery.gallery import Gallery
@@ -31,7 +31,6 @@ from veilmatch.server.transport.channels import channel_to, server_credentials, 
 from veilmatch.server.transport.daemon import ignore_hangups, run_daemon, sole_owner, take_descriptors
 from veilmatch.server.transport.devices import Devices
 from veilmatch.server.transport.expiry import Expiry
-from veilmatch.server.transport.limits import SILENCE_S
 from veilmatch.server.transport.logs import configure_logging, in_worker, run_logged
 from veilmatch.server.transport.replay import ReplayLog
 from veilmatch.server.transport.requests import RequestChecker
@@ -116,9 +115,10 @@ async def _serve(
     server = grpc.aio.server(options=server_options(serves_devices=True))
     budgets = Budgets(settings.data_dir, budgets_of(settings.budgets.model_dump()), settings.party_name)
     admission = Admission(checker, replays, budgets, galleries)
-    bulk = BulkStreams(settings.max_bulk_bytes, SILENCE_S, settings.party_name)
     entrance = Entrance(settings.admission, on.meetings, settings.party_name, os.cpu_count() or 1)
-    rpc.add_MatcherServicer_to_server(MatcherService(entrance, admission, on, bulk), server)
+    bulk_room = BulkRoom(settings.max_bulk_bytes, settings.all_bulk_bytes, settings.party_name)
+    service = MatcherService(entrance, admission, on, bulk_room, settings.max_bulk_s)
+    rpc.add_MatcherServicer_to_server(service, server)
     rpc.add_MatcherPeerServicer_to_server(MatcherPeerService(on, galleries), server)
     try:
         credentials = server_credentials(settings.tls)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -28,7 +28,7 @@ from veilmatch.protos.v1 import matcher_pb2_grpc as rpc
 from veilmatch.protos.v1 import request_pb2
 from veilmatch.server.config import AdmissionLimits
 from veilmatch.server.matcher.agreement.meeting import Meetings, answer_reconcile
-from veilmatch.server.matcher.bulk_streams import BulkStreams
+from veilmatch.server.matcher.bulk_room import BulkRoom, BulkStream
 from veilmatch.server.matcher.change.mutating import ReadyPack, enrol, enrol_bulk, erase
 from veilmatch.server.matcher.change.rotating import rotate
 from veilmatch.server.matcher.gallery.gallery import Gallery
@@ -48,6 +48,7 @@ from veilmatch.server.transport.requests import (
     require_device,
 )
 from veilmatch.server.transport.status import unary
+from veilmatch.server.transport.streams import next_message, silent
 
 _T = TypeVar("_T")
 _log = structlog.get_logger(__name__)
@@ -153,14 +154,17 @@ def _signed_model(request: request_pb2.SignedRequest, operation: Operation) -> s
 
 
 class MatcherService(rpc.MatcherServicer):
-    """For devices."""
+    """For devices. bulk_s: how long a bulk enrolment may take to arrive."""
 
-    def __init__(self, entrance: Entrance, admission: Admission, on: Surroundings, bulk: BulkStreams) -> None:
+    def __init__(
+        self, entrance: Entrance, admission: Admission, on: Surroundings, bulk_room: BulkRoom, bulk_s: float
+    ) -> None:
         self._entrance = entrance
         self._admission = admission
         self._on = on
         self.server = on.server
-        self._bulk = bulk
+        self._bulk_room = bulk_room
+        self._bulk_s = bulk_s
 
     @unary
     async def Match(self, request: pb.MatchRequest, context: Context) -> pb.MatchReply:
@@ -194,16 +198,24 @@ class MatcherService(rpc.MatcherServicer):
             return await to_the_end(enrol(checked, request, admitted.model, gallery, self._on))
 
     @unary
-    async def BulkEnrol(self, chunks: AsyncIterator[pb.BulkChunk], context: Context) -> pb.MutateReply:
+    async def BulkEnrol(self, _chunks: AsyncIterator[pb.BulkChunk], context: Context) -> pb.MutateReply:
         """See matcher.proto."""
-        chunks = self._bulk.flowing(chunks)
-        first = await anext(chunks, None)
-        if first is None or first.WhichOneof("content") != "header":
-            raise ProtocolError("a bulk enrolment begins with its request", expected="header")
-        with self._bulk.of(caller(context)):
+        device = caller(context)
+        with ExitStack() as place:
+            stream = place.enter_context(self._bulk_room.stream(device))
+            first = await next_message(context, device)
+            if first is None or first.WhichOneof("content") != "header":
+                raise ProtocolError("a bulk enrolment begins with its request", expected="header")
+            stream.take(first.ByteSize())
             admitted = await self._admission.admit(first.header, context, "bulk")
-            ready = await self._receive_packs(chunks, admitted.checked)
-            return await to_the_end(enrol_bulk(admitted.checked, ready, admitted.model, admitted.gallery, self._on))
+            try:
+                async with asyncio.timeout(self._bulk_s):
+                    ready = await self._receive_packs(context, admitted.checked, stream)
+            except TimeoutError:
+                raise silent(device, self._bulk_s) from None
+            # Held until the work ends, which may be after this call.
+            held = place.pop_all()
+        return await to_the_end(_holding(held, admitted, ready, self._on))
 
     @unary
     async def Subjects(self, request: request_pb2.SignedRequest, context: Context) -> pb.SubjectsReply:
@@ -229,13 +241,13 @@ class MatcherService(rpc.MatcherServicer):
         check_payload(checked, request.ciphertexts)
         self._on.scheme.parse_many(request.ciphertexts)
 
-    async def _receive_packs(self, chunks: AsyncIterator[pb.BulkChunk], checked: CheckedRequest) -> list[ReadyPack]:
+    async def _receive_packs(self, context: Context, checked: CheckedRequest, stream: BulkStream) -> list[ReadyPack]:
         """Take in the whole stream; every ciphertext of it is checked before the next pack is read."""
         ready, digests = [], []
-        async for chunk in chunks:
+        while (chunk := await next_message(context, checked.device)) is not None:
             if chunk.WhichOneof("content") != "pack":
                 raise ProtocolError("a pack was expected", got=chunk.WhichOneof("content"))
-            self._bulk.take(checked.device, chunk.ByteSize())
+            stream.take(chunk.ByteSize())
             pack = ReadyPack(chunk.pack.ciphertexts, [(t.subject, t.record) for t in chunk.pack.templates])
             await asyncio.to_thread(self._check_pack, pack)
             digests.append(bulk_pack_digest(pack.ciphertexts, pack.templates))
@@ -266,6 +278,14 @@ class MatcherService(rpc.MatcherServicer):
         self._on.scheme.parse_many([data[i : i + size] for i in range(0, len(data), size)])
 
 
+async def _holding(
+    held: AbstractContextManager[object], admitted: Admitted, ready: Sequence[ReadyPack], on: Surroundings
+) -> pb.MutateReply:
+    """Do a bulk enrolment that has arrived, holding its place."""
+    with held:
+        return await enrol_bulk(admitted.checked, ready, admitted.model, admitted.gallery, on)
+
+
 class MatcherPeerService(rpc.MatcherPeerServicer):
     """For the other matcher. Matcher a calls, matcher b is called."""
 
@@ -278,8 +298,8 @@ class MatcherPeerService(rpc.MatcherPeerServicer):
     async def Exchange(self, _requests: AsyncIterator[pb.MatcherMessage], context: Context) -> None:  # type: ignore[override]
         """See matcher.proto."""
         peer = require_caller(context, self._on.meetings.peer)
-        first = await context.read()
-        if not isinstance(first, pb.MatcherMessage) or first.WhichOneof("content") != "rendezvous":
+        first = await next_message(context, peer)
+        if first is None or first.WhichOneof("content") != "rendezvous":
             raise ProtocolError("an exchange begins with a rendezvous")
         about_request(first.rendezvous.request_digest)
         link: AcceptedLink[pb.MatcherMessage] = AcceptedLink(context, peer)

@@ -24,8 +24,10 @@ from veilmatch.server.transport.limits import (
     IDLE_S,
     PEER_MESSAGE_BYTES,
     PEER_PING_S,
+    PEER_PONG_S,
     PING_S,
     PINGED_S,
+    PONG_S,
     REPLY_MESSAGE_BYTES,
     STREAMS,
     options,
@@ -57,11 +59,13 @@ def server_options(*, serves_devices: bool) -> list[tuple[str, int]]:
     ]
     # Or gRPC would let two daemons listen on one port, and each would get some of the calls.
     own = ("grpc.so_reuseport", 0)
-    return [*options(max(DEVICE_MESSAGE_BYTES, PEER_MESSAGE_BYTES), sent), *bounds, *pings(PING_S), own]
+    return [*options(max(DEVICE_MESSAGE_BYTES, PEER_MESSAGE_BYTES), sent), *bounds, *pings(PING_S, PONG_S), own]
 
 
 def channel_to(address: str, party_name: str, tls: TlsSettings) -> grpc.aio.Channel:
     """Return a channel to the party of that name; a server with another certificate is refused by TLS.
+
+    A connection that died without a word is found by pings, and the next call makes another.
 
     Raises what `server_credentials` raises.
     """
@@ -72,7 +76,8 @@ def channel_to(address: str, party_name: str, tls: TlsSettings) -> grpc.aio.Chan
     name = ("grpc.ssl_target_name_override", party_name)
     # A daemon that comes back is found again within a quarter second, not after gRPC's two minutes.
     patience = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 250)]
-    return grpc.aio.secure_channel(address, credentials, options=[*limits, name, *patience, *pings(PEER_PING_S)])
+    alive = pings(PEER_PING_S, PEER_PONG_S)
+    return grpc.aio.secure_channel(address, credentials, options=[*limits, name, *patience, *alive])
 
 
 def caller(context: Context) -> str:

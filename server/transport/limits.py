@@ -1,4 +1,4 @@
-"""Message-size limits and channel options: explicit, and the same on both sides of a connection."""
+"""Limits of messages, streams and connections, and channel options: explicit, and the same on both sides."""
 
 from __future__ import annotations
 
@@ -15,26 +15,30 @@ REPLY_MESSAGE_BYTES = 64 * MIB
 HANDSHAKE_S = 5.0
 #: A connection without calls is closed after this.
 IDLE_S = 600.0
-#: Calls of one connection at once; what is beyond waits.
-STREAMS = 256
-#: A server pings the other end of a connection that has been quiet for so long, and closes it if nothing comes back.
-PING_S = 60.0
-#: The same on a connection from one server to another: between them a lost connection is a lost request.
-PEER_PING_S = 4.0
-#: How long the answer to a ping may take.
-PONG_S = 4.0
-#: The other end may ping as often as this; devices do so every 20 s.
-PINGED_S = 3.0
-#: How long a pack of a bulk enrolment may take to arrive: 2 MB over a slow line.
+#: Calls of one connection at once; what is beyond waits at the caller.
+STREAMS = 1024
+#: A server pings a connection that has been quiet for so long, and closes it if there is no answer for PONG_S.
+PING_S, PONG_S = 60.0, 20.0
+#: The same from one server to another: a dead connection is found in about the time that one call may take.
+PEER_PING_S, PEER_PONG_S = 2.0, 4.0
+#: Nobody may ping more often than this; devices do so every 20 s.
+PINGED_S = 1.0
+#: How long a message of a stream may take to arrive: a pack of a bulk enrolment has 2 MB, over a slow line.
 SILENCE_S = 60.0
+#: A whole call between servers takes at most so many of their time-outs.
+WHOLE_CALL = 60.0
+#: What the called end of a link reads ahead: so many messages, or bytes and the message that reaches them.
+INBOX_MESSAGES, INBOX_BYTES = 64, PEER_MESSAGE_BYTES
+#: Calls of one peer about requests that were not brought here yet: all that one connection has.
+WAITING_LINKS = STREAMS
 
 
-def pings(every_s: float) -> list[tuple[str, int]]:
-    """Return the options of a connection that is pinged when it is quiet, so that one that died is not waited for."""
+def pings(every_s: float, answer_s: float) -> list[tuple[str, int]]:
+    """Return the options of an end that pings a quiet connection, and gives up one that has died without a word."""
     return [
         ("grpc.keepalive_time_ms", round(1000 * every_s)),
-        ("grpc.keepalive_timeout_ms", round(1000 * PONG_S)),
-        ("grpc.http2.ping_timeout_ms", round(1000 * PONG_S)),
+        ("grpc.keepalive_timeout_ms", round(1000 * answer_s)),
+        ("grpc.http2.ping_timeout_ms", round(1000 * answer_s)),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.max_pings_without_data", 0),
     ]

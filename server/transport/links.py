@@ -14,8 +14,8 @@ from typing import Any, Generic, Protocol, TypeVar, cast
 import grpc
 from google.protobuf.message import Message
 
-from veilmatch.crypto.errors import ProtocolError, UnavailableError, VeilmatchError
-from veilmatch.server.transport.limits import PEER_MESSAGE_BYTES
+from veilmatch.crypto.errors import OverloadedError, ProtocolError, UnavailableError, VeilmatchError
+from veilmatch.server.transport.limits import INBOX_BYTES, INBOX_MESSAGES, PEER_MESSAGE_BYTES, WAITING_LINKS
 from veilmatch.server.transport.request_id import About, about, now_about
 from veilmatch.server.transport.status import from_metadata
 
@@ -84,12 +84,20 @@ async def dialled(call: Any, first: M, peer: str, alternatives: tuple[str, ...] 
 
 
 class AcceptedLink(Generic[M]):
-    """The called end: fed by the RPC handler, used by the session that takes it."""
+    """The called end: fed by the RPC handler, used by the session that takes it.
+
+    Nothing is read before a session has it, and then only so far ahead: after that gRPC makes the peer wait.
+    """
 
     def __init__(self, context: Any, peer: str) -> None:
-        self._context, self._peer = context, peer
+        self._context, self.peer = context, peer
         self._request: About | None = None
+        self._reader: asyncio.Future[None] | None = None
+        self._over = False
+        #: Bounded by whoever fills it, so that None, the end, always fits.
         self._inbox: asyncio.Queue[M | None] = asyncio.Queue()
+        self._held_bytes = 0
+        self._room = asyncio.Event()
         self._outcome: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         # Nobody may be left to take the error, if the caller has gone.
         self._outcome.add_done_callback(lambda outcome: outcome.cancelled() or outcome.exception())
@@ -104,22 +112,31 @@ class AcceptedLink(Generic[M]):
 
     async def receive(self) -> M:
         """Return the next message; raises UnavailableError once the peer is gone."""
+        self.read_ahead()
         message = await self._inbox.get()
         if message is None:
             self._inbox.put_nowait(None)  # for whoever asks again
             raise self._gone()
+        self._held_bytes -= message.ByteSize()
+        self._room.set()
         return message
 
+    def read_ahead(self) -> None:
+        """Begin to read: a session has the link. Its peer may send first, and this side too."""
+        if self._reader is None and not self._over:
+            self._reader = asyncio.ensure_future(self._read())
+
     async def feed(self) -> None:
-        """Read the stream into the inbox until the session here has its outcome; raise that outcome's error.
+        """Keep the call until the session here has its outcome; raise that outcome's error.
 
         The call is then about the request that the session was about.
         """
-        reader = asyncio.ensure_future(self._read())
         try:
             await asyncio.shield(self._outcome)
         finally:
-            reader.cancel()
+            self._over = True
+            if self._reader is not None:
+                self._reader.cancel()
             self._inbox.put_nowait(None)
             about(self._request)
 
@@ -135,10 +152,14 @@ class AcceptedLink(Generic[M]):
     async def _read(self) -> None:
         while isinstance(message := await self._context.read(), Message):
             self._inbox.put_nowait(cast(M, message))
+            self._held_bytes += message.ByteSize()
+            while self._inbox.qsize() >= INBOX_MESSAGES or self._held_bytes >= INBOX_BYTES:
+                self._room.clear()
+                await self._room.wait()
         self._inbox.put_nowait(None)
 
     def _gone(self) -> UnavailableError:
-        return UnavailableError(f"{self._peer} left the request", party=self._peer, needed=self._peer)
+        return UnavailableError(f"{self.peer} left the request", party=self.peer, needed=self.peer)
 
 
 class Rendezvous(Generic[M]):
@@ -150,7 +171,18 @@ class Rendezvous(Generic[M]):
         self._links: dict[bytes, asyncio.Future[AcceptedLink[M]]] = {}
 
     def bring(self, subject: bytes, link: AcceptedLink[M]) -> None:
-        """Offer a link; it is ended with UnavailableError if nobody takes it in time."""
+        """Offer a link; it is ended with UnavailableError if nobody takes it in time.
+
+        Raises OverloadedError if too many calls of the peer wait already, ProtocolError for a second one about this.
+        """
+        waiting = sum(place.done() and place.result().peer == link.peer for place in self._links.values())
+        if waiting >= WAITING_LINKS:
+            raise OverloadedError(
+                f"{link.peer} calls about more requests than were brought here",
+                got=waiting + 1,
+                expected=f"at most {WAITING_LINKS} that wait",
+                retry_after_s=self._timeout_s,
+            )
         place = self._place(subject)
         if place.done():
             raise ProtocolError("a second call about the same request")
@@ -206,7 +238,9 @@ class Rendezvous(Generic[M]):
             finally:
                 if self._links.get(subject) is place:
                     del self._links[subject]
-            yield place.result()
+            link = place.result()
+            link.read_ahead()
+            yield link
         except VeilmatchError as error:
             _end(place, error)
             raise

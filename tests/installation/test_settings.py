@@ -68,6 +68,7 @@ def test_a_matcher_has_these_defaults(tmp_path: Path) -> None:
     settings = load(MatcherSettings, tmp_path)
     assert settings.party_name == "matcher-b"
     assert (settings.galleries, settings.workers, settings.max_bulk_bytes) == (["main"], 0, 1 << 28)
+    assert (settings.all_bulk_bytes, settings.max_bulk_s) == (1 << 29, 900)
     assert (settings.max_clock_skew_s, settings.max_request_lifetime_s, settings.peer_timeout_s) == (30, 120, 5)
 
 
@@ -213,6 +214,8 @@ WRONG: dict[type[Settings], dict[str, list[Any]]] = {
         "key_holders": [{"b": "h:1"}, {"a": "h:1", "c": "h:1"}, {"b": "h:1", "c": "h:1", "a": "h:1"}],
         "galleries": [[], [""], ["main", "main"], ["x" * 65], "main"],
         "max_bulk_bytes": [0, -1],
+        "bulk_memory_bytes": [-1, (1 << 28) - 1],
+        "max_bulk_s": [0, -1, 1e6],
     },
     DeviceSettings: {
         "device": ["", "x" * 65],

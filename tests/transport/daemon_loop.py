@@ -47,6 +47,7 @@ async def serve(folder: Path, listen: str) -> int:
 def main(folder: Path, listen: str) -> int:
     configure_logging(NAME)
     daemon.ignore_hangups()
+    daemon.take_descriptors()
     try:
         with daemon.sole_owner(folder / "data"):
             return run_logged(serve(folder, listen))

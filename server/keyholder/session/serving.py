@@ -65,6 +65,7 @@ from veilmatch.server.keyholder.stock.store import StockStore
 from veilmatch.server.keyholder.wire import from_wire, to_wire
 from veilmatch.server.transport.budgets import Budgets, budgets_of
 from veilmatch.server.transport.devices import Devices
+from veilmatch.server.transport.limits import WHOLE_CALL
 from veilmatch.server.transport.links import Link, Rendezvous, dialled
 from veilmatch.server.transport.own_failures import Self, own_failures
 from veilmatch.server.transport.replay import ReplayLog
@@ -141,6 +142,11 @@ class KeyHolder:
     def epoch(self) -> int:
         """The epoch of the shares in use."""
         return self.key.epoch
+
+    @property
+    def call_s(self) -> float:
+        """How long a whole call of a matcher may take here."""
+        return WHOLE_CALL * self._timeout_s
 
     @property
     def peers(self) -> Peers:
@@ -327,7 +333,7 @@ class KeyHolder:
                 yield link
             return
         first = pb.PairMessage(rendezvous=pb.PairRendezvous(subject_matter=matter))
-        call = self._peers.stub(peer).Pair(timeout=60 * self._timeout_s)
+        call = self._peers.stub(peer).Pair(timeout=WHOLE_CALL * self._timeout_s)
         async with AsyncExitStack() as stack:
             # A stopped process still accepts connections, and then says nothing.
             async with self._waiting_for(peer):

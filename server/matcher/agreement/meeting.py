@@ -7,8 +7,9 @@ state while they work on it. What a crash left pending is settled here first (ag
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import Any
 
 import grpc
 
@@ -20,7 +21,7 @@ from veilmatch.protos.v1 import matcher_pb2_grpc as rpc
 from veilmatch.server.matcher.agreement.reconcile import reconcile
 from veilmatch.server.matcher.gallery.gallery import Gallery, state_from_wire
 from veilmatch.server.transport.finishing import to_the_end
-from veilmatch.server.transport.limits import CHUNK_BYTES
+from veilmatch.server.transport.limits import CHUNK_BYTES, WHOLE_CALL
 from veilmatch.server.transport.links import Link, Rendezvous, dialled
 from veilmatch.server.transport.status import from_rpc
 
@@ -68,6 +69,10 @@ class Meeting:
 
     async def swap_results(self, session_id: bytes, results: Sequence[bytes]) -> list[bytes]:
         """Exchange R of the same packs; returns the other matcher's, in order."""
+        theirs = await _at_once(self._send_results(session_id, results), self._receive_results(session_id, results))
+        return _split(theirs, len(results), len(results[0]))
+
+    async def _send_results(self, session_id: bytes, results: Sequence[bytes]) -> None:
         step = max(1, CHUNK_BYTES // max(1, len(results[0])))
         for start in range(0, len(results), step):
             chunk = pb.ResultChunk(
@@ -76,15 +81,16 @@ class Meeting:
                 last=start + step >= len(results),
             )
             await self._link.send(pb.MatcherMessage(results=chunk))
+
+    async def _receive_results(self, session_id: bytes, mine: Sequence[bytes]) -> bytes:
         received = bytearray()
         while True:
-            chunk = (await self._next("results", _MATCH_S * len(results))).results
+            chunk = (await self._next("results", _MATCH_S * len(mine))).results
             if chunk.session_id != session_id:
                 raise ProtocolError("the two matchers are in different sessions")
             received += chunk.results
-            if chunk.last or len(received) > len(results) * len(results[0]):
-                break
-        return _split(bytes(received), len(results), len(results[0]))
+            if chunk.last or len(received) > len(mine) * len(mine[0]):
+                return bytes(received)
 
     async def swap_columns(self, session_id: bytes, mine: bytes, patience_s: float = 0.0) -> bytes:
         """Exchange contributions of equal size; both commit to theirs first, so that none can depend on the other.
@@ -95,21 +101,25 @@ class Meeting:
         promise = pb.Commitment(session_id=session_id, digest=_commitment(session_id, role, mine))
         await self._link.send(pb.MatcherMessage(commitment=promise))
         promised = (await self._next("commitment", patience_s)).commitment
-        for start in range(0, len(mine), CHUNK_BYTES):
-            chunk = pb.ColumnChunk(ciphertexts=mine[start : start + CHUNK_BYTES], last=start + CHUNK_BYTES >= len(mine))
-            await self._link.send(pb.MatcherMessage(column=chunk))
-        received = bytearray()
-        while True:
-            chunk = (await self._next("column")).column
-            received += chunk.ciphertexts
-            if chunk.last or len(received) > len(mine):
-                break
-        theirs = bytes(received)
+        theirs = await _at_once(self._send_column(mine), self._receive_column(len(mine)))
         if len(theirs) != len(mine) or promised.session_id != session_id:
             raise ProtocolError("the other matcher's part does not fit", got=len(theirs), expected=len(mine))
         if promised.digest != _commitment(session_id, other, theirs):
             raise ProtocolError("the other matcher sent another part than it committed to")
         return theirs
+
+    async def _send_column(self, mine: bytes) -> None:
+        for start in range(0, len(mine), CHUNK_BYTES):
+            chunk = pb.ColumnChunk(ciphertexts=mine[start : start + CHUNK_BYTES], last=start + CHUNK_BYTES >= len(mine))
+            await self._link.send(pb.MatcherMessage(column=chunk))
+
+    async def _receive_column(self, size: int) -> bytes:
+        received = bytearray()
+        while True:
+            chunk = (await self._next("column")).column
+            received += chunk.ciphertexts
+            if chunk.last or len(received) > size:
+                return bytes(received)
 
     async def _next(self, kind: str, patience_s: float = 0.0) -> pb.MatcherMessage:
         """Return the next message, of this kind. patience_s: what to wait beyond the usual."""
@@ -156,7 +166,7 @@ class Meetings:
             async with AsyncExitStack() as stack:
                 try:
                     async with asyncio.timeout(wait_s):
-                        call = dialled(self._stub.Exchange(timeout=60 * wait_s), hello, self.peer)
+                        call = dialled(self._stub.Exchange(timeout=WHOLE_CALL * wait_s), hello, self.peer)
                         link = await stack.enter_async_context(call)
                         meeting = Meeting(link, leads=True, peer=self.peer, timeout_s=self._timeout_s)
                         await meeting._next("rendezvous", wait_s)
@@ -201,7 +211,7 @@ class Meetings:
         """Leader: settle with the follower what a crash left pending, both galleries locked."""
         async with gallery.lock.exclusive():
             try:
-                theirs = await self._stub.Reconcile(gallery.to_wire(), timeout=60 * self._timeout_s)
+                theirs = await self._stub.Reconcile(gallery.to_wire(), timeout=WHOLE_CALL * self._timeout_s)
             except grpc.aio.AioRpcError as error:
                 raise from_rpc(error, self.peer) from None
             await gallery.reconcile(state_from_wire(theirs))
@@ -213,6 +223,18 @@ async def answer_reconcile(gallery: Gallery, theirs: pb.GalleryState) -> pb.Gall
         before = gallery.to_wire()
         await gallery.reconcile(state_from_wire(theirs))
         return before
+
+
+async def _at_once(sending: Coroutine[Any, Any, None], receiving: Coroutine[Any, Any, bytes]) -> bytes:
+    """Return what is received while this side sends: were both to send first, both might wait for the other to read."""
+    sent = asyncio.ensure_future(sending)
+    try:
+        received = await receiving
+        await sent
+        return received
+    finally:
+        sent.cancel()
+        await asyncio.gather(sent, return_exceptions=True)
 
 
 def _settled(gallery: Gallery, theirs: object) -> bool:

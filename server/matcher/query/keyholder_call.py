@@ -20,7 +20,7 @@ from veilmatch.protos.v1 import keyholder_pb2 as pb
 from veilmatch.protos.v1 import keyholder_pb2_grpc as rpc
 from veilmatch.protos.v1 import request_pb2
 from veilmatch.server.matcher.gallery.mutation import GalleryState
-from veilmatch.server.transport.limits import CHUNK_BYTES
+from veilmatch.server.transport.limits import CHUNK_BYTES, WHOLE_CALL
 from veilmatch.server.transport.links import Link, dialled
 
 #: What one conversion may take at a key holder, generously: for time-outs only.
@@ -162,7 +162,7 @@ async def opened(
         by_device=np.packbits(records.by_device, bitorder="little").tobytes(),
         output_bits=output_bits,
     )
-    call = stub.Serve(timeout=60 * timeout_s)
+    call = stub.Serve(timeout=WHOLE_CALL * timeout_s)
     # One stream carries two message types, one in each direction; the link is typed by what comes back.
     connected = dialled(call, pb.MatcherToKeyHolder(open=first), f"keyholder-{party}", pairs_without(party))
     async with AsyncExitStack() as stack:
