@@ -12,7 +12,7 @@ from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.dealing import BlockName, commit_opening, deal_tagged
 from veilmatch.crypto.digests import DIGEST_BYTES
 from veilmatch.crypto.errors import InvalidInputError, ProtocolError, UnavailableError
-from veilmatch.crypto.keys.shares import PAIRS, PARTIES, SEATS, Party, dealer_of, other_party
+from veilmatch.crypto.keys.shares import PAIRS, PARTIES, SEATS, Party, dealer_of, other_party, pairs_without
 from veilmatch.crypto.keys.shares import Pair as PairName
 from veilmatch.crypto.pair.messages import ProbeShare, Results, TemplateShare
 from veilmatch.crypto.secret_access import SECRET_ACCESS
@@ -101,14 +101,14 @@ class KeyHolderPeerService(rpc.KeyHolderPeerServicer):
         self, _requests: AsyncIterator[pb.PairMessage], context: Context
     ) -> None:
         """See keyholder.proto."""
-        peers = [party_name(other_party(pair, self._holder.party)) for pair in PAIRS if self._holder.party in pair]
+        me = self._holder.party
+        peers = {party_name(party): party for party in PARTIES if party != me}
         peer = require_caller(context, *peers)
         first = await next_message(context, peer)
         if first is None or first.WhichOneof("content") != "rendezvous":
             raise ProtocolError("a session begins with a rendezvous")
-        link: AcceptedLink[pb.PairMessage] = AcceptedLink(context, peer)
-        # The caller's name is part of the key: a peer of another pair cannot take this one's place.
-        self._holder.rendezvous.bring(peer.encode() + first.rendezvous.subject_matter, link)
+        link: AcceptedLink[pb.PairMessage] = AcceptedLink(context, peer, pairs_without(peers[peer]))
+        self._holder.links.bring(first.rendezvous.subject_matter, link)
         await link.feed()
 
     @unary

@@ -2,13 +2,14 @@
 
 Two key holders of a pair, or the two matchers. One side dials (`dialled`); the other is called
 (`AcceptedLink`) and waits until it has been brought the same request by its own caller (`Rendezvous`).
+Whichever side fails tells the other why: the called one by the status of the call, the calling one by a last message.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Generic, Protocol, TypeVar, cast
 
 import grpc
@@ -17,7 +18,12 @@ from google.protobuf.message import Message
 from veilmatch.crypto.errors import OverloadedError, ProtocolError, UnavailableError, VeilmatchError
 from veilmatch.server.transport.limits import INBOX_BYTES, INBOX_MESSAGES, PEER_MESSAGE_BYTES, WAITING_LINKS
 from veilmatch.server.transport.request_id import About, about, now_about
-from veilmatch.server.transport.status import from_metadata
+from veilmatch.server.transport.status import decoded, encoded, from_metadata
+
+#: How long the calling end goes on with a failed call, to say why: it has nothing else to wait for.
+_LAST_WORD_S = 2.0
+#: Calls that end with a last word.
+_ending: set[asyncio.Task[None]] = set()
 
 M = TypeVar("M", bound=Message)
 
@@ -69,7 +75,7 @@ class _DialledLink(Generic[M]):
 
 @asynccontextmanager
 async def dialled(call: Any, first: M, peer: str, alternatives: tuple[str, ...] = ()) -> AsyncIterator[Link[M]]:
-    """The calling end: sends `first` on a fresh stream-stream call. The call is cancelled if the request fails here.
+    """The calling end: sends `first` on a fresh stream-stream call. An error here ends it, and the peer hears which.
 
     alternatives: pairs that could serve without the peer, for the error that says it is down.
     """
@@ -78,19 +84,39 @@ async def dialled(call: Any, first: M, peer: str, alternatives: tuple[str, ...] 
         await link.send(first)
         yield link
         await call.done_writing()
+    except VeilmatchError as error:
+        # A key holder hears no reason from its matcher: nothing there may follow from what a matcher says of others.
+        if call.done() or "ended" not in type(first).DESCRIPTOR.fields_by_name:
+            call.cancel()
+        else:
+            ending = asyncio.create_task(_end_with(call, type(first)(ended=encoded(error))))
+            _ending.add(ending)
+            ending.add_done_callback(_ending.discard)
+        raise
     except BaseException:
         call.cancel()
         raise
+
+
+async def _end_with(call: Any, last: Message) -> None:
+    """Send a last message on a call and wait for its end: of a call that is cancelled the peer may read nothing."""
+    with suppress(TimeoutError, grpc.aio.AioRpcError, asyncio.InvalidStateError):
+        async with asyncio.timeout(_LAST_WORD_S):
+            await call.write(last)
+            await call.done_writing()
+            await call.code()
+    call.cancel()
 
 
 class AcceptedLink(Generic[M]):
     """The called end: fed by the RPC handler, used by the session that takes it.
 
     Nothing is read before a session has it, and then only so far ahead: after that gRPC makes the peer wait.
+    alternatives: pairs that could serve without the peer, for the error that says that it left.
     """
 
-    def __init__(self, context: Any, peer: str) -> None:
-        self._context, self.peer = context, peer
+    def __init__(self, context: Any, peer: str, alternatives: tuple[str, ...] = ()) -> None:
+        self._context, self.peer, self._alternatives = context, peer, alternatives
         self._request: About | None = None
         self._reader: asyncio.Future[None] | None = None
         self._over = False
@@ -111,7 +137,7 @@ class AcceptedLink(Generic[M]):
             raise self._gone() from None
 
     async def receive(self) -> M:
-        """Return the next message; raises UnavailableError once the peer is gone."""
+        """Return the next message; raises the error that the peer ended with, or UnavailableError once it is gone."""
         self.read_ahead()
         message = await self._inbox.get()
         if message is None:
@@ -119,6 +145,8 @@ class AcceptedLink(Generic[M]):
             raise self._gone()
         self._held_bytes -= message.ByteSize()
         self._room.set()
+        if ended := getattr(message, "ended", b""):
+            raise decoded(ended, self.peer, self._alternatives)
         return message
 
     def read_ahead(self) -> None:
@@ -159,7 +187,9 @@ class AcceptedLink(Generic[M]):
         self._inbox.put_nowait(None)
 
     def _gone(self) -> UnavailableError:
-        return UnavailableError(f"{self.peer} left the request", party=self.peer, needed=self.peer)
+        return UnavailableError(
+            f"{self.peer} left the request", party=self.peer, needed=self.peer, alternatives=self._alternatives
+        )
 
 
 class Rendezvous(Generic[M]):

@@ -58,9 +58,25 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 async def abort(context: Context, error: VeilmatchError) -> NoReturn:
     """End the call with this error."""
     code = next(status for kind, status in _CODES if isinstance(error, kind))
-    fields = json.dumps(error.fields()).encode()
-    await context.abort(code, error.message, ((METADATA_KEY, fields),))
+    await context.abort(code, error.message, ((METADATA_KEY, encoded(error)),))
     raise AssertionError("abort returns never")
+
+
+def encoded(error: VeilmatchError) -> bytes:
+    """Return the fields of an error for another server."""
+    return json.dumps(error.fields()).encode()
+
+
+def decoded(data: bytes, party: str, alternatives: tuple[str, ...] = ()) -> VeilmatchError:
+    """Return the error that `party` has said it ended with; see from_metadata."""
+    callee = Self(party, alternatives)
+    try:
+        fields = json.loads(data)
+        # Lone surrogates could be neither logged nor passed on.
+        json.dumps(fields, ensure_ascii=False).encode()
+        return named(VeilmatchError.from_fields(fields), callee)
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        return named(IntegrityError(f"{party} failed, and its error cannot be read"), callee)
 
 
 def from_rpc(error: grpc.aio.AioRpcError, party: str, alternatives: tuple[str, ...] = ()) -> VeilmatchError:
@@ -74,16 +90,9 @@ def from_metadata(code: Any, metadata: Any, party: str, alternatives: tuple[str,
     alternatives: pairs that could serve without the party, for an error that says it cannot be reached, or that it
     failed by itself.
     """
-    callee = Self(party, alternatives)
     for key, value in metadata or ():
         if key == METADATA_KEY:
-            try:
-                fields = json.loads(value)
-                # Lone surrogates could be neither logged nor passed on.
-                json.dumps(fields, ensure_ascii=False).encode()
-                return named(VeilmatchError.from_fields(fields), callee)
-            except (ValueError, TypeError, AttributeError, RecursionError):
-                return named(IntegrityError(f"{party} failed, and its error cannot be read"), callee)
+            return decoded(value, party, alternatives)
     if code in _ABSENT:
         return UnavailableError(
             f"{party} cannot be reached", party=party, needed=party, available="no answer", alternatives=alternatives
@@ -92,7 +101,7 @@ def from_metadata(code: Any, metadata: Any, party: str, alternatives: tuple[str,
         return PartyRefusedError(f"{party} does not serve this party", got=code.name)
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
         return RequestRefusedError(f"{party} or this server does not take so large a message", got=code.name)
-    return named(IntegrityError(f"{party} failed", got=code.name), callee)
+    return named(IntegrityError(f"{party} failed", got=code.name), Self(party, alternatives))
 
 
 class Service(Protocol):

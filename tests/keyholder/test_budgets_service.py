@@ -129,7 +129,7 @@ async def test_a_refusal_by_one_holder_ends_the_request_at_the_other_at_once(tri
     assert isinstance(found[party], BudgetExceededError)
     assert all(isinstance(error, VeilmatchError) for error in found.values())
     assert stock_used(trio) == before and batches(trio) == [0, 0, 0]
-    assert not trio["a"].rendezvous._links and not trio["b"].rendezvous._links
+    assert not trio["a"].links.rendezvous._links and not trio["b"].links.rendezvous._links
 
 
 async def test_an_unproven_request_uses_up_neither_budget_nor_nonce(trio_with: Any) -> None:

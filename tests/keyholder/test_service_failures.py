@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 from tests.keyholder.trio import TOY, Trio, ceremony, results_of, signed
 from tests.simulator import SimulatedGallery
 from veilmatch.crypto.encryption.paillier import Paillier
-from veilmatch.crypto.errors import IntegrityError, UnavailableError
+from veilmatch.crypto.errors import IntegrityError, StorageError, UnavailableError
 from veilmatch.crypto.keys.shares import PAIRS, PARTIES, SEATS, Pair, Party, Seat, dealer_of, holder_at, pairs_without
 from veilmatch.protos.v1 import keyholder_pb2 as pb
 from veilmatch.protos.v1 import request_pb2
@@ -67,7 +67,7 @@ def plus_error(outcomes: list[Any], pair: Pair) -> UnavailableError:
 async def nothing_is_left(trio: Trio, tasks: int) -> None:
     """Wait until there are no more tasks than before and no holder waits for a peer any more."""
     deadline = time.monotonic() + 20.0
-    while len(asyncio.all_tasks()) > tasks or any(trio[party].rendezvous._links for party in trio.running):
+    while len(asyncio.all_tasks()) > tasks or any(trio[party].links.rendezvous._links for party in trio.running):
         assert time.monotonic() < deadline, asyncio.all_tasks()
         await asyncio.sleep(0.02)
 
@@ -299,7 +299,7 @@ async def test_an_unforeseen_failure_of_a_peer_is_an_integrity_error_there(
         raise RuntimeError(SECRET)
 
     if where == "a peer's call":
-        monkeypatch.setattr(hasty["b"].rendezvous, "bring", fail)
+        monkeypatch.setattr(hasty["b"].links, "bring", fail)
     elif where == "a meeting":
         monkeypatch.setattr(hasty["b"].stocks, "meet", fail)
     else:
@@ -312,3 +312,24 @@ async def test_an_unforeseen_failure_of_a_peer_is_an_integrity_error_there(
     monkeypatch.undo()
     assert all(not isinstance(outcome, BaseException) for outcome in await enrol(hasty))
     assert set(hasty.running) == set(PARTIES)
+
+
+@pytest.mark.parametrize("party", ["a", "b"])
+@pytest.mark.parametrize("failure", [StorageError, RuntimeError])
+async def test_what_a_holder_fails_in_before_it_meets_its_peer_is_said_to_both_matchers_at_once(
+    trio: Trio, party: Party, failure: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise failure(SECRET if failure is RuntimeError else "the disk is full")
+
+    await query(trio)
+    monkeypatch.setattr(trio[party]._replays, "register", fail)
+    tasks, began = len(asyncio.all_tasks()), time.monotonic()
+    found = await enrol(trio)
+    # A holder here waits 4 s for its peer.
+    assert time.monotonic() - began < 2.0
+    for error in found:
+        assert type(error) is (StorageError if failure is StorageError else IntegrityError)
+        assert (error.party, error.alternatives) == (f"keyholder-{party}", pairs_without(party))
+        assert SECRET not in str(error.fields())
+    await nothing_is_left(trio, tasks)

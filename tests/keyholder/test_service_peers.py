@@ -191,7 +191,7 @@ async def test_only_peers_call_about_a_request(hasty: Trio, caller: str) -> None
     else:
         assert isinstance(await refused(call, "b"), PartyRefusedError)
     assert all(hasty.running[party].pool.batches == 0 for party in PARTIES)
-    assert not hasty["b"].rendezvous._links
+    assert not hasty["b"].links.rendezvous._links
 
 
 async def test_a_call_of_a_peer_begins_with_a_rendezvous(trio: Trio) -> None:

@@ -50,7 +50,7 @@ async def serve(trio: Trio, caller: str, party: Party, request: request_pb2.Sign
 
 def nothing_was_computed(trio: Trio) -> bool:
     idle = all(trio.running[party].pool.batches == 0 for party in PARTIES)
-    return idle and all(not trio[party].rendezvous._links for party in PARTIES)
+    return idle and all(not trio[party].links.rendezvous._links for party in PARTIES)
 
 
 def nothing_was_used(trio: Trio) -> bool:
@@ -171,7 +171,7 @@ async def test_a_request_is_served_once_and_a_replay_is_refused_after_a_restart_
 
 
 def nothing_was_computed_by(trio: Trio, party: Party) -> bool:
-    return trio.running[party].pool.batches == 0 and not trio[party].rendezvous._links
+    return trio.running[party].pool.batches == 0 and not trio[party].links.rendezvous._links
 
 
 async def test_a_replay_does_not_even_reach_the_peer(trio: Trio) -> None:

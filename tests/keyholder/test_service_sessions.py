@@ -135,4 +135,4 @@ async def test_many_sessions_of_all_pairs_at_once_stay_exact(trio: Trio) -> None
         return bits == (templates @ probe >= 3).astype(int).tolist()
 
     assert all(await asyncio.gather(*(one(i) for i in range(12))))
-    assert all(not trio[party].rendezvous._links for party in PARTIES)
+    assert all(not trio[party].links.rendezvous._links for party in PARTIES)

@@ -72,7 +72,7 @@ async def meeting(
             first = await context.read()
             if not isinstance(first, PairMessage) or first.WhichOneof("content") != "rendezvous":
                 raise ProtocolError("a session begins with a rendezvous")
-            link: AcceptedLink[PairMessage] = AcceptedLink(context, caller(context))
+            link: AcceptedLink[PairMessage] = AcceptedLink(context, caller(context), ALTERNATIVES)
             meetings.rendezvous.bring(first.rendezvous.subject_matter, link)
             await link.feed()
         finally:

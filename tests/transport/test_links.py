@@ -172,10 +172,10 @@ async def test_a_caller_that_is_ready_ends_the_stream(meetings: Meetings) -> Non
         for _ in range(3):
             with pytest.raises(UnavailableError, match="left") as caught:
                 await link.receive()
-            assert absent(caught.value, DIALS)
+            assert absent(caught.value, DIALS, ALTERNATIVES)
 
 
-@pytest.mark.parametrize("failure", [ProtocolError("wrong"), ValueError("unforeseen"), asyncio.CancelledError()])
+@pytest.mark.parametrize("failure", [ValueError("unforeseen"), asyncio.CancelledError()])
 @pytest.mark.parametrize("waiting", ["receive", "send"])
 async def test_a_caller_that_fails_ends_the_call(failure: BaseException, waiting: str, meetings: Meetings) -> None:
     dialling = meetings.dial(SUBJECT)
@@ -186,21 +186,19 @@ async def test_a_caller_that_fails_ends_the_call(failure: BaseException, waiting
             while True:
                 await (link.receive() if waiting == "receive" else link.send(message(1)))
                 await asyncio.sleep(0.001)
-        assert absent(caught.value, DIALS)
+        assert absent(caught.value, DIALS, ALTERNATIVES)
 
 
-async def test_a_caller_that_is_gone_before_it_is_taken_is_found_out(meetings: Meetings) -> None:
-    meetings.rendezvous._timeout_s = 0.2
+async def test_what_a_caller_failed_in_before_it_was_taken_is_heard(meetings: Meetings) -> None:
     with pytest.raises(ProtocolError):
         async with meetings.dial(SUBJECT):
             async with asyncio.timeout(5):
                 while not meetings.rendezvous._links:
                     await asyncio.sleep(0.01)
             raise ProtocolError("wrong")
-    with pytest.raises(UnavailableError) as caught:
+    with pytest.raises(ProtocolError, match="wrong"):
         async with asyncio.timeout(5), meetings.take(SUBJECT) as link:
             await link.receive()
-    assert absent(caught.value, DIALS) or "did not call" in caught.value.message
 
 
 # -- nobody there ----------------------------------------------------------------------------------

@@ -299,6 +299,7 @@ class PairMessage(_message.Message):
     COINS_FIELD_NUMBER: _builtins.int
     SAFETY_PROOF_FIELD_NUMBER: _builtins.int
     LAST_MASK_FIELD_NUMBER: _builtins.int
+    ENDED_FIELD_NUMBER: _builtins.int
     session_id: _builtins.bytes
     number: _builtins.int
     openings: _builtins.bytes
@@ -309,6 +310,8 @@ class PairMessage(_message.Message):
     """a residue mod N: proof of true openings"""
     last_mask: _builtins.bytes
     """minus: seed of a mask that both add before anything is cut out"""
+    ended: _builtins.bytes
+    """plus: why it goes no further, the fields of its error as JSON; the last message"""
     @_builtins.property
     def rendezvous(self) -> Global___PairRendezvous: ...
     @_builtins.property
@@ -331,12 +334,13 @@ class PairMessage(_message.Message):
         coins: _builtins.bytes = ...,
         safety_proof: _builtins.bytes = ...,
         last_mask: _builtins.bytes = ...,
+        ended: _builtins.bytes = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["agreement", b"agreement", "allocation", b"allocation", "coins", b"coins", "content", b"content", "gate_layer", b"gate_layer", "hello", b"hello", "last_mask", b"last_mask", "openings", b"openings", "rendezvous", b"rendezvous", "safety_proof", b"safety_proof"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agreement", b"agreement", "allocation", b"allocation", "coins", b"coins", "content", b"content", "ended", b"ended", "gate_layer", b"gate_layer", "hello", b"hello", "last_mask", b"last_mask", "openings", b"openings", "rendezvous", b"rendezvous", "safety_proof", b"safety_proof"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement", b"agreement", "allocation", b"allocation", "coins", b"coins", "content", b"content", "gate_layer", b"gate_layer", "hello", b"hello", "last_mask", b"last_mask", "number", b"number", "openings", b"openings", "rendezvous", b"rendezvous", "safety_proof", b"safety_proof", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement", b"agreement", "allocation", b"allocation", "coins", b"coins", "content", b"content", "ended", b"ended", "gate_layer", b"gate_layer", "hello", b"hello", "last_mask", b"last_mask", "number", b"number", "openings", b"openings", "rendezvous", b"rendezvous", "safety_proof", b"safety_proof", "session_id", b"session_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["rendezvous", "hello", "agreement", "allocation", "openings", "gate_layer", "coins", "safety_proof", "last_mask"]  # noqa: Y015
+    _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["rendezvous", "hello", "agreement", "allocation", "openings", "gate_layer", "coins", "safety_proof", "last_mask", "ended"]  # noqa: Y015
     _WhichOneofArgType_content: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_content) -> _WhichOneofReturnType_content | None: ...
 
@@ -796,6 +800,7 @@ class CheckMessage(_message.Message):
     OPENING_FIELD_NUMBER: _builtins.int
     PROOF_FIELD_NUMBER: _builtins.int
     STORED_FIELD_NUMBER: _builtins.int
+    ENDED_FIELD_NUMBER: _builtins.int
     number: _builtins.int
     """minus: the block to check, not below the one that plus has begun with"""
     ready: _builtins.bool
@@ -808,6 +813,8 @@ class CheckMessage(_message.Message):
     """a hash of what both must have computed"""
     stored: _builtins.bool
     """minus: it keeps what came out"""
+    ended: _builtins.bytes
+    """plus: why it goes no further, as in PairMessage"""
     @_builtins.property
     def begin(self) -> Global___CheckBegin:
         """plus"""
@@ -822,12 +829,13 @@ class CheckMessage(_message.Message):
         opening: _builtins.bytes = ...,
         proof: _builtins.bytes = ...,
         stored: _builtins.bool = ...,
+        ended: _builtins.bytes = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["begin", b"begin", "content", b"content", "nonce", b"nonce", "number", b"number", "opening", b"opening", "proof", b"proof", "ready", b"ready", "stored", b"stored"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["begin", b"begin", "content", b"content", "ended", b"ended", "nonce", b"nonce", "number", b"number", "opening", b"opening", "proof", b"proof", "ready", b"ready", "stored", b"stored"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["begin", b"begin", "content", b"content", "nonce", b"nonce", "number", b"number", "opening", b"opening", "proof", b"proof", "ready", b"ready", "stored", b"stored"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["begin", b"begin", "content", b"content", "ended", b"ended", "nonce", b"nonce", "number", b"number", "opening", b"opening", "proof", b"proof", "ready", b"ready", "stored", b"stored"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["begin", "number", "ready", "nonce", "opening", "proof", "stored"]  # noqa: Y015
+    _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["begin", "number", "ready", "nonce", "opening", "proof", "stored", "ended"]  # noqa: Y015
     _WhichOneofArgType_content: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_content) -> _WhichOneofReturnType_content | None: ...
 

@@ -337,6 +337,9 @@ class MatcherMessage(_message.Message):
     COLUMN_FIELD_NUMBER: _builtins.int
     PREPARED_FIELD_NUMBER: _builtins.int
     COMMITTED_FIELD_NUMBER: _builtins.int
+    ENDED_FIELD_NUMBER: _builtins.int
+    ended: _builtins.bytes
+    """matcher a: why it goes no further, the fields of its error as JSON; the last message"""
     @_builtins.property
     def rendezvous(self) -> Global___Rendezvous: ...
     @_builtins.property
@@ -361,12 +364,13 @@ class MatcherMessage(_message.Message):
         column: Global___ColumnChunk | None = ...,
         prepared: Global___GalleryState | None = ...,
         committed: Global___GalleryState | None = ...,
+        ended: _builtins.bytes = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["begin", b"begin", "column", b"column", "commitment", b"commitment", "committed", b"committed", "content", b"content", "prepared", b"prepared", "rendezvous", b"rendezvous", "results", b"results"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["begin", b"begin", "column", b"column", "commitment", b"commitment", "committed", b"committed", "content", b"content", "ended", b"ended", "prepared", b"prepared", "rendezvous", b"rendezvous", "results", b"results"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["begin", b"begin", "column", b"column", "commitment", b"commitment", "committed", b"committed", "content", b"content", "prepared", b"prepared", "rendezvous", b"rendezvous", "results", b"results"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["begin", b"begin", "column", b"column", "commitment", b"commitment", "committed", b"committed", "content", b"content", "ended", b"ended", "prepared", b"prepared", "rendezvous", b"rendezvous", "results", b"results"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["rendezvous", "begin", "results", "commitment", "column", "prepared", "committed"]  # noqa: Y015
+    _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["rendezvous", "begin", "results", "commitment", "column", "prepared", "committed", "ended"]  # noqa: Y015
     _WhichOneofArgType_content: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_content) -> _WhichOneofReturnType_content | None: ...
 

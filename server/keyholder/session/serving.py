@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
+from functools import partial
 
 import numpy as np
 import structlog
@@ -22,7 +23,6 @@ from veilmatch.crypto.digests import NONCE_BYTES
 from veilmatch.crypto.encryption.paillier import Paillier
 from veilmatch.crypto.encryption.public_key_format import PublicFile
 from veilmatch.crypto.errors import (
-    BudgetExceededError,
     GalleryMismatchError,
     KeyMismatchError,
     PartyRefusedError,
@@ -57,6 +57,7 @@ from veilmatch.server.keyholder.allowance import Allowance
 from veilmatch.server.keyholder.audit.log import AuditLog
 from veilmatch.server.keyholder.audit.record import Auditor, Record
 from veilmatch.server.keyholder.peers import Peers, party_name
+from veilmatch.server.keyholder.session.pair_link import PairLinks
 from veilmatch.server.keyholder.session.share_worker import ShareWorkers
 from veilmatch.server.keyholder.session.turnstile import Turnstile
 from veilmatch.server.keyholder.stock.stock import SessionStock, Stock
@@ -66,7 +67,7 @@ from veilmatch.server.keyholder.wire import from_wire, to_wire
 from veilmatch.server.transport.budgets import Budgets, budgets_of
 from veilmatch.server.transport.devices import Devices
 from veilmatch.server.transport.limits import WHOLE_CALL
-from veilmatch.server.transport.links import Link, Rendezvous, dialled
+from veilmatch.server.transport.links import Link
 from veilmatch.server.transport.own_failures import Self, own_failures
 from veilmatch.server.transport.replay import ReplayLog
 from veilmatch.server.transport.requests import (
@@ -80,8 +81,6 @@ from veilmatch.server.transport.requests import (
 #: What the caller is given, in order: a probe share and then a decision share, or the shares of templates.
 Answer = ProbeShare | TemplateShare | DecisionShare
 
-#: How many times longer than here the same conversions may take at the peer.
-_PEER_SLOWER = 3.0
 #: Part of the time-out for which sessions may go on once the shares are to be replaced. Short, because the other holder
 #: of a session may be waiting before its turnstile already.
 _DRAINING = 1 / 5
@@ -100,13 +99,12 @@ class KeyHolder:
         self.key = key
         #: Whether a refresh is not finished everywhere: peers may still be, or already be, in the epoch beside this.
         self.unsettled = False
-        # A peer's call is kept for longer than the peer waits: it can say who is missing, and who could serve instead.
-        self.rendezvous: Rendezvous[pb.PairMessage] = Rendezvous(2 * settings.peer_timeout_s)
         self.scheme = Paillier(public.public_key)
         self._public_key = public.public_key
         self._workers = workers
         self._timeout_s = settings.peer_timeout_s
         self._peers = Peers(settings)
+        self.links = PairLinks(key.party, self._peers, settings.peer_timeout_s)
         self._turnstile = Turnstile()
         self._store = StockStore(settings.data_dir, key.storage_seed(SECRET_ACCESS))
         targets: dict[Kind, int] = {
@@ -125,8 +123,6 @@ class KeyHolder:
         )
         #: Of dealing, for each peer.
         self.allowance = Allowance(settings.dealing)
-        #: Peers that are being told that a budget is used up.
-        self._refusing: set[asyncio.Task[None]] = set()
         devices = Devices(settings.devices_dir, public)
         self._checker = RequestChecker(
             self._public_key,
@@ -207,8 +203,11 @@ class KeyHolder:
         record.identify(checked, RequestBody.FromString(opening.request.body).model, output_bits)
         self._require_seat(checked.pair, caller)
         cost = {"requests": 1, "searches": int(search), "bits": output_bits}
-        # A device whose budget is used up costs no proof and no commit to disk.
-        await self._against_budgets(self._budgets.look, checked, opening, cost)
+        names = {"device": checked.device, "gallery": checked.gallery}
+        before_meeting = partial(self.links.before_meeting, self._request(checked, opening, b""))
+        async with before_meeting():
+            # A device whose budget is used up costs no proof and no commit to disk.
+            await asyncio.to_thread(self._budgets.look, names, cost)
         if checked.operation in ON_RECORDS:
             check_payload(checked, [])
             data: Sequence[bytes] = opening.record
@@ -218,8 +217,9 @@ class KeyHolder:
         ciphertexts = self.scheme.parse_many(data)
         if checked.operation in WITH_LANES:
             await asyncio.to_thread(check_knowledge, checked, data, self._public_key)
-        await asyncio.to_thread(self._replays.register, checked.nonce, checked.expires_at_ms)
-        await self._against_budgets(self._budgets.admit, checked, opening, cost)
+        async with before_meeting():
+            await asyncio.to_thread(self._replays.register, checked.nonce, checked.expires_at_ms)
+            await asyncio.to_thread(self._budgets.admit, names, cost)
         peer = other_party(checked.pair, self.party)
         if search:
             results = _within(results, checked.operation, output_bits)
@@ -230,7 +230,7 @@ class KeyHolder:
             try:
                 # What this session was given of the stock stays with the peer until the link has ended.
                 with stock.session() as own:
-                    async with self._link(session.request, peer) as link:
+                    async with self.links.about(session.request) as link:
                         # In here, so that the peer is told who failed, too.
                         with own_failures(self.server):
                             async for answer in self._drive(session, action, link, own, results, record):
@@ -243,34 +243,6 @@ class KeyHolder:
                     raise _refreshing(peer, "one epoch", "two") from None
                 raise
         _log.info("served", operation=checked.operation, pair=checked.pair, peer=party_name(peer))
-
-    async def _against_budgets(
-        self,
-        ask: Callable[[Mapping[str, str], Mapping[str, int]], None],
-        checked: CheckedRequest,
-        opening: pb.OpenSession,
-        cost: Mapping[str, int],
-    ) -> None:
-        """Look at the budgets for a request, or count it (ask); if one is used up, the peer is told as well."""
-        names = {"device": checked.device, "gallery": checked.gallery}
-        try:
-            await asyncio.to_thread(ask, names, cost)
-        except BudgetExceededError as error:
-            refusing = asyncio.create_task(self._refuse_peer(self._request(checked, opening, b""), error))
-            self._refusing.add(refusing)
-            refusing.add_done_callback(self._refusing.discard)
-            raise
-
-    async def _refuse_peer(self, request: Request, error: BudgetExceededError) -> None:
-        """End the request at the peer as well, which may have counted less and be waiting for this holder."""
-        peer = other_party(request.pair, self.party)
-        with suppress(VeilmatchError):
-            async with self._link(request, peer) as link:
-                if request.pair[0] == self.party:
-                    # A call that is cancelled before it was taken would be as if it had never come.
-                    async with self._waiting_for(peer):
-                        await link.receive()
-                raise error
 
     def _require_seat(self, pair: Pair, caller: str) -> None:
         if self.party not in pair:
@@ -324,22 +296,6 @@ class KeyHolder:
             stock=stock,
         )
 
-    @asynccontextmanager
-    async def _link(self, request: Request, peer: Party) -> AsyncIterator[Link[pb.PairMessage]]:
-        matter, name, alternatives = request.subject_matter(), party_name(peer), pairs_without(peer)
-        if request.pair[0] != self.party:
-            subject = name.encode() + matter
-            async with self.rendezvous.take(subject, name, alternatives, self._timeout_s) as link:
-                yield link
-            return
-        first = pb.PairMessage(rendezvous=pb.PairRendezvous(subject_matter=matter))
-        call = self._peers.stub(peer).Pair(timeout=WHOLE_CALL * self._timeout_s)
-        async with AsyncExitStack() as stack:
-            # A stopped process still accepts connections, and then says nothing.
-            async with self._waiting_for(peer):
-                link = await stack.enter_async_context(dialled(call, first, name, alternatives))
-            yield link
-
     async def _drive(
         self,
         session: PairSession,
@@ -355,10 +311,10 @@ class KeyHolder:
             outcome: object = None
             match action:
                 case Send(envelope):
-                    async with self._waiting_for(peer, worked_s):
+                    async with self.links.waiting_for(peer, worked_s):
                         await link.send(to_wire(envelope))
                 case Receive():
-                    async with self._waiting_for(peer, worked_s):
+                    async with self.links.waiting_for(peer, worked_s):
                         outcome = from_wire(await link.receive())
                 case LocalWork(ciphertexts):
                     started = time.monotonic()
@@ -383,21 +339,9 @@ class KeyHolder:
             # From here on, what leaves this holder is made from the ciphertexts.
             await record.begin(session.session_id, session.request.sequence, session.request.chain)
 
-    @asynccontextmanager
-    async def _waiting_for(self, peer: Party, worked_s: float = 0.0) -> AsyncIterator[None]:
-        """Bound a wait: a peer that takes much longer than this holder worked on the same counts as down."""
-        try:
-            async with asyncio.timeout(self._timeout_s + _PEER_SLOWER * worked_s):
-                yield
-        except TimeoutError:
-            raise UnavailableError(
-                f"{party_name(peer)} does not answer", party=party_name(peer), alternatives=pairs_without(peer)
-            ) from None
-
     async def close(self) -> None:
         """Close stores and channels."""
-        for refusing in self._refusing:
-            refusing.cancel()
+        self.links.close()
         self.stocks.retire()
         await self._peers.close()
         self._store.close()

@@ -65,7 +65,7 @@ async def test_a_dealer_that_deals_one_wrong_triple_is_named_to_the_device(
     alerts = [entry for entry in logged if entry["event"] == "dealt block refused"]
     assert {(alert["named"], alert["log_level"]) for alert in alerts} == {("keyholder-c", "error")}
     for outcomes in (first, await enrol(trio)):
-        (error,) = (x for x in outcomes if isinstance(x, DealtStockError))
+        error = next(x for x in outcomes if isinstance(x, DealtStockError))
         assert error.party == "keyholder-c" and error.retry_after_s is not None and error.retry_after_s <= WAIT_S
     assert not any(stock(trio))
     await served_again(trio)
