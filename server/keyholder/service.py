@@ -141,13 +141,14 @@ class KeyHolderPeerService(rpc.KeyHolderPeerServicer):
 
     @unary
     async def DealtOpening(self, request: pb.DealtOpeningRequest, context: Context) -> pb.DealtOpeningCommitment:
-        """See keyholder.proto. Of any epoch: a refresh between block and commitment does not spoil a check."""
+        """See keyholder.proto. A refresh between block and commitment does not spoil a check."""
         pair, caller = self._dealt_pair(request.pair, context)
         if len(request.stock) != DIGEST_BYTES:
             raise InvalidInputError("cannot commit to that", got=len(request.stock), expected=f"{DIGEST_BYTES} bytes")
         name = BlockName(pair, request.stock, request.epoch, kind_from_wire(request.kind), request.number)
+        key, modulus = self._holder.dealing_key(caller, request.epoch), self._holder.scheme.modulus
         self._holder.allowance.take_commitment(party_name(caller))
-        seed, modulus = self._holder.key.dealing_seed(SECRET_ACCESS), self._holder.scheme.modulus
+        seed = key.dealing_seed(SECRET_ACCESS)
         committed = await asyncio.to_thread(
             commit_opening, seed, name, request.coin, modulus, of_plus=caller != pair[0]
         )
@@ -167,6 +168,7 @@ class KeyHolderPeerService(rpc.KeyHolderPeerServicer):
         peer = require_caller(context, party_name(other_party(pair, me)))
         if pair[1] != me:
             raise InvalidInputError("not the minus holder of this pair", got=me, expected=pair[1])
+        self._require_epoch(other_party(pair, me), first.begin.epoch)
         link: AcceptedLink[pb.CheckMessage] = AcceptedLink(context, peer)
         feeding = asyncio.ensure_future(link.feed())
         try:

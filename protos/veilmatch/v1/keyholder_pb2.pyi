@@ -615,6 +615,7 @@ class RefreshState(_message.Message):
     REFRESH_ID_FIELD_NUMBER: _builtins.int
     DECISION_FIELD_NUMBER: _builtins.int
     GOING_BACK_FIELD_NUMBER: _builtins.int
+    SWITCHING_FIELD_NUMBER: _builtins.int
     key_id: _builtins.bytes
     epoch: _builtins.int
     """of the key in use"""
@@ -625,6 +626,8 @@ class RefreshState(_message.Message):
     """what the leader decided to use it with, if it is known here; see crypto/keys/refreshing.py"""
     going_back: _builtins.bool
     """its operator has asked it to go back to the epoch before"""
+    switching: _builtins.bool
+    """sessions and checks of the other epoch are still under way here, for a moment"""
     def __init__(
         self,
         *,
@@ -634,10 +637,11 @@ class RefreshState(_message.Message):
         refresh_id: _builtins.bytes = ...,
         decision: _builtins.bytes = ...,
         going_back: _builtins.bool = ...,
+        switching: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "epoch", b"epoch", "going_back", b"going_back", "key_id", b"key_id", "refresh_id", b"refresh_id", "stage", b"stage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "epoch", b"epoch", "going_back", b"going_back", "key_id", b"key_id", "refresh_id", b"refresh_id", "stage", b"stage", "switching", b"switching"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -159,7 +159,8 @@ class KeyHolderPeerServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DealtOpening(self, request, context):
-        """The dealer's part in the check of a block: a commitment to what the caller's peer must open.
+        """The dealer's part in the check of a block: a commitment to what the caller's peer must open. Of the epoch in use,
+        and of the one beside it until both peers have left that: a check under way may end.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

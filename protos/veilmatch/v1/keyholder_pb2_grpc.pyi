@@ -63,7 +63,9 @@ class KeyHolderPeerStub:
     Deal: _grpc.UnaryStreamMultiCallable[_keyholder_pb2.DealRequest, _keyholder_pb2.DealtBlock]
     """The dealer's part: blocks of correlated randomness for the caller's side of a pair."""
     DealtOpening: _grpc.UnaryUnaryMultiCallable[_keyholder_pb2.DealtOpeningRequest, _keyholder_pb2.DealtOpeningCommitment]
-    """The dealer's part in the check of a block: a commitment to what the caller's peer must open."""
+    """The dealer's part in the check of a block: a commitment to what the caller's peer must open. Of the epoch in use,
+    and of the one beside it until both peers have left that: a check under way may end.
+    """
     CheckDealt: _grpc.StreamStreamMultiCallable[_keyholder_pb2.CheckMessage, _keyholder_pb2.CheckMessage]
     """The check of one dealt block before it is used; the plus holder calls. First message: begin."""
 
@@ -77,7 +79,9 @@ class KeyHolderPeerAsyncStub(KeyHolderPeerStub):
     Deal: _aio.UnaryStreamMultiCallable[_keyholder_pb2.DealRequest, _keyholder_pb2.DealtBlock]  # type: ignore[assignment]
     """The dealer's part: blocks of correlated randomness for the caller's side of a pair."""
     DealtOpening: _aio.UnaryUnaryMultiCallable[_keyholder_pb2.DealtOpeningRequest, _keyholder_pb2.DealtOpeningCommitment]  # type: ignore[assignment]
-    """The dealer's part in the check of a block: a commitment to what the caller's peer must open."""
+    """The dealer's part in the check of a block: a commitment to what the caller's peer must open. Of the epoch in use,
+    and of the one beside it until both peers have left that: a check under way may end.
+    """
     CheckDealt: _aio.StreamStreamMultiCallable[_keyholder_pb2.CheckMessage, _keyholder_pb2.CheckMessage]  # type: ignore[assignment]
     """The check of one dealt block before it is used; the plus holder calls. First message: begin."""
 
@@ -112,7 +116,9 @@ class KeyHolderPeerServicer(metaclass=_abc_1.ABCMeta):
         request: _keyholder_pb2.DealtOpeningRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_keyholder_pb2.DealtOpeningCommitment, _abc.Awaitable[_keyholder_pb2.DealtOpeningCommitment]]:
-        """The dealer's part in the check of a block: a commitment to what the caller's peer must open."""
+        """The dealer's part in the check of a block: a commitment to what the caller's peer must open. Of the epoch in use,
+        and of the one beside it until both peers have left that: a check under way may end.
+        """
 
     @_abc_1.abstractmethod
     def CheckDealt(

@@ -81,6 +81,7 @@ class Hand:
         return pb.RefreshState(
             key_id=self._holder.key.key_id, epoch=self.files.current.epoch, stage=_TO_WIRE[at.stage], refresh_id=name,
             decision=row.decision if row else b"", going_back=at.going_back,
+            switching=self._holder.epoch != self.files.current.epoch,
         )  # fmt: skip
 
     def word_of(self, state: pb.RefreshState) -> Word | None:
@@ -92,7 +93,7 @@ class Hand:
         if not is_new and mine and state.refresh_id and state.refresh_id != mine:
             # It has another one in hand: hence nothing of this one.
             stage = Stage.NONE
-        return Word(is_new, stage, state.going_back)
+        return Word(is_new, stage, state.going_back, state.switching)
 
     def learn(self, state: pb.RefreshState) -> None:
         """Keep the leader's decision, if a peer shows it and it is that of the refresh in hand."""
@@ -226,8 +227,8 @@ class Hand:
         self.attempt = None
 
     def _forget(self, epoch: int) -> None:
-        """Have nothing in hand any more, and no stock of the epoch whose key is gone."""
-        self._holder.stocks.drop_epoch(epoch)
+        """Have nothing in hand any more, and nothing of the epoch whose key is gone."""
+        self._holder.leave_behind(epoch)
         self.record.forget()
 
     def tidy(self) -> None:

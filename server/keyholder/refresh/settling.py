@@ -11,6 +11,10 @@ anything, to each of the others something else; the other two still end in one e
                 With the leader's decision see below
     USED        nothing, if both peers say that they are in the new epoch
 
+"In an epoch" is what a restart would serve with. For a moment a peer may still be switching: serving with the key that
+it has left. Nothing is deleted then, so whoever has nothing in hand knows that all that is honest serves in its epoch,
+and whoever deals keeps its dealing seed as long as blocks of it are being checked.
+
 A key is deleted where "nothing" stands, and nowhere else: the next one or the old one, on the word of **both** peers.
 One of them is honest, and its word stays true: a holder that was WITHDRAWN or has nothing becomes READY in this refresh
 never again. So at any time there is an epoch of which both honest ones have the key.
@@ -96,6 +100,8 @@ class Word:
     is_new: bool
     stage: Stage
     going_back: bool = False
+    #: It still serves with the key of the other epoch.
+    switching: bool = False
 
     @property
     def stands(self) -> bool:
@@ -151,7 +157,7 @@ def _ready(me: Party, at: Position, peers: Mapping[Party, Word | None]) -> Step:
 
 
 def _withdrawn(me: Party, at: Position, peers: Mapping[Party, Word | None]) -> Step:
-    if all(word is not None and word.stands for word in peers.values()):
+    if all(word is not None and word.stands and not word.switching for word in peers.values()):
         return Step.DISCARD
     if at.going_back:
         return Step.WAIT
@@ -171,7 +177,8 @@ def _withdrawn(me: Party, at: Position, peers: Mapping[Party, Word | None]) -> S
 
 def _used(at: Position, peers: Mapping[Party, Word | None]) -> Step:
     if not at.going_back:
-        return Step.ERASE_OLD if all(word is not None and word.stays_new for word in peers.values()) else Step.WAIT
+        done = all(word is not None and word.stays_new and not word.switching for word in peers.values())
+        return Step.ERASE_OLD if done else Step.WAIT
     counted = [word for peer, word in peers.items() if peer != at.without]
     if any(word is not None and word.cannot_come_back for word in counted):
         return Step.STAY

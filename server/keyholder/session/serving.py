@@ -97,6 +97,8 @@ class KeyHolder:
         self.party: Party = key.party
         self.server = Self(party_name(key.party), pairs_without(key.party))
         self.key = key
+        #: That of the epoch which was left, until nothing of it can be under way any more. Nobody is served with it.
+        self._left: KeyHolderKey | None = None
         #: Whether a refresh is not finished everywhere: peers may still be, or already be, in the epoch beside this.
         self.unsettled = False
         self.scheme = Paillier(public.public_key)
@@ -162,8 +164,24 @@ class KeyHolder:
         """
         async with self._turnstile.closed(_DRAINING * self._timeout_s):
             await self._workers.setup(key)
-            self.key = key
+            self._left, self.key = self.key, key
             self.stocks.use_epoch(key.epoch)
+
+    def leave_behind(self, epoch: int) -> None:
+        """Forget an epoch whose key is deleted: both peers have left it, and nothing of it is under way."""
+        self._left = None
+        self.stocks.drop_epoch(epoch)
+
+    def dealing_key(self, peer: Party, epoch: int) -> KeyHolderKey:
+        """Return the key with which this holder has dealt in an epoch: each has another dealing seed.
+
+        That of the epoch which was left counts until both peers have left it: they may be checking a block. Raises what
+        `other_epoch` returns for any other.
+        """
+        for key in (self.key, self._left):
+            if key is not None and key.epoch == epoch:
+                return key
+        raise self.other_epoch(peer, epoch)
 
     def other_epoch(self, peer: Party, epoch: int) -> VeilmatchError:
         """Return the error for a peer whose epoch is not this one's."""
@@ -224,10 +242,11 @@ class KeyHolder:
         if search:
             results = _within(results, checked.operation, output_bits)
         async with self._turnstile.passed():
-            stock = await self.stocks.of(checked.pair)
-            session = self._session(checked, opening, ciphertexts, by_device, stock)
-            action = session.start()
+            epoch = self.epoch
             try:
+                stock = await self.stocks.of(checked.pair)
+                session = self._session(checked, opening, ciphertexts, by_device, stock)
+                action = session.start()
                 # What this session was given of the stock stays with the peer until the link has ended.
                 with stock.session() as own:
                     async with self.links.about(session.request) as link:
@@ -239,7 +258,7 @@ class KeyHolder:
                 raise  # between the matchers: it says nothing of the key holders
             except KeyMismatchError:
                 self.stocks.forget(checked.pair)
-                if self.unsettled or self.epoch != session.request.epoch:
+                if self.unsettled or self.epoch != epoch:
                     raise _refreshing(peer, "one epoch", "two") from None
                 raise
         _log.info("served", operation=checked.operation, pair=checked.pair, peer=party_name(peer))

@@ -8,7 +8,9 @@ succeeds resets it, but no sooner than LONGEST_WAIT_S after the last failure: ot
 after each bad one, and try again every minute. Whoever is named, all checks of the pair wait. Three kinds at once
 included, no name fails more than 136 times a day (tests/keyholder/stock/test_standing.py). A dealer can choose which of
 two is named; a wrong block passes with 2^-45; that is 2^-28 a year. A dealer that keeps silent when it hears the coin
-has failed as well: by then it can tell whether its block would pass.
+has failed as well: by then it can tell whether its block would pass. Nobody has failed in a check that ends with its
+stock (stock.py). A dealer that leads as many refreshes as it may (refresh/pace.py) can end three checks by each: 2^-27
+a year with these.
 
 It is kept in memory: a restart forgets it. DESIGN.md section 9; docs/decisions/0014-dealt-blocks-are-checked.md.
 """

@@ -98,6 +98,8 @@ class Shelf:
         self._reserving = asyncio.Lock()
         self._peer_checks = asyncio.Lock()
         self._check: asyncio.Task[None] | None = None
+        #: At the minus holder: its side of the check under way.
+        self._peer_check: asyncio.Task[int] | None = None
         #: Starts of the ranges that a session under way was given and may still have to tell the minus holder.
         self._in_flight: Counter[int] = Counter()
         self._retired = False
@@ -158,12 +160,17 @@ class Shelf:
         self._in_flight -= Counter({start: 1})
 
     def retire(self) -> None:
-        """Hand out nothing any more, and forget the blocks."""
+        """Hand out nothing any more, and forget the blocks.
+
+        A check under way ends here, as a failure of nobody: what comes of it is used by neither holder, and the dealer
+        may be in another epoch already.
+        """
         self._retired = True
         self._present.clear()
         self._cache.clear()
-        if self._check is not None:
-            self._check.cancel()
+        for check in (self._check, self._peer_check):
+            if check is not None:
+                check.cancel()
 
     @property
     def wants_more(self) -> bool:
@@ -207,7 +214,15 @@ class Shelf:
             self._used.close_below(oldest * self._units)
             if len(self._present) >= self._target_blocks + MAX_SKIP_BLOCKS:
                 raise ProtocolError("more stock than this holder is to keep", got=len(self._present))
-            number = await self._checker.as_minus(link, first)
+            self._peer_check = asyncio.create_task(self._checker.as_minus(link, first))
+            try:
+                number = await self._peer_check
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                if task is None or not task.cancelling():
+                    # Only the check was: the stock is retired.
+                    self._require_current()
+                raise
             if not self._retired:
                 self._present.add(number)
                 await link.send(pb.CheckMessage(stored=True))

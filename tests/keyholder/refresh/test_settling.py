@@ -15,7 +15,7 @@ from typing import TypeAlias
 import pytest
 
 from veilmatch.crypto.errors import VeilmatchError
-from veilmatch.crypto.keys.shares import Party
+from veilmatch.crypto.keys.shares import PARTIES, Party
 from veilmatch.server.keyholder.refresh.recovery import Found, plan
 from veilmatch.server.keyholder.refresh.settling import Position, Stage, Step, Word, next_step
 
@@ -23,7 +23,7 @@ OLD, NEW = 1, 2
 Table: TypeAlias = Callable[[Party, Position, Mapping[Party, Word | None]], Step]
 #: All that the third one can say.
 Lies: TypeAlias = tuple[Word | None, ...]
-LIES: Lies = (None, *(Word(*said) for said in product((False, True), Stage, (False, True))))
+LIES: Lies = (None, *(Word(*said) for said in product((False, True), Stage, (False, True), (False, True))))
 
 
 @dataclass(frozen=True)
@@ -286,6 +286,25 @@ def test_nothing_stays_unfinished_once_the_third_one_says_that_it_is_where_they_
                 for found in case.later(pair, (Word(pair[0].is_new or pair[1].is_new, Stage.NONE),))
             }
         assert all(holder.stage is Stage.NONE for pair in states for holder in pair), (x, y)
+
+
+@cases
+def test_a_key_in_hand_stays_while_a_peer_still_serves_with_the_other_and_nothing_else_waits(case: Case) -> None:
+    """A key that was in use: what was dealt with it may still be checked. One that never was is another matter."""
+    waited = set()
+    for holder in {holder for pair in case.reachable() for holder in pair}:
+        for name, (one, other) in product(case.names, product(LIES, repeat=2)):
+            at = case.position(holder)
+            peers = [party for party in PARTIES if party != name]
+            steps = [
+                case.table(name, at, dict(zip(peers, words, strict=True)))
+                for words in ((one, other), tuple(word and replace(word, switching=False) for word in (one, other)))
+            ]
+            if steps[0] is not steps[1]:
+                assert steps[0] is Step.WAIT and steps[1] in (Step.ERASE_OLD, Step.DISCARD)
+                assert any(word is not None and word.switching for word in (one, other))
+                waited.add(steps[1])
+    assert waited == {Step.ERASE_OLD, Step.DISCARD}
 
 
 # -- going back -----------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
@@ -245,6 +246,29 @@ async def test_a_replaced_stock_does_not_end_the_wait(plus: Holder, minus: Holde
     for holder in (plus, minus):
         holder.adopt(bytes(32))
     assert isinstance(await check(plus), DealtStockError)
+
+
+@pytest.mark.parametrize("who", ["plus", "minus"])
+async def test_a_check_that_ends_with_its_stock_is_a_failure_of_nobody(who: str, plus: Holder, minus: Holder) -> None:
+    """By a refresh, say. The dealer, in the next epoch already, commits to nothing of this one."""
+    asking = plus if who == "plus" else minus
+    asked, refusing = asyncio.Event(), asyncio.Event()
+
+    async def refuse(_name: BlockName, _coin: bytes) -> bytes:
+        asked.set()
+        await refusing.wait()
+        raise UnavailableError("the key shares are being refreshed, ask again")
+
+    commitment, asking.dealer.commitment = asking.dealer.commitment, refuse  # type: ignore[method-assign]
+    checking = asyncio.create_task(check(plus))
+    await asked.wait()
+    for holder in (plus, minus):
+        holder.adopt(bytes(32))
+    refusing.set()
+    assert isinstance(await checking, UnavailableError)
+    assert named(plus) == (None, None)
+    asking.dealer.commitment = commitment  # type: ignore[method-assign]
+    assert await check(plus) is None, "at once"
 
 
 # -- what the dealer is asked -------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from tests.keyholder.dealers import Clock
 from veilmatch.crypto.dealing import BLOCK_UNITS, BlockName
 from veilmatch.crypto.dealing.buckets import undetected_bits
 from veilmatch.crypto.errors import DealtOpeningError, DealtStockError, UnavailableError, VeilmatchError
+from veilmatch.server.config import KeyHolderSettings
 from veilmatch.server.keyholder.stock.standing import FIRST_WAIT_S, LONGEST_WAIT_S, Failure, Standing
 
 BLOCK = BlockName("ab", bytes(32), 1, "bits", 3)
@@ -129,3 +130,6 @@ def test_a_dealer_has_few_attempts_a_day_however_it_fails_and_whenever_it_succee
 def test_a_wrong_block_passes_less_than_once_in_2_to_the_28_years() -> None:
     bits = min(undetected_bits(BLOCK_UNITS["bits"] // 8), undetected_bits(BLOCK_UNITS["products"]))
     assert bits - log2(2 * MOST_A_DAY * 365) > 28
+    # And a check of each kind that is under way ends uncounted with each refresh that the dealer leads.
+    refreshes_a_day = DAY_S / KeyHolderSettings.model_fields["refresh_interval_s"].default
+    assert bits - log2((2 * MOST_A_DAY + 3 * refreshes_a_day) * 365) > 27
