@@ -1,6 +1,6 @@
 """Turned, tilted and small photos: how many are turned right, refused or used wrongly, and what looking costs.
 
-    python benchmarks/turns.py                all ORL and colour photos in four turns, and the rest (ten minutes)
+    python benchmarks/turns.py                all ORL and colour photos in four turns, and the rest (fifteen minutes)
     python benchmarks/turns.py --quick        one ORL photo of a person in place of ten (some minutes)
     python benchmarks/turns.py --json PATH    writes the figures as well
 
@@ -44,7 +44,7 @@ QUARTERS = (0, 90, 180, 270)
 TILTS = tuple(range(0, 360, 15))
 WIDTHS = (12, 16, 20, 24, 28, 36, 60)
 #: What happens to a photo before it is turned: a degradation of `veilmatch eval --degrade` and its strength.
-WORSE = (("blur", 3), ("low resolution", 16), ("darker", -3), ("occlusion", 20))
+WORSE = (("blur", 3), ("low resolution", 16), ("darker", -3), ("occlusion", 20), ("occlusion", 30))
 
 Embed = Callable[[RgbArray], Embedding]
 

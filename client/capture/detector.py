@@ -19,7 +19,6 @@ from veilmatch.client.capture.image import RgbArray
 from veilmatch.client.capture.runtime import FloatTensor, OnnxModel
 
 _STRIDES = (8, 16, 32)  # pixels a cell
-GLANCE_PIXELS = 128
 _GLANCE_SCORE = 0.3  # a glance at a face that was found tells more the less it leaves out
 _Rows = npt.NDArray[np.float64]  # float64[n, 15]: x1, y1, x2, y2, score, five landmarks
 
@@ -44,10 +43,10 @@ class Detector(Protocol):
         """Return every face in uint8[h, w, 3], best score first; an empty list if there is none."""
 
     def glance(self, view: RgbArray) -> float:
-        """Return how sure it is of an upright face in the middle of uint8[GLANCE_PIXELS, GLANCE_PIXELS, 3], 0..1.
+        """Return how sure it is of an upright face in the middle of uint8[n, n, 3], 0..1; 0 where nothing is found.
 
-        A face in such a view is about 50 pixels large, and in any turn. What counts is that no turn scores as high as
-        upright (`turn.py`); 0 where nothing is found.
+        The view is taken as it is, not enlarged; n is 128 or 256, and a face in it is about 0.4 n large, in any turn.
+        What counts is that no turn scores as high as upright (`turn.py`).
         """
 
 
@@ -82,7 +81,7 @@ class YuNetDetector:
 
     def glance(self, view: RgbArray) -> float:
         """See Detector.glance."""
-        middle, near = (GLANCE_PIXELS - 1) / 2, GLANCE_PIXELS / 4
+        middle, near = (len(view) - 1) / 2, len(view) / 4
         for face in self._detect_in(_View(view, border=0.0, smallest=0), _GLANCE_SCORE):
             left, top, right, bottom = face.box
             if max(abs((left + right) / 2 - middle), abs((top + bottom) / 2 - middle)) <= near:

@@ -112,6 +112,30 @@ def test_a_bad_photo_is_turned_right_or_refused(
     assert sum(used) >= 0.8 * len(used)
 
 
+@pytest.mark.parametrize(("name", "strength"), [("occlusion", 20), ("brighter", 1)])
+def test_a_photo_that_shows_too_little_for_a_glance_is_seldom_refused_and_never_turned_wrongly(
+    pipeline: CapturePipeline, detector: YuNetDetector, name: str, strength: float
+) -> None:
+    (worse,) = [d for d in DEGRADATIONS if d.name == name]
+    used = []
+    for number in range(40):
+        photo = load_image(orl_photo(1 + number, 1 + number % 10))
+        bad = worse(photo, Place.of(detector.detect(photo)[0]), strength, (1, number))
+        found = detector.detect(bad)
+        if not found:
+            continue
+        for degrees in (0, 90):
+            try:
+                view, face = upright(turned(bad, degrees), detector)
+            except UnusableFaceError:
+                used.append(False)
+                continue
+            np.testing.assert_array_equal(view, bad)
+            np.testing.assert_array_equal(face.landmarks, found[0].landmarks)
+            used.append(True)
+    assert sum(used) >= 0.95 * len(used)
+
+
 @pytest.mark.parametrize("degrees", [0, 90, 180, 270])
 def test_two_people_are_refused_whichever_way_up(
     detector: YuNetDetector, portraits: dict[str, Path], degrees: int
@@ -154,6 +178,57 @@ def test_a_face_that_no_turn_shows_best_is_refused_and_the_hint_says_what_to_do(
     with pytest.raises(UnusableFaceError) as caught:
         upright(noise, Undecided())
     assert "upright" in hint(caught.value)
+
+
+class SeenFromClose:
+    """Finds a face in every turn, and tells only from close, by its bright half, which way up it is.
+
+    rival: how sure it is of a face that is upside down; 0.8 if it is upright.
+    """
+
+    def __init__(self, rival: float) -> None:
+        self._rival = rival
+
+    def detect(self, image: RgbArray) -> list[Face]:
+        middle = len(image) / 2
+        landmarks = middle + np.array([[-10.0, -10], [10, -10], [0, 0], [-10, 10], [10, 10]])
+        return [Face((middle - 20, middle - 20, middle + 20, middle + 20), 0.95, landmarks)]
+
+    def glance(self, view: RgbArray) -> float:
+        middle = len(view) // 2
+        above = float(view[:middle].mean() - view[middle:].mean())
+        if middle < 128 or abs(above) < 140:
+            return 0.0
+        return 0.8 if above > 0 else self._rival
+
+
+@pytest.mark.parametrize("degrees", [0, 90, 180, 270])
+def test_close_looks_decide_where_glances_see_nothing_unless_two_turns_compete(degrees: int) -> None:
+    photo = np.zeros((80, 80, 3), np.uint8)
+    photo[:40] = 255
+    view, _ = upright(turned(photo, degrees), SeenFromClose(rival=0.7))
+    np.testing.assert_array_equal(view, photo)
+    with pytest.raises(UnusableFaceError, match="which way up"):
+        upright(turned(photo, degrees), SeenFromClose(rival=0.79))
+
+
+def test_a_tilt_that_only_close_looks_show_is_refused_unless_a_glance_at_the_turned_photo_agrees() -> None:
+    class SeenAtAGlance(SeenFromClose):
+        """agrees: whether glances see what close looks do."""
+
+        agrees = False
+
+        def glance(self, view: RgbArray) -> float:
+            return super().glance(view.repeat(2, axis=0).repeat(2, axis=1) if self.agrees else view)
+
+    photo = np.zeros((80, 80, 3), np.uint8)
+    photo[:40] = 255
+    detector = SeenAtAGlance(rival=0.1)
+    with pytest.raises(UnusableFaceError):
+        upright(turned(photo, 45), detector)
+    detector.agrees = True
+    view, _ = upright(turned(photo, 45), detector)
+    assert view[: len(view) // 2].mean() > view[len(view) // 2 :].mean() + 60
 
 
 def test_nobody_is_nobody_in_every_turn(detector: YuNetDetector, noise: np.ndarray) -> None:
