@@ -22,7 +22,7 @@ from veilmatch.server.keyholder.session.serving import Answer, KeyHolder
 from veilmatch.server.keyholder.stock.store import GENERATION_BYTES
 from veilmatch.server.keyholder.wire import kind_from_wire
 from veilmatch.server.transport.channels import Context, require_caller
-from veilmatch.server.transport.links import AcceptedLink
+from veilmatch.server.transport.links import AcceptedLink, first_of
 from veilmatch.server.transport.status import streaming, unary
 
 _MAX_DEALT_BLOCKS = 4096
@@ -41,9 +41,7 @@ class KeyHolderService(rpc.KeyHolderServicer):
     ) -> AsyncIterator[pb.KeyHolderToMatcher]:
         """See keyholder.proto."""
         caller = require_caller(context, *(f"matcher-{seat}" for seat in SEATS))
-        first = await anext(requests, None)
-        if first is None or first.WhichOneof("content") != "open":
-            raise ProtocolError("a session begins with its request", expected="open")
+        first = first_of(await anext(requests, None), pb.MatcherToKeyHolder, "open", caller)
         results = self._results(requests, caller)
         async for answer in self._holder.serve(caller, first.open, results):
             yield _answer_to_wire(answer)
@@ -88,9 +86,7 @@ class KeyHolderPeerService(rpc.KeyHolderPeerServicer):
         """See keyholder.proto."""
         peers = [party_name(other_party(pair, self._holder.party)) for pair in PAIRS if self._holder.party in pair]
         peer = require_caller(context, *peers)
-        first = await context.read()
-        if not isinstance(first, pb.PairMessage) or first.WhichOneof("content") != "rendezvous":
-            raise ProtocolError("a session begins with a rendezvous")
+        first = first_of(await context.read(), pb.PairMessage, "rendezvous", peer)
         link: AcceptedLink[pb.PairMessage] = AcceptedLink(context, peer)
         # The caller's name is part of the key: a peer of another pair cannot take this one's place.
         self._holder.rendezvous.bring(peer.encode() + first.rendezvous.subject_matter, link)
@@ -145,12 +141,10 @@ class KeyHolderPeerService(rpc.KeyHolderPeerServicer):
     ) -> None:
         """See keyholder.proto."""
         me = self._holder.party
-        require_caller(context, *(party_name(other_party(pair, me)) for pair in PAIRS if pair[1] == me))
-        first = await context.read()
-        if not isinstance(first, pb.CheckMessage) or first.WhichOneof("content") != "begin":
-            raise ProtocolError("a check begins with the name of its block", expected="begin")
+        peer = require_caller(context, *(party_name(other_party(pair, me)) for pair in PAIRS if pair[1] == me))
+        first = first_of(await context.read(), pb.CheckMessage, "begin", peer)
         pair = self._own_pair(first.begin.pair)
-        peer = require_caller(context, party_name(other_party(pair, me)))
+        require_caller(context, party_name(other_party(pair, me)))
         if pair[1] != me:
             raise InvalidInputError("not the minus holder of this pair", got=me, expected=pair[1])
         self._require_epoch(other_party(pair, me), first.begin.epoch)

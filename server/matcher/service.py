@@ -37,7 +37,7 @@ from veilmatch.server.matcher.turns import Turns
 from veilmatch.server.transport.budgets import Budgets
 from veilmatch.server.transport.channels import Context, caller, require_caller
 from veilmatch.server.transport.finishing import to_the_end
-from veilmatch.server.transport.links import AcceptedLink
+from veilmatch.server.transport.links import AcceptedLink, first_of
 from veilmatch.server.transport.replay import ReplayLog
 from veilmatch.server.transport.request_id import about_request
 from veilmatch.server.transport.requests import (
@@ -197,9 +197,7 @@ class MatcherService(rpc.MatcherServicer):
     async def BulkEnrol(self, chunks: AsyncIterator[pb.BulkChunk], context: Context) -> pb.MutateReply:
         """See matcher.proto."""
         chunks = self._bulk.flowing(chunks)
-        first = await anext(chunks, None)
-        if first is None or first.WhichOneof("content") != "header":
-            raise ProtocolError("a bulk enrolment begins with its request", expected="header")
+        first = first_of(await anext(chunks, None), pb.BulkChunk, "header", caller(context))
         with self._bulk.of(caller(context)):
             admitted = await self._admission.admit(first.header, context, "bulk")
             ready = await self._receive_packs(chunks, admitted.checked)
@@ -278,9 +276,7 @@ class MatcherPeerService(rpc.MatcherPeerServicer):
     async def Exchange(self, _requests: AsyncIterator[pb.MatcherMessage], context: Context) -> None:  # type: ignore[override]
         """See matcher.proto."""
         peer = require_caller(context, self._on.meetings.peer)
-        first = await context.read()
-        if not isinstance(first, pb.MatcherMessage) or first.WhichOneof("content") != "rendezvous":
-            raise ProtocolError("an exchange begins with a rendezvous")
+        first = first_of(await context.read(), pb.MatcherMessage, "rendezvous", peer)
         about_request(first.rendezvous.request_digest)
         link: AcceptedLink[pb.MatcherMessage] = AcceptedLink(context, peer)
         self._on.meetings.rendezvous.bring(first.rendezvous.request_digest, link)

@@ -219,6 +219,19 @@ class Rendezvous(Generic[M]):
         return self._links.setdefault(subject, asyncio.get_running_loop().create_future())
 
 
+def first_of(message: object, kind: type[M], content: str, caller: str) -> M:
+    """Return the message that a stream has begun with, which has to have this content.
+
+    Raises UnavailableError if there is none: a caller that gave its request up before deviates in nothing.
+    ProtocolError for another one.
+    """
+    if not isinstance(message, kind):
+        raise UnavailableError(f"{caller} left before its request was complete", party=caller, needed=caller)
+    if (found := message.WhichOneof("content")) != content:
+        raise ProtocolError(f"a call that does not begin with its {content}", got=found, expected=content)
+    return message
+
+
 def _require_sendable(message: Message) -> None:
     # gRPC would end the call as if the other end had failed.
     if message.ByteSize() > PEER_MESSAGE_BYTES:
