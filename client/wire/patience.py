@@ -5,10 +5,10 @@ nonce, once the matcher can be reached. That is safe for all requests: a query c
 token, so that it is done once. It is waited for while a call's time lasts, counted from when it was found to be gone:
 calls that come later, to a matcher that stays away, fail at once.
 
-A server that takes no more requests says when to ask again. A call asks once more if that fits into its time, after one
-to two times the wait. That cannot make overload worse: a refused request costs the servers next to nothing, each call
-asks twice at most, and the second time it comes later and spread out, where it would have come back at once from a
-caller who has nothing but the error.
+A server that takes no more requests, or key holders that are just refreshing their shares, say when to ask again. A
+call asks once more if that fits into its time, after one to two times the wait. That cannot make overload worse: a
+refused request costs the servers next to nothing, each call asks twice at most, and the second time it comes later and
+spread out, where it would have come back at once from a caller who has nothing but the error.
 """
 
 from __future__ import annotations
@@ -50,16 +50,17 @@ class Patience:
                 answer = await attempt(ends - self._now())
                 self._were_there = True
                 return answer
-            except OverloadedError as error:
-                wait_s = max(error.retry_after_s or 0.0, FIRST_PAUSE_S) * _chance.uniform(1.0, 2.0)
-                if was_refused or error.retry_after_s is None or self._now() + wait_s >= ends:
-                    raise
-                was_refused = True
-            except UnavailableError as error:
-                wait_s = pause_s * _chance.uniform(1.0, 2.0)
-                if type(error) is not UnavailableError or not await self._are_back(ends, timeout_s, wait_s):
-                    raise
-                pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+            except (OverloadedError, UnavailableError) as error:
+                if error.retry_after_s is not None:
+                    wait_s = max(error.retry_after_s, FIRST_PAUSE_S) * _chance.uniform(1.0, 2.0)
+                    if was_refused or self._now() + wait_s >= ends:
+                        raise
+                    was_refused = True
+                else:
+                    wait_s = pause_s * _chance.uniform(1.0, 2.0)
+                    if type(error) is not UnavailableError or not await self._are_back(ends, timeout_s, wait_s):
+                        raise
+                    pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
             await asyncio.sleep(wait_s)
 
     async def _are_back(self, ends: float, timeout_s: float, wait_s: float) -> bool:

@@ -26,7 +26,7 @@ from veilmatch.server.transport.channels import Context, require_caller
 from veilmatch.server.transport.limits import PEER_MESSAGE_BYTES, SILENCE_S
 from veilmatch.server.transport.links import AcceptedLink
 from veilmatch.server.transport.status import streaming, unary
-from veilmatch.server.transport.streams import next_message
+from veilmatch.server.transport.streams import first_message, next_message
 
 _MAX_DEALT_BLOCKS = 4096
 #: Slots of all results of a query. What is opened for them, more than four bytes each, travels in one message.
@@ -46,9 +46,7 @@ class KeyHolderService(rpc.KeyHolderServicer):
     ) -> AsyncIterator[pb.KeyHolderToMatcher]:
         """See keyholder.proto."""
         caller = require_caller(context, *(f"matcher-{seat}" for seat in SEATS))
-        first = await next_message(context, caller)
-        if first is None or first.WhichOneof("content") != "open":
-            raise ProtocolError("a session begins with its request", expected="open")
+        first = await first_message(context, pb.MatcherToKeyHolder, "open", caller)
         results = self._results(context, caller)
         async for answer in self._holder.serve(caller, first.open, results):
             yield _answer_to_wire(answer)
@@ -104,9 +102,7 @@ class KeyHolderPeerService(rpc.KeyHolderPeerServicer):
         me = self._holder.party
         peers = {party_name(party): party for party in PARTIES if party != me}
         peer = require_caller(context, *peers)
-        first = await next_message(context, peer)
-        if first is None or first.WhichOneof("content") != "rendezvous":
-            raise ProtocolError("a session begins with a rendezvous")
+        first = await first_message(context, pb.PairMessage, "rendezvous", peer)
         link: AcceptedLink[pb.PairMessage] = AcceptedLink(context, peer, pairs_without(peers[peer]))
         self._holder.links.bring(first.rendezvous.subject_matter, link)
         await link.feed()
@@ -160,12 +156,10 @@ class KeyHolderPeerService(rpc.KeyHolderPeerServicer):
     ) -> None:
         """See keyholder.proto."""
         me = self._holder.party
-        caller = require_caller(context, *(party_name(other_party(pair, me)) for pair in PAIRS if pair[1] == me))
-        first = await next_message(context, caller)
-        if first is None or first.WhichOneof("content") != "begin":
-            raise ProtocolError("a check begins with the name of its block", expected="begin")
+        peer = require_caller(context, *(party_name(other_party(pair, me)) for pair in PAIRS if pair[1] == me))
+        first = await first_message(context, pb.CheckMessage, "begin", peer)
         pair = self._own_pair(first.begin.pair)
-        peer = require_caller(context, party_name(other_party(pair, me)))
+        require_caller(context, party_name(other_party(pair, me)))
         if pair[1] != me:
             raise InvalidInputError("not the minus holder of this pair", got=me, expected=pair[1])
         self._require_epoch(other_party(pair, me), first.begin.epoch)

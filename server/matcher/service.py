@@ -48,7 +48,7 @@ from veilmatch.server.transport.requests import (
     require_device,
 )
 from veilmatch.server.transport.status import unary
-from veilmatch.server.transport.streams import next_message, silent
+from veilmatch.server.transport.streams import first_message, next_message, silent
 
 _T = TypeVar("_T")
 _log = structlog.get_logger(__name__)
@@ -203,9 +203,7 @@ class MatcherService(rpc.MatcherServicer):
         device = caller(context)
         with ExitStack() as place:
             stream = place.enter_context(self._bulk_room.stream(device))
-            first = await next_message(context, device)
-            if first is None or first.WhichOneof("content") != "header":
-                raise ProtocolError("a bulk enrolment begins with its request", expected="header")
+            first = await first_message(context, pb.BulkChunk, "header", device)
             stream.take(first.ByteSize())
             admitted = await self._admission.admit(first.header, context, "bulk")
             try:
@@ -298,9 +296,7 @@ class MatcherPeerService(rpc.MatcherPeerServicer):
     async def Exchange(self, _requests: AsyncIterator[pb.MatcherMessage], context: Context) -> None:  # type: ignore[override]
         """See matcher.proto."""
         peer = require_caller(context, self._on.meetings.peer)
-        first = await next_message(context, peer)
-        if first is None or first.WhichOneof("content") != "rendezvous":
-            raise ProtocolError("an exchange begins with a rendezvous")
+        first = await first_message(context, pb.MatcherMessage, "rendezvous", peer)
         about_request(first.rendezvous.request_digest)
         link: AcceptedLink[pb.MatcherMessage] = AcceptedLink(context, peer)
         self._on.meetings.rendezvous.bring(first.rendezvous.request_digest, link)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, TypeVar
 
 from google.protobuf.message import Message
 
-from veilmatch.crypto.errors import UnavailableError
+from veilmatch.crypto.errors import ProtocolError, UnavailableError
 from veilmatch.server.transport.channels import Context
 from veilmatch.server.transport.limits import SILENCE_S
+
+M = TypeVar("M", bound=Message)
 
 
 async def next_message(context: Context, sender: str, within_s: float | None = None) -> Any:
@@ -25,6 +27,20 @@ async def next_message(context: Context, sender: str, within_s: float | None = N
     except TimeoutError:
         raise silent(sender, patience_s) from None
     return message if isinstance(message, Message) else None
+
+
+async def first_message(context: Context, kind: type[M], content: str, sender: str) -> M:
+    """Return the message that a call begins with, which has to have this content.
+
+    Raises UnavailableError if there is none: a caller that gave its request up before deviates in nothing.
+    ProtocolError for another one.
+    """
+    message = await next_message(context, sender)
+    if not isinstance(message, kind):
+        raise UnavailableError(f"{sender} left before its request was complete", party=sender, needed=sender)
+    if (found := message.WhichOneof("content")) != content:
+        raise ProtocolError("another message than this call begins with", got=found, expected=content)
+    return message
 
 
 def silent(sender: str, patience_s: float) -> UnavailableError:

@@ -105,6 +105,21 @@ async def test_what_cannot_be_committed_to_is_refused(
     assert isinstance(await refused(stub.DealtOpening(opening(**changes), timeout=20.0), "c"), kind)
 
 
+@pytest.mark.parametrize("method", ["Pair", "CheckDealt"])
+async def test_a_peer_that_leaves_before_it_says_anything_is_missing_and_deviates_in_nothing(
+    trio: Trio, method: str
+) -> None:
+    """A check that a refresh ends is given up at any moment. Another first message is a deviation."""
+    stub, message = rpc.KeyHolderPeerStub(trio.channel("keyholder-a", "b")), {"Pair": pb.PairMessage}
+    call = getattr(stub, method)(timeout=20.0)
+    await call.done_writing()
+    error = await refused(call.read(), "b")
+    assert isinstance(error, UnavailableError) and error.party == "keyholder-a"
+    call = getattr(stub, method)(timeout=20.0)
+    await call.write(message.get(method, pb.CheckMessage)())
+    assert isinstance(await refused(call.read(), "b"), ProtocolError)
+
+
 async def test_nothing_of_an_epoch_in_which_this_holder_has_not_dealt_is_committed_to(trio: Trio) -> None:
     """It would be made from another dealing seed: see refresh/test_overlaps.py."""
     stub = rpc.KeyHolderPeerStub(trio.channel("keyholder-a", "c"))

@@ -202,12 +202,19 @@ async def test_a_ciphertext_outside_the_subgroup_costs_no_randomness(
 
 
 @pytest.mark.parametrize(
-    "first", [None, pb.MatcherToKeyHolder(), pb.MatcherToKeyHolder(results=pb.ResultsChunk(last=True))]
+    ("first", "kind"),
+    [
+        (None, UnavailableError),
+        (pb.MatcherToKeyHolder(), ProtocolError),
+        (pb.MatcherToKeyHolder(results=pb.ResultsChunk(last=True)), ProtocolError),
+    ],
 )
-async def test_a_session_begins_with_its_request(trio: Trio, first: Any) -> None:
+async def test_a_session_begins_with_its_request_and_a_matcher_that_leaves_before_is_missing(
+    trio: Trio, first: Any, kind: type[VeilmatchError]
+) -> None:
     async def messages() -> Any:
         if first is not None:
             yield first
 
     stub = rpc.KeyHolderStub(trio.channel("matcher-a", "a"))
-    assert isinstance(await refused(stub.Serve(messages(), timeout=20.0), "a"), ProtocolError)
+    assert isinstance(await refused(stub.Serve(messages(), timeout=20.0), "a"), kind)

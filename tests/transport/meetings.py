@@ -13,11 +13,11 @@ import grpc
 
 from tests.transport.parties import METHOD, bytes_of, serving, tls_of
 from veilmatch.common.settings import TlsSettings
-from veilmatch.crypto.errors import ProtocolError
 from veilmatch.protos.v1.keyholder_pb2 import PairMessage, PairRendezvous
 from veilmatch.server.transport.channels import caller, channel_to
 from veilmatch.server.transport.links import AcceptedLink, Link, Rendezvous, dialled
 from veilmatch.server.transport.status import unary
+from veilmatch.server.transport.streams import first_message
 
 DIALS, CALLED = "keyholder-a", "keyholder-b"
 ALTERNATIVES = ("ac",)
@@ -69,9 +69,7 @@ async def meeting(
     async def pair(_self: None, _requests: Any, context: Any) -> None:
         meetings.calls += 1
         try:
-            first = await context.read()
-            if not isinstance(first, PairMessage) or first.WhichOneof("content") != "rendezvous":
-                raise ProtocolError("a session begins with a rendezvous")
+            first = await first_message(context, PairMessage, "rendezvous", caller(context))
             link: AcceptedLink[PairMessage] = AcceptedLink(context, caller(context), ALTERNATIVES)
             meetings.rendezvous.bring(first.rendezvous.subject_matter, link)
             await link.feed()

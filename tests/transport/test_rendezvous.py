@@ -10,8 +10,8 @@ from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
+import grpc
 import pytest
 
 from tests.transport.meetings import ALTERNATIVES, CALLED, DIALS, Meetings, PeerLink, meeting, message
@@ -102,13 +102,20 @@ async def test_a_second_call_about_a_request_is_refused_and_the_first_goes_on(me
             assert await other.receive() == message(1)
 
 
-@pytest.mark.parametrize("first", [None, message(1), PairMessage()], ids=["nothing", "another message", "empty"])
-async def test_a_call_that_does_not_begin_with_a_rendezvous_is_refused(first: Any, meetings: Meetings) -> None:
+@pytest.mark.parametrize("first", [message(1), PairMessage()], ids=["another message", "empty"])
+async def test_a_call_that_does_not_begin_with_a_rendezvous_is_refused(first: PairMessage, meetings: Meetings) -> None:
     call = meetings.call()
-    if first is not None:
-        await call.write(first)
+    await call.write(first)
     await call.done_writing()
-    assert "rendezvous" in await call.details()
+    assert "another message" in await call.details()
+    assert meetings.rendezvous._links == {}
+
+
+async def test_a_call_that_ends_before_its_rendezvous_was_given_up_and_is_no_deviation(meetings: Meetings) -> None:
+    call = meetings.call()
+    await call.done_writing()
+    assert await call.code() is grpc.StatusCode.UNAVAILABLE
+    assert f"{DIALS} left" in await call.details()
     assert meetings.rendezvous._links == {}
 
 

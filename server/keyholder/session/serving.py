@@ -84,6 +84,8 @@ Answer = ProbeShare | TemplateShare | DecisionShare
 #: Part of the time-out for which sessions may go on once the shares are to be replaced. Short, because the other holder
 #: of a session may be waiting before its turnstile already.
 _DRAINING = 1 / 5
+#: When a request is served again that a refresh has ended: all three switch within about that.
+_REFRESHED_S = 1.0
 
 _log = structlog.get_logger(__name__)
 
@@ -370,9 +372,13 @@ class KeyHolder:
 
 
 def _refreshing(peer: Party, needed: str, available: str) -> UnavailableError:
-    """Return the error of a request that came while the shares were being refreshed: it may be made again at once."""
+    """Return the error of a request that came while the shares were being refreshed: it may be made again soon."""
     return UnavailableError(
-        "the key shares are being refreshed, ask again", party=party_name(peer), needed=needed, available=available
+        "the key shares are being refreshed, ask again",
+        party=party_name(peer),
+        needed=needed,
+        available=available,
+        retry_after_s=_REFRESHED_S,
     )
 
 

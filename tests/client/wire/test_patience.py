@@ -94,11 +94,12 @@ async def test_a_cause_is_raised_although_a_matcher_has_gone(
     assert pair.b.connects == 0
 
 
-async def test_a_busy_server_is_asked_once_more_after_one_to_two_times_its_wait(
-    patience: Patience, pair: FakePair
+@pytest.mark.parametrize("kind", [OverloadedError, UnavailableError])
+async def test_a_server_that_says_when_to_come_again_is_asked_once_more_after_one_to_two_times_its_wait(
+    patience: Patience, pair: FakePair, kind: type[VeilmatchError]
 ) -> None:
     started = time.monotonic()
-    assert await patience.ask(Script(pair, OverloadedError("busy", retry_after_s=0.2), "answer"), 5.0) == "answer"
+    assert await patience.ask(Script(pair, kind("not now", retry_after_s=0.2), "answer"), 5.0) == "answer"
     assert 0.2 <= time.monotonic() - started < 0.6
 
 
