@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
+import socket
 import subprocess
 import sys
 import time
@@ -16,7 +18,6 @@ import numpy as np
 
 from veilmatch.client.client import Client
 from veilmatch.client.config import DeviceSettings
-from veilmatch.client.demo.parties import free_base_port
 from veilmatch.crypto.packing.fields import Array
 from veilmatch.crypto.parameters import ParameterSet
 from veilmatch.server.config import KeyHolderBudgets, MatcherBudgets
@@ -47,11 +48,34 @@ def veilmatch(*arguments: str, **environment: str) -> subprocess.CompletedProces
     )
 
 
+#: Each holds a base port of this process, and keeps it from all others: no daemon listens at the base port itself.
+_RESERVED: list[socket.socket] = []
+
+
+def base_port() -> int:
+    """Return a base port that no other test has, of whatever process, for as long as this process runs.
+
+    The demonstration takes multiples of a hundred: these are the others. Below the ports of outgoing connections.
+    """
+    bases = [base for base in range(7400, 32000, 20) if base % 100]
+    first = secrets.randbelow(len(bases))
+    for base in bases[first:] + bases[:first]:
+        holder = socket.socket()
+        try:
+            holder.bind(("127.0.0.1", base))
+        except OSError:
+            holder.close()
+        else:
+            _RESERVED.append(holder)
+            return base
+    raise AssertionError("no free ports on this machine")
+
+
 def hold_ceremony(directory: Path, parameters: ParameterSet, devices: int = 1) -> dict[str, object]:
     """Make an installation by `veilmatch ceremony`, without budgets and lowest thresholds: tests are no people."""
     done = veilmatch(
         "ceremony", str(directory), "--parameters", parameters.name, "--allow-unsafe", "--workers", "1",
-        "--devices", str(devices), "--lowest", "0", "--base-port", str(free_base_port()), "--json",
+        "--devices", str(devices), "--lowest", "0", "--base-port", str(base_port()), "--json",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     for party in EVERYBODY:

@@ -64,7 +64,7 @@ def test_the_tests_of_the_kernel_pass_without_a_report(sanitized: Path, name: st
     result = run_python(
         sanitized,
         # The sanitizers write to the standard error of the process, which pytest would take for itself.
-        *("-m", "pytest", "-q", "--capture=sys", "-p", "no:cacheprovider", "--confcutdir", "tests/kernel"),
+        *("-m", "pytest", "-q", "-n", "0", "--capture=sys", "-p", "no:cacheprovider", "--confcutdir", "tests/kernel"),
         *(f"tests/kernel/{name}", "-k", TESTS[name]),
     )
     output = result.stdout + result.stderr

@@ -170,7 +170,8 @@ class Holder:
     async def reserve(self, kind: Kind, count: int, floor: int = 0, start: int | None = None) -> Reserved:
         if start is not None and start < 1000 * UNITS[kind]:
             await self.have_checked(kind, (start + count - 1) // UNITS[kind])
-        return await self.stock.reserve(Reserve(kind, count, floor, start))
+        with self.stock.session() as session:
+            return await session.reserve(Reserve(kind, count, floor, start))
 
     async def have_checked(self, kind: Kind, number: int) -> None:
         """What the plus holder does before it allocates: all blocks up to this one were checked."""

@@ -223,7 +223,7 @@ class MortalRecord(Record):
 @asynccontextmanager
 async def refreshables(folder: Path, **changes: Any) -> AsyncIterator[Refreshables]:
     """changes: to the settings. Refreshes follow each other as fast as they can, unless an interval is among them."""
-    trio = Refreshables(folder, changes={"peer_timeout_s": 2.0, "refresh_interval_s": 0.001} | changes)
+    trio = Refreshables(folder, changes={"peer_timeout_s": 10.0, "refresh_interval_s": 0.001} | changes)
     await trio.start(*PARTIES)
     try:
         yield trio

@@ -179,7 +179,7 @@ class Trio:
             "party": party,
             "key_file": self.folder / "share.key",
             "peers": {other: f"127.0.0.1:{self.ports[other]}" for other in PARTIES if other != party},
-            "peer_timeout_s": 4.0,
+            "peer_timeout_s": 20.0,
             "stock_triples": 256,
             "stock_bytes": 1 << 17,
             # Tests that are not about budgets ask as often as they like.

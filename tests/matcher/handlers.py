@@ -8,6 +8,7 @@ import pickle
 import signal
 import time
 from multiprocessing.reduction import ForkingPickler
+from pathlib import Path
 from typing import Any
 
 from veilmatch.crypto.errors import (
@@ -39,6 +40,12 @@ def make_handler(prefix: str = "") -> Handler:
             case "sleep":
                 time.sleep(argument)
                 return b"slept"
+            case "meet":
+                here, go_on = map(Path, argument)
+                here.touch()
+                while not go_on.exists():
+                    time.sleep(0.01)
+                return b"met"
             case "pid":
                 return str(os.getpid()).encode()
             case "raise":

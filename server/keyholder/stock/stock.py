@@ -119,7 +119,7 @@ class Shelf:
         return self._blocks_ahead * self._units
 
     async def reserve(self, wanted: Reserve) -> Reserved:
-        """Return a range nobody had before, marked used durably.
+        """Return a range nobody had before, marked used durably. It counts as under way until `end_use`.
 
         A block that was altered on the disk is dropped; the plus holder goes on with the next one. Raises
         UnavailableError if the stock has run out or was replaced, DealtStockError if it has run out and the check of
@@ -139,24 +139,26 @@ class Shelf:
             if not self._used.take(start, stop):
                 raise ProtocolError("stock of this range was used before", got=start, expected=f">= {self._used.low}")
             self._next = max(self._next, stop)
-            if stop > self._durable:
-                mark = stop + _MARK_AHEAD[self._name.kind]
-                await asyncio.to_thread(self._store.advance, self._name.stock, self._name.kind, mark)
-                self._durable = mark
-            # A successor of the same name may have read the mark before it was moved.
-            self._require_current()
+            # At once: a check that begins meanwhile tells the minus holder what it may forget.
+            self._in_flight[start] += 1
+            try:
+                if stop > self._durable:
+                    mark = stop + _MARK_AHEAD[self._name.kind]
+                    await asyncio.to_thread(self._store.advance, self._name.stock, self._name.kind, mark)
+                    self._durable = mark
+                # A successor of the same name may have read the mark before it was moved.
+                self._require_current()
+            except BaseException:
+                self.end_use(start)
+                raise
         pieces = []
         for number, block in found.items():
             low, high = max(start - number * self._units, 0), min(stop - number * self._units, self._units)
             pieces.append((block, low, high - low))
         return Reserved(start, material(self._name.kind, pieces, self._modulus))
 
-    def begin_use(self, start: int) -> None:
-        """Note that a session may still tell the minus holder this range: its blocks have to stay there."""
-        self._in_flight[start] += 1
-
     def end_use(self, start: int) -> None:
-        """Take back one `begin_use`."""
+        """Note that no session tells the minus holder this range any more: its blocks need not stay there."""
         self._in_flight -= Counter({start: 1})
 
     def retire(self) -> None:
@@ -352,10 +354,6 @@ class Stock:
         """See Shelf.reserve."""
         return await self._shelves[wanted.kind].reserve(wanted)
 
-    def begin_use(self, kind: Kind, start: int) -> None:
-        """See Shelf.begin_use."""
-        self._shelves[kind].begin_use(start)
-
     @contextmanager
     def session(self) -> Iterator[SessionStock]:
         """What one session takes from the stock: it counts as under way until the block ends."""
@@ -402,6 +400,5 @@ class SessionStock:
     async def reserve(self, wanted: Reserve) -> Reserved:
         """See Shelf.reserve."""
         reserved = await self._stock.reserve(wanted)
-        self._stock.begin_use(wanted.kind, reserved.start)
         self.taken.append((wanted.kind, reserved.start))
         return reserved

@@ -56,13 +56,23 @@ async def test_answers_come_in_the_order_of_the_matchers() -> None:
     assert await ask(Scripted(a=(0.02, "A"), b="B")) == ("A", "B")
 
 
+#: More than a busy machine needs for what waits for nothing.
+LONG_S = 30.0
+
+
+@pytest.fixture
+def long_graces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every grace is too long to be taken for none."""
+    monkeypatch.setattr(exchange, "GRACE_S", tuple(LONG_S if grace_s else 0.0 for grace_s in exchange.GRACE_S))
+
+
 @pytest.mark.parametrize(("failing", "waiting"), ["ab", "ba"])
-async def test_error_of_one_cancels_the_other_at_once(failing: str, waiting: str) -> None:
+async def test_error_of_one_cancels_the_other_at_once(failing: str, waiting: str, long_graces: None) -> None:
     script, started = Scripted(**{failing: UnknownSubjectError("who"), waiting: None}), time.monotonic()
     with pytest.raises(UnknownSubjectError):
-        await ask(script)
+        await ask(script, timeout_s=60)
     assert script.cancelled == [waiting]
-    assert time.monotonic() - started < 0.2
+    assert time.monotonic() - started < LONG_S
 
 
 #: From the cause to those who only saw that somebody was gone, as servers send them.
@@ -125,20 +135,26 @@ async def test_an_error_is_raised_after_a_short_grace_if_no_better_one_comes(err
     assert script.cancelled == ["b"]
 
 
-async def test_a_pair_that_will_be_tried_next_is_not_kept_waiting() -> None:
-    gone = UnavailableError("gone", alternatives=("bc",))
-    for others, quick in ((("bc",), True), (("ac",), False), ((), False)):
-        started = time.monotonic()
-        with pytest.raises(UnavailableError, match="gone"):
-            await ask(Scripted(a=gone, b=None), others=others)
-        assert (time.monotonic() - started < 0.2) is quick
+async def test_a_pair_that_will_be_tried_next_is_not_kept_waiting(long_graces: None) -> None:
+    gone, started = UnavailableError("gone", alternatives=("bc",)), time.monotonic()
+    with pytest.raises(UnavailableError, match="gone"):
+        await ask(Scripted(a=gone, b=None), timeout_s=60, others=("bc",))
+    assert time.monotonic() - started < LONG_S
 
 
-async def test_grace_ends_at_the_deadline() -> None:
+@pytest.mark.parametrize("others", [("ac",), ()])
+async def test_without_such_a_pair_there_is_a_grace(others: tuple[str, ...]) -> None:
+    gone, started = UnavailableError("gone", alternatives=("bc",)), time.monotonic()
+    with pytest.raises(UnavailableError, match="gone"):
+        await ask(Scripted(a=gone, b=None), others=others)
+    assert time.monotonic() - started >= 0.25
+
+
+async def test_grace_ends_at_the_deadline(long_graces: None) -> None:
     started = time.monotonic()
     with pytest.raises(UnavailableError, match="left"):
         await ask(Scripted(a=UnavailableError("left"), b=None), timeout_s=0.1)
-    assert time.monotonic() - started < 0.5
+    assert time.monotonic() - started < LONG_S
 
 
 async def test_deadline_names_who_did_not_answer() -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import random
+import threading
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -15,7 +17,7 @@ from hypothesis import strategies as st
 from tests.keyholder.dealers import GAMMAS, MODULUS, NAME, PAIR, TARGETS, UNITS, Dealer, Holder, multiply_right
 from veilmatch.crypto import dealing
 from veilmatch.crypto.dealing import BitTriples, Block, BlockCheck, BlockName, CheckedBlock, Kind, Products
-from veilmatch.crypto.errors import ProtocolError, UnavailableError
+from veilmatch.crypto.errors import ProtocolError, StorageError, UnavailableError
 from veilmatch.crypto.pair.messages import Reserve
 from veilmatch.server.keyholder.stock.standing import Standing
 from veilmatch.server.keyholder.stock.stock import Stock, UsedRanges, stock_name
@@ -350,6 +352,43 @@ async def test_what_a_session_under_way_was_given_stays_at_the_peer_however_much
     await plus.stock.refill()
     assert min(held) == 0 and min(minus.store.numbers(NAME, kind)) >= 20
     assert len(plus.stock._shelves[kind]._cache) <= 2, "a large search leaves nothing in memory"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_check_that_begins_while_a_range_is_being_marked_leaves_its_blocks_at_the_peer(
+    kind: Kind, plus: Holder, minus: Holder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk may be slow, and by then the next range begins behind this one."""
+    await plus.stock.refill()
+    advance, is_marking, goes_on = plus.store.advance, threading.Event(), threading.Event()
+
+    def slowly(*arguments: Any) -> None:
+        is_marking.set()
+        assert goes_on.wait(20)
+        advance(*arguments)
+
+    monkeypatch.setattr(plus.store, "advance", slowly)
+    with plus.stock.session() as session:
+        reserving = asyncio.create_task(session.reserve(_wanted(kind, UNITS[kind], None)))
+        await asyncio.to_thread(is_marking.wait, 20)
+        await plus.stock._shelves[kind].check_one()
+        goes_on.set()
+        ours = await reserving
+        assert multiply_right(ours, await minus.stock.reserve(_wanted(kind, UNITS[kind], ours.start)))
+
+
+async def test_a_range_that_could_not_be_marked_keeps_nothing_at_the_peer(
+    plus: Holder, minus: Holder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise StorageError("full")
+
+    with monkeypatch.context() as patched, pytest.raises(StorageError):
+        patched.setattr(plus.store, "advance", full)
+        await plus.reserve("triples", UNITS["triples"])
+    await plus.reserve("triples", UNITS["triples"])
+    await plus.stock.refill()
+    assert min(minus.store.numbers(NAME, "triples")) >= 1
 
 
 @pytest.mark.parametrize(
