@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 
 from veilmatch.common.settings import Address, Name, Settings, TlsSettings
 from veilmatch.crypto.keys.shares import SEATS, Pair, Seat
+from veilmatch.crypto.requests import MIN_LIFETIME_S
 
 
 class DeviceSettings(Settings):
@@ -37,7 +38,7 @@ class DeviceSettings(Settings):
     threshold: float = Field(default=0.40, gt=0, le=1)
     pairs: list[Pair] = Field(default=["ab", "ac", "bc"], min_length=1)
     timeout_s: float = Field(default=15.0, gt=0, le=3600)
-    request_lifetime_s: float = Field(default=60.0, gt=0, le=120)
+    request_lifetime_s: float = Field(default=60.0, ge=MIN_LIFETIME_S, le=120)
     proxy: Literal["none", "environment"] = "none"
 
     @model_validator(mode="after")

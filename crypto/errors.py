@@ -19,6 +19,7 @@
                 OtherInstallationError   one that is for another installation
         RequestRefusedError          a request that a server may not serve
             RequestExpiredError      past its expiry, or dated too far ahead
+                WrongClockError      so far that the clock of the server which says so must be wrong
             RequestReplayedError     its nonce was seen before
             RequestSignatureError    not signed by the device it names
             PartyRefusedError        the certificate at the other end is not that of a party served here
@@ -51,7 +52,8 @@
 Every error has the same fields, which are the same at the other end of a wire. `got` and `expected` describe (sizes,
 names, counts) and never quote a secret, a probe, a template or a score. `party` is who failed, `alternatives` are
 pairs that can do without it: a client tries them. `retry_after_s` says when to ask again, `request_id` where to look
-in the logs of every party. A class says what is wrong with what came, never who is to blame.
+in the logs of every party. `said_by` is who has said it, of an error that came from elsewhere: it is a claim
+(crypto/claims.py). A class says what is wrong with what came, never who is to blame.
 """
 
 from __future__ import annotations
@@ -71,6 +73,7 @@ class Details(TypedDict, total=False):
     alternatives: tuple[str, ...]
     retry_after_s: float | None
     request_id: str | None
+    said_by: tuple[str, ...]
 
 
 class VeilmatchError(Exception):
@@ -89,12 +92,19 @@ class VeilmatchError(Exception):
         self.alternatives = tuple(details.get("alternatives", ()))
         self.retry_after_s = details.get("retry_after_s")
         self.request_id = details.get("request_id")
+        #: Whoever said it first, and then whoever passed it on; empty where it was raised.
+        self.said_by = tuple(details.get("said_by", ()))
         super().__init__(message)
 
     def __str__(self) -> str:
         detail = [f"expected {self.expected}"] if self.expected is not None else []
         detail += [f"got {self.got}"] if self.got is not None else []
         return f"{self.message} ({', '.join(detail)})" if detail else self.message
+
+    @property
+    def claim(self) -> str:
+        """The message, after whose word it is: "keyholder-b says: keyholder-a says: the disk is full"."""
+        return "".join(f"{name} says: " for name in reversed(self.said_by)) + self.message
 
     def fields(self) -> dict[str, Any]:
         """Everything that `from_fields` needs to raise the same error elsewhere; JSON types only."""
@@ -107,6 +117,7 @@ class VeilmatchError(Exception):
             "alternatives": list(self.alternatives),
             "retry_after_s": self.retry_after_s,
             "request_id": self.request_id,
+            "said_by": list(self.said_by),
         }
 
     @classmethod
@@ -117,14 +128,14 @@ class VeilmatchError(Exception):
     @staticmethod
     def from_fields(fields: dict[str, Any]) -> VeilmatchError:
         """Return the error that `fields` describes; a code of a newer peer becomes a VeilmatchError."""
-        alternatives = fields.get("alternatives")
         details = Details(
             got=fields.get("got"),
             expected=fields.get("expected"),
             party=_text(fields.get("party")),
-            alternatives=tuple(map(str, alternatives)) if isinstance(alternatives, list | tuple) else (),
+            alternatives=_texts(fields.get("alternatives")),
             retry_after_s=_number(fields.get("retry_after_s")),
             request_id=_text(fields.get("request_id")),
+            said_by=_texts(fields.get("said_by")),
         )
         kind = _by_code(VeilmatchError).get(str(fields.get("code")), VeilmatchError)
         return kind._restore(str(fields.get("message", "")), details, fields)
@@ -245,6 +256,12 @@ class RequestExpiredError(RequestRefusedError):
     """The request is past its expiry, or its expiry lies further ahead than servers accept."""
 
     code = "request_expired"
+
+
+class WrongClockError(RequestExpiredError):
+    """The clock of `party` is wrong: a request that was right elsewhere is far from right by it."""
+
+    code = "wrong_clock"
 
 
 class RequestReplayedError(RequestRefusedError):
@@ -473,7 +490,7 @@ class ServerDeviationError(IntegrityError):
 
     @classmethod
     def _restore(cls, message: str, details: Details, fields: dict[str, Any]) -> VeilmatchError:
-        return cls(message, enrolments=tuple(map(str, fields.get("enrolments") or ())), **details)
+        return cls(message, enrolments=_texts(fields.get("enrolments")), **details)
 
 
 class ModelError(VeilmatchError):
@@ -492,6 +509,10 @@ class OutputError(VeilmatchError):
 
 def _text(value: object) -> str | None:
     return None if value is None else str(value)
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    return tuple(map(str, value)) if isinstance(value, list | tuple) else ()
 
 
 def _number(value: object) -> float | None:

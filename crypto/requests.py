@@ -24,6 +24,8 @@ GALLERY_CHARACTERS = 64
 MODEL_CHARACTERS = 64
 TOKEN_BYTES = 16
 SALT_BYTES = 16
+#: Shortest span from issue to expiry: less would be over somewhere between the servers.
+MIN_LIFETIME_S = 5.0
 _SIGNATURE_PREFIX = b"veilmatch request v1\0"
 
 

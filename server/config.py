@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from veilmatch.common.settings import Address, Name, Settings, TlsSettings
 from veilmatch.crypto.keys.shares import PARTIES, Party, Seat
+from veilmatch.crypto.requests import MIN_LIFETIME_S
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 #: The spans of time that budgets have; a month is 30 days.
@@ -77,7 +78,7 @@ class DaemonSettings(Settings):
     #: Worker processes; 0 is one per core.
     workers: int = Field(default=0, ge=0, le=1024)
     max_clock_skew_s: float = Field(default=30.0, ge=0, le=3600)
-    max_request_lifetime_s: float = Field(default=120.0, gt=0, le=3600)
+    max_request_lifetime_s: float = Field(default=120.0, ge=MIN_LIFETIME_S, le=3600)
     peer_timeout_s: float = Field(default=5.0, gt=0, le=600)
     #: Lines of the log below this level are left out.
     log_level: LogLevel = "info"

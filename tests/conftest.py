@@ -24,3 +24,11 @@ def about_no_request() -> Iterator[None]:
     token = request_id._current.set(None)
     yield
     request_id._current.reset(token)
+
+
+@pytest.fixture(autouse=True)
+def no_alert_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one test has had an alert about is not left out in the next one."""
+    from veilmatch.server.transport import own_failures
+
+    monkeypatch.setattr(own_failures, "_alerts", own_failures.Alerts())

@@ -58,8 +58,11 @@ def _overloaded(error: VeilmatchError) -> str:
 
 
 def _storage(error: VeilmatchError) -> str:
-    others = f" Meanwhile these pairs could serve: {', '.join(error.alternatives)}." if error.alternatives else ""
-    return f"The operators of {error.party or 'that party'} have to look at the disk of its data_dir.{others}"
+    return f"The operators of {error.party or 'that party'} have to look at the disk of its data_dir.{_others(error)}"
+
+
+def _others(error: VeilmatchError) -> str:
+    return f" Meanwhile these pairs could serve: {', '.join(error.alternatives)}." if error.alternatives else ""
 
 
 def _handshake(error: VeilmatchError) -> str:
@@ -98,6 +101,9 @@ HINTS: dict[type[VeilmatchError], Hint] = {
     # refused
     e.RequestRefusedError: "Ask the operators of the servers why; their logs name the request.",
     e.RequestExpiredError: _expired,
+    e.WrongClockError: lambda error: (
+        f"The operators of {error.party or 'that party'} have to set its clock.{_others(error)}"
+    ),
     e.RequestReplayedError: "Make the call again: every request has a nonce of its own.",
     e.RequestSignatureError: "Every daemon needs a certificate of this device, for its present signing key: `veilmatch"
     " device list` there. If it has one, this device may be of another installation.",

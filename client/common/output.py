@@ -210,6 +210,9 @@ def _lines(error: VeilmatchError) -> Iterator[tuple[str, str]]:
     for name, value in (("expected", error.expected), ("got", error.got), ("party", error.party)):
         if value:
             yield name, value
+    if error.said_by:
+        first, *passed_on = error.said_by
+        yield "said by", first + (f", passed on by {', '.join(passed_on)}" if passed_on else "")
     if error.alternatives:
         yield "pairs that can do without it", ", ".join(error.alternatives)
     if error.retry_after_s is not None:

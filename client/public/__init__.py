@@ -113,6 +113,7 @@ if TYPE_CHECKING:
         UnknownSubjectError,
         UnusableFaceError,
         VeilmatchError,
+        WrongClockError,
         WrongPassphraseError,
     )
     from veilmatch.crypto.keys.shares import (
@@ -190,6 +191,7 @@ __all__ = [
     "UnusableFaceError",
     "VeilmatchError",
     "Verification",
+    "WrongClockError",
     "WrongPassphraseError",
     "__version__",
     "install_models",
@@ -268,6 +270,7 @@ _PLACES = {
         "UnknownSubjectError",
         "UnusableFaceError",
         "VeilmatchError",
+        "WrongClockError",
         "WrongPassphraseError",
     ),
     "veilmatch.crypto.keys.shares": (

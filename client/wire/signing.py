@@ -146,7 +146,8 @@ class Draft:
 class RequestSigner:
     """Signs the requests of one device to one gallery.
 
-    lifetime_s: how long a request may be served after it was signed; servers refuse long ones.
+    lifetime_s: how long a request may be served after it was signed; servers refuse long ones and very short
+    ones.
     now: the clock, Unix time in seconds.
     """
 

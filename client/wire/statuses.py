@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
 import grpc
 
+from veilmatch.crypto.claims import KEY_HOLDERS, MATCHERS, Others, read
 from veilmatch.crypto.errors import (
     HandshakeError,
     IntegrityError,
@@ -17,11 +15,10 @@ from veilmatch.crypto.errors import (
     UnavailableError,
     VeilmatchError,
 )
-from veilmatch.crypto.keys.shares import PAIRS
 
 ERROR_METADATA_KEY = "veilmatch-error-bin"
-#: Text of a server, before it is shown to a person.
-_TEXT_CHARACTERS = 400
+#: Whom a matcher may name: every server has part in a request.
+_SERVERS = Others(partners=(*KEY_HOLDERS, *MATCHERS))
 #: gRPC's words for a message above a limit; the same status says that a server takes no more calls.
 _TOO_LARGE = "larger than max"
 #: Words of gRPC's text about a failed connection, and what they mean to a person.
@@ -88,19 +85,6 @@ def _reason(details: str | None, known: bool) -> str:
 def read_error(value: str | bytes, party: str) -> VeilmatchError:
     """Return the error in the trailing metadata of a server, or a ProtocolError if it cannot be read."""
     try:
-        fields = json.loads(value)
-        if not isinstance(fields, dict):
-            raise ValueError
-    except (ValueError, RecursionError):
+        return read(value, party, _SERVERS)
+    except ValueError:
         return ProtocolError(f"{party} failed and its error cannot be read", expected="JSON fields", party=party)
-    clean: dict[str, Any] = {name: _clean(text) for name, text in fields.items() if isinstance(text, str)}
-    alternatives = fields.get("alternatives")
-    if isinstance(alternatives, list):
-        clean["alternatives"] = [pair for pair in PAIRS if pair in alternatives]
-    # The error itself takes none that is not finite or not a number.
-    clean |= {name: fields[name] for name in ("limit", "retry_after_s") if isinstance(fields.get(name), int | float)}
-    return VeilmatchError.from_fields(clean)
-
-
-def _clean(text: str) -> str:
-    return "".join(c if c.isprintable() else "?" for c in text[:_TEXT_CHARACTERS])

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 import grpc
 
+from veilmatch.crypto.claims import KEY_HOLDERS, MATCHERS, Others
 from veilmatch.crypto.dealing import Block, BlockName
 from veilmatch.crypto.digests import DIGEST_BYTES
 from veilmatch.crypto.errors import ProtocolError, UnavailableError
@@ -30,6 +31,12 @@ _PATIENCE = 1 / 3
 def party_name(party: Party) -> str:
     """Return the name in a key holder's certificate."""
     return f"keyholder-{party}"
+
+
+def others_of(peer: Party, party: Party) -> Others:
+    """Return whom `peer`, in a pair with `party`, may name to it: their dealer, and the matchers that it serves."""
+    third = next(name for name in KEY_HOLDERS if name not in (party_name(peer), party_name(party)))
+    return Others(suppliers=(third, *MATCHERS))
 
 
 class Peers:
@@ -100,7 +107,7 @@ class Peers:
         """Call the minus holder about the check of a block. It may wait for the dealer twice, as this holder does."""
         peer = other_party(pair, self._party)
         call = self.stub(peer).CheckDealt(timeout=3 * self._patience_s)
-        async with dialled(call, first, party_name(peer), pairs_without(peer)) as link:
+        async with dialled(call, first, party_name(peer), pairs_without(peer), others_of(peer, self._party)) as link:
             yield link
 
     async def close(self) -> None:

@@ -18,7 +18,7 @@ from veilmatch.crypto.pair.messages import ProbeShare, Results, TemplateShare
 from veilmatch.crypto.secret_access import SECRET_ACCESS
 from veilmatch.protos.v1 import keyholder_pb2 as pb
 from veilmatch.protos.v1 import keyholder_pb2_grpc as rpc
-from veilmatch.server.keyholder.peers import party_name
+from veilmatch.server.keyholder.peers import others_of, party_name
 from veilmatch.server.keyholder.session.serving import Answer, KeyHolder
 from veilmatch.server.keyholder.stock.store import GENERATION_BYTES
 from veilmatch.server.keyholder.wire import kind_from_wire
@@ -103,7 +103,9 @@ class KeyHolderPeerService(rpc.KeyHolderPeerServicer):
         peers = {party_name(party): party for party in PARTIES if party != me}
         peer = require_caller(context, *peers)
         first = await first_message(context, pb.PairMessage, "rendezvous", peer)
-        link: AcceptedLink[pb.PairMessage] = AcceptedLink(context, peer, pairs_without(peers[peer]))
+        link: AcceptedLink[pb.PairMessage] = AcceptedLink(
+            context, peer, pairs_without(peers[peer]), others_of(peers[peer], me)
+        )
         self._holder.links.bring(first.rendezvous.subject_matter, link)
         await link.feed()
 
@@ -163,7 +165,7 @@ class KeyHolderPeerService(rpc.KeyHolderPeerServicer):
         if pair[1] != me:
             raise InvalidInputError("not the minus holder of this pair", got=me, expected=pair[1])
         self._require_epoch(other_party(pair, me), first.begin.epoch)
-        link: AcceptedLink[pb.CheckMessage] = AcceptedLink(context, peer)
+        link: AcceptedLink[pb.CheckMessage] = AcceptedLink(context, peer, others=others_of(other_party(pair, me), me))
         feeding = asyncio.ensure_future(link.feed())
         try:
             await self._holder.stocks.check_dealt(pair, first.begin, link)

@@ -27,7 +27,7 @@ from veilmatch.protos.v1 import matcher_pb2 as pb
 from veilmatch.protos.v1 import matcher_pb2_grpc as rpc
 from veilmatch.protos.v1 import request_pb2
 from veilmatch.server.config import AdmissionLimits
-from veilmatch.server.matcher.agreement.meeting import Meetings, answer_reconcile
+from veilmatch.server.matcher.agreement.meeting import OTHERS, Meetings, answer_reconcile
 from veilmatch.server.matcher.bulk_room import BulkRoom, BulkStream
 from veilmatch.server.matcher.change.mutating import ReadyPack, enrol, enrol_bulk, erase
 from veilmatch.server.matcher.change.rotating import rotate
@@ -298,7 +298,7 @@ class MatcherPeerService(rpc.MatcherPeerServicer):
         peer = require_caller(context, self._on.meetings.peer)
         first = await first_message(context, pb.MatcherMessage, "rendezvous", peer)
         about_request(first.rendezvous.request_digest)
-        link: AcceptedLink[pb.MatcherMessage] = AcceptedLink(context, peer)
+        link: AcceptedLink[pb.MatcherMessage] = AcceptedLink(context, peer, others=OTHERS)
         self._on.meetings.rendezvous.bring(first.rendezvous.request_digest, link)
         await link.feed()
 

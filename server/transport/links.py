@@ -15,10 +15,11 @@ from typing import Any, Generic, Protocol, TypeVar, cast
 import grpc
 from google.protobuf.message import Message
 
+from veilmatch.crypto.claims import NOBODY, Others, written
 from veilmatch.crypto.errors import OverloadedError, ProtocolError, UnavailableError, VeilmatchError
 from veilmatch.server.transport.limits import INBOX_BYTES, INBOX_MESSAGES, PEER_MESSAGE_BYTES, WAITING_LINKS
 from veilmatch.server.transport.request_id import About, about, now_about
-from veilmatch.server.transport.status import decoded, encoded, from_metadata
+from veilmatch.server.transport.status import decoded, from_metadata
 
 #: How long the calling end goes on with a failed call, to say why: it has nothing else to wait for.
 _LAST_WORD_S = 2.0
@@ -42,8 +43,8 @@ class Link(Protocol[M]):
 
 
 class _DialledLink(Generic[M]):
-    def __init__(self, call: Any, peer: str, alternatives: tuple[str, ...]) -> None:
-        self._call, self._peer, self._alternatives = call, peer, alternatives
+    def __init__(self, call: Any, peer: str, alternatives: tuple[str, ...], others: Others) -> None:
+        self._call, self._peer, self._alternatives, self._others = call, peer, alternatives, others
 
     async def send(self, message: M) -> None:
         _require_sendable(message)
@@ -67,19 +68,22 @@ class _DialledLink(Generic[M]):
         # If the call ends while a message is being sent, gRPC says INTERNAL and forgets what the peer said.
         unknown = code is grpc.StatusCode.INTERNAL and not metadata
         if code is not grpc.StatusCode.OK and not unknown:
-            return from_metadata(code, metadata, self._peer, self._alternatives)
+            return from_metadata(code, metadata, self._peer, self._alternatives, self._others)
         return UnavailableError(
             f"{self._peer} ended the request", party=self._peer, needed=self._peer, alternatives=self._alternatives
         )
 
 
 @asynccontextmanager
-async def dialled(call: Any, first: M, peer: str, alternatives: tuple[str, ...] = ()) -> AsyncIterator[Link[M]]:
+async def dialled(
+    call: Any, first: M, peer: str, alternatives: tuple[str, ...] = (), others: Others = NOBODY
+) -> AsyncIterator[Link[M]]:
     """The calling end: sends `first` on a fresh stream-stream call. An error here ends it, and the peer hears which.
 
-    alternatives: pairs that could serve without the peer, for the error that says it is down.
+    alternatives: pairs that could serve without the peer, for the error that says it is down. others: whom the peer
+    may name in what it ends with, beside itself.
     """
-    link: _DialledLink[M] = _DialledLink(call, peer, alternatives)
+    link: _DialledLink[M] = _DialledLink(call, peer, alternatives, others)
     try:
         await link.send(first)
         yield link
@@ -89,7 +93,7 @@ async def dialled(call: Any, first: M, peer: str, alternatives: tuple[str, ...] 
         if call.done() or "ended" not in type(first).DESCRIPTOR.fields_by_name:
             call.cancel()
         else:
-            ending = asyncio.create_task(_end_with(call, type(first)(ended=encoded(error))))
+            ending = asyncio.create_task(_end_with(call, type(first)(ended=written(error))))
             _ending.add(ending)
             ending.add_done_callback(_ending.discard)
         raise
@@ -112,11 +116,12 @@ class AcceptedLink(Generic[M]):
     """The called end: fed by the RPC handler, used by the session that takes it.
 
     Nothing is read before a session has it, and then only so far ahead: after that gRPC makes the peer wait.
-    alternatives: pairs that could serve without the peer, for the error that says that it left.
+    alternatives: pairs that could serve without the peer, for the error that says that it left. others: whom the peer
+    may name in what it ends with, beside itself.
     """
 
-    def __init__(self, context: Any, peer: str, alternatives: tuple[str, ...] = ()) -> None:
-        self._context, self.peer, self._alternatives = context, peer, alternatives
+    def __init__(self, context: Any, peer: str, alternatives: tuple[str, ...] = (), others: Others = NOBODY) -> None:
+        self._context, self.peer, self._alternatives, self._others = context, peer, alternatives, others
         self._request: About | None = None
         self._reader: asyncio.Future[None] | None = None
         self._over = False
@@ -146,7 +151,7 @@ class AcceptedLink(Generic[M]):
         self._held_bytes -= message.ByteSize()
         self._room.set()
         if ended := getattr(message, "ended", b""):
-            raise decoded(ended, self.peer, self._alternatives)
+            raise decoded(ended, self.peer, self._alternatives, self._others)
         return message
 
     def read_ahead(self) -> None:
@@ -162,20 +167,29 @@ class AcceptedLink(Generic[M]):
         try:
             await asyncio.shield(self._outcome)
         finally:
-            self._over = True
-            if self._reader is not None:
-                self._reader.cancel()
-            self._inbox.put_nowait(None)
+            self._stop_reading()
             about(self._request)
 
     def end(self, error: VeilmatchError | None) -> None:
-        """Tell the handler how the session ended, so that the peer learns it."""
+        """Tell the handler how the session ended, so that the peer learns it. What was not read is forgotten."""
+        self._stop_reading()
+        while not self._inbox.empty():
+            self._inbox.get_nowait()
+        self._inbox.put_nowait(None)
+        self._held_bytes = 0
         if not self._outcome.done():
             self._request = now_about()
             if error is None:
                 self._outcome.set_result(None)
             else:
                 self._outcome.set_exception(error)
+
+    def _stop_reading(self) -> None:
+        """Read no more; a session that goes on without the call still has what came."""
+        self._over = True
+        if self._reader is not None:
+            self._reader.cancel()
+        self._inbox.put_nowait(None)
 
     async def _read(self) -> None:
         while isinstance(message := await self._context.read(), Message):
@@ -199,6 +213,8 @@ class Rendezvous(Generic[M]):
         """timeout_s: how long either waits for the other, unless `take` says otherwise."""
         self._timeout_s = timeout_s
         self._links: dict[bytes, asyncio.Future[AcceptedLink[M]]] = {}
+        #: What ends the links that nobody takes.
+        self._expiries: dict[bytes, asyncio.TimerHandle] = {}
 
     def bring(self, subject: bytes, link: AcceptedLink[M]) -> None:
         """Offer a link; it is ended with UnavailableError if nobody takes it in time.
@@ -219,11 +235,10 @@ class Rendezvous(Generic[M]):
         place.set_result(link)
 
         def expire() -> None:
-            if self._links.get(subject) is place:
-                del self._links[subject]
-                link.end(UnavailableError("this server was not brought the request that its peer was brought"))
+            self._forget(subject, place)
+            link.end(UnavailableError("this server was not brought the request that its peer was brought"))
 
-        asyncio.get_running_loop().call_later(self._timeout_s, expire)
+        self._expiries[subject] = asyncio.get_running_loop().call_later(self._timeout_s, expire)
 
     @asynccontextmanager
     async def called(self, subject: bytes, peer: str, timeout_s: float) -> AsyncIterator[None]:
@@ -237,16 +252,15 @@ class Rendezvous(Generic[M]):
             async with asyncio.timeout(timeout_s):
                 await asyncio.shield(place)
         except BaseException as error:
-            if not place.done() and self._links.get(subject) is place:
-                del self._links[subject]
+            if not place.done():
+                self._forget(subject, place)
             if isinstance(error, TimeoutError):
                 raise UnavailableError(f"{peer} did not call about the request", party=peer, needed=peer) from None
             raise
         try:
             yield
         except BaseException as error:
-            if self._links.get(subject) is place:
-                del self._links[subject]
+            if self._forget(subject, place):
                 abandoned = UnavailableError("the request was abandoned here")
                 _end(place, error if isinstance(error, VeilmatchError) else abandoned)
             raise
@@ -266,8 +280,7 @@ class Rendezvous(Generic[M]):
                     f"{peer} did not call about the request", party=peer, needed=peer, alternatives=alternatives
                 ) from None
             finally:
-                if self._links.get(subject) is place:
-                    del self._links[subject]
+                self._forget(subject, place)
             link = place.result()
             link.read_ahead()
             yield link
@@ -278,6 +291,15 @@ class Rendezvous(Generic[M]):
             _end(place, UnavailableError("the request was abandoned here"))
             raise
         _end(place, None)
+
+    def _forget(self, subject: bytes, place: asyncio.Future[AcceptedLink[M]]) -> bool:
+        """Return whether the place was there. It is not any more, and nothing keeps its link."""
+        if self._links.get(subject) is not place:
+            return False
+        del self._links[subject]
+        if (expiry := self._expiries.pop(subject, None)) is not None:
+            expiry.cancel()
+        return True
 
     def _place(self, subject: bytes) -> asyncio.Future[AcceptedLink[M]]:
         return self._links.setdefault(subject, asyncio.get_running_loop().create_future())

@@ -3,13 +3,17 @@
 A full disk, a stored block that was altered, a clock that is wrong, a bug: nothing that the request or another party
 did. Such an error names the server (`party`) and the pairs that do without it (`alternatives`), so that a device goes
 on with one of them, and it is an alert in this server's log. Errors about the request or about another party are left
-as they are: another pair would not serve that request either, or must not be asked in silence.
+as they are: another pair would not serve that request either, or must not be asked in silence. So is what another
+server says (`said_by`): it failed there, if it is true.
+
+What fails in every request would fill the log with alerts: one alert of a kind is logged in an hour.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from weakref import WeakSet
@@ -20,14 +24,18 @@ from veilmatch.crypto.errors import (
     AuditLogError,
     IntegrityError,
     KeyFileError,
-    RequestExpiredError,
     StorageError,
     VeilmatchError,
+    WrongClockError,
 )
 
 _log = structlog.get_logger(__name__)
 #: Errors under way that have had their alert: one error is one alert, however many places it passes.
 _alerted: WeakSet[BaseException] = WeakSet()
+#: Alerts of one kind are logged once in this.
+ALERT_S = 3600.0
+#: Kinds of alerts that are told apart; there are fewer, unless something is very wrong.
+_KINDS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +62,7 @@ def own_failures(server: Self) -> Iterator[None]:
     try:
         yield
     except VeilmatchError as error:
-        if isinstance(error, RequestExpiredError) and server.without and not error.alternatives:
-            # Whoever brought the request here did not find it expired.
-            error.party, error.alternatives = server.name, server.without
-            _alert(error)
-        elif isinstance(error, RequestExpiredError):
-            error.party = error.party or server.name
-        elif error.party is None and _is_own(error):
+        if error.party is None and _is_own(error) and not error.said_by:
             _alert(named(error, server))
         raise
     except Exception as error:
@@ -83,7 +85,7 @@ def described(error: BaseException) -> tuple[str, str]:
     The text of one that is not of our tree may quote data; its type and place do not.
     """
     if isinstance(error, VeilmatchError):
-        return error.code, error.message
+        return error.code, error.claim
     return VeilmatchError.code, f"{type(error).__name__} at {place_of(error)}"
 
 
@@ -98,10 +100,36 @@ def level_of(error: BaseException, otherwise: int) -> int:
     return logging.ERROR if is_alert and error not in _alerted else otherwise
 
 
+class Alerts:
+    """When the alerts of each kind were logged. now: a clock that does not go back, in seconds."""
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        #: By kind: when one was logged, and how many were not since then.
+        self._kinds: dict[tuple[object, ...], tuple[float, int]] = {}
+
+    def due(self, *kind: object) -> int | None:
+        """Return how many of this kind were left out before this one, which is to be logged; None if it is not."""
+        now = self._now()
+        last_s, left_out = self._kinds.pop(kind, (now - ALERT_S, 0))
+        is_due = now - last_s >= ALERT_S
+        self._kinds[kind] = (now, 0) if is_due else (last_s, left_out + 1)
+        if len(self._kinds) > _KINDS:
+            del self._kinds[next(iter(self._kinds))]
+        return left_out if is_due else None
+
+
+_alerts = Alerts()
+
+
 def _is_own(error: VeilmatchError) -> bool:
-    return type(error) in (IntegrityError, VeilmatchError) or isinstance(error, StorageError | KeyFileError)
+    own = isinstance(error, StorageError | KeyFileError | WrongClockError)
+    return own or type(error) in (IntegrityError, VeilmatchError)
 
 
 def _alert(error: VeilmatchError, **more: str) -> None:
     _alerted.add(error)
-    _log.error("alert", code=error.code, reason=error.message, got=error.got, **more)
+    # Two daemons of one process, in tests and demonstrations, have alerts of their own.
+    if (left_out := _alerts.due(error.party, error.code, error.message, *more.values())) is not None:
+        more_of_it = more | ({"left_out": str(left_out)} if left_out else {})
+        _log.error("alert", code=error.code, reason=error.message, got=error.got, **more_of_it)

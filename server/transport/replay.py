@@ -18,7 +18,7 @@ from sqlalchemy import BigInteger, Column, Connection, Integer, LargeBinary, Met
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.exc import IntegrityError as DuplicateRow
 
-from veilmatch.crypto.errors import RequestExpiredError, RequestReplayedError
+from veilmatch.crypto.errors import RequestReplayedError, WrongClockError
 from veilmatch.server.transport.database import open_database
 
 _metadata = MetaData()
@@ -48,14 +48,14 @@ class ReplayLog:
     def register(self, nonce: bytes, expires_at_ms: int) -> None:
         """Note the nonce durably.
 
-        Raises RequestReplayedError if it is there already, RequestExpiredError if it may have been there.
+        Raises RequestReplayedError if it is there already, WrongClockError if it may have been there.
         """
         try:
             with self._engine.begin() as connection:
                 # First, because it takes the lock for writing: nothing is forgotten until this ends.
                 connection.execute(insert(_nonces).values(nonce=nonce, expires_at_ms=expires_at_ms))
                 if expires_at_ms < self._forgotten_before_ms(connection):
-                    raise RequestExpiredError(
+                    raise WrongClockError(
                         "the request had expired by the clock of this server, which was set back since",
                         got=f"{(self._forgotten_before_ms(connection) - expires_at_ms) / 1000:.1f} s before",
                         expected="a clock that has caught up",

@@ -26,10 +26,12 @@ from veilmatch.crypto.errors import (
     RequestExpiredError,
     RequestRefusedError,
     RequestSignatureError,
+    WrongClockError,
 )
 from veilmatch.crypto.keys.device_certificate import Statement
 from veilmatch.crypto.keys.shares import PAIRS, Pair
 from veilmatch.crypto.requests import (
+    MIN_LIFETIME_S,
     TOKEN_BYTES,
     WITH_PROBE,
     Operation,
@@ -50,6 +52,8 @@ _OPERATIONS: dict[int, Operation] = {
     pb.OPERATION_SUBJECTS: "subjects",
     pb.OPERATION_ROTATE: "rotate",
 }
+#: What a request may take from one server to the next, generously, after the one has looked at its clock.
+_MOMENT_MS = 10_000
 WITH_LANES: tuple[Operation, ...] = (*WITH_PROBE, "enrol")
 MUTATIONS: tuple[Operation, ...] = ("enrol", "erase", "bulk")
 
@@ -89,6 +93,7 @@ class RequestChecker:
 
     max_clock_skew_s: how far a request may be dated ahead of this server; max_lifetime_s: longest span from issue
     to expiry that is accepted. server: the name of this server; errors say that it is the one that refuses.
+    after_another: whether requests are brought by a server that has just found them right by its own clock.
     """
 
     def __init__(
@@ -99,8 +104,11 @@ class RequestChecker:
         max_lifetime_s: float,
         server: str,
         now: Callable[[], float] = time.time,
+        *,
+        after_another: bool = False,
     ) -> None:
         self._server = server
+        self._after_another = after_another
         self._public_key = public_key
         self._devices = devices
         self._skew_ms = int(max_clock_skew_s * 1000)
@@ -110,11 +118,12 @@ class RequestChecker:
     def check(self, request: pb.SignedRequest, *operations: Operation) -> CheckedRequest:
         """Return the request's content.
 
-        Raises RequestSignatureError; RequestExpiredError, saying whose clock it is and how far the request is from it;
-        KeyMismatchError; DeviceRightsError if the device's certificate does not allow it, LowThresholdError if it does
-        at higher thresholds only; InvalidInputError if it is for another operation than `operations` or a field has
-        no sense; KnowledgeProofError if a proof of knowledge is due and what is in its place has another length. A
-        refusal names this server as `party`.
+        Raises RequestSignatureError; RequestExpiredError, saying whose clock it is and how far the request is from it,
+        WrongClockError if that is further than any request that another server brings can be; KeyMismatchError;
+        DeviceRightsError if the device's certificate does not allow it, LowThresholdError if it does at higher
+        thresholds only; InvalidInputError if it is for another operation than `operations` or a field has no sense;
+        KnowledgeProofError if a proof of knowledge is due and what is in its place has another length. A refusal names
+        this server as `party`.
         """
         try:
             body = pb.RequestBody.FromString(request.body)
@@ -123,6 +132,8 @@ class RequestChecker:
         about_request(request_digest(request.body), body.device[:60])
         try:
             return self._checked(request, body, operations)
+        except WrongClockError:
+            raise  # a failure of this server by itself: own_failures.py
         except RequestRefusedError as error:
             error.party = self._server
             raise
@@ -181,23 +192,33 @@ class RequestChecker:
     def _check_times(self, issued_at_ms: int, expires_at_ms: int) -> None:
         now_ms = int(self._now() * 1000)
         if now_ms > expires_at_ms:
-            raise RequestExpiredError(
-                f"the request has expired by the clock of {self._server}: check that clock and the device's",
+            raise self._expired(now_ms - expires_at_ms)(
+                f"the request has expired by the clock of {self._server}",
                 got=f"issued {(now_ms - issued_at_ms) / 1000:.1f} s ago by that clock",
                 expected=f"<= {max(expires_at_ms - issued_at_ms, 0) / 1000:.0f} s",
             )
         if issued_at_ms > now_ms + self._skew_ms:
-            raise RequestExpiredError(
-                f"the request is dated ahead of the clock of {self._server}: check that clock and the device's",
+            raise self._expired(issued_at_ms - now_ms - self._skew_ms)(
+                f"the request is dated ahead of the clock of {self._server}",
                 got=f"{(issued_at_ms - now_ms) / 1000:.1f} s ahead of that clock",
                 expected=f"<= {self._skew_ms / 1000:.0f} s",
             )
-        if not 0 <= expires_at_ms - issued_at_ms <= self._lifetime_ms:
+        lives_ms = expires_at_ms - issued_at_ms
+        if not MIN_LIFETIME_S * 1000 <= lives_ms <= self._lifetime_ms:
             raise RequestExpiredError(
-                "the request lives too long",
-                got=f"{(expires_at_ms - issued_at_ms) / 1000:.1f} s",
-                expected=f"<= {self._lifetime_ms / 1000:.0f} s",
+                f"the request lives too {'long' if lives_ms > self._lifetime_ms else 'short a time'}",
+                got=f"{lives_ms / 1000:.1f} s",
+                expected=f"{MIN_LIFETIME_S:.0f}..{self._lifetime_ms / 1000:.0f} s",
             )
+
+    def _expired(self, beyond_ms: int) -> type[RequestExpiredError]:
+        """Return the class of the error for a request that is so far beyond what this server takes.
+
+        The other server took it a moment ago. A device can aim at the moment between the two, and at what their clocks
+        may differ by, but no further: beyond that one of the clocks is wrong, and this server knows of its own alone.
+        """
+        is_wrong = self._after_another and beyond_ms > max(self._skew_ms, _MOMENT_MS)
+        return WrongClockError if is_wrong else RequestExpiredError
 
     def _check_fields(self, body: pb.RequestBody, operation: Operation) -> None:
         limit = self._public_key.parameters.threshold_max
@@ -251,6 +272,14 @@ def check_knowledge(checked: CheckedRequest, ciphertexts: Sequence[bytes], publi
     Takes milliseconds: call it in a thread. Key holders do, before they convert anything.
     """
     knowledge.check(public_key, checked.knowledge_context, ciphertexts, checked.knowledge)
+
+
+def require_current(checked: CheckedRequest, server: str, now: Callable[[], float] = time.time) -> None:
+    """Raise RequestExpiredError, naming `server`, if the request has expired by its clock while it waited there."""
+    if (late_ms := int(now() * 1000) - checked.expires_at_ms) > 0:
+        raise RequestExpiredError(
+            f"the request has expired while it waited at {server}", got=f"{late_ms / 1000:.1f} s ago", party=server
+        )
 
 
 def require_device(checked: CheckedRequest, caller: str) -> None:

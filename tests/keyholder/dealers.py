@@ -127,7 +127,7 @@ class Holder:
 
     def start(self) -> None:
         self.store = StockStore(self.folder, bytes([self.is_plus]) * 32)
-        self.standing = Standing(self.clock)
+        self.standing = Standing((f"keyholder-{PAIR[int(self.is_plus)]}", "keyholder-c"), self.clock)
         self.adopt(NAME)
 
     def adopt(self, name: bytes) -> None:

@@ -23,6 +23,7 @@ from veilmatch.crypto.errors import (
     RequestSignatureError,
     UnavailableError,
     VeilmatchError,
+    WrongClockError,
 )
 from veilmatch.crypto.keys.shares import PAIRS, PARTIES, Pair, Party, dealer_of, holder_at
 from veilmatch.protos.v1 import keyholder_pb2 as pb
@@ -131,7 +132,7 @@ REQUESTS: dict[str, tuple[Callable[[], request_pb2.SignedRequest], type[Veilmatc
     "another ciphertext": (lambda: altered(signed(PROBE), swap_ciphertexts), RequestSignatureError),
     "a ciphertext more": (lambda: altered(signed(PROBE), add_ciphertext), RequestSignatureError),
     "expired": (lambda: signed(PROBE, now=lambda: time.time() - 61), RequestExpiredError),
-    "dated ahead": (lambda: signed(PROBE, now=lambda: time.time() + 300), RequestExpiredError),
+    "dated ahead": (lambda: signed(PROBE, now=lambda: time.time() + 300), WrongClockError),
     "an operation without a session": (lambda: signed([], operation=request_pb2.OPERATION_SUBJECTS), InvalidInputError),
     "no threshold": (lambda: signed(PROBE, threshold=0), InvalidInputError),
     "a threshold above all scores": (lambda: signed(PROBE, threshold=TOY.threshold_max + 1), InvalidInputError),

@@ -220,7 +220,7 @@ class Trio:
         by_device = changes.get("by_device", [True] * (len(record) // TOY.lane_ciphertexts))
         records = Records(record, np.array(by_device, dtype=np.bool_))
         async with opened(
-            stub, party, request, changes.get("state", STATE), records, TOY,
+            stub, party, pair, request, changes.get("state", STATE), records, TOY,
             is_plus=party == pair[0], timeout_s=changes.get("timeout_s", 10.0),
             output_bits=changes.get("output_bits", 4096),
         ) as call:  # fmt: skip

@@ -13,6 +13,7 @@ import grpc
 
 from tests.transport.parties import METHOD, bytes_of, serving, tls_of
 from veilmatch.common.settings import TlsSettings
+from veilmatch.crypto.claims import Others
 from veilmatch.protos.v1.keyholder_pb2 import PairMessage, PairRendezvous
 from veilmatch.server.transport.channels import caller, channel_to
 from veilmatch.server.transport.links import AcceptedLink, Link, Rendezvous, dialled
@@ -21,6 +22,7 @@ from veilmatch.server.transport.streams import first_message
 
 DIALS, CALLED = "keyholder-a", "keyholder-b"
 ALTERNATIVES = ("ac",)
+OTHERS = Others(suppliers=("keyholder-c",))
 PeerLink = Link[PairMessage]
 
 
@@ -40,7 +42,7 @@ class Meetings:
 
     def dial(self, subject: bytes) -> AbstractAsyncContextManager[PeerLink]:
         return dialled(
-            self.call(), PairMessage(rendezvous=PairRendezvous(subject_matter=subject)), CALLED, ALTERNATIVES
+            self.call(), PairMessage(rendezvous=PairRendezvous(subject_matter=subject)), CALLED, ALTERNATIVES, OTHERS
         )
 
     def call(self) -> Any:
@@ -70,7 +72,7 @@ async def meeting(
         meetings.calls += 1
         try:
             first = await first_message(context, PairMessage, "rendezvous", caller(context))
-            link: AcceptedLink[PairMessage] = AcceptedLink(context, caller(context), ALTERNATIVES)
+            link: AcceptedLink[PairMessage] = AcceptedLink(context, caller(context), ALTERNATIVES, OTHERS)
             meetings.rendezvous.bring(first.rendezvous.subject_matter, link)
             await link.feed()
         finally:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.transport.meetings import ALTERNATIVES, DIALS, Meetings, meeting, message
+from tests.transport.meetings import ALTERNATIVES, CALLED, DIALS, Meetings, meeting, message
 from veilmatch.crypto.errors import (
     IntegrityError,
     ServerDeviationError,
@@ -62,12 +62,18 @@ async def ended_with(meetings: Meetings, said: VeilmatchError, works_s: float = 
 async def test_the_called_end_hears_why(meetings: Meetings, works_s: float) -> None:
     said = StorageError("the disk of keyholder-a is full", got="no space", party=DIALS, alternatives=("bc",))
     heard = await ended_with(meetings, said, works_s)
-    assert heard.fields() == said.fields() and type(heard) is StorageError
+    assert heard.fields() == said.fields() | {"said_by": [DIALS]} and type(heard) is StorageError
 
 
-async def test_whoever_deviates_is_named_at_both_ends(meetings: Meetings) -> None:
-    heard = await ended_with(meetings, ServerDeviationError("altered", party="keyholder-c"))
-    assert type(heard) is ServerDeviationError and heard.party == "keyholder-c"
+@pytest.mark.parametrize("party", [CALLED, "keyholder-c", "organisation 17"])
+async def test_whoever_says_that_somebody_deviates_says_it_of_nobody_else(meetings: Meetings, party: str) -> None:
+    heard = await ended_with(meetings, ServerDeviationError("altered", party=party))
+    assert type(heard) is ServerDeviationError and (heard.party, heard.said_by) == (DIALS, (DIALS,))
+
+
+async def test_whoever_is_missing_may_be_the_dealer(meetings: Meetings) -> None:
+    heard = await ended_with(meetings, UnavailableError("no more stock", party="keyholder-c"))
+    assert heard.party == "keyholder-c" and heard.claim == "keyholder-a says: no more stock"
 
 
 async def test_a_failure_of_its_own_names_the_dialling_end_and_the_pairs_without_it(meetings: Meetings) -> None:
@@ -75,7 +81,7 @@ async def test_a_failure_of_its_own_names_the_dialling_end_and_the_pairs_without
     assert (type(heard), heard.party, heard.alternatives) == (IntegrityError, DIALS, ALTERNATIVES)
 
 
-@pytest.mark.parametrize("word", [b"?", b"[]", b'{"message": "\\ud800"}', b"\xff"])
+@pytest.mark.parametrize("word", [b"?", b"[]", b'{"message": "' + b"x" * 5000 + b'"}', b"\xff"])
 async def test_a_last_word_that_cannot_be_read_is_an_error_of_whoever_said_it(meetings: Meetings, word: bytes) -> None:
     async def dial() -> None:
         async with meetings.dial(SUBJECT) as link:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from structlog.testing import capture_logs
 
 from veilmatch.crypto.errors import (
     AuditLogError,
@@ -18,8 +19,10 @@ from veilmatch.crypto.errors import (
     StorageError,
     UnavailableError,
     VeilmatchError,
+    WrongClockError,
 )
-from veilmatch.server.transport.own_failures import Self, named, own_failures
+from veilmatch.server.transport import own_failures as own_failures_module
+from veilmatch.server.transport.own_failures import ALERT_S, Alerts, Self, named, own_failures
 
 ME = Self("keyholder-b", ("ac",))
 MATCHER = Self("matcher-a")
@@ -64,11 +67,52 @@ def test_anything_unforeseen_names_the_server_and_says_its_kind_alone(
     assert found.got == type(error).__name__ and "secret" not in f"{found} {capsys.readouterr().out}"
 
 
-def test_a_key_holder_to_which_its_matcher_brought_a_request_that_is_expired_here_has_the_wrong_clock() -> None:
-    error = leaving(RequestExpiredError("expired by the clock of keyholder-b", party="keyholder-b"))
+def test_a_server_whose_clock_is_wrong_says_so_of_itself_and_one_that_finds_a_request_late_does_not() -> None:
+    error = leaving(WrongClockError("540 s ago"))
     assert (error.party, error.alternatives) == ("keyholder-b", ("ac",))
-    first = leaving(RequestExpiredError("expired by the clock of matcher-a", party="matcher-a"), MATCHER)
-    assert (first.party, first.alternatives) == ("matcher-a", ())
+    late = leaving(RequestExpiredError("30 ms ago", party="keyholder-b"))
+    assert (late.party, late.alternatives) == ("keyholder-b", ())
+
+
+@pytest.mark.parametrize(
+    "kind", [IntegrityError, StorageError, KeyFileError, VeilmatchError, WrongClockError, RequestExpiredError]
+)
+def test_what_another_server_says_is_no_failure_of_this_one(kind: type[VeilmatchError]) -> None:
+    with capture_logs() as logged:
+        error = leaving(kind("no", said_by=("keyholder-a",)))
+    assert (error.party, error.alternatives, logged) == (None, (), [])
+
+
+def test_alerts_of_one_kind_are_logged_once_an_hour_with_the_number_of_those_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [5.0]
+    monkeypatch.setattr(own_failures_module, "_alerts", Alerts(lambda: now[0]))
+    full, failed = StorageError("full"), ValueError("secret")
+    with capture_logs() as logged:
+        for _ in range(3):
+            leaving(StorageError("full"))
+            leaving(failed)
+        leaving(full, MATCHER)
+        now[0] += ALERT_S - 1
+        leaving(StorageError("full"))
+        now[0] += 1
+        leaving(StorageError("full"))
+        leaving(StorageError("read-only"))
+        leaving(StorageError("full"))
+        now[0] += ALERT_S
+        leaving(StorageError("full"))
+    assert [(entry["reason"], entry.get("left_out")) for entry in logged] == [
+        ("full", None), ("keyholder-b failed on this request", None), ("full", None),
+        ("full", "3"), ("read-only", None), ("full", "1"),
+    ]  # fmt: skip
+
+
+def test_however_many_kinds_of_alerts_there_are_few_are_remembered() -> None:
+    alerts = Alerts()
+    for number in range(1000):
+        assert alerts.due("storage", number) == 0
+    assert len(alerts._kinds) <= 256
 
 
 def test_what_a_callee_does_not_say_of_itself_its_caller_says() -> None:

@@ -9,6 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from tests.installation.making import ceremony, certificate
 from tests.transport.signed import (
@@ -42,20 +43,25 @@ from veilmatch.crypto.errors import (
     RequestExpiredError,
     RequestSignatureError,
     VeilmatchError,
+    WrongClockError,
 )
+from veilmatch.crypto.requests import MIN_LIFETIME_S, WITH_PROBE, Operation, payload_digest, request_digest
 from veilmatch.crypto.requests import OPERATIONS as ALL_OPERATIONS
-from veilmatch.crypto.requests import WITH_PROBE, Operation, payload_digest, request_digest
 from veilmatch.protos.v1 import request_pb2 as pb
 from veilmatch.server.installation.lowest import Lowest
+from veilmatch.server.transport.own_failures import Self, own_failures
 from veilmatch.server.transport.requests import (
     MUTATIONS,
     WITH_LANES,
     check_knowledge,
     check_payload,
+    require_current,
     require_device,
 )
 
 KEY = ceremony().public_key
+#: What the checker of signed.py calls its server.
+HERE = "matcher-a"
 LIMIT, PROOF_BYTES = KEY.parameters.threshold_max, proof_bytes(KEY)
 
 
@@ -154,13 +160,19 @@ def test_an_empty_request_is_refused() -> None:
 
 # -- times -----------------------------------------------------------------------------------------
 
-SKEW_MS, LIFETIME_MS = int(SKEW_S * 1000), int(LIFETIME_S * 1000)
+SKEW_MS, LIFETIME_MS, SHORTEST_MS = int(SKEW_S * 1000), int(LIFETIME_S * 1000), int(MIN_LIFETIME_S * 1000)
 
 
 @pytest.mark.parametrize(
     ("issued_ms", "expires_ms"),
-    [(0, 0), (-LIFETIME_MS, 0), (0, LIFETIME_MS), (SKEW_MS, SKEW_MS + LIFETIME_MS), (SKEW_MS, SKEW_MS)],
-    ids=["now only", "expires now", "longest", "latest", "latest and shortest"],
+    [
+        (0, SHORTEST_MS),
+        (-LIFETIME_MS, 0),
+        (0, LIFETIME_MS),
+        (SKEW_MS, SKEW_MS + LIFETIME_MS),
+        (SKEW_MS, SKEW_MS + SHORTEST_MS),
+    ],
+    ids=["shortest", "expires now", "longest", "latest", "latest and shortest"],
 )
 def test_times_at_the_limits_are_accepted(issued_ms: int, expires_ms: int) -> None:
     request = signed(body(issued_at_ms=NOW_MS + issued_ms, expires_at_ms=NOW_MS + expires_ms))
@@ -179,7 +191,10 @@ def test_times_at_the_limits_are_accepted(issued_ms: int, expires_ms: int) -> No
         (-1, LIFETIME_MS, "too long"),
         (-NOW_MS, 1000, "too long"),
         (0, 2**64 - 1 - NOW_MS, "too long"),
-        (1001, 1000, "too long"),
+        (1001, 1000, "too short"),
+        (0, 0, "too short"),
+        (0, 8, "too short"),
+        (0, SHORTEST_MS - 1, "too short"),
     ],
 )
 def test_times_beyond_the_limits_are_refused(issued_ms: int, expires_ms: int, why: str) -> None:
@@ -187,11 +202,53 @@ def test_times_beyond_the_limits_are_refused(issued_ms: int, expires_ms: int, wh
     assert type(error) is RequestExpiredError and why in error.message
 
 
+@pytest.mark.parametrize(
+    ("issued_ms", "expires_ms", "is_wrong"),
+    [
+        (-60_000, -1, False),
+        (-60_000, -SKEW_MS, False),
+        (-60_000, -SKEW_MS - 1, True),
+        (-3_600_000, -3_540_000, True),
+        (SKEW_MS + 1, SKEW_MS + 60_000, False),
+        (2 * SKEW_MS, 2 * SKEW_MS + 60_000, False),
+        (2 * SKEW_MS + 1, 2 * SKEW_MS + 60_001, True),
+    ],
+)
+def test_only_what_no_request_of_a_device_can_show_makes_a_key_holder_say_that_its_clock_is_wrong(
+    issued_ms: int, expires_ms: int, is_wrong: bool
+) -> None:
+    request = signed(body(issued_at_ms=NOW_MS + issued_ms, expires_at_ms=NOW_MS + expires_ms))
+    server = Self(HERE, ("ac",))
+    for after_another in (True, False):
+        with capture_logs() as logged, pytest.raises(RequestExpiredError) as caught, own_failures(server):
+            checker(after_another=after_another).check(request, "verify")
+        error, shown = caught.value, is_wrong and after_another
+        assert type(error) is (WrongClockError if shown else RequestExpiredError)
+        assert (error.party, error.alternatives) == (HERE, ("ac",) if shown else ())
+        assert [entry["event"] for entry in logged] == (["alert"] if shown else [])
+
+
+def test_without_a_skew_a_moment_between_two_servers_says_nothing_of_a_clock() -> None:
+    strict = checker(after_another=True, max_clock_skew_s=0.0)
+    for late_ms, kind in ((30, RequestExpiredError), (10_000, RequestExpiredError), (10_001, WrongClockError)):
+        with pytest.raises(RequestExpiredError) as caught:
+            strict.check(signed(body(issued_at_ms=NOW_MS - 60_000, expires_at_ms=NOW_MS - late_ms)), "verify")
+        assert type(caught.value) is kind
+
+
+def test_what_expires_while_it_waits_at_a_server_goes_no_further() -> None:
+    checked = checker().check(signed(body()), "verify")
+    require_current(checked, HERE, lambda: NOW_MS / 1000 + 60)
+    with pytest.raises(RequestExpiredError, match="waited") as caught:
+        require_current(checked, HERE, lambda: NOW_MS / 1000 + 60.001)
+    assert caught.value.party == HERE
+
+
 def test_the_clock_is_read_for_every_request() -> None:
     clock = [NOW_MS / 1000]
-    strict, request = checker(now=lambda: clock[0]), signed(body(expires_at_ms=NOW_MS + 1000))
+    strict, request = checker(now=lambda: clock[0]), signed(body(expires_at_ms=NOW_MS + SHORTEST_MS))
     strict.check(request, "verify")
-    clock[0] += 1.001
+    clock[0] += MIN_LIFETIME_S + 0.001
     with pytest.raises(RequestExpiredError):
         strict.check(request, "verify")
 
@@ -319,7 +376,7 @@ def test_a_certificate_is_valid_for_its_time() -> None:
         (first_s - 1, "not valid yet"), (first_s, None), (end_s - 1, None), (end_s, "expired"),
         (end_s + 1e6, "expired"),
     ):  # fmt: skip
-        made.issued_at_ms, made.expires_at_ms = int(now_s * 1000), int(now_s * 1000) + 1000
+        made.issued_at_ms, made.expires_at_ms = int(now_s * 1000), int(now_s * 1000) + SHORTEST_MS
         strict = checker(devices=devices, now=lambda now_s=now_s: now_s)
         if ends is None:
             assert strict.check(signed(made), "verify")

@@ -46,9 +46,9 @@ def filled(kind: type[VeilmatchError]) -> VeilmatchError:
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
             is_tuple = isinstance(parameter.default, tuple)
             is_number = str(parameter.annotation).startswith(("int", "float"))
-            text = f"{name}: 1 < \N{GREEK SMALL LETTER ALPHA}\n"
+            text = f"{name}: 1 < \N{GREEK SMALL LETTER ALPHA}"
             values[name] = ("ab", "bc") if is_tuple else len(values) if is_number else text
-    return kind(f"a {kind.__name__} \N{EM DASH} with 100 % of\ttext", **values)
+    return kind(f"a {kind.__name__} \N{EM DASH} with 100 % of text", **values)
 
 
 ERRORS = [
@@ -89,12 +89,12 @@ async def outcome(channel: grpc.aio.Channel, kind: str, answers: list[bytes] | N
 
 @pytest.mark.parametrize("error", ERRORS)
 @pytest.mark.parametrize("kind", ["unary_unary", "unary_stream"])
-async def test_every_error_arrives_as_it_was_raised(error: VeilmatchError, kind: str) -> None:
+async def test_every_error_arrives_as_it_was_raised_and_says_by_whom(error: VeilmatchError, kind: str) -> None:
     answers: list[bytes] = []
     async with ending_with(error, kind) as channel:
         arrived = from_rpc(await outcome(channel, kind, answers), PARTY, ("ac",))
     assert type(arrived) is type(error)
-    assert vars(arrived) == vars(error)
+    assert vars(arrived) == vars(error) | {"said_by": (PARTY,)}
     assert str(arrived) == str(error)
     assert answers == ([] if kind == "unary_unary" else [b"first"])
 

@@ -60,7 +60,7 @@ async def test_a_caller_that_falls_silent_is_told_so_and_the_call_ends(
             await call
     error = from_rpc(caught.value, CALLED)
     assert type(error) is UnavailableError
-    assert (error.party, error.needed) == (DIALS, "a message within 0.3 s")
+    assert DIALS in error.message and error.needed == "a message within 0.3 s"
 
 
 async def test_a_caller_that_goes_on_slowly_is_served_to_the_end(
@@ -139,6 +139,46 @@ async def test_nothing_of_a_link_that_nobody_takes_is_read(tmp_path: Path) -> No
                 assert held(place.result()) == []
                 await link.receive()
         assert await meetings.settled()
+
+
+async def test_a_link_that_has_ended_holds_nothing(tmp_path: Path) -> None:
+    """Neither what its peer had sent ahead, nor the link itself until a time-out of the rendezvous."""
+    async with meeting(tmp_path, timeout_s=60.0) as meetings:
+
+        async def dial() -> None:
+            async with meetings.dial(SUBJECT) as link:
+                for number in range(3):
+                    await link.send(message(number, bytes(MIB)))
+                await link.receive()
+
+        dialling = asyncio.ensure_future(dial())
+        with pytest.raises(OverloadedError):
+            async with meetings.take(SUBJECT) as link:
+                await link.receive()
+                await asyncio.sleep(0.3)
+                assert held(link)
+                raise OverloadedError("enough")
+        with pytest.raises(OverloadedError):
+            await dialling
+        assert await meetings.settled()
+        assert held(link) == [] and not meetings.rendezvous._expiries
+
+
+async def test_a_session_still_reads_what_came_before_its_call_was_cut_off(meetings: Meetings) -> None:
+    async def dial() -> None:
+        async with meetings.dial(SUBJECT) as link:
+            for number in range(3):
+                await link.send(message(number))
+            await link.receive()
+
+    dialling = asyncio.ensure_future(dial())
+    with pytest.raises(UnavailableError, match="left"):
+        async with meetings.take(SUBJECT) as link:
+            await asyncio.sleep(0.2)
+            dialling.cancel()
+            await asyncio.sleep(0.2)
+            assert [(await link.receive()).number for _ in range(3)] == [0, 1, 2]
+            await link.receive()
 
 
 async def test_two_matchers_swap_more_results_than_either_reads_ahead(tmp_path: Path) -> None:

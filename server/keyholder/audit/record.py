@@ -20,6 +20,7 @@ from veilmatch.crypto.digests import DIGEST_BYTES
 from veilmatch.crypto.errors import AuditLogError, VeilmatchError
 from veilmatch.crypto.keys.shares import Party, seat_of
 from veilmatch.server.keyholder.audit.log import AuditLog
+from veilmatch.server.transport.finishing import to_the_end
 from veilmatch.server.transport.requests import CheckedRequest
 
 #: Refusals of one device, or of one caller whose request cannot be attributed, that are noted in a minute.
@@ -49,7 +50,10 @@ class Auditor:
 
     @asynccontextmanager
     async def about(self, caller: str) -> AsyncIterator[Record]:
-        """Give the record of a request that `caller` brings; an error that ends it is noted."""
+        """Give the record of a request that `caller` brings; an error that ends it is noted.
+
+        So is that its session was given up before it was answered, by the matcher or the device.
+        """
         record = Record(self._log, self.party, caller)
         try:
             yield record
@@ -58,6 +62,10 @@ class Auditor:
             raise
         except Exception:
             await self._refused(record, "internal")
+            raise
+        except (asyncio.CancelledError, GeneratorExit):
+            if record.begun and not record.answered:
+                await to_the_end(self._refused(record, "abandoned"))
             raise
 
     def refresh(self, step: str, epoch: int, leader: Party | None, without: Party | None = None) -> None:
@@ -109,6 +117,8 @@ class Record:
         self._party: Party = party
         self.fields: dict[str, Any] = {"caller": caller}
         self.begun = False
+        #: Whether the last answer was handed over.
+        self.answered = False
 
     def identify(self, checked: CheckedRequest, model: str, output_bits: int) -> None:
         """Say what the request is, once its signature is known to be right."""

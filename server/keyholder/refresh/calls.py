@@ -8,6 +8,7 @@ from typing import Any
 
 import grpc
 
+from veilmatch.crypto.claims import Others
 from veilmatch.crypto.keys.shares import PARTIES, Party
 from veilmatch.protos.v1 import keyholder_pb2 as pb
 from veilmatch.server.keyholder.peers import Peers, party_name
@@ -42,7 +43,8 @@ class Calls:
         try:
             return await call(message, timeout=patience * self.timeout_s)
         except grpc.aio.AioRpcError as error:
-            raise from_rpc(error, party_name(peer)) from None
+            others = Others(partners=tuple(party_name(third) for third in self.peers if third != peer))
+            raise from_rpc(error, party_name(peer), others=others) from None
 
     async def both(self, method: str, message: Any, patience: float) -> list[Any]:
         """Call both peers. Raises the first error."""

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 
 import grpc
 
+from veilmatch.crypto.claims import KEY_HOLDERS, Others
 from veilmatch.crypto.errors import IntegrityError
 from veilmatch.protos.v1 import keyholder_pb2 as pb
 from veilmatch.protos.v1 import keyholder_pb2_grpc as rpc
@@ -87,7 +88,7 @@ async def _daemon(settings: KeyHolderSettings) -> AsyncIterator[rpc.KeyHolderRef
         stub: rpc.KeyHolderRefreshAsyncStub = rpc.KeyHolderRefreshStub(channel)
         yield stub
     except grpc.aio.AioRpcError as error:
-        raise from_rpc(error, settings.party_name) from None
+        raise from_rpc(error, settings.party_name, others=Others(partners=KEY_HOLDERS)) from None
     finally:
         await channel.close()
 

@@ -14,7 +14,7 @@ from veilmatch.crypto.errors import BudgetExceededError, UnavailableError, Veilm
 from veilmatch.crypto.keys.shares import Party, other_party, pairs_without
 from veilmatch.crypto.pair.request import Request
 from veilmatch.protos.v1 import keyholder_pb2 as pb
-from veilmatch.server.keyholder.peers import Peers, party_name
+from veilmatch.server.keyholder.peers import Peers, others_of, party_name
 from veilmatch.server.transport.limits import WHOLE_CALL
 from veilmatch.server.transport.links import AcceptedLink, Link, Rendezvous, dialled
 from veilmatch.server.transport.own_failures import Self, own_failures
@@ -51,11 +51,12 @@ class PairLinks:
                 yield link
             return
         first = pb.PairMessage(rendezvous=pb.PairRendezvous(subject_matter=matter))
+        others = others_of(peer, self._party)
         call = self._peers.stub(peer).Pair(timeout=WHOLE_CALL * self._timeout_s)
         async with AsyncExitStack() as stack:
             # A stopped process still accepts connections, and then says nothing.
             async with self.waiting_for(peer):
-                link = await stack.enter_async_context(dialled(call, first, name, alternatives))
+                link = await stack.enter_async_context(dialled(call, first, name, alternatives, others))
             yield link
 
     @asynccontextmanager

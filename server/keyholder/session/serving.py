@@ -134,6 +134,7 @@ class KeyHolder:
             settings.max_clock_skew_s,
             settings.max_request_lifetime_s,
             settings.party_name,
+            after_another=True,
         )
 
     # -- epochs ---------------------------------------------------------------------------------
@@ -354,6 +355,7 @@ class KeyHolder:
                 case ProbeShare():
                     yield action
                 case TemplateShare() | DecisionShare():
+                    record.answered = True
                     yield action
                     return
             action = session.resume(outcome)

@@ -126,12 +126,12 @@ class Checker:
         theirs = (await _expect(link, "nonce")).nonce
         with self._judged(at):
             check, committed = await self._under_coin(at, block, (theirs, mine))
-            opening = (await _expect(link, "opening")).opening
+            opening = (await self._hear(link, "opening")).opening
             # Nothing leaves before this: it would depend on what came.
             proof = await asyncio.to_thread(check.proof, opening, committed)
             await link.send(pb.CheckMessage(opening=check.opening))
             await link.send(pb.CheckMessage(proof=proof))
-            kept = check.kept((await _expect(link, "proof")).proof)
+            kept = check.kept((await self._hear(link, "proof")).proof)
             await asyncio.to_thread(self._store.put, at, kept)
         return at.number
 
@@ -160,7 +160,7 @@ class Checker:
                 f"{self._dealer_name} did not say in the check of {at.kind} block {at.number} what was to be opened",
                 party=self._dealer_name,
                 needed=self._dealer_name,
-                available=error.message,
+                available=error.claim,
             )
             raise self._standing.lose(at, silent) from error
 
@@ -174,9 +174,10 @@ class Checker:
         self._standing.win()
 
     async def _hear(self, link: Link[pb.CheckMessage], kind: str) -> pb.CheckMessage:
-        """Receive a message after the coin. If the minus holder refuses this holder's part instead, it is named.
+        """Receive a message after the coin. If the peer says instead that the check has failed, the peer is named.
 
-        It may be right, because of the dealer: this holder knows of itself alone that it has not deviated.
+        It may be right, because of the dealer: this holder knows of itself alone that it has not deviated. So whom the
+        peer names makes no difference.
         """
         try:
             return await _expect(link, kind)
@@ -184,7 +185,7 @@ class Checker:
             raise type(error)(
                 f"{self._peer_name} says that the check of dealt {self._name.kind} has failed",
                 party=self._peer_name,
-                got=error.message,
+                got=error.claim,
             ) from None
 
     def _at(self, number: int) -> BlockName:

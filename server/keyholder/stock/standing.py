@@ -18,7 +18,7 @@ It is kept in memory: a restart forgets it. DESIGN.md section 9; docs/decisions/
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import structlog
@@ -48,9 +48,11 @@ class _Failed:
 class Standing:
     """Of the two other parties of the checks of one pair, for all kinds of stock."""
 
-    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, names: Collection[str], now: Callable[[], float] = time.monotonic) -> None:
+        """names: the other holder of the pair, and its dealer."""
+        self._names = names
         self._now = now
-        self._failed: dict[str | None, _Failed] = {}
+        self._failed: dict[str, _Failed] = {}
 
     def require_good(self) -> None:
         """Raise the error of the failure that keeps checks waiting longest, if one does."""
@@ -60,15 +62,21 @@ class Standing:
                 raise _again(longest.error, wait_s)
 
     def lose(self, at: BlockName, error: Failure) -> VeilmatchError:
-        """Note that the check of a block has failed, and return the error with the time of the next one in it."""
-        now, before = self._now(), self._failed.get(error.party)
+        """Note that the check of a block has failed, and return the error with the time of the next one in it.
+
+        Raises ValueError if it names neither of the two.
+        """
+        name = error.party
+        if name is None or name not in self._names:
+            raise ValueError("a failed check that names none of the two who may have failed it")
+        now, before = self._now(), self._failed.get(name)
         failures = 1 if before is None else before.failures + 1
         wait_s = FIRST_WAIT_S
         for _ in range(failures - 1):
             wait_s = min(2 * wait_s, LONGEST_WAIT_S)
-        self._failed[error.party] = _Failed(failures, now, now + wait_s, error)
+        self._failed[name] = _Failed(failures, now, now + wait_s, error)
         _log.error(
-            "dealt block refused", pair=at.pair, block=f"{at.kind} {at.number}", named=error.party, code=error.code,
+            "dealt block refused", pair=at.pair, block=f"{at.kind} {at.number}", named=name, code=error.code,
             reason=error.message, failures=failures, retry_after_s=wait_s,
         )  # fmt: skip
         return _again(error, wait_s)

@@ -15,7 +15,7 @@ import structlog
 from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.dealing import Kind
 from veilmatch.crypto.errors import KeyMismatchError, UnavailableError
-from veilmatch.crypto.keys.shares import Pair, Party, other_party, pairs_of
+from veilmatch.crypto.keys.shares import Pair, Party, dealer_of, other_party, pairs_of
 from veilmatch.protos.v1 import keyholder_pb2 as pb
 from veilmatch.server.keyholder.peers import Peers, party_name
 from veilmatch.server.keyholder.stock.standing import Standing
@@ -54,12 +54,15 @@ class Stocks:
         self._modulus = modulus
         self._timeout_s = timeout_s
         #: Of those who take part in the checks of each pair. They outlast the stocks.
-        self._standings = {pair: Standing() for pair in pairs_of(party)}
+        self._standings = {pair: Standing(self._others_in_checks(pair)) for pair in pairs_of(party)}
         #: Whether stock of another epoch stays, because that epoch may be gone back to.
         self.keeps_other_epochs = False
         #: Pairs whose peer is known to have the storage that the stock was made for.
         self._met: set[Pair] = set()
         self._meeting = {pair: asyncio.Lock() for pair in pairs_of(party)}
+
+    def _others_in_checks(self, pair: Pair) -> tuple[str, str]:
+        return party_name(other_party(pair, self._party)), party_name(dealer_of(pair))
 
     @property
     def generation(self) -> bytes:

@@ -13,6 +13,7 @@ from typing import Any
 
 import grpc
 
+from veilmatch.crypto.claims import KEY_HOLDERS, Others
 from veilmatch.crypto.digests import digest, digest_all
 from veilmatch.crypto.errors import GalleryMismatchError, ProtocolError, UnavailableError
 from veilmatch.crypto.keys.shares import Seat
@@ -32,6 +33,9 @@ _ATTEMPTS = 2
 _MATCH_S = 0.1
 #: A change may have to wait for others, and tens of megabytes for the disk.
 _CHANGE_PATIENCE = 6
+
+#: Whom one matcher may name to the other: the key holders that serve it.
+OTHERS = Others(partners=KEY_HOLDERS)
 
 Hold = Callable[[], AbstractAsyncContextManager[None]]
 
@@ -166,7 +170,9 @@ class Meetings:
             async with AsyncExitStack() as stack:
                 try:
                     async with asyncio.timeout(wait_s):
-                        call = dialled(self._stub.Exchange(timeout=WHOLE_CALL * wait_s), hello, self.peer)
+                        call = dialled(
+                            self._stub.Exchange(timeout=WHOLE_CALL * wait_s), hello, self.peer, others=OTHERS
+                        )
                         link = await stack.enter_async_context(call)
                         meeting = Meeting(link, leads=True, peer=self.peer, timeout_s=self._timeout_s)
                         await meeting._next("rendezvous", wait_s)
@@ -213,7 +219,7 @@ class Meetings:
             try:
                 theirs = await self._stub.Reconcile(gallery.to_wire(), timeout=WHOLE_CALL * self._timeout_s)
             except grpc.aio.AioRpcError as error:
-                raise from_rpc(error, self.peer) from None
+                raise from_rpc(error, self.peer, others=OTHERS) from None
             await gallery.reconcile(state_from_wire(theirs))
 
 

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from veilmatch.crypto.claims import Others
 from veilmatch.crypto.dealing import Words
 from veilmatch.crypto.errors import ProtocolError, UnavailableError
-from veilmatch.crypto.keys.shares import Party, pairs_without
+from veilmatch.crypto.keys.shares import Pair, Party, dealer_of, other_party, pairs_without, seat_of
 from veilmatch.crypto.packing.fields import Array
 from veilmatch.crypto.parameters import ParameterSet
 from veilmatch.crypto.secret_access import SecretHolder
@@ -136,6 +137,7 @@ def _numbers(data: bytes, dtype: str) -> Array:
 async def opened(
     stub: rpc.KeyHolderAsyncStub,
     party: Party,
+    pair: Pair,
     request: request_pb2.SignedRequest,
     state: GalleryState,
     records: Records,
@@ -164,12 +166,21 @@ async def opened(
     )
     call = stub.Serve(timeout=WHOLE_CALL * timeout_s)
     # One stream carries two message types, one in each direction; the link is typed by what comes back.
-    connected = dialled(call, pb.MatcherToKeyHolder(open=first), f"keyholder-{party}", pairs_without(party))
+    others = _others_of(party, pair)
+    connected = dialled(call, pb.MatcherToKeyHolder(open=first), f"keyholder-{party}", pairs_without(party), others)
     async with AsyncExitStack() as stack:
         # A stopped process still accepts connections, and then says nothing.
         async with _waiting_for(party, timeout_s):
             link = await stack.enter_async_context(connected)
         yield KeyHolderCall(link, party, parameters, timeout_s, is_plus=is_plus)  # type: ignore[arg-type]
+
+
+def _others_of(party: Party, pair: Pair) -> Others:
+    """Return whom the key holder may name to its matcher: its peer, of their dealer and the other matcher no more than
+    that they are missing."""
+    other_seat = "b" if seat_of(pair, party) == "a" else "a"
+    suppliers = (f"keyholder-{dealer_of(pair)}", f"matcher-{other_seat}")
+    return Others(partners=(f"keyholder-{other_party(pair, party)}",), suppliers=suppliers)
 
 
 @asynccontextmanager

@@ -27,7 +27,7 @@ from veilmatch.server.matcher.gallery.mutation import GalleryState
 from veilmatch.server.matcher.query.keyholder_call import NO_RECORDS, KeyHolderCall, Records, opened
 from veilmatch.server.matcher.query.pack_worker import PackWorkers
 from veilmatch.server.transport.own_failures import Self
-from veilmatch.server.transport.requests import CheckedRequest
+from veilmatch.server.transport.requests import CheckedRequest, require_current
 
 
 @dataclass(frozen=True)
@@ -60,10 +60,15 @@ class Surroundings:
         records: Records = NO_RECORDS,
         output_bits: int = 0,
     ) -> AbstractAsyncContextManager[KeyHolderCall]:
-        """Open a session at the key holder that serves this matcher in the request's pair; see `opened`."""
+        """Open a session at the key holder that serves this matcher in the request's pair; see `opened`.
+
+        Raises RequestExpiredError for a request that has waited too long here: what expired by the clock of this server
+        says nothing about that of the key holder (requests.py).
+        """
+        require_current(checked, self.server.name)
         party = holder_at(checked.pair, self.seat)
         return opened(
-            self.key_holders[party], party, request, state, records, self.scheme.parameters,
+            self.key_holders[party], party, checked.pair, request, state, records, self.scheme.parameters,
             is_plus=self.is_plus(checked.pair), timeout_s=self.timeout_s, output_bits=output_bits,
         )  # fmt: skip
 

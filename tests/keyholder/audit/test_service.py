@@ -97,6 +97,38 @@ async def test_a_session_that_fails_is_noted_as_failed(trio: Trio) -> None:
         assert failed.fields["code"] in ("protocol", "unavailable")
 
 
+@pytest.mark.parametrize("both", [True, False])
+async def test_a_session_that_is_given_up_is_noted_at_both_holders(trio: Trio, both: bool) -> None:
+    request = signed(PROBE)
+    with pytest.raises(ConnectionError):
+        async with trio.call(request, "a", "ab") as call:
+            async with trio.call(request, "b", "ab") as other:
+                await asyncio.gather(call.probe_share(), other.probe_share())
+                if both:
+                    raise ConnectionError
+            await asyncio.sleep(0.1)
+            raise ConnectionError
+    await asyncio.sleep(0.5)
+    for party in ("a", "b"):
+        (session,), (failed,) = noted(trio, party), noted(trio, party, "failed")  # type: ignore[arg-type]
+        assert session.fields["session"] == failed.fields["session"]
+    assert noted(trio, "a", "failed")[0].fields["code"] in ("abandoned", "unavailable")
+
+
+async def test_what_is_given_up_before_its_session_or_after_its_answer_is_not_noted(trio: Trio) -> None:
+    with pytest.raises(ConnectionError):
+        async with trio.call(signed(PROBE), "a", "ab"):
+            raise ConnectionError
+    request = signed(PROBE, operation=request_pb2.OPERATION_ENROL)
+    with pytest.raises(ConnectionError):
+        async with trio.both(request, "ab") as calls:
+            await asyncio.gather(*(call.template_shares(1, told=1) for call in calls.values()))
+            raise ConnectionError
+    await asyncio.sleep(0.5)
+    assert [len(noted(trio, party)) for party in ("a", "b")] == [1, 1]
+    assert not noted(trio, "a", "failed") and not noted(trio, "b", "failed")
+
+
 def full(*_: Any) -> int:
     raise OSError(errno.ENOSPC, "full")
 

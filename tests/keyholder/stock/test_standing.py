@@ -19,6 +19,7 @@ BLOCK = BlockName("ab", bytes(32), 1, "bits", 3)
 WRONG = DealtStockError("bits dealt by keyholder-c did not pass the check", party="keyholder-c")
 OPENED = DealtOpeningError("keyholder-b opened other values", party="keyholder-b")
 SILENT = UnavailableError("keyholder-c did not say", party="keyholder-c")
+NAMES = ("keyholder-b", "keyholder-c")
 DAY_S = 86400.0
 
 
@@ -29,7 +30,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def standing(clock: Clock) -> Standing:
-    return Standing(clock)
+    return Standing(NAMES, clock)
 
 
 def wait_of(standing: Standing) -> float:
@@ -97,11 +98,18 @@ def test_a_failure_is_an_alert_that_names_the_party(standing: Standing) -> None:
     }]  # fmt: skip
 
 
+@pytest.mark.parametrize("party", [None, "keyholder-a", "organisation 17", "x" * 1000])
+def test_nobody_else_can_be_named(party: str | None, standing: Standing) -> None:
+    with capture_logs() as logged, pytest.raises(ValueError, match="none of the two"):
+        lose(standing, DealtStockError("wrong", party=party))
+    assert not logged and wait_of(standing) == 0
+
+
 def failures_in(days: int, errors: tuple[Failure, ...], rest_s: float, row: int) -> int:
     """How often a dealer can fail that fails as soon as it may, three kinds at once, and after `row` failures rests and
     succeeds once."""
     clock = Clock()
-    standing, count, ways = Standing(clock), 0, cycle(errors)
+    standing, count, ways = Standing(NAMES, clock), 0, cycle(errors)
     with capture_logs():
         while clock.now < days * DAY_S:
             for _ in range(row):

@@ -454,5 +454,5 @@ def _in_memory_minus() -> Stock:
             return checked_block(name.kind, name.number)
 
     return Stock(
-        PAIR, NAME, 1, Store(), Dealer(for_plus=False), None, Standing(), TARGETS, MODULUS, is_plus=False  # type: ignore[arg-type]
+        PAIR, NAME, 1, Store(), Dealer(for_plus=False), None, Standing(()), TARGETS, MODULUS, is_plus=False  # type: ignore[arg-type]
     )  # fmt: skip
