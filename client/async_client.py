@@ -78,7 +78,9 @@ class AsyncClient:
 
     Common to all methods: timeout_s bounds the exchange with the servers, all attempts together (default: the
     settings); capture and encryption come before it. When key holders are missing, the other pairs of the settings are
-    tried, and later calls try them first. A matcher that restarts is waited for; so is a server that is busy, once.
+    tried, and later calls try them first. A matcher that restarts is waited for; so is a server that is busy, once. All
+    together a call makes one request more than there are pairs, at most. A deviation that a matcher reports about a
+    request that was given up is raised, or logged as a warning (logger `veilmatch.client`) if that comes later.
     model names what made an embedding, 1 to 64 characters: the first templates of an empty gallery fix it. Raises
     UnavailableError, OverloadedError, GalleryMismatchError, ModelMismatchError, RequestRefusedError, KeyMismatchError,
     IntegrityError, and ServerDeviationError if the servers refuse what was encrypted as invalid: the quantiser here

@@ -210,7 +210,7 @@ def _lines(error: VeilmatchError) -> Iterator[tuple[str, str]]:
     for name, value in (("expected", error.expected), ("got", error.got), ("party", error.party)):
         if value:
             yield name, value
-    if error.said_by:
+    if error.party and error.said_by and error.party != error.said_by[0]:
         first, *passed_on = error.said_by
         yield "said by", first + (f", passed on by {', '.join(passed_on)}" if passed_on else "")
     if error.alternatives:

@@ -9,11 +9,12 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from veilmatch.client.config import DeviceSettings
 from veilmatch.client.wire.exchange import ask_both, leads_elsewhere, with_fallback
 from veilmatch.client.wire.health import PairHealth
+from veilmatch.client.wire.one_call import OneCall
 from veilmatch.client.wire.patience import Patience
 from veilmatch.client.wire.signing import Draft
 from veilmatch.client.wire.transport import Matcher, open_matchers
@@ -77,16 +78,25 @@ class Connection:
     async def ask(self, draft: Draft, timeout_s: float, ask: Ask[_R], opening: Opening[_R, _O]) -> Answered[_R, _O]:
         """Sign for one pair of the settings after the other until both matchers answer.
 
-        A repeated request has a fresh nonce; the token of a mutation stays, so that it is done once. Every error has
-        the id of the request that it is about. Errors: see exchange.ask_both, exchange.with_fallback and Patience.
+        A repeated request has a fresh nonce; the token of a mutation stays, so that it is done once. A call makes one
+        request more than there are pairs, at most. Every error has the id of the request that it is about. Errors: see
+        exchange.ask_both, exchange.with_fallback, Patience and OneCall.
         """
         here = self._opened()
-        matchers = here.matchers
+        matchers, pairs = here.matchers, self._settings.pairs
+        call = OneCall(len(pairs) + 1, timeout_s, here.heard, self._health.deviated)
 
         async def attempt(pair: Pair, left_s: float, others: Sequence[Pair]) -> Answered[_R, _O]:
+            call.begin()
             request = await asyncio.to_thread(self._sign, draft, pair)
             try:
-                replies = await ask_both(matchers, lambda matcher: ask(matcher, request, left_s), left_s, others)
+                replies = await ask_both(
+                    matchers,
+                    lambda matcher: ask(matcher, request, left_s),
+                    left_s,
+                    others,
+                    lambda part: call.give_up(part, pair, request_id(request)),
+                )
                 answered = Answered(replies, opening(*replies), request, pair)
             except VeilmatchError as error:
                 error.request_id = request_id(request)
@@ -100,9 +110,13 @@ class Connection:
             self._health.served(pair)
             return answered
 
-        return await here.patience.ask(
-            lambda left_s: with_fallback(self._health.in_order(self._settings.pairs), attempt, left_s), timeout_s
-        )
+        def requests_left() -> int:
+            return call.left
+
+        async def asking(left_s: float) -> Answered[_R, _O]:
+            return await with_fallback(self._health.in_order(pairs), attempt, left_s, requests_left)
+
+        return await call.run(here.patience.ask(asking, timeout_s, requests_left))
 
     async def close(self) -> None:
         """Close both connections; calls under way end. Closing twice is fine.
@@ -117,6 +131,7 @@ class Connection:
             raise ClientUseError("the client belongs to another event loop", expected="closed where it is used")
         else:
             self._closed, self._open = True, None
+            await opened.end_heard()
             for matcher in opened.matchers:
                 await matcher.close()
 
@@ -145,6 +160,8 @@ class _Opened:
         self.patience = Patience(matchers)
         self.process = os.getpid()
         self.loop = asyncio.get_running_loop()
+        #: What goes on of requests that were given up, see OneCall.
+        self.heard: set[asyncio.Future[Any]] = set()
 
     @property
     def is_of_this_process(self) -> bool:
@@ -153,6 +170,14 @@ class _Opened:
     @property
     def is_of_this_loop(self) -> bool:
         return self.loop is asyncio.get_running_loop()
+
+    async def end_heard(self) -> None:
+        """Cancel what goes on of requests that were given up; in another loop it has ended with its own."""
+        if self.is_of_this_loop:
+            ending = list(self.heard)
+            for part in ending:
+                part.cancel()
+            await asyncio.gather(*ending, return_exceptions=True)
 
 
 def request_id(request: SignedRequest) -> str:

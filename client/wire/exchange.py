@@ -12,15 +12,9 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
+from veilmatch.client.wire.statuses import DEVIATIONS
 from veilmatch.client.wire.transport import Matcher
-from veilmatch.crypto.errors import (
-    IntegrityError,
-    KeySafetyError,
-    OverloadedError,
-    ServerDeviationError,
-    UnavailableError,
-    VeilmatchError,
-)
+from veilmatch.crypto.errors import IntegrityError, OverloadedError, UnavailableError, VeilmatchError
 from veilmatch.crypto.keys.shares import Pair
 
 #: How long the other matcher gets to name a cause, by the vagueness of the first error: none after a cause,
@@ -28,8 +22,6 @@ from veilmatch.crypto.keys.shares import Pair
 GRACE_S = (0.0, 0.0, 0.25, 0.25, 0.25, 1.0)
 #: The same where another pair will be tried: a refusal would come out there as well.
 GRACE_BEFORE_NEXT_PAIR_S = 0.05
-
-_DEVIATIONS = (KeySafetyError, ServerDeviationError)
 
 _R = TypeVar("_R")
 
@@ -39,14 +31,15 @@ async def ask_both(
     ask: Callable[[Matcher], Awaitable[_R]],
     timeout_s: float,
     others: Sequence[Pair] = (),
+    give_up: Callable[[asyncio.Future[_R]], None] | None = None,
 ) -> tuple[_R, _R]:
     """Return the answers of matcher a and matcher b to the same question.
 
-    If one ends with an error the other is cancelled, and the error nearer to the cause is raised. others:
-    pairs that the caller will try if they are named as alternatives. At the deadline: UnavailableError naming
-    the first matcher that has not answered. No call is left running.
+    If one ends with an error, the error nearer to the cause is raised, and what still runs at the other is handed to
+    `give_up` or, without it, cancelled. others: pairs that the caller will try if they are named as alternatives. At
+    the deadline: UnavailableError naming the first matcher that has not answered. Whoever cancels this cancels both.
     """
-    outcome = await _outcome(matchers, ask, timeout_s, others)
+    outcome = await _outcome(matchers, ask, timeout_s, others, give_up)
     # Raised here, where the calls are gone: an error that is kept must not keep connections open (processes.py).
     if isinstance(outcome, VeilmatchError):
         raise outcome
@@ -54,17 +47,21 @@ async def ask_both(
 
 
 async def with_fallback(
-    pairs: Sequence[Pair], attempt: Callable[[Pair, float, Sequence[Pair]], Awaitable[_R]], timeout_s: float
+    pairs: Sequence[Pair],
+    attempt: Callable[[Pair, float, Sequence[Pair]], Awaitable[_R]],
+    timeout_s: float,
+    requests_left: Callable[[], int],
 ) -> _R:
     """Return what `attempt` returns for the first pair that can serve.
 
     attempt: makes a fresh request for a pair, to be answered within the seconds given; told which pairs are
     left. pairs: tried in this order, each once; after the first only those that the last error names as
-    alternatives, see `leads_elsewhere`. Any other error is raised at once. When no pair or no time is left, of all
-    errors the one nearest to the cause is raised, and no longer names pairs that were tried.
+    alternatives, see `leads_elsewhere`. Any other error is raised at once. requests_left: of the call, see OneCall.
+    When no pair, no time or no request is left, of all errors the one nearest to the cause is raised, and no longer
+    names pairs that were tried.
 
-    A server that deviates can make a device repeat by it, once for each pair. It could by not answering as well; each
-    request is a fresh one, of which it learns what it learns of any, and is counted by the budgets.
+    A server that deviates can make a device repeat by it. It could by not answering as well; each request is a fresh
+    one, of which it learns what it learns of any, and is counted by the budgets.
     """
     ends = time.monotonic() + timeout_s
     pair, *left = pairs
@@ -77,7 +74,7 @@ async def with_fallback(
                 raise
             errors.append(error)
             left = [other for other in left if other in error.alternatives]
-        if not left or time.monotonic() >= ends:
+        if not left or time.monotonic() >= ends or requests_left() <= 0:
             break
         pair, *left = left
         tried.append(pair)
@@ -93,7 +90,7 @@ def leads_elsewhere(error: VeilmatchError) -> bool:
     Never after an error that says that somebody deviates, which nothing may hide, nor because a server is busy: the
     next pair would be as busy, and the more for it.
     """
-    return bool(error.alternatives) and not isinstance(error, (*_DEVIATIONS, OverloadedError))
+    return bool(error.alternatives) and not isinstance(error, (*DEVIATIONS, OverloadedError))
 
 
 async def _outcome(
@@ -101,8 +98,10 @@ async def _outcome(
     ask: Callable[[Matcher], Awaitable[_R]],
     timeout_s: float,
     others: Sequence[Pair],
+    give_up: Callable[[asyncio.Future[_R]], None] | None,
 ) -> tuple[_R, _R] | VeilmatchError:
     ends = time.monotonic() + timeout_s
+    given_up = set[asyncio.Future[_R]]()
     tasks = [asyncio.ensure_future(ask(matcher)) for matcher in matchers]
     try:
         _, running = await asyncio.wait(tasks, timeout=timeout_s, return_when=asyncio.FIRST_EXCEPTION)
@@ -113,10 +112,15 @@ async def _outcome(
             errors = _errors(tasks, matchers)
         elif running and not errors:
             errors = [_late(m) for t, m in zip(tasks, matchers, strict=True) if t in running]
+        if errors and give_up is not None:
+            given_up = {task for task in tasks if not task.done()}
+            for task in given_up:
+                give_up(task)
     finally:
-        for task in tasks:
+        ending = [task for task in tasks if task not in given_up]
+        for task in ending:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*ending, return_exceptions=True)
     return min(errors, key=_vagueness) if errors else (tasks[0].result(), tasks[1].result())
 
 
@@ -144,7 +148,7 @@ def _vagueness(error: VeilmatchError) -> int:
 
     0 is for somebody who deviates: no other error hides that.
     """
-    if isinstance(error, _DEVIATIONS):
+    if isinstance(error, DEVIATIONS):
         return 0
     if not isinstance(error, UnavailableError):
         return 2 if isinstance(error, IntegrityError) else 1

@@ -4,6 +4,9 @@ A key holder that hangs costs seconds before the next pair is tried. A client re
 not every one: pairs that the error does without come first for 30 s. Then one call tries the pair of the settings
 again, while others still go round it; if it fails, the next time is twice as long, up to five minutes. Nobody is ever
 left out: where only such pairs are left, they are tried. Used in one event loop.
+
+A failure is the word of one matcher. So an error that says when its cause will be over, as stock that is being dealt,
+can make the first time shorter, and nothing makes it longer.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from veilmatch.crypto.errors import VeilmatchError
+from veilmatch.crypto.errors import DealtStockError, UnavailableError, VeilmatchError
 from veilmatch.crypto.keys.shares import PAIRS, Pair
 
 #: How long a pair is tried last after its first failure, and at most.
@@ -56,11 +59,11 @@ class PairHealth:
         if self._is_avoided(pair):
             # Another call said so before, or this one was to find out.
             return
-        suspicion = _Suspicion()
-        suspicion.last(self._now(), FIRST_S if error.retry_after_s is None else error.retry_after_s)
-        for other in PAIRS:
-            if other == pair or other not in error.alternatives:
-                self._suspected[other] = suspicion
+        self._suspect([other for other in PAIRS if other == pair or other not in error.alternatives], _first_s(error))
+
+    def deviated(self, pair: Pair) -> None:
+        """Note that a deviation in this pair was reported after the call had ended."""
+        self._suspect([pair], FIRST_S)
 
     def served(self, pair: Pair) -> None:
         """Note that both key holders of this pair have answered."""
@@ -68,6 +71,17 @@ class PairHealth:
         if suspicion is not None:
             self._suspected = {other: one for other, one in self._suspected.items() if one is not suspicion}
 
+    def _suspect(self, pairs: Sequence[Pair], seconds: float) -> None:
+        suspicion = _Suspicion()
+        suspicion.last(self._now(), seconds)
+        self._suspected |= dict.fromkeys(pairs, suspicion)
+
     def _is_avoided(self, pair: Pair) -> bool:
         suspicion = self._suspected.get(pair)
         return suspicion is not None and self._now() < suspicion.until
+
+
+def _first_s(error: VeilmatchError) -> float:
+    """Return how long a pair is tried last after this error. Only for missing parties and stock can an error tell."""
+    says_when = type(error) is UnavailableError or isinstance(error, DealtStockError)
+    return min(FIRST_S, error.retry_after_s) if says_when and error.retry_after_s is not None else FIRST_S

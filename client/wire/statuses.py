@@ -8,13 +8,18 @@ from veilmatch.crypto.claims import KEY_HOLDERS, MATCHERS, Others, read
 from veilmatch.crypto.errors import (
     HandshakeError,
     IntegrityError,
+    KeySafetyError,
     OverloadedError,
     PartyRefusedError,
     ProtocolError,
     RequestRefusedError,
+    ServerDeviationError,
     UnavailableError,
     VeilmatchError,
 )
+
+#: Errors that say that somebody deviates from the protocol: nothing may hide them.
+DEVIATIONS = (KeySafetyError, ServerDeviationError)
 
 ERROR_METADATA_KEY = "veilmatch-error-bin"
 #: Whom a matcher may name: every server has part in a request.
@@ -43,7 +48,7 @@ _LOST = "a connection that was lost: it stopped, or the network between"
 def sent_error(error: grpc.aio.AioRpcError, party: str) -> VeilmatchError | None:
     """Return the error that the server sent, None if it sent none. It may send anything: only clean text gets through.
 
-    A sent error that cannot be read is a ProtocolError.
+    A sent error that cannot be read is a ProtocolError. `said_by` ends with `party`, whatever it sent.
     """
     for key, value in error.trailing_metadata() or ():
         if key == ERROR_METADATA_KEY:
@@ -85,6 +90,10 @@ def _reason(details: str | None, known: bool) -> str:
 def read_error(value: str | bytes, party: str) -> VeilmatchError:
     """Return the error in the trailing metadata of a server, or a ProtocolError if it cannot be read."""
     try:
-        return read(value, party, _SERVERS)
+        error = read(value, party, _SERVERS)
     except ValueError:
         return ProtocolError(f"{party} failed and its error cannot be read", expected="JSON fields", party=party)
+    if isinstance(error, DEVIATIONS):
+        # Anybody can be accused: a person has to see who accuses.
+        error.message = f"{party} says: {error.message}"
+    return error

@@ -10,7 +10,8 @@ import pytest
 
 from tests.client.fakes import FakePair
 from veilmatch.client.wire import exchange
-from veilmatch.client.wire.exchange import ask_both, with_fallback
+from veilmatch.client.wire.exchange import ask_both
+from veilmatch.client.wire.exchange import with_fallback as with_fallback_and_count
 from veilmatch.crypto.errors import (
     CiphertextError,
     DealtStockError,
@@ -181,7 +182,22 @@ async def test_cancelled_caller_cancels_both() -> None:
     assert sorted(script.cancelled) == ["a", "b"]
 
 
+async def test_what_still_runs_after_an_error_can_be_handed_over_and_after_an_answer_nothing_runs() -> None:
+    handed: list[asyncio.Future[Any]] = []
+    script = Scripted(a=(0.2, KeySafetyError("altered")), b=UnavailableError("gone", alternatives=("ac",)))
+    with pytest.raises(UnavailableError, match="gone"):
+        await ask_both(FakePair().both, script, 5, ("ac",), handed.append)
+    assert script.cancelled == [] and len(handed) == 1
+    assert isinstance((await asyncio.gather(*handed, return_exceptions=True))[0], KeySafetyError)
+    await ask_both(FakePair().both, Scripted(a="A", b="B"), 5, ("ac",), handed.append)
+    assert len(handed) == 1
+
+
 # -- the next pair ---------------------------------------------------------------------------------
+
+
+async def with_fallback(pairs: Any, attempt: Any, timeout_s: float, requests: int = 9) -> Any:
+    return await with_fallback_and_count(pairs, attempt, timeout_s, lambda: requests - len(attempt.tried))
 
 
 class Attempts:
@@ -291,4 +307,12 @@ async def test_nothing_is_tried_after_the_deadline() -> None:
         return await attempts(pair, left, others)
 
     with pytest.raises(UnavailableError, match="late"):
-        await with_fallback(["ab", "ac"], slow, 0.02)
+        await with_fallback_and_count(["ab", "ac"], slow, 0.02, lambda: 9)
+
+
+async def test_nothing_is_tried_when_the_call_has_no_request_left() -> None:
+    every = UnavailableError("out of stock", alternatives=("ab", "ac", "bc"))
+    attempts = Attempts(ab=every, ac=every, bc="answer")
+    with pytest.raises(UnavailableError):
+        await with_fallback(["ab", "ac", "bc"], attempts, 5, requests=2)
+    assert attempts.tried == ["ab", "ac"]

@@ -7,7 +7,16 @@ from typing import Any
 import pytest
 
 from veilmatch.client.wire.health import FIRST_S, LONGEST_S, PairHealth
-from veilmatch.crypto.errors import IntegrityError, UnavailableError, VeilmatchError
+from veilmatch.crypto.errors import (
+    BudgetExceededError,
+    DealtOpeningError,
+    DealtStockError,
+    IntegrityError,
+    RequestRefusedError,
+    StorageError,
+    UnavailableError,
+    VeilmatchError,
+)
 
 ALL: Any = ["ab", "ac", "bc"]
 A_HANGS = UnavailableError("keyholder-a does not answer", party="keyholder-a", alternatives=("bc",))
@@ -79,14 +88,44 @@ def test_calls_that_fail_at_once_count_as_one(health: PairHealth, clock: Clock) 
     assert health.in_order(ALL) == ALL
 
 
-def test_an_error_that_says_when_is_believed_up_to_a_limit(health: PairHealth, clock: Clock) -> None:
-    health.failed("ab", UnavailableError("no stock", alternatives=("ac", "bc"), retry_after_s=2.0))
+@pytest.mark.parametrize("kind", [UnavailableError, DealtStockError, DealtOpeningError])
+def test_an_error_about_stock_that_says_when_makes_the_time_shorter(
+    health: PairHealth, clock: Clock, kind: type[VeilmatchError]
+) -> None:
+    health.failed("ab", kind("no stock", alternatives=("ac", "bc"), retry_after_s=2.0))
     assert health.in_order(ALL) == ["ac", "bc", "ab"]
     clock.now = 2.0
     assert health.in_order(ALL) == ALL
-    health.served("ab")
-    health.failed("ab", UnavailableError("no stock", alternatives=("ac", "bc"), retry_after_s=1e9))
-    clock.now += LONGEST_S
+
+
+@pytest.mark.parametrize("retry_after_s", [FIRST_S + 1, 300.0, 1e9])
+@pytest.mark.parametrize("kind", [UnavailableError, DealtStockError, RequestRefusedError, BudgetExceededError])
+def test_no_error_of_one_matcher_makes_the_time_longer(
+    health: PairHealth, clock: Clock, kind: type[VeilmatchError], retry_after_s: float
+) -> None:
+    health.failed("ab", kind("no", party="keyholder-b", alternatives=("ac",), retry_after_s=retry_after_s))
+    clock.now = FIRST_S - 0.1
+    assert health.in_order(ALL) == ["ac", "ab", "bc"]
+    clock.now = FIRST_S
+    assert health.in_order(ALL) == ALL
+
+
+@pytest.mark.parametrize("kind", [RequestRefusedError, BudgetExceededError, StorageError, IntegrityError])
+def test_an_error_that_cannot_know_when_its_cause_is_over_is_not_asked(
+    health: PairHealth, clock: Clock, kind: type[VeilmatchError]
+) -> None:
+    health.failed("ab", kind("no", party="keyholder-b", alternatives=("ac",), retry_after_s=0.0))
+    clock.now = FIRST_S - 0.1
+    assert health.in_order(ALL) == ["ac", "ab", "bc"]
+
+
+def test_a_deviation_that_is_reported_late_counts_against_its_pair_alone(health: PairHealth, clock: Clock) -> None:
+    health.failed("ab", UnavailableError("soon", alternatives=("ac", "bc"), retry_after_s=0.5))
+    clock.now = 1.0
+    health.deviated("ab")
+    clock.now = FIRST_S
+    assert health.in_order(ALL) == ["ac", "bc", "ab"]
+    clock.now = FIRST_S + 1
     assert health.in_order(ALL) == ALL
 
 

@@ -22,6 +22,11 @@ from veilmatch.crypto.errors import (
 GONE = UnavailableError("matcher-b cannot be reached", party="matcher-b", needed="matcher-b")
 
 
+def plenty() -> int:
+    """Requests that a call may still make."""
+    return 9
+
+
 class Script:
     """Attempts that end as told, one after the other; an error takes its matcher away."""
 
@@ -42,20 +47,20 @@ class Script:
 async def patience(pair: FakePair) -> Patience:
     """Of a client that both matchers have answered before."""
     patience = Patience(pair.both)
-    await patience.ask(Script(pair, "first"), 1.0)
+    await patience.ask(Script(pair, "first"), 1.0, plenty)
     return patience
 
 
 async def test_a_matcher_that_restarts_is_waited_for(patience: Patience, pair: FakePair) -> None:
     script = Script(pair, GONE, "answer")
-    assert await patience.ask(script, 5.0) == "answer"
+    assert await patience.ask(script, 5.0, plenty) == "answer"
     assert pair.b.connects == 1 and pair.a.connects == 0
     assert script.limits[1] < script.limits[0] <= 5.0
 
 
 async def test_its_peer_may_need_a_moment_more_to_find_it(patience: Patience, pair: FakePair) -> None:
     not_found = UnavailableError("matcher-b cannot be reached", party="matcher-b", available="no answer")
-    assert await patience.ask(Script(pair, GONE, not_found, not_found, "answer"), 5.0) == "answer"
+    assert await patience.ask(Script(pair, GONE, not_found, not_found, "answer"), 5.0, plenty) == "answer"
     assert pair.b.connects == 1
 
 
@@ -64,24 +69,49 @@ async def test_a_matcher_that_stays_away_is_the_error_and_later_calls_do_not_wai
 ) -> None:
     pair.b.comes_back = False
     with pytest.raises(UnavailableError) as caught:
-        await patience.ask(Script(pair, GONE), 0.5)
+        await patience.ask(Script(pair, GONE), 0.5, plenty)
     assert caught.value is GONE and pair.b.connects == 1
     time.sleep(0.5)
     with pytest.raises(UnavailableError):
-        await patience.ask(Script(pair, GONE), 0.5)
+        await patience.ask(Script(pair, GONE), 0.5, plenty)
     assert pair.b.connects == 1
 
 
 async def test_a_matcher_that_was_never_there_is_not_waited_for(pair: FakePair) -> None:
     with pytest.raises(UnavailableError):
-        await Patience(pair.both).ask(Script(pair, GONE), 5.0)
+        await Patience(pair.both).ask(Script(pair, GONE), 5.0, plenty)
     assert pair.b.connects == 0
 
 
 async def test_a_matcher_that_is_connected_has_not_restarted(patience: Patience, pair: FakePair) -> None:
     hangs = UnavailableError("matcher-b does not answer", party="matcher-b")
     with pytest.raises(UnavailableError):
-        await patience.ask(Script(pair, hangs), 5.0)
+        await patience.ask(Script(pair, hangs), 5.0, plenty)
+
+
+async def test_after_a_restart_no_error_of_a_server_about_anybody_else_is_waited_for(
+    patience: Patience, pair: FakePair
+) -> None:
+    for said in (UnavailableError("no", party="keyholder-b"), UnavailableError("no", party="matcher-a")):
+        with pytest.raises(UnavailableError) as caught:
+            await patience.ask(Script(pair, GONE, said, "answer"), 5.0, plenty)
+        assert caught.value is said
+
+
+async def test_a_call_without_requests_left_waits_for_nothing(patience: Patience, pair: FakePair) -> None:
+    for error in (GONE, OverloadedError("busy", retry_after_s=0.1)):
+        with pytest.raises(type(error)):
+            await patience.ask(Script(pair, error, "answer"), 5.0, lambda: 0)
+    assert pair.b.connects == 0
+
+
+async def test_the_last_request_comes_when_its_peer_has_had_time_to_find_it(patience: Patience, pair: FakePair) -> None:
+    started = time.monotonic()
+    assert await patience.ask(Script(pair, GONE, "answer"), 5.0, lambda: 1) == "answer"
+    assert 1.0 <= time.monotonic() - started < 2.5
+    started = time.monotonic()
+    assert await patience.ask(Script(pair, GONE, "answer"), 1.0, lambda: 1) == "answer"
+    assert time.monotonic() - started < 1.0
 
 
 @pytest.mark.parametrize("kind", [AuditLogError, StorageError, IntegrityError, RequestRefusedError])
@@ -90,7 +120,7 @@ async def test_a_cause_is_raised_although_a_matcher_has_gone(
 ) -> None:
     pair.b.state = "down"
     with pytest.raises(kind):
-        await patience.ask(Script(pair, kind("no")), 5.0)
+        await patience.ask(Script(pair, kind("no")), 5.0, plenty)
     assert pair.b.connects == 0
 
 
@@ -111,7 +141,7 @@ async def test_a_server_that_says_when_to_come_again_is_asked_once_more_after_on
     patience: Patience, pair: FakePair, kind: type[VeilmatchError], waits: list[float]
 ) -> None:
     script = Script(pair, kind("not now", retry_after_s=0.2), "answer")
-    assert await patience.ask(script, 5.0) == "answer"
+    assert await patience.ask(script, 5.0, plenty) == "answer"
     (wait_s,) = waits
     assert 0.2 <= wait_s <= 0.4
 
@@ -121,11 +151,11 @@ async def test_a_wait_that_does_not_fit_is_the_callers(
     patience: Patience, pair: FakePair, waits: list[float], retry_after_s: float | None
 ) -> None:
     with pytest.raises(OverloadedError) as caught:
-        await patience.ask(Script(pair, OverloadedError("busy", retry_after_s=retry_after_s)), 5.0)
+        await patience.ask(Script(pair, OverloadedError("busy", retry_after_s=retry_after_s)), 5.0, plenty)
     assert caught.value.retry_after_s == retry_after_s and waits == []
 
 
 async def test_a_server_that_is_still_busy_is_left_alone(patience: Patience, pair: FakePair) -> None:
     busy = OverloadedError("busy", retry_after_s=0.01)
     with pytest.raises(OverloadedError):
-        await patience.ask(Script(pair, busy, busy, "answer"), 5.0)
+        await patience.ask(Script(pair, busy, busy, "answer"), 5.0, plenty)
