@@ -51,8 +51,7 @@
 Every error has the same fields, which are the same at the other end of a wire. `got` and `expected` describe (sizes,
 names, counts) and never quote a secret, a probe, a template or a score. `party` is who failed, `alternatives` are
 pairs that can do without it: a client tries them. `retry_after_s` says when to ask again, `request_id` where to look
-in the logs of every party. `said_by` is the server whose word an error is, None for what was found here: a claim, which
-one that deviates can make about anybody. A class says what is wrong with what came, never who is to blame.
+in the logs of every party. A class says what is wrong with what came, never who is to blame.
 """
 
 from __future__ import annotations
@@ -72,7 +71,6 @@ class Details(TypedDict, total=False):
     alternatives: tuple[str, ...]
     retry_after_s: float | None
     request_id: str | None
-    said_by: str | None
 
 
 class VeilmatchError(Exception):
@@ -91,7 +89,6 @@ class VeilmatchError(Exception):
         self.alternatives = tuple(details.get("alternatives", ()))
         self.retry_after_s = details.get("retry_after_s")
         self.request_id = details.get("request_id")
-        self.said_by = details.get("said_by")
         super().__init__(message)
 
     def __str__(self) -> str:
@@ -110,7 +107,6 @@ class VeilmatchError(Exception):
             "alternatives": list(self.alternatives),
             "retry_after_s": self.retry_after_s,
             "request_id": self.request_id,
-            "said_by": self.said_by,
         }
 
     @classmethod
@@ -129,7 +125,6 @@ class VeilmatchError(Exception):
             alternatives=tuple(map(str, alternatives)) if isinstance(alternatives, list | tuple) else (),
             retry_after_s=_number(fields.get("retry_after_s")),
             request_id=_text(fields.get("request_id")),
-            said_by=_text(fields.get("said_by")),
         )
         kind = _by_code(VeilmatchError).get(str(fields.get("code")), VeilmatchError)
         return kind._restore(str(fields.get("message", "")), details, fields)

@@ -10,19 +10,14 @@ import grpc
 from veilmatch.crypto.errors import (
     HandshakeError,
     IntegrityError,
-    KeySafetyError,
     OverloadedError,
     PartyRefusedError,
     ProtocolError,
     RequestRefusedError,
-    ServerDeviationError,
     UnavailableError,
     VeilmatchError,
 )
 from veilmatch.crypto.keys.shares import PAIRS
-
-#: Errors that say that somebody deviates from the protocol: nothing may hide them.
-DEVIATIONS = (KeySafetyError, ServerDeviationError)
 
 ERROR_METADATA_KEY = "veilmatch-error-bin"
 #: Text of a server, before it is shown to a person.
@@ -51,7 +46,7 @@ _LOST = "a connection that was lost: it stopped, or the network between"
 def sent_error(error: grpc.aio.AioRpcError, party: str) -> VeilmatchError | None:
     """Return the error that the server sent, None if it sent none. It may send anything: only clean text gets through.
 
-    A sent error that cannot be read is a ProtocolError. `said_by` is `party`, whatever it sent.
+    A sent error that cannot be read is a ProtocolError.
     """
     for key, value in error.trailing_metadata() or ():
         if key == ERROR_METADATA_KEY:
@@ -104,11 +99,7 @@ def read_error(value: str | bytes, party: str) -> VeilmatchError:
         clean["alternatives"] = [pair for pair in PAIRS if pair in alternatives]
     # The error itself takes none that is not finite or not a number.
     clean |= {name: fields[name] for name in ("limit", "retry_after_s") if isinstance(fields.get(name), int | float)}
-    error = VeilmatchError.from_fields(clean | {"said_by": party})
-    if not isinstance(error, DEVIATIONS):
-        return error
-    # Anybody can be accused: a person has to see who accuses.
-    return VeilmatchError.from_fields(error.fields() | {"message": f"{party} says: {error.message}"})
+    return VeilmatchError.from_fields(clean)
 
 
 def _clean(text: str) -> str:
