@@ -12,9 +12,15 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
-from veilmatch.client.wire.statuses import DEVIATIONS
 from veilmatch.client.wire.transport import Matcher
-from veilmatch.crypto.errors import IntegrityError, OverloadedError, UnavailableError, VeilmatchError
+from veilmatch.crypto.errors import (
+    IntegrityError,
+    KeySafetyError,
+    OverloadedError,
+    ServerDeviationError,
+    UnavailableError,
+    VeilmatchError,
+)
 from veilmatch.crypto.keys.shares import Pair
 
 #: How long the other matcher gets to name a cause, by the vagueness of the first error: none after a cause,
@@ -22,6 +28,8 @@ from veilmatch.crypto.keys.shares import Pair
 GRACE_S = (0.0, 0.0, 0.25, 0.25, 0.25, 1.0)
 #: The same where another pair will be tried: a refusal would come out there as well.
 GRACE_BEFORE_NEXT_PAIR_S = 0.05
+#: Errors that say that somebody deviates from the protocol: nothing may hide them.
+DEVIATIONS = (KeySafetyError, ServerDeviationError)
 
 _R = TypeVar("_R")
 
@@ -102,7 +110,7 @@ async def _outcome(
 ) -> tuple[_R, _R] | VeilmatchError:
     ends = time.monotonic() + timeout_s
     given_up = set[asyncio.Future[_R]]()
-    tasks = [asyncio.ensure_future(ask(matcher)) for matcher in matchers]
+    tasks = [asyncio.ensure_future(_said(ask, matcher)) for matcher in matchers]
     try:
         _, running = await asyncio.wait(tasks, timeout=timeout_s, return_when=asyncio.FIRST_EXCEPTION)
         errors = _errors(tasks, matchers)
@@ -122,6 +130,15 @@ async def _outcome(
             task.cancel()
         await asyncio.gather(*ending, return_exceptions=True)
     return min(errors, key=_vagueness) if errors else (tasks[0].result(), tasks[1].result())
+
+
+async def _said(ask: Callable[[Matcher], Awaitable[_R]], matcher: Matcher) -> _R:
+    """Ask a matcher. Anybody can be accused by it, so the text of an accusation says who accuses."""
+    try:
+        return await ask(matcher)
+    except DEVIATIONS as error:
+        accusation = VeilmatchError.from_fields(error.fields() | {"message": f"{matcher.party} says: {error.message}"})
+    raise accusation
 
 
 def _late(matcher: Matcher) -> VeilmatchError:

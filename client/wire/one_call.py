@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from veilmatch.client.wire.statuses import DEVIATIONS
+from veilmatch.client.wire.exchange import DEVIATIONS
 from veilmatch.crypto.errors import VeilmatchError
 from veilmatch.crypto.keys.shares import Pair
 

@@ -8,18 +8,13 @@ from veilmatch.crypto.claims import KEY_HOLDERS, MATCHERS, Others, read
 from veilmatch.crypto.errors import (
     HandshakeError,
     IntegrityError,
-    KeySafetyError,
     OverloadedError,
     PartyRefusedError,
     ProtocolError,
     RequestRefusedError,
-    ServerDeviationError,
     UnavailableError,
     VeilmatchError,
 )
-
-#: Errors that say that somebody deviates from the protocol: nothing may hide them.
-DEVIATIONS = (KeySafetyError, ServerDeviationError)
 
 ERROR_METADATA_KEY = "veilmatch-error-bin"
 #: Whom a matcher may name: every server has part in a request.
@@ -90,10 +85,6 @@ def _reason(details: str | None, known: bool) -> str:
 def read_error(value: str | bytes, party: str) -> VeilmatchError:
     """Return the error in the trailing metadata of a server, or a ProtocolError if it cannot be read."""
     try:
-        error = read(value, party, _SERVERS)
+        return read(value, party, _SERVERS)
     except ValueError:
         return ProtocolError(f"{party} failed and its error cannot be read", expected="JSON fields", party=party)
-    if isinstance(error, DEVIATIONS):
-        # Anybody can be accused: a person has to see who accuses.
-        error.message = f"{party} says: {error.message}"
-    return error

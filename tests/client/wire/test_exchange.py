@@ -273,6 +273,14 @@ async def test_no_other_error_hides_a_deviation(kind: type[VeilmatchError], seat
         await ask(Scripted(**{seats[0]: (0.01, other), seats[1]: kind("altered", alternatives=("ac",))}))
 
 
+@pytest.mark.parametrize("kind", [KeySafetyError, ServerDeviationError])
+async def test_the_text_of_an_accusation_says_who_accuses(kind: type[VeilmatchError]) -> None:
+    with pytest.raises(kind) as caught:
+        await ask(Scripted(a="A", b=kind("opened other values", party="keyholder-c", got=1)))
+    assert str(caught.value) == "matcher-b says: opened other values (got 1)"
+    assert caught.value.party == "keyholder-c" and caught.value.__context__ is None
+
+
 async def test_of_the_errors_of_several_pairs_the_one_nearest_to_the_cause_is_raised() -> None:
     attempts = Attempts(
         ab=RequestExpiredError("540 s ago", party="keyholder-b", alternatives=("ac",)),
