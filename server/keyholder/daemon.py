@@ -9,9 +9,10 @@ import grpc
 import structlog
 
 from veilmatch.crypto.encryption.paillier import Paillier
-from veilmatch.crypto.keys.shares import pairs_of
+from veilmatch.crypto.keys.shares import PARTIES, SEATS, pairs_of
 from veilmatch.protos.v1 import keyholder_pb2_grpc as rpc
 from veilmatch.server.config import KeyHolderSettings
+from veilmatch.server.keyholder.peers import party_name
 from veilmatch.server.keyholder.refresh.hand import Hand
 from veilmatch.server.keyholder.refresh.key_files import KeyFiles
 from veilmatch.server.keyholder.refresh.pace import Pace
@@ -23,6 +24,7 @@ from veilmatch.server.keyholder.session.serving import KeyHolder
 from veilmatch.server.keyholder.session.share_worker import ShareWorkers, make_handler
 from veilmatch.server.transport.channels import server_credentials, server_options
 from veilmatch.server.transport.daemon import ignore_hangups, run_daemon, sole_owner, take_descriptors
+from veilmatch.server.transport.door import Door, peers_gate
 from veilmatch.server.transport.expiry import Expiry
 from veilmatch.server.transport.logs import configure_logging, in_worker, run_logged
 from veilmatch.server.workers.threads import Pool, make_pool
@@ -54,7 +56,13 @@ async def _serve(settings: KeyHolderSettings, scheme: Paillier, files: KeyFiles,
     pace = Pace(settings.data_dir, key.party, settings.refresh_interval_s)
     refresher = Refresher(holder, Hand(holder, files, record, pace), settings.peer_timeout_s)
     expiry = Expiry(settings.tls, settings.devices_dir, files.public)
-    server = grpc.aio.server(options=server_options(serves_devices=False))
+    matchers, holders = [f"matcher-{seat}" for seat in SEATS], [party_name(party) for party in PARTIES]
+    gates = {
+        "veilmatch.v1.KeyHolder": peers_gate(settings.party_name, *matchers),
+        "veilmatch.v1.KeyHolderPeer": peers_gate(settings.party_name, *holders),
+        "veilmatch.v1.KeyHolderRefresh": peers_gate(settings.party_name, *holders),
+    }
+    server = grpc.aio.server(interceptors=[Door(holder.server, gates)], options=server_options(serves_devices=False))
     rpc.add_KeyHolderServicer_to_server(KeyHolderService(holder), server)
     rpc.add_KeyHolderPeerServicer_to_server(KeyHolderPeerService(holder), server)
     rpc.add_KeyHolderRefreshServicer_to_server(KeyHolderRefreshService(refresher, key.key_id), server)

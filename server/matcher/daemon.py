@@ -17,19 +17,22 @@ from veilmatch.protos.v1 import keyholder_pb2_grpc as keyholder_rpc
 from veilmatch.protos.v1 import matcher_pb2_grpc as rpc
 from veilmatch.server.config import MatcherSettings
 from veilmatch.server.installation.public_file import read_public_key
+from veilmatch.server.matcher.admission import Admission, request_bytes
 from veilmatch.server.matcher.agreement.meeting import Meetings
 from veilmatch.server.matcher.bulk_room import BulkRoom
 from veilmatch.server.matcher.change.succession import Succession, require_rotatable
+from veilmatch.server.matcher.entrance import Entrance
 from veilmatch.server.matcher.gallery.checks import REMEDY
 from veilmatch.server.matcher.gallery.gallery import Gallery
 from veilmatch.server.matcher.gallery.store import Store
 from veilmatch.server.matcher.query.matching import Surroundings
 from veilmatch.server.matcher.query.pack_worker import PackWorkers, make_handler
-from veilmatch.server.matcher.service import Admission, Entrance, MatcherPeerService, MatcherService
+from veilmatch.server.matcher.service import MatcherPeerService, MatcherService
 from veilmatch.server.transport.budgets import Budgets, budgets_of
 from veilmatch.server.transport.channels import channel_to, server_credentials, server_options
 from veilmatch.server.transport.daemon import ignore_hangups, run_daemon, sole_owner, take_descriptors
 from veilmatch.server.transport.devices import Devices
+from veilmatch.server.transport.door import Door, devices_gate, peers_gate
 from veilmatch.server.transport.expiry import Expiry
 from veilmatch.server.transport.logs import configure_logging, in_worker, run_logged
 from veilmatch.server.transport.replay import ReplayLog
@@ -112,10 +115,14 @@ async def _serve(
         public_key, devices, settings.max_clock_skew_s, settings.max_request_lifetime_s, settings.party_name
     )
     expiry = Expiry(settings.tls, settings.devices_dir, public)
-    server = grpc.aio.server(options=server_options(serves_devices=True))
+    gates = {
+        "veilmatch.v1.Matcher": devices_gate(settings.party_name, checker.require_known, request_bytes(public_key)),
+        "veilmatch.v1.MatcherPeer": peers_gate(settings.party_name, on.meetings.peer),
+    }
+    server = grpc.aio.server(interceptors=[Door(on.server, gates)], options=server_options(serves_devices=True))
     budgets = Budgets(settings.data_dir, budgets_of(settings.budgets.model_dump()), settings.party_name)
     admission = Admission(checker, replays, budgets, galleries)
-    entrance = Entrance(settings.admission, on.meetings, settings.party_name, os.cpu_count() or 1)
+    entrance = Entrance(settings.admission, admission, on.meetings, settings.party_name, os.cpu_count() or 1)
     bulk_room = BulkRoom(settings.max_bulk_bytes, settings.all_bulk_bytes, settings.party_name)
     service = MatcherService(entrance, admission, on, bulk_room, settings.max_bulk_s)
     rpc.add_MatcherServicer_to_server(service, server)

@@ -1,13 +1,17 @@
 """Turns: how many requests are served at once, who waits, who goes next, and who is told to come later.
 
 Without a bound a server that is asked more than it can do finishes nothing in time: all requests go on side by side
-and all of them too late. So the matcher that leads takes a few at once, before it has done anything for them, lets a
-few more wait for a short time, and refuses the rest at once with an `OverloadedError` that says when to come again.
-Its other pairs are as busy, so that is no reason to try one. The matcher that follows only bounds how many may wait
-there for the leader: were both to choose, they would choose differently and wait for each other.
+and all of them too late. So the matcher that leads takes a few at once, lets a few more wait for a short time, and
+refuses the rest at once with an `OverloadedError` that says when to come again. Its other pairs are as busy, so that
+is no reason to try one. The matcher that follows lets the leader choose: were both to choose, they would choose
+differently and wait for each other.
+
+A turn is for work: whoever has one waits for servers alone, and keeps it until the work is over, whatever its device
+does meanwhile. What waits for its device, to bring the request to the other matcher too, waits before (entrance.py).
 
 Fair: whoever has least in progress goes next, and of those whoever has waited longest since a turn. A device that asks
-sixteen times at once delays others by one request and not by sixteen.
+sixteen times at once holds others up until one of its requests in progress ends, and not until all have. Whoever comes
+when all places to wait are taken gets one of the device that has most, if that has two more than itself.
 """
 
 from __future__ import annotations
@@ -28,7 +32,7 @@ _SOONEST_S = 0.5
 
 class Turns:
     """at_once: requests in progress. waiting: most that wait, of all devices. One device has half of all these places
-    at most.
+    at most, and of those in progress all only while nobody else waits.
 
     wait_s: how long a request waits for its turn. server: its name, for errors. For one event loop.
     """
@@ -58,29 +62,52 @@ class Turns:
             self._length_s += _LATEST * (self._now() - began - self._length_s)
             self._give_back(device)
 
-    async def _get(self, device: str) -> None:
+    def require_room(self, device: str) -> None:
+        """Raise OverloadedError if a request of this device would be told to come later now."""
         queued = sum(map(len, self._queues.values()))
         own = self._in_progress[device] + len(self._queues.get(device, ()))
         if own >= (self._at_once + self._waiting + 1) // 2:
             raise self._overloaded()
-        if not queued and self._in_progress.total() < self._at_once:
+        if not self._is_free() and queued >= self._waiting and self._pushed_out_by(device) is None:
+            raise self._overloaded()
+
+    async def _get(self, device: str) -> None:
+        self.require_room(device)
+        if self._is_free():
             self._in_progress[device] += 1
             return
-        if queued >= self._waiting:
-            raise self._overloaded()
+        if sum(map(len, self._queues.values())) >= self._waiting:
+            self._push_out(device)
         mine: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._queues.setdefault(device, deque()).append(mine)
         try:
             async with asyncio.timeout(self._wait_s):
                 await mine
         except BaseException as error:
-            if mine.done() and not mine.cancelled():
+            if mine.done() and not mine.cancelled() and mine.exception() is None:
                 self._give_back(device)  # it came in the moment in which the wait ended
             else:
                 self._leave(device, mine)
             if isinstance(error, TimeoutError):
                 raise self._overloaded() from None
             raise
+
+    def _is_free(self) -> bool:
+        return not self._queues and self._in_progress.total() < self._at_once
+
+    def _pushed_out_by(self, device: str) -> str | None:
+        """Return whose request makes room for one of this device, if anybody's does."""
+        most = max(self._queues, key=lambda one: len(self._queues[one]), default=None)
+        if most is None or len(self._queues[most]) < len(self._queues.get(device, ())) + 2:
+            return None
+        return most
+
+    def _push_out(self, device: str) -> None:
+        most = self._pushed_out_by(device)
+        if most is not None:
+            latest = self._queues[most].pop()
+            if not latest.done():
+                latest.set_exception(self._overloaded())
 
     def _give_back(self, device: str) -> None:
         self._in_progress -= Counter({device: 1})

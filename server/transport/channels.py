@@ -30,6 +30,7 @@ from veilmatch.server.transport.limits import (
     PONG_S,
     REPLY_MESSAGE_BYTES,
     STREAMS,
+    WINDOW_BYTES,
     options,
     pings,
 )
@@ -50,16 +51,19 @@ def server_credentials(tls: TlsSettings) -> grpc.ServerCredentials:
 
 def server_options(*, serves_devices: bool) -> list[tuple[str, int]]:
     """Return the options of a daemon's listening side: limits of messages and connections, an address of its own."""
+    received = DEVICE_MESSAGE_BYTES if serves_devices else PEER_MESSAGE_BYTES
     sent = REPLY_MESSAGE_BYTES if serves_devices else PEER_MESSAGE_BYTES
     bounds = [
         ("grpc.server_handshake_timeout_ms", round(1000 * HANDSHAKE_S)),
         ("grpc.max_connection_idle_ms", round(1000 * IDLE_S)),
         ("grpc.max_concurrent_streams", STREAMS),
+        ("grpc.http2.lookahead_bytes", WINDOW_BYTES),
+        ("grpc.http2.bdp_probe", 0),
         ("grpc.http2.min_ping_interval_without_data_ms", round(1000 * PINGED_S)),
     ]
     # Or gRPC would let two daemons listen on one port, and each would get some of the calls.
     own = ("grpc.so_reuseport", 0)
-    return [*options(max(DEVICE_MESSAGE_BYTES, PEER_MESSAGE_BYTES), sent), *bounds, *pings(PING_S, PONG_S), own]
+    return [*options(received, sent), *bounds, *pings(PING_S, PONG_S), own]
 
 
 def channel_to(address: str, party_name: str, tls: TlsSettings) -> grpc.aio.Channel:

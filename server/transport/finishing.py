@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Any, TypeVar
 
 _T = TypeVar("_T")
-#: The event loop keeps weak references only.
-_running: set[asyncio.Task[Any]] = set()
 
 
 async def to_the_end(work: Coroutine[Any, Any, _T]) -> _T:
-    """Return what `work` returns. If the caller is cancelled meanwhile, the work goes on to its end without it."""
+    """Return what `work` returns. A caller that is cancelled meanwhile leaves once the work is done, and not before.
+
+    So whatever the caller holds for the work, its lock, its turn, its memory, stays held as long as it goes on.
+    """
     task = asyncio.ensure_future(work)
-    _running.add(task)
-    task.add_done_callback(_ended)
-    return await asyncio.shield(task)
-
-
-def _ended(task: asyncio.Task[Any]) -> None:
-    _running.discard(task)
-    if not task.cancelled():
-        task.exception()  # noted: the caller may be gone and nobody else take it
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        while not task.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([task])
+        if not task.cancelled():
+            task.exception()  # noted: nobody is left to take it
+        raise

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 MIB = 1 << 20
-#: From a device: a probe is 3 kB, a bulk pack with its records at most about 2 MB.
+#: What a matcher takes: a bulk pack with its records has at most about 2 MB, a chunk of the other matcher CHUNK_BYTES.
 DEVICE_MESSAGE_BYTES = 4 * MIB
-#: Between servers. Results and columns travel in chunks; openings and gate layers whole: 5 MB a million slots.
+#: What a key holder takes, from servers. Results travel in chunks; openings and gate layers whole: 5 MB for a million
+#: slots.
 PEER_MESSAGE_BYTES = 16 * MIB
 #: Payload of one chunk of a list of ciphertexts.
 CHUNK_BYTES = 2 * MIB
@@ -17,6 +18,15 @@ HANDSHAKE_S = 5.0
 IDLE_S = 600.0
 #: Calls of one connection at once; what is beyond waits at the caller.
 STREAMS = 1024
+#: What gRPC holds of a call that is not read: the window of HTTP/2. It would make it megabytes for a fast connection,
+#: so it is told not to measure (`grpc.http2.bdp_probe`); a message that is read is let in as a whole.
+WINDOW_BYTES = 1 << 16
+#: Calls of one device, and of one server, at once, over all of its connections; what is beyond is refused unread.
+CALLS_OF_DEVICE, CALLS_OF_PEER = 128, STREAMS
+#: Messages that are read at once: of one caller, of all devices, and of all who ask for the health of the daemon.
+READS_EACH, READS_OF_DEVICES, READS_OF_STRANGERS = 4, 16, 4
+#: How long such a message may take to arrive; a request has a few kB.
+READ_S = 10.0
 #: A server pings a connection that has been quiet for so long, and closes it if there is no answer for PONG_S.
 PING_S, PONG_S = 60.0, 20.0
 #: The same from one server to another: a dead connection is found in about the time that one call may take.
@@ -29,8 +39,8 @@ SILENCE_S = 60.0
 WHOLE_CALL = 60.0
 #: What the called end of a link reads ahead: so many messages, or bytes and the message that reaches them.
 INBOX_MESSAGES, INBOX_BYTES = 64, PEER_MESSAGE_BYTES
-#: Calls of one peer about requests that were not brought here yet: all that one connection has.
-WAITING_LINKS = STREAMS
+#: Calls of one peer about requests that were not brought here yet: all that it may have.
+WAITING_LINKS = CALLS_OF_PEER
 
 
 def pings(every_s: float, answer_s: float) -> list[tuple[str, int]]:

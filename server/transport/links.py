@@ -241,31 +241,6 @@ class Rendezvous(Generic[M]):
         self._expiries[subject] = asyncio.get_running_loop().call_later(self._timeout_s, expire)
 
     @asynccontextmanager
-    async def called(self, subject: bytes, peer: str, timeout_s: float) -> AsyncIterator[None]:
-        """Wait for the peer's call about this and leave it for `take`: until then nothing needs doing here.
-
-        An error in the body ends the call with it, so that the peer learns it. Raises UnavailableError if there is
-        no call in time.
-        """
-        place = self._place(subject)
-        try:
-            async with asyncio.timeout(timeout_s):
-                await asyncio.shield(place)
-        except BaseException as error:
-            if not place.done():
-                self._forget(subject, place)
-            if isinstance(error, TimeoutError):
-                raise UnavailableError(f"{peer} did not call about the request", party=peer, needed=peer) from None
-            raise
-        try:
-            yield
-        except BaseException as error:
-            if self._forget(subject, place):
-                abandoned = UnavailableError("the request was abandoned here")
-                _end(place, error if isinstance(error, VeilmatchError) else abandoned)
-            raise
-
-    @asynccontextmanager
     async def take(
         self, subject: bytes, peer: str, alternatives: tuple[str, ...] = (), timeout_s: float | None = None
     ) -> AsyncIterator[Link[M]]:

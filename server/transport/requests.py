@@ -30,6 +30,7 @@ from veilmatch.crypto.errors import (
 )
 from veilmatch.crypto.keys.device_certificate import Statement
 from veilmatch.crypto.keys.shares import PAIRS, Pair
+from veilmatch.crypto.parameters import ParameterSet
 from veilmatch.crypto.requests import (
     MIN_LIFETIME_S,
     TOKEN_BYTES,
@@ -115,6 +116,25 @@ class RequestChecker:
         self._lifetime_ms = int(max_lifetime_s * 1000)
         self._now = now
 
+    @property
+    def parameters(self) -> ParameterSet:
+        """The parameter set of the requests that are taken."""
+        return self._public_key.parameters
+
+    def require_known(self, device: str) -> None:
+        """Raise RequestSignatureError unless a device of this name has a certificate here, valid now or not."""
+        try:
+            self._known(device)
+        except RequestRefusedError as error:
+            error.party = self._server
+            raise
+
+    def _known(self, device: str) -> Statement:
+        statement = self._devices.find(device)
+        if statement is None:
+            raise RequestSignatureError("signed by no device that has a good certificate here", got=device[:60])
+        return statement
+
     def check(self, request: pb.SignedRequest, *operations: Operation) -> CheckedRequest:
         """Return the request's content.
 
@@ -179,9 +199,7 @@ class RequestChecker:
         )
 
     def _check_signature(self, request: pb.SignedRequest, device: str) -> Statement:
-        statement = self._devices.find(device)
-        if statement is None:
-            raise RequestSignatureError("signed by no device that has a good certificate here", got=device[:60])
+        statement = self._known(device)
         try:
             key = Ed25519PublicKey.from_public_bytes(statement.public_key)
             key.verify(request.signature, signed_bytes(request.body))
@@ -258,6 +276,18 @@ class RequestChecker:
             subject_digest=body.subject_digest,
             model=body.model,
         )
+
+
+def check_ciphertexts(checked: CheckedRequest, ciphertexts: Sequence[bytes], parameters: ParameterSet) -> None:
+    """Raise InvalidInputError unless these are as many as the operation takes, and of the right size each."""
+    expected = parameters.lane_ciphertexts if checked.operation in WITH_LANES else 0
+    if len(ciphertexts) != expected:
+        raise InvalidInputError("number of lane ciphertexts", got=len(ciphertexts), expected=expected)
+    for one in ciphertexts:
+        if len(one) != parameters.ciphertext_bytes:
+            raise InvalidInputError(
+                "a lane ciphertext of the wrong size", got=len(one), expected=f"{parameters.ciphertext_bytes} bytes"
+            )
 
 
 def check_payload(checked: CheckedRequest, ciphertexts: Sequence[bytes]) -> None:

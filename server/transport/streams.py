@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, TypeVar
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
+from contextvars import ContextVar
+from typing import Any, TypeAlias, TypeVar
 
 from google.protobuf.message import Message
 
@@ -12,6 +15,9 @@ from veilmatch.server.transport.channels import Context
 from veilmatch.server.transport.limits import SILENCE_S
 
 M = TypeVar("M", bound=Message)
+Place: TypeAlias = Callable[[], AbstractAsyncContextManager[None]]
+#: How the call that is being served gets a place to read its first message in; see door.py.
+reading: ContextVar[Place] = ContextVar("veilmatch_reading", default=nullcontext)
 
 
 async def next_message(context: Context, sender: str, within_s: float | None = None) -> Any:
@@ -33,9 +39,10 @@ async def first_message(context: Context, kind: type[M], content: str, sender: s
     """Return the message that a call begins with, which has to have this content.
 
     Raises UnavailableError if there is none: a caller that gave its request up before deviates in nothing.
-    ProtocolError for another one.
+    ProtocolError for another one, OverloadedError if there is no place to read it in.
     """
-    message = await next_message(context, sender)
+    async with reading.get()():
+        message = await next_message(context, sender)
     if not isinstance(message, kind):
         raise UnavailableError(f"{sender} left before its request was complete", party=sender, needed=sender)
     if (found := message.WhichOneof("content")) != content:

@@ -81,6 +81,30 @@ async def test_one_device_takes_half_of_the_places_to_wait_at_most() -> None:
     await asyncio.gather(*door)
 
 
+async def test_two_devices_that_fill_all_places_keep_no_third_one_out() -> None:
+    one = turns(at_once=2, waiting=6)
+    served = Served(one, takes_s=0.05)
+    greedy = [asyncio.create_task(served.ask(device)) for device in ("a", "b") for _ in range(4)]
+    await asyncio.sleep(0)
+    assert sum(map(len, one._queues.values())) == 6
+    async with asyncio.timeout(1):
+        await served.ask("door")
+    outcomes = await asyncio.gather(*greedy, return_exceptions=True)
+    assert sum(isinstance(outcome, OverloadedError) for outcome in outcomes) == 1, "one had to make room"
+    assert not one._queues and one._in_progress.total() == 0
+
+
+async def test_a_full_queue_of_devices_that_ask_alike_takes_no_other_one() -> None:
+    one = turns(at_once=1, waiting=3)
+    served = Served(one, takes_s=0.05)
+    alike = [asyncio.create_task(served.ask(device)) for device in "abcd"]
+    await asyncio.sleep(0)
+    with pytest.raises(OverloadedError):
+        one.require_room("e")
+    await asyncio.gather(*alike)
+    one.require_room("e")
+
+
 async def test_whoever_waits_too_long_is_refused_and_leaves_no_place_taken() -> None:
     one = turns(at_once=1, wait_s=0.05)
     held = asyncio.Event()

@@ -16,6 +16,7 @@ from veilmatch.common.settings import TlsSettings
 from veilmatch.server.installation.authority import Authority
 from veilmatch.server.installation.files import write_file
 from veilmatch.server.transport.channels import server_credentials, server_options
+from veilmatch.server.transport.door import Door, Gate
 from veilmatch.server.transport.own_failures import Self
 
 #: The method that `serving` offers, and how one calls it.
@@ -61,11 +62,16 @@ SERVICE = SimpleNamespace(server=Self("keyholder-b", ("ac",)))
 
 @asynccontextmanager
 async def serving(
-    kind: str, method: Callable[..., Any], tls: TlsSettings | None = None, message: type[Message] | None = None
+    kind: str,
+    method: Callable[..., Any],
+    tls: TlsSettings | None = None,
+    message: type[Message] | None = None,
+    gate: Gate | None = None,
 ) -> AsyncIterator[str]:
     """Offer one method, e.g. of kind "unary_unary", on a free port; yields the address.
 
     method: as a servicer's, without self. tls: None listens without TLS. message: what comes in; None for bytes.
+    gate: who may call; None for no door.
     """
 
     async def call(request: Any, context: Any) -> Any:
@@ -82,7 +88,8 @@ async def serving(
         response_serializer=bytes_of,
     )
     service, name = METHOD.strip("/").split("/")
-    server = grpc.aio.server(options=server_options(serves_devices=False))
+    doors = [] if gate is None else [Door(SERVICE.server, {service: gate})]
+    server = grpc.aio.server(interceptors=doors, options=server_options(serves_devices=False))
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {name: handler}),))
     if tls is None:
         port = server.add_insecure_port("127.0.0.1:0")

@@ -37,8 +37,8 @@ from veilmatch.crypto.errors import (
     VeilmatchError,
 )
 from veilmatch.protos.v1 import request_pb2 as pb
+from veilmatch.server.matcher.admission import Admission, Admitted
 from veilmatch.server.matcher.gallery.gallery import Gallery
-from veilmatch.server.matcher.service import Admission, Admitted
 from veilmatch.server.transport.budgets import Budget, Budgets
 from veilmatch.server.transport.channels import Context
 from veilmatch.server.transport.replay import ReplayLog

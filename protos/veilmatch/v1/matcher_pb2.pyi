@@ -378,6 +378,8 @@ Global___MatcherMessage: _TypeAlias = MatcherMessage  # noqa: Y015
 
 @_typing.final
 class Rendezvous(_message.Message):
+    """Matcher a, which was brought the request; matcher b, which was too; matcher a, when the request's turn has come."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     REQUEST_DIGEST_FIELD_NUMBER: _builtins.int

@@ -1,6 +1,7 @@
 """The two matchers about one request: matcher a leads (calls), matcher b follows (is called).
 
-Both must have been brought the request by the device itself, and both must hold the same gallery
+Both must have been brought the request by the device itself. Each says so with a rendezvous, and a second one of
+matcher a says that the request's turn has come: before that nothing is done for it. Both must hold the same gallery
 state while they work on it. What a crash left pending is settled here first (agreement.py).
 """
 
@@ -43,14 +44,30 @@ Hold = Callable[[], AbstractAsyncContextManager[None]]
 class Meeting:
     """One request at both matchers; see `Meetings.about`."""
 
-    def __init__(self, link: Link[pb.MatcherMessage], *, leads: bool, peer: str, timeout_s: float) -> None:
+    def __init__(
+        self,
+        link: Link[pb.MatcherMessage],
+        hello: pb.MatcherMessage,
+        *,
+        leads: bool,
+        peer: str,
+        timeout_s: float,
+    ) -> None:
         self._link = link
+        self._hello = hello
         self.leads = leads
         #: This side's name: who is to blame for what fails here.
         self.party = "matcher-a" if leads else "matcher-b"
         self._peer = peer
         # The other matcher may have to wait for its key holder that long, and then it is the one to say so.
         self._timeout_s = 2 * timeout_s
+
+    async def begin(self, patience_s: float = 0.0) -> None:
+        """Leader: say that the request's turn has come. Follower: wait for that, `patience_s` beyond the usual."""
+        if self.leads:
+            await self._link.send(self._hello)
+        else:
+            await self._next("rendezvous", patience_s)
 
     async def swap_states(self, mine: Callable[[], pb.GalleryState], kind: str) -> pb.GalleryState:
         """Exchange gallery states; the leader's goes first. Used for begin, prepared and committed."""
@@ -150,20 +167,18 @@ class Meetings:
         self._timeout_s = timeout_s
 
     @asynccontextmanager
-    async def called(self, request_digest: bytes, patience_s: float) -> AsyncIterator[None]:
-        """Where the other matcher leads: wait for its call before anything is done for a request.
-
-        patience_s: how long the leader may let the request wait. An error in the body is told to the leader.
-        """
-        if self.leads:
-            yield
-            return
-        async with self.rendezvous.called(request_digest, self.peer, self._timeout_s + patience_s):
-            yield
+    async def about(self, request_digest: bytes, patience: float = 1.0) -> AsyncIterator[Meeting]:
+        """Meet about a request that both were brought, and begin it. patience: multiplies the time to wait."""
+        async with self.met(request_digest, patience) as meeting:
+            await meeting.begin()
+            yield meeting
 
     @asynccontextmanager
-    async def about(self, request_digest: bytes, patience: float = 1.0) -> AsyncIterator[Meeting]:
-        """Meet about a request that both were brought. patience: multiplies the time to wait for the other."""
+    async def met(self, request_digest: bytes, patience: float = 1.0) -> AsyncIterator[Meeting]:
+        """Meet about a request that both were brought; nothing is done for it before `Meeting.begin`.
+
+        patience: multiplies the time to wait for the other. An error in the body is told to the other matcher.
+        """
         hello = pb.MatcherMessage(rendezvous=pb.Rendezvous(request_digest=request_digest))
         wait_s = self._timeout_s * patience
         if self.leads:
@@ -174,7 +189,7 @@ class Meetings:
                             self._stub.Exchange(timeout=WHOLE_CALL * wait_s), hello, self.peer, others=OTHERS
                         )
                         link = await stack.enter_async_context(call)
-                        meeting = Meeting(link, leads=True, peer=self.peer, timeout_s=self._timeout_s)
+                        meeting = Meeting(link, hello, leads=True, peer=self.peer, timeout_s=self._timeout_s)
                         await meeting._next("rendezvous", wait_s)
                 except TimeoutError:
                     raise UnavailableError(
@@ -186,7 +201,7 @@ class Meetings:
         else:
             async with self.rendezvous.take(request_digest, self.peer, (), wait_s) as link:
                 await link.send(hello)
-                yield Meeting(link, leads=False, peer=self.peer, timeout_s=self._timeout_s)
+                yield Meeting(link, hello, leads=False, peer=self.peer, timeout_s=self._timeout_s)
 
     @asynccontextmanager
     async def agreed(self, meeting: Meeting, gallery: Gallery, hold: Hold) -> AsyncIterator[None]:

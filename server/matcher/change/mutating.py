@@ -2,7 +2,8 @@
 
 DESIGN.md section 6. enrol and erase get this matcher's share of the template from its key holder; each matcher
 encrypts its own part of the column and of the record, they exchange and multiply both in. Then both prepare durably,
-compare, and commit; what a crash interrupts is settled at the next meeting.
+compare, and commit; what a crash interrupts is settled at the next meeting. A change whose device leaves before both
+galleries are held is dropped; afterwards it is done to the end, and all that the request holds is held until then.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from veilmatch.server.matcher.change.making import contents, pieces, records_of
 from veilmatch.server.matcher.gallery.gallery import Gallery
 from veilmatch.server.matcher.gallery.mutation import LogEntry, Mutation, Record, Template
 from veilmatch.server.matcher.query.matching import Surroundings
+from veilmatch.server.transport.finishing import to_the_end
 from veilmatch.server.transport.requests import CheckedRequest
 
 #: Both matchers must have received a whole bulk stream before they meet.
@@ -37,39 +39,50 @@ class ReadyPack:
 
 
 async def enrol(
-    checked: CheckedRequest, request: request_pb2.SignedRequest, model: str, gallery: Gallery, on: Surroundings
+    checked: CheckedRequest,
+    request: request_pb2.SignedRequest,
+    model: str,
+    gallery: Gallery,
+    meeting: Meeting,
+    on: Surroundings,
 ) -> pb.MutateReply:
     """Add one template of request.subject, an embedding of `model`, in the lowest free slot.
 
     Column and record are made from both matchers' shares of the vector, or of zero if it is not valid: no server knows
     which. The reply has this organisation's share of that bit, for the device.
     """
+    async with on.meetings.agreed(meeting, gallery, gallery.lock.exclusive):
+        return await to_the_end(_enrol(checked, request, model, gallery, meeting, on))
+
+
+async def _enrol(
+    checked: CheckedRequest,
+    request: request_pb2.SignedRequest,
+    model: str,
+    gallery: Gallery,
+    meeting: Meeting,
+    on: Surroundings,
+) -> pb.MutateReply:
     identity = _identity(checked, request.subject, model)
-    async with (
-        on.meetings.about(checked.digest) as meeting,
-        on.meetings.agreed(meeting, gallery, gallery.lock.exclusive),
-    ):
-        if (done := await gallery.find_token(checked.token)) is not None:
-            return await _done_before(done, identity, checked.token, gallery)
-        gallery.require_changeable()
-        gallery.require_model(model)
-        places = gallery.index.allocate(1)
-        async with on.open_session(checked, request, gallery.state) as call:
-            share = await call.template_shares(1, told=1)
-        ((number, _),) = places
-        ((parts, record),) = await contents(
-            share, places, on.scheme, on.workers, meeting, is_plus=on.is_plus(checked.pair)
-        )
-        pack = await on.workers.apply(gallery.number, number, parts)
-        template = Template(*places[0], request.subject, record, by_device=False)
-        mutation = Mutation(
-            "enrol", checked.token, identity, {number: pack}, [template], [], _result(1), model, checked.device
-        )
-        return await commit_both(mutation, meeting, gallery, share.valid)
+    if (done := await gallery.find_token(checked.token)) is not None:
+        return await _done_before(done, identity, checked.token, gallery)
+    gallery.require_changeable()
+    gallery.require_model(model)
+    places = gallery.index.allocate(1)
+    async with on.open_session(checked, request, gallery.state) as call:
+        share = await call.template_shares(1, told=1)
+    ((number, _),) = places
+    ((parts, record),) = await contents(share, places, on.scheme, on.workers, meeting, is_plus=on.is_plus(checked.pair))
+    pack = await on.workers.apply(gallery.number, number, parts)
+    template = Template(*places[0], request.subject, record, by_device=False)
+    mutation = Mutation(
+        "enrol", checked.token, identity, {number: pack}, [template], [], _result(1), model, checked.device
+    )
+    return await commit_both(mutation, meeting, gallery, share.valid)
 
 
 async def erase(
-    checked: CheckedRequest, request: request_pb2.SignedRequest, gallery: Gallery, on: Surroundings
+    checked: CheckedRequest, request: request_pb2.SignedRequest, gallery: Gallery, meeting: Meeting, on: Surroundings
 ) -> pb.MutateReply:
     """Take every template of request.subject out of its pack and delete its record; or those of one enrolment.
 
@@ -79,21 +92,26 @@ async def erase(
     Records are looked at before the gallery is held: one that is damaged at one matcher ends the request at both then,
     and not the other matcher's patience with a session that never begins, while everybody else waits.
     """
+    await gallery.require_intact(await _named(checked, request.subject, gallery))
+    async with on.meetings.agreed(meeting, gallery, gallery.lock.exclusive):
+        return await to_the_end(_erase(checked, request, gallery, meeting, on))
+
+
+async def _erase(
+    checked: CheckedRequest, request: request_pb2.SignedRequest, gallery: Gallery, meeting: Meeting, on: Surroundings
+) -> pb.MutateReply:
     identity = _identity(checked, request.subject, checked.enrolment)
-    async with on.meetings.about(checked.digest) as meeting:
-        await gallery.require_intact(await _named(checked, request.subject, gallery))
-        async with on.meetings.agreed(meeting, gallery, gallery.lock.exclusive):
-            if (done := await gallery.find_token(checked.token)) is not None:
-                return await _done_before(done, identity, checked.token, gallery)
-            gallery.require_changeable()
-            places = await _to_erase(checked, request.subject, gallery)
-            found = [await gallery.record(*place) for place in places]
-            packs = await _without(places, found, checked, request, meeting, gallery, on)
-            retired = [place for place, record in zip(places, found, strict=True) if record.by_device]
-            mutation = Mutation(
-                "erase", checked.token, identity, packs, [], places, _result(len(places)), "", checked.device, retired
-            )
-            return await commit_both(mutation, meeting, gallery)
+    if (done := await gallery.find_token(checked.token)) is not None:
+        return await _done_before(done, identity, checked.token, gallery)
+    gallery.require_changeable()
+    places = await _to_erase(checked, request.subject, gallery)
+    found = [await gallery.record(*place) for place in places]
+    packs = await _without(places, found, checked, request, meeting, gallery, on)
+    retired = [place for place, record in zip(places, found, strict=True) if record.by_device]
+    mutation = Mutation(
+        "erase", checked.token, identity, packs, [], places, _result(len(places)), "", checked.device, retired
+    )
+    return await commit_both(mutation, meeting, gallery)
 
 
 async def _without(
@@ -149,27 +167,31 @@ async def enrol_bulk(
     checked: CheckedRequest, ready: Sequence[ReadyPack], model: str, gallery: Gallery, on: Surroundings
 ) -> pb.MutateReply:
     """Append ready packs of embeddings of `model`, already checked, after the last pack."""
-    subjects = [subject.encode() for pack in ready for subject, _ in pack.templates]
-    identity = _identity(checked, digest_all("subjects", subjects), model)
     async with (
         on.meetings.about(checked.digest, _BULK_PATIENCE) as meeting,
         on.meetings.agreed(meeting, gallery, gallery.lock.exclusive),
     ):
-        if (done := await gallery.find_token(checked.token)) is not None:
-            return await _done_before(done, identity, checked.token, gallery)
-        gallery.require_changeable()
-        gallery.require_model(model)
-        numbers = gallery.index.allocate_packs(len(ready))
-        added = [
-            Template(number, slot, subject, record, by_device=True)
-            for number, pack in zip(numbers, ready, strict=True)
-            for slot, (subject, record) in enumerate(pack.templates)
-        ]
-        packs = {number: pack.ciphertexts for number, pack in zip(numbers, ready, strict=True)}
-        mutation = Mutation(
-            "bulk", checked.token, identity, packs, added, [], _result(len(added)), model, checked.device
-        )
-        return await commit_both(mutation, meeting, gallery)
+        return await to_the_end(_append(checked, ready, model, gallery, meeting))
+
+
+async def _append(
+    checked: CheckedRequest, ready: Sequence[ReadyPack], model: str, gallery: Gallery, meeting: Meeting
+) -> pb.MutateReply:
+    subjects = [subject.encode() for pack in ready for subject, _ in pack.templates]
+    identity = _identity(checked, digest_all("subjects", subjects), model)
+    if (done := await gallery.find_token(checked.token)) is not None:
+        return await _done_before(done, identity, checked.token, gallery)
+    gallery.require_changeable()
+    gallery.require_model(model)
+    numbers = gallery.index.allocate_packs(len(ready))
+    added = [
+        Template(number, slot, subject, record, by_device=True)
+        for number, pack in zip(numbers, ready, strict=True)
+        for slot, (subject, record) in enumerate(pack.templates)
+    ]
+    packs = {number: pack.ciphertexts for number, pack in zip(numbers, ready, strict=True)}
+    mutation = Mutation("bulk", checked.token, identity, packs, added, [], _result(len(added)), model, checked.device)
+    return await commit_both(mutation, meeting, gallery)
 
 
 async def commit_both(

@@ -35,6 +35,7 @@ from veilmatch.server.matcher.change.succession import Succession, Successor
 from veilmatch.server.matcher.gallery.gallery import Gallery
 from veilmatch.server.matcher.gallery.mutation import GalleryState, Kind, Mutation, Record, Template
 from veilmatch.server.matcher.query.matching import Surroundings
+from veilmatch.server.transport.finishing import to_the_end
 from veilmatch.server.transport.requests import CheckedRequest
 
 _log = structlog.get_logger(__name__)
@@ -52,7 +53,7 @@ class _Batch:
 
 
 async def rotate(
-    checked: CheckedRequest, request: request_pb2.SignedRequest, gallery: Gallery, on: Surroundings
+    checked: CheckedRequest, request: request_pb2.SignedRequest, gallery: Gallery, meeting: Meeting, on: Surroundings
 ) -> pb.RotateReply:
     """Do the next step of rotating `gallery` to the key that the request names, and say how far it has come.
 
@@ -62,36 +63,45 @@ async def rotate(
     if succession is None:
         raise ConfigurationError("no rotation is configured at this matcher", expected="[rotation] in matcher.toml")
     new = succession.of(checked.gallery, checked.new_key_id)
-    async with (
-        on.meetings.about(checked.digest) as meeting,
-        on.meetings.agreed(meeting, new.gallery, new.gallery.lock.exclusive),
-    ):
-        async with on.meetings.agreed(meeting, gallery, gallery.lock.shared):
-            progress, sources = await new.progress(), await new.sources(gallery)
-            complete = await new.is_complete()
-            # What is complete may have been served from and changed: it is touched no more.
-            step = Close() if complete else progress.next_step(sources)
-            if isinstance(step, Close):
-                # Within the lock: nothing changes the old gallery between its last conversion and its closing. It is
-                # closed before the last step, which may end half done: at the other matcher alone, or there and here.
-                gallery.successor = succession.key_id
-                if not complete:
-                    last = _mutation("rotated", checked, {}, [], [], json.dumps({"templates": 0}), "")
-                    await commit_both(last, meeting, new.gallery)
-                await succession.finish()
-                return _reply(new, progress, len(sources), done=True)
-            batch = await _read(step.sources, gallery) if isinstance(step, Convert) else None
-        # The old gallery may change from here on; the next step sees it.
-        gated, valid_share = [], b""
-        if isinstance(step, Empty):
-            await commit_both(_emptied(step.pack, checked, new, succession), meeting, new.gallery)
-        elif batch is not None:
-            valid_share = await _convert(batch, checked, request, new, succession, meeting, on)
-            gated = [subject for subject, of in zip(batch.subjects, batch.records, strict=True) if of.by_device]
-        reply = _reply(new, await new.progress(), len(sources), done=False)
-        reply.by_device.extend(gated)
-        reply.valid_share = valid_share
-        return reply
+    async with on.meetings.agreed(meeting, new.gallery, new.gallery.lock.exclusive):
+        return await to_the_end(_step(checked, request, gallery, new, succession, meeting, on))
+
+
+async def _step(
+    checked: CheckedRequest,
+    request: request_pb2.SignedRequest,
+    gallery: Gallery,
+    new: Successor,
+    succession: Succession,
+    meeting: Meeting,
+    on: Surroundings,
+) -> pb.RotateReply:
+    async with on.meetings.agreed(meeting, gallery, gallery.lock.shared):
+        progress, sources = await new.progress(), await new.sources(gallery)
+        complete = await new.is_complete()
+        # What is complete may have been served from and changed: it is touched no more.
+        step = Close() if complete else progress.next_step(sources)
+        if isinstance(step, Close):
+            # Within the lock: nothing changes the old gallery between its last conversion and its closing. It is
+            # closed before the last step, which may end half done: at the other matcher alone, or there and here.
+            gallery.successor = succession.key_id
+            if not complete:
+                last = _mutation("rotated", checked, {}, [], [], json.dumps({"templates": 0}), "")
+                await commit_both(last, meeting, new.gallery)
+            await succession.finish()
+            return _reply(new, progress, len(sources), done=True)
+        batch = await _read(step.sources, gallery) if isinstance(step, Convert) else None
+    # The old gallery may change from here on; the next step sees it.
+    gated, valid_share = [], b""
+    if isinstance(step, Empty):
+        await commit_both(_emptied(step.pack, checked, new, succession), meeting, new.gallery)
+    elif batch is not None:
+        valid_share = await _convert(batch, checked, request, new, succession, meeting, on)
+        gated = [subject for subject, of in zip(batch.subjects, batch.records, strict=True) if of.by_device]
+    reply = _reply(new, await new.progress(), len(sources), done=False)
+    reply.by_device.extend(gated)
+    reply.valid_share = valid_share
+    return reply
 
 
 async def _read(sources: Sequence[Source], gallery: Gallery) -> _Batch:

@@ -1,8 +1,13 @@
-"""A lock for many readers or one writer, in asyncio; a waiting writer goes before new readers."""
+"""A lock for many readers or one writer, in asyncio, in the order in which they come.
+
+Readers that follow each other hold it together. Neither kind waits for more than what was there before: with writers
+first, a device that changes a gallery all the time would keep everybody else from reading it.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -11,38 +16,59 @@ class ReadWriteLock:
     """Queries hold it shared, mutations exclusively."""
 
     def __init__(self) -> None:
-        self._condition = asyncio.Condition()
         self._readers = 0
         self._writing = False
-        self._writers_waiting = 0
+        #: Who waits: whether to write, and what tells that it may.
+        self._queue: deque[tuple[bool, asyncio.Future[None]]] = deque()
 
     @asynccontextmanager
     async def shared(self) -> AsyncIterator[None]:
         """Hold together with other readers."""
-        async with self._condition:
-            await self._condition.wait_for(lambda: not self._writing and not self._writers_waiting)
-            self._readers += 1
+        await self._acquire(to_write=False)
         try:
             yield
         finally:
-            async with self._condition:
-                self._readers -= 1
-                self._condition.notify_all()
+            self._release(wrote=False)
 
     @asynccontextmanager
     async def exclusive(self) -> AsyncIterator[None]:
         """Hold alone."""
-        async with self._condition:
-            self._writers_waiting += 1
-            try:
-                await self._condition.wait_for(lambda: not self._writing and not self._readers)
-                self._writing = True
-            finally:
-                self._writers_waiting -= 1
-                self._condition.notify_all()
+        await self._acquire(to_write=True)
         try:
             yield
         finally:
-            async with self._condition:
-                self._writing = False
-                self._condition.notify_all()
+            self._release(wrote=True)
+
+    async def _acquire(self, *, to_write: bool) -> None:
+        mine: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        waits = (to_write, mine)
+        self._queue.append(waits)
+        self._let_in()
+        try:
+            await mine
+        except BaseException:
+            if mine.done() and not mine.cancelled():
+                self._release(wrote=to_write)  # it came in the moment in which the wait ended
+            elif waits in self._queue:
+                self._queue.remove(waits)
+                self._let_in()
+            raise
+
+    def _release(self, *, wrote: bool) -> None:
+        if wrote:
+            self._writing = False
+        else:
+            self._readers -= 1
+        self._let_in()
+
+    def _let_in(self) -> None:
+        while self._queue and not self._writing:
+            to_write, following = self._queue[0]
+            if to_write and self._readers:
+                return
+            self._queue.popleft()
+            if following.done():  # its wait has just ended
+                continue
+            self._writing = to_write
+            self._readers += not to_write
+            following.set_result(None)

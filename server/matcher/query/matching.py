@@ -20,7 +20,7 @@ from veilmatch.crypto.packing import slots
 from veilmatch.protos.v1 import keyholder_pb2_grpc as keyholder_rpc
 from veilmatch.protos.v1 import matcher_pb2 as pb
 from veilmatch.protos.v1 import request_pb2
-from veilmatch.server.matcher.agreement.meeting import Meetings
+from veilmatch.server.matcher.agreement.meeting import Meeting, Meetings
 from veilmatch.server.matcher.change.succession import Succession
 from veilmatch.server.matcher.gallery.gallery import Gallery
 from veilmatch.server.matcher.gallery.mutation import GalleryState
@@ -79,6 +79,7 @@ async def match(
     model: str,
     known_chain: bytes,
     gallery: Gallery,
+    meeting: Meeting,
     on: Surroundings,
 ) -> pb.MatchReply:
     """Serve verify, candidates or identify with a probe of this embedding model.
@@ -87,10 +88,7 @@ async def match(
     cannot be compared.
     """
     verify = checked.operation == "verify"
-    async with (
-        on.meetings.about(checked.digest) as meeting,
-        on.meetings.agreed(meeting, gallery, gallery.lock.shared),
-    ):
+    async with on.meetings.agreed(meeting, gallery, gallery.lock.shared):
         gallery.require_model(model)  # the first templates may have come meanwhile
         index = gallery.index
         slots_asked = index.occupied_by(request.subject) if verify else index.occupied()

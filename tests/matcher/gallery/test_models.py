@@ -11,11 +11,11 @@ import pytest
 from tests.matcher.galleries import KEY_ID, MODEL, PARAMETERS, mutation, run
 from veilmatch.crypto.errors import InvalidInputError, ModelMismatchError, UnavailableError
 from veilmatch.protos.v1 import request_pb2 as pb
+from veilmatch.server.matcher.admission import _signed_model
 from veilmatch.server.matcher.gallery.gallery import Gallery
 from veilmatch.server.matcher.gallery.mutation import Mutation
 from veilmatch.server.matcher.gallery.store import Store
 from veilmatch.server.matcher.query.pack_worker import PackWorkers
-from veilmatch.server.matcher.service import _signed_model
 
 FIRST = mutation(1, added=[(0, 0, "ada"), (0, 1, "bela")])
 OTHER = mutation(2, added=[(0, 2, "cid")], model="model-2")

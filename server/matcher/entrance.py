@@ -1,0 +1,77 @@
+"""Where requests of devices come in: what they wait for before anything that costs is done for them.
+
+A request goes to both matchers by its device. It waits, in a place for that, until the other matcher has it too; the
+places are few and shared fairly (places.py), so a device that brings requests to one matcher alone fills none that
+another device needs. Then, at the matcher that leads, it waits for its turn (turns.py), and the other matcher is told
+when it has it. No nonce is noted and no budget charged for a request that gets none.
+
+Changes are done one after the other anyway. So few are let in at once, in turns of their own: a query comes behind
+two of them at most.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from veilmatch.crypto.requests import Operation, request_digest
+from veilmatch.protos.v1 import request_pb2
+from veilmatch.server.config import AdmissionLimits
+from veilmatch.server.matcher.admission import Admission
+from veilmatch.server.matcher.agreement.meeting import Meeting, Meetings
+from veilmatch.server.matcher.turns import Turns
+from veilmatch.server.transport.channels import Context, caller
+from veilmatch.server.transport.places import Places
+
+#: One that is done, and one that follows at once.
+_CHANGES_AT_ONCE = 2
+#: How much longer than a query a change waits for its turn.
+_CHANGE_PATIENCE = 3
+
+
+class Entrance:
+    """cores: of this machine. server: the name of this matcher, for errors."""
+
+    def __init__(
+        self, limits: AdmissionLimits, admission: Admission, meetings: Meetings, server: str, cores: int
+    ) -> None:
+        at_once, waiting = limits.resolved(cores)
+        self._admission = admission
+        self._meetings = meetings
+        self._turns = Turns(at_once, waiting, limits.wait_s, server)
+        change_wait_s = _CHANGE_PATIENCE * limits.wait_s
+        self._changes = Turns(_CHANGES_AT_ONCE, waiting, change_wait_s, server)
+        self._longest_wait_s = change_wait_s + limits.wait_s
+        # Requests that the leader is about to refuse come to the follower as well.
+        self._unmet = Places((1 if meetings.leads else 2) * (at_once + waiting), server)
+
+    @asynccontextmanager
+    async def meeting(
+        self, request: request_pb2.SignedRequest, context: Context, *operations: Operation, changes: bool = False
+    ) -> AsyncIterator[Meeting]:
+        """Meet the other matcher about a request, and hold a turn for the body at the one that leads.
+
+        changes: whether it changes a gallery. Raises OverloadedError, what `Admission.look` raises, and
+        UnavailableError if the other matcher is not brought the request.
+        """
+        device = caller(context)
+        turns = [] if not self._meetings.leads else [self._changes, self._turns] if changes else [self._turns]
+        for one in turns:
+            one.require_room(device)
+        self._admission.look(request, context, *operations)
+        async with AsyncExitStack() as stack:
+            async with self._unmet.place(device):
+                meeting = await stack.enter_async_context(self._meetings.met(request_digest(request.body)))
+            for one in turns:
+                await stack.enter_async_context(one.turn(device))
+            await meeting.begin(self._longest_wait_s)
+            yield meeting
+
+    @asynccontextmanager
+    async def alone(
+        self, request: request_pb2.SignedRequest, context: Context, *operations: Operation
+    ) -> AsyncIterator[None]:
+        """Hold a turn for a request that this matcher serves without the other one. Raises as `meeting` does."""
+        async with self._turns.turn(caller(context)):
+            self._admission.look(request, context, *operations)
+            yield
