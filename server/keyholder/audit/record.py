@@ -65,7 +65,7 @@ class Auditor:
             raise
         except (asyncio.CancelledError, GeneratorExit):
             if record.begun and not record.answered:
-                await to_the_end(self._refused(record, "abandoned"))
+                await self._refused(record, "abandoned")
             raise
 
     def refresh(self, step: str, epoch: int, leader: Party | None, without: Party | None = None) -> None:
@@ -90,7 +90,8 @@ class Auditor:
                 return
             fields |= {"unlisted": unlisted} if unlisted else {}
         try:
-            await asyncio.to_thread(self._log.append, fields)
+            # A caller that goes away meanwhile must not keep it from being noted.
+            await to_the_end(asyncio.to_thread(self._log.append, fields))
         except AuditLogError as error:
             # Nothing is served either way; the error that is under way says more.
             _log.error("refusal not noted", code=code, reason=error.available)
