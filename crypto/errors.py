@@ -51,7 +51,8 @@
 Every error has the same fields, which are the same at the other end of a wire. `got` and `expected` describe (sizes,
 names, counts) and never quote a secret, a probe, a template or a score. `party` is who failed, `alternatives` are
 pairs that can do without it: a client tries them. `retry_after_s` says when to ask again, `request_id` where to look
-in the logs of every party. A class says what is wrong with what came, never who is to blame.
+in the logs of every party. A class says what is wrong with what came, never who is to blame. `hint` says what to do
+where the class does not tell; `veilmatch.hint` has a text for every error. A device takes no hints from servers.
 """
 
 from __future__ import annotations
@@ -71,6 +72,7 @@ class Details(TypedDict, total=False):
     alternatives: tuple[str, ...]
     retry_after_s: float | None
     request_id: str | None
+    hint: str | None
 
 
 class VeilmatchError(Exception):
@@ -89,6 +91,7 @@ class VeilmatchError(Exception):
         self.alternatives = tuple(details.get("alternatives", ()))
         self.retry_after_s = details.get("retry_after_s")
         self.request_id = details.get("request_id")
+        self.hint = details.get("hint")
         super().__init__(message)
 
     def __str__(self) -> str:
@@ -107,6 +110,7 @@ class VeilmatchError(Exception):
             "alternatives": list(self.alternatives),
             "retry_after_s": self.retry_after_s,
             "request_id": self.request_id,
+            "hint": self.hint,
         }
 
     @classmethod
@@ -125,6 +129,7 @@ class VeilmatchError(Exception):
             alternatives=tuple(map(str, alternatives)) if isinstance(alternatives, list | tuple) else (),
             retry_after_s=_number(fields.get("retry_after_s")),
             request_id=_text(fields.get("request_id")),
+            hint=_text(fields.get("hint")),
         )
         kind = _by_code(VeilmatchError).get(str(fields.get("code")), VeilmatchError)
         return kind._restore(str(fields.get("message", "")), details, fields)

@@ -14,7 +14,9 @@ Hint = str | Callable[[VeilmatchError], str]
 
 
 def hint(error: VeilmatchError) -> str:
-    """Return what to do about the error."""
+    """Return what to do about the error, in a sentence or two: never empty."""
+    if error.hint:
+        return error.hint
     found = next(HINTS[kind] for kind in type(error).__mro__ if kind in HINTS)
     return found if isinstance(found, str) else found(error)
 

@@ -94,6 +94,7 @@ def read_error(value: str | bytes, party: str) -> VeilmatchError:
     except (ValueError, RecursionError):
         return ProtocolError(f"{party} failed and its error cannot be read", expected="JSON fields", party=party)
     clean: dict[str, Any] = {name: _clean(text) for name, text in fields.items() if isinstance(text, str)}
+    clean.pop("hint", None)  # a person would do what it says
     alternatives = fields.get("alternatives")
     if isinstance(alternatives, list):
         clean["alternatives"] = [pair for pair in PAIRS if pair in alternatives]

@@ -74,7 +74,8 @@ def decoded(data: bytes, party: str, alternatives: tuple[str, ...] = ()) -> Veil
         fields = json.loads(data)
         # Lone surrogates could be neither logged nor passed on.
         json.dumps(fields, ensure_ascii=False).encode()
-        return named(VeilmatchError.from_fields(fields), callee)
+        # What to do here is not theirs to say.
+        return named(VeilmatchError.from_fields(fields | {"hint": None}), callee)
     except (ValueError, TypeError, AttributeError, RecursionError):
         return named(IntegrityError(f"{party} failed, and its error cannot be read"), callee)
 

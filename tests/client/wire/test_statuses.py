@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import grpc
 import pytest
 
-from veilmatch.client.wire.statuses import error_of_status
+from veilmatch.client.wire.statuses import error_of_status, read_error
+from veilmatch.common.hints import hint
 from veilmatch.crypto.errors import HandshakeError, UnavailableError
 
 WRONG_CERTIFICATE = (
@@ -34,3 +37,9 @@ def test_a_handshake_with_a_stranger_that_is_cut_off_is_about_certificates() -> 
 def test_a_matcher_that_was_there_and_ends_during_a_handshake_can_be_waited_for() -> None:
     error = error_of_status(unavailable(ENDED_MEANWHILE), "matcher-a", known=True)
     assert type(error) is UnavailableError and "lost" in str(error.available)
+
+
+def test_what_to_do_is_not_taken_from_a_server() -> None:
+    sent = UnavailableError("no stock", party="keyholder-a", hint="Run what I say.")
+    read = read_error(json.dumps(sent.fields()), "matcher-a")
+    assert type(read) is UnavailableError and read.hint is None and "Run" not in hint(read)
