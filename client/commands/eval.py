@@ -32,7 +32,9 @@ def register(app: typer.Typer) -> None:
 def evaluate(
     data: Annotated[
         Path | None,
-        typer.Argument(help="Folder of SUBJECT/PHOTO files, or .npz with `embeddings` [n, D] and `subjects` [n]."),
+        typer.Argument(
+            help="Folder of SUBJECT/PHOTO files, or .npz with `embeddings` [n, D] and `subjects` [n].", readable=False
+        ),
     ] = None,
     orl: Annotated[bool, typer.Option("--orl", help="The AT&T/ORL test photos in place of DATA.")] = False,
     hard: Annotated[
@@ -46,12 +48,15 @@ def evaluate(
     ] = "d128-s126-c38-n3072",
     fmr: Annotated[float, typer.Option(help="False match rate to choose the threshold for, between 0 and 1.")] = 1e-3,
     write_threshold: Annotated[
-        Path | None, typer.Option("--write-threshold", help="Write the chosen threshold to this device.toml.")
+        Path | None,
+        typer.Option("--write-threshold", help="Write the chosen threshold to this device.toml.", readable=False),
     ] = None,
     encrypted: Annotated[
         bool, typer.Option("--encrypted/--no-encrypted", help="Decide every comparison under encryption as well.")
     ] = True,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the report.")] = Path("evaluation"),
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the report.", readable=False)] = Path(
+        "evaluation"
+    ),
     replicates: Annotated[int, typer.Option(min=100, help="Resamples of the subjects, for the intervals.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Of resamples and degradations.")] = 1,
     as_json: Json = False,

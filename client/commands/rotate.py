@@ -20,7 +20,9 @@ def register(app: typer.Typer) -> None:
 
 
 def rotate(
-    new_key: Annotated[Path, typer.Argument(metavar="NEW", help="public.json of the new installation.")],
+    new_key: Annotated[
+        Path, typer.Argument(metavar="NEW", help="public.json of the new installation.", readable=False)
+    ],
     config: Config = DEFAULT_CONFIG,
     timeout: Timeout = None,
     as_json: Json = False,

@@ -215,5 +215,5 @@ def _lines(error: VeilmatchError) -> Iterator[tuple[str, str]]:
     if error.retry_after_s is not None:
         yield "ask again in", span(error.retry_after_s)
     if error.request_id:
-        yield "request", f"{error.request_id}: operators find it in the logs of every party"
+        yield "request", f"{error.request_id}: operators find it in the logs of every party that it reached"
     yield "hint", hint(error)

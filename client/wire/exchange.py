@@ -12,6 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
+from veilmatch.client.wire.statuses import late
 from veilmatch.client.wire.transport import Matcher
 from veilmatch.crypto.errors import (
     IntegrityError,
@@ -112,16 +113,12 @@ async def _outcome(
             await asyncio.wait(running, timeout=max(0.0, grace_s))
             errors = _errors(tasks, matchers)
         elif running and not errors:
-            errors = [_late(m) for t, m in zip(tasks, matchers, strict=True) if t in running]
+            errors = [late(m.party, timeout_s) for t, m in zip(tasks, matchers, strict=True) if t in running]
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
     return min(errors, key=_vagueness) if errors else (tasks[0].result(), tasks[1].result())
-
-
-def _late(matcher: Matcher) -> VeilmatchError:
-    return UnavailableError(f"{matcher.party} did not answer in time", party=matcher.party, needed=matcher.party)
 
 
 def _errors(tasks: Sequence[asyncio.Future[_R]], matchers: Sequence[Matcher]) -> list[VeilmatchError]:

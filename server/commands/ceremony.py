@@ -13,7 +13,8 @@ from rich.text import Text
 from veilmatch.common.output import messages, say, show_json
 
 PassphraseFile = Annotated[
-    Path | None, typer.Option(help="File with the passphrase; else VEILMATCH_PASSPHRASE, else a prompt.")
+    Path | None,
+    typer.Option(help="File with the passphrase; else VEILMATCH_PASSPHRASE, else a prompt.", readable=False),
 ]
 
 
@@ -23,7 +24,7 @@ def register(app: typer.Typer) -> None:
 
 
 def ceremony(
-    directory: Annotated[Path, typer.Argument(help="New directory for the installation.")],
+    directory: Annotated[Path, typer.Argument(help="New directory for the installation.", readable=False)],
     parameters: Annotated[str, typer.Option(help="Parameter set.")] = "d128-s126-c38-n3072",
     devices: Annotated[int, typer.Option(min=1, max=1000, help="How many devices: device-1, device-2, ...")] = 1,
     host: Annotated[str, typer.Option(help="Address in all configuration files; edit them later.")] = "127.0.0.1",

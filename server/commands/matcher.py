@@ -16,7 +16,9 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def matcher(
-        config: Annotated[Path, typer.Option(help="matcher.toml of this matcher.")] = Path("matcher.toml"),
+        config: Annotated[Path, typer.Option(help="matcher.toml of this matcher.", readable=False)] = Path(
+            "matcher.toml"
+        ),
     ) -> None:
         """Run a matcher until SIGTERM. What it says is JSON, one line each, on standard error."""
         with daemon("matcher") as named:

@@ -16,14 +16,18 @@ def register(app: typer.Typer) -> None:
 
 
 def reseal(
-    config: Annotated[Path, typer.Option(help="keyholder.toml of the key holder.")] = Path("keyholder.toml"),
+    config: Annotated[Path, typer.Option(help="keyholder.toml of the key holder.", readable=False)] = Path(
+        "keyholder.toml"
+    ),
     passphrase_file: Annotated[
         Path | None,
-        typer.Option(help="File with the present passphrase; else as the daemon reads it."),
+        typer.Option(help="File with the present passphrase; else as the daemon reads it.", readable=False),
     ] = None,
     new_passphrase_file: Annotated[
         Path | None,
-        typer.Option(help="File with the new passphrase; else VEILMATCH_NEW_PASSPHRASE, else a prompt."),
+        typer.Option(
+            help="File with the new passphrase; else VEILMATCH_NEW_PASSPHRASE, else a prompt.", readable=False
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:

@@ -96,7 +96,7 @@ async def server() -> AsyncIterator[Server]:
     rpc.add_MatcherServicer_to_server(servicer, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    matcher = GrpcMatcher("matcher-a", lambda: grpc.aio.insecure_channel(f"127.0.0.1:{port}"))
+    matcher = GrpcMatcher("matcher-a", lambda: grpc.aio.insecure_channel(f"127.0.0.1:{port}"), "here")
     yield Server(fake, matcher, servicer)
     await matcher.close()
     await server.stop(None)
@@ -202,7 +202,7 @@ async def test_cancelling_a_call_reaches_the_server(server: Server) -> None:
 
 
 async def test_absent_server_is_unavailable() -> None:
-    matcher = GrpcMatcher("matcher-b", lambda: grpc.aio.insecure_channel("127.0.0.1:1"))
+    matcher = GrpcMatcher("matcher-b", lambda: grpc.aio.insecure_channel("127.0.0.1:1"), "here")
     with pytest.raises(UnavailableError, match="matcher-b cannot be reached") as caught:
         await subjects(matcher)
     await matcher.close()
