@@ -8,10 +8,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TypeVar
 
+from veilmatch.common.public_file import read_public_file
 from veilmatch.crypto.errors import ConfigurationError, VeilmatchError
 from veilmatch.server.config import KeyHolderSettings, MatcherSettings
 from veilmatch.server.installation.passphrase import read_passphrase
-from veilmatch.server.installation.public_file import read_public_file
 from veilmatch.server.installation.sealed import open_sealed
 from veilmatch.server.supervisor import DAEMONS, config_of, load_daemon, require_installation
 from veilmatch.server.transport.channels import server_credentials

@@ -13,8 +13,8 @@ from veilmatch.client.config import DeviceSettings
 from veilmatch.client.evaluation.libraries import require
 from veilmatch.client.evaluation.rates import Curve
 from veilmatch.client.wire.signing import DeviceKey
+from veilmatch.common.public_file import read_public_file
 from veilmatch.common.toml_file import read_text
-from veilmatch.crypto.encryption.public_key_format import PublicFile
 from veilmatch.crypto.errors import ConfigurationError, InvalidInputError, KeyMismatchError
 from veilmatch.crypto.parameters import ParameterSet
 
@@ -56,12 +56,7 @@ class Target:
         that is not its own.
         """
         settings = DeviceSettings.load(path)
-        try:
-            public = PublicFile.decode(settings.public_key.read_bytes())
-        except OSError as error:
-            raise ConfigurationError(
-                "the public key cannot be read", got=f"{settings.public_key}: {error.strerror}"
-            ) from None
+        public = read_public_file(settings.public_key)
         theirs = public.public_key.parameters
         if (theirs.dimension, theirs.scale, theirs.clip) != (parameters.dimension, parameters.scale, parameters.clip):
             raise KeyMismatchError(

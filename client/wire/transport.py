@@ -21,6 +21,7 @@ import grpc
 from veilmatch.client.secret_file import read_secret
 from veilmatch.client.wire.processes import note_channel, require_own_grpc
 from veilmatch.client.wire.statuses import error_of_status, sent_error
+from veilmatch.common.pem import require_pem
 from veilmatch.crypto.errors import ConfigurationError, IntegrityError, VeilmatchError
 from veilmatch.crypto.keys.shares import SEATS
 from veilmatch.protos.v1 import matcher_pb2 as pb
@@ -261,8 +262,10 @@ async def _chunks(header: request_pb2.SignedRequest, packs: Sequence[pb.BulkPack
 def _read(tls: TlsSettings) -> tuple[bytes, bytes, bytes]:
     try:
         authority, certificate = tls.authority.read_bytes(), tls.certificate.read_bytes()
-        return authority, certificate, read_secret(tls.key, "the TLS key")
+        key = read_secret(tls.key, "the TLS key")
     except OSError as error:
         raise ConfigurationError(
             "a TLS file cannot be read", got=f"{error.filename}: {error.strerror}", expected="a PEM file"
         ) from None
+    require_pem(tls, authority, certificate, key)
+    return authority, certificate, key

@@ -250,7 +250,7 @@ def _grant(rights: list[str], galleries: list[str], days: int, lowest: list[str]
 
 
 def _parameters(public_file: Path) -> ParameterSet:
-    from veilmatch.server.installation.public_file import read_public_file
+    from veilmatch.common.public_file import read_public_file
 
     return read_public_file(public_file).public_key.parameters
 

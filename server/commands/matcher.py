@@ -22,7 +22,7 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Run a matcher until SIGTERM. What it says is JSON, one line each, on standard error."""
         with daemon("matcher") as named:
-            from veilmatch.server.installation.public_file import read_public_file
+            from veilmatch.common.public_file import read_public_file
             from veilmatch.server.matcher.daemon import run_matcher
 
             settings = MatcherSettings.load(config)

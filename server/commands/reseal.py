@@ -35,10 +35,10 @@ def reseal(
 
     An interruption leaves old files: run it again. Copies made before still open with the old passphrase: destroy them.
     """
+    from veilmatch.common.public_file import read_public_file
     from veilmatch.server.config import KeyHolderSettings
     from veilmatch.server.installation.certifier_file import reseal_certifier
     from veilmatch.server.installation.passphrase import NEW_VARIABLE, read_passphrase
-    from veilmatch.server.installation.public_file import read_public_file
     from veilmatch.server.installation.sealed import reseal as seal_again
 
     settings = KeyHolderSettings.load(config)

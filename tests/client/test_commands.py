@@ -585,6 +585,18 @@ def test_a_key_that_is_open_to_others_is_told_with_the_command_that_closes_it(ru
     assert f"`chmod 600 {tmp_path / 'device.key'}`" in error["hint"]
 
 
+@pytest.mark.parametrize("field", ["public_key", "signing_key"])
+def test_another_file_in_place_of_a_key_is_named(run: Run, tmp_path: Path, field: str) -> None:
+    (tmp_path / "ca.pem").touch(mode=0o600)
+    (tmp_path / "ca.pem").write_text("-----BEGIN CERTIFICATE-----")
+    toml = (tmp_path / "device.toml").read_text()
+    own = {"public_key": "public.json", "signing_key": "device.key"}[field]
+    (tmp_path / "device.toml").write_text(toml.replace(f'{field} = "{own}"', f'{field} = "ca.pem"'))
+    error = json.loads(run("subjects", "--json").stdout)["error"]
+    assert error["code"] == "key_file" and field in error["hint"]
+    assert str(tmp_path / "ca.pem") in json.dumps(error)
+
+
 def test_a_request_that_reached_nobody_is_not_looked_for_in_logs(run: Run, pair: FakePair) -> None:
     def fail(kind: str, request: Any) -> None:
         raise UnavailableError("cannot be reached", party="matcher-a")

@@ -322,6 +322,24 @@ async def test_device_of_another_authority_is_not_served(
     assert pair.a.requests == pair.b.requests == []
 
 
+@pytest.mark.parametrize("field", ["authority", "certificate", "key"])
+async def test_a_tls_file_that_holds_something_else_is_named_with_its_field(
+    settings: DeviceSettings, tmp_path: Path, field: str
+) -> None:
+    Authority(tmp_path).issue("kiosk-1")
+    files = {"authority": "authority.pem", "certificate": "kiosk-1.pem", "key": "kiosk-1.key"}
+    tls = settings.tls.model_copy(update={name: tmp_path / file for name, file in files.items()})
+    addresses = {"a": "localhost:1", "b": "localhost:2"}
+    settings = settings.model_copy(update={"tls": tls, "matchers": addresses})
+    for matcher in open_matchers(settings):
+        await matcher.close()
+    wrong = tmp_path / files[field]
+    wrong.write_text("nothing of the kind")
+    with pytest.raises(ConfigurationError, match=f"tls.{field}") as caught:
+        open_matchers(settings)
+    assert caught.value.got == str(wrong) and "PEM" in str(caught.value.expected)
+
+
 async def test_missing_tls_file_or_address_is_a_configuration_error(settings: DeviceSettings, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"ca\.pem"):
         open_matchers(settings)
