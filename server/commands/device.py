@@ -18,7 +18,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from veilmatch.common.output import messages, say, show_json, show_tables
+from veilmatch.common.output import say, say_tables, show_json, show_tables
 
 if TYPE_CHECKING:
     from veilmatch.crypto.keys.device_certificate import DeviceCertificate
@@ -325,7 +325,7 @@ def _tell_certificate(title: str, certificate: DeviceCertificate, parameters: Pa
     table = Table("", "", title=title, show_header=False)
     for what, value in _shown(certificate, parameters).items():
         table.add_row(what, Text(value, overflow="fold"))
-    messages().print(table)
+    say_tables(table)
 
 
 def _date(time_s: int) -> str:

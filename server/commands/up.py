@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from veilmatch.common.output import messages, show_json
+from veilmatch.common.output import messages, say_tables, show_json
 
 
 def register(app: typer.Typer) -> None:
@@ -48,7 +48,7 @@ def register(app: typer.Typer) -> None:
                 table = Table("party", "listens on", "log", title="serving: Ctrl-C stops all")
                 for party, address in listening.items():
                     table.add_row(party, address, str(directory / party / "log.jsonl"))
-                messages().print(table)
+                say_tables(table)
             try:
                 ended = parties.wait()
             except KeyboardInterrupt:

@@ -83,7 +83,11 @@ class Configurations:
         for folder in folders:
             files = [folder / name for name in _DAEMON_FILES if (folder / name).exists()]
             if len(files) != 1:
-                raise ConfigurationError("not the folder of a daemon", got=str(folder), expected="one of its TOML file")
+                raise ConfigurationError(
+                    "not the folder of a daemon",
+                    got=str(folder),
+                    expected="keyholder.toml or matcher.toml in it, and not both",
+                )
             found.append(_File.read(files[0]))
         return Configurations(tuple(found))
 

@@ -546,6 +546,18 @@ def test_command_of_a_module_that_is_not_there_is_left_out() -> None:
     assert CliRunner().invoke(_app_with(point), ["ghost"]).exit_code == 2
 
 
+def test_an_empty_gallery_is_told_to_a_person(run: Run, pair: FakePair) -> None:
+    result = run("subjects")
+    assert (result.exit_code, result.stdout) == (0, "") and "nobody is enrolled" in result.stderr
+    pair.templates = ["alice"]
+    assert "nobody" not in run("subjects").stderr
+
+
+def test_the_token_of_an_enrolment_is_told_for_what_it_is(run: Run) -> None:
+    error = json.loads(run("erase", "alice", "--enrolment", "xx", "--json").stdout)["error"]
+    assert error["got"] == "2 characters, not all of them hexadecimal" and error["expected"] == "32 digits"
+
+
 # -- what to do ----------------------------------------------------------------------------------------
 
 
