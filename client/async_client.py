@@ -46,6 +46,7 @@ from veilmatch.client.wire import agreement
 from veilmatch.client.wire.connection import Connection
 from veilmatch.client.wire.signing import Draft
 from veilmatch.client.wire.transport import Matcher
+from veilmatch.crypto.errors import ClientUseError
 from veilmatch.protos.v1 import request_pb2
 
 if TYPE_CHECKING:
@@ -97,6 +98,14 @@ class AsyncClient:
         now: Callable[[], float] = time.time,
         workers: int | None = None,
     ) -> None:
+        if not isinstance(settings, DeviceSettings):
+            raise ClientUseError(
+                "a client is made of settings",
+                got=type(settings).__name__,
+                expected="DeviceSettings",
+                hint=f"Give the path of a device.toml to {type(self).__name__.removeprefix('Async')}.from_config(PATH),"
+                " or to that of AsyncClient.",
+            )
         self._settings = settings
         self._device = Device(settings, capture, now)
         self._connection = Connection(settings, self._device.sign, matchers)

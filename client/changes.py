@@ -141,6 +141,7 @@ class Changes:
                 if skipped is None:
                     raise told from None
                 await tell(skipped, subject, told)
+        await tell(progress, "capture", len(pairs), len(pairs))
 
         def derived(_: int) -> Iterator[bytes]:
             made, photos = self._device.tokens.of_photos, [(subject, photo) for subject, (_, photo) in captured]

@@ -24,9 +24,9 @@ from veilmatch.client.quoting import about, quoted_name
 from veilmatch.client.tokens import EnrolmentTokens
 from veilmatch.client.wire.encryption import Encryptor
 from veilmatch.client.wire.signing import DeviceKey, Draft, RequestSigner
+from veilmatch.common.public_file import read_public_file
 from veilmatch.crypto.encryption.knowledge import KnownCiphertexts
-from veilmatch.crypto.encryption.public_key_format import PublicFile
-from veilmatch.crypto.errors import ConfigurationError, UnfitModelError, VeilmatchError
+from veilmatch.crypto.errors import UnfitModelError, VeilmatchError
 from veilmatch.crypto.keys.shares import Pair
 from veilmatch.crypto.packing.fields import Array
 from veilmatch.crypto.requests import Operation
@@ -69,12 +69,7 @@ class Device:
     """
 
     def __init__(self, settings: DeviceSettings, capture: Capture | None, now: Callable[[], float]) -> None:
-        try:
-            public = PublicFile.decode(settings.public_key.read_bytes())
-        except OSError as error:
-            raise ConfigurationError(
-                "the public key cannot be read", got=f"{settings.public_key}: {error.strerror}"
-            ) from None
+        public = read_public_file(settings.public_key)
         public_key, key = public.public_key, DeviceKey.from_file(settings.signing_key)
         self.parameters = public_key.parameters
         self._encryptor = Encryptor(public_key)

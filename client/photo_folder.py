@@ -18,6 +18,7 @@ from pathlib import Path
 
 from veilmatch.client.arguments import checked_name
 from veilmatch.client.capture.formats import HEAD_BYTES, format_of
+from veilmatch.client.capture.source import RIGHT_PATH
 from veilmatch.client.quoting import quoted_path
 from veilmatch.crypto.errors import InvalidInputError
 
@@ -61,14 +62,14 @@ def read_folder(folder: Path) -> PhotoFolder:
     Raises InvalidInputError if there is no such folder, it may not be read, or no photo is in it.
     """
     if not os.path.isdir(folder):  # noqa: PTH112 - that of pathlib raises if the name is too long
-        raise InvalidInputError("there is no such folder", got=quoted_path(str(folder)))
+        raise InvalidInputError("there is no such folder", got=quoted_path(str(folder)), hint=RIGHT_PATH)
     photos: list[tuple[str, Path]] = []
     left_out: list[LeftOut] = []
     try:
         entries = _entries(folder)
     except OSError as error:
         raise InvalidInputError(
-            "the folder cannot be read", got=f"{quoted_path(str(folder))}: {error.strerror}"
+            "the folder cannot be read", got=f"{quoted_path(str(folder))}: {error.strerror}", hint=RIGHT_PATH
         ) from None
     for entry in entries:
         for subject, path, reason in _of_subject(entry):
@@ -78,7 +79,10 @@ def read_folder(folder: Path) -> PhotoFolder:
                 left_out.append(LeftOut(_shown(path.relative_to(folder)), reason))
     if not photos:
         raise InvalidInputError(
-            "there is no photo in the folder", got=quoted_path(str(folder)), expected="NAME.jpg or NAME/*.jpg"
+            "there is no photo in the folder",
+            got=quoted_path(str(folder)),
+            expected="NAME.jpg or NAME/*.jpg",
+            hint="Is the path right? Photos, or folders of photos, are named after their subjects.",
         )
     return PhotoFolder(tuple(photos), tuple(left_out))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 from pathlib import Path
 
@@ -28,7 +29,10 @@ def read_secret(path: Path, what: str) -> bytes:
             raise KeyFileError(f"{what} is not a file", got=str(path))
         if stat.S_IMODE(mode) & _OTHERS:
             raise KeyFileError(
-                f"{what} is open to others", got=f"{path}: mode {stat.S_IMODE(mode):04o}", expected="mode 0600"
+                f"{what} is open to others",
+                got=f"{path}: mode {stat.S_IMODE(mode):04o}",
+                expected="mode 0600",
+                hint=f"Run `chmod 600 {shlex.quote(str(path))}`; if others may have read it, replace what is in it.",
             )
         data = file.read(_MAX_BYTES + 1)
     if len(data) > _MAX_BYTES:

@@ -51,7 +51,7 @@ def clean(text: str) -> str:
 
 def written(error: VeilmatchError) -> bytes:
     """Return the fields of an error for another party, at most CLAIM_BYTES; longer texts are cut."""
-    fields = error.fields()
+    fields = error.fields() | {"hint": None}
     for characters in (TEXT_CHARACTERS, TEXT_CHARACTERS // 2, TEXT_CHARACTERS // 4, TEXT_CHARACTERS // 8):
         data = json.dumps(_short(fields, characters), ensure_ascii=False).encode()
         if len(data) <= CLAIM_BYTES:
@@ -70,6 +70,7 @@ def read(data: str | bytes, sayer: str, others: Others = NOBODY) -> VeilmatchErr
     if not isinstance(fields, dict):
         raise ValueError(type(fields).__name__)
     error = VeilmatchError.from_fields(_short(fields, TEXT_CHARACTERS))
+    error.hint = None  # what to do here is not theirs to say
     if error.party is not None and error.party not in (sayer, *_known(error, others)):
         error.party = sayer
     without = pairs_without(PARTIES[KEY_HOLDERS.index(error.party)]) if error.party in KEY_HOLDERS else ()

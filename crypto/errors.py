@@ -53,7 +53,8 @@ Every error has the same fields, which are the same at the other end of a wire. 
 names, counts) and never quote a secret, a probe, a template or a score. `party` is who failed, `alternatives` are
 pairs that can do without it: a client tries them. `retry_after_s` says when to ask again, `request_id` where to look
 in the logs of every party. `said_by` is who has said it, of an error that came from elsewhere: it is a claim
-(crypto/claims.py). A class says what is wrong with what came, never who is to blame.
+(crypto/claims.py). A class says what is wrong with what came, never who is to blame. `hint` says what to do where the
+class does not tell; `veilmatch.hint` has a text for every error. Nobody takes hints from another party.
 """
 
 from __future__ import annotations
@@ -74,6 +75,7 @@ class Details(TypedDict, total=False):
     retry_after_s: float | None
     request_id: str | None
     said_by: tuple[str, ...]
+    hint: str | None
 
 
 class VeilmatchError(Exception):
@@ -94,6 +96,7 @@ class VeilmatchError(Exception):
         self.request_id = details.get("request_id")
         #: Whoever said it first, and then whoever passed it on; empty where it was raised.
         self.said_by = tuple(details.get("said_by", ()))
+        self.hint = details.get("hint")
         super().__init__(message)
 
     def __str__(self) -> str:
@@ -118,6 +121,7 @@ class VeilmatchError(Exception):
             "retry_after_s": self.retry_after_s,
             "request_id": self.request_id,
             "said_by": list(self.said_by),
+            "hint": self.hint,
         }
 
     @classmethod
@@ -136,6 +140,7 @@ class VeilmatchError(Exception):
             retry_after_s=_number(fields.get("retry_after_s")),
             request_id=_text(fields.get("request_id")),
             said_by=_texts(fields.get("said_by")),
+            hint=_text(fields.get("hint")),
         )
         kind = _by_code(VeilmatchError).get(str(fields.get("code")), VeilmatchError)
         return kind._restore(str(fields.get("message", "")), details, fields)

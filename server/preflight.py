@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TypeVar
 
+from veilmatch.common.public_file import read_public_file
 from veilmatch.crypto.errors import ConfigurationError, VeilmatchError
-from veilmatch.server.config import KeyHolderSettings
+from veilmatch.server.config import KeyHolderSettings, MatcherSettings
 from veilmatch.server.installation.passphrase import read_passphrase
-from veilmatch.server.installation.public_file import read_public_file
 from veilmatch.server.installation.sealed import open_sealed
-from veilmatch.server.supervisor import DAEMONS, Supervisor, load_daemon
+from veilmatch.server.supervisor import DAEMONS, config_of, load_daemon, require_installation
 from veilmatch.server.transport.channels import server_credentials
 from veilmatch.server.transport.daemon import sole_owner
 
@@ -20,22 +21,27 @@ _S = TypeVar("_S")
 _T = TypeVar("_T")
 
 
-def check_all(parties: Supervisor, passphrase: str) -> dict[str, str]:
-    """Return where every party listens. Raises what it would end with, naming the party.
+def check_places(directory: Path) -> dict[str, KeyHolderSettings | MatcherSettings]:
+    """Return the settings of every party of an installation. Raises what it would end with, naming the party.
 
-    Checked: configurations, TLS files, that no other daemon has the data directories or the addresses, and that the
-    passphrase opens the keys.
+    Checked: configurations, TLS files, and that no other daemon has the data directories or the addresses. Nothing of
+    that takes a passphrase.
     """
-    settings = {party: _of(party, load_daemon, parties.config(party)) for party in DAEMONS}
+    require_installation(directory)
+    settings = {party: _of(party, load_daemon, config_of(directory, party)) for party in DAEMONS}
     with ExitStack() as stack:
         for party, one in settings.items():
             _of(party, server_credentials, one.tls)
             _of(party, lambda path: stack.enter_context(sole_owner(path)), one.data_dir)
             stack.enter_context(_of(party, _listening, one.listen))
+    return settings
+
+
+def check_keys(settings: Mapping[str, KeyHolderSettings | MatcherSettings], passphrase: str) -> None:
+    """Raise what a key holder would end with, naming it, unless the passphrase opens its key."""
     for party, one in settings.items():
         if isinstance(one, KeyHolderSettings):
             _of(party, lambda holder: _open(holder, passphrase), one)
-    return {party: one.listen for party, one in settings.items()}
 
 
 def _of(party: str, check: Callable[[_S], _T], subject: _S) -> _T:

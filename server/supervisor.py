@@ -21,6 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from veilmatch.common.process import LIFELINE_VARIABLE
 from veilmatch.crypto.errors import ConfigurationError, UnavailableError, VeilmatchError
 from veilmatch.server.config import KeyHolderSettings, MatcherSettings
 from veilmatch.server.transport.daemon import NOTIFY_VARIABLE
@@ -44,24 +45,39 @@ class _Daemon:
     def close(self) -> None:
         """Forget the process, which has ended."""
         self.notified.close()
+        if self.process.stdin is not None:
+            self.process.stdin.close()
+
+
+def require_installation(directory: Path) -> None:
+    """Raise ConfigurationError unless there is a folder for every daemon."""
+    missing = [party for party in DAEMONS if not (directory / party).is_dir()]
+    if missing:
+        raise ConfigurationError(
+            "not an installation",
+            got=str(directory),
+            expected=f"folders {', '.join(missing)}",
+            hint="Name the directory that `veilmatch ceremony` made.",
+        )
+
+
+def config_of(directory: Path, party: str) -> Path:
+    """Return the configuration file of a party in an installation."""
+    return directory / party / f"{party.split('-')[0]}.toml"
 
 
 class Supervisor:
     """Starts, watches and stops the daemons of an installation directory; a context manager.
 
     environment: added to the daemons' environment, e.g. the passphrase. Their logs go to
-    `<party>/log.jsonl`.
+    `<party>/log.jsonl`. They end with this process, however it ends.
     """
 
     def __init__(self, directory: Path, environment: Mapping[str, str] | None = None) -> None:
+        require_installation(directory)
         self._directory = directory
         self._environment = dict(os.environ) | dict(environment or {})
         self._daemons: dict[str, _Daemon] = {}
-        missing = [party for party in DAEMONS if not (directory / party).is_dir()]
-        if missing:
-            raise ConfigurationError(
-                "not an installation", got=str(directory), expected=f"folders {', '.join(missing)}"
-            )
         # The path of a socket has room for some hundred characters only: not in the installation.
         self._sockets = tempfile.TemporaryDirectory(prefix="veilmatch-")
 
@@ -84,17 +100,17 @@ class Supervisor:
         with self._log(party).open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "veilmatch", kind, "--config", str(self.config(party))],
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
-                env=self._environment | {NOTIFY_VARIABLE: str(address)},
+                env=self._environment | {NOTIFY_VARIABLE: str(address), LIFELINE_VARIABLE: "1"},
                 start_new_session=True,
             )
             return _Daemon(process, notified, log.tell())
 
     def config(self, party: str) -> Path:
         """Return the configuration file of a party."""
-        return self._directory / party / f"{party.split('-')[0]}.toml"
+        return config_of(self._directory, party)
 
     def pid(self, party: str) -> int:
         """Return the process id of a running party."""
@@ -121,7 +137,10 @@ class Supervisor:
                 if time.monotonic() > deadline:
                     party = next(iter(words.get_map().values())).data
                     raise UnavailableError(
-                        f"{party} is not ready in time, see {self._log(party)}", party=party, needed="a serving daemon"
+                        f"{party} is not ready in time",
+                        party=party,
+                        needed="a serving daemon",
+                        hint=self._see_log(party),
                     )
                 for key, _ in words.select(_LOOK_S):
                     daemon = self._daemons[key.data]
@@ -173,6 +192,9 @@ class Supervisor:
     def _log(self, party: str) -> Path:
         return self._directory / party / "log.jsonl"
 
+    def _see_log(self, party: str) -> str:
+        return f"Look at its log, which says what it did last: {self._log(party)}."
+
     def _require_alive(self, what: str) -> None:
         for party, daemon in self._daemons.items():
             status = daemon.process.poll()
@@ -189,13 +211,18 @@ class Supervisor:
             with suppress(ValueError):
                 entry = json.loads(line)
                 if isinstance(entry, dict) and isinstance(fields := entry.get("error"), dict):
-                    message = f"{party} {what}: {fields.get('message')}"
-                    return VeilmatchError.from_fields(
-                        fields | {"message": message, "party": fields.get("party") or party}
-                    )
+                    fields |= {"message": f"{party} {what}: {fields.get('message')}"}
+                    fields |= {"party": fields.get("party") or party}
+                    if daemon.ready:  # what it did before it ended matters then
+                        fields |= {"hint": self._see_log(party)}
+                    return VeilmatchError.from_fields(fields)
         how = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
         return UnavailableError(
-            f"{party} {what}, see {self._log(party)}", party=party, needed="a running daemon", available=how
+            f"{party} {what}",
+            party=party,
+            needed="a running daemon",
+            available=how,
+            hint=self._see_log(party),
         )
 
 

@@ -79,7 +79,7 @@ def opened(data: bytes, check_size: Callable[[int, int], None]) -> PillowImage:
     """
     name = format_of(data[:HEAD_BYTES])
     if name is None:
-        raise ImageError("not an image", expected="one of " + ", ".join(FORMATS))
+        raise ImageError("not an image", got=_look_of(data), expected="one of " + ", ".join(FORMATS))
     if name == "HEIC":
         return _heic(data, check_size)
     module, factory = _PILLOW[name]
@@ -151,3 +151,19 @@ def _heic(data: bytes, check_size: Callable[[int, int], None]) -> PillowImage:
     file = library.open_heif(data, convert_hdr_to_8bit=True)
     check_size(*file.size)
     return file.to_pillow()  # type: ignore[no-any-return]
+
+
+def _look_of(data: bytes) -> str:
+    """Say what bytes are that are no image, without quoting them."""
+    head = data[:HEAD_BYTES].lstrip().lower()
+    for start, name in (
+        (b"%pdf", "a PDF"),
+        (b"<svg", "SVG"),
+        (b"<!doctype", "HTML"),
+        (b"<html", "HTML"),
+        (b"<?xml", "XML"),
+    ):
+        if head.startswith(start):
+            return f"{name}, {len(data)} bytes"
+    kind = "text" if head and all(32 <= byte < 127 or byte in b"\t\r\n" for byte in head) else "of no known kind"
+    return f"{len(data)} bytes, {kind}"

@@ -124,7 +124,13 @@ def _from_pillow(image: PillowImage, max_pixels: int) -> RgbArray:
     from PIL import Image
 
     if not isinstance(image, Image.Image):
-        raise ImageError("not an image", got=type(image).__name__, expected="path, bytes, Pillow image or array")
+        several = isinstance(image, list | tuple)
+        raise ImageError(
+            "not an image",
+            got=f"a {type(image).__name__} of {len(image)}" if several else type(image).__name__,
+            expected="a path, a data URL, the bytes of a file, a Pillow image or an array",
+            hint="Pass the photos one by one: enrol(subject, *photos)." if several else "Pass one of what is expected.",
+        )
     _check_pixels(image.width, image.height, max_pixels)
     if formats.takes_half_photos(image):
         raise ImageError(

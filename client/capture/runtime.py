@@ -54,7 +54,11 @@ class OnnxModel:
         try:
             self._session: Any = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's own exception classes share no public base
-            raise ModelError("onnxruntime refuses the model", got=type(error).__name__) from error
+            raise ModelError(
+                "onnxruntime refuses the model",
+                got=type(error).__name__,
+                hint="Install another version of onnxruntime, or free memory; `veilmatch models list` checks files.",
+            ) from error
         inputs = self._session.get_inputs()
         if len(inputs) != 1:
             raise ModelError("a face model has one input", got=len(inputs), expected=1)

@@ -25,6 +25,10 @@ from veilmatch.crypto.errors import ImageError
 #: How long a pipe or a device may say nothing. A program that makes a photo is given this long to begin.
 PIPE_PATIENCE_S = 30.0
 
+#: What to do where there is no photo to look at.
+RIGHT_PATH = "Is the path right, and may this user read what is there?"
+_FETCH = "Fetch the photo first, and give the file."
+
 _STEP_BYTES = 1 << 16
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 _KINDS = {
@@ -54,7 +58,7 @@ def photo_bytes(source: str | os.PathLike[str], max_bytes: int) -> bytes:
 def require_size(size: int, max_bytes: int) -> None:
     """Raise ImageError unless an image file of so many bytes may be read."""
     if not size:
-        raise ImageError("the image is empty", got="0 bytes")
+        raise ImageError("the image is empty", got="0 bytes", hint=RIGHT_PATH)
     if size > max_bytes:
         raise ImageError("the image file is too large", expected=f"at most {max_bytes} bytes")
 
@@ -63,14 +67,18 @@ def _path(text: str) -> str:
     if url := _URL.match(text):
         scheme = url[1].lower()
         if scheme != "file":
-            raise ImageError("a web address and not a photo", got=f"{scheme}://", expected="a file, or its bytes")
+            raise ImageError(
+                "a web address and not a photo", got=f"{scheme}://", expected="a file, or its bytes", hint=_FETCH
+            )
         try:
             parts = urlsplit(text)
             host, path = parts.netloc, url2pathname(parts.path)
         except ValueError:
             host, path = "?", ""
         if host not in ("", "localhost"):
-            raise ImageError("a file of another machine", got=quoted_path(text), expected="file:///folder/photo.jpg")
+            raise ImageError(
+                "a file of another machine", got=quoted_path(text), expected="file:///folder/photo.jpg", hint=_FETCH
+            )
         return path
     if text.startswith("~") and not os.path.lexists(text):
         return os.path.expanduser(text)  # noqa: PTH111 - that of pathlib raises where there is no home
@@ -92,13 +100,13 @@ def _from_file(path: str, max_bytes: int) -> bytes:
         elif kind in (stat.S_IFIFO, stat.S_IFCHR):
             data = _from_pipe(file, max_bytes, shown)
         else:
-            raise ImageError(f"{_KINDS.get(kind, 'something else')} and not an image file", got=shown)
+            raise ImageError(f"{_KINDS.get(kind, 'something else')} and not an image file", got=shown, hint=RIGHT_PATH)
     except OSError as error:
-        raise ImageError("the image file cannot be read", got=f"{shown}: {error.strerror}") from None
+        raise ImageError("the image file cannot be read", got=f"{shown}: {error.strerror}", hint=RIGHT_PATH) from None
     finally:
         os.close(file)
     if not data:
-        raise ImageError("the image file is empty", got=shown)
+        raise ImageError("the image file is empty", got=shown, hint=RIGHT_PATH)
     require_size(len(data), max_bytes)
     return data
 
@@ -106,19 +114,20 @@ def _from_file(path: str, max_bytes: int) -> bytes:
 def _not_opened(path: str, error: OSError | ValueError) -> ImageError:
     shown = quoted_path(path)
     if isinstance(error, ValueError):  # a NUL in it, or a lone surrogate
-        return ImageError("there is no such image file: not a path", got=shown)
+        return ImageError("there is no such image file: not a path", got=shown, hint=RIGHT_PATH)
     if error.errno == errno.ENOENT:
         broken = Path(path).is_symlink()
-        return ImageError(f"there is no such image file{': the link leads nowhere' if broken else ''}", got=shown)
+        where = ": the link leads nowhere" if broken else ""
+        return ImageError(f"there is no such image file{where}", got=shown, hint=RIGHT_PATH)
     if error.errno == errno.ENAMETOOLONG:
-        return ImageError("there is no such image file: too long for a path", got=shown)
+        return ImageError("there is no such image file: too long for a path", got=shown, hint=RIGHT_PATH)
     try:
         kind = _KINDS.get(stat.S_IFMT(Path(path).stat().st_mode))
     except OSError:
         kind = None
     if error.errno == errno.ENXIO and kind is not None:
-        return ImageError(f"{kind} and not an image file", got=shown)
-    return ImageError("the image file cannot be read", got=f"{shown}: {error.strerror}")
+        return ImageError(f"{kind} and not an image file", got=shown, hint=RIGHT_PATH)
+    return ImageError("the image file cannot be read", got=f"{shown}: {error.strerror}", hint=RIGHT_PATH)
 
 
 def _from_pipe(file: int, max_bytes: int, shown: str) -> bytes:
@@ -127,7 +136,12 @@ def _from_pipe(file: int, max_bytes: int, shown: str) -> bytes:
     data = bytearray()
     while len(data) <= max_bytes:
         if not waiting.poll(PIPE_PATIENCE_S * 1000):
-            raise ImageError("no photo came out of the pipe", got=shown, expected=f"within {PIPE_PATIENCE_S:.0f} s")
+            raise ImageError(
+                "no photo came out of the pipe",
+                got=shown,
+                expected=f"within {PIPE_PATIENCE_S:.0f} s",
+                hint="See that the program at the other end of the pipe writes a photo, and closes the pipe.",
+            )
         try:
             step = os.read(file, _STEP_BYTES)
         except BlockingIOError:  # another reader was faster
@@ -136,6 +150,21 @@ def _from_pipe(file: int, max_bytes: int, shown: str) -> bytes:
             break
         data += step
     return bytes(data)
+
+
+def open_photo(file: int, max_bytes: int, shown: str) -> bytes:
+    """Return what an open descriptor gives, max_bytes + 1 at most: a file, a pipe or a terminal, which is waited for.
+
+    Raises ImageError if a pipe is silent for PIPE_PATIENCE_S, or it cannot be read. shown: what errors call it.
+    """
+    try:
+        mode = os.fstat(file).st_mode
+        if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
+            return _from_pipe(file, max_bytes, shown)
+        with open(file, "rb", closefd=False) as whole:
+            return whole.read(max_bytes + 1)
+    except OSError as error:
+        raise ImageError("the photo cannot be read", got=f"{shown}: {error.strerror}") from None
 
 
 def _from_data_url(text: str, max_bytes: int) -> bytes:

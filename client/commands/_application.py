@@ -113,13 +113,14 @@ def _outcome(error: BaseException, given: Sequence[str], as_json: bool) -> int:
         return _told(error, as_json)
     # A usage error, of whichever library: Typer brings its own copy of click.
     if hasattr(error, "exit_code") and hasattr(error, "show") and hasattr(error, "message"):
-        error.message = _without_photos(error.message, given)
         if as_json:
-            document = VeilmatchError(error.message).fields()
+            text = error.format_message() if hasattr(error, "format_message") else error.message
+            command = getattr(getattr(error, "ctx", None), "command_path", "veilmatch")
+            usage = VeilmatchError(_without_photos(text, given), hint=f"`{command} --help` says what it takes.")
+            document = output.error_document(usage) | {"code": "usage", "exit_status": _WRONG_USAGE}
             with suppress(VeilmatchError):
-                output.show_json(
-                    {"error": document | {"code": "usage", "exit_status": _WRONG_USAGE}}, done="wrong usage"
-                )
+                output.show_json({"error": document}, done="wrong usage")
+        error.message = _without_photos(error.message, given)
         error.show(file=sys.stderr)
         return _WRONG_USAGE
     return _told(output.unforeseen(error), as_json)

@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from veilmatch.client.client import Client
-from veilmatch.client.results import Candidates, IdentifyResult, Verification
 from veilmatch.crypto.errors import ImageError, InvalidInputError
 
 if TYPE_CHECKING:
+    # Each command and each daemon imports this module, and few of them the SDK.
     from veilmatch.client.capture.image import ImageSource
+    from veilmatch.client.client import Client
+    from veilmatch.client.results import Candidates, IdentifyResult, Verification
 
 Config = Annotated[
-    Path, typer.Option("--config", "-c", envvar="VEILMATCH_CONFIG", help="Configuration of this device.")
+    Path,
+    typer.Option("--config", "-c", envvar="VEILMATCH_CONFIG", help="Configuration of this device.", readable=False),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 Photo = Annotated[str, typer.Argument(help="A photo with one face; - for standard input.")]
@@ -36,6 +38,8 @@ DEFAULT_CONFIG = Path("device.toml")
 
 def open_client(config: Path) -> Client:
     """Return the client of a configuration; the commands' one way to the servers."""
+    from veilmatch.client.client import Client
+
     return Client.from_config(config)
 
 
@@ -51,10 +55,19 @@ def given_photos(photos: Sequence[str]) -> list[ImageSource]:
 
 def _standard_input() -> ImageSource:
     from veilmatch.client.capture.image import MAX_IMAGE_BYTES
+    from veilmatch.client.capture.source import open_photo
 
-    data = sys.stdin.buffer.read(2 * MAX_IMAGE_BYTES + 1)
+    try:
+        data = open_photo(sys.stdin.fileno(), 2 * MAX_IMAGE_BYTES, "standard input")
+    except (AttributeError, OSError):  # none, or one that is no file, as in tests and notebooks
+        data = b"" if sys.stdin is None else sys.stdin.buffer.read(2 * MAX_IMAGE_BYTES + 1)
     if not data:
-        raise ImageError("there is no photo on standard input", got="0 bytes")
+        raise ImageError(
+            "there is no photo on standard input",
+            got="0 bytes",
+            expected="the bytes of an image file, or a data URL",
+            hint="See what the command before the pipe prints: is its path right?",
+        )
     return data.decode("ascii", "replace") if data[:5].lower() == b"data:" else data
 
 

@@ -33,7 +33,7 @@ def enrol(
     photos: Annotated[list[str] | None, typer.Argument(help="Photos with one face each; - for standard input.")] = None,
     folder: Annotated[
         Path | None,
-        typer.Option("--folder", help="Enrol everyone in this folder in one change of the gallery."),
+        typer.Option("--folder", help="Enrol everyone in this folder in one change of the gallery.", readable=False),
     ] = None,
     skip_unusable: Annotated[
         bool,

@@ -51,4 +51,8 @@ def _token(text: str) -> bytes:
     try:
         return bytes.fromhex(text)
     except ValueError:
-        raise InvalidInputError("the token of an enrolment is hexadecimal", expected="32 digits") from None
+        raise InvalidInputError(
+            "the token of an enrolment is hexadecimal",
+            got=f"{len(text)} characters, not all of them hexadecimal",
+            expected="32 digits",
+        ) from None

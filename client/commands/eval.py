@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from veilmatch.client.evaluation import faces
     from veilmatch.client.evaluation.study import Evaluation, Settings
     from veilmatch.client.evaluation.sweep import SweepPoint
+    from veilmatch.client.evaluation.thresholds import Target
 
 
 def register(app: typer.Typer) -> None:
@@ -31,7 +32,9 @@ def register(app: typer.Typer) -> None:
 def evaluate(
     data: Annotated[
         Path | None,
-        typer.Argument(help="Folder of SUBJECT/PHOTO files, or .npz with `embeddings` [n, D] and `subjects` [n]."),
+        typer.Argument(
+            help="Folder of SUBJECT/PHOTO files, or .npz with `embeddings` [n, D] and `subjects` [n].", readable=False
+        ),
     ] = None,
     orl: Annotated[bool, typer.Option("--orl", help="The AT&T/ORL test photos in place of DATA.")] = False,
     hard: Annotated[
@@ -45,23 +48,28 @@ def evaluate(
     ] = "d128-s126-c38-n3072",
     fmr: Annotated[float, typer.Option(help="False match rate to choose the threshold for, between 0 and 1.")] = 1e-3,
     write_threshold: Annotated[
-        Path | None, typer.Option("--write-threshold", help="Write the chosen threshold to this device.toml.")
+        Path | None,
+        typer.Option("--write-threshold", help="Write the chosen threshold to this device.toml.", readable=False),
     ] = None,
     encrypted: Annotated[
         bool, typer.Option("--encrypted/--no-encrypted", help="Decide every comparison under encryption as well.")
     ] = True,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the report.")] = Path("evaluation"),
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the report.", readable=False)] = Path(
+        "evaluation"
+    ),
     replicates: Annotated[int, typer.Option(min=100, help="Resamples of the subjects, for the intervals.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Of resamples and degradations.")] = 1,
     as_json: Json = False,
 ) -> None:
     """Measure error rates on photos or embeddings, and compare encrypted decisions with plaintext ones.
 
-    Exit status 7 if an encrypted decision differs from the one of the same integers in clear.
+    Exit status 3, and no threshold is written, if the device may not use the measured one; 7 if an encrypted decision
+    differs from the one of the same integers in clear.
     """
     from veilmatch.client.evaluation import report
     from veilmatch.client.evaluation.study import Settings
     from veilmatch.client.evaluation.study import evaluate as run
+    from veilmatch.client.evaluation.thresholds import Target
 
     if (data is None) != orl:
         raise typer.BadParameter("give DATA or --orl")
@@ -71,6 +79,9 @@ def evaluate(
         raise InvalidInputError("a false match rate is above 0 and below 1", got=fmr)
     extras.require("eval", *([] if data is not None and data.is_file() else ["device"]))
     settings = Settings(ParameterSet.from_name(parameters), fmr, replicates, seed, encrypted)
+    # Measuring takes minutes: what the result is for is looked at before.
+    target = None if write_threshold is None else Target.read(write_threshold, settings.parameters)
+    report.prepare(output)
     points: list[SweepPoint] = []
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=messages()) as bars:
@@ -91,8 +102,8 @@ def evaluate(
     agreement = evaluation.figures.agreement
     if agreement is not None and agreement.different:
         raise IntegrityError(report.verdict(evaluation.figures))
-    if write_threshold is not None:
-        _write(write_threshold, evaluation, settings.parameters)
+    if target is not None:
+        _write(target, evaluation)
 
 
 def _with_photos(
@@ -147,10 +158,8 @@ def _print(evaluation: Evaluation, points: list[SweepPoint], done: str) -> None:
     show_tables(report.verdict(evaluation.figures), done=done, style="bold")
 
 
-def _write(path: Path, evaluation: Evaluation, parameters: ParameterSet) -> None:
+def _write(target: Target, evaluation: Evaluation) -> None:
     """Write the chosen threshold, if the comparisons can show the rate that it stands for."""
-    from veilmatch.client.evaluation.thresholds import write_threshold
-
     choice, impostors = evaluation.figures.choice, evaluation.figures.impostors
     if not choice.shown:
         raise InvalidInputError(
@@ -158,5 +167,5 @@ def _write(path: Path, evaluation: Evaluation, parameters: ParameterSet) -> None
             got=f"{impostors:,}",
             expected=f"3/FMR, that is {3 / choice.fmr:,.0f}",
         )
-    write_threshold(path, choice.cosine, parameters)
-    messages().print(f"threshold = {choice.cosine:g} written to {path}", soft_wrap=True, markup=False)
+    cosine = target.write(choice.t)
+    messages().print(f"threshold = {cosine:g} written to {target.path}", soft_wrap=True, markup=False)

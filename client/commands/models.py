@@ -20,7 +20,7 @@ from veilmatch.client.models import (
     install_photos,
     is_installed,
 )
-from veilmatch.common.output import messages, say, show_json
+from veilmatch.common.output import messages, say, say_tables, show_json
 
 Evaluation = Annotated[
     bool, typer.Option("--evaluation", help="Also the second embedder, which only `veilmatch eval` uses.")
@@ -85,5 +85,5 @@ def _report(evaluation: bool, as_json: bool) -> None:
             str(bundle["source"]),
             str(bundle["licence"]),
         )
-    messages().print(table)
+    say_tables(table)
     say(f"cache: {cache_dir()}")

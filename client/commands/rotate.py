@@ -10,8 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from veilmatch.client.commands._options import DEFAULT_CONFIG, Config, Json, Timeout, open_client
 from veilmatch.common.output import messages, show, show_json
-from veilmatch.crypto.encryption.public_key_format import PublicFile
-from veilmatch.crypto.errors import ConfigurationError
+from veilmatch.common.public_file import read_public_key
 
 
 def register(app: typer.Typer) -> None:
@@ -20,7 +19,9 @@ def register(app: typer.Typer) -> None:
 
 
 def rotate(
-    new_key: Annotated[Path, typer.Argument(metavar="NEW", help="public.json of the new installation.")],
+    new_key: Annotated[
+        Path, typer.Argument(metavar="NEW", help="public.json of the new installation.", readable=False)
+    ],
     config: Config = DEFAULT_CONFIG,
     timeout: Timeout = None,
     as_json: Json = False,
@@ -29,7 +30,7 @@ def rotate(
 
     Repeat it after an error: it goes on where it stopped. At the end the gallery is closed to changes.
     """
-    key_id = _public_file(new_key).public_key.key_id
+    key_id = read_public_key(new_key).key_id
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with open_client(config) as client, Progress(*columns, console=messages()) as bars:
         task = bars.add_task("Converting", total=None)
@@ -54,11 +55,3 @@ def rotate(
     for subject in result.empty:
         messages().print(f"empty now, its record was no valid vector: {subject}", markup=False)
     show(done, done=done)
-
-
-def _public_file(path: Path) -> PublicFile:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ConfigurationError("the new public key cannot be read", got=f"{path}: {error.strerror}") from None
-    return PublicFile.decode(data)

@@ -7,7 +7,7 @@ from dataclasses import asdict
 import typer
 
 from veilmatch.client.commands._options import DEFAULT_CONFIG, Config, Json, Timeout, open_client
-from veilmatch.common.output import messages, show, show_json
+from veilmatch.common.output import messages, say, show, show_json
 
 
 def register(app: typer.Typer) -> None:
@@ -24,5 +24,7 @@ def subjects(config: Config = DEFAULT_CONFIG, timeout: Timeout = None, as_json: 
         document = {"subjects": [asdict(entry) for entry in entries], "request_id": entries.request_id}
         show_json(document, done=done)
         return
+    if not entries:
+        say("nobody is enrolled in this gallery")
     for entry in entries:
         show(f"{entry.subject}\t{entry.templates}", done=done)

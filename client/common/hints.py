@@ -14,7 +14,9 @@ Hint = str | Callable[[VeilmatchError], str]
 
 
 def hint(error: VeilmatchError) -> str:
-    """Return what to do about the error."""
+    """Return what to do about the error, in a sentence or two: never empty."""
+    if error.hint:
+        return error.hint
     found = next(HINTS[kind] for kind in type(error).__mro__ if kind in HINTS)
     return found if isinstance(found, str) else found(error)
 
@@ -65,6 +67,12 @@ def _others(error: VeilmatchError) -> str:
     return f" Meanwhile these pairs could serve: {', '.join(error.alternatives)}." if error.alternatives else ""
 
 
+def _model(error: VeilmatchError) -> str:
+    # What is missing may be of another bundle than the models: `expected` then says how to install that.
+    command = error.expected if "models install" in (error.expected or "") else "veilmatch models install"
+    return f"Install it: `{command}`."
+
+
 def _handshake(error: VeilmatchError) -> str:
     return (
         f"The certificates of this device and of {error.party or 'the party'} do not go together: look whether [tls] of"
@@ -92,7 +100,7 @@ HINTS: dict[type[VeilmatchError], Hint] = {
     e.UnknownSubjectError: "`veilmatch subjects` lists who is enrolled.",
     e.DuplicateTokenError: "A token stands for one change: use a fresh one for another.",
     e.ParameterError: "Use a parameter set of the documentation: d128-s126-c38-n3072, for example.",
-    e.ConfigurationError: "Correct it where the message says, and start again; docs/operations.md describes the files.",
+    e.ConfigurationError: "Correct it where the message says, and start again.",
     e.MissingExtraError: lambda error: f"Install what is missing: {error.expected or error.message}.",
     e.ClientUseError: "Make a client where it is used: one for each process, and close it at the end.",
     e.DeviceCertificateError: "Have it signed by two organisations: `veilmatch device request`, then `device certify`.",
@@ -140,6 +148,6 @@ HINTS: dict[type[VeilmatchError], Hint] = {
     e.ServerDeviationError: "Do not enrol again before the servers have been looked at. Empty templates match nobody;"
     " `veilmatch erase SUBJECT --enrolment TOKEN` takes one back.",
     # this machine
-    e.ModelError: "Install the face models with `veilmatch models install`.",
+    e.ModelError: _model,
     e.OutputError: "What was done stands: do not do it again only to see it. Send the output where it can be read.",
 }

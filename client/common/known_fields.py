@@ -74,5 +74,6 @@ def require_known_variables() -> None:
             raise ConfigurationError(
                 "an unknown variable in the environment",
                 got=ascii(variable)[1:-1],
-                expected=meant.upper() if meant else f"{PREFIX} and a field of a configuration file in capitals",
+                expected=f"{PREFIX} and a field of a configuration file in capitals",
+                hint=f"Did you mean {meant.upper()}?" if meant else "Unset it, if nothing of Veilmatch is meant by it.",
             )

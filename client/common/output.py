@@ -15,17 +15,21 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import IO, Any, TextIO, cast
 
 from rich.console import Console, RenderableType
+from rich.measure import Measurement
 from rich.panel import Panel
+from rich.table import Table
 from rich.text import Text
 
 from veilmatch.common.hints import hint, span
 from veilmatch.crypto.errors import BudgetExceededError, OutputError, VeilmatchError
 
+#: No table is as wide, in characters.
+_WIDEST = 10_000
 #: Shows the trace of an unforeseen error. Off by default: its text may quote what was being handled.
 DEBUG_VARIABLE = "VEILMATCH_DEBUG"
 
@@ -138,12 +142,41 @@ def show_json(document: object, *, done: str) -> None:
 
 
 def show_tables(*tables: RenderableType, done: str, style: str | None = None) -> None:
-    """Print tables and lines for people. done: see `show`."""
-    shown = [Text(table) if isinstance(table, str) else table for table in tables]  # brackets are no markup
+    """Print tables and lines for people; nothing of a cell is left out. done: see `show`."""
     try:
-        Console(file=cast("IO[str]", _results()), highlight=False).print(*shown, sep="\n", style=style)
+        _print_tables(Console(file=cast("IO[str]", _results()), highlight=False), tables, style)
     except OutputError as error:
         raise _not_printed(done, error) from None
+
+
+def _print_tables(console: Console, tables: Sequence[RenderableType], style: str | None) -> None:
+    """Print tables as wide as they are where no terminal limits them; where it is too narrow, a row is a paragraph."""
+    for table in tables:
+        if not isinstance(table, Table):
+            console.print(Text(table) if isinstance(table, str) else table, style=style)  # brackets are no markup
+            continue
+        for column in table.columns:
+            column.overflow = "fold"
+        width = Measurement.get(console, console.options.update(max_width=_WIDEST), table)
+        if not console.is_terminal:
+            console.width = max(width.maximum, console.width)
+            console.print(table, style=style)
+        elif width.minimum <= console.width:
+            console.print(table, style=style)
+        else:
+            for line in _paragraphs(table):
+                console.print(line, style=style, markup=False, soft_wrap=True)
+
+
+def _paragraphs(table: Table) -> Iterator[str]:
+    """Return a table as lines: `column: value`, and an empty line between rows."""
+    if table.title:
+        yield f"{table.title}:"
+    for cells in zip(*(column.cells for column in table.columns), strict=True):
+        yield ""
+        for column, cell in zip(table.columns, cells, strict=True):
+            if str(cell):
+                yield f"{column.header}: {cell}" if str(column.header) else str(cell)
 
 
 def _print(text: str, done: str) -> None:
@@ -173,6 +206,11 @@ def messages() -> Console:
 def say(line: str) -> None:
     """Print a remark for people, as it is."""
     messages().print(line, soft_wrap=True, markup=False)
+
+
+def say_tables(*tables: RenderableType) -> None:
+    """Print tables for people as remarks; nothing of a cell is left out."""
+    _print_tables(messages(), tables, None)
 
 
 def report(error: VeilmatchError, *, as_json: bool) -> None:
@@ -218,5 +256,5 @@ def _lines(error: VeilmatchError) -> Iterator[tuple[str, str]]:
     if error.retry_after_s is not None:
         yield "ask again in", span(error.retry_after_s)
     if error.request_id:
-        yield "request", f"{error.request_id}: operators find it in the logs of every party"
+        yield "request", f"{error.request_id}: operators find it in the logs of every party that it reached"
     yield "hint", hint(error)

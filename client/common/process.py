@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
@@ -19,6 +20,9 @@ from veilmatch.crypto.errors import MissingExtraError, OutputError, VeilmatchErr
 
 INTERRUPTED = 128 + signal.SIGINT
 TERMINATED = 128 + signal.SIGTERM
+#: Set for a process that has to end with the one that started it, however that ends. Its standard input is a pipe into
+#: which the other one never writes.
+LIFELINE_VARIABLE = "VEILMATCH_LIFELINE"
 
 
 def run(command: Callable[[], object]) -> NoReturn:
@@ -30,6 +34,8 @@ def run(command: Callable[[], object]) -> NoReturn:
     signal.signal(signal.SIGTERM, _terminate)
     try:
         _occupy_descriptors()
+        if os.environ.pop(LIFELINE_VARIABLE, None):
+            threading.Thread(target=_end_with_parent, name="lifeline", daemon=True).start()
         status = _status(command)
     except KeyboardInterrupt:
         status = INTERRUPTED
@@ -69,7 +75,9 @@ def _failed(error: VeilmatchError) -> int:
     """Say what went wrong with the standard library alone; return the exit status."""
     with suppress(Exception):
         if "--json" in sys.argv and sys.stdout is not None:
-            document = error.fields() | {"exit_status": error.exit_status}
+            from veilmatch.common.hints import hint  # of the tree of errors alone
+
+            document = error.fields() | {"exit_status": error.exit_status, "hint": hint(error)}
             sys.stdout.write(json.dumps({"error": document}) + "\n")
             sys.stdout.flush()
     with suppress(Exception):
@@ -101,6 +109,14 @@ def _occupy_descriptors() -> None:
             if null != number:
                 os.dup2(null, number)
                 os.close(null)
+
+
+def _end_with_parent() -> None:
+    """Wait for the end of standard input, and end this process as SIGTERM does."""
+    with suppress(OSError):
+        while os.read(0, 1 << 12):
+            pass
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:

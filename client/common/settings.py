@@ -85,7 +85,12 @@ class Settings(BaseSettings):
         """Return the settings in a TOML file. Raises ConfigurationError naming every field that is wrong."""
         path = _at_home(path)
         require_known_variables()
-        fields, text = read_toml(path)
+        try:
+            fields, text = read_toml(path)
+        except ConfigurationError as error:
+            if error.expected is None:
+                error.expected = f"a {cls.usual_name}"
+            raise
         kind = kind_of(fields)
         if kind is not None and kind != cls.usual_name and not set(fields) <= set(cls.model_fields):
             raise ConfigurationError(

@@ -27,7 +27,9 @@ def read_toml(path: Path) -> tuple[dict[str, Any], str]:
     try:
         return tomllib.loads(text), text
     except (ValueError, RecursionError) as error:  # more digits than Python reads, or too many brackets, among them
-        raise ConfigurationError("the configuration is not TOML", got=f"{path}: {error}") from None
+        raise ConfigurationError(
+            "the configuration is not TOML", got=f"{path}: {error}", expected="TOML: name = value lines and [tables]"
+        ) from None
 
 
 def read_text(path: Path) -> str:
@@ -40,7 +42,9 @@ def read_text(path: Path) -> str:
         ) from None
     except (OSError, ValueError) as error:  # a NUL in its name
         reason = error.strerror if isinstance(error, OSError) else error
-        raise ConfigurationError("the configuration cannot be read", got=f"{path}: {reason}") from None
+        raise ConfigurationError(
+            "the configuration cannot be read", got=f"{path}: {reason}", hint=_where_to_look(path, error)
+        ) from None
     for mark, name in _OTHER_ENCODINGS:
         if data.startswith(mark):
             raise ConfigurationError(
@@ -81,3 +85,11 @@ def line_of(text: str, place: tuple[str, ...]) -> int | None:
 def _in_folder(folder: Path) -> str:
     files = sorted(entry.name for entry in folder.glob("*.toml"))
     return " or ".join(str(folder / name) for name in files[:4]) or "a TOML file"
+
+
+def _where_to_look(path: Path, error: OSError | ValueError) -> str:
+    if not isinstance(error, FileNotFoundError | NotADirectoryError | ValueError):
+        return f"Let this user read {path}, or run the command as the user that it belongs to."
+    variable = " or VEILMATCH_CONFIG" if path.name == "device.toml" else ""
+    owner = {"device.toml": "the device"}.get(path.name, "the party")
+    return f"Go to the folder of {owner}, where its configuration is, or name the file: --config FILE{variable}."

@@ -44,9 +44,13 @@ _WORDS = {
 }
 
 
+#: Numbers beyond are not written out.
+_LONG = 10**15
+
+
 def what_is_wrong(error: ValidationError, kind: type[BaseModel], path: Path, text: str) -> str:
-    """Say what is wrong in every field, without the values found there. text: of the file at `path`."""
-    return "; ".join(_one(item, kind, path, text) for item in error.errors(include_input=False, include_url=False))
+    """Say what is wrong in every field, and what is there: of texts only that they are. text: of the file at `path`."""
+    return "; ".join(_one(item, kind, path, text) for item in error.errors(include_url=False))
 
 
 def _one(item: ErrorDetails, kind: type[BaseModel], path: Path, text: str) -> str:
@@ -64,9 +68,21 @@ def _one(item: ErrorDetails, kind: type[BaseModel], path: Path, text: str) -> st
 def _words(item: ErrorDetails) -> str:
     context = item.get("ctx", {})
     pattern = _WORDS.get(item["type"])
-    if pattern is None:
-        return item["msg"]
-    return pattern.format(**context)
+    words = item["msg"] if pattern is None else pattern.format(**context)
+    # Of what is missing, of lengths and of what whole tables have in common, nothing more can be said.
+    is_whole = item["type"] in ("missing", "too_long", "too_short", "string_too_long", "string_too_short")
+    return words if is_whole or not item["loc"] else f"{words}, not {_found(item['input'])}"
+
+
+def _found(value: object) -> str:
+    """Describe a value. No text is quoted: it may be a passphrase, in the wrong place."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return f"{value:.10g}" if abs(value) < _LONG or value != value else "so large a number"
+    if isinstance(value, str):
+        return "this text" if value else "an empty text"
+    return "a list" if isinstance(value, list) else "a table" if isinstance(value, dict) else "a date or time"
 
 
 def _unknown(place: tuple[str, ...], kind: type[BaseModel], item: ErrorDetails) -> str:

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from veilmatch.common.process import LIFELINE_VARIABLE
 from veilmatch.crypto.errors import ConfigurationError, UnavailableError, VeilmatchError
 
 #: Where the daemons listen above the base port; see `veilmatch ceremony --base-port`.
@@ -53,8 +54,8 @@ def all_parties(directory: Path, passphrase: str) -> Iterator[dict[str, str]]:
     """Run `veilmatch up`: two matchers and three key holders; gives their addresses, stops them at the end."""
     process = subprocess.Popen(
         [*_VEILMATCH, "up", str(directory), "--json"],
-        env=_environment(passphrase),
-        stdin=subprocess.DEVNULL,
+        env=_environment(passphrase) | {LIFELINE_VARIABLE: "1"},
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from html import escape
@@ -39,6 +40,16 @@ def document(evaluation: Evaluation, points: Sequence[SweepPoint] = ()) -> dict[
     return figures | ({"degradations": [asdict(point) for point in points]} if points else {})
 
 
+def prepare(folder: Path) -> None:
+    """Make the folder of a report if it is not there. Raises ConfigurationError if nothing can be written there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise _not_written(folder, error) from None
+
+
 def write(folder: Path, evaluation: Evaluation, points: Sequence[SweepPoint] = ()) -> list[Path]:
     """Write report.json, report.html and every plot as SVG and PNG; return the files.
 
@@ -56,8 +67,14 @@ def write(folder: Path, evaluation: Evaluation, points: Sequence[SweepPoint] = (
         for name, data in files.items():
             (folder / name).write_bytes(data)
     except OSError as error:
-        raise ConfigurationError("the report cannot be written", got=f"{folder}: {error.strerror}") from None
+        raise _not_written(folder, error) from None
     return [folder / name for name in files]
+
+
+def _not_written(folder: Path, error: OSError) -> ConfigurationError:
+    return ConfigurationError(
+        "the report cannot be written", got=f"{folder}: {error.strerror}", expected="a folder for --output"
+    )
 
 
 def verdict(figures: Figures) -> str:

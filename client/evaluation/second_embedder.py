@@ -49,5 +49,10 @@ class SecondEmbedder:
         outputs = list(self._model.run(tensor).values())
         shapes = [output.shape for output in outputs]
         if shapes != [(1, self.dimension)]:
-            raise ModelError("not the 512-d embedder", got=shapes, expected=[(1, self.dimension)])
+            raise ModelError(
+                "not the 512-d embedder",
+                got=shapes,
+                expected=[(1, self.dimension)],
+                hint="Install it again: `veilmatch models install --evaluation`.",
+            )
         return unit_vector(outputs[0][0], self.dimension)

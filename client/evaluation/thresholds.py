@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 import os
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
+from veilmatch.client.certificate import OwnCertificate
 from veilmatch.client.config import DeviceSettings
 from veilmatch.client.evaluation.libraries import require
 from veilmatch.client.evaluation.rates import Curve
+from veilmatch.client.wire.signing import DeviceKey
+from veilmatch.common.public_file import read_public_file
 from veilmatch.common.toml_file import read_text
-from veilmatch.crypto.encryption.public_key_format import PublicFile
 from veilmatch.crypto.errors import ConfigurationError, InvalidInputError, KeyMismatchError
 from veilmatch.crypto.parameters import ParameterSet
 
@@ -36,30 +39,71 @@ def can_show(fmr: float, impostors: int) -> bool:
     return impostors * fmr >= 3
 
 
-def write_threshold(path: Path, cosine: float, parameters: ParameterSet) -> None:
-    """Set `threshold` in a device's configuration and leave everything else in the file as it is.
+@dataclass(frozen=True)
+class Target:
+    """The device.toml that a measured threshold is for. `read` it before measuring, `write` it after."""
 
-    Raises ConfigurationError if the file is not a device's configuration or cannot be written, KeyMismatchError if
-    the device's key is of another parameter set.
-    """
-    settings = DeviceSettings.load(path)
-    try:
-        theirs = PublicFile.decode(settings.public_key.read_bytes()).public_key.parameters
-    except OSError as error:
-        raise ConfigurationError(
-            "the public key cannot be read", got=f"{settings.public_key}: {error.strerror}"
-        ) from None
-    if (theirs.dimension, theirs.scale, theirs.clip) != (parameters.dimension, parameters.scale, parameters.clip):
-        raise KeyMismatchError(
-            "the device uses another parameter set than this evaluation", got=theirs.name, expected=parameters.name
-        )
-    tomlkit = require("tomlkit")
-    try:
-        document = tomlkit.parse(read_text(path))
-        document["threshold"] = cosine
-        _replace(path, tomlkit.dumps(document))
-    except OSError as error:
-        raise ConfigurationError("the configuration cannot be written", got=f"{path}: {error.strerror}") from None
+    path: Path
+    parameters: ParameterSet
+    certificate: OwnCertificate | None
+
+    @staticmethod
+    def read(path: Path, parameters: ParameterSet) -> Target:
+        """Look at everything that could stand in the way of `write`, as the device itself would.
+
+        Raises ConfigurationError if the file is not a device's configuration or cannot be written, KeyMismatchError if
+        the device's key is of another parameter set, KeyFileError or DeviceCertificateError if it has a certificate
+        that is not its own.
+        """
+        settings = DeviceSettings.load(path)
+        public = read_public_file(settings.public_key)
+        theirs = public.public_key.parameters
+        if (theirs.dimension, theirs.scale, theirs.clip) != (parameters.dimension, parameters.scale, parameters.clip):
+            raise KeyMismatchError(
+                "the device uses another parameter set than this evaluation", got=theirs.name, expected=parameters.name
+            )
+        certificate = None
+        if settings.certificate is not None:
+            key = DeviceKey.from_file(settings.signing_key).public_bytes()
+            certificate = OwnCertificate.read(settings.certificate, settings.device, key, public)
+        require("tomlkit")
+        try:
+            with tempfile.TemporaryFile(dir=path.resolve().parent):  # as `_replace` needs it
+                pass
+        except OSError as error:
+            raise _not_written(path, error) from None
+        return Target(path, parameters, certificate)
+
+    def write(self, t: int) -> float:
+        """Set `threshold` to t, 1..S^2, and leave everything else in the file as it is; return the cosine written.
+
+        Raises InvalidInputError, and writes nothing, if the device's certificate allows an operation that compares
+        from a higher threshold on only: the device would be refused from then on. ConfigurationError as `read`.
+        """
+        cosine = self.parameters.cosine(t)
+        for operation, lowest in self.certificate.statement.lowest if self.certificate else ():
+            if t < lowest:
+                allowed = self.parameters.cosine(lowest)
+                raise InvalidInputError(
+                    f"the measured threshold is below the lowest of the device's certificate for {operation};"
+                    f" {self.path} stays as it is",
+                    got=f"{t} (cosine {cosine:g})",
+                    expected=f"at least {lowest} (cosine {allowed:g})",
+                    hint=f"Keep the threshold, or set one of {allowed:g} and above: it errs less often towards a match."
+                    " For a lower one, have a certificate signed that allows it: `veilmatch device request --lowest`.",
+                )
+        tomlkit = require("tomlkit")
+        try:
+            document = tomlkit.parse(read_text(self.path))
+            document["threshold"] = cosine
+            _replace(self.path, tomlkit.dumps(document))
+        except OSError as error:
+            raise _not_written(self.path, error) from None
+        return cosine
+
+
+def _not_written(path: Path, error: OSError) -> ConfigurationError:
+    return ConfigurationError("the configuration cannot be written", got=f"{path}: {error.strerror}")
 
 
 def _replace(path: Path, text: str) -> None:

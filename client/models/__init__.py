@@ -78,4 +78,6 @@ def _model(name: str) -> Model:
     for model in MODEL_LIST:
         if model.name == name:
             return model
-    raise ModelError("no such model", got=name, expected=" or ".join(m.name for m in MODEL_LIST))
+    raise ModelError(
+        "no such model", got=name, expected=" or ".join(m.name for m in MODEL_LIST), hint="Name one of these models."
+    )

@@ -95,6 +95,7 @@ def store(bundle: Bundle, files: Mapping[str, bytes]) -> None:
             f"the files prepared for {bundle.name} are not the pinned ones",
             got=f"SHA256SUMS with sha256 {sha256(sums)}",
             expected=bundle.sums_sha256,
+            hint=NOT_PINNED,
         )
     root = cache_dir()
     try:
@@ -152,11 +153,19 @@ def _read(bundle: Bundle, name: str) -> bytes:
             f"{bundle.name}/{name} cannot be read",
             got=f"{path}: {error.strerror}",
             expected=f"{VARIABLE} set to a folder that this user may read",
+            hint=f"Let this user read that file, or set {VARIABLE} to its own folder and install the models there.",
         ) from error
 
 
 def _altered(bundle: Bundle, name: str) -> ModelError:
     return ModelError(f"{bundle.name}/{name} is not the pinned file", expected=installing(bundle))
+
+
+#: Installing again gives the same.
+NOT_PINNED = (
+    "Look which package index this comes from: what it sends is not what was published. Or copy the cache of another"
+    " machine."
+)
 
 
 def installing(bundle: Bundle) -> str:
@@ -192,4 +201,5 @@ def _unwritable(root: Path, error: OSError) -> ModelError:
         "the cache directory cannot be written",
         got=f"{root}: {error.strerror or type(error).__name__}",
         expected=f"{VARIABLE} set to a folder that can be, and room in it",
+        hint=f"Set {VARIABLE} to a folder that this user may write, where there is room.",
     )

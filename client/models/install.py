@@ -64,6 +64,7 @@ def _repair_all(files: dict[str, bytes], progress: Progress) -> dict[str, bytes]
                 f"{model.name} is not the pinned model",
                 got=f"sha256 {cache.sha256(published)}",
                 expected=model.source_sha256,
+                hint=cache.NOT_PINNED,
             )
         progress(f"models: repairing {model.name}")
         repaired[model.file_name] = repair(published, any_size=model.any_size)

@@ -38,7 +38,11 @@ def repair(model: bytes, *, any_size: bool) -> bytes:
             _free_height_and_width(network)
         onnx.checker.check_model(network)
     except Exception as error:  # onnx and protobuf raise unrelated classes
-        raise ModelError("the model cannot be repaired", got=type(error).__name__) from error
+        raise ModelError(
+            "the model cannot be repaired",
+            got=type(error).__name__,
+            hint="Install the onnx that the extra `models` takes: pip install --upgrade 'veilmatch[models]'.",
+        ) from error
     return bytes(network.SerializeToString(deterministic=True))
 
 

@@ -16,7 +16,7 @@ A complete program; `veilmatch up` makes an installation with the `device.toml` 
             print("welcome" if result else "not alice")
 
 `AsyncClient` has the same methods for asyncio. Photos need the extra `device` and `veilmatch models install`; methods
-that end in `_embedding` need neither. Every error is a VeilmatchError.
+that end in `_embedding` need neither. Every error is a VeilmatchError, and `hint` says what to do about it.
 
 A name is imported when it is first used: the daemons and the mathematics, which live in packages below this one, do
 not load the SDK.
@@ -62,6 +62,9 @@ if TYPE_CHECKING:
     )
     from veilmatch.client.wire.transport import (
         Matcher,
+    )
+    from veilmatch.common.hints import (
+        hint,
     )
     from veilmatch.common.settings import (
         TlsSettings,
@@ -194,6 +197,7 @@ __all__ = [
     "WrongClockError",
     "WrongPassphraseError",
     "__version__",
+    "hint",
     "install_models",
 ]
 
@@ -222,6 +226,7 @@ _PLACES = {
         "Verification",
     ),
     "veilmatch.client.wire.transport": ("Matcher",),
+    "veilmatch.common.hints": ("hint",),
     "veilmatch.common.settings": ("TlsSettings",),
     "veilmatch.crypto.errors": (
         "AuditLogError",

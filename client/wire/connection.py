@@ -79,8 +79,8 @@ class Connection:
         """Sign for one pair of the settings after the other until both matchers answer.
 
         A repeated request has a fresh nonce; the token of a mutation stays, so that it is done once. A call makes one
-        request more than there are pairs, at most. Every error has the id of the request that it is about. Errors: see
-        exchange.ask_both, exchange.with_fallback, Patience and OneCall.
+        request more than there are pairs, at most. Every error has the id of the request that it is about, unless it
+        reached neither matcher. Errors: see exchange.ask_both, exchange.with_fallback, Patience and OneCall.
         """
         here = self._opened()
         matchers, pairs = here.matchers, self._settings.pairs
@@ -89,6 +89,7 @@ class Connection:
         async def attempt(pair: Pair, left_s: float, others: Sequence[Pair]) -> Answered[_R, _O]:
             call.begin()
             request = await asyncio.to_thread(self._sign, draft, pair)
+            reached = any(matcher.state == "up" for matcher in matchers)
             try:
                 replies = await ask_both(
                     matchers,
@@ -99,7 +100,9 @@ class Connection:
                 )
                 answered = Answered(replies, opening(*replies), request, pair)
             except VeilmatchError as error:
-                error.request_id = request_id(request)
+                # A request that went nowhere is in no log.
+                if reached or any(matcher.state == "up" for matcher in matchers):
+                    error.request_id = request_id(request)
                 for matcher in matchers:
                     if matcher.party == error.party:
                         matcher.doubt()

@@ -12,6 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
+from veilmatch.client.wire.statuses import late
 from veilmatch.client.wire.transport import Matcher
 from veilmatch.crypto.errors import (
     IntegrityError,
@@ -119,7 +120,7 @@ async def _outcome(
             await asyncio.wait(running, timeout=max(0.0, grace_s))
             errors = _errors(tasks, matchers)
         elif running and not errors:
-            errors = [_late(m) for t, m in zip(tasks, matchers, strict=True) if t in running]
+            errors = [late(m.party, timeout_s) for t, m in zip(tasks, matchers, strict=True) if t in running]
         if errors and give_up is not None:
             given_up = {task for task in tasks if not task.done()}
             for task in given_up:
@@ -139,10 +140,6 @@ async def _said(ask: Callable[[Matcher], Awaitable[_R]], matcher: Matcher) -> _R
     except DEVIATIONS as error:
         accusation = VeilmatchError.from_fields(error.fields() | {"message": f"{matcher.party} says: {error.message}"})
     raise accusation
-
-
-def _late(matcher: Matcher) -> VeilmatchError:
-    return UnavailableError(f"{matcher.party} did not answer in time", party=matcher.party, needed=matcher.party)
 
 
 def _errors(tasks: Sequence[asyncio.Future[_R]], matchers: Sequence[Matcher]) -> list[VeilmatchError]:

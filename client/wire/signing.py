@@ -63,7 +63,15 @@ class DeviceKey(SecretHolder):
                 got=f"{path}: {error.strerror}",
                 expected="a PEM file",
             ) from None
-        return cls.from_pem(data)
+        try:
+            return cls.from_pem(data)
+        except KeyFileError as error:
+            raise KeyFileError(
+                error.message,
+                got=error.got or path,
+                expected=error.expected,
+                hint=f"Let `signing_key` in device.toml name the device's key; it names {path}.",
+            ) from None
 
     @classmethod
     def from_pem(cls, data: bytes) -> DeviceKey:

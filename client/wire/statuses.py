@@ -51,16 +51,33 @@ def sent_error(error: grpc.aio.AioRpcError, party: str) -> VeilmatchError | None
     return None
 
 
-def error_of_status(error: grpc.aio.AioRpcError, party: str, *, known: bool) -> VeilmatchError:
-    """Return what the status of a call stands for. known: whether `party` has answered this device before."""
+def late(party: str, timeout_s: float) -> UnavailableError:
+    """Return the error of a call that this device has waited for so long."""
+    return UnavailableError(
+        f"{party} did not answer in time",
+        party=party,
+        needed=party,
+        hint=f"Allow more than these {timeout_s:.3g} seconds (--timeout, or timeout_s in device.toml). If that does not"
+        f" help, {party} hangs, or nothing gets through to it.",
+    )
+
+
+def error_of_status(
+    error: grpc.aio.AioRpcError, party: str, *, known: bool, address: str, timeout_s: float
+) -> VeilmatchError:
+    """Return what the status of a call stands for.
+
+    known: whether `party` has answered this device before. address: where it was looked for. timeout_s: how long.
+    """
     code = error.code()
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-        return UnavailableError(f"{party} did not answer in time", party=party, needed=party)
+        return late(party, timeout_s)
     if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.ABORTED):
         # No alternatives: other key holders can stand in for each other, but nobody for a matcher.
         reason = _reason(error.details(), known)
         kind = HandshakeError if reason == _HANDSHAKE_FAILED else UnavailableError
-        return kind(f"{party} cannot be reached", party=party, needed=party, available=reason)
+        hint = None if known else _look_at_address(party, address, reason)
+        return kind(f"{party} cannot be reached at {address}", party=party, needed=party, available=reason, hint=hint)
     if code in (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED):
         return PartyRefusedError(f"{party} does not serve this device", got=code.name, party=party)
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
@@ -70,6 +87,18 @@ def error_of_status(error: grpc.aio.AioRpcError, party: str, *, known: bool) -> 
     if code is grpc.StatusCode.UNIMPLEMENTED:
         return ProtocolError(f"{party} does not know this call", got=code.name, expected="a matcher", party=party)
     return IntegrityError(f"{party} failed on this request", got=code.name, party=party)
+
+
+def _look_at_address(party: str, address: str, reason: str) -> str:
+    """Say what to do about a matcher that has never answered: most often something in device.toml is wrong."""
+    seat = party.removeprefix("matcher-")
+    where = f"Is `matchers.{seat}` in device.toml right? It says {address}."
+    if reason in (_HANDSHAKE_FAILED, _CLOSED_AT_FIRST):
+        return (
+            f"{where} If it is, the certificates do not go together: look whether [tls] of device.toml is of that"
+            " installation, and whether a certificate has expired."
+        )
+    return f"{where} If it is, {party} does not run there, or the network between is down: try again later."
 
 
 def _reason(details: str | None, known: bool) -> str:

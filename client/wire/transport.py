@@ -21,6 +21,7 @@ import grpc
 from veilmatch.client.secret_file import read_secret
 from veilmatch.client.wire.processes import note_channel, require_own_grpc
 from veilmatch.client.wire.statuses import error_of_status, sent_error
+from veilmatch.common.pem import require_pem
 from veilmatch.crypto.errors import ConfigurationError, IntegrityError, VeilmatchError
 from veilmatch.crypto.keys.shares import SEATS
 from veilmatch.protos.v1 import matcher_pb2 as pb
@@ -103,10 +104,14 @@ class _Line:
 
 
 class GrpcMatcher:
-    """A matcher at the other end of a channel. dial: makes one; the channels belong to this object."""
+    """A matcher at the other end of a channel.
 
-    def __init__(self, party: str, dial: Callable[[], grpc.aio.Channel]) -> None:
+    dial: makes one; the channels belong to this object. address: where it dials, for errors.
+    """
+
+    def __init__(self, party: str, dial: Callable[[], grpc.aio.Channel], address: str) -> None:
         self.party = party
+        self._address = address
         self._dial = dial
         self._line: _Line | None = _Line(dial())
         self._known = False
@@ -175,7 +180,7 @@ class GrpcMatcher:
             heard = self._known = True
             return answer
         except grpc.aio.AioRpcError as error:
-            failure, heard = self._told(error)
+            failure, heard = self._told(error, timeout_s)
         except (grpc.RpcError, grpc.aio.UsageError, grpc.aio.InternalError) as error:
             failure = IntegrityError(f"the call to {self.party} failed", got=type(error).__name__)
         finally:
@@ -190,13 +195,14 @@ class GrpcMatcher:
         del line, ask
         raise failure
 
-    def _told(self, error: grpc.aio.AioRpcError) -> tuple[VeilmatchError, bool]:
+    def _told(self, error: grpc.aio.AioRpcError, timeout_s: float) -> tuple[VeilmatchError, bool]:
         """Return what the call ended with, and whether the matcher has said anything."""
         sent = sent_error(error, self.party)
         if sent is None:
             # An end of the connection is no silence: gRPC knows about it, and connects again by itself.
             silent = error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-            return error_of_status(error, self.party, known=self._known), not silent
+            told = error_of_status(error, self.party, known=self._known, address=self._address, timeout_s=timeout_s)
+            return told, not silent
         self._known = True
         return sent, True
 
@@ -217,7 +223,7 @@ def open_matchers(settings: DeviceSettings) -> tuple[Matcher, Matcher]:
             raise ConfigurationError("both matchers are needed", got=f"no address of matcher {seat}")
         party = f"matcher-{seat}"
         options = channel_options(party, settings.proxy)
-        return GrpcMatcher(party, lambda: grpc.aio.secure_channel(address, credentials, options=options))
+        return GrpcMatcher(party, lambda: grpc.aio.secure_channel(address, credentials, options=options), address)
 
     a, b = (matcher(seat) for seat in SEATS)
     return a, b
@@ -256,8 +262,10 @@ async def _chunks(header: request_pb2.SignedRequest, packs: Sequence[pb.BulkPack
 def _read(tls: TlsSettings) -> tuple[bytes, bytes, bytes]:
     try:
         authority, certificate = tls.authority.read_bytes(), tls.certificate.read_bytes()
-        return authority, certificate, read_secret(tls.key, "the TLS key")
+        key = read_secret(tls.key, "the TLS key")
     except OSError as error:
         raise ConfigurationError(
             "a TLS file cannot be read", got=f"{error.filename}: {error.strerror}", expected="a PEM file"
         ) from None
+    require_pem(tls, authority, certificate, key)
+    return authority, certificate, key

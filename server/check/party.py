@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from veilmatch.common.public_file import read_public_file, read_public_key
 from veilmatch.crypto.encryption.paillier import PublicKey
 from veilmatch.crypto.encryption.public_key_format import PublicFile
 from veilmatch.crypto.errors import ConfigurationError
@@ -14,7 +15,6 @@ from veilmatch.server.check.keys import check_devices, check_passphrase_file, ch
 from veilmatch.server.check.report import Report
 from veilmatch.server.check.stock import check_stock_db
 from veilmatch.server.config import KeyHolderSettings, MatcherSettings
-from veilmatch.server.installation.public_file import read_public_file, read_public_key
 from veilmatch.server.keyholder.audit.check import check_log
 from veilmatch.server.supervisor import load_daemon
 

@@ -17,7 +17,9 @@ from veilmatch.common.output import show_json, show_tables
 if TYPE_CHECKING:
     from veilmatch.server.keyholder.audit.check import Checked, Comparison
 
-Log = Annotated[Path, typer.Argument(help="A log file, a folder of them, or a key holder's data directory.")]
+Log = Annotated[
+    Path, typer.Argument(help="A log file, a folder of them, or a key holder's data directory.", readable=False)
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 _INTACT, _DIFFERENT = 0, 7
@@ -37,7 +39,9 @@ def register(app: typer.Typer) -> None:
 
 def verify(
     log: Log,
-    against: Annotated[Path | None, typer.Option(help="Log of another key holder, to compare with.")] = None,
+    against: Annotated[
+        Path | None, typer.Option(help="Log of another key holder, to compare with.", readable=False)
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Check the hash chain of an audit log, and whether another key holder's log tells of the same sessions.

@@ -10,10 +10,11 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from veilmatch.common.output import messages, say, show_json
+from veilmatch.common.output import messages, say, say_tables, show_json
 
 PassphraseFile = Annotated[
-    Path | None, typer.Option(help="File with the passphrase; else VEILMATCH_PASSPHRASE, else a prompt.")
+    Path | None,
+    typer.Option(help="File with the passphrase; else VEILMATCH_PASSPHRASE, else a prompt.", readable=False),
 ]
 
 
@@ -23,7 +24,7 @@ def register(app: typer.Typer) -> None:
 
 
 def ceremony(
-    directory: Annotated[Path, typer.Argument(help="New directory for the installation.")],
+    directory: Annotated[Path, typer.Argument(help="New directory for the installation.", readable=False)],
     parameters: Annotated[str, typer.Option(help="Parameter set.")] = "d128-s126-c38-n3072",
     devices: Annotated[int, typer.Option(min=1, max=1000, help="How many devices: device-1, device-2, ...")] = 1,
     host: Annotated[str, typer.Option(help="Address in all configuration files; edit them later.")] = "127.0.0.1",
@@ -35,7 +36,13 @@ def ceremony(
             "threshold; 0.40 unless said; may be repeated."
         ),
     ] = None,
-    workers: Annotated[int, typer.Option(min=0, help="Worker processes of each daemon; 0 is one per core.")] = 0,
+    workers: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Threads of each daemon for the arithmetic (processes without the native kernel); 0 is one per core.",
+        ),
+    ] = 0,
     passphrase_file: PassphraseFile = None,
     allow_unsafe: Annotated[bool, typer.Option(help="Permit a modulus too small for real faces.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
@@ -80,7 +87,7 @@ def ceremony(
     table = Table("", "", title="installation", show_header=False)
     for name, value in (result | {"lowest_thresholds": described(bounds, chosen)}).items():
         table.add_row(name.replace("_", " "), Text(_shown(value)))
-    console.print(table)
+    say_tables(table)
     say("Copy each folder to its party's machine. Keep authority/ offline: it makes parties.")
 
 

@@ -23,11 +23,16 @@ def register(app: typer.Typer) -> None:
 
 def check(
     target: Annotated[
-        Path, typer.Argument(help="keyholder.toml or matcher.toml, the folder that it is in, or a data directory.")
+        Path,
+        typer.Argument(
+            help="keyholder.toml or matcher.toml, the folder that it is in, or a data directory.", readable=False
+        ),
     ] = Path(),
     passphrase_file: Annotated[
         Path | None,
-        typer.Option(help="Of a key holder's sealed files, to look into these too; else as the daemon reads it."),
+        typer.Option(
+            help="Of a key holder's sealed files, to look into these too; else as the daemon reads it.", readable=False
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:

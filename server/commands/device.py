@@ -18,7 +18,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from veilmatch.common.output import messages, say, show_json, show_tables
+from veilmatch.common.output import say, say_tables, show_json, show_tables
 
 if TYPE_CHECKING:
     from veilmatch.crypto.keys.device_certificate import DeviceCertificate
@@ -28,9 +28,11 @@ if TYPE_CHECKING:
     from veilmatch.server.installation.registration import Configurations
 
 Name = Annotated[str, typer.Argument(help="Name of the device.")]
-CertificateFile = Annotated[Path, typer.Argument(help="NAME.cert, as `device request` made it.")]
-Installation = Annotated[Path | None, typer.Option(help="Directory of an installation.")]
-DaemonFolders = Annotated[list[Path] | None, typer.Option("--folder", help="Folder of one daemon; may be repeated.")]
+CertificateFile = Annotated[Path, typer.Argument(help="NAME.cert, as `device request` made it.", readable=False)]
+Installation = Annotated[Path | None, typer.Option(help="Directory of an installation.", readable=False)]
+DaemonFolders = Annotated[
+    list[Path] | None, typer.Option("--folder", help="Folder of one daemon; may be repeated.", readable=False)
+]
 Rights = Annotated[
     list[str] | None,
     typer.Option(
@@ -47,7 +49,8 @@ Lowests = Annotated[
 ]
 Galleries = Annotated[list[str] | None, typer.Option("--gallery", help="A gallery, or * for all; may be repeated.")]
 PassphraseFile = Annotated[
-    Path | None, typer.Option(help="File with the passphrase; else VEILMATCH_PASSPHRASE, else a prompt.")
+    Path | None,
+    typer.Option(help="File with the passphrase; else VEILMATCH_PASSPHRASE, else a prompt.", readable=False),
 ]
 _READ = "the certificates were read"
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
@@ -66,8 +69,12 @@ def register(app: typer.Typer) -> None:
 
 def request(
     name: Name,
-    installation: Annotated[Path | None, typer.Option(help="Installation with its authority: a new device.")] = None,
-    folder: Annotated[Path | None, typer.Option(help="Folder of the device: a new certificate for its key.")] = None,
+    installation: Annotated[
+        Path | None, typer.Option(help="Installation with its authority: a new device.", readable=False)
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Option(help="Folder of the device: a new certificate for its key.", readable=False)
+    ] = None,
     right: Rights = None,
     gallery: Galleries = None,
     lowest: Lowests = None,
@@ -106,9 +113,11 @@ def request(
 
 def certify(
     file: CertificateFile,
-    config: Annotated[Path, typer.Option(help="keyholder.toml of the organisation.")] = Path("keyholder.toml"),
+    config: Annotated[Path, typer.Option(help="keyholder.toml of the organisation.", readable=False)] = Path(
+        "keyholder.toml"
+    ),
     passphrase_file: Annotated[
-        Path | None, typer.Option(help="File with the passphrase; else as the daemon reads it.")
+        Path | None, typer.Option(help="File with the passphrase; else as the daemon reads it.", readable=False)
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -148,7 +157,9 @@ def add(
 
 
 def issue(
-    directory: Annotated[Path, typer.Argument(help="Installation with its authority and two certification keys.")],
+    directory: Annotated[
+        Path, typer.Argument(help="Installation with its authority and two certification keys.", readable=False)
+    ],
     name: Name,
     right: Rights = None,
     gallery: Galleries = None,
@@ -239,7 +250,7 @@ def _grant(rights: list[str], galleries: list[str], days: int, lowest: list[str]
 
 
 def _parameters(public_file: Path) -> ParameterSet:
-    from veilmatch.server.installation.public_file import read_public_file
+    from veilmatch.common.public_file import read_public_file
 
     return read_public_file(public_file).public_key.parameters
 
@@ -314,7 +325,7 @@ def _tell_certificate(title: str, certificate: DeviceCertificate, parameters: Pa
     table = Table("", "", title=title, show_header=False)
     for what, value in _shown(certificate, parameters).items():
         table.add_row(what, Text(value, overflow="fold"))
-    messages().print(table)
+    say_tables(table)
 
 
 def _date(time_s: int) -> str:

@@ -23,7 +23,7 @@ _UNFINISHED = {
     "used": "the shares of the epoch before are still here: not all three are known to have the new ones yet",
 }
 
-Config = Annotated[Path, typer.Option(help="keyholder.toml of this key holder.")]
+Config = Annotated[Path, typer.Option(help="keyholder.toml of this key holder.", readable=False)]
 
 
 def register(app: typer.Typer) -> None:
@@ -53,7 +53,7 @@ def run(ctx: typer.Context, config: Config = Path("keyholder.toml")) -> None:
 
 def refresh(
     ctx: typer.Context,
-    config: Annotated[Path | None, typer.Option(help="keyholder.toml of this key holder.")] = None,
+    config: Annotated[Path | None, typer.Option(help="keyholder.toml of this key holder.", readable=False)] = None,
     status: Annotated[bool, typer.Option("--status", help="Only say how far this key holder is.")] = False,
     recover: Annotated[
         bool, typer.Option("--recover", help="Go back to the share of the epoch before, with a peer that does so too.")

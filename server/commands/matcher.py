@@ -16,11 +16,13 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def matcher(
-        config: Annotated[Path, typer.Option(help="matcher.toml of this matcher.")] = Path("matcher.toml"),
+        config: Annotated[Path, typer.Option(help="matcher.toml of this matcher.", readable=False)] = Path(
+            "matcher.toml"
+        ),
     ) -> None:
         """Run a matcher until SIGTERM. What it says is JSON, one line each, on standard error."""
         with daemon("matcher") as named:
-            from veilmatch.server.installation.public_file import read_public_file
+            from veilmatch.common.public_file import read_public_file
             from veilmatch.server.matcher.daemon import run_matcher
 
             settings = MatcherSettings.load(config)

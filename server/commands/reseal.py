@@ -16,14 +16,18 @@ def register(app: typer.Typer) -> None:
 
 
 def reseal(
-    config: Annotated[Path, typer.Option(help="keyholder.toml of the key holder.")] = Path("keyholder.toml"),
+    config: Annotated[Path, typer.Option(help="keyholder.toml of the key holder.", readable=False)] = Path(
+        "keyholder.toml"
+    ),
     passphrase_file: Annotated[
         Path | None,
-        typer.Option(help="File with the present passphrase; else as the daemon reads it."),
+        typer.Option(help="File with the present passphrase; else as the daemon reads it.", readable=False),
     ] = None,
     new_passphrase_file: Annotated[
         Path | None,
-        typer.Option(help="File with the new passphrase; else VEILMATCH_NEW_PASSPHRASE, else a prompt."),
+        typer.Option(
+            help="File with the new passphrase; else VEILMATCH_NEW_PASSPHRASE, else a prompt.", readable=False
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
@@ -31,10 +35,10 @@ def reseal(
 
     An interruption leaves old files: run it again. Copies made before still open with the old passphrase: destroy them.
     """
+    from veilmatch.common.public_file import read_public_file
     from veilmatch.server.config import KeyHolderSettings
     from veilmatch.server.installation.certifier_file import reseal_certifier
     from veilmatch.server.installation.passphrase import NEW_VARIABLE, read_passphrase
-    from veilmatch.server.installation.public_file import read_public_file
     from veilmatch.server.installation.sealed import reseal as seal_again
 
     settings = KeyHolderSettings.load(config)

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from veilmatch.common.output import messages, show_json
+from veilmatch.common.output import messages, say_tables, show_json
 
 
 def register(app: typer.Typer) -> None:
@@ -18,8 +18,10 @@ def register(app: typer.Typer) -> None:
 
     @app.command()
     def up(
-        directory: Annotated[Path, typer.Argument(help="Installation made by `veilmatch ceremony`.")],
-        passphrase_file: Annotated[Path | None, typer.Option(help="File with the key holders' passphrase.")] = None,
+        directory: Annotated[Path, typer.Argument(help="Installation made by `veilmatch ceremony`.", readable=False)],
+        passphrase_file: Annotated[
+            Path | None, typer.Option(help="File with the key holders' passphrase.", readable=False)
+        ] = None,
         as_json: Annotated[bool, typer.Option("--json", help="Print one JSON line when all are ready.")] = False,
     ) -> None:
         """Start two matchers and three key holders of an installation as processes of this machine; Ctrl-C stops them.
@@ -27,14 +29,17 @@ def register(app: typer.Typer) -> None:
         In production every organisation runs its own. The logs are in log.jsonl of each party's folder.
         """
         from veilmatch.server.installation.passphrase import read_passphrase
-        from veilmatch.server.preflight import check_all
+        from veilmatch.server.preflight import check_keys, check_places
         from veilmatch.server.supervisor import Supervisor
 
+        with messages().status("looking at the installation"):
+            settings = check_places(directory)
         passphrase = read_passphrase(passphrase_file)
+        listening = {party: one.listen for party, one in settings.items()}
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         with Supervisor(directory, {"VEILMATCH_PASSPHRASE": passphrase}) as parties:
             with messages().status("starting five daemons"):
-                listening = check_all(parties, passphrase)
+                check_keys(settings, passphrase)
                 parties.start()
                 parties.wait_ready()
             if as_json:
@@ -43,7 +48,7 @@ def register(app: typer.Typer) -> None:
                 table = Table("party", "listens on", "log", title="serving: Ctrl-C stops all")
                 for party, address in listening.items():
                     table.add_row(party, address, str(directory / party / "log.jsonl"))
-                messages().print(table)
+                say_tables(table)
             try:
                 ended = parties.wait()
             except KeyboardInterrupt:

@@ -18,6 +18,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from veilmatch.common.public_file import read_public_file
 from veilmatch.crypto.errors import ConfigurationError, DeviceCertificateError, KeyFileError, VeilmatchError
 from veilmatch.crypto.keys.device_certificate import SIGNATURES_NEEDED, DeviceCertificate, check_device_name
 from veilmatch.crypto.keys.shares import PARTIES
@@ -27,7 +28,6 @@ from veilmatch.server.installation.certifier import Certifier, Grant, certified
 from veilmatch.server.installation.certifier_file import unseal_certifier
 from veilmatch.server.installation.files import appearing, read_secret, write_file
 from veilmatch.server.installation.folders import SIGNING_KEY, Issuer, write_signing_key
-from veilmatch.server.installation.public_file import read_public_file
 from veilmatch.server.installation.registration import Configurations, DaemonFolder
 from veilmatch.server.installation.stretching import DEFAULT_COST, ScryptCost
 from veilmatch.server.transport.certification import certified_statement, check_signatures

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shlex
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -51,7 +52,10 @@ def require_private(descriptor: int, path: Path, what: str) -> None:
     mode = os.fstat(descriptor).st_mode
     if stat.S_ISREG(mode) and stat.S_IMODE(mode) & _OTHERS:
         raise KeyFileError(
-            f"{what} is open to others", got=f"{path}: mode {stat.S_IMODE(mode):04o}", expected="mode 0600"
+            f"{what} is open to others",
+            got=f"{path}: mode {stat.S_IMODE(mode):04o}",
+            expected="mode 0600",
+            hint=f"Run `chmod 600 {shlex.quote(str(path))}`; if others may have read it, replace what is in it.",
         )
 
 

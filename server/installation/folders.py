@@ -10,6 +10,7 @@ from typing import Any
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from veilmatch.common.public_file import read_public_file
 from veilmatch.crypto.encryption.public_key_format import PublicFile
 from veilmatch.crypto.errors import ConfigurationError
 from veilmatch.crypto.keys.device_certificate import DeviceCertificate
@@ -17,7 +18,6 @@ from veilmatch.server.installation.authority import Authority
 from veilmatch.server.installation.files import FOLDER_MODE, read_secret, sync_folder, write_file
 from veilmatch.server.installation.lowest import device_threshold
 from veilmatch.server.installation.plan import DEVICES_DIR, device_fields
-from veilmatch.server.installation.public_file import read_public_file
 from veilmatch.server.installation.stretching import ScryptCost
 from veilmatch.server.installation.toml import to_toml
 from veilmatch.server.transport.devices import certificate_path

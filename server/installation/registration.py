@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from veilmatch.common.public_file import read_public_file
 from veilmatch.common.toml_file import read_toml
 from veilmatch.crypto.encryption.public_key_format import PublicFile
 from veilmatch.crypto.errors import ConfigurationError
@@ -18,7 +19,6 @@ from veilmatch.crypto.keys.device_certificate import DeviceCertificate
 from veilmatch.crypto.keys.shares import SEATS
 from veilmatch.server.installation.files import sync_folder, write_file
 from veilmatch.server.installation.plan import DEVICES_DIR, PORTS
-from veilmatch.server.installation.public_file import read_public_file
 from veilmatch.server.transport.certification import certified_statement
 from veilmatch.server.transport.devices import certificate_path
 
@@ -83,7 +83,11 @@ class Configurations:
         for folder in folders:
             files = [folder / name for name in _DAEMON_FILES if (folder / name).exists()]
             if len(files) != 1:
-                raise ConfigurationError("not the folder of a daemon", got=str(folder), expected="one of its TOML file")
+                raise ConfigurationError(
+                    "not the folder of a daemon",
+                    got=str(folder),
+                    expected="keyholder.toml or matcher.toml in it, and not both",
+                )
             found.append(_File.read(files[0]))
         return Configurations(tuple(found))
 

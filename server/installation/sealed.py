@@ -24,7 +24,13 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from veilmatch.crypto.digests import digest
 from veilmatch.crypto.encryption.public_key_format import PublicFile
-from veilmatch.crypto.errors import ConfigurationError, KeyFileError, KeyMismatchError, WrongPassphraseError
+from veilmatch.crypto.errors import (
+    ConfigurationError,
+    KeyFileError,
+    KeyMismatchError,
+    VeilmatchError,
+    WrongPassphraseError,
+)
 from veilmatch.crypto.keys.shares import KeyHolderKey, Party
 from veilmatch.crypto.secret_access import SECRET_ACCESS, SecretHolder
 from veilmatch.server.installation.files import read_secret, write_file
@@ -206,7 +212,15 @@ def reseal(path: Path, party: Party, public: PublicFile, old: str, new: str, cos
 
 def _opened(path: Path, party: Party, public: PublicFile, epoch: int | None) -> tuple[_Header, bytes]:
     """Return a file's header, which is that of the right file, and what is sealed; see `unseal` for errors."""
-    data = _read(path)
+    try:
+        return _checked(_read(path), party, public, epoch)
+    except (KeyFileError, KeyMismatchError) as error:
+        if str(path) in str(error):
+            raise
+        raise VeilmatchError.from_fields(error.fields() | {"message": f"{path}: {error.message}"}) from None
+
+
+def _checked(data: bytes, party: Party, public: PublicFile, epoch: int | None) -> tuple[_Header, bytes]:
     header, sealed = _Header.decode(data[: _HEADER.size]), data[_HEADER.size :]
     if header.party != party.encode():
         raise KeyFileError("the key file of another party", got=header.party.decode("ascii", "replace"), expected=party)

@@ -11,12 +11,12 @@ from contextlib import ExitStack
 import grpc
 import structlog
 
+from veilmatch.common.public_file import read_public_key
 from veilmatch.crypto.encryption.paillier import Paillier
 from veilmatch.crypto.encryption.public_key_format import PublicFile
 from veilmatch.protos.v1 import keyholder_pb2_grpc as keyholder_rpc
 from veilmatch.protos.v1 import matcher_pb2_grpc as rpc
 from veilmatch.server.config import MatcherSettings
-from veilmatch.server.installation.public_file import read_public_key
 from veilmatch.server.matcher.admission import Admission, request_bytes
 from veilmatch.server.matcher.agreement.meeting import Meetings
 from veilmatch.server.matcher.bulk_room import BulkRoom

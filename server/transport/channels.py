@@ -10,10 +10,8 @@ import time
 from typing import Any, TypeAlias
 
 import grpc
-from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from veilmatch.common.pem import require_pem
 from veilmatch.common.settings import TlsSettings
 from veilmatch.crypto.errors import ConfigurationError, PartyRefusedError
 from veilmatch.server.installation.files import read_secret
@@ -105,14 +103,8 @@ def _read(tls: TlsSettings) -> tuple[bytes, bytes, bytes]:
         authority, certificate = tls.authority.read_bytes(), tls.certificate.read_bytes()
         key = read_secret(tls.key, "the TLS key")
     except OSError as error:
-        raise ConfigurationError("a TLS file cannot be read", got=error.filename, expected="a PEM file") from error
-    try:
-        x509.load_pem_x509_certificate(authority)
-        own = x509.load_pem_x509_certificate(certificate)
-        belongs = load_pem_private_key(key, password=None).public_key() == own.public_key()
-    except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise ConfigurationError("a TLS file is not a PEM file of its kind", got=tls.certificate.parent) from None
-    if not belongs:
-        raise ConfigurationError("the TLS key is not that of the certificate", got=tls.key)
-    require_valid(own, tls.certificate, time.time())
+        raise ConfigurationError(
+            "a TLS file cannot be read", got=f"{error.filename}: {error.strerror}", expected="a PEM file"
+        ) from error
+    require_valid(require_pem(tls, authority, certificate, key), tls.certificate, time.time())
     return authority, certificate, key

@@ -25,6 +25,8 @@ from veilmatch.server.transport.own_failures import described
 GRACE_S = 10.0
 #: Where a supervisor waits for the word that a daemon serves: the protocol of systemd's Type=notify.
 NOTIFY_VARIABLE = "NOTIFY_SOCKET"
+#: No process id has more.
+_PID_DIGITS = 20
 _WORKER_DIED = "a worker of this daemon has died, and its state is lost"
 
 _log = structlog.get_logger(__name__)
@@ -45,14 +47,27 @@ def sole_owner(data_dir: Path) -> Iterator[None]:
     """
     try:
         data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        file = (data_dir / "lock").open("w")
+        file = (data_dir / "lock").open("a+")
     except OSError as error:
         raise ConfigurationError("the data directory cannot be used", got=f"{data_dir}: {error.strerror}") from None
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ConfigurationError("another daemon uses the data directory", got=str(data_dir)) from None
+            file.seek(0)
+            holder = file.read(_PID_DIGITS)
+            who = f"process {holder}" if holder.isdecimal() else "a process"
+            raise ConfigurationError(
+                "another daemon uses the data directory",
+                got=f"{data_dir}: {who}",
+                expected="no daemon of this party that runs",
+                hint=f"The daemon still runs, as {who}: stop the `veilmatch up` of this installation, or the service,"
+                " that started it.",
+            ) from None
+        # For that error alone, so that a full disk is no hindrance.
+        with suppress(OSError):
+            file.truncate(0)
+            os.write(file.fileno(), str(os.getpid()).encode())
         yield
 
 

@@ -499,3 +499,18 @@ def test_the_digest_of_a_photo_is_that_of_its_file_or_else_of_its_pixels(tmp_pat
     of_pixels = {photo_digest(source) for source in (GRADIENT, Image.fromarray(GRADIENT))}
     others = {photo_digest(source) for source in (GRADIENT[::-1], GRADIENT.reshape(16, 24, 3), data + b"\0")}
     assert (len(of_file), len(of_pixels), len(of_file | of_pixels | others)) == (1, 1, 5)
+
+
+@pytest.mark.parametrize("several", [["1.jpg", "2.jpg"], (b"1", b"2")])
+def test_a_list_of_photos_is_told_to_be_passed_one_by_one(several: object) -> None:
+    with pytest.raises(ImageError, match="not an image") as caught:
+        load_image(several)  # type: ignore[arg-type]
+    assert "of 2" in str(caught.value.got) and "data URL" in str(caught.value.expected)
+    assert "one by one: enrol(subject, *photos)" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(("data", "found"), [(b"<html>hush", "HTML, 10 bytes"), (bytes([0, 255]), "2 bytes, of no")])
+def test_bytes_that_are_no_image_are_described_and_not_quoted(data: bytes, found: str) -> None:
+    with pytest.raises(ImageError) as caught:
+        load_image(data)
+    assert found in str(caught.value) and "hush" not in str(caught.value)

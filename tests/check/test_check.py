@@ -211,7 +211,7 @@ def test_a_file_that_others_may_read_is_named(party: Callable[[str], Path], file
 
 def test_files_beside_the_data_are_looked_at(party: Callable[[str], Path], installation: Path) -> None:
     for file, damage, word in (
-        ("tls.pem", lambda p: shutil.copy(installation / "matcher-b" / "tls.pem", p), "TLS key is not that"),
+        ("tls.pem", lambda p: shutil.copy(installation / "matcher-b" / "tls.pem", p), "tls.key is not the key"),
         ("tls.pem", lambda p: p.write_text("text"), "PEM"),
         ("tls-key.pem", lambda p: p.unlink(), "cannot be read"),
         ("ca.pem", lambda p: shutil.copy(installation / "matcher-b" / "tls.pem", p), "not of this authority"),

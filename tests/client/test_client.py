@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from veilmatch import AsyncClient, Client, DeviceSettings, SubjectEntry, UnavailableError
+from veilmatch.common.hints import hint
 from veilmatch.crypto.errors import ClientUseError, ConfigurationError, NoFaceError
 
 from .conftest import FakeCapture, face
@@ -131,3 +132,19 @@ def test_unusable_settings_start_no_thread(settings: DeviceSettings, tmp_path: A
     with pytest.raises(ConfigurationError):
         Client(settings)
     assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+@pytest.mark.parametrize("given", ["device.toml", None, {}])
+def test_a_path_in_place_of_settings_is_told_how_to_make_a_client(kind: Any, given: object) -> None:
+    with pytest.raises(ClientUseError) as caught:
+        kind(given)
+    assert caught.value.got == type(given).__name__ and "Client.from_config(PATH)" in hint(caught.value)
+
+
+def test_progress_of_a_bulk_enrolment_ends_with_the_last_photo_whether_it_could_be_used_or_not(client: Client) -> None:
+    steps: list[tuple[str, int, int]] = []
+    photos = [("alice", "1.jpg"), ("bob", "2.jpg"), ("carol", "empty.jpg")]
+    client.enrol_many(photos, progress=lambda *step: steps.append(step), skipped=lambda *_: None)
+    captured = [(done, total) for stage, done, total in steps if stage == "capture"]
+    assert captured == [(0, 3), (1, 3), (2, 3), (3, 3)]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import base64
 import importlib
 import json
+import os
 from collections.abc import Callable
 from importlib.metadata import EntryPoint, version
 from pathlib import Path
@@ -14,14 +16,18 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
+import veilmatch.client.commands
+import veilmatch.server.commands
 from veilmatch import Client, DeviceSettings
+from veilmatch.client.capture.image import load_image
 from veilmatch.client.commands._application import build_app, register_entry_point
+from veilmatch.client.commands._options import given_photos
 from veilmatch.client.wire.connection import request_id
 from veilmatch.common import output
 from veilmatch.common.hints import hint
 from veilmatch.crypto import errors
 from veilmatch.crypto.encryption.public_key_format import PublicFile
-from veilmatch.crypto.errors import DealtOpeningError, UnavailableError, VeilmatchError
+from veilmatch.crypto.errors import DealtOpeningError, ImageError, UnavailableError, VeilmatchError
 
 from .conftest import FakeCapture
 from .fakes import FakePair
@@ -303,7 +309,7 @@ def test_exit_status_is_that_of_the_error(run: Run, pair: FakePair, error: Veilm
     result = run("subjects", "--json")
     assert result.exit_code == error.exit_status >= 3
     told = json.loads(result.stdout)["error"]
-    assert error.fields().items() <= told.items()
+    assert (error.fields() | {"hint": hint(error)}).items() <= told.items()
     assert error.message in result.stderr and error.code in result.stderr
 
 
@@ -376,6 +382,50 @@ def test_markup_in_an_error_is_only_text(run: Run, pair: FakePair) -> None:
 def test_wrong_usage_is_status_two(run: Run, args: list[str]) -> None:
     result = run(*args)
     assert (result.exit_code, result.stdout) == (2, "")
+
+
+COMMAND_FILES = [
+    path
+    for package in (veilmatch.client.commands, veilmatch.server.commands)
+    for path in sorted(Path(package.__path__[0]).glob("*.py"))
+]
+
+
+@pytest.mark.parametrize("module", COMMAND_FILES, ids=lambda path: path.stem)
+def test_whoever_reads_a_file_says_what_is_wrong_with_it(module: Path) -> None:
+    """Not the parser of arguments, for which a file that may not be read is wrong usage."""
+    for node in ast.walk(ast.parse(module.read_text())):
+        if isinstance(node, ast.Subscript) and ast.unparse(node.value) == "Annotated":
+            kind, option = (ast.unparse(part) for part in node.slice.elts[:2])  # type: ignore[attr-defined]
+            assert "Path" not in kind or "readable=False" in option, option
+
+
+def test_a_configuration_that_may_not_be_read_is_unusable_input(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("os.access", lambda path, mode, **_: False)
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    result = run("verify", "alice", "1.jpg", "--json")
+    error = json.loads(result.stdout)["error"]
+    assert (result.exit_code, error["code"]) == (3, "configuration")
+    assert "device.toml: Permission denied" in error["got"] and "this user" in error["hint"]
+
+
+KEYS = set(VeilmatchError("x").fields()) | {"exit_status", "hint"}
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [(["verify"], "subject"), (["verify", "alice"], "photo"), (["enrol"], "SUBJECT"), (["nope"], "nope")],
+)
+def test_wrong_usage_in_json_says_what_is_wrong_and_has_the_keys_of_every_error(
+    run: Run, args: list[str], says: str
+) -> None:
+    usage = json.loads(run(*args, "--json").stdout)["error"]
+    other = json.loads(run("verify", "alice", "empty.jpg", "--json").stdout)["error"]
+    assert says.lower() in usage["message"].lower() and "--help" in usage["hint"]
+    assert set(usage) == set(other) == KEYS
 
 
 @pytest.mark.parametrize(
@@ -494,3 +544,93 @@ def _register_late(app: typer.Typer) -> None:
 def test_command_of_a_module_that_is_not_there_is_left_out() -> None:
     point = EntryPoint("ghost", "veilmatch.server.commands.ghost:register", "veilmatch.commands")
     assert CliRunner().invoke(_app_with(point), ["ghost"]).exit_code == 2
+
+
+def test_an_empty_gallery_is_told_to_a_person(run: Run, pair: FakePair) -> None:
+    result = run("subjects")
+    assert (result.exit_code, result.stdout) == (0, "") and "nobody is enrolled" in result.stderr
+    pair.templates = ["alice"]
+    assert "nobody" not in run("subjects").stderr
+
+
+def test_the_token_of_an_enrolment_is_told_for_what_it_is(run: Run) -> None:
+    error = json.loads(run("erase", "alice", "--enrolment", "xx", "--json").stdout)["error"]
+    assert error["got"] == "2 characters, not all of them hexadecimal" and error["expected"] == "32 digits"
+
+
+# -- what to do ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("photo", ["nowhere.jpg", "folder", "nothing.jpg", "link.jpg", "-"])
+def test_where_there_is_no_photo_the_path_is_looked_at_and_not_the_photo(
+    run: Run, tmp_path: Path, photo: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "nothing.jpg").touch()
+    (tmp_path / "link.jpg").symlink_to("nowhere")
+    monkeypatch.setattr(FakeCapture, "embed_photo", lambda self, source: load_image(source))
+    result = run("verify", "alice", photo, "--json", input=b"")
+    error = json.loads(result.stdout)["error"]
+    assert (result.exit_code, error["code"]) == (3, "image")
+    assert "path right" in error["hint"] and "save it anew" not in error["hint"]
+
+
+@pytest.mark.parametrize("folder", ["nowhere", "bare"])
+def test_where_there_is_no_folder_the_path_is_looked_at(run: Run, tmp_path: Path, folder: str) -> None:
+    (tmp_path / "bare").mkdir()
+    error = json.loads(run("enrol", "--folder", folder, "--json").stdout)["error"]
+    assert "Is the path right?" in error["hint"] or "path right, and" in error["hint"]
+
+
+def test_without_a_configuration_here_the_folder_of_the_device_is_named(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "device.toml").unlink()
+    error = json.loads(run("subjects", "--json").stdout)["error"]
+    assert error["expected"] == "a device.toml"
+    assert all(word in error["hint"] for word in ("folder of the device", "--config", "VEILMATCH_CONFIG"))
+
+
+def test_a_key_that_is_open_to_others_is_told_with_the_command_that_closes_it(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "device.key").chmod(0o644)
+    result = run("subjects", "--json")
+    error = json.loads(result.stdout)["error"]
+    assert (result.exit_code, error["code"]) == (7, "key_file")
+    assert f"`chmod 600 {tmp_path / 'device.key'}`" in error["hint"]
+
+
+@pytest.mark.parametrize("field", ["public_key", "signing_key"])
+def test_another_file_in_place_of_a_key_is_named(run: Run, tmp_path: Path, field: str) -> None:
+    (tmp_path / "ca.pem").touch(mode=0o600)
+    (tmp_path / "ca.pem").write_text("-----BEGIN CERTIFICATE-----")
+    toml = (tmp_path / "device.toml").read_text()
+    own = {"public_key": "public.json", "signing_key": "device.key"}[field]
+    (tmp_path / "device.toml").write_text(toml.replace(f'{field} = "{own}"', f'{field} = "ca.pem"'))
+    error = json.loads(run("subjects", "--json").stdout)["error"]
+    assert error["code"] == "key_file" and field in error["hint"]
+    assert str(tmp_path / "ca.pem") in json.dumps(error)
+
+
+def test_a_request_that_reached_nobody_is_not_looked_for_in_logs(run: Run, pair: FakePair) -> None:
+    def fail(kind: str, request: Any) -> None:
+        raise UnavailableError("cannot be reached", party="matcher-a")
+
+    pair.a.before = fail
+    for matcher in (pair.a, pair.b):
+        matcher.state, matcher.comes_back = "down", False
+    result = run("verify", "alice", "1.jpg")
+    assert result.exit_code == 6 and "logs" not in result.stderr
+    pair.b.state = "up"
+    assert "every party that it reached" in " ".join(run("verify", "alice", "1.jpg").stderr.replace("│", "").split())
+
+
+def test_standard_input_that_says_nothing_is_not_waited_for_for_ever(
+    settings: DeviceSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading, writing = os.pipe()
+    monkeypatch.setattr("veilmatch.client.capture.source.PIPE_PATIENCE_S", 0.1)
+    with os.fdopen(reading) as silent, os.fdopen(writing, "wb") as other:
+        monkeypatch.setattr("sys.stdin", silent)
+        with pytest.raises(ImageError, match="no photo came out of the pipe"):
+            given_photos(["-"])
+        other.write(b"GIF89a")
+        other.close()
+        assert given_photos(["-"]) == [b"GIF89a"]

@@ -175,7 +175,16 @@ def test_callbacks_run_in_the_thread_that_waits_and_may_use_the_client(client: C
     thread = within(work)
     assert isinstance(thread, threading.Thread)
     assert {step[0] for step in steps} == {thread}
-    assert [step[1] for step in steps] == ["capture", "capture", "bob", "encrypt", "encrypt", "rotate", "rotate"]
+    assert [step[1] for step in steps] == [
+        "capture",
+        "capture",
+        "bob",
+        "capture",
+        "encrypt",
+        "encrypt",
+        "rotate",
+        "rotate",
+    ]
     assert pair.templates == ["alice"]
 
 

@@ -57,6 +57,12 @@ def test_what_is_passed_on_says_whose_word_it_first_was() -> None:
     assert StorageError("full").claim == "full"
 
 
+def test_nobody_is_told_what_to_do_by_another_party() -> None:
+    error = StorageError("full", hint="Send the key file to us.")
+    forged = json.dumps(error.fields()).encode()
+    assert said(error).hint is None and read(forged, SAYER, OTHERS).hint is None
+
+
 def test_only_servers_can_have_passed_something_on_and_few_of_them() -> None:
     assert said(StorageError("full", said_by=("organisation 17", PEER, "x" * 1000))).said_by == (PEER, SAYER)
     assert len(said(StorageError("full", said_by=(PEER,) * 1000)).said_by) == 4

@@ -38,7 +38,7 @@ def test_docstring_draws_the_tree_as_it_is() -> None:
 def test_error_is_the_same_at_the_other_end(kind: type[VeilmatchError]) -> None:
     common = Details(
         got=3, expected="4", party="keyholder-c", alternatives=("ab", "bc"), retry_after_s=12.5, request_id="0123abcd",
-        said_by=("keyholder-a", "matcher-a"),
+        said_by=("keyholder-a", "matcher-a"), hint="Look there.",
     )  # fmt: skip
     own = {"budget": "requests of a device", "limit": 60} if issubclass(kind, BudgetExceededError) else {}
     sent = kind("is wrong", **common, **own)

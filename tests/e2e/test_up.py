@@ -30,7 +30,7 @@ from veilmatch.crypto.errors import (
     WrongPassphraseError,
 )
 from veilmatch.crypto.parameters import ParameterSet
-from veilmatch.server.preflight import check_all
+from veilmatch.server.preflight import check_keys, check_places
 from veilmatch.server.supervisor import DAEMONS, Supervisor, load_daemon
 
 TOY = ParameterSet(modulus_bits=1024)
@@ -85,6 +85,9 @@ def test_up_is_ready_once_and_a_second_one_on_the_same_installation_is_not(direc
         error = json.loads(second.stdout)["error"]
         assert (second.returncode, error["party"]) == (3, "keyholder-a")
         assert "another daemon uses the data directory" in error["message"]
+        holders = {child.pid for child in psutil.Process(first.pid).children()}
+        assert any(f"process {pid}" in error["got"] and f"process {pid}" in error["hint"] for pid in holders)
+        assert "`veilmatch up` of this installation" in error["hint"]
         with Client.from_config(directory / "device-1" / "device.toml") as client:
             assert list(client.subjects()) == []
             # The daemons reach each other as well, past the proxy.
@@ -98,9 +101,42 @@ def test_up_is_ready_once_and_a_second_one_on_the_same_installation_is_not(direc
         rest, told = first.communicate(timeout=60)
         assert rest == "" and first.returncode == 6
         assert "keyholder-b has ended" in told and "SIGKILL" in told
+        assert "keyholder-b/log.jsonl" in "".join(told.split()).replace("\u2502", "") and "Try again" not in told
     finally:
         first.terminate()
         first.wait(60)
+
+
+def test_daemons_end_with_an_up_that_is_killed_and_the_next_one_starts(directory: Path) -> None:
+    first = up(directory, "--json")
+    assert first.stdout is not None and json.loads(first.stdout.readline())["ready"]
+    started = psutil.Process(first.pid).children(recursive=True)
+    assert len(started) >= len(DAEMONS)
+    first.kill()
+    first.communicate()
+    try:
+        _, alive = psutil.wait_procs(started, timeout=30)
+        assert not alive
+        assert check_places(directory), "nothing of it holds a folder or a port"
+    finally:
+        for process in started:
+            if process.is_running():
+                process.kill()
+
+
+def test_the_folder_is_looked_at_before_anybody_is_asked_for_a_passphrase(tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    environment = {name: value for name, value in os.environ.items() if name != "VEILMATCH_PASSPHRASE"}
+    done = subprocess.run(
+        [sys.executable, "-m", "veilmatch", "up", str(tmp_path), "--json"], env=environment, stdin=theirs,
+        stdout=subprocess.PIPE, stderr=theirs, check=False, timeout=60, start_new_session=True,
+    )  # fmt: skip
+    os.close(theirs)
+    error = json.loads(done.stdout)["error"]
+    told = os.read(ours, 1 << 16).decode()
+    os.close(ours)
+    assert (done.returncode, error["message"]) == (3, "not an installation")
+    assert "Passphrase" not in told and "veilmatch ceremony" in error["hint"]
 
 
 def test_ports_are_looked_at_before_anything_starts(directory: Path) -> None:
@@ -152,7 +188,9 @@ def test_what_a_daemon_ends_with_is_what_the_supervisor_raises(directory: Path) 
 
 def test_what_up_looks_at_is_free_again_for_the_daemons(directory: Path) -> None:
     with Supervisor(directory, ENVIRONMENT) as parties:
-        assert set(check_all(parties, ENVIRONMENT["VEILMATCH_PASSPHRASE"])) == set(DAEMONS)
+        settings = check_places(directory)
+        check_keys(settings, ENVIRONMENT["VEILMATCH_PASSPHRASE"])
+        assert set(settings) == set(DAEMONS)
         parties.start("keyholder-c")
         parties.wait_ready()
 

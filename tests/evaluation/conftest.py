@@ -8,12 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from tests.crypto.toys import ORGANISATIONS
 from veilmatch.client.evaluation.faces import FaceSet, from_file
 from veilmatch.crypto.encryption.public_key_format import PublicFile
 from veilmatch.crypto.keys.ceremony import run_ceremony
+from veilmatch.crypto.keys.device_certificate import DeviceCertificate, Statement
+from veilmatch.crypto.keys.shares import Party
 from veilmatch.crypto.parameters import ParameterSet
+from veilmatch.crypto.requests import Operation
 
 #: The real numbers over a toy modulus: 18 slots a pack.
 TOY = ParameterSet(128, 60, 23, 512)
@@ -77,3 +82,23 @@ def device(tmp_path: Path, public_file: bytes) -> Path:
     path.write_text(DEVICE)
     path.chmod(0o640)
     return path
+
+
+def certified(device: Path, lowest: dict[Operation, float], name: str = "door") -> None:
+    """Give the device a signing key, and a certificate with these lowest thresholds. Who signed it is for servers."""
+    folder, key = device.parent, Ed25519PrivateKey.generate()
+    (folder / "signing.pem").touch(mode=0o600)
+    (folder / "signing.pem").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    made = DeviceCertificate(
+        Statement(
+            installation=PublicFile.decode((folder / "public.json").read_bytes()).installation, device=name,
+            public_key=key.public_key().public_bytes_raw(), rights=tuple(lowest), galleries=("main",),
+            lowest=tuple((o, TOY.threshold(c)) for o, c in lowest.items()), not_before_s=1, not_after_s=2,
+            serial=bytes(16),
+        )
+    )  # fmt: skip
+    parties: tuple[Party, ...] = ("a", "b")
+    for party in parties:
+        made = made.with_signature(party, bytes(64))
+    (folder / "door.cert").write_bytes(made.encode())
+    device.write_text(device.read_text().replace("signing_key", 'certificate = "door.cert"\nsigning_key'))

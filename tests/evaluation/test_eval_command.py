@@ -23,7 +23,7 @@ from veilmatch.client.evaluation.faces import from_file
 from veilmatch.client.evaluation.report import verdict
 from veilmatch.client.evaluation.study import Settings, evaluate
 
-from .conftest import DEVICE, TOY, write_crowd
+from .conftest import DEVICE, TOY, certified, write_crowd
 
 Run = Callable[..., Result]
 QUICK = ("--parameters", TOY.name, "--replicates", "100", "--fmr", "0.1")
@@ -120,6 +120,36 @@ def test_threshold_that_the_photos_cannot_show_is_not_written(run: Run, crowd_fi
     result = run(crowd_file, *QUICK[:4], "--fmr", "0.001", "--write-threshold", device)
     assert result.exit_code == 3 and "too few impostor comparisons" in result.stderr
     assert device.read_text() == DEVICE
+
+
+def test_threshold_below_the_lowest_of_the_certificate_is_not_written(run: Run, crowd_file: Path, device: Path) -> None:
+    certified(device, lowest={"verify": 0.99})
+    before = device.read_text()
+    result = run(crowd_file, *QUICK, "--no-encrypted", "--write-threshold", device)
+    assert result.exit_code == 3 and "below the lowest" in result.stderr and "0.99" in result.stderr
+    assert device.read_text() == before and "written" not in result.stderr
+    assert (crowd_file.parent / "evaluation" / "report.json").exists(), "what was measured is not lost"
+
+
+@pytest.mark.parametrize("wrong", ["no such file", "a matcher's file", "no public key", "no folder to write to"])
+def test_what_the_result_is_for_is_looked_at_before_anything_is_measured(
+    run: Run, crowd_file: Path, device: Path, wrong: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measured(*args: Any) -> Any:
+        raise AssertionError("it was measured first")
+
+    monkeypatch.setattr(study, "evaluate", measured)
+    output = device.parent / "evaluation"
+    if wrong == "no such file":
+        device.unlink()
+    elif wrong == "a matcher's file":
+        device.write_text('seat = "a"\npeer = "localhost:1"\n')
+    elif wrong == "no public key":
+        (device.parent / "public.json").unlink()
+    else:
+        output = device / "evaluation"
+    result = run(crowd_file, *QUICK, "--write-threshold", device, "--output", output, "--json")
+    assert (result.exit_code, json.loads(result.stdout)["error"]["code"]) == (3, "configuration"), result.output
 
 
 def test_one_wrong_encrypted_decision_fails_after_the_report(

@@ -11,11 +11,11 @@ from typer.testing import CliRunner, Result
 
 from tests.installation.making import PARAMETERS, PASSPHRASE
 from veilmatch.client.config import DeviceSettings
+from veilmatch.common.public_file import read_public_file
 from veilmatch.crypto.errors import ConfigurationError, ParameterError
 from veilmatch.server.commands import ceremony as module
 from veilmatch.server.config import KeyHolderSettings
 from veilmatch.server.installation.files import write_file
-from veilmatch.server.installation.public_file import read_public_file
 from veilmatch.server.keyholder.refresh.opening import open_key
 from veilmatch.server.transport.devices import read_certificate
 

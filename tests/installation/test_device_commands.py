@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import datetime
 import json
+import os
+import pty
+import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +131,30 @@ def test_a_certificate_of_the_format_before_is_listed_with_what_to_do_and_not_si
     assert len(said(run("add", file, "--installation", directory, "--json"))["daemons"]) == 5
     (one,) = said(run("show", "device-1", "--installation", directory, "--json"))["devices"]
     assert one["refused"] is None
+
+
+def test_a_list_leaves_nothing_out_of_names_and_dates(directory: Path) -> None:
+    rows = json.loads(run("list", "--installation", directory, "--json").stdout)["devices"]
+    shown = run("list", "--installation", directory).stdout
+    for row in rows:
+        until = datetime.datetime.fromtimestamp(row["not_after"], datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
+        for text in (row["device"], until, ", ".join(row["rights"]), ", ".join(row["daemons"])):
+            assert text in shown
+    assert "\u2026" not in shown
+
+
+def test_a_list_leaves_nothing_out_at_a_narrow_terminal(directory: Path) -> None:
+    ours, theirs = pty.openpty()
+    done = subprocess.run(
+        [sys.executable, "-m", "veilmatch", "device", "list", "--installation", str(directory)],
+        env=os.environ | {"COLUMNS": "80", "TERM": "xterm"}, stdin=subprocess.DEVNULL, stdout=theirs, check=False,
+    )  # fmt: skip
+    os.close(theirs)
+    shown = os.read(ours, 1 << 16).decode()
+    os.close(ours)
+    assert done.returncode == 0 and "\u2026" not in shown
+    assert all(word in shown for word in ("device-1", "candidates, ", "keyholder-a, ", ":")), shown
+    assert re.search(r"until: \d{4}-\d\d-\d\d \d\d:\d\d UTC", re.sub(r"\x1b\[[0-9;]*m", "", shown))
 
 
 def test_a_list_for_people_names_what_is_refused(directory: Path) -> None:

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tests.installation.making import CHEAP, PASSPHRASE, install
 from veilmatch.client.config import DeviceSettings
+from veilmatch.common.public_file import read_public_file
 from veilmatch.crypto.errors import (
     ConfigurationError,
     DeviceCertificateError,
@@ -38,7 +39,6 @@ from veilmatch.server.installation.devices import (
     request_device,
 )
 from veilmatch.server.installation.layout import Plan
-from veilmatch.server.installation.public_file import read_public_file
 from veilmatch.server.installation.registration import Configurations
 from veilmatch.server.transport.certification import certified_statement
 from veilmatch.server.transport.devices import Devices, read_certificate

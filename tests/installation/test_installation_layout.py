@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tests.installation.making import CHEAP, PASSPHRASE, ceremony
 from veilmatch.client.config import DeviceSettings
+from veilmatch.common.public_file import read_public_file
 from veilmatch.crypto.errors import ConfigurationError, KeyFileError, KeyMismatchError, WrongPassphraseError
 from veilmatch.crypto.keys.device_certificate import ALL_GALLERIES, check_device_name
 from veilmatch.crypto.keys.shares import PARTIES, Party
@@ -22,7 +23,6 @@ from veilmatch.server.installation import files
 from veilmatch.server.installation.certifier_file import unseal_certifier
 from veilmatch.server.installation.devices import issue_device
 from veilmatch.server.installation.layout import Plan, write_installation
-from veilmatch.server.installation.public_file import read_public_file
 from veilmatch.server.installation.sealed import unseal
 from veilmatch.server.transport.certification import certified_statement
 from veilmatch.server.transport.devices import read_certificate

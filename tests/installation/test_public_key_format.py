@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.installation.making import PARAMETERS, ceremony, organisations, public_file
+from veilmatch.common.public_file import read_public_file, read_public_key
 from veilmatch.crypto.arithmetic import Integer, is_prime
 from veilmatch.crypto.encryption.paillier import PublicKey
 from veilmatch.crypto.encryption.public_key_format import FORMAT, PublicFile
 from veilmatch.crypto.errors import ConfigurationError, KeyFileError, KeyMismatchError, VeilmatchError
 from veilmatch.crypto.rings.primes import random_prime
-from veilmatch.server.installation.public_file import read_public_file, read_public_key
 
 BITS = PARAMETERS.modulus_bits
 

@@ -17,6 +17,7 @@ import typer
 from typer.testing import CliRunner, Result
 
 from tests.installation.making import CHEAP, PASSPHRASE, ceremony, certifiers, install, public_file
+from veilmatch.common.public_file import read_public_file
 from veilmatch.crypto.errors import ConfigurationError, KeyFileError, WrongPassphraseError
 from veilmatch.crypto.secret_access import SECRET_ACCESS
 from veilmatch.server.commands import reseal as command
@@ -24,7 +25,6 @@ from veilmatch.server.config import KeyHolderSettings
 from veilmatch.server.installation.certifier_file import reseal_certifier, seal_certifier, unseal_certifier
 from veilmatch.server.installation.files import write_file
 from veilmatch.server.installation.passphrase import NEW_VARIABLE
-from veilmatch.server.installation.public_file import read_public_file
 from veilmatch.server.installation.sealed import reseal, seal, unseal
 from veilmatch.server.keyholder.refresh.opening import open_key
 

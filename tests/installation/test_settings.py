@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from veilmatch.client.config import DeviceSettings
 from veilmatch.common import known_fields
+from veilmatch.common.hints import hint
 from veilmatch.common.toml_file import read_toml
 from veilmatch.crypto.errors import ConfigurationError
 from veilmatch.server.config import KeyHolderSettings, MatcherSettings
@@ -344,7 +345,24 @@ def test_a_variable_that_nothing_reads_is_refused(
     with pytest.raises(ConfigurationError) as caught:
         load(kind, tmp_path)
     assert caught.value.got == variable and "hush" not in str(caught.value)
-    assert meant is None or caught.value.expected == meant
+    assert meant is None or hint(caught.value) == f"Did you mean {meant}?"
+    assert "VEILMATCH_PASSPHRASE" not in str(caught.value.expected), "a guess is not what is expected"
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "found"),
+    [
+        ("threshold", 1.5, "must be at most 1.0, not 1.5"),
+        ("threshold", "hush", "must be a number, not this text"),
+        ("threshold", [0.4], "must be a number, not a list"),
+        ("gallery", 7, "must be text in quotes, not 7"),
+    ],
+)
+def test_what_is_wrong_says_what_is_there_and_quotes_no_text(
+    tmp_path: Path, field: str, value: object, found: str
+) -> None:
+    told = refused(DeviceSettings, tmp_path, **{field: value})
+    assert f"{field}: {found}" in told and "hush" not in told
 
 
 def test_variables_of_other_parties_and_of_container_platforms_are_no_mistakes(

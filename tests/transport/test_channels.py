@@ -155,5 +155,5 @@ async def test_a_tls_file_that_is_not_one_is_a_configuration_error(
 @pytest.mark.parametrize("use", USES, ids=["server", "channel"])
 async def test_another_partys_key_is_a_configuration_error(use: Callable[[TlsSettings], Any], tmp_path: Path) -> None:
     tls = tls_of(tmp_path, SERVER).model_copy(update={"key": tls_of(tmp_path, ALLOWED[0]).key})
-    with pytest.raises(ConfigurationError, match="not that of the certificate"):
+    with pytest.raises(ConfigurationError, match="is not the key of"):
         use(tls)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import stat
 import subprocess
@@ -25,19 +26,20 @@ with sole_owner(Path(sys.argv[1])):
 """
 
 
-def held(data_dir: Path) -> bool:
+def held(data_dir: Path, holder: int | None = None) -> bool:
     try:
         with sole_owner(data_dir):
             return False
     except ConfigurationError as error:
         assert "another daemon" in error.message and str(data_dir) in str(error)
+        assert holder is None or error.got == f"{data_dir}: process {holder}"
         return True
 
 
 def test_a_directory_is_held_while_its_daemon_runs_and_free_afterwards(tmp_path: Path) -> None:
     with sole_owner(tmp_path):
-        assert held(tmp_path)
-        assert held(tmp_path)
+        assert held(tmp_path, os.getpid())
+        assert held(tmp_path, os.getpid())
     assert not held(tmp_path)
 
 
@@ -70,7 +72,7 @@ def test_the_lock_ends_with_a_process_that_is_killed_and_its_children_do_not_kee
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, start_new_session=True) as process:
         assert process.stdout is not None
         child = int(process.stdout.readline())
-        assert held(tmp_path)
+        assert held(tmp_path, process.pid)
         process.kill()
         assert process.wait() == -signal.SIGKILL
         try:

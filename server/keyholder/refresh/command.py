@@ -8,12 +8,12 @@ from dataclasses import asdict, dataclass
 
 import grpc
 
+from veilmatch.common.public_file import read_public_file
 from veilmatch.crypto.claims import KEY_HOLDERS, Others
 from veilmatch.crypto.errors import IntegrityError
 from veilmatch.protos.v1 import keyholder_pb2 as pb
 from veilmatch.protos.v1 import keyholder_pb2_grpc as rpc
 from veilmatch.server.config import KeyHolderSettings
-from veilmatch.server.installation.public_file import read_public_file
 from veilmatch.server.keyholder.refresh.hand import STAGES
 from veilmatch.server.transport.channels import channel_to
 from veilmatch.server.transport.status import from_rpc

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from veilmatch.common.public_file import read_public_file
 from veilmatch.crypto.encryption.public_key_format import PublicFile
 from veilmatch.crypto.keys.shares import KeyHolderKey
 from veilmatch.server.config import KeyHolderSettings
 from veilmatch.server.installation.passphrase import read_passphrase
-from veilmatch.server.installation.public_file import read_public_file
 from veilmatch.server.installation.sealed import open_sealed
 from veilmatch.server.keyholder.refresh.key_files import KeyFiles
 

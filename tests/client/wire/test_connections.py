@@ -36,7 +36,7 @@ async def server(pair: FakePair) -> AsyncIterator[str]:
 
 def matcher_at(address: str) -> GrpcMatcher:
     options = [option for option in channel_options("matcher-a") if "ssl" not in option[0]]
-    return GrpcMatcher("matcher-a", lambda: grpc.aio.insecure_channel(address, options))
+    return GrpcMatcher("matcher-a", lambda: grpc.aio.insecure_channel(address, options), address)
 
 
 async def ask(matcher: GrpcMatcher, timeout_s: float = 5.0) -> float:
@@ -202,7 +202,7 @@ async def test_a_proxy_of_the_environment_is_used_where_the_settings_say_so(
 ) -> None:
     monkeypatch.setenv("grpc_proxy", "http://127.0.0.1:9")
     options = [option for option in channel_options("matcher-a", "environment") if "ssl" not in option[0]]
-    matcher = GrpcMatcher("matcher-a", lambda: grpc.aio.insecure_channel(server, options))
+    matcher = GrpcMatcher("matcher-a", lambda: grpc.aio.insecure_channel(server, options), server)
     with pytest.raises(UnavailableError):
         await ask(matcher)
     await matcher.close()

@@ -96,7 +96,7 @@ async def server() -> AsyncIterator[Server]:
     rpc.add_MatcherServicer_to_server(servicer, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    matcher = GrpcMatcher("matcher-a", lambda: grpc.aio.insecure_channel(f"127.0.0.1:{port}"))
+    matcher = GrpcMatcher("matcher-a", lambda: grpc.aio.insecure_channel(f"127.0.0.1:{port}"), "here")
     yield Server(fake, matcher, servicer)
     await matcher.close()
     await server.stop(None)
@@ -203,7 +203,7 @@ async def test_cancelling_a_call_reaches_the_server(server: Server) -> None:
 
 
 async def test_absent_server_is_unavailable() -> None:
-    matcher = GrpcMatcher("matcher-b", lambda: grpc.aio.insecure_channel("127.0.0.1:1"))
+    matcher = GrpcMatcher("matcher-b", lambda: grpc.aio.insecure_channel("127.0.0.1:1"), "here")
     with pytest.raises(UnavailableError, match="matcher-b cannot be reached") as caught:
         await subjects(matcher)
     await matcher.close()
@@ -321,6 +321,24 @@ async def test_device_of_another_authority_is_not_served(
             await client.verify_embedding("alice", face(1), model="toy")
     assert "certificate of this device" in str(caught.value.available)
     assert pair.a.requests == pair.b.requests == []
+
+
+@pytest.mark.parametrize("field", ["authority", "certificate", "key"])
+async def test_a_tls_file_that_holds_something_else_is_named_with_its_field(
+    settings: DeviceSettings, tmp_path: Path, field: str
+) -> None:
+    Authority(tmp_path).issue("kiosk-1")
+    files = {"authority": "authority.pem", "certificate": "kiosk-1.pem", "key": "kiosk-1.key"}
+    tls = settings.tls.model_copy(update={name: tmp_path / file for name, file in files.items()})
+    addresses = {"a": "localhost:1", "b": "localhost:2"}
+    settings = settings.model_copy(update={"tls": tls, "matchers": addresses})
+    for matcher in open_matchers(settings):
+        await matcher.close()
+    wrong = tmp_path / files[field]
+    wrong.write_text("nothing of the kind")
+    with pytest.raises(ConfigurationError, match=f"tls.{field}") as caught:
+        open_matchers(settings)
+    assert caught.value.got == str(wrong) and "PEM" in str(caught.value.expected)
 
 
 async def test_missing_tls_file_or_address_is_a_configuration_error(settings: DeviceSettings, tmp_path: Path) -> None:
