@@ -19,6 +19,7 @@ from veilmatch.crypto.encryption import knowledge
 from veilmatch.crypto.encryption.paillier import PublicKey
 from veilmatch.crypto.encryption.public_key_format import KEY_ID_BYTES
 from veilmatch.crypto.errors import (
+    CiphertextError,
     InvalidInputError,
     KeyMismatchError,
     KnowledgeProofError,
@@ -279,14 +280,14 @@ class RequestChecker:
 
 
 def check_ciphertexts(checked: CheckedRequest, ciphertexts: Sequence[bytes], parameters: ParameterSet) -> None:
-    """Raise InvalidInputError unless these are as many as the operation takes, and of the right size each."""
+    """Raise InvalidInputError unless these are as many as the operation takes, CiphertextError for a wrong length."""
     expected = parameters.lane_ciphertexts if checked.operation in WITH_LANES else 0
     if len(ciphertexts) != expected:
         raise InvalidInputError("number of lane ciphertexts", got=len(ciphertexts), expected=expected)
     for one in ciphertexts:
         if len(one) != parameters.ciphertext_bytes:
-            raise InvalidInputError(
-                "a lane ciphertext of the wrong size", got=len(one), expected=f"{parameters.ciphertext_bytes} bytes"
+            raise CiphertextError(
+                "a ciphertext of the wrong length", got=len(one), expected=f"{parameters.ciphertext_bytes} bytes"
             )
 
 
