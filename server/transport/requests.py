@@ -280,14 +280,14 @@ class RequestChecker:
 
 
 def check_ciphertexts(checked: CheckedRequest, ciphertexts: Sequence[bytes], parameters: ParameterSet) -> None:
-    """Raise InvalidInputError unless these are as many as the operation takes, CiphertextError for a wrong length."""
+    """Raise InvalidInputError unless these are as many as the operation takes, CiphertextError if a size is wrong."""
     expected = parameters.lane_ciphertexts if checked.operation in WITH_LANES else 0
     if len(ciphertexts) != expected:
         raise InvalidInputError("number of lane ciphertexts", got=len(ciphertexts), expected=expected)
     for one in ciphertexts:
         if len(one) != parameters.ciphertext_bytes:
             raise CiphertextError(
-                "a ciphertext of the wrong length", got=len(one), expected=f"{parameters.ciphertext_bytes} bytes"
+                "a lane ciphertext of the wrong size", got=len(one), expected=f"{parameters.ciphertext_bytes} bytes"
             )
 
 

@@ -34,6 +34,7 @@ from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.encryption.knowledge import KnownCiphertexts, context_digest, proof_bytes
 from veilmatch.crypto.encryption.paillier import Paillier
 from veilmatch.crypto.errors import (
+    CiphertextError,
     DeviceRightsError,
     InvalidInputError,
     KeyMismatchError,
@@ -53,6 +54,7 @@ from veilmatch.server.transport.own_failures import Self, own_failures
 from veilmatch.server.transport.requests import (
     MUTATIONS,
     WITH_LANES,
+    check_ciphertexts,
     check_knowledge,
     check_payload,
     require_current,
@@ -516,3 +518,22 @@ def test_a_device_brings_its_own_requests_only(caller: str) -> None:
     with pytest.raises(PartyRefusedError) as caught:
         require_device(checked, caller)
     assert len(str(caught.value)) < 200
+
+
+# -- what a request carries ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_a_request_carries_as_many_ciphertexts_as_its_operation_takes_each_of_the_right_size(
+    operation: Operation,
+) -> None:
+    checked = checker().check(signed(body(operation)), operation)
+    right = [bytes(KEY.parameters.ciphertext_bytes)] * (
+        KEY.parameters.lane_ciphertexts if operation in WITH_LANES else 0
+    )
+    check_ciphertexts(checked, right, KEY.parameters)
+    with pytest.raises(InvalidInputError, match="number of lane ciphertexts"):
+        check_ciphertexts(checked, [*right, b"x"], KEY.parameters)
+    for wrong in (-1, 1, 1 << 20) if right else ():
+        with pytest.raises(CiphertextError, match="wrong size"):
+            check_ciphertexts(checked, [*right[:-1], bytes(len(right[0]) + wrong)], KEY.parameters)
