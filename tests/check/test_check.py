@@ -305,6 +305,30 @@ def test_a_changed_entry_of_the_audit_log_is_named_by_its_line(party: Callable[[
         assert found.where == f"{log.name}, line 2" and "evidence" in found.remedy
 
 
+def test_an_audit_log_that_was_emptied_is_named(party: Callable[[str], Path]) -> None:
+    folder = party("keyholder-a")
+    (log,) = (folder / "data" / "audit").iterdir()
+    os.truncate(log, 0)
+    for report in (of(folder), check_data(folder / "data")):
+        found = only(report)
+        assert found.where == f"{log.name}, line 1" and "emptied" in found.what and "evidence" in found.remedy
+
+
+@pytest.mark.parametrize("folder_too", [True, False])
+def test_an_audit_log_that_is_gone_is_saved_before_anything_else(
+    party: Callable[[str], Path], folder_too: bool
+) -> None:
+    """A daemon that runs still holds it: a restart would lose it for good."""
+    folder = party("keyholder-a")
+    (log,) = (folder / "data" / "audit").iterdir()
+    log.unlink()
+    if folder_too:
+        log.parent.rmdir()
+    for report in (of(folder), check_data(folder / "data")):
+        found = only(report)
+        assert Path(found.file) == log.parent and "do not restart" in found.remedy
+
+
 # -- the command ---------------------------------------------------------------------------------------
 
 
