@@ -44,19 +44,30 @@ def on_every_message(note: Callable[[str, Any], None], *, dealing: bool = False)
         if dealing or type(message).__name__ not in NOT_OF_A_REQUEST:
             note(direction, message)
 
-    def reading(parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    # A handler may be made of another one (server/transport/door.py): each message is noted once.
+    noting: set[object] = set()
+
+    def reading(parse: Callable[[bytes], Any] | None) -> Callable[[bytes], Any] | None:
+        if parse is None or parse in noting:
+            return parse
+
         def parsed(data: bytes) -> Any:
             message = parse(data)
             noted("receives", message)
             return message
 
+        noting.add(parsed)
         return parsed
 
-    def writing(serialise: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
+    def writing(serialise: Callable[[Any], bytes] | None) -> Callable[[Any], bytes] | None:
+        if serialise is None or serialise in noting:
+            return serialise
+
         def serialised(message: Any) -> bytes:
             noted("answers", message)
             return serialise(message)
 
+        noting.add(serialised)
         return serialised
 
     def handling(make: Any) -> Any:

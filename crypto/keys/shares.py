@@ -183,6 +183,12 @@ def safety_bytes(public_key: PublicKey) -> tuple[int, int, int, int, int]:
 _DEALER_BYTES = (GAMMA_BITS // 8, GAMMA_BITS // 8)
 
 
+def key_bytes(public_key: PublicKey) -> int:
+    """Return the size in bytes of an encoded KeyHolderKey of this public key."""
+    shares = 2 * sum(share_bytes(public_key)) + 2 * sum(safety_bytes(public_key))
+    return _HEADER.size + shares + sum(_DEALER_BYTES) + 2 * SEED_BYTES
+
+
 def _encoded(numbers: Sequence[Integer], sizes: Sequence[int]) -> bytes:
     return b"".join(to_bytes(number, size) for number, size in zip(numbers, sizes, strict=True))
 
@@ -263,7 +269,7 @@ class KeyHolderKey(SecretHolder):
         share_sizes, safety_sizes = share_bytes(public_key), safety_bytes(public_key)
         safety_at = _HEADER.size + 2 * sum(share_sizes)
         gammas_at = safety_at + 2 * sum(safety_sizes)
-        expected = gammas_at + sum(_DEALER_BYTES) + 2 * SEED_BYTES
+        expected = key_bytes(public_key)
         if data.startswith(_OLD_MAGIC):
             raise KeyFileError(
                 "the key of an older version, without the key-safety check: hold a new ceremony", expected="VMSHARE2"

@@ -13,7 +13,7 @@ from cryptography.x509.oid import NameOID
 
 from veilmatch.common.settings import TlsSettings
 from veilmatch.crypto.encryption.public_key_format import PublicFile
-from veilmatch.crypto.errors import ConfigurationError, DeviceRightsError
+from veilmatch.crypto.errors import ConfigurationError, DeviceRightsError, KeyFileError
 from veilmatch.crypto.keys.shares import KeyHolderKey
 from veilmatch.server.check.report import Report
 from veilmatch.server.config import DaemonSettings, KeyHolderSettings
@@ -29,7 +29,14 @@ KEY_REMEDY = (
     "(docs/operations.md, backups, a key holder)"
 )
 _CERTIFIER_REMEDY = "chmod 600 it if its mode is wrong; else put back a copy of certifier.key: it never changes"
-_TLS_REMEDY = "chmod 600 the key if its mode is wrong; else have them issued again (docs/operations.md, certificates)"
+_TLS_REMEDY = (
+    "put back the three files as they were issued together, or have them issued again "
+    "(docs/operations.md, certificates)"
+)
+_TLS_KEY_REMEDY = "chmod 600 it; if others may have read it, have it issued again (docs/operations.md, certificates)"
+_EARLY_REMEDY = "set the clock of this machine right; if it is right, have the certificate issued again"
+_ENDED_REMEDY = "have it issued again and restart (docs/operations.md, certificates); if the date is wrong: the clock"
+_SOON_REMEDY = "have it issued again and restart before that (docs/operations.md, certificates)"
 _DEVICE_REMEDY = "`veilmatch device add` the certificate again, or `veilmatch device remove` it: no other device waits"
 #: A certificate that ends sooner is worth a note.
 SOON = datetime.timedelta(days=30)
@@ -74,7 +81,11 @@ def check_passphrase_file(path: Path, report: Report) -> None:
 def check_tls(tls: TlsSettings, party: str, report: Report, now: Callable[[], float] = time.time) -> None:
     """Look at the TLS files: readable, of each other, of this party and of the authority, and valid now."""
     with report.finding(tls.certificate.parent, _TLS_REMEDY, "TLS files"):
-        server_credentials(tls)
+        try:
+            server_credentials(tls)
+        except KeyFileError as error:
+            report.found(tls.key, "", error, _TLS_KEY_REMEDY)
+            return
         authority, own = (x509.load_pem_x509_certificate(p.read_bytes()) for p in (tls.authority, tls.certificate))
         names = [name.value for name in own.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
         if names != [party]:
@@ -90,12 +101,15 @@ def check_tls(tls: TlsSettings, party: str, report: Report, now: Callable[[], fl
 
 def _check_dates(path: Path, certificate: x509.Certificate, at: datetime.datetime, report: Report) -> None:
     start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-    if not start <= at < end:
-        report.found(path, "", f"valid from {start:%Y-%m-%d} to {end:%Y-%m-%d}, and not now", _TLS_REMEDY)
+    if at < start:
+        report.found(path, "", f"not valid before {start:%Y-%m-%d %H:%M} UTC", _EARLY_REMEDY)
+        return
+    if end <= at:
+        report.found(path, "", f"expired on {end:%Y-%m-%d}", _ENDED_REMEDY)
         return
     report.saw(path, f"valid until {end:%Y-%m-%d}")
     if end - at < SOON:
-        report.notes.append(f"{path} is valid for {(end - at).days} days more: {_TLS_REMEDY}")
+        report.notes.append(f"{path} is valid for {(end - at).days} days more: {_SOON_REMEDY}")
 
 
 def check_devices(

@@ -15,6 +15,7 @@ from veilmatch.server.check.keys import check_devices, check_passphrase_file, ch
 from veilmatch.server.check.report import Report
 from veilmatch.server.check.stock import check_stock_db
 from veilmatch.server.config import KeyHolderSettings, MatcherSettings
+from veilmatch.server.keyholder.audit.chain import files_in
 from veilmatch.server.keyholder.audit.check import check_log
 from veilmatch.server.supervisor import load_daemon
 
@@ -22,6 +23,10 @@ KEY_HOLDER, MATCHER = "keyholder.toml", "matcher.toml"
 _AUDIT_REMEDY = (
     "keep the folder as evidence, compare with the logs of the others (`veilmatch audit verify --against`), and "
     "start with a new one: docs/operations.md, audit log"
+)
+_AUDIT_GONE_REMEDY = (
+    "do not restart the key holder: move the file back if it was moved; if it was deleted, a running daemon still "
+    "holds it and it can be saved from there (docs/operations.md, audit log)"
 )
 _PUBLIC_REMEDY = "copy public.json from another party: it is the same at all, and not secret"
 
@@ -104,11 +109,15 @@ def _check_data(
     for name, remedy in REMEDIES.items():
         if (path := folder / name).exists():
             check_database(path, remedy, report)
-    if (folder / "audit").is_dir():
-        _check_audit(folder / "audit", report)
+    # Who has stock has been started, and has had a log since.
+    if (path := folder / "audit").is_dir() or (folder / "stock.db").exists():
+        _check_audit(path, report)
 
 
 def _check_audit(folder: Path, report: Report) -> None:
+    if not folder.is_dir() or not files_in(folder):
+        report.found(folder, "", "no audit log: it was moved or deleted", _AUDIT_GONE_REMEDY)
+        return
     with report.finding(folder, _AUDIT_REMEDY):
         checked = check_log(folder)
         report.saw(folder, f"{checked.entries} entries in {len(checked.files)} files, head {checked.head[:16]}")

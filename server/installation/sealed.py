@@ -31,7 +31,7 @@ from veilmatch.crypto.errors import (
     VeilmatchError,
     WrongPassphraseError,
 )
-from veilmatch.crypto.keys.shares import KeyHolderKey, Party
+from veilmatch.crypto.keys.shares import KeyHolderKey, Party, key_bytes
 from veilmatch.crypto.secret_access import SECRET_ACCESS, SecretHolder
 from veilmatch.server.installation.files import read_secret, write_file
 from veilmatch.server.installation.stretching import DEFAULT_COST, ScryptCost, stretch
@@ -151,8 +151,20 @@ class Sealing(SecretHolder):
         """Return the key in a file of the same sealing; see `unseal`. Raises KeyMismatchError for another sealing."""
         header, sealed = _opened(path, self.party, self.public, epoch)
         if (header.salt, header.cost) != (self._salt, self._cost):
-            raise KeyMismatchError("the key file was sealed again, under another passphrase", got=str(path))
-        return self.decrypt(path, header, sealed)
+            raise KeyMismatchError(
+                f"the key file of keyholder-{self.party} was sealed again, under another passphrase, or altered",
+                got=str(path),
+                party=f"keyholder-{self.party}",
+            )
+        try:
+            return self.decrypt(path, header, sealed)
+        except WrongPassphraseError:
+            # This passphrase has opened a file of the same salt.
+            raise KeyFileError(
+                f"the key file of keyholder-{self.party} was altered",
+                got=str(path),
+                expected="the copy that was made after the last refresh",
+            ) from None
 
     def decrypt(self, path: Path, header: _Header, sealed: bytes) -> KeyHolderKey:
         """Return the key in the content of the file `path`."""
@@ -161,7 +173,9 @@ class Sealing(SecretHolder):
         except InvalidTag:
             # A wrong passphrase and an altered file look alike to the cipher.
             raise WrongPassphraseError(
-                "the passphrase does not open the key file, or the file was altered", got=str(path)
+                f"the passphrase does not open the key file of keyholder-{self.party}, or the file was altered",
+                party=f"keyholder-{self.party}",
+                got=str(path),
             ) from None
         key = KeyHolderKey.from_secret_bytes(secret, self.public.public_key)
         if key.party != self.party or key.epoch != header.epoch:
@@ -211,7 +225,10 @@ def reseal(path: Path, party: Party, public: PublicFile, old: str, new: str, cos
 
 
 def _opened(path: Path, party: Party, public: PublicFile, epoch: int | None) -> tuple[_Header, bytes]:
-    """Return a file's header, which is that of the right file, and what is sealed; see `unseal` for errors."""
+    """Return a file's header, which is that of the right file, and what is sealed, of the size of a key.
+
+    See `unseal` for errors.
+    """
     try:
         return _checked(_read(path), party, public, epoch)
     except (KeyFileError, KeyMismatchError) as error:
@@ -231,6 +248,11 @@ def _checked(data: bytes, party: Party, public: PublicFile, epoch: int | None) -
     ):
         if got != expected:
             raise KeyMismatchError(f"the key file belongs to another {what}", got=got, expected=expected)
+    if len(sealed) != (size := key_bytes(public.public_key) + _TAG_BYTES):
+        what = "is truncated" if len(sealed) < size else "is too long"
+        raise KeyFileError(
+            f"the key file of keyholder-{party} {what}", got=f"{len(data)} bytes", expected=_HEADER.size + size
+        )
     return header, sealed
 
 

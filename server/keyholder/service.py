@@ -25,7 +25,7 @@ from veilmatch.server.keyholder.wire import kind_from_wire
 from veilmatch.server.transport.channels import Context, require_caller
 from veilmatch.server.transport.limits import PEER_MESSAGE_BYTES, SILENCE_S
 from veilmatch.server.transport.links import AcceptedLink
-from veilmatch.server.transport.status import streaming, unary
+from veilmatch.server.transport.status import retried, streaming, unary
 from veilmatch.server.transport.streams import first_message, next_message
 
 _MAX_DEALT_BLOCKS = 4096
@@ -110,6 +110,7 @@ class KeyHolderPeerService(rpc.KeyHolderPeerServicer):
         await link.feed()
 
     @unary
+    @retried
     async def MeetStock(self, request: pb.StockGeneration, context: Context) -> pb.StockGeneration:
         """See keyholder.proto."""
         pair = self._own_pair(request.pair)
@@ -118,10 +119,11 @@ class KeyHolderPeerService(rpc.KeyHolderPeerServicer):
         self._require_epoch(peer, request.epoch)
         if len(request.generation) != GENERATION_BYTES:
             raise ProtocolError("a stock generation of the wrong size", got=len(request.generation))
-        self._holder.stocks.meet(pair, request.generation)
+        self._holder.stocks.met_by(pair, request.generation)
         return pb.StockGeneration(pair=pair, epoch=self._holder.epoch, generation=self._holder.stocks.generation)
 
     @streaming
+    @retried
     async def Deal(self, request: pb.DealRequest, context: Context) -> AsyncIterator[pb.DealtBlock]:
         """See keyholder.proto."""
         pair, caller = self._dealt_pair(request.pair, context)
@@ -138,6 +140,7 @@ class KeyHolderPeerService(rpc.KeyHolderPeerServicer):
             yield pb.DealtBlock(number=number, seed=block.seed, corrections=block.corrections)
 
     @unary
+    @retried
     async def DealtOpening(self, request: pb.DealtOpeningRequest, context: Context) -> pb.DealtOpeningCommitment:
         """See keyholder.proto. A refresh between block and commitment does not spoil a check."""
         pair, caller = self._dealt_pair(request.pair, context)
@@ -153,6 +156,7 @@ class KeyHolderPeerService(rpc.KeyHolderPeerServicer):
         return pb.DealtOpeningCommitment(commitment=committed)
 
     @unary
+    @retried
     async def CheckDealt(  # type: ignore[override]
         self, _requests: AsyncIterator[pb.CheckMessage], context: Context
     ) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,17 @@ from sqlalchemy.exc import DBAPIError
 
 from veilmatch.crypto.errors import ConfigurationError, IntegrityError, StorageError, VeilmatchError
 
-#: How long a connection waits for another one to finish writing.
-_BUSY_TIMEOUT_S = 5.0
+#: How long a connection waits for another one to finish writing. Several such waits, and what a request takes beside
+#: them, have to fit into `peer_timeout_s` (5 s), so that whoever asks hears whose database is locked.
+_BUSY_TIMEOUT_S = 1.0
+#: A database that was locked for so long is not written to for as long again: what waits behind one write that failed
+#: fails at once, and does not wait in its turn.
+_LOCKED_S = 1.0
+#: Larger databases are not read through at the start.
+_LOOKED_THROUGH_BYTES = 1 << 28
 
+#: Of SQLite, for a lock that another connection holds; SQLITE_BUSY_SNAPSHOT and its like begin so.
+_BUSY = "SQLITE_BUSY"
 #: SQLITE_ERROR: tables that are not there any more.
 _CORRUPT = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR)
 #: Of the statement, not of the disk: whoever made it knows what to say.
@@ -43,18 +52,30 @@ def open_database(path: Path, metadata: MetaData) -> Engine:
         raise ConfigurationError("a database cannot be opened", got=f"{path}: {error.strerror}") from None
     connecting = {"check_same_thread": False, "timeout": _BUSY_TIMEOUT_S}
     engine = create_engine(f"sqlite:///{path}", connect_args=connecting)
+    locked_until_s = 0.0
     event.listen(engine, "connect", _on_connect)
 
     @event.listens_for(engine, "handle_error")
     def _typed(context: ExceptionContext) -> None:
+        nonlocal locked_until_s
         if isinstance(context.sqlalchemy_exception, DBAPIError):
             found = typed(context.sqlalchemy_exception, path.name)
             if found is not None:
+                if isinstance(found, StorageError) and str(found.available).startswith(_BUSY):
+                    locked_until_s = time.monotonic() + _LOCKED_S
                 # The original is dropped: its text quotes statements and values.
                 context.is_disconnect = False
                 raise found from None
 
+    @event.listens_for(engine, "before_cursor_execute")
+    def _not_locked(_connection: Any, _cursor: Any, _text: str, _values: Any, context: Any, _many: bool) -> None:
+        writes = context is not None and (context.isinsert or context.isupdate or context.isdelete)
+        if writes and time.monotonic() < locked_until_s:
+            raise _unusable(path.name, _BUSY)
+
     try:
+        if path.stat().st_size <= _LOOKED_THROUGH_BYTES:
+            _require_sound(engine, path.name)
         metadata.create_all(engine)
         _require_tables(engine, metadata, path.name)
     except StorageError as error:
@@ -74,11 +95,19 @@ def typed(error: DBAPIError, name: str) -> VeilmatchError | None:
         return None
     if code & 0xFF in _CORRUPT:
         return IntegrityError("a database is damaged", got=name, expected="a SQLite database")
-    return StorageError(
-        f"{name} cannot be read or written",
-        needed="a database that can be written",
-        available=getattr(error.orig, "sqlite_errorname", "an error of the disk"),
-    )
+    return _unusable(name, getattr(error.orig, "sqlite_errorname", "an error of the disk"))
+
+
+def _unusable(name: str, why: str) -> StorageError:
+    return StorageError(f"{name} cannot be read or written", needed="a database that can be written", available=why)
+
+
+def _require_sound(engine: Engine, name: str) -> None:
+    """Raise IntegrityError if any page contradicts itself: a request that meets it later would be the first to know."""
+    with engine.connect() as connection:
+        said = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
+    if said != "ok":
+        raise IntegrityError("a database is damaged", got=f"{name}: {said}", expected="a sound SQLite database")
 
 
 def _require_tables(engine: Engine, metadata: MetaData, name: str) -> None:

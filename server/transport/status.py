@@ -53,6 +53,9 @@ _CODES: tuple[tuple[type[VeilmatchError], grpc.StatusCode], ...] = (
     (VeilmatchError, grpc.StatusCode.INTERNAL),
 )
 
+#: Of retried calls, by server, method and caller, who is another server: how the last one failed, if it did.
+_failing: dict[tuple[str, str, str | None], tuple[str, str | None]] = {}
+
 _log = structlog.get_logger(__name__)
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -110,13 +113,22 @@ class Service(Protocol):
         """The server that it belongs to."""
 
 
+def retried(method: _F) -> _F:
+    """Mark a handler that servers call again by themselves until it succeeds, about no request of a device.
+
+    Its failure is logged once for each caller, and again when it is another one; in between at level debug.
+    """
+    method.is_retried = True  # type: ignore[attr-defined]
+    return method
+
+
 def unary(method: _F) -> _F:
     """Make a unary handler of a Service end with typed errors; see own_failures."""
 
     @functools.wraps(method)
     async def handler(self: Service, request: Any, context: Context) -> Any:
         try:
-            return await _typed(method(self, request, context), method.__name__, context, self.server)
+            return await _typed(method(self, request, context), method, context, self.server)
         except VeilmatchError as error:
             await abort(context, error)
 
@@ -130,7 +142,7 @@ def streaming(method: _F) -> _F:
     async def handler(self: Service, request: Any, context: Context) -> AsyncIterator[Any]:
         answers = method(self, request, context)
         try:
-            while (answer := await _typed(anext(answers, _END), method.__name__, context, self.server)) is not _END:
+            while (answer := await _typed(anext(answers, _END), method, context, self.server)) is not _END:
                 yield answer
         except VeilmatchError as error:
             await abort(context, error)
@@ -140,17 +152,23 @@ def streaming(method: _F) -> _F:
     return handler  # type: ignore[return-value]
 
 
-async def _typed(work: Awaitable[Any], name: str, context: Context, server: Self) -> Any:
+async def _typed(work: Awaitable[Any], method: Callable[..., Any], context: Context, server: Self) -> Any:
+    name, by = method.__name__, _caller(context)
+    call = (server.name, name, by) if getattr(method, "is_retried", False) else None
     try:
         with own_failures(server):
-            return await work
+            result = await work
     except VeilmatchError as error:
         error.request_id = error.request_id or current_request()
-        _log.log(
-            level_of(error, logging.INFO), "call refused", method=name, caller=_caller(context), code=error.code,
-            reason=error.claim, failed=error.party,
-        )  # fmt: skip
+        level, failure = level_of(error, logging.INFO), (error.code, error.party)
+        if call is not None:
+            level = logging.DEBUG if _failing.get(call) == failure else level
+            _failing[call] = failure
+        _log.log(level, "call refused", method=name, caller=by, code=error.code, reason=error.claim, failed=error.party)
         raise
+    if call is not None:
+        _failing.pop(call, None)
+    return result
 
 
 def _caller(context: Context) -> str | None:

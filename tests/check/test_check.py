@@ -233,6 +233,25 @@ def test_a_certificate_that_has_expired_is_named_and_one_that_soon_will_is_noted
         assert (len(report.findings), len(report.notes)) == (findings, notes), days
 
 
+@pytest.mark.parametrize(
+    ("days", "mode", "what", "remedy"),
+    [(-2, 0o600, "not valid before", "clock"), (830, 0o600, "expired on", "issued again"), (0, 0o644, "", "chmod 600")],
+)
+def test_each_fault_of_a_certificate_has_its_own_remedy(
+    party: Callable[[str], Path], days: int, mode: int, what: str, remedy: str
+) -> None:
+    settings, report = load_configuration(party("matcher-a") / "matcher.toml"), Report()
+    settings.tls.key.chmod(mode)
+    at = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=days)
+    check_tls(settings.tls, "matcher-a", report, at.timestamp)
+    assert report.findings
+    for found in report.findings:
+        assert what in found.what and remedy in found.remedy
+        assert ("chmod" in found.remedy) is (mode != 0o600)
+    if days > 0:
+        assert not found.remedy.startswith("set the clock")
+
+
 # -- a key holder --------------------------------------------------------------------------------------
 
 
@@ -244,6 +263,22 @@ def test_one_bit_of_a_sealed_block_is_named_if_the_passphrase_is_given(party: Ca
     assert any("not opened: that takes the passphrase" in what for _, what in without.looked_at)
     found = only(of(folder, PASSPHRASE))
     assert Path(found.file).name == "stock.db" and "of triples" in found.where and "delete stock.db" in found.remedy
+
+
+PASSED_OVER = (
+    "INSERT OR REPLACE INTO marks (stock, kind, mark) "
+    "SELECT DISTINCT stock, kind, 1000000 FROM checked_blocks WHERE kind = 'triples'"
+)
+
+
+def test_an_altered_block_that_was_passed_over_is_noted_and_nothing_is_to_be_done(party: Callable[[str], Path]) -> None:
+    folder = party("keyholder-b")
+    flip(folder / "data" / "stock.db", "checked_blocks", "sealed", "kind = 'triples'")
+    with closing(sqlite3.connect(folder / "data" / "stock.db")) as connection, connection:
+        connection.execute(PASSED_OVER)
+    report = of(folder, PASSPHRASE)
+    assert report.findings == []
+    assert any("triples" in note and "passed over already; nothing to do" in note for note in report.notes)
 
 
 @pytest.mark.parametrize("name", ["stock.db", "pace.db", "refresh.db", "replay.db", "budgets.db"])
@@ -303,6 +338,30 @@ def test_a_changed_entry_of_the_audit_log_is_named_by_its_line(party: Callable[[
     for report in (of(folder), check_data(folder / "data")):
         found = only(report)
         assert found.where == f"{log.name}, line 2" and "evidence" in found.remedy
+
+
+def test_an_audit_log_that_was_emptied_is_named(party: Callable[[str], Path]) -> None:
+    folder = party("keyholder-a")
+    (log,) = (folder / "data" / "audit").iterdir()
+    os.truncate(log, 0)
+    for report in (of(folder), check_data(folder / "data")):
+        found = only(report)
+        assert found.where == f"{log.name}, line 1" and "emptied" in found.what and "evidence" in found.remedy
+
+
+@pytest.mark.parametrize("folder_too", [True, False])
+def test_an_audit_log_that_is_gone_is_saved_before_anything_else(
+    party: Callable[[str], Path], folder_too: bool
+) -> None:
+    """A daemon that runs still holds it: a restart would lose it for good."""
+    folder = party("keyholder-a")
+    (log,) = (folder / "data" / "audit").iterdir()
+    log.unlink()
+    if folder_too:
+        log.parent.rmdir()
+    for report in (of(folder), check_data(folder / "data")):
+        found = only(report)
+        assert Path(found.file) == log.parent and "do not restart" in found.remedy
 
 
 # -- the command ---------------------------------------------------------------------------------------

@@ -228,6 +228,7 @@ def test_a_wrong_passphrase_is_refused_and_the_message_is_honest(good: bytes, sc
     for wrong in (PASSPHRASE + " ", PASSPHRASE.upper(), "x"):
         with pytest.raises(WrongPassphraseError, match="or the file was altered") as caught:
             opened(scratch, good, wrong)
+        assert caught.value.party == "keyholder-a"
         assert wrong not in str(caught.value) or wrong == "x"
 
 
@@ -238,15 +239,13 @@ def test_an_impossible_passphrase_is_a_configuration_error(good: bytes, scratch:
 
 def test_every_truncated_file_is_refused(good: bytes, scratch: Path) -> None:
     for length in range(len(good)):
-        with pytest.raises((KeyFileError, WrongPassphraseError)) as caught:
+        with pytest.raises(KeyFileError):
             opened(scratch, good[:length])
-        if length <= 76 + 16:
-            assert isinstance(caught.value, KeyFileError)
 
 
 def test_a_longer_file_is_refused(good: bytes, scratch: Path) -> None:
     for tail in (b"\0", good, bytes(1 << 20)):
-        with pytest.raises((KeyFileError, WrongPassphraseError)):
+        with pytest.raises(KeyFileError):
             opened(scratch, good + tail)
 
 

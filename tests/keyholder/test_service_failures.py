@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections import Counter
 from functools import partial
 from typing import Any
 
@@ -14,12 +15,25 @@ from structlog.testing import capture_logs
 
 from tests.keyholder.trio import TOY, Trio, ceremony, results_of, signed
 from tests.simulator import SimulatedGallery
+from tests.transport.disks import full
 from veilmatch.crypto.encryption.paillier import Paillier
 from veilmatch.crypto.errors import IntegrityError, StorageError, UnavailableError
-from veilmatch.crypto.keys.shares import PAIRS, PARTIES, SEATS, Pair, Party, Seat, dealer_of, holder_at, pairs_without
+from veilmatch.crypto.keys.shares import (
+    PAIRS,
+    PARTIES,
+    SEATS,
+    Pair,
+    Party,
+    Seat,
+    dealer_of,
+    holder_at,
+    pairs_of,
+    pairs_without,
+)
 from veilmatch.protos.v1 import keyholder_pb2 as pb
 from veilmatch.protos.v1 import request_pb2
 from veilmatch.server.keyholder import service
+from veilmatch.server.keyholder.stock import stocks as stocks_module
 
 TEMPLATES = np.random.default_rng(1).integers(-TOY.clip, TOY.clip + 1, (5, TOY.dimension))
 PROBE = TEMPLATES[0]
@@ -264,6 +278,60 @@ async def test_stock_is_refilled_in_the_background_whatever_happened_before(
     assert said == [("error", "internal"), ("warning", "unavailable"), ("error", "internal")]
     assert "OSError at fail_first" in str(logged)
     assert SECRET not in str(logged) and "Traceback" not in str(logged)
+
+
+@pytest.mark.parametrize(("party", "how"), [("a", "full"), ("b", "full"), ("c", "full"), ("c", "down")])
+async def test_refills_that_fail_are_tried_later_and_later_and_told_of_once(
+    hasty: Trio, party: Party, how: str
+) -> None:
+    """The failure of one organisation does not fill the logs of the others."""
+    for one in hasty.running:
+        for pair in pairs_of(one):
+            await hasty[one].stocks.of(pair)
+    if how == "full":
+        full(hasty[party]._store._engine)
+    else:
+        await hasty.stop(party)
+    stocks = {one: running.holder.stocks for one, running in hasty.running.items()}
+    with capture_logs() as logged:
+        keeping = [asyncio.ensure_future(s.keep_stocked(pair, 0.05)) for p, s in stocks.items() for pair in pairs_of(p)]
+        await asyncio.sleep(4.0)
+        for one in keeping:
+            one.cancel()
+        await asyncio.gather(*keeping, return_exceptions=True)
+    refused = [entry for entry in logged if entry["event"] == "call refused"]
+    calls = Counter((entry["method"], entry["caller"]) for entry in refused)
+    told = Counter(
+        (entry["method"], entry["caller"], entry["code"], entry["failed"])
+        for entry in refused
+        if entry["log_level"] != "debug"
+    )
+    assert max(calls.values(), default=0) <= 10, calls
+    assert max(told.values(), default=1) == 1, told
+    assert sum(entry["event"] == "alert" for entry in logged) <= 1
+    not_refilled = Counter(entry["pair"] for entry in logged if entry["event"] == "stock not refilled")
+    assert not_refilled and max(not_refilled.values()) <= 4, not_refilled
+
+
+async def test_a_refill_that_failed_is_tried_at_once_when_a_peer_comes(
+    hasty: Trio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here the next attempt would come after minutes."""
+    monkeypatch.setattr(stocks_module, "_BACK_OFF", 10_000.0)
+    monkeypatch.setattr(stocks_module, "_LONGEST_RETRY_S", 600.0)
+    holder = hasty["a"]
+    await hasty.stop("c")
+    with capture_logs() as logged:
+        keeping = asyncio.ensure_future(holder.stocks.keep_stocked("ab", 0.05))
+        await asyncio.sleep(1.0)
+        await hasty.start("c")
+        await recovers(hasty, "ac")
+        holder.stocks.met_by("ac", hasty["c"].stocks.generation)
+        deadline = time.monotonic() + 20.0
+        while not any(entry["event"] == "stocked" for entry in logged):
+            assert time.monotonic() < deadline and not keeping.done()
+            await asyncio.sleep(0.02)
+        keeping.cancel()
 
 
 # -- what nobody foresaw -----------------------------------------------------------------------

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import sqlite3
 import stat
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 from sqlalchemy import Column, Engine, Integer, LargeBinary, MetaData, Table, insert, select
 
-from veilmatch.crypto.errors import ConfigurationError, IntegrityError
+from veilmatch.crypto.errors import ConfigurationError, IntegrityError, StorageError
 from veilmatch.server.transport import database
 from veilmatch.server.transport.database import open_database
 
@@ -95,6 +98,17 @@ def test_a_table_of_another_version_is_refused_and_left_as_it_is(path: Path, col
         assert connection.execute("SELECT id FROM notes").fetchall() == [(7,)]
 
 
+@pytest.mark.parametrize("page", [2, 3, 8])
+def test_a_page_that_was_overwritten_is_found_when_the_database_is_opened(path: Path, page: int) -> None:
+    """And not by the first request that meets it."""
+    fill(path)
+    with path.open("r+b") as file:
+        file.seek((page - 1) * 4096)
+        file.write(b"\xa5" * 200)
+    with pytest.raises(IntegrityError, match="damaged"):
+        open_database(path, METADATA)
+
+
 # -- places ----------------------------------------------------------------------------------------
 
 
@@ -142,3 +156,32 @@ def test_a_locked_database_is_a_configuration_error_after_a_while(path: Path, mo
             open_database(path, METADATA)
         other.execute("ROLLBACK")
     fill(path)
+
+
+def test_whoever_writes_to_a_locked_database_is_told_so_in_time_however_many_they_are(path: Path) -> None:
+    """Well within `peer_timeout_s`, so that a device hears whose database it is and asks a pair without it."""
+    fill(path, 1)
+    turn = threading.Lock()  # as budgets.py has one
+
+    def write(engine: Engine) -> tuple[str | None, float]:
+        began = time.monotonic()
+        try:
+            with turn, engine.begin() as connection:
+                connection.execute(insert(NOTES).values(note=b"more"))
+        except StorageError as error:
+            return error.available, time.monotonic() - began
+        return None, time.monotonic() - began
+
+    with opened(path) as engine, ThreadPoolExecutor(6) as threads:
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            began = time.monotonic()
+            told = list(threads.map(write, [engine] * 24))
+            took_s = time.monotonic() - began
+            with engine.connect() as connection:
+                assert connection.execute(select(NOTES.c.id)).scalars().all() == [1], "reading goes on"
+            other.execute("ROLLBACK")
+        assert {available for available, _ in told} == {"SQLITE_BUSY"}
+        assert took_s < 2.5 and max(waited_s for _, waited_s in told) < 2.5
+        time.sleep(database._LOCKED_S)
+        assert write(engine)[0] is None

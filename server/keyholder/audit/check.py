@@ -14,6 +14,8 @@ from veilmatch.server.keyholder.audit.chain import MAX_LINE_BYTES, START, Entry,
 COMMON = (
     "request", "operation", "gallery", "output_bits", "device", "model", "threshold", "pair", "sequence", "chain",
 )  # fmt: skip
+#: A file gets its name with its first entry.
+_EMPTIED = "a file without an entry: it was emptied"
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +156,8 @@ def _check_file(file: Path, checked: Checked, note: Callable[[Entry], None]) -> 
     for line, text in enumerate(_lines(file), start=1):
         if not text.endswith(b"\n") and is_last and len(text) < MAX_LINE_BYTES:
             checked.torn_bytes = len(text)
+            if line == 1:
+                checked.broken = Break(file.name, 1, _EMPTIED)
             return
         try:
             entry = decode(text)
@@ -167,8 +171,8 @@ def _check_file(file: Path, checked: Checked, note: Callable[[Entry], None]) -> 
         checked.head = entry.hash
         checked.counts[entry.event] = checked.counts.get(entry.event, 0) + 1
         note(entry)
-    if line == 0 and not is_last:
-        checked.broken = Break(file.name, 1, "an empty file in the middle of the log")
+    if line == 0:
+        checked.broken = Break(file.name, 1, _EMPTIED)
 
 
 def _lines(file: Path) -> Iterator[bytes]:

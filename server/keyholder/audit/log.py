@@ -7,6 +7,8 @@ included, was written and synced by then. So a last line without a line feed was
 served for it: it is cut off at the next start, and the "open" entry written then says how many bytes went. A last
 line that is complete stays, whether acknowledged or not. A complete line that is no entry is damage, and the daemon
 does not start. After an error of the disk the file is cut back to what was acknowledged before the next attempt.
+A file gets its name once its first entry is on disk. So no crash leaves one without an entry: it was emptied, and the
+daemon does not start either.
 
 What others do to it. The file has to be in its place before an entry and after it (place.py): one that was deleted,
 moved, replaced, cut or written to by somebody else would be read by no auditor, so nothing is served until it is back,
@@ -38,12 +40,13 @@ from veilmatch.server.keyholder.audit.chain import (
     encode,
     file_name,
     files_in,
-    first_number,
 )
 from veilmatch.server.keyholder.audit.place import astray
 
 #: Of the entries; in every "open" entry.
 FORMAT = 1
+#: End of the name of a file that has no entry yet.
+_UNFINISHED = ".new"
 
 _log = structlog.get_logger(__name__)
 
@@ -52,7 +55,7 @@ class AuditLog:
     """The log of one key holder, in `audit/` of its data directory. Used from several threads.
 
     file_bytes: a file that has reached this size is followed by another. Opening raises AuditLogError if the log
-    cannot be written, IntegrityError if its last entry is damaged.
+    cannot be written, IntegrityError if its last entry is damaged or its last file was emptied.
     """
 
     def __init__(
@@ -105,8 +108,6 @@ class AuditLog:
                 if self._size >= self._file_bytes:
                     self._shut()
                     self._create()
-                if self._size == 0:
-                    self._write(self._opening)
                 self._write(fields)
             except AuditLogError:
                 self._broken = True
@@ -126,32 +127,34 @@ class AuditLog:
         if not self._folder.is_dir():
             self._folder.mkdir(parents=True, mode=0o700)
             _sync_folder(self._folder.parent)
-        files, torn = files_in(self._folder), 0
-        if files:
-            last, length, torn = _last_entry(files[-1])
-            if last is None and len(files) > 1:
-                # The daemon died right after it had made the file: the chain goes on from the one before.
-                last, _, torn_before = _last_entry(files[-2])
-                if last is None or torn_before:
-                    raise IntegrityError("the audit log is damaged: no entry at the end of a file", got=files[-2].name)
-            if last is not None:
-                self._next, self._last = last.number + 1, last.hash
-            if length == torn and first_number(files[-1]) != self._next:
-                raise IntegrityError("a file of the audit log is missing", got=files[-1].name, expected=self._next)
-            self._descriptor, self._path, self._size = self._locked(files[-1]), files[-1], length - torn
-            self._cut_back()
-        else:
+        for unfinished in self._folder.glob("audit-*" + _UNFINISHED):
+            unfinished.unlink()
+        files = files_in(self._folder)
+        if not files:
             self._create()
             _log.warning("audit log begins", folder=str(self._folder))
+            return
+        last, length, torn = _last_entry(files[-1])
+        self._next, self._last = last.number + 1, last.hash
+        self._descriptor, self._path, self._size = self._locked(files[-1]), files[-1], length - torn
+        self._cut_back()
         self._write(self._opening | ({"dropped_bytes": torn} if torn else {}))
 
     def _create(self) -> None:
-        self._path = self._folder / file_name(self._next)
-        self._descriptor = self._locked(self._path)
-        # Nothing in a file of this name was ever acknowledged.
-        os.ftruncate(self._descriptor, 0)
-        self._size = 0
-        _sync_folder(self._folder)
+        """Go on in another file: it has its name, in which nothing was acknowledged yet, once it has an entry."""
+        place, before = self._folder / file_name(self._next), (self._next, self._last)
+        self._path = place.with_name(place.name + _UNFINISHED)
+        try:
+            self._descriptor = self._locked(self._path)
+            os.ftruncate(self._descriptor, 0)
+            self._size = 0
+            self._write(self._opening)
+            self._path = self._path.rename(place)
+            _sync_folder(self._folder)
+        except (AuditLogError, OSError):
+            self._shut()
+            self._next, self._last = before
+            raise
 
     @staticmethod
     def _locked(path: Path) -> int:
@@ -183,7 +186,7 @@ class AuditLog:
         if found is not None and found != self._astray:
             _log.error("alert", what="the audit log is not in its place: nothing is served", reason=found)
         elif found is None and self._astray is not None:
-            _log.warning("audit log back in its place", file=self._path.name)
+            _log.info("audit log back in its place", file=self._path.name)
         self._astray = found
         if found is not None:
             raise AuditLogError(
@@ -217,8 +220,11 @@ class AuditLog:
         )
 
 
-def _last_entry(path: Path) -> tuple[Entry | None, int, int]:
-    """Return a file's last entry, the file's length, and how many bytes follow its last line feed."""
+def _last_entry(path: Path) -> tuple[Entry, int, int]:
+    """Return a file's last entry, the file's length, and how many bytes follow its last line feed.
+
+    Raises IntegrityError if it has none, or a damaged one.
+    """
     with path.open("rb") as file:
         length = file.seek(0, os.SEEK_END)
         file.seek(max(0, length - 2 * MAX_LINE_BYTES))
@@ -227,7 +233,11 @@ def _last_entry(path: Path) -> tuple[Entry | None, int, int]:
     if not feed:
         if len(tail) > MAX_LINE_BYTES:
             raise IntegrityError("the audit log is damaged at its end", got=path.name)
-        return None, length, len(torn)
+        raise IntegrityError(
+            "the audit log was emptied: no entry in its last file",
+            got=path.name,
+            expected="an entry; keep the folder as evidence, and see docs/operations.md, audit log",
+        )
     try:
         return decode(complete.rpartition(b"\n")[2]), length, len(torn)
     except ValueError as error:

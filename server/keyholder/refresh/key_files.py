@@ -73,7 +73,10 @@ class KeyFiles(SecretHolder):
         """
         next_epoch(self.current.epoch)
         if self._sealing.unseal(self._path) != self.current:
-            raise KeyMismatchError("the key file was replaced since the daemon started", expected="a restart")
+            party = f"keyholder-{self.current.party}"
+            raise KeyMismatchError(
+                f"the key file of {party} was replaced since it started", party=party, expected="a restart"
+            )
 
     def prepare(self, key: KeyHolderKey) -> KeyHolderKey:
         """Keep the key of the next epoch, durably, and return it as read back. Raises as `require_refreshable`.

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from functools import partial
 
 import structlog
 
 from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.dealing import Kind
-from veilmatch.crypto.errors import KeyMismatchError, UnavailableError
+from veilmatch.crypto.errors import KeyMismatchError, UnavailableError, VeilmatchError
 from veilmatch.crypto.keys.shares import Pair, Party, dealer_of, other_party, pairs_of
 from veilmatch.protos.v1 import keyholder_pb2 as pb
 from veilmatch.server.keyholder.peers import Peers, party_name
@@ -25,6 +26,9 @@ from veilmatch.server.keyholder.wire import kind_from_wire
 from veilmatch.server.transport.links import Link
 from veilmatch.server.transport.own_failures import described, level_of
 
+#: After each failure in a row a refill waits so many times as long, up to the longest.
+_BACK_OFF = 2.0
+_LONGEST_RETRY_S = 60.0
 #: Between two blocks of each kind that are checked ahead of time: requests go first.
 _REFILL_PAUSE_S = 0.5
 
@@ -60,6 +64,8 @@ class Stocks:
         #: Pairs whose peer is known to have the storage that the stock was made for.
         self._met: set[Pair] = set()
         self._meeting = {pair: asyncio.Lock() for pair in pairs_of(party)}
+        #: Set when a peer has come: a refill that failed need not wait any longer.
+        self._come = {pair: asyncio.Event() for pair in pairs_of(party)}
 
     def _others_in_checks(self, pair: Pair) -> tuple[str, str]:
         return party_name(other_party(pair, self._party)), party_name(dealer_of(pair))
@@ -107,6 +113,12 @@ class Stocks:
         self._met.add(pair)
         return stock
 
+    def met_by(self, pair: Pair, peer_generation: bytes) -> None:
+        """Meet the peer of `pair`, which came by itself: it has just started, say, and is the dealer of others too."""
+        self.meet(pair, peer_generation)
+        for come in self._come.values():
+            come.set()
+
     async def of(self, pair: Pair) -> Stock:
         """Return the stock of `pair`, meeting the peer first if that has not happened yet."""
         if pair not in self._met:
@@ -128,26 +140,35 @@ class Stocks:
             raise UnavailableError(f"{peer} does not answer", party=peer) from None
 
     async def keep_stocked(self, pair: Pair, every_s: float) -> None:
-        """Refill the stock of a pair for ever; whatever goes wrong is tried again."""
+        """Refill the stock of a pair for ever; whatever goes wrong is tried again.
+
+        Later and later, because each attempt is a call that is refused, in the logs of other organisations too; at once
+        when a peer comes. Sessions do not wait for it: they have blocks checked themselves.
+        """
         stocked: Stock | None = None
-        #: Code of what was last reported to keep it from being refilled.
-        failing = ""
+        #: What was last reported to keep it from being refilled: a code, and who failed.
+        failing: tuple[str, str | None] | None = None
+        retry_s = every_s
         while True:
+            self._come[pair].clear()
             try:
                 stock = await self.of(pair)
                 more = await stock.refill_turn()
+                retry_s = every_s
                 if (failing or stocked is not stock) and all(stock.remaining.values()):
                     _log.info("stocked", pair=pair, epoch=self._epoch, **stock.remaining)
-                    stocked, failing = stock, ""
-                if more:
-                    await asyncio.sleep(_REFILL_PAUSE_S)
-                    continue
+                    stocked, failing = stock, None
+                await asyncio.sleep(_REFILL_PAUSE_S if more else every_s)
             except Exception as error:
                 if isinstance(error, KeyMismatchError):
                     self.forget(pair)
                 code, reason = described(error)
-                if code != failing:
+                failed = error.party if isinstance(error, VeilmatchError) else None
+                if (code, failed) != failing:
                     level = level_of(error, logging.WARNING)
                     _log.log(level, "stock not refilled", pair=pair, code=code, reason=reason)
-                failing = code
-            await asyncio.sleep(every_s)
+                failing = code, failed
+                await asyncio.sleep(every_s)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._come[pair].wait(), retry_s - every_s)
+                retry_s = min(_BACK_OFF * retry_s, _LONGEST_RETRY_S)

@@ -19,7 +19,19 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
-from sqlalchemy import BigInteger, Column, Connection, LargeBinary, MetaData, String, Table, delete, literal, select
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    and_,
+    delete,
+    literal,
+    select,
+)
 from sqlalchemy.dialects.sqlite import insert
 
 from veilmatch.crypto.dealing import BlockName, CheckedBlock, Kind
@@ -178,13 +190,17 @@ def open_block(cipher: AESGCM, name: BlockName, sealed: bytes) -> CheckedBlock:
         raise IntegrityError("a stored block of dealt stock was altered", got=f"{name.kind} {name.number}") from None
 
 
-def stored_blocks(connection: Connection) -> Iterator[tuple[Pair | None, bytes, Kind, int, int, bytes]]:
-    """Yield pair, stock, kind, number, epoch and sealed content of every block; the pair of a current stock only."""
-    b = _blocks.c
-    query = select(_current.c.pair, b.stock, b.kind, b.number, b.epoch, b.sealed)
-    query = query.select_from(_blocks.join(_current, _current.c.stock == b.stock, isouter=True))
+def stored_blocks(connection: Connection) -> Iterator[tuple[Pair | None, bytes, Kind, int, int, bytes, int]]:
+    """Yield pair, stock, kind, number, epoch and sealed content of every block, and the mark of its kind.
+
+    The pair of a current stock only.
+    """
+    b, m = _blocks.c, _marks.c
+    query = select(_current.c.pair, b.stock, b.kind, b.number, b.epoch, b.sealed, m.mark)
+    joined = _blocks.join(_current, _current.c.stock == b.stock, isouter=True)
+    query = query.select_from(joined.join(_marks, and_(m.stock == b.stock, m.kind == b.kind), isouter=True))
     for row in connection.execution_options(yield_per=10).execute(query.order_by(b.stock, b.kind, b.number)):
-        yield row.pair, row.stock, row.kind, row.number, row.epoch, row.sealed
+        yield row.pair, row.stock, row.kind, row.number, row.epoch, row.sealed, row.mark or 0
 
 
 def _context(name: BlockName) -> bytes:

@@ -87,7 +87,7 @@ def test_a_missing_a_renamed_and_a_foreign_file_are_breaks(tmp_path: Path) -> No
     two.with_name("audit-000000000002.jsonl").write_bytes(content)
     assert (broken := check_log(tmp_path).broken) and "named after" in broken.why
     two.with_name("audit-000000000002.jsonl").write_bytes(b"")
-    assert (broken := check_log(tmp_path).broken) and "empty" in broken.why
+    assert (broken := check_log(tmp_path).broken) and "emptied" in broken.why
     foreign = files_in(write(tmp_path / "other", "b") / "audit")[0]
     (tmp_path / "mixed").mkdir()
     for file in (one, foreign):

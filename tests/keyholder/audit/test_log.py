@@ -100,20 +100,40 @@ def test_a_complete_last_line_stays_even_if_nobody_was_told_of_it(tmp_path: Path
 
 @pytest.mark.parametrize("left", [b"", b'{"at":'])
 @pytest.mark.parametrize("rotated", [True, False])
-def test_a_file_that_was_only_just_made_is_used(tmp_path: Path, left: bytes, rotated: bool) -> None:
+def test_a_file_that_was_only_being_made_is_made_anew(tmp_path: Path, left: bytes, rotated: bool) -> None:
     log = opened(tmp_path)
-    if rotated:
-        log.append(session(1))
+    log.append(session(1))
     number = log.head[0]
     log.close()
     if not rotated:
         last_file(tmp_path).unlink()
         number = 0
-    (tmp_path / "audit" / f"audit-{number:012}.jsonl").write_bytes(left)
+    unfinished = tmp_path / "audit" / f"audit-{number:012}.jsonl.new"
+    unfinished.write_bytes(left)
     log = opened(tmp_path)
     log.append(session(2))
     log.close()
+    assert not unfinished.exists()
     assert noted(tmp_path) == ([1, 2] if rotated else [2])
+
+
+@pytest.mark.parametrize("left", [0, 20])
+@pytest.mark.parametrize("rotated", [True, False])
+def test_a_file_that_was_emptied_keeps_the_daemon_from_starting(tmp_path: Path, left: int, rotated: bool) -> None:
+    """As logrotate with copytruncate does: no new log begins in silence over what is left."""
+    log = opened(tmp_path, 4096 if rotated else FILE_BYTES)
+    for n in range(40):
+        log.append(session(n))
+    log.close()
+    assert (len(files_in(tmp_path / "audit")) > 1) is rotated
+    os.truncate(last_file(tmp_path), left)
+    before = last_file(tmp_path).read_bytes()
+    for _ in range(2):
+        with pytest.raises(IntegrityError, match="emptied"):
+            opened(tmp_path)
+    assert last_file(tmp_path).read_bytes() == before
+    broken = check_log(tmp_path).broken
+    assert broken is not None and (broken.file, broken.line) == (last_file(tmp_path).name, 1)
 
 
 def test_a_damaged_last_entry_keeps_the_daemon_from_starting(tmp_path: Path) -> None:
@@ -126,13 +146,6 @@ def test_a_damaged_last_entry_keeps_the_daemon_from_starting(tmp_path: Path) -> 
         opened(tmp_path)
     path.write_bytes(b"x" * 70000)
     with pytest.raises(IntegrityError, match="damaged"):
-        opened(tmp_path)
-
-
-def test_a_missing_file_keeps_the_daemon_from_starting(tmp_path: Path) -> None:
-    opened(tmp_path).close()
-    (tmp_path / "audit" / "audit-000000000007.jsonl").write_bytes(b"")
-    with pytest.raises(IntegrityError, match="missing"):
         opened(tmp_path)
 
 
@@ -175,9 +188,16 @@ def test_a_file_that_cannot_be_begun_is_begun_later(tmp_path: Path, monkeypatch:
     n = 0
     while log._size < 4096:
         log.append(session(n := n + 1))
-    for name, failing in (("open", full), ("write", half(os.write))):
+
+    def no_room(*_: object) -> int:
+        return full(0, b"")
+
+    for module, name, failing in (
+        (audit_log.os, "open", no_room), (audit_log.os, "write", half(os.write)), (audit_log.os, "fsync", no_room),
+        (Path, "rename", no_room), (audit_log, "_sync_folder", no_room),
+    ):  # fmt: skip
         with monkeypatch.context() as broken:
-            broken.setattr(audit_log.os, name, (lambda *_: full(0, b"")) if name == "open" else failing)
+            broken.setattr(module, name, failing)
             with pytest.raises(AuditLogError):
                 log.append(session(-1))
     log.append(session(n + 1))
@@ -287,7 +307,7 @@ def test_a_file_that_is_put_back_is_gone_on_with(tmp_path: Path) -> None:
     away.rename(path)
     with capture_logs() as said:
         log.append(session(3))
-    assert [line["event"] for line in said] == ["audit log back in its place"]
+    assert [(line["event"], line["log_level"]) for line in said] == [("audit log back in its place", "info")]
     log.close()
     assert noted(tmp_path) == [1, 3]
 

@@ -17,7 +17,6 @@ from veilmatch.crypto.errors import (
     KeyFileError,
     KeyMismatchError,
     VeilmatchError,
-    WrongPassphraseError,
 )
 from veilmatch.crypto.keys.refreshing import RefreshName, common_seed, refreshed_key
 from veilmatch.crypto.keys.shares import KeyHolderKey
@@ -240,7 +239,7 @@ def test_what_waits_and_cannot_be_read_stops_the_start(path: Path) -> None:
     cases: list[tuple[bytes, type[VeilmatchError]]] = [(next_path.read_bytes(), KeyMismatchError), (b"", KeyFileError)]
     open_sealed(path, "a", public_file(), PASSPHRASE)[1].seal(next_path, next_key(key))
     good = next_path.read_bytes()
-    cases += [(good[:-1] + bytes([good[-1] ^ 1]), WrongPassphraseError), (good[:90], KeyFileError)]
+    cases += [(good[:-1] + bytes([good[-1] ^ 1]), KeyFileError), (good[:90], KeyFileError)]
     seal(next_path, ceremony().keys[1], public_file(), PASSPHRASE, CHEAP)
     cases += [(next_path.read_bytes(), KeyFileError)]
     for data, kind in cases:
@@ -250,6 +249,21 @@ def test_what_waits_and_cannot_be_read_stops_the_start(path: Path) -> None:
         assert next_path.exists()
     next_path.write_bytes(good)
     assert opened(path).waiting == next_key(key)
+
+
+def test_a_key_file_that_was_altered_since_the_start_is_no_matter_of_the_passphrase(path: Path) -> None:
+    """And the error says whose file it is: it is read where another key holder leads a refresh."""
+    files, good = opened(path), path.read_bytes()
+    for at, kind in ((-1, KeyFileError), (len(good) // 2, KeyFileError)):
+        altered = bytearray(good)
+        altered[at] ^= 1
+        path.write_bytes(altered)
+        with pytest.raises(kind, match="key file of keyholder-a was altered"):
+            files.require_refreshable()
+    seal(path, ceremony().keys[0], public_file(), "another passphrase", CHEAP)
+    with pytest.raises(KeyMismatchError, match="key file of keyholder-a was sealed again") as caught:
+        files.require_refreshable()
+    assert caught.value.party == "keyholder-a"
 
 
 def test_a_link_stays_and_the_file_that_it_leads_to_is_refreshed(path: Path, tmp_path: Path) -> None:
