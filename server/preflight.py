@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from typing import TypeVar
 
 from veilmatch.crypto.errors import ConfigurationError, VeilmatchError
@@ -29,7 +30,7 @@ def check_all(parties: Supervisor, passphrase: str) -> dict[str, str]:
     settings = {party: _of(party, load_daemon, parties.config(party)) for party in DAEMONS}
     with ExitStack() as stack:
         for party, one in settings.items():
-            _of(party, server_credentials, one.tls)
+            _of(party, partial(server_credentials, party_name=party), one.tls)
             _of(party, lambda path: stack.enter_context(sole_owner(path)), one.data_dir)
             stack.enter_context(_of(party, _listening, one.listen))
     for party, one in settings.items():

@@ -22,6 +22,7 @@ from veilmatch.server.matcher.agreement.meeting import Meeting, Meetings
 from veilmatch.server.matcher.turns import Turns
 from veilmatch.server.transport.channels import Context, caller
 from veilmatch.server.transport.places import Places
+from veilmatch.server.transport.request_id import about_request
 
 #: One that is done, and one that follows at once.
 _CHANGES_AT_ONCE = 2
@@ -54,7 +55,7 @@ class Entrance:
         changes: whether it changes a gallery. Raises OverloadedError, what `Admission.look` raises, and
         UnavailableError if the other matcher is not brought the request.
         """
-        device = caller(context)
+        device = _said(request, context)
         turns = [] if not self._meetings.leads else [self._changes, self._turns] if changes else [self._turns]
         for one in turns:
             one.require_room(device)
@@ -72,6 +73,13 @@ class Entrance:
         self, request: request_pb2.SignedRequest, context: Context, *operations: Operation
     ) -> AsyncIterator[None]:
         """Hold a turn for a request that this matcher serves without the other one. Raises as `meeting` does."""
-        async with self._turns.turn(caller(context)):
+        async with self._turns.turn(_said(request, context)):
             self._admission.look(request, context, *operations)
             yield
+
+
+def _said(request: request_pb2.SignedRequest, context: Context) -> str:
+    """Return the device that calls; from here on all that is logged of the call is about this request of it."""
+    device = caller(context)
+    about_request(request_digest(request.body), device[:60])
+    return device
