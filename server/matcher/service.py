@@ -167,7 +167,7 @@ class MatcherPeerService(rpc.MatcherPeerServicer):
         peer = require_caller(context, self._on.meetings.peer)
         first = await first_message(context, pb.MatcherMessage, "rendezvous", peer)
         about_request(first.rendezvous.request_digest)
-        link: AcceptedLink[pb.MatcherMessage] = AcceptedLink(context, peer, others=OTHERS)
+        link: AcceptedLink[pb.MatcherMessage] = AcceptedLink(context, peer, others=OTHERS, first=first)
         self._on.meetings.rendezvous.bring(first.rendezvous.request_digest, link)
         await link.feed()
 

@@ -16,7 +16,14 @@ import grpc
 
 from veilmatch.crypto.claims import KEY_HOLDERS, Others
 from veilmatch.crypto.digests import digest, digest_all
-from veilmatch.crypto.errors import GalleryMismatchError, ProtocolError, UnavailableError
+from veilmatch.crypto.errors import (
+    GalleryMismatchError,
+    ProtocolError,
+    RequestExpiredError,
+    UnavailableError,
+    VeilmatchError,
+    WrongClockError,
+)
 from veilmatch.crypto.keys.shares import Seat
 from veilmatch.protos.v1 import matcher_pb2 as pb
 from veilmatch.protos.v1 import matcher_pb2_grpc as rpc
@@ -203,6 +210,27 @@ class Meetings:
             async with self.rendezvous.take(request_digest, self.peer, (), wait_s) as link:
                 await link.send(hello)
                 yield Meeting(link, hello, leads=False, peer=self.peer, timeout_s=self._timeout_s)
+
+    async def compare_clocks(self, request_digest: bytes, refused: RequestExpiredError) -> None:
+        """Raise WrongClockError if the other matcher takes a request that is far from right by the clock of this one.
+
+        The other one is told. What a device has dated wrong both refuse, and then nothing is wrong with either clock.
+        """
+        details = refused.fields() | {"code": WrongClockError.code, "party": self.me}
+        wrong = VeilmatchError.from_fields(details)
+        hello = pb.MatcherMessage(rendezvous=pb.Rendezvous(request_digest=request_digest, refused=True))
+        try:
+            if not self.leads:
+                async with self.rendezvous.take(request_digest, self.peer, (), self._timeout_s) as link:
+                    raise refused if link.first is None or link.first.rendezvous.refused else wrong
+            async with asyncio.timeout(self._timeout_s):
+                call = self._stub.Exchange(timeout=WHOLE_CALL * self._timeout_s)
+                async with dialled(call, hello, self.peer, others=OTHERS) as link:
+                    if (await link.receive()).WhichOneof("content") == "rendezvous":
+                        raise wrong
+        except (TimeoutError, VeilmatchError) as error:
+            if error is wrong:
+                raise
 
     @asynccontextmanager
     async def agreed(self, meeting: Meeting, gallery: Gallery, hold: Hold) -> AsyncIterator[None]:
