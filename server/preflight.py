@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -31,7 +32,7 @@ def check_places(directory: Path) -> dict[str, KeyHolderSettings | MatcherSettin
     settings = {party: _of(party, load_daemon, config_of(directory, party)) for party in DAEMONS}
     with ExitStack() as stack:
         for party, one in settings.items():
-            _of(party, server_credentials, one.tls)
+            _of(party, partial(server_credentials, party_name=party), one.tls)
             _of(party, lambda path: stack.enter_context(sole_owner(path)), one.data_dir)
             stack.enter_context(_of(party, _listening, one.listen))
     return settings

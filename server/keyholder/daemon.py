@@ -69,7 +69,7 @@ async def _serve(settings: KeyHolderSettings, scheme: Paillier, files: KeyFiles,
     tasks = [asyncio.create_task(holder.stocks.keep_stocked(pair, _REFILL_EVERY_S)) for pair in pairs_of(key.party)]
     tasks.append(asyncio.create_task(refresher.settle_for_ever()))
     try:
-        credentials = server_credentials(settings.tls)
+        credentials = server_credentials(settings.tls, settings.party_name)
         return await run_daemon(server, credentials, settings.listen, pool.wait_failed, expiry.look)
     finally:
         for task in tasks:

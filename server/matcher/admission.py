@@ -67,6 +67,10 @@ class Admission:
         # It is held while it waits: with what belongs to it, and no more.
         check_ciphertexts(checked, request.ciphertexts, self._checker.parameters)
 
+    def is_far(self, request: request_pb2.SignedRequest, within_s: float) -> bool:
+        """See RequestChecker.is_far; for a request that was refused by the clock alone."""
+        return self._checker.is_far(request, within_s)
+
     async def admit(self, request: request_pb2.SignedRequest, context: Context, *operations: Operation) -> Admitted:
         """Return the checked request, its gallery and its model; the nonce is noted durably."""
         checked = self._checker.check(request, *operations)

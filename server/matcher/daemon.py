@@ -128,7 +128,7 @@ async def _serve(
     rpc.add_MatcherServicer_to_server(service, server)
     rpc.add_MatcherPeerServicer_to_server(MatcherPeerService(on, galleries), server)
     try:
-        credentials = server_credentials(settings.tls)
+        credentials = server_credentials(settings.tls, settings.party_name)
         return await run_daemon(server, credentials, settings.listen, lambda: _any_failed(pools), expiry.look)
     finally:
         for channel in (peer, *key_holders.values()):

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
+from veilmatch.crypto.errors import RequestExpiredError
 from veilmatch.crypto.requests import Operation, request_digest
 from veilmatch.protos.v1 import request_pb2
 from veilmatch.server.config import AdmissionLimits
@@ -22,6 +23,7 @@ from veilmatch.server.matcher.agreement.meeting import Meeting, Meetings
 from veilmatch.server.matcher.turns import Turns
 from veilmatch.server.transport.channels import Context, caller
 from veilmatch.server.transport.places import Places
+from veilmatch.server.transport.request_id import about_request
 
 #: One that is done, and one that follows at once.
 _CHANGES_AT_ONCE = 2
@@ -52,13 +54,20 @@ class Entrance:
         """Meet the other matcher about a request, and hold a turn for the body at the one that leads.
 
         changes: whether it changes a gallery. Raises OverloadedError, what `Admission.look` raises, and
-        UnavailableError if the other matcher is not brought the request.
+        UnavailableError if the other matcher is not brought the request. One that is far from right by this clock, and
+        that the other matcher takes, shows that a clock is wrong: WrongClockError, an alert here.
         """
-        device = caller(context)
+        device = _said(request, context)
         turns = [] if not self._meetings.leads else [self._changes, self._turns] if changes else [self._turns]
         for one in turns:
             one.require_room(device)
-        self._admission.look(request, context, *operations)
+        try:
+            self._admission.look(request, context, *operations)
+        except RequestExpiredError as error:
+            if self._admission.is_far(request, self._meetings.rendezvous.timeout_s):
+                async with self._unmet.place(device):
+                    await self._meetings.compare_clocks(request_digest(request.body), error)
+            raise
         async with AsyncExitStack() as stack:
             async with self._unmet.place(device):
                 meeting = await stack.enter_async_context(self._meetings.met(request_digest(request.body)))
@@ -72,6 +81,13 @@ class Entrance:
         self, request: request_pb2.SignedRequest, context: Context, *operations: Operation
     ) -> AsyncIterator[None]:
         """Hold a turn for a request that this matcher serves without the other one. Raises as `meeting` does."""
-        async with self._turns.turn(caller(context)):
+        async with self._turns.turn(_said(request, context)):
             self._admission.look(request, context, *operations)
             yield
+
+
+def _said(request: request_pb2.SignedRequest, context: Context) -> str:
+    """Return the device that calls; from here on all that is logged of the call is about this request of it."""
+    device = caller(context)
+    about_request(request_digest(request.body), device[:60])
+    return device

@@ -17,7 +17,7 @@ from veilmatch.protos.v1 import matcher_pb2 as pb
 from veilmatch.protos.v1 import matcher_pb2_grpc as rpc
 from veilmatch.protos.v1 import request_pb2
 from veilmatch.server.matcher.admission import Admission
-from veilmatch.server.matcher.agreement.meeting import OTHERS, answer_reconcile
+from veilmatch.server.matcher.agreement.meeting import OTHERS
 from veilmatch.server.matcher.bulk_room import BulkRoom, BulkStream
 from veilmatch.server.matcher.change.mutating import ReadyPack, enrol, enrol_bulk, erase
 from veilmatch.server.matcher.change.rotating import rotate
@@ -167,7 +167,7 @@ class MatcherPeerService(rpc.MatcherPeerServicer):
         peer = require_caller(context, self._on.meetings.peer)
         first = await first_message(context, pb.MatcherMessage, "rendezvous", peer)
         about_request(first.rendezvous.request_digest)
-        link: AcceptedLink[pb.MatcherMessage] = AcceptedLink(context, peer, others=OTHERS)
+        link: AcceptedLink[pb.MatcherMessage] = AcceptedLink(context, peer, others=OTHERS, first=first)
         self._on.meetings.rendezvous.bring(first.rendezvous.request_digest, link)
         await link.feed()
 
@@ -175,7 +175,7 @@ class MatcherPeerService(rpc.MatcherPeerServicer):
     async def Reconcile(self, request: pb.GalleryState, context: Context) -> pb.GalleryState:
         """See matcher.proto."""
         require_caller(context, self._on.meetings.peer)
-        return await to_the_end(answer_reconcile(self._gallery(request), request))
+        return await to_the_end(self._on.meetings.answer_reconcile(self._gallery(request), request))
 
     def _gallery(self, theirs: pb.GalleryState) -> Gallery:
         """Return this side of a gallery: the one in service, or the one that a rotation is filling."""

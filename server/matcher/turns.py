@@ -66,10 +66,10 @@ class Turns:
         """Raise OverloadedError if a request of this device would be told to come later now."""
         queued = sum(map(len, self._queues.values()))
         own = self._in_progress[device] + len(self._queues.get(device, ()))
-        if own >= (self._at_once + self._waiting + 1) // 2:
-            raise self._overloaded()
+        if own >= self._of_one_device:
+            raise self._too_many_of_one(own)
         if not self._is_free() and queued >= self._waiting and self._pushed_out_by(device) is None:
-            raise self._overloaded()
+            raise self._full()
 
     async def _get(self, device: str) -> None:
         self.require_room(device)
@@ -89,7 +89,7 @@ class Turns:
             else:
                 self._leave(device, mine)
             if isinstance(error, TimeoutError):
-                raise self._overloaded() from None
+                raise self._too_long() from None
             raise
 
     def _is_free(self) -> bool:
@@ -107,7 +107,7 @@ class Turns:
         if most is not None:
             latest = self._queues[most].pop()
             if not latest.done():
-                latest.set_exception(self._overloaded())
+                latest.set_exception(self._pushed())
 
     def _give_back(self, device: str) -> None:
         self._in_progress -= Counter({device: 1})
@@ -131,13 +131,36 @@ class Turns:
             if not queue:
                 del self._queues[device]
 
-    def _overloaded(self) -> OverloadedError:
+    @property
+    def _of_one_device(self) -> int:
+        return (self._at_once + self._waiting + 1) // 2
+
+    def _overloaded(self, what: str, got: str, expected: str) -> OverloadedError:
         queued = sum(map(len, self._queues.values()))
         after_s = max(_SOONEST_S, self._wait_s / 2, (queued + 1) * self._length_s / self._at_once)
         return OverloadedError(
-            f"{self._server} is asked more than it can do",
-            got=f"{self._in_progress.total()} requests in progress and {queued} that wait",
-            expected=f"at most {self._at_once} and {self._waiting}",
+            f"{self._server} is asked more than it can do: {what}",
+            got=got,
+            expected=expected,
             party=self._server,
             retry_after_s=round(after_s, 1),
         )
+
+    def _too_many_of_one(self, own: int) -> OverloadedError:
+        most = f"at most {self._of_one_device} requests of one device"
+        return self._overloaded("this device has too many requests there", f"{own} of this device", most)
+
+    def _full(self) -> OverloadedError:
+        return self._overloaded("all places to wait are taken", self._load(), f"at most {self._waiting} that wait")
+
+    def _pushed(self) -> OverloadedError:
+        what = "a device with fewer requests there took the place of this one"
+        return self._overloaded(what, self._load(), f"at most {self._waiting} that wait")
+
+    def _too_long(self) -> OverloadedError:
+        what = "the turn of the request did not come in time"
+        return self._overloaded(what, self._load(), f"a turn within {self._wait_s:g} s")
+
+    def _load(self) -> str:
+        queued = sum(map(len, self._queues.values()))
+        return f"{self._in_progress.total()} requests in progress and {queued} that wait"

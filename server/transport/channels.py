@@ -10,6 +10,8 @@ import time
 from typing import Any, TypeAlias
 
 import grpc
+from cryptography import x509
+from cryptography.x509.oid import NameOID
 
 from veilmatch.common.pem import require_pem
 from veilmatch.common.settings import TlsSettings
@@ -37,13 +39,16 @@ from veilmatch.server.transport.limits import (
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
-def server_credentials(tls: TlsSettings) -> grpc.ServerCredentials:
-    """Return credentials that ask every caller for a certificate.
+def server_credentials(tls: TlsSettings, party_name: str | None = None) -> grpc.ServerCredentials:
+    """Return credentials that ask every caller for a certificate. party_name: whose the certificate has to be.
 
-    Raises ConfigurationError if a file is missing or does not hold what it should, or the certificate is not valid now;
+    Raises ConfigurationError if a file is missing or does not hold what it should, the certificate is not valid now, or
+    it is another party's;
     KeyFileError if others than its owner have a right to the key.
     """
     authority, certificate, key = _read(tls)
+    if party_name is not None:
+        _require_name(certificate, tls, party_name)
     return grpc.ssl_server_credentials([(key, certificate)], authority, require_client_auth=True)
 
 
@@ -96,6 +101,17 @@ def require_caller(context: Context, *allowed: str) -> str:
     if name not in allowed:
         raise PartyRefusedError("not served here", got=name, expected=" or ".join(allowed))
     return name
+
+
+def _require_name(certificate: bytes, tls: TlsSettings, party_name: str) -> None:
+    own = x509.load_pem_x509_certificate(certificate)
+    found = [str(one.value) for one in own.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
+    if found != [party_name]:
+        raise ConfigurationError(
+            f"{tls.certificate}: the certificate is not this party's, and others would refuse it",
+            got=", ".join(found) or "no name",
+            expected=party_name,
+        )
 
 
 def _read(tls: TlsSettings) -> tuple[bytes, bytes, bytes]:

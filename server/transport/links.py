@@ -120,7 +120,16 @@ class AcceptedLink(Generic[M]):
     may name in what it ends with, beside itself.
     """
 
-    def __init__(self, context: Any, peer: str, alternatives: tuple[str, ...] = (), others: Others = NOBODY) -> None:
+    def __init__(
+        self,
+        context: Any,
+        peer: str,
+        alternatives: tuple[str, ...] = (),
+        others: Others = NOBODY,
+        first: M | None = None,
+    ) -> None:
+        #: The message that the call began with, for whoever takes the link.
+        self.first = first
         self._context, self.peer, self._alternatives, self._others = context, peer, alternatives, others
         self._request: About | None = None
         self._reader: asyncio.Future[None] | None = None
@@ -211,7 +220,7 @@ class Rendezvous(Generic[M]):
 
     def __init__(self, timeout_s: float) -> None:
         """timeout_s: how long either waits for the other, unless `take` says otherwise."""
-        self._timeout_s = timeout_s
+        self.timeout_s = timeout_s
         self._links: dict[bytes, asyncio.Future[AcceptedLink[M]]] = {}
         #: What ends the links that nobody takes.
         self._expiries: dict[bytes, asyncio.TimerHandle] = {}
@@ -227,7 +236,7 @@ class Rendezvous(Generic[M]):
                 f"{link.peer} calls about more requests than were brought here",
                 got=waiting + 1,
                 expected=f"at most {WAITING_LINKS} that wait",
-                retry_after_s=self._timeout_s,
+                retry_after_s=self.timeout_s,
             )
         place = self._place(subject)
         if place.done():
@@ -238,17 +247,17 @@ class Rendezvous(Generic[M]):
             self._forget(subject, place)
             link.end(UnavailableError("this server was not brought the request that its peer was brought"))
 
-        self._expiries[subject] = asyncio.get_running_loop().call_later(self._timeout_s, expire)
+        self._expiries[subject] = asyncio.get_running_loop().call_later(self.timeout_s, expire)
 
     @asynccontextmanager
     async def take(
         self, subject: bytes, peer: str, alternatives: tuple[str, ...] = (), timeout_s: float | None = None
-    ) -> AsyncIterator[Link[M]]:
+    ) -> AsyncIterator[AcceptedLink[M]]:
         """Wait for the peer's call about this and use its link for the session."""
         place = self._place(subject)
         try:
             try:
-                async with asyncio.timeout(timeout_s or self._timeout_s):
+                async with asyncio.timeout(timeout_s or self.timeout_s):
                     await asyncio.shield(place)
             except TimeoutError:
                 raise UnavailableError(

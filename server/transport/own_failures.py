@@ -2,11 +2,13 @@
 
 A full disk, a stored block that was altered, a clock that is wrong, a bug: nothing that the request or another party
 did. Such an error names the server (`party`) and the pairs that do without it (`alternatives`), so that a device goes
-on with one of them, and it is an alert in this server's log. Errors about the request or about another party are left
-as they are: another pair would not serve that request either, or must not be asked in silence. So is what another
-server says (`said_by`): it failed there, if it is true.
+on with one of them. Errors about the request or about another party are left as they are: another pair would not serve
+that request either, or must not be asked in silence. So is what another server says (`said_by`): it failed there, if it
+is true.
 
-What fails in every request would fill the log with alerts: one alert of a kind is logged in an hour.
+An error that an operator must look at is one alert, where it happened: whatever else is said of it, here or at another
+server, is no more than information. What fails in every request would fill the log: one alert of a kind is logged in an
+hour.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 from weakref import WeakSet
 
 import structlog
@@ -55,20 +58,48 @@ def named(error: VeilmatchError, server: Self) -> VeilmatchError:
 
 @contextmanager
 def own_failures(server: Self) -> Iterator[None]:
-    """Let what `server` fails in by itself leave as an error that names it, once, and log it as an alert.
+    """Let what `server` fails in by itself leave as an error that names it; log what is to be looked at as an alert.
 
     Anything unforeseen leaves as IntegrityError without its text, which may quote data: its type and place do not.
     """
     try:
         yield
     except VeilmatchError as error:
-        if error.party is None and _is_own(error) and not error.said_by:
-            _alert(named(error, server))
+        if not error.said_by:
+            named(error, server)
+        if _is_alert(error):
+            alert(error, server)
         raise
     except Exception as error:
         found = IntegrityError(f"{server.name} failed on this request", got=type(error).__name__)
-        _alert(named(found, server), where=place_of(error))
+        alert(named(found, server), server, where=place_of(error))
         raise found from None
+
+
+def alert(error: VeilmatchError, server: Self, *state: object, **more: str) -> None:
+    """Log this error at `server` as an alert, unless it has had one, or one of its kind was logged in the last hour.
+
+    state: what makes it another kind, beside its code and message. more: fields of the line.
+    """
+    if error in _alerted or error.said_by:
+        return
+    _alerted.add(error)
+    # Two daemons of one process, in tests and demonstrations, have alerts of their own.
+    left_out = _alerts.due(server.name, error.party, error.code, error.message, *more.values(), *state)
+    if left_out is None:
+        return
+    facts = {"got": error.got, "expected": error.expected, "failed": error.party} | more
+    facts |= {"left_out": str(left_out)} if left_out else {}
+    _log.error("alert", code=error.code, reason=error.message, **{k: v for k, v in facts.items() if v is not None})
+
+
+_E = TypeVar("_E", bound=VeilmatchError)
+
+
+def said(error: _E) -> _E:
+    """Return the error, which has had its line at level error: no other place logs it as an alert."""
+    _alerted.add(error)
+    return error
 
 
 def place_of(error: BaseException) -> str:
@@ -93,11 +124,9 @@ def level_of(error: BaseException, otherwise: int) -> int:
     """Return the level to log an error at that ended something: ERROR if an operator must look, else `otherwise`.
 
     An operator must look at damage, at a party that deviates, at a disk that fails, and at anything unforeseen: unless
-    this very error has had its alert before.
+    this very error has had its alert before, here or at the server that says it.
     """
-    is_alert = not isinstance(error, VeilmatchError) or type(error) is VeilmatchError
-    is_alert = is_alert or isinstance(error, IntegrityError | StorageError | AuditLogError)
-    return logging.ERROR if is_alert and error not in _alerted else otherwise
+    return logging.ERROR if _is_alert(error) else otherwise
 
 
 class Alerts:
@@ -127,9 +156,10 @@ def _is_own(error: VeilmatchError) -> bool:
     return own or type(error) in (IntegrityError, VeilmatchError)
 
 
-def _alert(error: VeilmatchError, **more: str) -> None:
-    _alerted.add(error)
-    # Two daemons of one process, in tests and demonstrations, have alerts of their own.
-    if (left_out := _alerts.due(error.party, error.code, error.message, *more.values())) is not None:
-        more_of_it = more | ({"left_out": str(left_out)} if left_out else {})
-        _log.error("alert", code=error.code, reason=error.message, got=error.got, **more_of_it)
+def _is_alert(error: BaseException) -> bool:
+    if not isinstance(error, VeilmatchError):
+        return True
+    if error.said_by or error in _alerted:
+        return False
+    worth = isinstance(error, IntegrityError | StorageError | AuditLogError | WrongClockError)
+    return worth or type(error) is VeilmatchError

@@ -159,6 +159,15 @@ class RequestChecker:
             error.party = self._server
             raise
 
+    def is_far(self, request: pb.SignedRequest, within_s: float) -> bool:
+        """Return whether a request is so far from this clock that a server that takes it has another time.
+
+        within_s: how long after the other one it may come here.
+        """
+        body, now_ms = pb.RequestBody.FromString(request.body), int(self._now() * 1000)
+        beyond_ms = max(now_ms - body.expires_at_ms, body.issued_at_ms - now_ms - self._skew_ms)
+        return self._is_wrong(beyond_ms - int(1000 * within_s))
+
     def _checked(
         self, request: pb.SignedRequest, body: pb.RequestBody, operations: Sequence[Operation]
     ) -> CheckedRequest:
@@ -236,8 +245,10 @@ class RequestChecker:
         The other server took it a moment ago. A device can aim at the moment between the two, and at what their clocks
         may differ by, but no further: beyond that one of the clocks is wrong, and this server knows of its own alone.
         """
-        is_wrong = self._after_another and beyond_ms > max(self._skew_ms, _MOMENT_MS)
-        return WrongClockError if is_wrong else RequestExpiredError
+        return WrongClockError if self._after_another and self._is_wrong(beyond_ms) else RequestExpiredError
+
+    def _is_wrong(self, beyond_ms: int) -> bool:
+        return beyond_ms > max(self._skew_ms, _MOMENT_MS)
 
     def _check_fields(self, body: pb.RequestBody, operation: Operation) -> None:
         limit = self._public_key.parameters.threshold_max

@@ -42,6 +42,10 @@ def alerts(world: World, party: str) -> list[dict[str, object]]:
     return [line for line in lines if line["event"] == "alert"]
 
 
+def errors_of(world: World, party: str) -> list[str]:
+    return [line for line in world.log(party).splitlines() if '"level": "error"' in line]
+
+
 @pytest.mark.parametrize(("damaged", "other"), [("matcher-a", "matcher-b"), ("matcher-b", "matcher-a")])
 def test_everything_but_erasing_the_subject_is_served_and_after_a_copy_that_too(
     world: World, damaged: str, other: str
@@ -60,10 +64,12 @@ def test_everything_but_erasing_the_subject_is_served_and_after_a_copy_that_too(
     with world.client() as client:
         assert client.verify_embedding("ben", FACES[1], model="toy")
         started = time.monotonic()
+        before, elsewhere = (len(errors_of(world, party)) for party in (damaged, other))
         with pytest.raises(IntegrityError, match="record of a template is damaged") as caught:
             client.erase("ben")
         assert caught.value.party == damaged
         assert "gallery.db of the other matcher" in str(caught.value.expected)
+        assert [len(errors_of(world, party)) for party in (damaged, other)] == [before + 1, elsewhere], "one alert"
         # Nothing was begun: the next change does not wait for anybody's patience to end.
         client.erase("cy")
         assert client.verify_embedding("ann", FACES[0], model="toy")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -396,8 +398,16 @@ def test_two_matchers_whose_galleries_differ_answer_nothing(tmp_path: Path) -> N
                 lambda: client.enrol_embedding("four", face, model="toy"),
                 client.subjects,
             ):
-                with pytest.raises(GalleryMismatchError):
+                with pytest.raises(GalleryMismatchError) as caught:
                     call()
+                states = f"{caught.value.got} | {caught.value.expected}"
+                assert re.search(r"sequence 1, chain \w{8} at matcher-b", states), "whose state is which"
+                assert re.search(r"sequence 3, chain \w{8} at matcher-a", states)
+        for party in ("matcher-a", "matcher-b"):
+            lines = [json.loads(line) for line in world.log(party).splitlines() if line.startswith("{")]
+            (alert,) = (line for line in lines if line["level"] == "error")
+            assert (alert["event"], alert["code"], alert["gallery"]) == ("alert", "gallery_mismatch", "main")
+            assert {part.split()[1] for part in (alert["got"], alert["expected"])} == {"1,", "3,"}
 
 
 def test_a_daemon_with_a_wrong_passphrase_or_a_truncated_key_file_does_not_start(tmp_path: Path) -> None:

@@ -155,3 +155,23 @@ async def test_where_nobody_waits_one_device_has_half_of_the_places_too() -> Non
     await served.ask("door")
     outcomes = await asyncio.gather(*kiosk, return_exceptions=True)
     assert sum(isinstance(outcome, OverloadedError) for outcome in outcomes) == 3
+
+
+async def test_the_error_says_which_bound_it_was() -> None:
+    """Of one device, of all that wait, of the wait itself, and of a place that another device needed more."""
+    one = turns(at_once=1, waiting=4, wait_s=0.3)
+    served = Served(one, takes_s=0.6)
+    kiosk = [asyncio.create_task(served.ask("kiosk")) for _ in range(3)]
+    await asyncio.sleep(0)
+    with pytest.raises(OverloadedError, match="at most 3 requests of one device, got 3 of this device"):
+        await served.ask("kiosk")
+    others = [asyncio.create_task(served.ask(name)) for name in ("door", "gate")]
+    await asyncio.sleep(0)
+    third = asyncio.create_task(served.ask("hall"))  # the kiosk has two that wait: one of them goes
+    await asyncio.sleep(0)
+    with pytest.raises(OverloadedError, match="at most 4 that wait, got 1 requests in progress and 4 that wait"):
+        await served.ask("yard")
+    ends = await asyncio.gather(*kiosk, *others, third, return_exceptions=True)
+    late = [str(error) for error in ends if error is not None]
+    assert sum("took the place" in text for text in late) == 1
+    assert sum("a turn within 0.3 s" in text for text in late) >= 3

@@ -157,3 +157,11 @@ async def test_another_partys_key_is_a_configuration_error(use: Callable[[TlsSet
     tls = tls_of(tmp_path, SERVER).model_copy(update={"key": tls_of(tmp_path, ALLOWED[0]).key})
     with pytest.raises(ConfigurationError, match="is not the key of"):
         use(tls)
+
+
+def test_a_daemon_that_holds_another_partys_certificate_does_not_start(tmp_path: Path) -> None:
+    tls = tls_of(tmp_path, "matcher-a")
+    assert server_credentials(tls, "matcher-a")
+    with pytest.raises(ConfigurationError, match="not this party's") as caught:
+        server_credentials(tls, "matcher-b")
+    assert (caught.value.got, caught.value.expected) == ("matcher-a", "matcher-b")

@@ -123,14 +123,16 @@ async def test_proxies_see_a_fitting_status(kind: type[VeilmatchError], code: gr
     assert (error.code(), error.details()) == (code, "text")
 
 
+LOUD, QUIET = [("alert", "error"), ("call refused", "info")], [("call refused", "info")]
 LEVELS: dict[str, tuple[Callable[[], Exception], list[tuple[str, str]]]] = {
-    "a request": (lambda: RequestRefusedError("text"), [("call refused", "info")]),
-    "a party that is down": (lambda: UnavailableError("text", party="keyholder-a"), [("call refused", "info")]),
-    "a deviation elsewhere": (lambda: KeySafetyError("text", party="keyholder-a"), [("call refused", "error")]),
-    "damage elsewhere": (lambda: IntegrityError("text", party="matcher-a"), [("call refused", "error")]),
-    "damage here": (lambda: IntegrityError("text"), [("alert", "error"), ("call refused", "info")]),
-    "a full disk": (lambda: StorageError("text"), [("alert", "error"), ("call refused", "info")]),
-    "unforeseen": (lambda: ValueError("text"), [("alert", "error"), ("call refused", "info")]),
+    "a request": (lambda: RequestRefusedError("text"), QUIET),
+    "a party that is down": (lambda: UnavailableError("text", party="keyholder-a"), QUIET),
+    "a deviation elsewhere": (lambda: KeySafetyError("text", party="keyholder-a"), LOUD),
+    "damage elsewhere": (lambda: IntegrityError("text", party="matcher-a"), LOUD),
+    "damage that another server reports": (lambda: StorageError("text", said_by=("matcher-b",)), QUIET),
+    "damage here": (lambda: IntegrityError("text"), LOUD),
+    "a full disk": (lambda: StorageError("text"), LOUD),
+    "unforeseen": (lambda: ValueError("text"), LOUD),
 }
 
 

@@ -383,15 +383,19 @@ class Rendezvous(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     REQUEST_DIGEST_FIELD_NUMBER: _builtins.int
+    REFUSED_FIELD_NUMBER: _builtins.int
     request_digest: _builtins.bytes
+    refused: _builtins.bool
+    """Matcher a refuses the request by its clock, and asks only whether matcher b takes it."""
     def __init__(
         self,
         *,
         request_digest: _builtins.bytes = ...,
+        refused: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_digest", b"request_digest"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["refused", b"refused", "request_digest", b"request_digest"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -42,6 +42,7 @@ from veilmatch.server.keyholder.audit.chain import (
     files_in,
 )
 from veilmatch.server.keyholder.audit.place import astray
+from veilmatch.server.transport.own_failures import said
 
 #: Of the entries; in every "open" entry.
 FORMAT = 1
@@ -189,12 +190,14 @@ class AuditLog:
             _log.info("audit log back in its place", file=self._path.name)
         self._astray = found
         if found is not None:
-            raise AuditLogError(
-                "the audit log is not in its place, so nothing is served",
-                party=f"keyholder-{self._party}",
-                needed="the file put back, or a restart: docs/operations.md, audit log",
-                available=found,
-                alternatives=pairs_without(self._party),
+            raise said(
+                AuditLogError(
+                    "the audit log is not in its place, so nothing is served",
+                    party=f"keyholder-{self._party}",
+                    needed="the file put back, or a restart: docs/operations.md, audit log",
+                    available=found,
+                    alternatives=pairs_without(self._party),
+                )
             )
 
     def _cut_back(self) -> None:

@@ -21,6 +21,7 @@ from veilmatch.crypto.errors import AuditLogError, VeilmatchError
 from veilmatch.crypto.keys.shares import Party, seat_of
 from veilmatch.server.keyholder.audit.log import AuditLog
 from veilmatch.server.transport.finishing import to_the_end
+from veilmatch.server.transport.own_failures import Self, alert
 from veilmatch.server.transport.requests import CheckedRequest
 
 #: Refusals of one device, or of one caller whose request cannot be attributed, that are noted in a minute.
@@ -93,8 +94,9 @@ class Auditor:
             # A caller that goes away meanwhile must not keep it from being noted.
             await to_the_end(asyncio.to_thread(self._log.append, fields))
         except AuditLogError as error:
-            # Nothing is served either way; the error that is under way says more.
-            _log.error("refusal not noted", code=code, reason=error.available)
+            # Nothing is served either way, and the error that is under way may be about something else.
+            alert(error, Self(f"keyholder-{self.party}"))
+            _log.info("refusal not noted", code=code, reason=error.available)
 
     def _unlisted(self, who: str) -> int | None:
         """Return how many refusals went unlisted before this one, or None if this one is not listed either."""

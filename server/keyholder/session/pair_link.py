@@ -47,8 +47,8 @@ class PairLinks:
         peer = self._peer(request)
         matter, name, alternatives = request.subject_matter(), party_name(peer), pairs_without(peer)
         if request.pair[0] != self._party:
-            async with self.rendezvous.take(name.encode() + matter, name, alternatives, self._timeout_s) as link:
-                yield link
+            async with self.rendezvous.take(name.encode() + matter, name, alternatives, self._timeout_s) as accepted:
+                yield accepted
             return
         first = pb.PairMessage(rendezvous=pb.PairRendezvous(subject_matter=matter))
         others = others_of(peer, self._party)

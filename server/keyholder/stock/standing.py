@@ -25,6 +25,7 @@ import structlog
 
 from veilmatch.crypto.dealing import BlockName
 from veilmatch.crypto.errors import DealtStockError, UnavailableError, VeilmatchError
+from veilmatch.server.transport.own_failures import said
 
 FIRST_WAIT_S = 60.0
 LONGEST_WAIT_S = 3600.0
@@ -88,5 +89,5 @@ class Standing:
 
 
 def _again(error: Failure, retry_after_s: float) -> VeilmatchError:
-    """Return the error as it is now: the same, with another time to wait."""
-    return VeilmatchError.from_fields(error.fields() | {"retry_after_s": round(retry_after_s, 1)})
+    """Return the error as it is now: the same, with another time to wait. It was logged when the block was lost."""
+    return said(VeilmatchError.from_fields(error.fields() | {"retry_after_s": round(retry_after_s, 1)}))

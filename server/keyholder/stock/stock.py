@@ -27,6 +27,7 @@ from veilmatch.server.keyholder.stock.checking import MAX_SKIP_BLOCKS, Checker, 
 from veilmatch.server.keyholder.stock.standing import Standing
 from veilmatch.server.keyholder.stock.store import StockStore
 from veilmatch.server.transport.links import Link
+from veilmatch.server.transport.own_failures import said
 from veilmatch.server.transport.request_id import about_nothing
 
 #: The mark is moved this many units at a time, so that not every session waits for an fsync.
@@ -247,7 +248,8 @@ class Shelf:
                 self._require_current()
                 if lost := self._altered.intersection(missing):
                     self._spoilt_below = (max(lost) + 1) * self._units
-                    raise IntegrityError("a block of the dealt stock was altered here", got=max(lost))
+                    # The alert was when the block was read.
+                    raise said(IntegrityError("a block of the dealt stock was altered here", got=max(lost)))
                 raise ProtocolError("stock that was not checked with this holder", got=start)
             gaps = [number for number in missing if number < self._checker.next]
             if gaps:

@@ -2,29 +2,37 @@
 
 Both must have been brought the request by the device itself. Each says so with a rendezvous, and a second one of
 matcher a says that the request's turn has come: before that nothing is done for it. Both must hold the same gallery
-state while they work on it. What a crash left pending is settled here first (agreement.py).
+state while they work on it. What a crash left pending is settled here first (reconcile.py).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any
 
 import grpc
 
 from veilmatch.crypto.claims import KEY_HOLDERS, Others
 from veilmatch.crypto.digests import digest, digest_all
-from veilmatch.crypto.errors import GalleryMismatchError, ProtocolError, UnavailableError
+from veilmatch.crypto.errors import (
+    GalleryMismatchError,
+    ProtocolError,
+    RequestExpiredError,
+    UnavailableError,
+    VeilmatchError,
+    WrongClockError,
+)
 from veilmatch.crypto.keys.shares import Seat
 from veilmatch.protos.v1 import matcher_pb2 as pb
 from veilmatch.protos.v1 import matcher_pb2_grpc as rpc
-from veilmatch.server.matcher.agreement.reconcile import reconcile
+from veilmatch.server.matcher.agreement.reconcile import reconcile, unsettled
 from veilmatch.server.matcher.gallery.gallery import Gallery, state_from_wire
 from veilmatch.server.transport.finishing import to_the_end
 from veilmatch.server.transport.limits import CHUNK_BYTES, WHOLE_CALL
 from veilmatch.server.transport.links import Link, Rendezvous, dialled
+from veilmatch.server.transport.own_failures import Self, alert
 from veilmatch.server.transport.status import from_rpc
 
 #: A crash leaves at most one mutation to settle, so the second comparison must succeed.
@@ -161,7 +169,7 @@ class Meetings:
 
     def __init__(self, seat: Seat, stub: rpc.MatcherPeerAsyncStub, timeout_s: float) -> None:
         self.rendezvous: Rendezvous[pb.MatcherMessage] = Rendezvous(6 * timeout_s)
-        self.peer = f"matcher-{'b' if seat == 'a' else 'a'}"
+        self.me, self.peer = f"matcher-{seat}", f"matcher-{'b' if seat == 'a' else 'a'}"
         self.leads = seat == "a"
         self._stub = stub
         self._timeout_s = timeout_s
@@ -203,12 +211,35 @@ class Meetings:
                 await link.send(hello)
                 yield Meeting(link, hello, leads=False, peer=self.peer, timeout_s=self._timeout_s)
 
+    async def compare_clocks(self, request_digest: bytes, refused: RequestExpiredError) -> None:
+        """Raise WrongClockError if the other matcher takes a request that is far from right by the clock of this one.
+
+        The other one is told. What a device has dated wrong both refuse, and then nothing is wrong with either clock.
+        """
+        details = refused.fields() | {"code": WrongClockError.code, "party": self.me}
+        wrong = VeilmatchError.from_fields(details)
+        hello = pb.MatcherMessage(rendezvous=pb.Rendezvous(request_digest=request_digest, refused=True))
+        try:
+            if not self.leads:
+                async with self.rendezvous.take(request_digest, self.peer, (), self._timeout_s) as link:
+                    raise refused if link.first is None or link.first.rendezvous.refused else wrong
+            async with asyncio.timeout(self._timeout_s):
+                call = self._stub.Exchange(timeout=WHOLE_CALL * self._timeout_s)
+                async with dialled(call, hello, self.peer, others=OTHERS) as link:
+                    if (await link.receive()).WhichOneof("content") == "rendezvous":
+                        raise wrong
+        except (TimeoutError, VeilmatchError) as error:
+            if error is wrong:
+                raise
+
     @asynccontextmanager
     async def agreed(self, meeting: Meeting, gallery: Gallery, hold: Hold) -> AsyncIterator[None]:
         """Hold the gallery's lock while both matchers are in the same state, with nothing pending.
 
-        hold: gallery.lock.shared or .exclusive. Raises GalleryMismatchError if they cannot be.
+        hold: gallery.lock.shared or .exclusive. Raises GalleryMismatchError, an alert, if they cannot be: no crash
+        explains their states; UnavailableError, naming a matcher, if what one left pending is not settled in time.
         """
+        theirs = gallery.state
         for _ in range(_ATTEMPTS):
             if meeting.leads:
                 async with hold():
@@ -223,10 +254,11 @@ class Meetings:
                     if _settled(gallery, theirs):
                         yield
                         return
-            reconcile(gallery.state, theirs)  # raises if they have parted for good
+            with self._watched(gallery):
+                reconcile(gallery.state, theirs, self.me, self.peer)  # raises if they have parted for good
             if meeting.leads:
                 await to_the_end(self.settle(gallery))
-        raise GalleryMismatchError("the two matchers do not hold the same gallery", got=theirs, expected=gallery.state)
+        raise unsettled(gallery.state, theirs, self.me, self.peer)
 
     async def settle(self, gallery: Gallery) -> None:
         """Leader: settle with the follower what a crash left pending, both galleries locked."""
@@ -235,15 +267,25 @@ class Meetings:
                 theirs = await self._stub.Reconcile(gallery.to_wire(), timeout=WHOLE_CALL * self._timeout_s)
             except grpc.aio.AioRpcError as error:
                 raise from_rpc(error, self.peer, others=OTHERS) from None
-            await gallery.reconcile(state_from_wire(theirs))
+            with self._watched(gallery):
+                await gallery.reconcile(state_from_wire(theirs), self.me, self.peer)
 
+    async def answer_reconcile(self, gallery: Gallery, theirs: pb.GalleryState) -> pb.GalleryState:
+        """Follower's part of `settle`: answer with the state before acting on it."""
+        async with gallery.lock.exclusive():
+            before = gallery.to_wire()
+            with self._watched(gallery):
+                await gallery.reconcile(state_from_wire(theirs), self.me, self.peer)
+            return before
 
-async def answer_reconcile(gallery: Gallery, theirs: pb.GalleryState) -> pb.GalleryState:
-    """Follower's part of `settle`: answer with the state before acting on it."""
-    async with gallery.lock.exclusive():
-        before = gallery.to_wire()
-        await gallery.reconcile(state_from_wire(theirs))
-        return before
+    @contextmanager
+    def _watched(self, gallery: Gallery) -> Iterator[None]:
+        """Log galleries that have parted for good as an alert, once for the same two states."""
+        try:
+            yield
+        except GalleryMismatchError as error:
+            alert(error, Self(self.me), gallery.name, error.got, error.expected, gallery=gallery.name)
+            raise
 
 
 async def _at_once(sending: Coroutine[Any, Any, None], receiving: Coroutine[Any, Any, bytes]) -> bytes:

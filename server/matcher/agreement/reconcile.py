@@ -10,8 +10,11 @@ from __future__ import annotations
 
 from enum import Enum
 
-from veilmatch.crypto.errors import GalleryMismatchError
+from veilmatch.crypto.errors import GalleryMismatchError, UnavailableError
 from veilmatch.server.matcher.gallery.mutation import GalleryState
+
+#: When to ask again while a change is not settled.
+_SETTLED_S = 2.0
 
 
 class Action(Enum):
@@ -22,11 +25,12 @@ class Action(Enum):
     NOTHING = "nothing"
 
 
-def reconcile(mine: GalleryState, theirs: GalleryState) -> Action:
+def reconcile(mine: GalleryState, theirs: GalleryState, me: str = "this matcher", peer: str = "the other") -> Action:
     """Return what the matcher in state `mine` does; the other one calls this with the arguments swapped.
 
-    Raises GalleryMismatchError (got: their state, expected: mine) if no crash explains the two states:
+    Raises GalleryMismatchError (got: their state, expected: mine, each with whose it is) if no crash explains the two:
     different histories, more than one mutation apart, or two different mutations pending on one state.
+    me, peer: names of the two matchers.
     """
     if (mine.sequence, mine.chain) == (theirs.sequence, theirs.chain):
         if mine.pending_chain is None:
@@ -40,7 +44,26 @@ def reconcile(mine: GalleryState, theirs: GalleryState) -> Action:
     elif _is_one_behind(theirs, mine):
         # What I prepared on top of a mutation that they have not committed, they cannot have prepared.
         return Action.NOTHING if mine.pending_chain is None else Action.DISCARD_PENDING
-    raise GalleryMismatchError("the two matchers do not hold the same gallery", got=theirs, expected=mine)
+    raise GalleryMismatchError(
+        "the two matchers do not hold the same gallery", got=f"{theirs} at {peer}", expected=f"{mine} at {me}"
+    )
+
+
+def unsettled(mine: GalleryState, theirs: GalleryState, me: str, peer: str) -> UnavailableError:
+    """Return the error for two states that `reconcile` explains and that could not be made one.
+
+    It names the matcher that has still to write: the one behind, or the one that did not get to prepare.
+    """
+    behind = me if _is_one_behind(mine, theirs) else peer if _is_one_behind(theirs, mine) else None
+    if behind is None:
+        behind = me if mine.pending_chain is None else peer
+    return UnavailableError(
+        f"a change of the gallery that was interrupted is not settled yet: {behind} has still to write",
+        party=behind,
+        needed="the same state at both matchers",
+        available=f"{mine} at {me}; {theirs} at {peer}",
+        retry_after_s=_SETTLED_S,
+    )
 
 
 def _is_one_behind(behind: GalleryState, ahead: GalleryState) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Protocol
 
-from veilmatch.crypto.errors import GalleryMismatchError, GalleryRotatedError
+from veilmatch.crypto.errors import GalleryRotatedError
 from veilmatch.protos.v1 import matcher_pb2 as pb
 from veilmatch.server.matcher.agreement.reconcile import Action, reconcile
 from veilmatch.server.matcher.gallery.checks import DamagedRecord
@@ -89,12 +89,12 @@ class Gallery:
             pending_chain=self.state.pending_chain or b"", committed_before=committed_before, key_id=self.key_id,
         )  # fmt: skip
 
-    async def reconcile(self, theirs: GalleryState) -> None:
+    async def reconcile(self, theirs: GalleryState, me: str, peer: str) -> None:
         """Commit or discard what is pending, as the other matcher's state demands. Hold the lock exclusively.
 
-        Raises GalleryMismatchError if the two have parted for good.
+        me, peer: names of the two matchers. Raises GalleryMismatchError if the two have parted for good.
         """
-        match reconcile(self.state, theirs):
+        match reconcile(self.state, theirs, me, peer):
             case Action.COMMIT_PENDING:
                 pending = self.state.pending_chain or b""
                 await asyncio.to_thread(self._store.commit, self.name, pending)
@@ -103,11 +103,6 @@ class Gallery:
             case Action.NOTHING:
                 return
         await self.load()
-
-    def require_same(self, theirs: GalleryState) -> None:
-        """Raise GalleryMismatchError unless the other matcher holds exactly this, with nothing pending."""
-        if theirs != self.state or theirs.pending_chain is not None:
-            raise GalleryMismatchError("the two matchers do not hold the same gallery", got=theirs, expected=self.state)
 
     # -- mutations ----------------------------------------------------------------------------
 

@@ -7,8 +7,8 @@ from itertools import product
 
 import pytest
 
-from veilmatch.crypto.errors import GalleryMismatchError
-from veilmatch.server.matcher.agreement.reconcile import Action, reconcile
+from veilmatch.crypto.errors import GalleryMismatchError, UnavailableError
+from veilmatch.server.matcher.agreement.reconcile import Action, reconcile, unsettled
 from veilmatch.server.matcher.gallery.mutation import GalleryState
 
 A, B, C = b"a" * 32, b"b" * 32, b"c" * 32
@@ -123,6 +123,23 @@ def test_a_crash_at_any_moment_of_a_mutation_is_repaired() -> None:
 
 def test_a_mismatch_names_both_sequence_numbers() -> None:
     with pytest.raises(GalleryMismatchError) as caught:
-        reconcile(GalleryState(5, A), GalleryState(8, B, C))
-    assert caught.value.expected == f"sequence 5, chain {A.hex()[:8]}"
-    assert caught.value.got == f"sequence 8, chain {B.hex()[:8]}, pending {C.hex()[:8]}"
+        reconcile(GalleryState(5, A), GalleryState(8, B, C), "matcher-b", "matcher-a")
+    assert caught.value.expected == f"sequence 5, chain {A.hex()[:8]} at matcher-b"
+    assert caught.value.got == f"sequence 8, chain {B.hex()[:8]}, pending {C.hex()[:8]} at matcher-a"
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs", "behind"),
+    [
+        (GalleryState(0, A, B), GalleryState(0, A), "matcher-b"),
+        (GalleryState(0, A), GalleryState(0, A, B), "matcher-a"),
+        (GalleryState(1, B), GalleryState(0, A, B), "matcher-b"),
+        (GalleryState(0, A, B), GalleryState(1, B), "matcher-a"),
+    ],
+)
+def test_what_is_not_settled_yet_names_the_matcher_that_has_still_to_write(
+    mine: GalleryState, theirs: GalleryState, behind: str
+) -> None:
+    for error in (unsettled(mine, theirs, "matcher-a", "matcher-b"), unsettled(theirs, mine, "matcher-b", "matcher-a")):
+        assert isinstance(error, UnavailableError)
+        assert error.party == behind and error.retry_after_s and behind in str(error)
