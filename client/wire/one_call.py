@@ -86,6 +86,8 @@ class OneCall:
             for part in ending:
                 part.cancel()
             await asyncio.gather(*ending, return_exceptions=True)
+            # What has ended keeps its calls: see `run`.
+            self._latest = []
 
     def _hear(self, pair: Pair, request_id: str, ends: asyncio.TimerHandle, part: asyncio.Future[Any]) -> None:
         ends.cancel()

@@ -27,7 +27,7 @@ from veilmatch.crypto.errors import OverloadedError, UnavailableError, Veilmatch
 
 #: Before a request is repeated to a matcher that is there again: its peer has to find it as well. The longest before
 #: the last request of a call.
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 1.0
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.3, 1.0
 #: A new connection in place of a silent one is made in so long, or the matcher hangs.
 NEW_CONNECTION_S = 1.0
 

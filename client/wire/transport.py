@@ -93,14 +93,20 @@ class Matcher(Protocol):
 
 
 class _Line:
-    """One channel, its stub, and how many calls are on it."""
+    """One channel, its stub, and when the calls on it began."""
 
     def __init__(self, channel: grpc.aio.Channel, *, replaces_another: bool = False) -> None:
         self.channel = note_channel(channel)
         self.stub = rpc.MatcherStub(channel)
-        self.calls = 0
+        self.calls: list[float] = []
         self.fresh = replaces_another
-        self.silent = False
+        #: Of the last call that has ended.
+        self.was_silent = False
+
+    @property
+    def silent(self) -> bool:
+        """Whether the last call, or one that goes on, has heard nothing for a while."""
+        return self.was_silent or any(time.monotonic() - began >= SILENCE_S for began in self.calls)
 
 
 class GrpcMatcher:
@@ -138,7 +144,8 @@ class GrpcMatcher:
 
     def doubt(self) -> None:
         """See Matcher."""
-        if self._line is not None and self._line.silent:
+        # Of a connection that has ended gRPC knows, and makes another as soon as there is somebody to connect to.
+        if self._line is not None and self._line.silent and self.state == "up":
             self._line = _Line(self._dial(), replaces_another=True)
 
     async def match(self, request: pb.MatchRequest, timeout_s: float) -> pb.MatchReply:
@@ -173,7 +180,7 @@ class GrpcMatcher:
         line, started = self._line, time.monotonic()
         if line is None:
             raise IntegrityError(f"the connection to {self.party} is closed")
-        line.calls += 1
+        line.calls.append(started)
         heard = False
         try:
             answer = await ask(line.stub)
@@ -184,9 +191,9 @@ class GrpcMatcher:
         except (grpc.RpcError, grpc.aio.UsageError, grpc.aio.InternalError) as error:
             failure = IntegrityError(f"the call to {self.party} failed", got=type(error).__name__)
         finally:
-            line.calls -= 1
+            line.calls.remove(started)
             lasted_s = time.monotonic() - started
-            line.silent = not heard and lasted_s >= SILENCE_S
+            line.was_silent = not heard and lasted_s >= SILENCE_S
             if line is self._line and lasted_s >= timeout_s - _LOOK_S:
                 self.doubt()
             if line is not self._line and not line.calls:

@@ -63,8 +63,8 @@ def of(kind: str, fields: str) -> set[str]:
 
 # Numbers are noted whether they are 0 or not. Which of these values are uniformly random: tests/crypto, tests/attacks.
 GALLERY_STATE = "committed_before gallery sequence chain key_id"
-#: From the other matcher: which request, and the state of its gallery.
-MET = of("MatcherMessage.rendezvous", "request_digest") | of("MatcherMessage.begin", GALLERY_STATE)
+#: From the other matcher: which request, whether it refuses it for its time, and the state of its gallery.
+MET = of("MatcherMessage.rendezvous", "request_digest refused") | of("MatcherMessage.begin", GALLERY_STATE)
 #: Results of its random share of the probe, encrypted afresh.
 EXCHANGED = MET | of("MatcherMessage.results", "session_id results last")
 #: Its part of a column, committed to before it is shown, and two phases of a change.
