@@ -47,6 +47,8 @@ IDLE_S = 300.0
 CONNECT_S = 5.0
 #: A connection is not doubted for a call that ended sooner.
 SILENCE_S = 1.0
+#: When a matcher that refuses a bulk enrolment by its header has mostly said so.
+_REFUSED_S = 0.1
 _LOOK_S = 0.02
 
 _T = TypeVar("_T")
@@ -262,6 +264,8 @@ def channel_options(party: str, proxy: Literal["none", "environment"] = "none") 
 
 async def _chunks(header: request_pb2.SignedRequest, packs: Sequence[pb.BulkPack]) -> AsyncIterator[pb.BulkChunk]:
     yield pb.BulkChunk(header=header)
+    # A refusal comes now, and gRPC forgets the reason of a call that ends in the middle of a write.
+    await asyncio.sleep(_REFUSED_S)
     for pack in packs:
         yield pb.BulkChunk(pack=pack)
 

@@ -153,21 +153,21 @@ def streaming(method: _F) -> _F:
 
 
 async def _typed(work: Awaitable[Any], method: Callable[..., Any], context: Context, server: Self) -> Any:
-    name, by = method.__name__, _caller(context)
-    call = (server.name, name, by) if getattr(method, "is_retried", False) else None
+    name, is_retried = method.__name__, getattr(method, "is_retried", False)
     try:
         with own_failures(server):
             result = await work
     except VeilmatchError as error:
         error.request_id = error.request_id or current_request()
-        level, failure = level_of(error, logging.INFO), (error.code, error.party)
-        if call is not None:
+        level, failure, by = level_of(error, logging.INFO), (error.code, error.party), _caller(context)
+        if is_retried:
+            call = server.name, name, by
             level = logging.DEBUG if _failing.get(call) == failure else level
             _failing[call] = failure
         _log.log(level, "call refused", method=name, caller=by, code=error.code, reason=error.claim, failed=error.party)
         raise
-    if call is not None:
-        _failing.pop(call, None)
+    if is_retried:
+        _failing.pop((server.name, name, _caller(context)), None)
     return result
 
 

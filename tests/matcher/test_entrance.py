@@ -13,6 +13,7 @@ from veilmatch.crypto.requests import request_digest
 from veilmatch.protos.v1 import request_pb2 as pb
 from veilmatch.server.config import AdmissionLimits
 from veilmatch.server.matcher.entrance import Entrance
+from veilmatch.server.matcher.service import MatcherService
 from veilmatch.server.transport.own_failures import Self
 from veilmatch.server.transport.request_id import add_request, current_request
 from veilmatch.server.transport.status import _typed
@@ -31,7 +32,7 @@ async def test_a_refusal_of_one_too_many_has_the_id_of_its_request(name: str) ->
 
     async with entrance._turns.turn("door"):
         with capture_logs(processors=[add_request]) as logged, pytest.raises(OverloadedError) as caught:
-            await _typed(call(), "Match", CONTEXT, Self("matcher-a"))
+            await _typed(call(), MatcherService.Match, CONTEXT, Self("matcher-a"))
     expected = request_digest(b"a body")[:8].hex()
     assert caught.value.request_id == current_request() == expected
     assert [(entry["request"], entry["device"]) for entry in logged] == [(expected, "door")]
