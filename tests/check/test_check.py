@@ -257,7 +257,10 @@ def test_each_fault_of_a_certificate_has_its_own_remedy(
 
 def test_one_bit_of_a_sealed_block_is_named_if_the_passphrase_is_given(party: Callable[[str], Path]) -> None:
     folder = party("keyholder-b")
-    flip(folder / "data" / "stock.db", "checked_blocks", "sealed", "kind = 'triples'")
+    newest = (
+        "(SELECT MAX(number) FROM checked_blocks WHERE kind = 'triples')"  # the first ones may be passed over already
+    )
+    flip(folder / "data" / "stock.db", "checked_blocks", "sealed", f"kind = 'triples' AND number = {newest}")
     without = of(folder)
     assert without.findings == []
     assert any("not opened: that takes the passphrase" in what for _, what in without.looked_at)
