@@ -1,6 +1,6 @@
 """Turned, tilted and small photos: how many are turned right, refused or used wrongly, and what looking costs.
 
-    python benchmarks/turns.py                all ORL and colour photos in four turns, and the rest (fifteen minutes)
+    python benchmarks/turns.py                all ORL and colour photos in four turns, and the rest (ten minutes)
     python benchmarks/turns.py --quick        one ORL photo of a person in place of ten (some minutes)
     python benchmarks/turns.py --json PATH    writes the figures as well
 
