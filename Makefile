@@ -5,6 +5,9 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PHOTOS := $(VENV)/.photos
 
+# Each daemon of each test would compile every module again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test check lint types protos imports bench fuzz faults constant-time models lowest clean
 
 demo: $(PHOTOS)  ## the demonstration; JSON=path writes its figures as well
@@ -15,7 +18,7 @@ test: check $(PHOTOS)  ## everything that CI runs
 
 check: lint types protos imports
 
-bench: $(PHOTOS)  ## every benchmark, short: about ten minutes; writes benchmarks/results/index.html
+bench: $(PHOTOS)  ## every benchmark, short: about a quarter of an hour; writes benchmarks/results/index.html
 	$(BIN)/python benchmarks/run.py
 
 fuzz: $(INSTALLED)  ## the decoders of everything that comes from outside, guided by coverage; SECONDS=60
@@ -37,7 +40,7 @@ LOWEST_TESTS := tests/client tests/capture tests/crypto/encryption tests/evaluat
 lowest: setup.py pyproject.toml  ## the oldest versions that pyproject.toml allows, and the tests that meet them
 	test -x $(LOWEST)/bin/uv || ($(PYTHON) -m venv $(LOWEST) && $(LOWEST)/bin/python -m pip install --quiet uv)
 	$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST)/bin/python --resolution lowest-direct --reinstall-package veilmatch \
-		".[device,models,heic,server,eval,phe,test]"
+		".[device,models,heic,server,ray,relying,eval,phe,test]"
 	$(LOWEST)/bin/veilmatch models install --photos
 	$(LOWEST)/bin/python -m pytest $(LOWEST_TESTS)
 

@@ -32,8 +32,8 @@ from rich.table import Table
 
 from veilmatch.crypto import _kernel
 from veilmatch.crypto.arithmetic import Integer
-from veilmatch.crypto.rings.limbs import empty
-from veilmatch.crypto.rings.native import NativeRing
+from veilmatch.crypto.rings.native.limbs import empty
+from veilmatch.crypto.rings.native.ring import NativeRing
 
 BOUND = 4.5
 LEAKY = "gmpy2.powmod"
@@ -83,18 +83,20 @@ def kernel_cases(N: int, exponent_bits: int) -> Iterator[Case]:
     """The operations of the kernel that take secrets, on every backend that runs here; no conversions."""
     for backend, _, _ in _kernel.backends():
         ring = NativeRing(Integer(N), backend)
-        yield _power_case(ring, exponent_bits, of_exponent=True)
-        yield _power_case(ring, exponent_bits, of_exponent=False)
+        for operation in ("power", "power_of_two") if backend == "ifma4" else ("power",):
+            yield _power_case(ring, operation, exponent_bits, of_exponent=True)
+            yield _power_case(ring, operation, exponent_bits, of_exponent=False)
         yield _select_case(ring)
 
 
-def _power_case(ring: NativeRing, exponent_bits: int, *, of_exponent: bool) -> Case:
+def _power_case(ring: NativeRing, operation: str, exponent_bits: int, *, of_exponent: bool) -> Case:
+    raise_to = getattr(_kernel, operation)
     square = int(ring._square)
     bases, out = empty(ring.group_shape(1)), empty(ring.group_shape(1))
     bases[...] = ring.enter([Integer(secrets.randbelow(square)) for _ in range(ring.lanes)])
     exponent = bytearray(_random_exponent(exponent_bits).to_bytes(exponent_bits // 8, "little"))
     fixed_exponent = (1 << (exponent_bits - 1)).to_bytes(exponent_bits // 8, "little")
-    fixed = ring.enter([Integer(square - int(ring._modulus))] * ring.lanes)
+    fixed = ring.enter([Integer(square - int(ring.modulus))] * ring.lanes)
     stock = [ring.enter([Integer(secrets.randbelow(square)) for _ in range(ring.lanes)]) for _ in range(_STOCK)]
 
     def prepare_exponent(is_fixed: bool) -> None:
@@ -107,10 +109,10 @@ def _power_case(ring: NativeRing, exponent_bits: int, *, of_exponent: bool) -> C
         bases[...] = drawn ^ ((drawn ^ fixed) & np.uint64(2**64 - 1 if is_fixed else 0))
 
     return Case(
-        f"{ring.backend} power",
+        f"{ring.backend} {operation}",
         "exponent" if of_exponent else "bases",
         prepare_exponent if of_exponent else prepare_bases,
-        lambda: _kernel.power(ring.backend, ring._ring, out, bases, False, exponent),  # type: ignore[arg-type]
+        lambda: raise_to(ring.backend, ring._ring, out, bases, False, exponent),
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-from veilmatch.server.supervisor import DAEMONS, Supervisor
+from veilmatch.server.supervisor import Supervisor
 
 #: What `clock_getcpuclockid` of Linux puts behind the complement of a process id: all time that it was scheduled.
 _SCHEDULED = 2
@@ -17,7 +17,7 @@ _SCHEDULED = 2
 
 def cpu_seconds(parties: Supervisor) -> dict[str, float]:
     """Return the CPU time of each daemon so far, its worker processes included."""
-    return {party: sum(_cpu_s(process) for process in _processes(parties.pid(party))) for party in DAEMONS}
+    return {party: sum(_cpu_s(process) for process in _processes(parties.pid(party))) for party in parties.names}
 
 
 def memory(pid: int) -> int:
@@ -36,15 +36,17 @@ def peak_memory(pid: int) -> int:
 
 
 def wait_until_idle(parties: Supervisor, timeout_s: float = 180.0) -> None:
-    """Return when nobody fills a stock any more: less than 2 % of a core for a second, all daemons together.
+    """Return when nobody fills a stock any more: less than 2 % of a core for a second, for each daemon.
+
+    What a daemon does at rest: it looks whether its stock is full, and hears whether it is behind.
 
     Raises TimeoutError if they do not rest in time.
     """
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
-        before = sum(cpu_seconds(parties).values())
+        before = cpu_seconds(parties)
         time.sleep(1.0)
-        if sum(cpu_seconds(parties).values()) - before <= 0.02:
+        if sum(cpu_seconds(parties).values()) - sum(before.values()) <= 0.02 * len(before):
             return
     raise TimeoutError(f"the daemons did not rest within {timeout_s:g} s")
 

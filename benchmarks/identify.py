@@ -61,7 +61,7 @@ def row(slots: int, plan: str, delays_ms: list[float]) -> dict[str, Any]:
         return {
             "slots": slots,
             "plan": plan,
-            "group_sizes": [1 << size for size in tournament.group_sizes(slots, RING_BITS)],
+            "group_sizes": [1 << size for size in tournament.group_sizes(slots + 1, RING_BITS)],
             "rounds": tournament.best_layers(slots, RING_BITS),
             "triple_bytes": tournament.best_cost(slots, RING_BITS),
             "sent_bytes": 2 * tournament.best_cost(slots, RING_BITS),

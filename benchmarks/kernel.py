@@ -1,6 +1,6 @@
 """The native kernel against gmpy2 and against the processor's multiplier, on one core, in one run.
 
-    python benchmarks/kernel.py                     the backend that is chosen here (about half a minute)
+    python benchmarks/kernel.py                     the backend that is chosen here (about a minute)
     python benchmarks/kernel.py --backend avx2
     python benchmarks/kernel.py --json PATH         writes the figures as well
 
@@ -8,6 +8,11 @@ Each time is CPU time, the median over repeats, for one number: a group of as ma
 them. gmpy2 does the same work one number at a time. The bound is what the multiply instructions of the
 algorithm take if nothing else is done: their count, times the time of one in a loop that does nothing else,
 measured in the same run.
+
+A pack is what a program of products makes of it, without its compilation, which is once a query and has a table of
+its own: there beside the program over one group. The last table has groups of four numbers on ifma4 beside groups of
+eight on ifma, measured in turn: where a ratio is below 1, up to four numbers go to ifma4 (crypto/rings/choice.py).
+Two numbers are held otherwise there than four (crypto/kernel/narrow.h).
 """
 
 from __future__ import annotations
@@ -16,7 +21,7 @@ import argparse
 import json
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -28,10 +33,9 @@ from veilmatch.crypto import _kernel
 from veilmatch.crypto.arithmetic import Integer, random_below, random_bits
 from veilmatch.crypto.parameters import SUBGROUP_BITS
 from veilmatch.crypto.rings.choice import NATIVE, choose
-from veilmatch.crypto.rings.native import NativeRing
-from veilmatch.crypto.rings.programs import usual_length
+from veilmatch.crypto.rings.native.ring import NativeRing
+from veilmatch.crypto.rings.programs import compile_program, usual_length
 from veilmatch.crypto.rings.reference import ReferenceRing
-from veilmatch.crypto.rings.ring import Ring
 
 MODULI = (2048, 3072)
 EXPONENT_BITS = 16
@@ -54,6 +58,26 @@ class Row:
     bound_us: float
 
 
+@dataclass(frozen=True)
+class Compilation:
+    """A query of D exponents. modulus_bits: of N^2; times in microseconds, of all lanes of a group together."""
+
+    dimension: int
+    modulus_bits: int
+    compile_us: float
+    program_us: float
+
+
+@dataclass(frozen=True)
+class FourBesideEight:
+    """One operation on a group of each. modulus_bits: of N^2; times in microseconds."""
+
+    operation: str
+    modulus_bits: int
+    eight_us: float
+    four_us: float
+
+
 def main() -> None:
     """Measure, print a table, write JSON if asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -65,9 +89,18 @@ def main() -> None:
         raise SystemExit(f"{backend} is no native backend that runs here")
     only_one_core()
     rows = [row for bits in MODULI for row in measure(backend, bits)]
-    show(backend, rows)
+    compilations = [row for bits in MODULI for row in compiled(backend, bits)]
+    has_both = {"ifma", "ifma4"} <= {name for name, _, _ in _kernel.backends()}
+    fours = [row for bits in MODULI for row in four_beside_eight(bits)] if has_both else []
+    show(backend, rows, compilations, fours)
     if options.json:
-        document = {"cpu": cpu(), "backend": backend, "rows": [asdict(row) for row in rows]}
+        document = {
+            "cpu": cpu(),
+            "backend": backend,
+            "rows": [asdict(row) for row in rows],
+            "compilations": [asdict(row) for row in compilations],
+            "four_beside_eight": [asdict(row) for row in fours],
+        }
         options.json.write_text(json.dumps(document, indent=1) + "\n")
 
 
@@ -76,7 +109,7 @@ def measure(backend: str, bits: int) -> Iterator[Row]:
     N = random_bits(bits) | 1 | Integer(1) << (bits - 1)
     native, reference, square = NativeRing(N, backend), ReferenceRing(N), N**2
     lanes, limbs = native.lanes, native.group_shape(1)[2]
-    costs = Costs(limbs, halves=backend == "ifma", instruction_us=instruction_us(backend), lanes=lanes)
+    costs = Costs(limbs, halves=backend in ("ifma", "ifma4"), instruction_us=instruction_us(backend), lanes=lanes)
     x, y = random_below(square), random_below(square)
     numbers = [random_below(square) for _ in range(lanes)]
     batch = [random_below(square) for _ in range(lanes * GROUPS)]
@@ -92,7 +125,8 @@ def measure(backend: str, bits: int) -> Iterator[Row]:
     for dimension in (128, 512):
         yield row(
             f"pack, D={dimension}, {EXPONENT_BITS}-bit exponents",
-            *(pack_s(ring, dimension, square) for ring in (reference, native)),
+            median(reference_pack(reference, dimension, square), 1),
+            median(program(native, dimension, square), 1),
             usual_length(dimension, EXPONENT_BITS) * costs.multiply,
         )
 
@@ -121,13 +155,62 @@ def measure(backend: str, bits: int) -> Iterator[Row]:
         )
 
 
-def pack_s(ring: Ring, dimension: int, square: Integer) -> float:
-    """Return the time of one multi-exponentiation with all lanes of the ring full."""
-    pack, group = [random_below(square) for _ in range(dimension)], ring.pack_group(dimension)
-    for lane in range(ring.lanes):
-        group.put(lane, pack)
-    exponents = [secrets.randbits(EXPONENT_BITS) for _ in pack]
-    return median(lambda: group.products_of_powers(exponents, EXPONENT_BITS), 1)
+def compiled(backend: str, bits: int) -> Iterator[Compilation]:
+    """Yield what a query costs once, beside what it costs a group."""
+    native = NativeRing(random_bits(bits) | 1 | Integer(1) << (bits - 1), backend)
+    for dimension in (128, 512):
+        run, exponents = program(native, dimension, native.modulus**2), random_exponents(dimension)
+        compile_s, program_s = in_turn(lambda given=exponents: compile_program(given, EXPONENT_BITS), run)
+        yield Compilation(dimension, 2 * bits, 1e6 * compile_s, 1e6 * program_s)
+
+
+def four_beside_eight(bits: int) -> Iterator[FourBesideEight]:
+    """Yield groups of four on ifma4 beside groups of eight on ifma."""
+    N = random_bits(bits) | 1 | Integer(1) << (bits - 1)
+    rings = NativeRing(N, "ifma"), NativeRing(N, "ifma4")
+    numbers = [random_below(N**2) for _ in range(8)]
+    groups = [ring.enter(numbers[: ring.lanes]) for ring in rings]
+    exponent = random_bits(SUBGROUP_BITS[bits] + 1 + SLACK_BITS)
+    tables = [ring.fixed_base(numbers[0], SUBGROUP_BITS[bits] + 1 + 128) for ring in rings]
+
+    def beside(operation: str, works: Sequence[Callable[[], object]]) -> FourBesideEight:
+        eight_s, four_s = in_turn(*works)
+        return FourBesideEight(operation, 2 * bits, 1e6 * eight_s, 1e6 * four_s)
+
+    both = list(zip(rings, groups, strict=True))
+    yield beside("50 products", [lambda r=r, x=x: repeated(50, lambda: r.multiply(x, x, x)) for r, x in both])
+    yield beside("50 squares", [lambda r=r, x=x: repeated(50, lambda: r.square(x, x)) for r, x in both])
+    yield beside("program, D=128", [program(ring, 128, N**2) for ring in rings])
+    yield beside("conversion", [lambda r=r: r.powers_secret(numbers[: r.lanes], exponent) for r in rings])
+    two = NativeRing(N, "ifma4", two="ifma4")
+    yield beside("conversion of two", [lambda r=r: r.powers_secret(numbers[:2], exponent) for r in (rings[0], two)])
+    both_tables = zip(rings, tables, strict=True)
+    yield beside("encryption", [lambda r=r, table=table: table.random_powers(r.lanes) for r, table in both_tables])
+
+
+def repeated(count: int, work: Callable[[], object]) -> None:
+    """Do it so often."""
+    for _ in range(count):
+        work()
+
+
+def random_exponents(count: int) -> list[int]:
+    """Return exponents of a query."""
+    return [secrets.randbits(EXPONENT_BITS) for _ in range(count)]
+
+
+def program(ring: NativeRing, dimension: int, square: Integer) -> Callable[[], object]:
+    """Return what runs a compiled query over one group of packs."""
+    rows = ring.compress(ring.enter([random_below(square) for _ in range(dimension * ring.lanes)]))
+    query = compile_program(random_exponents(dimension), EXPONENT_BITS)
+    return lambda: ring.run(rows, ring.lanes, 0, query)
+
+
+def reference_pack(ring: ReferenceRing, dimension: int, square: Integer) -> Callable[[], object]:
+    """Return what does the same to one pack on gmpy2."""
+    group, exponents = ring.pack_group(dimension), random_exponents(dimension)
+    group.put(0, [random_below(square) for _ in range(dimension)])
+    return lambda: group.products_of_powers(exponents, EXPONENT_BITS)
 
 
 class Costs:
@@ -160,8 +243,21 @@ def median(work: Callable[[], object], calls: int) -> float:
     return sorted(times)[len(times) // 2] / calls
 
 
-def show(backend: str, rows: list[Row]) -> None:
-    """Print the table."""
+def in_turn(first: Callable[[], object], second: Callable[[], object]) -> tuple[float, float]:
+    """Return the median CPU times of both in seconds, measured one after the other: what disturbs meets both."""
+    works = (first, second)
+    times: tuple[list[float], list[float]] = ([], [])
+    repeated(2, lambda: [work() for work in works])
+    while len(times[0]) < 5 or (sum(map(sum, times)) < 2 and len(times[0]) < 31):
+        for work, taken in zip(works, times, strict=True):
+            started = time.process_time()
+            work()
+            taken.append(time.process_time() - started)
+    return sorted(times[0])[len(times[0]) // 2], sorted(times[1])[len(times[1]) // 2]
+
+
+def show(backend: str, rows: list[Row], compilations: list[Compilation], fours: list[FourBesideEight]) -> None:
+    """Print the tables."""
     table = Table(title=f"{backend} on one core of {cpu()}, microseconds for one number")
     for column in ("operation", "bits of N^2", "gmpy2", "native", "bound", "faster than gmpy2", "of the bound"):
         table.add_column(column, justify="left" if column == "operation" else "right")
@@ -175,7 +271,29 @@ def show(backend: str, rows: list[Row]) -> None:
             f"{row.gmpy2_us / row.native_us:.2f}",
             f"{row.native_us / row.bound_us:.2f}",
         )
-    Console(width=120).print(table)
+    console = Console(width=120)
+    console.print(table)
+    once = Table(title="A query: compiled once, run over every group, microseconds")
+    for column in ("D", "bits of N^2", "compilation", "program, a group", "compilation / program"):
+        once.add_column(column, justify="right")
+    for compilation in compilations:
+        once.add_row(
+            str(compilation.dimension),
+            str(compilation.modulus_bits),
+            f"{compilation.compile_us:,.0f}",
+            f"{compilation.program_us:,.0f}",
+            f"{compilation.compile_us / compilation.program_us:.2f}",
+        )
+    console.print(once)
+    if fours:
+        beside = Table(title="Four numbers on ifma4 beside eight on ifma, microseconds for all of them")
+        for column in ("operation", "bits of N^2", "eight", "four", "four / eight"):
+            beside.add_column(column, justify="left" if column == "operation" else "right")
+        for four in fours:
+            ratio = f"{four.four_us / four.eight_us:.2f}"
+            of_eight, of_four = f"{four.eight_us:,.0f}", f"{four.four_us:,.0f}"
+            beside.add_row(four.operation, str(four.modulus_bits), of_eight, of_four, ratio)
+        console.print(beside)
 
 
 if __name__ == "__main__":

@@ -1,273 +1,244 @@
-"""Verifications under more load than the servers can do: devices that do not wait for each other ("open loop").
+"""Many devices at once: answers a second, how long they take, what fails, and the CPU time of a request.
 
-    python benchmarks/load.py                       1.75 times what they can do, for 40 s (about three minutes)
-    python benchmarks/load.py --rate 25 --seconds 60
+    python benchmarks/load.py                       1, 4, 16 and 64 devices, all operations (about twenty minutes)
+    python benchmarks/load.py --quick               1 and 16 devices, verify and mix (three minutes)
+    python benchmarks/load.py --devices 8 --operations verify --rates 20 40 --seconds 60
     python benchmarks/load.py --fair                beside it: one device asks 16 searches at once, another verifies
+    python benchmarks/load.py --plots FOLDER        draws load.svg and .png there
     python benchmarks/load.py --json PATH           writes the figures as well
+    python benchmarks/load.py --against REVISION    the same figures of another revision, in turn; see against.py
 
-Five daemons and all devices share this machine, so only ratios mean something. First the capacity is measured: a few
-devices that wait for each answer ("closed loop"). Then requests come at a fixed rate, whatever becomes of those before:
-what is answered is given as a part of the capacity of the same run, and beside it what became of the rest. Every
-decision that is given is compared with that of plain integers. Budgets are raised out of the way. Uses only what
-every version has, so that it can be pointed at an older checkout with its own interpreter.
+First "closed loop": devices that each wait for an answer before they ask again, which is what the servers can do. Then
+"open loop": requests are due at random times (Poisson), whatever becomes of those before, at parts of what the closed
+loop answered, or at `--rates`; their times are counted from when they were due, so a stall counts for everybody who
+would have come in it. Every answer is compared with that of plain integers. Budgets are out of the way.
+
+Six daemons and all devices share this machine, so only ratios mean something. CPU time is that of the daemons up to the
+last answer of a load, by daemon; "refill" is what they take after it until they rest, filling the stock that was used.
+"mix" is verify, identify, candidates and enrol in the parts that loads/asked.py names. Enrolments make a gallery grow.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import json
 import os
-import secrets
-import subprocess
 import sys
-import tempfile
-import time
-from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import against
+from daemons import cpu_seconds, wait_until_idle
+from installation import Gallery, installed
+from loads.asked import WINDOW_S, Asked, cpu_of_a_request, summary, weights_of
+from loads.generators import Generators, Loop
 from machine import cpu
 from rich.console import Console
 from rich.table import Table
 
 from veilmatch.client.async_client import AsyncClient
-from veilmatch.client.demo.parties import free_base_port
-from veilmatch.crypto.errors import VeilmatchError
+from veilmatch.client.config import DeviceSettings
 from veilmatch.crypto.parameters import ParameterSet
 from veilmatch.server.supervisor import Supervisor
 
-DEVICES = 8
-THRESHOLD = 0.40
-#: Seconds of a window in which answers are counted.
-WINDOW_S = 5
-#: Devices of the closed loop; more do not make the servers faster.
-CLOSED = 6
+DEVICES = (1, 4, 16, 64)
+OPERATIONS = ("verify", "identify", "candidates", "enrol", "mix")
+#: Open loop, in parts of what the closed loop answered.
+PARTS = (0.5, 0.8, 1.75)
 
 
-def main() -> None:
-    """Measure, print a table, write JSON if asked."""
+def main(arguments: Sequence[str]) -> None:
+    """Measure, print, draw and write what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parameters", default="d128-s126-c38-n3072", help="parameter set (default: %(default)s)")
     parser.add_argument("--identities", type=int, default=1000, help="size of the gallery (default: %(default)s)")
-    parser.add_argument("--rate", type=float, help="requests a second (default: 1.75 times the capacity)")
-    parser.add_argument("--seconds", type=float, default=40.0)
+    parser.add_argument("--devices", type=int, nargs="+", default=list(DEVICES), help="at once, in a closed loop")
+    parser.add_argument("--operations", nargs="+", choices=OPERATIONS, default=list(OPERATIONS))
+    parser.add_argument("--open", nargs="*", choices=OPERATIONS, default=["verify", "mix"], help="those of open loops")
+    parser.add_argument("--rates", type=float, nargs="+", help="requests a second, of open loops")
+    parser.add_argument("--seconds", type=float, default=20.0, help="of each load (default: %(default)s)")
+    parser.add_argument(
+        "--processes", type=int, default=max(1, (os.cpu_count() or 1) // 4), help="with devices in them"
+    )
     parser.add_argument("--fair", action="store_true", help="measure one device beside a greedy one as well")
+    parser.add_argument("--quick", action="store_true", help="1 and 16 devices, verify and mix, 10 s, one open loop")
+    parser.add_argument("--plots", type=Path, help="folder for the charts")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
-    options = parser.parse_args()
-    figures = measure(options)
+    against.add_options(parser)
+    options = parser.parse_args(arguments)
+    if options.against:
+        against.compare(Path(__file__), headline, options, arguments)
+        return
+    parts = PARTS
+    if options.quick:
+        options.devices, options.operations, options.seconds = [1, 16], ["verify", "mix"], 10.0
+        options.open, parts = ["verify"], (0.8,)
+    figures = measure(options, parts)
     show(figures)
+    if options.plots:
+        import plots
+        from loads.chart import draw
+
+        plots.write(options.plots, "load", draw(figures["closed"], figures["open"]))
     if options.json:
         options.json.write_text(json.dumps(figures, indent=1) + "\n")
+    if wrong := sum(load["wrong"] for load in figures["closed"] + figures["open"]):
+        raise SystemExit(f"{wrong} wrong answers")
 
 
-def measure(options: argparse.Namespace) -> dict[str, Any]:
+def measure(options: argparse.Namespace, parts: Sequence[float]) -> dict[str, Any]:
     """Make an installation, load it, return the figures."""
-    passphrase = secrets.token_urlsafe(24)
-    with tempfile.TemporaryDirectory(prefix="veilmatch-load-") as scratch:
-        directory = Path(scratch) / "installation"
-        hold_ceremony(directory, options.parameters, passphrase)
-        with Supervisor(directory, {"VEILMATCH_PASSPHRASE": passphrase}) as parties:
-            parties.start()
-            parties.wait_ready()
-            return {"cpu": cpu(), "cores": os.cpu_count()} | asyncio.run(load(directory, options))
+    gallery = Gallery(ParameterSet.from_name(options.parameters), options.identities)
+    devices = max(2, *options.devices)
+    figures = {
+        "cpu": cpu(), "cores": os.cpu_count(), "parameter_set": options.parameters, "identities": options.identities,
+        "processes": options.processes, "seconds": options.seconds,
+    }  # fmt: skip
+    with (
+        installed(options.parameters, devices) as (directory, environment),
+        Supervisor(directory, environment) as parties,
+    ):
+        parties.start()
+        parties.wait_ready()
+        asyncio.run(fill(directory, gallery))
+        processes = min(options.processes, devices)
+        with Generators(directory, devices, processes, options.parameters, options.identities) as generators:
+            return figures | Loads(parties, generators, options).all(devices, parts)
 
 
-def hold_ceremony(directory: Path, parameters: str, passphrase: str) -> None:
-    """Make the installation, with budgets that no load reaches."""
-    veilmatch = Path(sys.executable).parent / "veilmatch"
-    arguments = ["--parameters", parameters, "--base-port", str(free_base_port()), "--devices", str(DEVICES)]
-    subprocess.run(
-        [veilmatch, "ceremony", directory, *arguments, "--workers", "1", "--json"],
-        env=os.environ | {"VEILMATCH_PASSPHRASE": passphrase},
-        check=True,
-        stdout=subprocess.DEVNULL,
-    )
-    scopes = (
-        "device_requests",
-        "device_searches",
-        "device_bits",
-        "gallery_requests",
-        "gallery_searches",
-        "gallery_bits",
-    )
-    for party in "abc":
-        with (directory / f"keyholder-{party}" / "keyholder.toml").open("a") as file:
-            file.write("\n[budgets]\n" + "".join(f"{scope} = {{}}\n" for scope in scopes))
-    for seat in "ab":
-        with (directory / f"matcher-{seat}" / "matcher.toml").open("a") as file:
-            file.write("\n[budgets]\nsubject_requests = {}\n")
+async def fill(directory: Path, gallery: Gallery) -> None:
+    """Enrol everybody."""
+    async with AsyncClient(DeviceSettings.load(directory / "device-1" / "device.toml")) as client:
+        await client.enrol_many_embeddings(gallery.named(), model="random", timeout_s=600.0)
 
 
-class Gallery:
-    """The vectors of a gallery, and what plain integers say."""
+class Loads:
+    """All loads on one installation, each from rest to rest."""
 
-    def __init__(self, parameters: ParameterSet, identities: int) -> None:
-        rng = np.random.default_rng(1)
-        self.vectors = rng.standard_normal((identities, parameters.dimension))
+    def __init__(self, parties: Supervisor, generators: Generators, options: argparse.Namespace) -> None:
+        self._parties, self._generators, self._options = parties, generators, options
+        self._console = Console(stderr=True)
 
-    def probe(self, number: int) -> tuple[str, Any, bool]:
-        """Return a subject, an embedding and whether it is theirs: every other request is of the right person."""
-        at = number % len(self.vectors)
-        genuine = number % 2 == 0
-        return f"p{at}", self.vectors[at if genuine else (at + 1) % len(self.vectors)], genuine
+    def all(self, devices: int, parts: Sequence[float]) -> dict[str, Any]:
+        """Return the figures of closed loops, open loops and, if asked, of one device beside a greedy one."""
+        seconds = self._options.seconds
+        wait_until_idle(self._parties)
+        closed = [
+            self._closed(operation, count, seconds)
+            for operation in self._options.operations
+            for count in self._options.devices
+        ]
+        opened: list[dict[str, Any]] = []
+        for operation in self._options.open:
+            capacity = max((f["answered_a_second"] for f in closed if f["operation"] == operation), default=None)
+            rates = self._options.rates or [part * capacity for part in parts if capacity]
+            opened += [self._open(operation, rate, devices, capacity) for rate in rates]
+        figures = {"closed": closed, "open": opened}
+        if self._options.fair:
+            figures["fair"] = self._fair()
+        return figures
 
+    def _closed(self, operation: str, count: int, seconds: float) -> dict[str, Any]:
+        self._console.print(f"closed loop: {operation}, {count} devices")
+        loops = [Loop(device, weights_of(operation)) for device in range(count)]
+        figures = self._load(lambda: self._generators.closed(loops, seconds), seconds)
+        return {"operation": operation, "devices": count} | figures
 
-class Asked:
-    """What became of requests: when each came, how long it took, its pair or its error."""
+    def _open(self, operation: str, rate: float, devices: int, capacity: float | None) -> dict[str, Any]:
+        self._console.print(f"open loop: {operation}, {rate:.1f} a second")
+        weights, seconds = weights_of(operation), self._options.seconds
+        figures = self._load(lambda: self._generators.open(weights, rate, devices, seconds), seconds)
+        part = rate / capacity if capacity else None
+        return {"operation": operation, "devices": devices, "rate": rate, "part_of_closed": part} | figures
 
-    def __init__(self) -> None:
-        self.answered: list[tuple[float, float]] = []
-        self.pairs: Counter[str] = Counter()
-        self.errors: Counter[str] = Counter()
-        self.wrong = 0
-        self.began = time.perf_counter()
-
-    async def ask(self, client: AsyncClient, gallery: Gallery, number: int) -> None:
-        """One verification."""
-        subject, vector, genuine = gallery.probe(number)
-        started = time.perf_counter()
-        try:
-            result = await client.verify_embedding(subject, vector, model="random", threshold=THRESHOLD)
-        except VeilmatchError as error:
-            self.errors[error.code] += 1
-        else:
-            self.answered.append((started - self.began, time.perf_counter() - started))
-            self.pairs[result.pair] += 1
-            self.wrong += bool(result) != genuine
-
-    def figures(self, arrived: int, seconds: float) -> dict[str, Any]:
-        """Return the figures of requests that came within these seconds."""
-        took = sorted(took for _, took in self.answered)
-        windows = [0] * max(1, round(seconds / WINDOW_S))
-        for came, _ in self.answered:
-            windows[min(int(came / WINDOW_S), len(windows) - 1)] += 1
+    def _fair(self) -> dict[str, Any]:
+        """How long a verification takes one device alone, and beside another that makes 16 searches at once."""
+        self._console.print("one device beside a greedy one")
+        other, greedy = Loop(1, weights_of("verify")), Loop(0, weights_of("candidates"), at_once=16)
+        alone, _ = self._generators.closed([other], 5.0)
+        beside, _ = self._generators.closed([greedy, other], 20.0)
         return {
-            "arrived": arrived,
-            "answered": len(took),
-            "answered_a_second": len(took) / (time.perf_counter() - self.began),
-            "wrong": self.wrong,
-            "p50_s": _quantile(took, 0.5),
-            "p95_s": _quantile(took, 0.95),
-            "answered_by_window": windows,
-            "pairs": dict(self.pairs),
-            "errors": dict(self.errors),
+            "alone": summary(alone, 5.0),
+            "beside": summary([a for a in beside if a.device == other.device], 20.0),
+            "greedy": summary([a for a in beside if a.device == greedy.device], 20.0),
+        }
+
+    def _load(self, work: Any, seconds: float) -> dict[str, Any]:
+        """Return the figures of one load, with the CPU time of its requests."""
+        before = cpu_seconds(self._parties)
+        asked: list[Asked]
+        asked, devices_s = work()
+        after = cpu_seconds(self._parties)
+        wait_until_idle(self._parties)
+        figures = summary(asked, seconds)
+        count = max(1, figures["answered"])
+        resting = cpu_seconds(self._parties)
+        refill_s = sum(resting.values()) - sum(after.values())
+        return figures | {
+            "cpu": cpu_of_a_request(before, after, devices_s, figures["answered"]) | {"refill_s": refill_s / count}
         }
 
 
-async def load(directory: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """Fill the gallery; closed loop, open loop and, if asked, one device beside a greedy one."""
-    parameters = ParameterSet.from_name(options.parameters)
-    gallery = Gallery(parameters, options.identities)
-    async with clients(directory) as devices:
-        pairs = [(f"p{i}", vector) for i, vector in enumerate(gallery.vectors)]
-        await devices[0].enrol_many_embeddings(pairs, model="random", timeout_s=600.0)
-        for device in devices:  # connections and tables
-            await Asked().ask(device, gallery, 0)
-        closed = await closed_loop(devices[:CLOSED], gallery, options.seconds / 2)
-        rate = options.rate or 1.75 * closed["answered_a_second"]
-        figures = {"closed": closed, "rate": rate, "open": await open_loop(devices, gallery, rate, options.seconds)}
-        if options.fair:
-            figures["fair"] = await fairness(devices, gallery)
-    return figures
-
-
-@contextlib.asynccontextmanager
-async def clients(directory: Path) -> AsyncIterator[list[AsyncClient]]:
-    """A client of each device."""
-    async with contextlib.AsyncExitStack() as stack:
-        files = [directory / f"device-{number + 1}" / "device.toml" for number in range(DEVICES)]
-        yield [await stack.enter_async_context(AsyncClient.from_config(file)) for file in files]
-
-
-async def closed_loop(devices: Sequence[AsyncClient], gallery: Gallery, seconds: float) -> dict[str, Any]:
-    """Devices that each wait for their answer before they ask again."""
-    asked, number = Asked(), 0
-
-    async def go_on(device: AsyncClient) -> None:
-        nonlocal number
-        while time.perf_counter() - asked.began < seconds:
-            number += 1
-            await asked.ask(device, gallery, number)
-
-    await asyncio.gather(*map(go_on, devices))
-    return asked.figures(number, seconds)
-
-
-async def open_loop(devices: Sequence[AsyncClient], gallery: Gallery, rate: float, seconds: float) -> dict[str, Any]:
-    """Requests at a fixed rate, in turn from all devices."""
-    asked, tasks = Asked(), []
-    for number in range(int(rate * seconds)):
-        await asyncio.sleep(max(0.0, asked.began + number / rate - time.perf_counter()))
-        tasks.append(asyncio.create_task(asked.ask(devices[number % len(devices)], gallery, number)))
-    await asyncio.gather(*tasks)
-    return asked.figures(len(tasks), seconds)
-
-
-async def fairness(devices: Sequence[AsyncClient], gallery: Gallery) -> dict[str, Any]:
-    """How long a verification takes one device alone, and beside another that makes 16 searches at once."""
-    greedy, other = devices[0], devices[1]
-    alone = await closed_loop([other], gallery, 5.0)
-    searching = True
-
-    async def search() -> None:
-        while searching:
-            with contextlib.suppress(VeilmatchError):
-                await greedy.candidates_embedding(gallery.vectors[0], model="random", threshold=THRESHOLD)
-
-    tasks = [asyncio.create_task(search()) for _ in range(16)]
-    await asyncio.sleep(2.0)
-    beside = await closed_loop([other], gallery, 20.0)
-    searching = False
-    await asyncio.gather(*tasks)
-    return {"alone": alone, "beside": beside}
+def headline(figures: dict[str, Any]) -> dict[str, float]:
+    """Return the figures that are compared with those of another revision."""
+    found = {}
+    for load in figures["closed"]:
+        name = f"{load['operation']}, {load['devices']} at once"
+        found[f"{name} [answers a second]"] = load["answered_a_second"]
+        for quantile in ("p50_s", "p99_s"):
+            if load[quantile] is not None:
+                found[f"{name}, {quantile.removesuffix('_s')} [ms]"] = 1e3 * load[quantile]
+        found[f"{name}, daemons [ms of CPU]"] = 1e3 * load["cpu"]["daemons_s"]
+    return found
 
 
 def show(f: dict[str, Any]) -> None:
-    """Print the table."""
-    closed, opened = f["closed"], f["open"]
-    capacity = closed["answered_a_second"]
-    title = f"{f['cores']} cores of {f['cpu']}; {f['rate'] / capacity:.2f} times the capacity"
-    table = Table("figure", "closed loop", "open loop", title=title)
-    part = opened["answered_a_second"] / capacity
-    rows = (
-        ("requests that came", f"{closed['arrived']:,}", f"{opened['arrived']:,} ({f['rate']:.1f} a second)"),
-        ("answered", f"{closed['answered']:,}", f"{opened['answered']:,}"),
-        ("answered a second", f"{capacity:.1f}", f"{opened['answered_a_second']:.1f} ({100 * part:.0f}% of capacity)"),
-        ("decided wrongly", str(closed["wrong"]), str(opened["wrong"])),
-        ("half within", _seconds(closed["p50_s"]), _seconds(opened["p50_s"])),
-        ("95% within", _seconds(closed["p95_s"]), _seconds(opened["p95_s"])),
-        (f"answered, by {WINDOW_S} s of arrival", "", " ".join(map(str, opened["answered_by_window"]))),
-        ("pairs", _counts(closed["pairs"]), _counts(opened["pairs"])),
-        ("errors", _counts(closed["errors"]), _counts(opened["errors"])),
-    )
-    for row in rows:
-        table.add_row(*row)
+    """Print the tables."""
+    console = Console(width=150)
+    where = f"gallery of {f['identities']:,}, {f['parameter_set']}; {f['cores']} cores of {f['cpu']}"
+    columns = ("a second", "half in", "95 % in", "99 % in", "failed", "wrong")
+    cpus = ("matchers", "key holders", "refill", "devices")
+    closed = Table("closed loop", "at once", *columns, *cpus, title=f"{where}; the last four: CPU ms of an answer")
+    for load in f["closed"]:
+        closed.add_row(load["operation"], str(load["devices"]), *_row(load), *_cpu(load))
+    console.print(closed)
+    if f["open"]:
+        opened = Table(
+            "open loop", "due", "of closed", *columns, "CPU ms of daemons",
+            title="times from when a request was due", caption=_arrivals(f["open"]),
+        )  # fmt: skip
+        for load in f["open"]:
+            part = "" if load["part_of_closed"] is None else f"{load['part_of_closed']:.2f}"
+            daemons = f"{1e3 * load['cpu']['daemons_s']:.0f}"
+            opened.add_row(load["operation"], f"{load['rate']:.1f} / s", part, *_row(load), daemons)
+        console.print(opened)
     if "fair" in f:
-        alone, beside = f["fair"]["alone"], f["fair"]["beside"]
-        table.add_section()
-        table.add_row("one device, alone: half within", _seconds(alone["p50_s"]), "")
-        text = _seconds(beside["p50_s"])
-        if alone["p50_s"] and beside["p50_s"]:
-            text += f" ({beside['p50_s'] / alone['p50_s']:.1f} times)"
-        table.add_row("beside one with 16 searches", text, _counts(beside["errors"]))
-    Console().print(table)
+        fair = Table("one device that verifies", *columns)
+        fair.add_row("alone", *_row(f["fair"]["alone"]))
+        fair.add_row("beside one with 16 searches at once", *_row(f["fair"]["beside"]))
+        fair.add_row("that one", *_row(f["fair"]["greedy"]))
+        console.print(fair)
 
 
-def _quantile(values: list[float], part: float) -> float | None:
-    return values[min(int(part * len(values)), len(values) - 1)] if values else None
+def _arrivals(loads: Sequence[dict[str, Any]]) -> str:
+    """Whether the servers keep up: how many were answered of those that were due in each part of the time."""
+    parts = (
+        f"{load['operation']} at {load['rate']:.1f}: {' '.join(map(str, load['answered_by_window']))}" for load in loads
+    )
+    return f"answered, of those due in each {WINDOW_S:g} s: " + "; ".join(parts)
 
 
-def _seconds(value: float | None) -> str:
-    return "nobody" if value is None else f"{value:.2f} s"
+def _row(load: dict[str, Any]) -> list[str]:
+    times = ("nobody" if load[q] is None else f"{1e3 * load[q]:,.0f} ms" for q in ("p50_s", "p95_s", "p99_s"))
+    errors = ", ".join(f"{count} {name}" for name, count in sorted(load["errors"].items())) or "none"
+    return [f"{load['answered_a_second']:.1f}", *times, errors, str(load["wrong"])]
 
 
-def _counts(counts: dict[str, int]) -> str:
-    return ", ".join(f"{name} {count}" for name, count in sorted(counts.items())) or "none"
+def _cpu(load: dict[str, Any]) -> list[str]:
+    return [f"{1e3 * load['cpu'][part]:.0f}" for part in ("matchers_s", "keyholders_s", "refill_s", "devices_s")]
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -5,7 +5,7 @@
     python benchmarks/quantisation.py --json PATH     writes the figures as well
     python benchmarks/quantisation.py --plots FOLDER  draws the heat maps there, as SVG and PNG
 
-Photos: the 400 of AT&T/ORL as they are, and made bad (`veilmatch.client.evaluation.degrade.hard`) with several
+Photos: the 400 of AT&T/ORL as they are, and made bad (`veilmatch.client.evaluation.data.degrade.hard`) with several
 seeds, over which hard figures are means. Embedders: SFace for 128 dimensions, the second embedder for 512
 (`veilmatch models install --evaluation`). The threshold is chosen anew for every S and c.
 
@@ -31,13 +31,13 @@ from rich.console import Console
 from rich.table import Table
 
 from veilmatch.client.capture.detector import YuNetDetector
-from veilmatch.client.evaluation.capture import capture, installed_embedder, orl_photos
-from veilmatch.client.evaluation.curves import png, svg
-from veilmatch.client.evaluation.faces import FaceSet
-from veilmatch.client.evaluation.intervals import resamples
+from veilmatch.client.evaluation.data.capture import capture, installed_embedder, orl_photos
+from veilmatch.client.evaluation.data.faces import FaceSet
+from veilmatch.client.evaluation.data.pairs import Pairs, all_pairs
+from veilmatch.client.evaluation.figures.curves import png, svg
+from veilmatch.client.evaluation.figures.intervals import resamples
+from veilmatch.client.evaluation.figures.rates import Floats, curve
 from veilmatch.client.evaluation.libraries import require
-from veilmatch.client.evaluation.pairs import Pairs, all_pairs
-from veilmatch.client.evaluation.rates import Floats, curve
 from veilmatch.client.evaluation.scorers import float_scores
 from veilmatch.client.models import install_evaluation_model, install_models, install_photos
 from veilmatch.crypto.errors import ParameterError

@@ -5,7 +5,7 @@
     python benchmarks/query_profile.py --plots FOLDER  draws query_profile.svg and .png there
     python benchmarks/query_profile.py --json PATH     writes the figures as well
 
-What each daemon takes from rest to answer is counted by the operating system, on five daemons over loopback. Steps
+What each daemon takes from rest to answer is counted by the operating system, on six daemons over loopback. Steps
 are measured one by one in this process, with the functions that the daemons run, on as many ciphertexts and slots, and
 are laid into that total; "everything else" is what remains: TLS, gRPC, databases, Python. Dealt randomness is made at
 rest and not in the profile. The share of modular multiplication in the daemons' time is that of benchmarks/system.py:
@@ -37,14 +37,14 @@ from system import enrol, limits, median
 
 from veilmatch.client.client import Client
 from veilmatch.client.demo.parties import fresh_passphrase, hold_ceremony
-from veilmatch.client.evaluation.curves import png, svg
+from veilmatch.client.evaluation.figures.curves import png, svg
 from veilmatch.client.wire.encryption import Encryptor
 from veilmatch.crypto.arithmetic import random_bits
 from veilmatch.crypto.encryption.paillier import Paillier, PublicKey
 from veilmatch.crypto.encryption.public_key_format import PublicFile
 from veilmatch.crypto.parameters import D512, DEFAULT, ParameterSet
 from veilmatch.crypto.rings.choice import choose
-from veilmatch.server.supervisor import DAEMONS, Supervisor
+from veilmatch.server.supervisor import Supervisor
 
 THRESHOLD = 0.40
 REPEATS = {"verify": 15, "candidates": 5}
@@ -114,7 +114,7 @@ def _query(
         totals.append(ask().timings.total_s)
         found["device"].append(time.process_time() - own)
         after = cpu_seconds(parties)
-        for party in set(DAEMONS) & set(PARTIES):
+        for party in set(parties.names) & set(PARTIES):
             found[party].append(after[party] - before[party])
     return statistics.median(totals), {party: statistics.median(times) for party, times in found.items()}
 

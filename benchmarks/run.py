@@ -1,6 +1,6 @@
 """Runs all benchmarks in their short versions and makes one page of what they print and draw.
 
-    python benchmarks/run.py                          about ten minutes; writes benchmarks/results/
+    python benchmarks/run.py                          about a quarter of an hour; writes benchmarks/results/
     python benchmarks/run.py --only kernel --output x
 
 For each benchmark NAME.json holds its figures and index.html the table that it prints and the plots that it draws,
@@ -32,7 +32,8 @@ BENCHMARKS = (
     ("identify", "benchmarks/identify.py --slots 1000 10000"),
     ("system", "benchmarks/system.py"),
     ("system_512", "benchmarks/system.py --parameters d512-s120-c18-n3072 --identities 2000"),
-    ("load", "benchmarks/load.py --seconds 20"),
+    ("network", "benchmarks/network.py --quick"),
+    ("load", "benchmarks/load.py --quick"),
     ("query_profile", "benchmarks/query_profile.py --quick"),
     ("scaling", "benchmarks/scaling.py --quick"),
     ("budget_attack", "-m benchmarks.budget_attack --templates 5 --people 5"),
@@ -40,7 +41,7 @@ BENCHMARKS = (
     ("peers", "-m benchmarks.peers --quick"),
 )
 #: Those that take --plots FOLDER, and draw NAME.svg and NAME.png there.
-DRAWING = ("query_profile", "scaling", "quantisation")
+DRAWING = ("network", "load", "query_profile", "scaling", "quantisation", "peers")
 HERE = Path(__file__).parent
 _STYLE = (
     "body{font-family:sans-serif;max-width:75em;margin:2em auto}pre{overflow-x:auto;line-height:1.15}"

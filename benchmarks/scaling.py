@@ -5,7 +5,7 @@
     python benchmarks/scaling.py --plots FOLDER  draws scaling.svg and .png there
     python benchmarks/scaling.py --json PATH  writes the figures as well
 
-Five daemons over loopback and one device, on synthetic unit vectors. One gallery for each D grows from size to size;
+Six daemons over loopback and one device, on synthetic unit vectors. One gallery for each D grows from size to size;
 at each size the daemons are started with each number of workers, and once behind relays that count bytes. Probes are
 two of enrolled people, at a cosine of about 0.7 to their templates, and one of a stranger; every answer is compared
 with that of the same integers in clear, or the run ends in an error.
@@ -56,13 +56,13 @@ from scaling_chart import draw
 from veilmatch.client.capture.quantiser import quantise
 from veilmatch.client.client import Client
 from veilmatch.client.demo.parties import fresh_passphrase, hold_ceremony
-from veilmatch.client.device import Progress
-from veilmatch.client.evaluation.curves import png, svg
+from veilmatch.client.evaluation.figures.curves import png, svg
+from veilmatch.client.operations.device import Progress
 from veilmatch.crypto.encryption.public_key_format import PublicFile
 from veilmatch.crypto.packing.fields import Array
 from veilmatch.crypto.parameters import D256, D512, DEFAULT, ParameterSet
 from veilmatch.crypto.rings.choice import choose
-from veilmatch.server.supervisor import DAEMONS, Supervisor
+from veilmatch.server.supervisor import Supervisor
 
 SETS = {p.dimension: p for p in (DEFAULT, D256, D512)}
 SIZES = (100, 1_000, 10_000, 100_000)
@@ -192,15 +192,15 @@ def _cell(client: Client, parties: Supervisor, gallery: Gallery) -> dict[str, An
         timings.append(_ask(client, gallery, probe))
         device.append(time.process_time() - own)
         after = cpu_seconds(parties)
-        cpus.append({party: after[party] - before[party] for party in DAEMONS})
+        cpus.append({party: after[party] - before[party] for party in parties.names})
     steps = ("device", "convert", "match", "decide", "total")
     return {
         "decisions_checked": gallery.identities * (len(gallery.probes) + 1),
         **{f"{step}_s": statistics.median(getattr(t, f"{step}_s") for t in timings) for step in steps},
-        "cpu_s": {party: statistics.median(c[party] for c in cpus) for party in DAEMONS},
+        "cpu_s": {party: statistics.median(c[party] for c in cpus) for party in parties.names},
         "device_cpu_s": statistics.median(device),
-        "memory_bytes": {party: memory(parties.pid(party)) for party in DAEMONS},
-        "peak_memory_bytes": {party: peak_memory(parties.pid(party)) for party in DAEMONS},
+        "memory_bytes": {party: memory(parties.pid(party)) for party in parties.names},
+        "peak_memory_bytes": {party: peak_memory(parties.pid(party)) for party in parties.names},
     }
 
 

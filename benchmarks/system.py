@@ -1,13 +1,14 @@
-"""The whole system on this machine: five daemons over loopback, one device, synthetic unit vectors.
+"""The whole system on this machine: six daemons over loopback, one device, synthetic unit vectors.
 
     python benchmarks/system.py                     the figures that the README quotes (about two minutes)
     python benchmarks/system.py --parameters d512-s120-c18-n3072
     python benchmarks/system.py --json PATH         writes them as well
+    python benchmarks/system.py --against REVISION  the same figures of another revision, in turn; see against.py
 
 Times are medians over whole requests as the device sees them, embedding excluded. Beside each stands a limit
 or a peer measured in the same run: what the modular multiplications alone cost on this machine, spread over
 its cores, and python-paillier (phe), encrypting under the same key size. The CPU time of a query is that of all
-five daemons, as the operating system counts it. Gallery vectors are random; for speed only their number
+six daemons, as the operating system counts it. Gallery vectors are random; for speed only their number
 counts, because no step depends on a value. Queries are measured when the key holders have their stock of dealt
 randomness; what it costs to deal and check more of it is in dealt.py. VEILMATCH_BACKEND chooses the arithmetic.
 """
@@ -18,12 +19,14 @@ import argparse
 import json
 import os
 import secrets
+import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import against
 import numpy as np
 from daemons import cpu_seconds, memory, wait_until_idle
 from machine import cpu
@@ -38,10 +41,11 @@ from veilmatch.crypto.encryption import knowledge
 from veilmatch.crypto.encryption.paillier import Paillier, PublicKey
 from veilmatch.crypto.encryption.public_key_format import PublicFile
 from veilmatch.crypto.keys.shares import exponent_bits, safety_exponent_bits
-from veilmatch.crypto.pair.key_safety import WEIGHT_BYTES
+from veilmatch.crypto.pair.key_safety import draw_weights
 from veilmatch.crypto.parameters import ParameterSet
 from veilmatch.crypto.rings.choice import choose
-from veilmatch.server.supervisor import DAEMONS, Supervisor
+from veilmatch.server.installation.plan import folder_of
+from veilmatch.server.supervisor import Supervisor
 
 THRESHOLD = 0.40
 #: Enrolments of one template, timed alone.
@@ -50,7 +54,7 @@ SINGLE = 9
 BATCH = 19_500
 
 
-def main() -> None:
+def main(arguments: Sequence[str]) -> None:
     """Measure, print a table, write JSON if asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parameters", default="d128-s126-c38-n3072", help="parameter set (default: %(default)s)")
@@ -58,7 +62,11 @@ def main() -> None:
     parser.add_argument("--verifications", type=int, default=21)
     parser.add_argument("--searches", type=int, default=5)
     parser.add_argument("--json", type=Path, help="write the figures to this file")
-    options = parser.parse_args()
+    against.add_options(parser)
+    options = parser.parse_args(arguments)
+    if options.against:
+        against.compare(Path(__file__), headline, options, arguments)
+        return
     figures = measure(options)
     show(figures)
     if options.json:
@@ -146,7 +154,7 @@ def limits(key: PublicKey, identities: int, clock: Callable[[], float] = time.pe
 def _safety_s(scheme: Paillier, conversions: int, clock: Callable[[], float]) -> float:
     """The key-safety check at one key holder: combine all ciphertexts, and two secret powers of the combination."""
     ciphertexts = [random_below(scheme.modulus**2) for _ in range(conversions)]
-    weights = [secrets.randbits(8 * WEIGHT_BYTES) for _ in ciphertexts]
+    weights = draw_weights(b"benchmark", secrets.token_bytes(32), b"", conversions).rho
     bits = safety_exponent_bits(scheme.public_key)
     secret = random_bits(bits) | 1 << (bits - 1)
     combine_s = median(lambda: scheme.combine(ciphertexts, weights), 9, clock)
@@ -200,7 +208,7 @@ def _restart(parties: Supervisor, directory: Path) -> dict[str, Any]:
     parties.start("matcher-a")
     parties.wait_ready()
     ready = time.perf_counter() - started
-    lines = [json.loads(line) for line in (directory / "matcher-a" / "log.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (directory / folder_of("matcher-a") / "log.jsonl").read_text().splitlines()]
     loads = [line["seconds"] for line in lines if line.get("event") == "gallery loaded"]
     return {"matcher_ready_s": ready, "gallery_load_s": loads[-1]}
 
@@ -229,8 +237,8 @@ def _queries(
         for step in ("device", "convert", "match", "decide", "total"):
             values = sorted(getattr(r.timings, f"{step}_s") for r in results)
             figures[f"{name}_{step}_s"] = values[len(values) // 2]
-        figures[f"{name}_cpu_s"] = {party: (after[party] - before[party]) / count for party in DAEMONS}
-    figures["memory_bytes"] = {party: memory(parties.pid(party)) for party in DAEMONS}
+        figures[f"{name}_cpu_s"] = {party: (after[party] - before[party]) / count for party in parties.names}
+    figures["memory_bytes"] = {party: memory(parties.pid(party)) for party in parties.names}
     return figures
 
 
@@ -239,7 +247,23 @@ def _storage(directory: Path, parameters: ParameterSet, identities: int) -> dict
     return {
         "pack_bytes_per_identity": packs * parameters.dimension * parameters.ciphertext_bytes / identities,
         "record_bytes_per_identity": parameters.lane_ciphertexts * parameters.ciphertext_bytes,
-        "database_bytes": (directory / "matcher-a" / "data" / "gallery.db").stat().st_size,
+        "database_bytes": (directory / folder_of("matcher-a") / "data" / "gallery.db").stat().st_size,
+    }
+
+
+def headline(figures: dict[str, Any]) -> dict[str, float]:
+    """Return the figures that are compared with those of another revision."""
+    times = ("encrypt_probe_s", "prove_s", "check_proof_s", "verify_total_s", "candidates_total_s", "enrol_s")
+    found = {f"{name.removesuffix('_s')} [ms]": 1e3 * figures[name] for name in times}
+    for operation in ("verify", "candidates"):
+        for kind in ("matcher", "keyholder"):
+            spent = sum(s for party, s in figures[f"{operation}_cpu_s"].items() if party.startswith(kind))
+            found[f"{operation}, {kind}s [ms of CPU]"] = 1e3 * spent
+    return found | {
+        "bulk enrolment [s]": figures["bulk_enrol_s"],
+        "loading the gallery [s]": figures["gallery_load_s"],
+        "storage in packs [bytes an identity]": figures["pack_bytes_per_identity"],
+        "memory of a matcher [MB]": figures["memory_bytes"]["matcher-a"] / 1e6,
     }
 
 
@@ -317,4 +341,4 @@ def median(work: Callable[[], object], repeats: int, clock: Callable[[], float] 
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

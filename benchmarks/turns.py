@@ -34,7 +34,7 @@ from veilmatch.client.capture.embedder import Embedding, SFaceEmbedder
 from veilmatch.client.capture.image import RgbArray, load_image
 from veilmatch.client.capture.pipeline import CapturePipeline
 from veilmatch.client.capture.turn import turned, upright
-from veilmatch.client.evaluation.degrade import DEGRADATIONS, Place, hard
+from veilmatch.client.evaluation.data.degrade import DEGRADATIONS, Place, hard
 from veilmatch.client.models import fixture_photos, install_models, install_photos, orl_photo
 from veilmatch.crypto.errors import NoFaceError, SeveralFacesError, VeilmatchError
 

@@ -20,7 +20,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeAlias, TypeVar
 
-from veilmatch.client.arguments import (
+from veilmatch.client.config import DeviceSettings
+from veilmatch.client.given.arguments import (
     checked_key_id,
     checked_model,
     checked_name,
@@ -28,10 +29,10 @@ from veilmatch.client.arguments import (
     checked_token,
     finite_seconds,
 )
-from veilmatch.client.changes import Changes
-from veilmatch.client.config import DeviceSettings
-from veilmatch.client.device import Capture, Device, Embedding, Progress, Skipped
-from veilmatch.client.queries import Queries
+from veilmatch.client.operations.changes import Changes
+from veilmatch.client.operations.device import Capture, Device, Embedding, Progress, Skipped
+from veilmatch.client.operations.queries import Queries, Way
+from veilmatch.client.recipient import AsyncForRecipient, read_recipient
 from veilmatch.client.results import (
     Candidates,
     Enrolment,
@@ -47,10 +48,12 @@ from veilmatch.client.wire.connection import Connection
 from veilmatch.client.wire.signing import Draft
 from veilmatch.client.wire.transport import Matcher
 from veilmatch.crypto.errors import ClientUseError
+from veilmatch.crypto.keys.parties import Party
 from veilmatch.protos.v1 import request_pb2
 
 if TYPE_CHECKING:
     from veilmatch.client.capture.image import ImageSource
+    from veilmatch.crypto.keys.recipient_certificate import RecipientCertificate
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -71,17 +74,18 @@ def _in_its_loop(
 
 
 class AsyncClient:
-    """One device, both matchers. Use as an async context manager, within one event loop.
+    """One device, and the matchers of its installation. Use as an async context manager, within one event loop.
 
-    matchers, capture, now and workers replace the network, the capture pipeline, the clock and the number
-    of processes of a bulk enrolment. Any number of calls may run at the same time. Callbacks are called in the event
-    loop, and awaited if they are coroutine functions.
+    matchers (by organisation), capture, now and workers replace the network, the capture pipeline, the clock and the
+    number of processes of a bulk enrolment. Any number of calls may run at the same time. Callbacks are called in the
+    event loop, and awaited if they are coroutine functions.
 
     Common to all methods: timeout_s bounds the exchange with the servers, all attempts together (default: the
-    settings); capture and encryption come before it. When key holders are missing, the other pairs of the settings are
-    tried, and later calls try them first. A matcher that restarts is waited for; so is a server that is busy, once. All
-    together a call makes one request more than there are pairs, at most. A deviation that a matcher reports about a
-    request that was given up is raised, or logged as a warning (logger `veilmatch.client`) if that comes later.
+    settings); capture and encryption come before it. When an organisation fails or gives no sign of life, the pairs
+    without it are tried, and later calls try them first until it is back. A matcher that restarts is waited for, if no
+    pair does without it; so is a server that is busy, once. All together a call makes one request more than there are
+    pairs, at most. A deviation that a matcher reports about a request that was given up is raised, or logged as a
+    warning (logger `veilmatch.client`) if that comes later.
     model names what made an embedding, 1 to 64 characters: the first templates of an empty gallery fix it. Raises
     UnavailableError, OverloadedError, GalleryMismatchError, ModelMismatchError, RequestRefusedError, KeyMismatchError,
     IntegrityError, and ServerDeviationError if the servers refuse what was encrypted as invalid: the quantiser here
@@ -93,7 +97,7 @@ class AsyncClient:
         self,
         settings: DeviceSettings,
         *,
-        matchers: tuple[Matcher, Matcher] | None = None,
+        matchers: Mapping[Party, Matcher] | None = None,
         capture: Capture | None = None,
         now: Callable[[], float] = time.time,
         workers: int | None = None,
@@ -109,7 +113,7 @@ class AsyncClient:
         self._settings = settings
         self._device = Device(settings, capture, now)
         self._connection = Connection(settings, self._device.sign, matchers)
-        self._queries = Queries(self._device, self._connection, self._limit)
+        self._queries = Queries(self._device, self._connection)
         self._changes = Changes(self._device, self._connection, settings.timeout_s, workers)
 
     @classmethod
@@ -127,7 +131,7 @@ class AsyncClient:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close both connections. The client cannot be used afterwards; closing twice is fine."""
+        """Close all connections. The client cannot be used afterwards; closing twice is fine."""
         await self._connection.close()
 
     # -- matching ---------------------------------------------------------------------------------
@@ -139,17 +143,25 @@ class AsyncClient:
         photo: ImageSource,
         *,
         threshold: float | None = None,
+        assured: bool | None = None,
+        hedge: bool | None = None,
         timeout_s: float | None = None,
     ) -> Verification:
         """Return whether the face in the photo is the subject's; with several templates, any of them.
 
-        threshold: cosine in (0, 1], default of the settings. Raises also LowThresholdError, UnknownSubjectError,
-        ImageError, NoFaceError, UnusableFaceError, SeveralFacesError, ModelError, EmbeddingError.
+        threshold: cosine in (0, 1], default of the settings. assured: whether all three pairs are asked, and their
+        answer counts only if it is the same: one organisation that lies can make it fail, and not make it wrong. It
+        counts three times in budgets; DisagreementError has what each pair said, ConfigurationError comes where an
+        installation has fewer than three matchers, and the error of a pair that fails is raised. hedge: whether a
+        second pair is asked if the first takes longer than 95 of 100 queries before it; that counts twice in budgets,
+        and an assured answer makes no use of it. Default of both: the settings. Raises also LowThresholdError,
+        UnknownSubjectError, ImageError, NoFaceError, UnusableFaceError, SeveralFacesError, ModelError, EmbeddingError.
         """
         started, t = time.perf_counter(), self._device.threshold("verify", threshold)
+        way = self._way(assured, hedge, timeout_s)
         subject = checked_name(subject)
         embedding = await self._device.embed(photo)
-        return await self._queries.verify(started, subject, embedding, await self._device.model(), t, timeout_s)
+        return await self._queries.verify(started, subject, embedding, await self._device.model(), t, way)
 
     @_in_its_loop
     async def verify_embedding(
@@ -159,20 +171,30 @@ class AsyncClient:
         *,
         model: str,
         threshold: float | None = None,
+        assured: bool | None = None,
+        hedge: bool | None = None,
         timeout_s: float | None = None,
     ) -> Verification:
         """`verify` for an embedding: real numbers [D] of any length but zero."""
         started, t = time.perf_counter(), self._device.threshold("verify", threshold)
-        return await self._queries.verify(started, checked_name(subject), embedding, checked_model(model), t, timeout_s)
+        way = self._way(assured, hedge, timeout_s)
+        return await self._queries.verify(started, checked_name(subject), embedding, checked_model(model), t, way)
 
     @_in_its_loop
     async def candidates(
-        self, photo: ImageSource, *, threshold: float | None = None, timeout_s: float | None = None
+        self,
+        photo: ImageSource,
+        *,
+        threshold: float | None = None,
+        assured: bool | None = None,
+        hedge: bool | None = None,
+        timeout_s: float | None = None,
     ) -> Candidates:
         """Return every subject of the gallery that the face in the photo matches. Errors: see `verify`."""
         started, t = time.perf_counter(), self._device.threshold("candidates", threshold)
+        way = self._way(assured, hedge, timeout_s)
         embedding = await self._device.embed(photo)
-        return await self._queries.candidates(started, embedding, await self._device.model(), t, timeout_s)
+        return await self._queries.candidates(started, embedding, await self._device.model(), t, way)
 
     @_in_its_loop
     async def candidates_embedding(
@@ -181,23 +203,33 @@ class AsyncClient:
         *,
         model: str,
         threshold: float | None = None,
+        assured: bool | None = None,
+        hedge: bool | None = None,
         timeout_s: float | None = None,
     ) -> Candidates:
         """`candidates` for an embedding."""
         started, t = time.perf_counter(), self._device.threshold("candidates", threshold)
-        return await self._queries.candidates(started, embedding, checked_model(model), t, timeout_s)
+        way = self._way(assured, hedge, timeout_s)
+        return await self._queries.candidates(started, embedding, checked_model(model), t, way)
 
     @_in_its_loop
     async def identify(
-        self, photo: ImageSource, *, threshold: float | None = None, timeout_s: float | None = None
+        self,
+        photo: ImageSource,
+        *,
+        threshold: float | None = None,
+        assured: bool | None = None,
+        hedge: bool | None = None,
+        timeout_s: float | None = None,
     ) -> IdentifyResult:
         """Return the one subject that the face in the photo matches best, if anyone. Errors: see `verify`.
 
         Subjects below the threshold are nobody; of equal scores the lower slot wins.
         """
         started, t = time.perf_counter(), self._device.threshold("identify", threshold)
+        way = self._way(assured, hedge, timeout_s)
         embedding = await self._device.embed(photo)
-        return await self._queries.identify(started, embedding, await self._device.model(), t, timeout_s)
+        return await self._queries.identify(started, embedding, await self._device.model(), t, way)
 
     @_in_its_loop
     async def identify_embedding(
@@ -206,11 +238,26 @@ class AsyncClient:
         *,
         model: str,
         threshold: float | None = None,
+        assured: bool | None = None,
+        hedge: bool | None = None,
         timeout_s: float | None = None,
     ) -> IdentifyResult:
         """`identify` for an embedding."""
         started, t = time.perf_counter(), self._device.threshold("identify", threshold)
-        return await self._queries.identify(started, embedding, checked_model(model), t, timeout_s)
+        way = self._way(assured, hedge, timeout_s)
+        return await self._queries.identify(started, embedding, checked_model(model), t, way)
+
+    def for_recipient(self, certificate: RecipientCertificate | str | Path) -> AsyncForRecipient:
+        """Return queries whose answers are sealed to a relying party, so that this device does not learn them.
+
+        certificate: that of the recipient, or the path of its file. Raises ConfigurationError,
+        RecipientCertificateError. See docs/recipients.md.
+        """
+
+        def way(assured: bool | None, timeout_s: float | None) -> Way:
+            return self._way(assured, False, timeout_s)
+
+        return AsyncForRecipient(self._device, self._connection, way, read_recipient(certificate))
 
     # -- changing the gallery -----------------------------------------------------------------------
 
@@ -317,7 +364,7 @@ class AsyncClient:
     async def rotate(
         self, new_key_id: bytes, *, progress: Progress | None = None, timeout_s: float | None = None
     ) -> Rotation:
-        """Bring every template of the gallery under a new key, which both matchers are configured for.
+        """Bring every template of the gallery under a new key, which all matchers are configured for.
 
         new_key_id: 16 bytes, of the public key of the new installation. The gallery is served all the time; in the
         end it is closed to changes. Repeat the call after an error: it goes on where it stopped. progress: told
@@ -327,6 +374,13 @@ class AsyncClient:
         return await self._changes.rotate(checked_key_id(new_key_id), progress, timeout_s)
 
     # -- parts --------------------------------------------------------------------------------------
+
+    def _way(self, assured: bool | None, hedge: bool | None, timeout_s: float | None) -> Way:
+        """Return how a query is answered. Raises ConfigurationError if it is to be assured and cannot be."""
+        is_assured = self._settings.assurance == "all-pairs" if assured is None else bool(assured)
+        if is_assured:
+            self._connection.require_all()
+        return Way(self._limit(timeout_s), is_assured, self._settings.hedge if hedge is None else bool(hedge))
 
     def _limit(self, timeout_s: float | None) -> float:
         return finite_seconds(self._settings.timeout_s if timeout_s is None else timeout_s)

@@ -16,7 +16,8 @@ from veilmatch.crypto.errors import (
     DeviceRightsError,
     OtherInstallationError,
 )
-from veilmatch.crypto.keys.device_certificate import SIGNATURES_NEEDED, DeviceCertificate, Statement
+from veilmatch.crypto.keys.device_certificate import DeviceCertificate, Statement
+from veilmatch.crypto.keys.signed_by_two import SIGNATURES_NEEDED
 from veilmatch.crypto.parameters import ParameterSet
 from veilmatch.crypto.requests import Operation
 
@@ -55,9 +56,13 @@ class OwnCertificate:
         said.require_parameters(parameters)
         return OwnCertificate(path, said, parameters) if len(found.signatures) >= SIGNATURES_NEEDED else None
 
-    def require_threshold(self, operation: Operation, t: int) -> None:
-        """Raise DeviceRightsError, LowThresholdError above all, if the device may not do this at threshold t."""
+    def require(self, operation: Operation, t: int, for_recipient: bool) -> None:
+        """Raise DeviceRightsError, LowThresholdError above all, if the device may not do this at threshold t.
+
+        for_recipient: whether the answer is for one.
+        """
         try:
             self.statement.require_threshold(operation, t, self.parameters)
+            self.statement.require_recipient(operation, named=for_recipient)
         except DeviceRightsError as error:
             raise type(error)(f"{self.path}: {error.message}", got=error.got, expected=error.expected) from None

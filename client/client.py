@@ -16,11 +16,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from veilmatch.client.arguments import checked_pairs
 from veilmatch.client.async_client import AsyncClient
 from veilmatch.client.config import DeviceSettings
-from veilmatch.client.device import Capture, Embedding, Progress, Skipped
+from veilmatch.client.given.arguments import checked_pairs
 from veilmatch.client.loop_thread import Caller, LoopThread
+from veilmatch.client.operations.device import Capture, Embedding, Progress, Skipped
+from veilmatch.client.recipient import ForRecipient
 from veilmatch.client.results import (
     Candidates,
     Enrolment,
@@ -31,18 +32,20 @@ from veilmatch.client.results import (
     Verification,
 )
 from veilmatch.client.wire.transport import Matcher
+from veilmatch.crypto.keys.parties import Party
 
 if TYPE_CHECKING:
     from veilmatch.client.capture.image import ImageSource
+    from veilmatch.crypto.keys.recipient_certificate import RecipientCertificate
 
 _R = TypeVar("_R")
 
 
 class Client:
-    """One device, both matchers. Use as a context manager, or call `close`.
+    """One device, and the matchers of its installation. Use as a context manager, or call `close`.
 
     Arguments, results and errors are those of AsyncClient. progress and skipped are called in the thread that waits for
-    the call, and may use the client. Ctrl-C in a waiting thread cancels its call at both matchers. A call blocks its
+    the call, and may use the client. Ctrl-C in a waiting thread cancels its call at the matchers. A call blocks its
     thread: in an async function use AsyncClient.
 
     A client belongs to the process of its first call. Made before a fork and not used, it works in the parent and in
@@ -55,7 +58,7 @@ class Client:
         self,
         settings: DeviceSettings,
         *,
-        matchers: tuple[Matcher, Matcher] | None = None,
+        matchers: Mapping[Party, Matcher] | None = None,
         capture: Capture | None = None,
         now: Callable[[], float] = time.time,
         workers: int | None = None,
@@ -77,7 +80,7 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """End calls under way, close both connections and the thread. Closing twice is fine.
+        """End calls under way, close all connections and the thread. Closing twice is fine.
 
         In a child process nothing of the parent's is closed.
         """
@@ -89,10 +92,14 @@ class Client:
         photo: ImageSource,
         *,
         threshold: float | None = None,
+        assured: bool | None = None,
+        hedge: bool | None = None,
         timeout_s: float | None = None,
     ) -> Verification:
         """See AsyncClient.verify."""
-        return self._run(self._client.verify(subject, photo, threshold=threshold, timeout_s=timeout_s))
+        return self._run(
+            self._client.verify(subject, photo, threshold=threshold, assured=assured, hedge=hedge, timeout_s=timeout_s)
+        )
 
     def verify_embedding(
         self,
@@ -101,18 +108,30 @@ class Client:
         *,
         model: str,
         threshold: float | None = None,
+        assured: bool | None = None,
+        hedge: bool | None = None,
         timeout_s: float | None = None,
     ) -> Verification:
         """See AsyncClient.verify_embedding."""
         return self._run(
-            self._client.verify_embedding(subject, embedding, model=model, threshold=threshold, timeout_s=timeout_s)
+            self._client.verify_embedding(
+                subject, embedding, model=model, threshold=threshold, assured=assured, hedge=hedge, timeout_s=timeout_s
+            )
         )
 
     def candidates(
-        self, photo: ImageSource, *, threshold: float | None = None, timeout_s: float | None = None
+        self,
+        photo: ImageSource,
+        *,
+        threshold: float | None = None,
+        assured: bool | None = None,
+        hedge: bool | None = None,
+        timeout_s: float | None = None,
     ) -> Candidates:
         """See AsyncClient.candidates."""
-        return self._run(self._client.candidates(photo, threshold=threshold, timeout_s=timeout_s))
+        return self._run(
+            self._client.candidates(photo, threshold=threshold, assured=assured, hedge=hedge, timeout_s=timeout_s)
+        )
 
     def candidates_embedding(
         self,
@@ -120,18 +139,30 @@ class Client:
         *,
         model: str,
         threshold: float | None = None,
+        assured: bool | None = None,
+        hedge: bool | None = None,
         timeout_s: float | None = None,
     ) -> Candidates:
         """See AsyncClient.candidates_embedding."""
         return self._run(
-            self._client.candidates_embedding(embedding, model=model, threshold=threshold, timeout_s=timeout_s)
+            self._client.candidates_embedding(
+                embedding, model=model, threshold=threshold, assured=assured, hedge=hedge, timeout_s=timeout_s
+            )
         )
 
     def identify(
-        self, photo: ImageSource, *, threshold: float | None = None, timeout_s: float | None = None
+        self,
+        photo: ImageSource,
+        *,
+        threshold: float | None = None,
+        assured: bool | None = None,
+        hedge: bool | None = None,
+        timeout_s: float | None = None,
     ) -> IdentifyResult:
         """See AsyncClient.identify."""
-        return self._run(self._client.identify(photo, threshold=threshold, timeout_s=timeout_s))
+        return self._run(
+            self._client.identify(photo, threshold=threshold, assured=assured, hedge=hedge, timeout_s=timeout_s)
+        )
 
     def identify_embedding(
         self,
@@ -139,12 +170,20 @@ class Client:
         *,
         model: str,
         threshold: float | None = None,
+        assured: bool | None = None,
+        hedge: bool | None = None,
         timeout_s: float | None = None,
     ) -> IdentifyResult:
         """See AsyncClient.identify_embedding."""
         return self._run(
-            self._client.identify_embedding(embedding, model=model, threshold=threshold, timeout_s=timeout_s)
+            self._client.identify_embedding(
+                embedding, model=model, threshold=threshold, assured=assured, hedge=hedge, timeout_s=timeout_s
+            )
         )
+
+    def for_recipient(self, certificate: RecipientCertificate | str | Path) -> ForRecipient:
+        """See AsyncClient.for_recipient."""
+        return ForRecipient(self._client.for_recipient(certificate), self._run)
 
     def enrol(
         self,

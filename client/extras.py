@@ -28,7 +28,9 @@ EXTRAS = {
     "device": Extra("capturing faces", ("onnxruntime", "PIL")),
     "models": Extra("installing face models", ("onnx", "unearth", "httpx2", "certifi")),
     "heic": Extra("reading HEIC photos", ("pi_heif",)),
-    "server": Extra("running a matcher or a key holder", ("sqlalchemy", "grpc_health")),
+    "server": Extra("running a matcher or a key holder", ("sqlalchemy", "grpc_health", "jwt")),
+    "ray": Extra("spreading packs over machines", ("ray",)),
+    "relying": Extra("opening sealed answers", ("jwt",)),
     "eval": Extra("measuring error rates", ("matplotlib", "sklearn", "scipy", "tomlkit")),
     "phe": Extra("comparing with python-paillier", ("phe",)),
 }

@@ -3,7 +3,8 @@
 `if client.verify(...)`, `if client.candidates(...)` and `if client.identify(...)` read as they should: a result is
 true if it is a match. An object that is always true would turn the same line into an open door.
 
-`request_id` names the request, of several the last, in the logs of every party, as it does in an error.
+`request_id` names the request, of several the last, in the logs of every party, as it does in an error. An assured
+answer has the names of three in `request_ids`, of those to the pairs ab, ac and bc; any other answer has none there.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from veilmatch.crypto.keys.shares import Pair
+from veilmatch.crypto.keys.parties import Pair
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +33,9 @@ class Timings:
 class Verification:
     """Whether the probe is the claimed subject. True in a condition if and only if `decision` is.
 
-    shares: what matcher a and matcher b answered; their XOR is the decision, each alone is a fair coin.
-    probe_bytes: size of the signed request, as sent to each matcher. pair: the key holders that served.
+    shares: what the two organisations of the pair answered, in its order; their XOR is the decision, each alone is a
+    fair coin. probe_bytes: size of the signed request, as sent to each matcher. pair: the organisations that served; of
+    an assured answer, one of those about the newest state of the gallery.
     """
 
     decision: bool
@@ -44,6 +46,12 @@ class Verification:
     probe_bytes: int
     request_id: str
     timings: Timings
+    request_ids: tuple[str, ...] = ()
+
+    @property
+    def assured(self) -> bool:
+        """Whether all three pairs say so."""
+        return bool(self.request_ids)
 
     def __bool__(self) -> bool:
         return self.decision
@@ -64,6 +72,12 @@ class Candidates:
     probe_bytes: int
     request_id: str
     timings: Timings
+    request_ids: tuple[str, ...] = ()
+
+    @property
+    def assured(self) -> bool:
+        """Whether all three pairs say so."""
+        return bool(self.request_ids)
 
     def __bool__(self) -> bool:
         return bool(self.subjects)
@@ -93,6 +107,12 @@ class IdentifyResult:
     probe_bytes: int
     request_id: str
     timings: Timings
+    request_ids: tuple[str, ...] = ()
+
+    @property
+    def assured(self) -> bool:
+        """Whether all three pairs say so."""
+        return bool(self.request_ids)
 
     @property
     def decision(self) -> bool:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from veilmatch.crypto.errors import DealtStockError, UnavailableError, VeilmatchError
-from veilmatch.crypto.keys.shares import PARTIES, SEATS, pairs_without
+from veilmatch.crypto.keys.parties import PARTIES, Party, pairs_without
 
 #: Of the fields of an error as JSON: it has to fit into gRPC's metadata, which may have 8 kB in all.
 CLAIM_BYTES = 4096
@@ -27,7 +27,8 @@ _MAX_NUMBER = 2**53
 
 #: Every server of an installation, by the name in its certificate.
 KEY_HOLDERS = tuple(f"keyholder-{party}" for party in PARTIES)
-MATCHERS = tuple(f"matcher-{seat}" for seat in SEATS)
+MATCHERS = tuple(f"matcher-{party}" for party in PARTIES)
+_PARTY_OF: dict[str, Party] = {name: party for party in PARTIES for name in (f"keyholder-{party}", f"matcher-{party}")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +74,10 @@ def read(data: str | bytes, sayer: str, others: Others = NOBODY) -> VeilmatchErr
     error.hint = None  # what to do here is not theirs to say
     if error.party is not None and error.party not in (sayer, *_known(error, others)):
         error.party = sayer
-    without = pairs_without(PARTIES[KEY_HOLDERS.index(error.party)]) if error.party in KEY_HOLDERS else ()
+    failed = _PARTY_OF.get(error.party or "")
+    without = pairs_without(failed) if failed is not None else ()
     error.alternatives = tuple(pair for pair in without if pair in error.alternatives)
-    passed_on = [name for name in error.said_by if name in (*KEY_HOLDERS, *MATCHERS)]
+    passed_on = [name for name in error.said_by if name in _PARTY_OF]
     error.said_by = (*passed_on[: _SAYERS - 1], sayer)
     return error
 

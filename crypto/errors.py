@@ -17,11 +17,13 @@
             ClientUseError           a client that is closed, or of another process, loop or thread
             DeviceCertificateError   a device's certificate that two organisations did not sign as it is
                 OtherInstallationError   one that is for another installation
+            RecipientCertificateError    a recipient's certificate that two organisations did not sign, or not for now
         RequestRefusedError          a request that a server may not serve
             RequestExpiredError      past its expiry, or dated too far ahead
                 WrongClockError      so far that the clock of the server which says so must be wrong
             RequestReplayedError     its nonce was seen before
             RequestSignatureError    not signed by the device it names
+            RecipientRevokedError    for a recipient whose certificate the organisation of this server has revoked
             PartyRefusedError        the certificate at the other end is not that of a party served here
             DeviceRightsError        the device's certificate does not give it the right to this, or not at this time
                 LowThresholdError    the device's certificate allows this operation from a higher threshold on
@@ -34,6 +36,7 @@
         BudgetExceededError          more answers than a device, a subject or a gallery gets
             RefreshIntervalError     another refresh of the key shares, led by the same key holder, too soon
         OverloadedError              more requests at once than a server takes; every pair is as busy
+        DisagreementError            the three pairs answer one question differently: an organisation lies
         UnavailableError             too few parties or too little stock; needed and available are fields
             HandshakeError           a party whose certificate and ours do not go together
             AuditLogError            what is served cannot be noted in the audit log, so nothing is served
@@ -46,6 +49,10 @@
             ProtocolError            a message that does not belong where it came
             KeySafetyError           a key holder opened other values in a conversion than it should have
             ServerDeviationError     servers that answer what honest ones cannot have answered
+            StatementError           statements about an answer that a recipient cannot rely on
+                StatementMismatchError   they are about something else than was expected
+                StatementTimeError       they are too old, or from a time to come
+                StatementReplayedError   they were presented before
         ModelError                   a face model that is not installed, or not the pinned one
         OutputError                  what was done could not be printed
 
@@ -59,6 +66,7 @@ class does not tell; `veilmatch.hint` has a text for every error. Nobody takes h
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, TypedDict, Unpack
 
 #: Numbers of an error that came from elsewhere are below it: exact as floats.
@@ -250,6 +258,12 @@ class OtherInstallationError(DeviceCertificateError):
     code = "other_installation"
 
 
+class RecipientCertificateError(InvalidInputError):
+    """A recipient's certificate that cannot be read, is not valid now, or that two organisations did not sign."""
+
+    code = "recipient_certificate"
+
+
 class RequestRefusedError(VeilmatchError):
     """A request that this server may not serve."""
 
@@ -279,6 +293,12 @@ class RequestSignatureError(RequestRefusedError):
     """The request is not signed by the device that it names."""
 
     code = "request_signature"
+
+
+class RecipientRevokedError(RequestRefusedError):
+    """A recipient's certificate that the organisation of this server has revoked; `got` is the recipient's name."""
+
+    code = "recipient_revoked"
 
 
 class PartyRefusedError(RequestRefusedError):
@@ -385,6 +405,39 @@ class OverloadedError(VeilmatchError):
 
     code = "overloaded"
     exit_status = 12
+
+
+class DisagreementError(VeilmatchError):
+    """The three pairs of organisations answer one question differently: one of them lies, and nobody can tell which.
+
+    said: what each pair answered, by its name. It is for the device alone: it stands in no text and no log, and is no
+    part of `fields`. request_ids: by pair, the name of its request in the logs of all parties.
+    """
+
+    code = "disagreement"
+    exit_status = 13
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        said: Mapping[str, object] | None = None,
+        request_ids: Mapping[str, str] | None = None,
+        **details: Unpack[Details],
+    ) -> None:
+        super().__init__(message, **details)
+        self.said = dict(said or {})
+        self.request_ids = dict(request_ids or {})
+
+    def fields(self) -> dict[str, Any]:
+        """See VeilmatchError.fields."""
+        return super().fields() | {"request_ids": self.request_ids}
+
+    @classmethod
+    def _restore(cls, message: str, details: Details, fields: dict[str, Any]) -> VeilmatchError:
+        ids = fields.get("request_ids")
+        known = {str(pair): str(name) for pair, name in ids.items()} if isinstance(ids, dict) else {}
+        return cls(message, request_ids=known, **details)
 
 
 class UnavailableError(VeilmatchError):
@@ -496,6 +549,30 @@ class ServerDeviationError(IntegrityError):
     @classmethod
     def _restore(cls, message: str, details: Details, fields: dict[str, Any]) -> VeilmatchError:
         return cls(message, enrolments=_texts(fields.get("enrolments")), **details)
+
+
+class StatementError(IntegrityError):
+    """Statements about an answer that a recipient cannot rely on: altered, incomplete, or signed by somebody else."""
+
+    code = "statement"
+
+
+class StatementMismatchError(StatementError):
+    """A statement about something else than was expected: another request, subject, challenge, gallery, recipient."""
+
+    code = "statement_mismatch"
+
+
+class StatementTimeError(StatementError):
+    """A statement that has expired, or is dated ahead of the recipient's clock."""
+
+    code = "statement_time"
+
+
+class StatementReplayedError(StatementError):
+    """A statement that was presented before."""
+
+    code = "statement_replayed"
 
 
 class ModelError(VeilmatchError):

@@ -13,7 +13,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from veilmatch.common.settings import Address, Name, Settings, TlsSettings
-from veilmatch.crypto.keys.shares import PARTIES, Party, Seat
+from veilmatch.crypto.keys.parties import PARTIES, Pair, Party, pairs_among
 from veilmatch.crypto.requests import MIN_LIFETIME_S
 
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -58,12 +58,22 @@ class DealingLimits(BaseModel):
 
 
 class RotationSettings(BaseModel):
-    """Where a rotation goes: the public key of the new installation, and the data directory of the new matcher."""
+    """Where a rotation goes: the public key of the new installation, and the data directory of the new matcher.
+
+    organisation_key: that of the new installation, which changes of the new gallery are signed with; if it is not
+    given, the one beside the new data directory. It has the passphrase of this daemon.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     public_key: Path
     data_dir: Path
+    organisation_key: Path | None = None
+
+    @property
+    def signing_key(self) -> Path:
+        """The file of the new organisation's signing key."""
+        return self.organisation_key or self.data_dir.parent / "organisation.key"
 
 
 class DaemonSettings(Settings):
@@ -73,9 +83,14 @@ class DaemonSettings(Settings):
     data_dir: Path
     public_key: Path
     tls: TlsSettings
+    #: The organisation's sealed signing key, and the passphrase of all sealed files of this daemon.
+    organisation_key: Path = Path("organisation.key")
+    passphrase_file: Path | None = None
     #: Folder of the certificates of devices, NAME.cert each.
     devices_dir: Path
-    #: Worker processes; 0 is one per core.
+    #: Folder of the recipients that this daemon refuses, ID.revoked each.
+    revoked_dir: Path = Path("revoked")
+    #: Workers: threads, or processes without the native kernel; 0 is one per core.
     workers: int = Field(default=0, ge=0, le=1024)
     max_clock_skew_s: float = Field(default=30.0, ge=0, le=3600)
     max_request_lifetime_s: float = Field(default=120.0, ge=MIN_LIFETIME_S, le=3600)
@@ -92,9 +107,10 @@ class KeyHolderSettings(DaemonSettings):
 
     party: Party
     key_file: Path
-    passphrase_file: Path | None = None
     certifier_key: Path = Path("certifier.key")
     peers: dict[Party, Address]
+    #: An organisation that has no matcher: its pairs never serve, and no stock is kept for them.
+    dealer_only: Party | None = None
     #: How much dealt stock to keep for each pair: triples mod N, bytes of eight bit triples, products mod 2^64.
     stock_triples: int = Field(default=10240, ge=256)
     stock_bytes: int = Field(default=8 << 20, ge=1 << 17)
@@ -111,6 +127,16 @@ class KeyHolderSettings(DaemonSettings):
         """The name in this daemon's certificate."""
         return f"keyholder-{self.party}"
 
+    @property
+    def served(self) -> tuple[Pair, ...]:
+        """The pairs that serve in this installation."""
+        return pairs_among([party for party in PARTIES if party != self.dealer_only])
+
+    @property
+    def pairs(self) -> tuple[Pair, ...]:
+        """Those of them in which this key holder is: none if its organisation only deals."""
+        return tuple(pair for pair in self.served if self.party in pair)
+
     @model_validator(mode="after")
     def _two_peers(self) -> Self:
         if set(self.peers) != set(PARTIES) - {self.party}:
@@ -122,7 +148,7 @@ class AdmissionLimits(BaseModel):
     """How many requests of devices a matcher takes; see `veilmatch.server.matcher.turns`.
 
     in_progress: served at once; 0 is three for each core. waiting: most that wait for their turn; 0 is sixteen for each
-    that is in progress. wait_s: how long one waits before it is told to come again. Both matchers have the same.
+    that is in progress. wait_s: how long one waits before it is told to come again. All matchers have the same.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -137,14 +163,33 @@ class AdmissionLimits(BaseModel):
         return at_once, self.waiting or 16 * at_once
 
 
+class ClusterSettings(BaseModel):
+    """A Ray cluster of this organisation that holds the packs. See docs/cluster.md.
+
+    address: of its head. token_file: the token that every node has. tls: what this matcher shows to the cluster, and
+    who must have signed what it is shown. shards: actors; cpus: cores of each. wait_s: how long a query waits for a
+    shard that is lost or behind.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    address: Address
+    token_file: Path
+    tls: TlsSettings
+    shards: int = Field(ge=1, le=4096)
+    cpus: int = Field(default=1, ge=1, le=1024)
+    wait_s: float = Field(default=3.0, gt=0, le=600)
+
+
 class MatcherSettings(DaemonSettings):
-    """matcher.toml. peer: the other matcher. key_holders: the one of this seat and key holder c, by letter."""
+    """matcher.toml. key_holder: address of that of the same organisation. peers: of the other matchers, by letter; an
+    organisation that only deals has none."""
 
     usual_name = "matcher.toml"
 
-    seat: Seat
-    peer: Address
-    key_holders: dict[Party, Address]
+    party: Party
+    key_holder: Address
+    peers: dict[Party, Address] = Field(min_length=1)
     galleries: list[Name] = Field(default=["main"], min_length=1)
     #: Largest bulk enrolment: it is held in memory while it arrives.
     max_bulk_bytes: int = Field(default=1 << 28, ge=1 << 20)
@@ -156,11 +201,13 @@ class MatcherSettings(DaemonSettings):
     admission: AdmissionLimits = AdmissionLimits()
     #: Set while the galleries are brought under a new key.
     rotation: RotationSettings | None = None
+    #: Set where the packs are not held by this process.
+    cluster: ClusterSettings | None = None
 
     @property
     def party_name(self) -> str:
         """The name in this daemon's certificate."""
-        return f"matcher-{self.seat}"
+        return f"matcher-{self.party}"
 
     @property
     def all_bulk_bytes(self) -> int:
@@ -169,10 +216,12 @@ class MatcherSettings(DaemonSettings):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if set(self.key_holders) != {self.seat, "c"}:
-            raise ValueError("key_holders must name that of this seat and c")
+        if self.party in self.peers:
+            raise ValueError("peers must name other matchers")
         if len(set(self.galleries)) != len(self.galleries):
             raise ValueError("galleries must be different")
         if self.all_bulk_bytes < self.max_bulk_bytes:
             raise ValueError("bulk_memory_bytes must be 0 or at least max_bulk_bytes")
+        if self.cluster is not None and self.cluster.wait_s >= self.peer_timeout_s:
+            raise ValueError("wait_s of the cluster must be below peer_timeout_s: another matcher waits no longer")
         return self

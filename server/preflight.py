@@ -12,9 +12,11 @@ from typing import TypeVar
 from veilmatch.common.public_file import read_public_file
 from veilmatch.crypto.errors import ConfigurationError, VeilmatchError
 from veilmatch.server.config import KeyHolderSettings, MatcherSettings
+from veilmatch.server.installation.organisation_file import unseal_organisation
 from veilmatch.server.installation.passphrase import read_passphrase
+from veilmatch.server.installation.plan import config_of
 from veilmatch.server.installation.sealed import open_sealed
-from veilmatch.server.supervisor import DAEMONS, config_of, load_daemon, require_installation
+from veilmatch.server.supervisor import daemons_of, load_daemon
 from veilmatch.server.transport.channels import server_credentials
 from veilmatch.server.transport.daemon import sole_owner
 
@@ -28,8 +30,7 @@ def check_places(directory: Path) -> dict[str, KeyHolderSettings | MatcherSettin
     Checked: configurations, TLS files, and that no other daemon has the data directories or the addresses. Nothing of
     that takes a passphrase.
     """
-    require_installation(directory)
-    settings = {party: _of(party, load_daemon, config_of(directory, party)) for party in DAEMONS}
+    settings = {party: _of(party, load_daemon, config_of(directory, party)) for party in daemons_of(directory)}
     with ExitStack() as stack:
         for party, one in settings.items():
             _of(party, partial(server_credentials, party_name=party), one.tls)
@@ -39,10 +40,9 @@ def check_places(directory: Path) -> dict[str, KeyHolderSettings | MatcherSettin
 
 
 def check_keys(settings: Mapping[str, KeyHolderSettings | MatcherSettings], passphrase: str) -> None:
-    """Raise what a key holder would end with, naming it, unless the passphrase opens its key."""
+    """Raise what a daemon would end with, naming it, unless the passphrase opens its keys."""
     for party, one in settings.items():
-        if isinstance(one, KeyHolderSettings):
-            _of(party, lambda holder: _open(holder, passphrase), one)
+        _of(party, lambda daemon: _open(daemon, passphrase), one)
 
 
 def _of(party: str, check: Callable[[_S], _T], subject: _S) -> _T:
@@ -54,11 +54,14 @@ def _of(party: str, check: Callable[[_S], _T], subject: _S) -> _T:
         raise VeilmatchError.from_fields(fields) from None
 
 
-def _open(settings: KeyHolderSettings, passphrase: str) -> None:
-    """Open the key as the daemon will: its configured file goes before the passphrase of this command."""
+def _open(settings: KeyHolderSettings | MatcherSettings, passphrase: str) -> None:
+    """Open the keys as the daemon will: its configured file goes before the passphrase of this command."""
     if settings.passphrase_file is not None:
         passphrase = read_passphrase(settings.passphrase_file)
-    open_sealed(settings.key_file, settings.party, read_public_file(settings.public_key), passphrase)
+    public = read_public_file(settings.public_key)
+    if isinstance(settings, KeyHolderSettings):
+        open_sealed(settings.key_file, settings.party, public, passphrase)
+    unseal_organisation(settings.organisation_key, settings.party, public, passphrase)
 
 
 def _listening(address: str) -> socket.socket:

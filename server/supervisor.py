@@ -14,30 +14,64 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import IO, Protocol, Self
 
 from veilmatch.common.process import LIFELINE_VARIABLE
 from veilmatch.crypto.errors import ConfigurationError, UnavailableError, VeilmatchError
+from veilmatch.crypto.keys.parties import PARTIES
 from veilmatch.server.config import KeyHolderSettings, MatcherSettings
+from veilmatch.server.installation.plan import config_of, folder_of
 from veilmatch.server.transport.daemon import NOTIFY_VARIABLE
 
-DAEMONS = ("keyholder-a", "keyholder-b", "keyholder-c", "matcher-a", "matcher-b")
+KEY_HOLDERS = tuple(f"keyholder-{party}" for party in PARTIES)
+MATCHERS = tuple(f"matcher-{party}" for party in PARTIES)
 _STOP_GRACE_S = 15.0
 _LOOK_S = 0.1
 #: Of the end of a log: its last line says why a daemon ended.
 _TAIL_BYTES = 1 << 16
 
 
+class Process(Protocol):
+    """What a supervisor needs of a process: a part of `subprocess.Popen`."""
+
+    pid: int
+    stdin: IO[bytes] | None
+
+    def poll(self) -> int | None:
+        """Return the exit status, None while it runs."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Return the exit status when it has ended; raises subprocess.TimeoutExpired."""
+
+    def send_signal(self, sig: int) -> None:
+        """Send a signal."""
+
+
+#: Starts `veilmatch ARGUMENTS` in a session of its own, with this environment and log; standard input is a pipe.
+Launch = Callable[[Sequence[str], Mapping[str, str], IO[bytes]], Process]
+
+
+def _launch(arguments: Sequence[str], environment: Mapping[str, str], log: IO[bytes]) -> Process:
+    return subprocess.Popen(
+        [sys.executable, "-m", "veilmatch", *arguments],
+        stdin=subprocess.PIPE,
+        stdout=log,
+        stderr=log,
+        env=environment,
+        start_new_session=True,
+    )
+
+
 @dataclass
 class _Daemon:
     """A process that was started. notified: where it says that it serves, and nobody else can."""
 
-    process: subprocess.Popen[bytes]
+    process: Process
     notified: socket.socket
     log_start: int
     ready: bool = False
@@ -49,32 +83,38 @@ class _Daemon:
             self.process.stdin.close()
 
 
-def require_installation(directory: Path) -> None:
-    """Raise ConfigurationError unless there is a folder for every daemon."""
-    missing = [party for party in DAEMONS if not (directory / party).is_dir()]
+def daemons_of(directory: Path) -> tuple[str, ...]:
+    """Return the names of the daemons of an installation: three key holders, and three matchers or two.
+
+    Raises ConfigurationError unless there is a folder for every one.
+    """
+    missing = [name for name in KEY_HOLDERS if not (directory / folder_of(name)).is_dir()]
+    matchers = tuple(name for name in MATCHERS if (directory / folder_of(name)).is_dir())
+    if len(matchers) < 2:
+        missing += [name for name in MATCHERS if name not in matchers]
     if missing:
         raise ConfigurationError(
             "not an installation",
             got=str(directory),
-            expected=f"folders {', '.join(missing)}",
+            expected=f"folders {', '.join(str(folder_of(name)) for name in missing)}",
             hint="Name the directory that `veilmatch ceremony` made.",
         )
-
-
-def config_of(directory: Path, party: str) -> Path:
-    """Return the configuration file of a party in an installation."""
-    return directory / party / f"{party.split('-')[0]}.toml"
+    return KEY_HOLDERS + matchers
 
 
 class Supervisor:
     """Starts, watches and stops the daemons of an installation directory; a context manager.
 
-    environment: added to the daemons' environment, e.g. the passphrase. Their logs go to
-    `<party>/log.jsonl`. They end with this process, however it ends.
+    environment: added to the daemons' environment, e.g. the passphrase. Their logs go to log.jsonl of their folders.
+    They end with this process, however it ends. launch: how a process is started.
     """
 
-    def __init__(self, directory: Path, environment: Mapping[str, str] | None = None) -> None:
-        require_installation(directory)
+    def __init__(
+        self, directory: Path, environment: Mapping[str, str] | None = None, *, launch: Launch = _launch
+    ) -> None:
+        self._launch = launch
+        #: Names of the daemons.
+        self.names = daemons_of(directory)
         self._directory = directory
         self._environment = dict(os.environ) | dict(environment or {})
         self._daemons: dict[str, _Daemon] = {}
@@ -83,7 +123,7 @@ class Supervisor:
 
     def start(self, *parties: str) -> None:
         """Start these parties (default: all that are not running)."""
-        for party in parties or DAEMONS:
+        for party in parties or self.names:
             if party in self._daemons and self.alive(party):
                 continue
             if party in self._daemons:
@@ -98,13 +138,10 @@ class Supervisor:
         notified.setblocking(False)
         kind = party.split("-")[0]
         with self._log(party).open("ab") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "veilmatch", kind, "--config", str(self.config(party))],
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=log,
-                env=self._environment | {NOTIFY_VARIABLE: str(address), LIFELINE_VARIABLE: "1"},
-                start_new_session=True,
+            process = self._launch(
+                [kind, "--config", str(self.config(party))],
+                self._environment | {NOTIFY_VARIABLE: str(address), LIFELINE_VARIABLE: "1"},
+                log,
             )
             return _Daemon(process, notified, log.tell())
 
@@ -157,7 +194,7 @@ class Supervisor:
 
     def stop(self, *parties: str) -> dict[str, int]:
         """Stop these parties (default: all) gracefully; return their exit statuses."""
-        chosen = [party for party in (parties or DAEMONS) if party in self._daemons]
+        chosen = [party for party in (parties or self.names) if party in self._daemons]
         for party in chosen:
             self._daemons[party].process.send_signal(signal.SIGTERM)
         statuses = {}
@@ -190,7 +227,7 @@ class Supervisor:
         self._sockets.cleanup()
 
     def _log(self, party: str) -> Path:
-        return self._directory / party / "log.jsonl"
+        return self._directory / folder_of(party) / "log.jsonl"
 
     def _see_log(self, party: str) -> str:
         return f"Look at its log, which says what it did last: {self._log(party)}."

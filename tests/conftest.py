@@ -19,7 +19,7 @@ def orl() -> Callable[[int, int], Path]:
 @pytest.fixture(autouse=True)
 def about_no_request() -> Iterator[None]:
     """A test that checks a request in its own context leaves the id of that request there."""
-    from veilmatch.server.transport import request_id
+    from veilmatch.server.ground import request_id
 
     token = request_id._current.set(None)
     yield
@@ -29,6 +29,6 @@ def about_no_request() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def no_alert_yet(monkeypatch: pytest.MonkeyPatch) -> None:
     """What one test has had an alert about is not left out in the next one."""
-    from veilmatch.server.transport import own_failures
+    from veilmatch.server.ground import own_failures
 
     monkeypatch.setattr(own_failures, "_alerts", own_failures.Alerts())

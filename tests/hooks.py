@@ -1,47 +1,55 @@
 """Code of a test inside a daemon: started with it, and told of every message that the daemon receives or answers.
 
-Nothing in the daemons knows of this. The environment of `starting_with` makes Python run the `install` function of a
-module of the tests first, and that calls `on_every_message`.
+Nothing in the daemons knows of this. The environment of `starting_with` makes the nursery (tests/nursery.py) call the
+`install` function of a module of the tests first, and that calls `on_every_message`.
 """
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
-#: Dealt randomness is fetched and checked ahead of time, whenever the stock is low.
+from tests.nursery import INSIDE_VARIABLE
+
+#: Of matchers that hear of each other's galleries, and catch up.
+FOLLOWING = {"WatchRequest", "GalleryNews", "ChangesRequest", "ChangePart"}
+#: Dealt randomness is fetched and checked ahead of time, whenever the stock is low; the third organisation follows.
 NOT_OF_A_REQUEST = {
     "DealRequest", "DealtBlock", "DealtOpeningRequest", "DealtOpeningCommitment", "StockGeneration", "CheckMessage",
-    "HealthCheckRequest", "HealthCheckResponse",
+    "HealthCheckRequest", "HealthCheckResponse", *FOLLOWING,
 }  # fmt: skip
 _KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
 
 
-def starting_with(module: str, folder: Path) -> dict[str, str]:
+def starting_with(module: str) -> dict[str, str]:
     """Return what to add to the environment of daemons, so that each calls `install` of this module first."""
-    (folder / "sitecustomize.py").write_text(f"from {module} import install\n\ninstall()\n")
-    return {"PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"}
+    return {INSIDE_VARIABLE: module}
 
 
 def party() -> str:
     """Which daemon this process is, by its command line; "nobody" for its workers."""
-    return next((Path(x).parent.name for x in sys.orig_argv if x.endswith(".toml")), "nobody")
+    config = next((Path(x) for x in sys.orig_argv if x.endswith(".toml")), None)
+    # organisation-a/matcher/matcher.toml
+    return "nobody" if config is None else f"{config.stem}-{config.parent.parent.name[-1]}"
+
+
+def is_of_a_request(message: Any) -> bool:
+    """Return whether a message belongs to a device's request, and is not sent in the background."""
+    return type(message).__name__ not in NOT_OF_A_REQUEST
 
 
 def on_every_message(note: Callable[[str, Any], None], *, dealing: bool = False) -> None:
     """Call note("receives" or "answers", message) for every message of a request, as it is parsed or serialised.
 
-    dealing: for those about dealt randomness as well.
+    dealing: for those about dealt randomness and of following as well.
     """
     import grpc
     import grpc.aio._channel as channels
 
     def noted(direction: str, message: Any) -> None:
-        if dealing or type(message).__name__ not in NOT_OF_A_REQUEST:
+        if dealing or is_of_a_request(message):
             note(direction, message)
 
     # A handler may be made of another one (server/transport/door.py): each message is noted once.

@@ -30,6 +30,8 @@ class SilentRelay:
 
     def cut(self) -> None:
         """Close the connections that there are, so that both ends notice, and take no more."""
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)  # whoever waits in accept is told
         self._listener.close()
         for one in self._sockets:
             with suppress(OSError):

@@ -12,7 +12,7 @@ import secrets
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 from typing import Any
 from unittest.mock import patch
 
@@ -296,7 +296,8 @@ class PairSimulator:
     ) -> tuple[Any, Any]:
         both = ciphertexts if isinstance(ciphertexts, tuple) else (ciphertexts, ciphertexts)
         sessions = self.last_sessions = self.sessions(request, both, by_device)
-        self.sent, self.tried_first, self._conversions, self._aimed = [], [], 0, None
+        self.sent, self.tried_first, self._conversions = [], [], 0
+        self._aimed: _Aimed | None = None
         self._local: list[Any] = [None, None]
         wires: tuple[deque[Envelope], deque[Envelope]] = (deque(), deque())
         probe_shares: dict[bool, ProbeShare] = {}
@@ -346,18 +347,18 @@ class PairSimulator:
         reserved = self.stocks[holder].reserve(wanted)
         if wanted.kind != "triples" or self.aim is None:
             return reserved
-        if holder == PLUS:  # reserves first, and both have converted locally by now
-            targets = self.aim(self._conversions, wanted.count)
-            self._conversions += 1
-            self._aimed = None if targets is None else self._aimed_triples(targets)
-        return reserved if self._aimed is None else Reserved(reserved.start, self._aimed[holder])
+        if holder == PLUS:  # reserves first
+            self._aimed, self._conversions = _Aimed(self, self._conversions, wanted.count), self._conversions + 1
+        assert self._aimed is not None and isinstance(reserved.material, list)
+        return Reserved(reserved.start, _Later(reserved.material, self._aimed, holder))
 
     def _draw_seed(self, draw: DrawSeed, is_safe: IsSafe) -> bytes:
-        aimed, self._aimed = self._aimed is not None, None  # only the minus holder draws, after both have reserved
+        last, self._aimed = self._aimed, None  # only the minus holder draws, after both have taken their triples
+        aimed = last is not None and last.both() is not None
         self.tried_first.append(aimed)
         return FIRST if aimed and is_safe(FIRST) else draw(is_safe)
 
-    def _aimed_triples(self, targets: Sequence[Integer]) -> tuple[list[TaggedTriple], list[TaggedTriple]]:
+    def aimed_triples(self, targets: Sequence[Integer]) -> tuple[list[TaggedTriple], list[TaggedTriple]]:
         """Right triples of both holders, such that the minus holder's w are the targets under the seed FIRST."""
         N = self.keys.scheme.modulus
         kappas = [share.kappa(SECRET_ACCESS) for share in (self.keys.plus, self.keys.minus)]
@@ -429,6 +430,31 @@ class PairSimulator:
 
     def encrypt(self, vector: Array) -> list[Integer]:
         return [self.keys.scheme.encrypt(m) for m in lanes.pack(vector, self.keys.scheme.parameters)]
+
+
+class _Aimed:
+    """Asks for the aim of a conversion when the first holder takes its triples: both have converted by then."""
+
+    def __init__(self, simulator: PairSimulator, number: int, count: int) -> None:
+        self._simulator, self._number, self._count = simulator, number, count
+        self.both = cache(self._made)
+
+    def _made(self) -> tuple[list[TaggedTriple], list[TaggedTriple]] | None:
+        assert self._simulator.aim is not None
+        targets = self._simulator.aim(self._number, self._count)
+        return None if targets is None else self._simulator.aimed_triples(targets)
+
+
+class _Later(list[Any]):
+    """The triples of one holder: the aimed ones, if something is aimed."""
+
+    def __init__(self, dealt: list[Any], aimed: _Aimed, holder: int) -> None:
+        super().__init__(dealt)
+        self._aimed, self._holder = aimed, holder
+
+    def __getitem__(self, part: Any) -> Any:
+        both = self._aimed.both()
+        return super().__getitem__(part) if both is None else both[self._holder][part]
 
 
 def seeds(simulator: PairSimulator) -> list[bytes]:

@@ -41,7 +41,7 @@ class Faces:
 def orl_faces() -> Faces:
     """All AT&T/ORL photos through the installed models."""
     from veilmatch.client.capture.detector import YuNetDetector
-    from veilmatch.client.evaluation.capture import capture, installed_embedder, orl_photos
+    from veilmatch.client.evaluation.data.capture import capture, installed_embedder, orl_photos
 
     found = capture(orl_photos(), YuNetDetector.installed(), installed_embedder(P), P)
     return Faces(found.embeddings, found.integers, found.labels)

@@ -8,6 +8,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+_CAPTION = (
+    "x: extrapolated; servers send: to each other, for an identity of the largest gallery, where that was counted"
+)
+
 
 def show(figures: dict[str, Any]) -> None:
     """Print what was measured, what each peer encrypts and reveals, and the bars."""
@@ -29,8 +33,15 @@ def _costs(figures: dict[str, Any], dimension: int) -> Table:
     rows = [row for row in figures["rows"] if row["dimension"] == dimension]
     sizes = sorted({row["identities"] for row in rows})
     title = f"D = {dimension}, one core of {figures['cpu']}: CPU time of a query over all parties, for each identity"
-    table = Table("peer", *(f"N = {n:,}" for n in sizes), title=title, caption="x: extrapolated")
-    for column in (f"latency at {sizes[-1]:,}", "device sends", "stored an identity", "largest error"):
+    table = Table("peer", *(f"N = {n:,}" for n in sizes), title=title, caption=_CAPTION)
+    for column in (
+        f"latency at {sizes[-1]:,}",
+        "device sends",
+        "stored an identity",
+        "servers send",
+        "rounds",
+        "largest error",
+    ):
         table.add_column(column)
     for name in dict.fromkeys(row["peer"] for row in rows):
         by_size = {row["identities"]: row for row in rows if row["peer"] == name}
@@ -38,7 +49,10 @@ def _costs(figures: dict[str, Any], dimension: int) -> Table:
         last = by_size[sizes[-1]]
         error = "" if last["max_error"] is None else f"{last['max_error']:.1g}"
         latency = time(last["latency_s"], last["extrapolated"])
-        table.add_row(name, *cells, latency, size(last["device_bytes"]), size(last["template_bytes"]), error)
+        stored, between = size(last["template_bytes"]), last["server_bytes"]
+        each = "" if between is None else size(between / last["identities"])
+        rounds = "" if last["rounds"] is None else str(last["rounds"])
+        table.add_row(name, *cells, latency, size(last["device_bytes"]), stored, each, rounds, error)
     return table
 
 

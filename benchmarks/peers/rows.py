@@ -43,7 +43,8 @@ class Row:
 
     extrapolated: None if measured, else from what. device_bytes: sent by the device for a query. template_bytes: stored
     for an identity, over all servers. max_error: largest deviation of a score from that of plain numbers, None if
-    scores are not revealed or were not measured.
+    scores are not revealed or were not measured. server_bytes, rounds: what servers send each other for a query, and
+    how many messages of it wait for one another; None if that was not counted.
     """
 
     peer: str
@@ -55,6 +56,8 @@ class Row:
     device_bytes: float
     template_bytes: float
     max_error: float | None = None
+    server_bytes: float | None = None
+    rounds: int | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return the fields, and the CPU time of one identity."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -12,6 +12,7 @@ from benchmarks.machine import cpu, only_one_core
 from benchmarks.peers import paillier_libraries, plain, tenseal_expert, tenseal_users, twin, veilmatch
 from benchmarks.peers.backend import backends
 from benchmarks.peers.rows import FULL, QUICK, Peer, Row, Sizes
+from benchmarks.peers.shared import measuring as shared
 from benchmarks.peers.work import PARAMETERS
 from veilmatch.crypto.keys.ceremony import run_ceremony
 from veilmatch.crypto.rings.choice import REFERENCE
@@ -36,22 +37,25 @@ BARS = (
 )
 
 
-def run(quick: bool, progress: Callable[[str], None] = lambda step: None) -> dict[str, Any]:
+def run(quick: bool, progress: Callable[[str], None] = lambda step: None, only: Sequence[str] = ()) -> dict[str, Any]:
     """Measure everything on one core and return the figures; progress: told what is being measured.
 
-    quick: D = 128 and at most 1,000 identities. Keys: cpu, cores, quick, box_s, peers, rows, missing, bars.
+    quick: D = 128 and at most 1,000 identities. only: cells with a peer in whose name one of these stands; none: all.
+    Keys: cpu, cores, quick, box_s, peers, rows, missing, bars.
     """
     with _one_core():
-        return _run(quick, progress)
+        return _run(quick, progress, only)
 
 
-def _run(quick: bool, progress: Callable[[str], None]) -> dict[str, Any]:
+def _run(quick: bool, progress: Callable[[str], None], only: Sequence[str]) -> dict[str, Any]:
     sizes, dimensions = (QUICK, (128,)) if quick else (FULL, tuple(PARAMETERS))
     rows: list[Row] = []
     peers: dict[str, Peer] = {}
     missing: dict[str, str] = {}
     for dimension in dimensions:
         for these, measure in cells(dimension, sizes, quick):
+            if only and not any(part in peer.name for part in only for peer in these):
+                continue
             progress(f"D = {dimension}: {', '.join(peer.name for peer in these)}")
             found = attempt(these, measure, missing)
             rows += found
@@ -72,6 +76,7 @@ def cells(dimension: int, sizes: Sizes, quick: bool) -> Iterator[Cell]:
     """Yield what is measured at one dimension, the cheapest first."""
     best = backends()[0]
     yield [plain.PEER], lambda: plain.rows(dimension, sizes)
+    yield [shared.PEER], lambda: shared.rows(dimension, sizes)
     yield (
         [veilmatch.peer(operation, backend) for backend in backends() for operation in veilmatch.OPERATIONS],
         lambda: veilmatch.rows(dimension, sizes),

@@ -24,12 +24,15 @@ from veilmatch.client.demo.parties import fresh_passphrase, hold_ceremony
 from veilmatch.crypto.dealing import Kind
 from veilmatch.crypto.encryption.public_key_format import PublicFile
 from veilmatch.crypto.parameters import ParameterSet
-from veilmatch.server.supervisor import DAEMONS, Supervisor
+from veilmatch.server.supervisor import Supervisor
 
 OPERATIONS = ("candidates", "identify")
 _THRESHOLD = 0.4
+#: What the embeddings are said to be from.
+_MODEL = "random"
 _REPEATS = 3
-_SERVING = [party for party in DAEMONS if party != "keyholder-c"]
+#: Pair ab serves.
+_SERVING = [f"{kind}-{party}" for kind in ("keyholder", "matcher") for party in "ab"]
 
 
 def peer(operation: str, backend: str) -> Peer:
@@ -76,7 +79,7 @@ def _enrol(client: Client, vectors: Any, first: int) -> None:
     """Nothing to enrol for the second backend: it finds the gallery of the first."""
     if len(vectors):
         client.enrol_many_embeddings(
-            [(f"p{first + i}", v) for i, v in enumerate(vectors)], model="random", timeout_s=1_200.0
+            [(f"p{first + i}", v) for i, v in enumerate(vectors)], model=_MODEL, timeout_s=1_200.0
         )
 
 
@@ -87,7 +90,7 @@ def _query(client: Client, parties: Supervisor, operation: str, dimension: int) 
     for turn in range(_REPEATS + 1):
         wait_until_idle(parties)
         own, servers, wall = time.process_time(), _cpu_s(parties), time.perf_counter()
-        result = ask(vector, threshold=_THRESHOLD, timeout_s=600.0)
+        result = ask(vector, model=_MODEL, threshold=_THRESHOLD, timeout_s=600.0)
         wall = time.perf_counter() - wall
         cost = Cost(time.process_time() - own + _cpu_s(parties) - servers, wall)
         if turn:

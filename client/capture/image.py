@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, TypeAlias, Union
 import numpy as np
 import numpy.typing as npt
 
-from veilmatch.client.arrays import plain_array
 from veilmatch.client.capture import formats
 from veilmatch.client.capture.runtime import require_pillow
 from veilmatch.client.capture.source import photo_bytes, require_size
+from veilmatch.client.given.arrays import plain_array
 from veilmatch.crypto.digests import digest
 from veilmatch.crypto.errors import ImageError, VeilmatchError
 

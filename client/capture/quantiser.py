@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from veilmatch.client.arrays import plain_array
+from veilmatch.client.given.arrays import plain_array
 from veilmatch.crypto.errors import EmbeddingError
 from veilmatch.crypto.parameters import ParameterSet
 

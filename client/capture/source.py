@@ -19,7 +19,7 @@ from pathlib import Path
 from urllib.parse import unquote_to_bytes, urlsplit
 from urllib.request import url2pathname
 
-from veilmatch.client.quoting import quoted_path
+from veilmatch.client.given.quoting import quoted_path
 from veilmatch.crypto.errors import ImageError
 
 #: How long a pipe or a device may say nothing. A program that makes a photo is given this long to begin.

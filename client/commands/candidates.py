@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import typer
 
-from veilmatch.client.commands._options import (
+from veilmatch.client.commands.base.options import (
     DEFAULT_CONFIG,
+    Assured,
     Config,
     Json,
     Photo,
@@ -15,6 +16,7 @@ from veilmatch.client.commands._options import (
     match_document,
     open_client,
 )
+from veilmatch.client.commands.base.recipient import Challenge, Out, Recipient, ask_for, require_recipient
 from veilmatch.common.output import messages, show, show_json
 
 
@@ -27,12 +29,29 @@ def candidates(
     photo: Photo,
     config: Config = DEFAULT_CONFIG,
     threshold: Threshold = None,
+    assured: Assured = False,
     timeout: Timeout = None,
+    recipient: Recipient = None,
+    challenge: Challenge = None,
+    out: Out = None,
     as_json: Json = False,
 ) -> None:
     """List every subject that the face in a photo matches; exit status 0 if there is any, 1 if none."""
+    if recipient is not None:
+        (face,) = given_photos([photo])
+        with open_client(config) as client:
+            ask_for(
+                client, recipient, challenge, out,
+                lambda for_, given: for_.candidates(
+                    face, challenge=given, threshold=threshold, assured=assured or None, timeout_s=timeout
+                ),
+                as_json=as_json,
+            )  # fmt: skip
+    require_recipient(challenge, out)
     with open_client(config) as client, messages().status("Searching"):
-        result = client.candidates(*given_photos([photo]), threshold=threshold, timeout_s=timeout)
+        result = client.candidates(
+            *given_photos([photo]), threshold=threshold, assured=assured or None, timeout_s=timeout
+        )
     done = "the gallery was searched"
     if as_json:
         document = {"subjects": list(result), "compared": result.compared}

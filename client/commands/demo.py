@@ -26,7 +26,7 @@ def demo(
     json_file: Annotated[Path | None, typer.Option(help="Also write the figures to this file.", readable=False)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON instead of the report.")] = False,
 ) -> None:
-    """Hold a key ceremony, start two matchers and three key holders, enrol, verify and search real faces.
+    """Hold a key ceremony, start a matcher and a key holder of each organisation, enrol, verify and search real faces.
 
     Exit status 0 only if every encrypted decision equals the plaintext one.
     """

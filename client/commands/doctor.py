@@ -5,8 +5,9 @@ from __future__ import annotations
 import platform
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from functools import partial
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, entry_points, version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,7 +18,8 @@ from rich.text import Text
 from veilmatch.client import extras
 from veilmatch.client.capture.pipeline import CapturePipeline
 from veilmatch.client.capture.runtime import require_pillow
-from veilmatch.client.commands._options import Json
+from veilmatch.client.commands.base.options import Json
+from veilmatch.client.commands.base.servers import Servers, servers_of
 from veilmatch.client.models import MODELS, cache
 from veilmatch.common.output import show_json, show_tables
 from veilmatch.crypto.errors import ConfigurationError, VeilmatchError
@@ -35,7 +37,10 @@ class Role(StrEnum):
 
 
 #: Files that say what a machine is there for, where somebody stands.
-_CONFIGURATIONS = {"device.toml": Role.DEVICE, "matcher.toml": Role.SERVER, "keyholder.toml": Role.SERVER}
+_DEVICE = "device.toml"
+#: What the server's side looks at in a folder, found by entry points: neither side imports the other.
+_CHECKS = "veilmatch.doctor"
+_CONFIGURATIONS = {_DEVICE: Role.DEVICE, "matcher.toml": Role.SERVER, "keyholder.toml": Role.SERVER}
 
 Roles = Annotated[
     list[Role] | None,
@@ -60,8 +65,8 @@ def register(app: typer.Typer) -> None:
 def doctor(roles: Roles = None, as_json: Json = False) -> None:
     """Say which arithmetic runs and why, which parts are installed, whether the face models are there, and what to do.
 
-    Exit status 0 if this machine can do what it is there for (a device with photos, a device with embeddings, a
-    server), else 3.
+    With a device.toml in this folder, also which of its matchers answer, and so which pairs can serve. Exit status 0
+    if this machine can do what it is there for (a device with photos, a device with embeddings, a server), else 3.
     """
     found = diagnose(roles or [])
     if as_json:
@@ -75,6 +80,8 @@ def diagnose(roles: list[Role]) -> dict[str, Any]:
     """Return the findings. roles: none of them for those that can be told. problems: what keeps them from working."""
     chosen = roles or _roles_here()
     problems = _problems(chosen)
+    servers, lacking = _servers(chosen)
+    problems += [lacking] if lacking else []
     try:
         choice = choose()
         backend, reason = choice.backend, choice.reason
@@ -93,6 +100,8 @@ def diagnose(roles: list[Role]) -> dict[str, Any]:
         "extras": {extra: not extras.missing(extra) for extra in extras.EXTRAS},
         "cache": _cache(),
         "models": _models() is None,
+        "matchers": None if servers is None else servers.matchers,
+        "pairs": None if servers is None else servers.pairs,
         "problems": [asdict(problem) for problem in problems],
     }
 
@@ -105,7 +114,10 @@ def _roles_here() -> list[Role]:
 
 
 def _something_of(extra: str) -> bool:
-    return len(extras.missing(extra)) < len(extras.EXTRAS[extra].modules)
+    """Return whether a library is installed that no other extra has."""
+    elsewhere = {module for name, other in extras.EXTRAS.items() if name != extra for module in other.modules}
+    own = set(extras.EXTRAS[extra].modules) - elsewhere
+    return bool(own - set(extras.missing(extra)))
 
 
 def _problems(roles: list[Role]) -> list[Problem]:
@@ -123,7 +135,23 @@ def _problems(roles: list[Role]) -> list[Problem]:
         found.append(_attempt("photos", _prepare_for_photos))
     if Role.SERVER in roles:
         found.append(_attempt("server", _import_server_libraries))
+        if found[-1] is None:
+            found += [_attempt(one.name, partial(one.load(), Path())) for one in entry_points(group=_CHECKS)]
     return [problem for problem in found if problem is not None]
+
+
+def _servers(roles: list[Role]) -> tuple[Servers | None, Problem | None]:
+    """Return how the matchers of this folder's device.toml are, and what keeps the device from being served."""
+    found: list[Servers] = []
+
+    def look() -> None:
+        found.append(servers_of(Path(_DEVICE)))
+        found[0].require_a_pair()
+
+    if not {Role.DEVICE, Role.EMBEDDINGS} & set(roles) or not Path(_DEVICE).is_file():
+        return None, None
+    problem = _attempt("servers", look)
+    return (found[0] if found else None), problem
 
 
 def _attempt(part: str, action: Any) -> Problem | None:
@@ -179,6 +207,12 @@ def _print(found: dict[str, Any]) -> None:
         rows.append((f"extra {extra!r}", "installed" if there else f"not installed: {extras.command(extra)}"))
     rows.append(("cache", found["cache"] or f"none: set {cache.VARIABLE}"))
     rows.append(("face models", "installed" if found["models"] else f"not installed: {cache.installing(MODELS)}"))
+    for party, answers in (found["matchers"] or {}).items():
+        words = {True: "answers", False: "gives no sign of life", None: "not configured"}
+        rows.append((f"matcher {party}", words[answers]))
+    if found["pairs"] is not None:
+        serving = [pair for pair, serves in found["pairs"].items() if serves]
+        rows.append(("pairs whose matchers answer", ", ".join(serving) or "none"))
     for problem in found["problems"]:
         rows.append((f"PROBLEM {problem['part']}", problem["finding"]))
         rows.append(("  what to do", problem["advice"]))

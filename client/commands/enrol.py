@@ -12,8 +12,8 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from veilmatch.client.commands._options import DEFAULT_CONFIG, Config, Json, Timeout, given_photos, open_client
-from veilmatch.client.photo_folder import PhotoFolder, read_folder
+from veilmatch.client.commands.base.options import DEFAULT_CONFIG, Config, Json, Timeout, given_photos, open_client
+from veilmatch.client.given.photo_folder import PhotoFolder, read_folder
 from veilmatch.client.results import Enrolment
 from veilmatch.common.output import error_document, messages, show, show_json
 from veilmatch.crypto.errors import InvalidInputError, VeilmatchError

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from veilmatch.client.commands._options import DEFAULT_CONFIG, Config, Json, Timeout, open_client
+from veilmatch.client.commands.base.options import DEFAULT_CONFIG, Config, Json, Timeout, open_client
 from veilmatch.common.output import messages, show, show_json
 from veilmatch.crypto.errors import InvalidInputError
 
@@ -28,7 +28,7 @@ def erase(
     timeout: Timeout = None,
     as_json: Json = False,
 ) -> None:
-    """Remove all templates of a subject from the gallery, at both matchers."""
+    """Remove all templates of a subject from the gallery, at all organisations."""
     with open_client(config) as client, messages().status("Erasing"):
         if enrolment is None:
             result = client.erase(subject, timeout_s=timeout)

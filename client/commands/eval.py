@@ -10,15 +10,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from veilmatch.client import extras
-from veilmatch.client.commands._options import Json
-from veilmatch.client.photo_folder import read_folder
+from veilmatch.client.commands.base.options import Json
+from veilmatch.client.given.photo_folder import read_folder
 from veilmatch.common.output import messages, show_json, show_tables
 from veilmatch.crypto.errors import IntegrityError, InvalidInputError
 from veilmatch.crypto.parameters import ParameterSet
 
 if TYPE_CHECKING:
     from veilmatch.client.capture.image import ImageSource
-    from veilmatch.client.evaluation import faces
+    from veilmatch.client.evaluation.data import faces
     from veilmatch.client.evaluation.study import Evaluation, Settings
     from veilmatch.client.evaluation.sweep import SweepPoint
     from veilmatch.client.evaluation.thresholds import Target
@@ -66,7 +66,7 @@ def evaluate(
     Exit status 3, and no threshold is written, if the device may not use the measured one; 7 if an encrypted decision
     differs from the one of the same integers in clear.
     """
-    from veilmatch.client.evaluation import report
+    from veilmatch.client.evaluation.figures import report
     from veilmatch.client.evaluation.study import Settings
     from veilmatch.client.evaluation.study import evaluate as run
     from veilmatch.client.evaluation.thresholds import Target
@@ -87,7 +87,7 @@ def evaluate(
     with Progress(*columns, console=messages()) as bars:
         show = _Stages(bars)
         if data is not None and data.is_file():
-            from veilmatch.client.evaluation.faces import from_file
+            from veilmatch.client.evaluation.data.faces import from_file
 
             evaluation = run(from_file(data, settings.parameters), settings, show)
         else:
@@ -111,7 +111,7 @@ def _with_photos(
 ) -> tuple[Evaluation, list[SweepPoint]]:
     """Evaluate the photos of a folder, or the ORL photos without one."""
     from veilmatch.client.capture.detector import YuNetDetector
-    from veilmatch.client.evaluation.capture import capture, installed_embedder, orl_photos
+    from veilmatch.client.evaluation.data.capture import capture, installed_embedder, orl_photos
     from veilmatch.client.evaluation.study import evaluate as run
     from veilmatch.client.evaluation.sweep import SweepSettings, sweep
 
@@ -148,7 +148,7 @@ class _Stages:
 
 def _print(evaluation: Evaluation, points: list[SweepPoint], done: str) -> None:
     """Print the tables, and last whether encryption changed a decision."""
-    from veilmatch.client.evaluation import report
+    from veilmatch.client.evaluation.figures import report
 
     for table in report.tables(evaluation.figures, points):
         shown = Table(*table.header, title=table.title, show_header=any(table.header))

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from veilmatch.client.commands._options import DEFAULT_CONFIG, Config, Json, Timeout, open_client
+from veilmatch.client.commands.base.options import DEFAULT_CONFIG, Config, Json, Timeout, open_client
 from veilmatch.common.output import messages, show, show_json
 from veilmatch.common.public_file import read_public_key
 

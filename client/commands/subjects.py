@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import typer
 
-from veilmatch.client.commands._options import DEFAULT_CONFIG, Config, Json, Timeout, open_client
+from veilmatch.client.commands.base.options import DEFAULT_CONFIG, Config, Json, Timeout, open_client
 from veilmatch.common.output import messages, say, show, show_json
 
 

@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
-from veilmatch.client.commands._options import (
+from veilmatch.client.commands.base.options import (
     DEFAULT_CONFIG,
+    Assured,
     Config,
     Json,
     Photo,
@@ -17,6 +18,7 @@ from veilmatch.client.commands._options import (
     match_document,
     open_client,
 )
+from veilmatch.client.commands.base.recipient import Challenge, Out, Recipient, ask_for, require_recipient
 from veilmatch.common.output import messages, show, show_json
 
 
@@ -30,12 +32,29 @@ def verify(
     photo: Photo,
     config: Config = DEFAULT_CONFIG,
     threshold: Threshold = None,
+    assured: Assured = False,
     timeout: Timeout = None,
+    recipient: Recipient = None,
+    challenge: Challenge = None,
+    out: Out = None,
     as_json: Json = False,
 ) -> None:
     """Compare the face in a photo with an enrolled subject; exit status 0 is a match, 1 is none."""
+    if recipient is not None:
+        (face,) = given_photos([photo])
+        with open_client(config) as client:
+            ask_for(
+                client, recipient, challenge, out,
+                lambda for_, given: for_.verify(
+                    subject, face, challenge=given, threshold=threshold, assured=assured or None, timeout_s=timeout
+                ),
+                as_json=as_json,
+            )  # fmt: skip
+    require_recipient(challenge, out)
     with open_client(config) as client, messages().status("Verifying"):
-        result = client.verify(subject, *given_photos([photo]), threshold=threshold, timeout_s=timeout)
+        result = client.verify(
+            subject, *given_photos([photo]), threshold=threshold, assured=assured or None, timeout_s=timeout
+        )
     done = f"{subject} was compared"
     if as_json:
         show_json({"match": result.decision, "subject": subject} | match_document(result), done=done)

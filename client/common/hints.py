@@ -106,6 +106,8 @@ HINTS: dict[type[VeilmatchError], Hint] = {
     e.DeviceCertificateError: "Have it signed by two organisations: `veilmatch device request`, then `device certify`.",
     e.OtherInstallationError: "Take public.json, the certificates and [tls] of one installation; with its own"
     " public.json in the folder, `veilmatch device request --folder` asks for a certificate there.",
+    e.RecipientCertificateError: "Have it signed by two organisations: `veilmatch recipient new`, then"
+    " `recipient certify` at each, then `recipient issue`.",
     # refused
     e.RequestRefusedError: "Ask the operators of the servers why; their logs name the request.",
     e.RequestExpiredError: _expired,
@@ -115,6 +117,7 @@ HINTS: dict[type[VeilmatchError], Hint] = {
     e.RequestReplayedError: "Make the call again: every request has a nonce of its own.",
     e.RequestSignatureError: "Every daemon needs a certificate of this device, for its present signing key: `veilmatch"
     " device list` there. If it has one, this device may be of another installation.",
+    e.RecipientRevokedError: "Name no recipient by this certificate; ask it for a new one, or the organisations why.",
     e.PartyRefusedError: "Check the certificates in [tls], and the name of this device.",
     e.DeviceRightsError: "Have a certificate signed that gives this right: `veilmatch device request`.",
     e.LowThresholdError: "Ask with a higher threshold, or have a certificate with a lower one signed.",
@@ -124,7 +127,7 @@ HINTS: dict[type[VeilmatchError], Hint] = {
     " in both matcher.toml.",
     e.UnfitModelError: "Use embeddings of that many coordinates (the methods *_embedding), or an installation with a"
     " parameter set for this face model.",
-    e.GalleryMismatchError: "Repeat once; if it stays, tell the operators of both matchers.",
+    e.GalleryMismatchError: "Repeat once; if it stays, tell the operators of the matchers.",
     e.ModelMismatchError: "Use the face model that the gallery was enrolled with, or another gallery.",
     e.GalleryRotatedError: "Use the configuration of this device under the new key.",
     # budgets, load, absence
@@ -133,12 +136,14 @@ HINTS: dict[type[VeilmatchError], Hint] = {
         f"Try again {_when(error)}; refresh_interval_s of keyholder.toml says how often one key holder may lead."
     ),
     e.OverloadedError: _overloaded,
+    e.DisagreementError: "Do not rely on any of the answers; tell the operators of all three organisations. Their"
+    " audit logs have the requests, which `request_ids` names.",
     e.UnavailableError: _unavailable,
     e.HandshakeError: _handshake,
     e.AuditLogError: _storage,
     e.StorageError: _storage,
     # contradictions
-    e.IntegrityError: "Do not rely on an answer; tell the operators of both matchers.",
+    e.IntegrityError: "Do not rely on an answer; tell the operators of the matchers.",
     e.KeyFileError: "Restore the file from where it was made.",
     e.WrongPassphraseError: "Try the passphrase again.",
     e.DealtStockError: "There was no answer; tell the operators of the key holders, or ask another pair.",
@@ -147,6 +152,10 @@ HINTS: dict[type[VeilmatchError], Hint] = {
     e.KeySafetyError: "There was no answer; tell the operators of all three key holders at once.",
     e.ServerDeviationError: "Do not enrol again before the servers have been looked at. Empty templates match nobody;"
     " `veilmatch erase SUBJECT --enrolment TOKEN` takes one back.",
+    e.StatementError: "Do not rely on the answer; ask the device for a new one, and if it stays, tell the operators.",
+    e.StatementMismatchError: "Do not rely on the answer: see that the device was asked what is expected here.",
+    e.StatementTimeError: "Ask the device for a new answer; if it stays, compare the clocks.",
+    e.StatementReplayedError: "Ask the device for a new answer: each counts once.",
     # this machine
     e.ModelError: _model,
     e.OutputError: "What was done stands: do not do it again only to see it. Send the output where it can be read.",

@@ -20,22 +20,22 @@ def _names(text: str) -> frozenset[str]:
 
 
 _DAEMON = _names(
-    """listen data_dir public_key tls devices_dir workers max_clock_skew_s max_request_lifetime_s peer_timeout_s
-    budgets log_level"""
+    """listen data_dir public_key tls organisation_key passphrase_file devices_dir revoked_dir workers
+    max_clock_skew_s max_request_lifetime_s peer_timeout_s budgets log_level"""
 )
 #: By the name that such a file usually has.
 FIELDS: dict[str, frozenset[str]] = {
     "device.toml": _names(
         """device gallery matchers public_key tls signing_key certificate threshold pairs timeout_s
-        request_lifetime_s proxy"""
+        request_lifetime_s proxy hedge assurance"""
     ),
     "keyholder.toml": _DAEMON
     | _names(
-        """party key_file passphrase_file certifier_key peers stock_triples stock_bytes stock_products
+        """party key_file certifier_key peers dealer_only stock_triples stock_bytes stock_products
         audit_file_bytes refresh_interval_s dealing"""
     ),
     "matcher.toml": _DAEMON
-    | _names("seat peer key_holders galleries max_bulk_bytes bulk_memory_bytes max_bulk_s rotation admission"),
+    | _names("party key_holder peers galleries max_bulk_bytes bulk_memory_bytes max_bulk_s rotation admission"),
 }
 #: Variables of the environment that are no field of a file.
 VARIABLES = _names(

@@ -24,7 +24,7 @@ def read_public_file(path: Path) -> PublicFile:
         return PublicFile.decode(data)
     except VeilmatchError as error:
         fields = error.fields() | {"message": f"{path}: {error.message}"}
-        fields |= {"hint": "Let `public_key` name the public.json that the key ceremony made."}
+        fields["hint"] = fields.get("hint") or "Let `public_key` name the public.json that the key ceremony made."
         raise VeilmatchError.from_fields(fields) from None
 
 

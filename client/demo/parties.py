@@ -1,4 +1,4 @@
-"""The parties of the demonstration: a fresh ceremony, and five daemons as separate processes."""
+"""The parties of the demonstration: a fresh ceremony, and six daemons as separate processes."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from veilmatch.common.process import LIFELINE_VARIABLE
 from veilmatch.crypto.errors import ConfigurationError, UnavailableError, VeilmatchError
 
 #: Where the daemons listen above the base port; see `veilmatch ceremony --base-port`.
-_OFFSETS = (1, 2, 11, 12, 13)
+_OFFSETS = (1, 2, 3, 11, 12, 13)
 _VEILMATCH = [sys.executable, "-m", "veilmatch"]
 
 
 def free_base_port() -> int:
-    """Return a base port above which all five ports are free on this machine.
+    """Return a base port above which all six ports are free on this machine.
 
     The search begins at random: somebody else may be looking for ports as well, and uses them only later.
     """
@@ -36,7 +36,7 @@ def free_base_port() -> int:
 
 def hold_ceremony(directory: Path, parameters: str, passphrase: str) -> dict[str, Any]:
     """Run `veilmatch ceremony` for one device; return what it reports."""
-    # Five daemons share this machine's cores: half of them for each organisation's pair of daemons.
+    # Six daemons share this machine's cores, and two organisations serve a request.
     workers = max(1, (os.cpu_count() or 1) // 2)
     arguments = ["--parameters", parameters, "--base-port", str(free_base_port()), "--workers", str(workers), "--json"]
     done = subprocess.run(
@@ -51,7 +51,7 @@ def hold_ceremony(directory: Path, parameters: str, passphrase: str) -> dict[str
 
 @contextmanager
 def all_parties(directory: Path, passphrase: str) -> Iterator[dict[str, str]]:
-    """Run `veilmatch up`: two matchers and three key holders; gives their addresses, stops them at the end."""
+    """Run `veilmatch up`: two daemons of each organisation; gives their addresses, stops them at the end."""
     process = subprocess.Popen(
         [*_VEILMATCH, "up", str(directory), "--json"],
         env=_environment(passphrase) | {LIFELINE_VARIABLE: "1"},

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from veilmatch.client.demo.story import Story, median, medians
 from veilmatch.client.results import Timings
+from veilmatch.crypto.keys.parties import dealer_of
 
 _SHOWN_BITS = 36
 _STEP_LABELS = {
@@ -82,6 +83,7 @@ def _views(story: Story) -> Panel:
     shares = [_bits(share, last.result.compared) for share in last.result.shares]
     opened = _bits(bytes(x ^ y for x, y in zip(*last.result.shares, strict=True)), last.result.compared)
     ciphertext = request.ciphertexts[0]
+    plus, minus, dealer = (party.upper() for party in (*last.result.pair, dealer_of(last.result.pair)))
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold", no_wrap=True)
     table.add_column()
@@ -89,11 +91,11 @@ def _views(story: Story) -> Panel:
     for party, seen in (
         ("device", f"its own photo {last.photo}, and the answer: [bold]{answer}[/bold]"),
         ("", f"the answer's bits {opened}"),
-        ("matcher A and B", f"who asked, and {len(request.ciphertexts)} ciphertexts, the first one:"),
+        (f"matcher {plus} and {minus}", f"who asked, and {len(request.ciphertexts)} ciphertexts, the first one:"),
         ("", f"0x{ciphertext[:20].hex()}… ({len(ciphertext)} bytes)"),
-        ("key holder A", f"its share {shares[0]}   (via matcher A)"),
-        ("key holder B", f"its share {shares[1]}   (via matcher B)"),
-        ("key holder C", "nothing: it dealt random numbers before"),
+        (f"key holder {plus}", f"its share {shares[0]}   (via matcher {plus})"),
+        (f"key holder {minus}", f"its share {shares[1]}   (via matcher {minus})"),
+        (f"organisation {dealer}", "nothing: it dealt random numbers before"),
     ):
         table.add_row(party, seen)
     table.add_row("", "each share alone is fair coins; their XOR, at the device, is the answer")

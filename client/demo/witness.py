@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from veilmatch.client.config import DeviceSettings
 from veilmatch.client.wire.transport import ConnectionState, Matcher, open_matchers
+from veilmatch.crypto.keys.parties import Party
 from veilmatch.protos.v1 import matcher_pb2 as pb
 from veilmatch.protos.v1 import request_pb2
 
@@ -26,6 +27,9 @@ class _Witnessed:
 
     async def connect(self, timeout_s: float) -> bool:
         return await self._inner.connect(timeout_s)
+
+    async def alive(self, timeout_s: float) -> bool:
+        return await self._inner.alive(timeout_s)
 
     def doubt(self) -> None:
         self._inner.doubt()
@@ -53,14 +57,15 @@ class _Witnessed:
 
 
 class Witness:
-    """Both matchers of a device, witnessed. Make it inside the event loop that uses them."""
+    """The matchers of a device, witnessed. Make it inside the event loop that uses them."""
 
     def __init__(self, settings: DeviceSettings) -> None:
         self._seen: list[pb.MatchRequest] = []
-        a, b = open_matchers(settings)
-        self.matchers: tuple[Matcher, Matcher] = (_Witnessed(a, self._seen), _Witnessed(b, self._seen))
+        self.matchers: dict[Party, Matcher] = {
+            party: _Witnessed(matcher, self._seen) for party, matcher in open_matchers(settings).items()
+        }
 
     @property
     def last_request(self) -> request_pb2.SignedRequest:
-        """The last request, as both matchers got it."""
+        """The last request, as both matchers of its pair got it."""
         return self._seen[0].request

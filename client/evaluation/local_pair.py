@@ -22,7 +22,7 @@ from veilmatch.crypto.errors import CiphertextError
 from veilmatch.crypto.gates.boolean import Circuit, Evaluator, Wire
 from veilmatch.crypto.gates.decision import decide, decide_cost, decision_input
 from veilmatch.crypto.keys.ceremony import run_ceremony
-from veilmatch.crypto.keys.shares import Pair
+from veilmatch.crypto.keys.parties import Pair
 from veilmatch.crypto.packing import lanes, slots
 from veilmatch.crypto.packing.fields import Array
 from veilmatch.crypto.pair.conversion import Triple, open_masked, output_share

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from veilmatch.client.evaluation.faces import FaceSet, Progress
+from veilmatch.client.evaluation.data.faces import FaceSet, Progress
+from veilmatch.client.evaluation.data.pairs import Flags, Pairs
+from veilmatch.client.evaluation.figures.rates import Floats
 from veilmatch.client.evaluation.local_pair import LocalPair
-from veilmatch.client.evaluation.pairs import Flags, Pairs
-from veilmatch.client.evaluation.rates import Floats
 from veilmatch.crypto.packing.fields import Array
 
 

@@ -14,8 +14,8 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from veilmatch.client.evaluation.pairs import Flags
-from veilmatch.client.evaluation.rates import Curve, Floats, curve
+from veilmatch.client.evaluation.data.pairs import Flags
+from veilmatch.client.evaluation.figures.rates import Curve, Floats, curve
 from veilmatch.crypto.packing.fields import Array
 
 _T = TypeVar("_T", bound=np.generic)

@@ -14,11 +14,11 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from veilmatch.client.evaluation.faces import FaceSet, Failure, Progress
-from veilmatch.client.evaluation.intervals import Interval, interval, resamples
+from veilmatch.client.evaluation.data.faces import FaceSet, Failure, Progress
+from veilmatch.client.evaluation.data.pairs import Flags, Pairs, all_pairs
+from veilmatch.client.evaluation.figures.intervals import Interval, interval, resamples
+from veilmatch.client.evaluation.figures.rates import Curve, Floats, curve
 from veilmatch.client.evaluation.local_pair import LocalPair
-from veilmatch.client.evaluation.pairs import Flags, Pairs, all_pairs
-from veilmatch.client.evaluation.rates import Curve, Floats, curve
 from veilmatch.client.evaluation.scorers import encrypted_decisions, float_scores, integer_scores
 from veilmatch.client.evaluation.search import Searches, open_set, open_set_curve, rank_one
 from veilmatch.client.evaluation.thresholds import can_show, operating_threshold

@@ -17,10 +17,10 @@ from veilmatch.client.capture.embedder import Embedder, Embedding
 from veilmatch.client.capture.image import ImageSource, load_image
 from veilmatch.client.capture.pipeline import CapturePipeline
 from veilmatch.client.capture.turn import upright
-from veilmatch.client.evaluation.degrade import DEGRADATIONS, TURNS, Degradation, Place
-from veilmatch.client.evaluation.faces import FaceSet, Progress, from_photos
-from veilmatch.client.evaluation.intervals import interval, resamples
-from veilmatch.client.evaluation.pairs import Flags
+from veilmatch.client.evaluation.data.degrade import DEGRADATIONS, TURNS, Degradation, Place
+from veilmatch.client.evaluation.data.faces import FaceSet, Progress, from_photos
+from veilmatch.client.evaluation.data.pairs import Flags
+from veilmatch.client.evaluation.figures.intervals import interval, resamples
 from veilmatch.client.evaluation.study import Rate
 from veilmatch.crypto.errors import InvalidInputError
 from veilmatch.crypto.packing.fields import Array

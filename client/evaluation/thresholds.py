@@ -10,8 +10,8 @@ from pathlib import Path
 
 from veilmatch.client.certificate import OwnCertificate
 from veilmatch.client.config import DeviceSettings
+from veilmatch.client.evaluation.figures.rates import Curve
 from veilmatch.client.evaluation.libraries import require
-from veilmatch.client.evaluation.rates import Curve
 from veilmatch.client.wire.signing import DeviceKey
 from veilmatch.common.public_file import read_public_file
 from veilmatch.common.toml_file import read_text

@@ -1,4 +1,4 @@
-"""Private face matching: only this device learns the decision. Everything that a program uses is here.
+"""Private face matching: only this device, or whom it names, learns the decision. All that a program uses is here.
 
 A complete program; `veilmatch up` makes an installation with the `device.toml` that it reads:
 
@@ -40,14 +40,19 @@ if TYPE_CHECKING:
     from veilmatch.client.config import (
         DeviceSettings,
     )
-    from veilmatch.client.device import (
+    from veilmatch.client.models import (
+        install_models,
+    )
+    from veilmatch.client.operations.device import (
         Capture,
         Embedding,
         Progress,
         Skipped,
     )
-    from veilmatch.client.models import (
-        install_models,
+    from veilmatch.client.recipient import (
+        AsyncForRecipient,
+        ForRecipient,
+        SealedResult,
     )
     from veilmatch.client.results import (
         Candidates,
@@ -79,6 +84,7 @@ if TYPE_CHECKING:
         DealtStockError,
         DeviceCertificateError,
         DeviceRightsError,
+        DisagreementError,
         DuplicateTokenError,
         EmbeddingError,
         GalleryMismatchError,
@@ -102,6 +108,8 @@ if TYPE_CHECKING:
         ParameterError,
         PartyRefusedError,
         ProtocolError,
+        RecipientCertificateError,
+        RecipientRevokedError,
         RefreshIntervalError,
         RequestExpiredError,
         RequestRefusedError,
@@ -109,6 +117,10 @@ if TYPE_CHECKING:
         RequestSignatureError,
         ServerDeviationError,
         SeveralFacesError,
+        StatementError,
+        StatementMismatchError,
+        StatementReplayedError,
+        StatementTimeError,
         StorageError,
         UnavailableError,
         UnfitModelError,
@@ -119,15 +131,15 @@ if TYPE_CHECKING:
         WrongClockError,
         WrongPassphraseError,
     )
-    from veilmatch.crypto.keys.shares import (
-        Pair,
-        Seat,
-    )
+    from veilmatch.crypto.keys.parties import Pair, Party
+    from veilmatch.crypto.keys.recipient_certificate import RecipientCertificate
+    from veilmatch.crypto.sealed_answer import SealedAnswer
 
 __version__ = "0.1.0"
 
 __all__ = [
     "AsyncClient",
+    "AsyncForRecipient",
     "AuditLogError",
     "BudgetExceededError",
     "Candidates",
@@ -141,11 +153,13 @@ __all__ = [
     "DeviceCertificateError",
     "DeviceRightsError",
     "DeviceSettings",
+    "DisagreementError",
     "DuplicateTokenError",
     "Embedding",
     "EmbeddingError",
     "Enrolment",
     "Erasure",
+    "ForRecipient",
     "GalleryMismatchError",
     "GalleryRotatedError",
     "HandshakeError",
@@ -169,19 +183,28 @@ __all__ = [
     "OverloadedError",
     "Pair",
     "ParameterError",
+    "Party",
     "PartyRefusedError",
     "Progress",
     "ProtocolError",
+    "RecipientCertificate",
+    "RecipientCertificateError",
+    "RecipientRevokedError",
     "RefreshIntervalError",
     "RequestExpiredError",
     "RequestRefusedError",
     "RequestReplayedError",
     "RequestSignatureError",
     "Rotation",
-    "Seat",
+    "SealedAnswer",
+    "SealedResult",
     "ServerDeviationError",
     "SeveralFacesError",
     "Skipped",
+    "StatementError",
+    "StatementMismatchError",
+    "StatementReplayedError",
+    "StatementTimeError",
     "StorageError",
     "SubjectEntry",
     "Subjects",
@@ -207,13 +230,14 @@ _PLACES = {
     "veilmatch.client.capture.image": ("ImageSource",),
     "veilmatch.client.client": ("Client",),
     "veilmatch.client.config": ("DeviceSettings",),
-    "veilmatch.client.device": (
+    "veilmatch.client.operations.device": (
         "Capture",
         "Embedding",
         "Progress",
         "Skipped",
     ),
     "veilmatch.client.models": ("install_models",),
+    "veilmatch.client.recipient": ("AsyncForRecipient", "ForRecipient", "SealedResult"),
     "veilmatch.client.results": (
         "Candidates",
         "Enrolment",
@@ -238,6 +262,7 @@ _PLACES = {
         "DealtStockError",
         "DeviceCertificateError",
         "DeviceRightsError",
+        "DisagreementError",
         "DuplicateTokenError",
         "EmbeddingError",
         "GalleryMismatchError",
@@ -261,6 +286,8 @@ _PLACES = {
         "ParameterError",
         "PartyRefusedError",
         "ProtocolError",
+        "RecipientCertificateError",
+        "RecipientRevokedError",
         "RefreshIntervalError",
         "RequestExpiredError",
         "RequestRefusedError",
@@ -268,6 +295,10 @@ _PLACES = {
         "RequestSignatureError",
         "ServerDeviationError",
         "SeveralFacesError",
+        "StatementError",
+        "StatementMismatchError",
+        "StatementReplayedError",
+        "StatementTimeError",
         "StorageError",
         "UnavailableError",
         "UnfitModelError",
@@ -278,10 +309,12 @@ _PLACES = {
         "WrongClockError",
         "WrongPassphraseError",
     ),
-    "veilmatch.crypto.keys.shares": (
+    "veilmatch.crypto.keys.parties": (
         "Pair",
-        "Seat",
+        "Party",
     ),
+    "veilmatch.crypto.keys.recipient_certificate": ("RecipientCertificate",),
+    "veilmatch.crypto.sealed_answer": ("SealedAnswer",),
 }
 _PLACE = {name: module for module, names in _PLACES.items() for name in names}
 

@@ -1,4 +1,4 @@
-"""From a request to both matchers and back: signing, sending, putting two answers together."""
+"""From a request to the matchers of a pair and back: signing, sending, putting two answers together."""
 
 from veilmatch.common.native_logs import keep_grpc_quiet
 

@@ -1,4 +1,4 @@
-"""Two answers, one result: what both matchers must agree on, and how their shares are put together.
+"""Two answers, one result: what both matchers of a pair must agree on, and how their shares are put together.
 
 A single matcher cannot be believed about anything but its share. Session, gallery state, number of
 bits and labels have to come from both alike; a difference ends the call with an error and no decision.
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from veilmatch.crypto.digests import DIGEST_BYTES
 from veilmatch.crypto.errors import GalleryMismatchError, IntegrityError, ServerDeviationError
 from veilmatch.crypto.gates.answer import answer_bits
+from veilmatch.crypto.keys.parties import Pair
 from veilmatch.protos.v1 import matcher_pb2 as pb
 
 _log = logging.getLogger(__name__)
@@ -42,26 +43,26 @@ class Opened:
     sequence: int
 
 
-def open_verification(a: pb.MatchReply, b: pb.MatchReply) -> Opened:
+def open_verification(a: pb.MatchReply, b: pb.MatchReply, pair: Pair) -> Opened:
     """Return the one bit of a verification. Raises IntegrityError, GalleryMismatchError, or ServerDeviationError."""
-    _check_match(a, b)
+    _check_match(a, b, pair)
     if a.count != 1:
         raise IntegrityError("a verification has one answer", got=a.count, expected=1)
     return Opened(_answer(a, b), Labels(), a.sequence)
 
 
-def open_candidates(a: pb.MatchReply, b: pb.MatchReply, known: Labels) -> Opened:
+def open_candidates(a: pb.MatchReply, b: pb.MatchReply, pair: Pair, known: Labels) -> Opened:
     """Return one bit for each compared template, with its subject.
 
     known: the labels that the request said are known; they stand in where a reply leaves its own out.
     Raises IntegrityError, GalleryMismatchError, or ServerDeviationError.
     """
-    return _open_search("candidates", a, b, known)
+    return _open_search("candidates", a, b, pair, known)
 
 
-def open_identification(a: pb.MatchReply, b: pb.MatchReply, known: Labels) -> Opened:
+def open_identification(a: pb.MatchReply, b: pb.MatchReply, pair: Pair, known: Labels) -> Opened:
     """Return the bits of the best template's number. known, errors: see `open_candidates`."""
-    return _open_search("identify", a, b, known)
+    return _open_search("identify", a, b, pair, known)
 
 
 def matching_subjects(opened: Opened) -> tuple[str, ...]:
@@ -77,20 +78,20 @@ def best_subject(opened: Opened) -> str | None:
     return opened.labels.subjects[number - 1] if number else None
 
 
-def agreed_mutation(a: pb.MutateReply, b: pb.MutateReply) -> pb.MutateReply:
+def agreed_mutation(a: pb.MutateReply, b: pb.MutateReply, pair: Pair) -> pb.MutateReply:
     """Return the answer of both. Raises GalleryMismatchError or IntegrityError if they differ."""
-    _check_gallery(a, b)
+    _check_gallery(a, b, pair)
     if (a.templates, a.repeated, a.present) != (b.templates, b.repeated, b.present):
         raise IntegrityError("the two matchers changed different templates", got=b.templates, expected=a.templates)
     return a
 
 
-def opened_enrolment(a: pb.MutateReply, b: pb.MutateReply) -> tuple[pb.MutateReply, bool]:
+def opened_enrolment(a: pb.MutateReply, b: pb.MutateReply, pair: Pair) -> tuple[pb.MutateReply, bool]:
     """Return the answer of both, and whether the vector was valid; if not, what was stored is an empty template.
 
     Errors: see `agreed_mutation`.
     """
-    return agreed_mutation(a, b), a.valid_share != b.valid_share
+    return agreed_mutation(a, b, pair), a.valid_share != b.valid_share
 
 
 def refused_vector(enrolments: Sequence[bytes] = (), request_id: str | None = None) -> ServerDeviationError:
@@ -110,12 +111,12 @@ def refused_vector(enrolments: Sequence[bytes] = (), request_id: str | None = No
     )
 
 
-def agreed_rotation(a: pb.RotateReply, b: pb.RotateReply) -> tuple[pb.RotateReply, list[str]]:
+def agreed_rotation(a: pb.RotateReply, b: pb.RotateReply, pair: Pair) -> tuple[pb.RotateReply, list[str]]:
     """Return the answer of both, and the subjects of templates that turned out to be empty.
 
     Raises GalleryMismatchError or IntegrityError if they differ.
     """
-    _check_gallery(a, b)
+    _check_gallery(a, b, pair)
     first, second = ((r.converted, r.total, r.done, list(r.by_device), len(r.valid_share)) for r in (a, b))
     if first != second or len(a.valid_share) != (len(a.by_device) + 7) // 8:
         raise IntegrityError("the two matchers converted different templates", got=b.converted, expected=a.converted)
@@ -123,28 +124,30 @@ def agreed_rotation(a: pb.RotateReply, b: pb.RotateReply) -> tuple[pb.RotateRepl
     return a, [subject for subject, bit in zip(a.by_device, valid.tolist(), strict=True) if not bit]
 
 
-def agreed_subjects(a: pb.SubjectsReply, b: pb.SubjectsReply) -> list[tuple[str, int]]:
+def agreed_subjects(a: pb.SubjectsReply, b: pb.SubjectsReply, pair: Pair) -> list[tuple[str, int]]:
     """Return (subject, templates) of both. Raises GalleryMismatchError or IntegrityError if they differ."""
-    _check_gallery(a, b)
+    _check_gallery(a, b, pair)
     first, second = ([(s.subject, s.templates) for s in reply.subjects] for reply in (a, b))
     if sorted(first) != sorted(second):
         raise IntegrityError("the two matchers name different subjects", got=len(second), expected=len(first))
     return sorted(first)
 
 
-def _open_search(operation: str, a: pb.MatchReply, b: pb.MatchReply, known: Labels) -> Opened:
-    _check_match(a, b)
+def _open_search(operation: str, a: pb.MatchReply, b: pb.MatchReply, pair: Pair, known: Labels) -> Opened:
+    _check_match(a, b, pair)
     remembered = known.subjects if a.chain == known.chain else ()
     first, second = (reply.labels or remembered for reply in (a, b))
     if any(answer_bits(operation, len(labels)) != a.count for labels in (first, second)):
         raise IntegrityError("an answer that does not fit the subjects it is about", got=a.count, expected=len(first))
     if first is not second and list(first) != list(second):
-        raise IntegrityError("the two matchers name different subjects", got="matcher-b", expected="matcher-a")
+        raise IntegrityError(
+            "the two matchers name different subjects", got=f"matcher-{pair[1]}", expected=f"matcher-{pair[0]}"
+        )
     return Opened(_answer(a, b), Labels(a.chain, tuple(first)), a.sequence)
 
 
-def _check_match(a: pb.MatchReply, b: pb.MatchReply) -> None:
-    _check_gallery(a, b)
+def _check_match(a: pb.MatchReply, b: pb.MatchReply, pair: Pair) -> None:
+    _check_gallery(a, b, pair)
     if a.session_id != b.session_id or len(a.session_id) != DIGEST_BYTES:
         raise IntegrityError(
             "the two matchers answer from different sessions",
@@ -161,12 +164,12 @@ def _check_match(a: pb.MatchReply, b: pb.MatchReply) -> None:
         raise refused_vector()
 
 
-def _check_gallery(a: _Reply, b: _Reply) -> None:
+def _check_gallery(a: _Reply, b: _Reply, pair: Pair) -> None:
     if (a.sequence, a.chain) != (b.sequence, b.chain):
         raise GalleryMismatchError(
             "the two matchers do not hold the same gallery",
-            got=f"sequence {b.sequence}, chain {_short(b.chain)} at matcher-b",
-            expected=f"sequence {a.sequence}, chain {_short(a.chain)} at matcher-a",
+            got=f"sequence {b.sequence}, chain {_short(b.chain)} at matcher-{pair[1]}",
+            expected=f"sequence {a.sequence}, chain {_short(a.chain)} at matcher-{pair[0]}",
         )
 
 

@@ -1,4 +1,4 @@
-"""One question to two matchers: sent at once, answered by both or by an error; and the next pair if need be.
+"""One question to the two matchers of a pair: sent at once, answered by both or by an error; then the next pair.
 
 Every wait here ends: with both answers, with an error, or at the deadline. Whoever ends a request leaves its
 partners without one, and their errors may come first. So a vague error waits for a better one for a moment,
@@ -15,6 +15,7 @@ from typing import TypeVar
 from veilmatch.client.wire.statuses import late
 from veilmatch.client.wire.transport import Matcher
 from veilmatch.crypto.errors import (
+    HandshakeError,
     IntegrityError,
     KeySafetyError,
     OverloadedError,
@@ -22,7 +23,7 @@ from veilmatch.crypto.errors import (
     UnavailableError,
     VeilmatchError,
 )
-from veilmatch.crypto.keys.shares import Pair
+from veilmatch.crypto.keys.parties import Pair
 
 #: How long the other matcher gets to name a cause, by the vagueness of the first error: none after a cause,
 #: longest after "somebody left", because whoever left is about to say why.
@@ -42,7 +43,7 @@ async def ask_both(
     others: Sequence[Pair] = (),
     give_up: Callable[[asyncio.Future[_R]], None] | None = None,
 ) -> tuple[_R, _R]:
-    """Return the answers of matcher a and matcher b to the same question.
+    """Return the answers of two matchers to the same question, in their order.
 
     If one ends with an error, the error nearer to the cause is raised, and what still runs at the other is handed to
     `give_up` or, without it, cancelled. others: pairs that the caller will try if they are named as alternatives. At
@@ -88,7 +89,7 @@ async def with_fallback(
         pair, *left = left
         tried.append(pair)
     # The last of equals: it is what stood in the way in the end.
-    nearest = min(reversed(errors), key=_vagueness)
+    nearest = nearest_to_the_cause(errors[::-1])
     nearest.alternatives = tuple(other for other in nearest.alternatives if other not in tried)
     raise nearest
 
@@ -100,6 +101,11 @@ def leads_elsewhere(error: VeilmatchError) -> bool:
     next pair would be as busy, and the more for it.
     """
     return bool(error.alternatives) and not isinstance(error, (*DEVIATIONS, OverloadedError))
+
+
+def nearest_to_the_cause(errors: Sequence[VeilmatchError]) -> VeilmatchError:
+    """Return the error that tells most about what happened; of equals the first."""
+    return min(errors, key=_vagueness)
 
 
 async def _outcome(
@@ -130,7 +136,7 @@ async def _outcome(
         for task in ending:
             task.cancel()
         await asyncio.gather(*ending, return_exceptions=True)
-    return min(errors, key=_vagueness) if errors else (tasks[0].result(), tasks[1].result())
+    return nearest_to_the_cause(errors) if errors else (tasks[0].result(), tasks[1].result())
 
 
 async def _said(ask: Callable[[Matcher], Awaitable[_R]], matcher: Matcher) -> _R:
@@ -166,6 +172,8 @@ def _vagueness(error: VeilmatchError) -> int:
         return 0
     if not isinstance(error, UnavailableError):
         return 2 if isinstance(error, IntegrityError) else 1
+    if isinstance(error, HandshakeError):  # a certificate is wrong, and waiting for somebody does not mend that
+        return 2
     if error.alternatives:
         return 3
     return 4 if error.available is not None else 5

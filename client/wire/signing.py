@@ -1,4 +1,4 @@
-"""Signed requests: what a device says to both matchers, and the key it says it with.
+"""Signed requests: what a device says to the matchers of a pair, and the key it says it with.
 
     key = DeviceKey.from_file(Path("device.key"))
     signer = RequestSigner(key, "kiosk-1", "staff", public_key, lifetime_s=30)
@@ -21,12 +21,14 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from veilmatch.client.secret_file import read_secret
+from veilmatch.common.secret_file import read_secret
+from veilmatch.crypto.answer_share import CHALLENGE_BYTES
 from veilmatch.crypto.digests import NONCE_BYTES
 from veilmatch.crypto.encryption.knowledge import KnownCiphertexts, context_digest
 from veilmatch.crypto.encryption.paillier import PublicKey
 from veilmatch.crypto.errors import ConfigurationError, InvalidInputError, KeyFileError
-from veilmatch.crypto.keys.shares import Pair
+from veilmatch.crypto.keys.parties import Pair
+from veilmatch.crypto.keys.recipient_certificate import RecipientCertificate
 from veilmatch.crypto.requests import (
     SALT_BYTES,
     TOKEN_BYTES,
@@ -114,7 +116,8 @@ class Draft:
     bulk_digest: replaces the digest of `ciphertexts` where the payload follows in a stream. model: names
     the embedding model of what is sent; "" without vectors. new_key_id: 16 bytes of a
     rotation, else empty. enrolment: 16 bytes, token of the one enrolment that an erasure takes back, else empty.
-    Raises InvalidInputError for a subject, a token or a model that cannot be one.
+    recipient: whom the answer to a query is sealed to, None for this device; challenge: up to 64 bytes from it.
+    Raises InvalidInputError for a subject, a token, a model or a challenge that cannot be one.
     """
 
     operation: pb.Operation.ValueType
@@ -126,6 +129,8 @@ class Draft:
     model: str = ""
     new_key_id: bytes = b""
     enrolment: bytes = b""
+    recipient: RecipientCertificate | None = None
+    challenge: bytes = b""
     salt: bytes = field(default_factory=lambda: secrets.token_bytes(SALT_BYTES), repr=False)
 
     def __post_init__(self) -> None:
@@ -138,6 +143,12 @@ class Draft:
                 "a token of the wrong length",
                 got=f"{len(self.token)} bytes",
                 expected=f"{TOKEN_BYTES} bytes",
+            )
+        if len(self.challenge) > (CHALLENGE_BYTES if self.recipient else 0):
+            raise InvalidInputError(
+                "a challenge of the wrong length",
+                got=f"{len(self.challenge)} bytes",
+                expected=f"<= {CHALLENGE_BYTES} bytes, with a recipient",
             )
 
     @property
@@ -195,6 +206,8 @@ class RequestSigner:
             model=draft.model,
             new_key_id=draft.new_key_id,
             enrolment=draft.enrolment,
+            recipient=draft.recipient.statement.id if draft.recipient else b"",
+            challenge=draft.challenge,
         )
         if draft.lanes is not None:
             body.knowledge = draft.lanes.prove(self._context(body))
@@ -205,6 +218,7 @@ class RequestSigner:
             ciphertexts=draft.ciphertexts,
             subject=draft.subject,
             subject_salt=draft.salt if draft.subject else b"",
+            recipient_certificate=draft.recipient.encode() if draft.recipient else b"",
         )
 
     def _context(self, body: pb.RequestBody) -> bytes:
@@ -224,4 +238,6 @@ class RequestSigner:
             payload_digest=body.payload_digest,
             subject_digest=body.subject_digest,
             model=body.model,
+            recipient=body.recipient,
+            challenge=body.challenge,
         )

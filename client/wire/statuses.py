@@ -62,6 +62,17 @@ def late(party: str, timeout_s: float) -> UnavailableError:
     )
 
 
+def silent(party: str) -> UnavailableError:
+    """Return the error of a call that was given up because this matcher shows no sign of life."""
+    return UnavailableError(
+        f"{party} shows no sign of life",
+        party=party,
+        needed=party,
+        hint=f"{party} hangs, or nothing gets through to it; where three organisations are configured, calls go to the"
+        " other two meanwhile.",
+    )
+
+
 def error_of_status(
     error: grpc.aio.AioRpcError, party: str, *, known: bool, address: str, timeout_s: float
 ) -> VeilmatchError:
@@ -73,7 +84,7 @@ def error_of_status(
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return late(party, timeout_s)
     if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.ABORTED):
-        # No alternatives: other key holders can stand in for each other, but nobody for a matcher.
+        # Alternatives are the caller's to add, who knows which pairs there are.
         reason = _reason(error.details(), known)
         kind = HandshakeError if reason == _HANDSHAKE_FAILED else UnavailableError
         hint = None if known else _look_at_address(party, address, reason)
@@ -91,8 +102,8 @@ def error_of_status(
 
 def _look_at_address(party: str, address: str, reason: str) -> str:
     """Say what to do about a matcher that has never answered: most often something in device.toml is wrong."""
-    seat = party.removeprefix("matcher-")
-    where = f"Is `matchers.{seat}` in device.toml right? It says {address}."
+    organisation = party.removeprefix("matcher-")
+    where = f"Is `matchers.{organisation}` in device.toml right? It says {address}."
     if reason in (_HANDSHAKE_FAILED, _CLOSED_AT_FIRST):
         return (
             f"{where} If it is, the certificates do not go together: look whether [tls] of device.toml is of that"

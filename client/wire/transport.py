@@ -1,12 +1,12 @@
-"""The two matchers as the SDK sees them, over mutual TLS.
+"""The matchers as the SDK sees them, over mutual TLS.
 
-`Matcher` is what the rest of the SDK calls: pass your own pair of them to `AsyncClient` to test without a
+`Matcher` is what the rest of the SDK calls: pass your own ones to `AsyncClient` to test without a
 network. `open_matchers` makes the real ones. Whatever goes wrong leaves as a VeilmatchError.
 
 A connection can die without a word: a firewall that forgets an idle flow, a machine that is suspended. Three things
 find that out. Pings, while there are calls and for some minutes after the last one (`channel_options`). The kernel,
-when what was sent is not acknowledged. And silence: where a call reaches its deadline without a word of the matcher, or
-the other matcher says that this one is missing, the next call makes a new connection.
+when what was sent is not acknowledged. And silence: where a call ends without a word of the matcher (lookout.py), or
+another matcher says that this one is missing, the next call makes a new connection.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, TypeVar
 
 import grpc
 
-from veilmatch.client.secret_file import read_secret
 from veilmatch.client.wire.processes import note_channel, require_own_grpc
 from veilmatch.client.wire.statuses import error_of_status, sent_error
 from veilmatch.common.pem import require_pem
+from veilmatch.common.secret_file import read_secret
 from veilmatch.crypto.errors import ConfigurationError, IntegrityError, VeilmatchError
-from veilmatch.crypto.keys.shares import SEATS
+from veilmatch.crypto.keys.parties import PARTIES, Party
 from veilmatch.protos.v1 import matcher_pb2 as pb
 from veilmatch.protos.v1 import matcher_pb2_grpc as rpc
 from veilmatch.protos.v1 import request_pb2
@@ -37,7 +37,7 @@ MIB = 1 << 20
 RECEIVE_BYTES = 64 * MIB
 #: A probe is 3 kB, a bulk pack with its records less than 2 MB.
 SEND_BYTES = 4 * MIB
-#: A connection is pinged when it has been quiet for so long; servers allow one ping in 10 s.
+#: A connection is pinged when it has been quiet for so long; servers allow one a second.
 PING_S = 20.0
 #: How long a ping may go unanswered, and how long what was sent may go unacknowledged.
 UNANSWERED_S = 5.0
@@ -47,6 +47,12 @@ IDLE_S = 300.0
 CONNECT_S = 5.0
 #: A connection is not doubted for a call that ended sooner.
 SILENCE_S = 1.0
+#: The standard health service, which daemons have; asked by its name, for its messages come with an extra of servers.
+_HEALTH = "/grpc.health.v1.Health/Check"
+#: What it is asked, of the daemon as a whole, and what it answers while the daemon is ending.
+_HOW_IS_ALL, _NOT_SERVING = b"", b"\x08\x02"
+#: Ends of that call which are no answer of the daemon.
+_NO_ANSWER = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
 #: When a matcher that refuses a bulk enrolment by its header has mostly said so.
 _REFUSED_S = 0.1
 _LOOK_S = 0.02
@@ -61,7 +67,7 @@ class Matcher(Protocol):
 
     @property
     def party(self) -> str:
-        """The matcher's name, "matcher-a" or "matcher-b"."""
+        """The matcher's name: "matcher-a", "matcher-b" or "matcher-c"."""
 
     @property
     def state(self) -> ConnectionState:
@@ -70,8 +76,11 @@ class Matcher(Protocol):
     async def connect(self, timeout_s: float) -> bool:
         """Connect if need be, trying again until timeout_s is over; return whether it is connected."""
 
+    async def alive(self, timeout_s: float) -> bool:
+        """Ask for a sign of life, connecting if need be; return whether one came. It says nothing about requests."""
+
     def doubt(self) -> None:
-        """Be told that the other matcher misses this one. If it was silent here as well, its connection is replaced."""
+        """Be told that this matcher is missed. If it was silent here as well, its connection is replaced."""
 
     async def match(self, request: pb.MatchRequest, timeout_s: float) -> pb.MatchReply:
         """verify, candidates and identify."""
@@ -104,11 +113,17 @@ class _Line:
         self.fresh = replaces_another
         #: Of the last call that has ended.
         self.was_silent = False
+        #: When there was a sign of life.
+        self.heard = float("-inf")
 
     @property
     def silent(self) -> bool:
         """Whether the last call, or one that goes on, has heard nothing for a while."""
-        return self.was_silent or any(time.monotonic() - began >= SILENCE_S for began in self.calls)
+        return self.was_silent or any(self.quiet_s(began) >= SILENCE_S for began in self.calls)
+
+    def quiet_s(self, began: float) -> float:
+        """Return for how long nothing was heard, if a call began then."""
+        return time.monotonic() - max(began, self.heard)
 
 
 class GrpcMatcher:
@@ -143,6 +158,26 @@ class GrpcMatcher:
                 break
             await asyncio.sleep(_LOOK_S)
         return False
+
+    async def alive(self, timeout_s: float) -> bool:
+        """See Matcher."""
+        started = time.monotonic()
+        if not await self.connect(timeout_s) or (line := self._line) is None:
+            return False
+        check: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = line.channel.unary_unary(_HEALTH)
+        left_s = max(_LOOK_S, started + timeout_s - time.monotonic())
+        try:
+            answered = bool(await check(_HOW_IS_ALL, timeout=left_s) != _NOT_SERVING)
+        except grpc.aio.AioRpcError as error:
+            # Who refuses, or does not know the question, is there.
+            answered = error.code() not in _NO_ANSWER
+        except (grpc.RpcError, grpc.aio.UsageError, grpc.aio.InternalError):
+            answered = False
+        if answered:
+            line.heard, line.was_silent = time.monotonic(), False
+        elif time.monotonic() - started >= SILENCE_S:
+            line.was_silent = True
+        return answered
 
     def doubt(self) -> None:
         """See Matcher."""
@@ -195,7 +230,7 @@ class GrpcMatcher:
         finally:
             line.calls.remove(started)
             lasted_s = time.monotonic() - started
-            line.was_silent = not heard and lasted_s >= SILENCE_S
+            line.was_silent = not heard and line.quiet_s(started) >= SILENCE_S
             if line is self._line and lasted_s >= timeout_s - _LOOK_S:
                 self.doubt()
             if line is not self._line and not line.calls:
@@ -216,26 +251,31 @@ class GrpcMatcher:
         return sent, True
 
 
-def open_matchers(settings: DeviceSettings) -> tuple[Matcher, Matcher]:
-    """Return matcher a and matcher b; connections are made on the first call, in the running event loop.
+def organisation_of(matcher: Matcher) -> Party:
+    """Return the organisation whose matcher this is. Raises ConfigurationError if its name is none of a matcher."""
+    found = [party for party in PARTIES if matcher.party == f"matcher-{party}"]
+    if not found:
+        raise ConfigurationError("not the name of a matcher", got=matcher.party, expected="matcher-a, -b or -c")
+    return found[0]
 
-    Raises ConfigurationError if a TLS file or an address is missing, KeyFileError if others than its owner have a
-    right to the TLS key, ClientUseError in a process that was forked while a client was open.
+
+def open_matchers(settings: DeviceSettings) -> dict[Party, Matcher]:
+    """Return the matcher of each organisation that the settings name one of; connections are made on the first call.
+
+    They belong to the running event loop. Raises ConfigurationError if a TLS file is missing, KeyFileError if others
+    than its owner have a right to the TLS key, ClientUseError in a process that was forked while a client was open.
     """
     require_own_grpc()
     authority, certificate, key = _read(settings.tls)
     # Each matcher has to show the certificate of its own name: the same server twice is no pair.
     credentials = grpc.ssl_channel_credentials(authority, key, certificate)
 
-    def matcher(seat: Literal["a", "b"]) -> Matcher:
-        if not (address := settings.matchers.get(seat)):
-            raise ConfigurationError("both matchers are needed", got=f"no address of matcher {seat}")
-        party = f"matcher-{seat}"
+    def matcher(organisation: Party, address: str) -> Matcher:
+        party = f"matcher-{organisation}"
         options = channel_options(party, settings.proxy)
         return GrpcMatcher(party, lambda: grpc.aio.secure_channel(address, credentials, options=options), address)
 
-    a, b = (matcher(seat) for seat in SEATS)
-    return a, b
+    return {party: matcher(party, settings.matchers[party]) for party in PARTIES if party in settings.matchers}
 
 
 def channel_options(party: str, proxy: Literal["none", "environment"] = "none") -> list[tuple[str, int | str]]:

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 from numpy.typing import NDArray
 
 from veilmatch.crypto.digests import digest
-from veilmatch.crypto.keys.shares import Pair
+from veilmatch.crypto.keys.parties import Pair
 from veilmatch.crypto.secret_access import SecretHolder
 
 Kind = Literal["triples", "bits", "products"]

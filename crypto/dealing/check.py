@@ -32,7 +32,7 @@ from veilmatch.crypto.dealing.opening import SALT_BYTES, commitment, name_parts,
 from veilmatch.crypto.dealing.tags import split_tags
 from veilmatch.crypto.digests import NONCE_BYTES, digest
 from veilmatch.crypto.errors import DealtOpeningError, DealtStockError, ProtocolError
-from veilmatch.crypto.keys.shares import dealer_of
+from veilmatch.crypto.keys.parties import dealer_of
 from veilmatch.crypto.secret_access import SecretHolder
 
 

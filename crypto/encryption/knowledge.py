@@ -30,14 +30,16 @@ from __future__ import annotations
 import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Self
 
-from veilmatch.crypto.arithmetic import Integer, from_bytes, invert, power, to_bytes
+from veilmatch.crypto.arithmetic import Integer, from_bytes, invert, to_bytes
 from veilmatch.crypto.digests import DIGEST_BYTES, digest
 from veilmatch.crypto.encryption.paillier import CHALLENGE_BITS, Paillier, PublicKey
 from veilmatch.crypto.errors import KnowledgeProofError
 from veilmatch.crypto.rings.fixed_base import ROUNDING_BITS
 from veilmatch.crypto.rings.multiexp import product_of_public_powers
+from veilmatch.crypto.rings.public_base import PublicBase
 from veilmatch.crypto.secret_access import SecretHolder
 
 
@@ -58,16 +60,20 @@ def context_digest(
     payload_digest: bytes,
     subject_digest: bytes,
     model: str,
+    recipient: bytes,
+    challenge: bytes,
 ) -> bytes:
     """Return the 32 bytes that stand for everything a proof is bound to.
 
     That is what the signed body of a request with vectors says besides the proof, and device_key, the 32 bytes of the
-    Ed25519 public key that it is signed with. operation: its number in the body. Raises OverflowError for integers
+    Ed25519 public key that it is signed with. operation: its number in the body. recipient, challenge: to whom the
+    answer is sealed and what it asked for, b"" where the device gets the answer. Raises OverflowError for integers
     outside [0, 2^64).
     """
     return digest(
         "knowledge context", parameter_set, key_id, device, device_key, gallery, operation, threshold, pair, nonce,
         token, issued_at_ms, expires_at_ms, payload_digest, subject_digest, model,
+        recipient, challenge,
     )  # fmt: skip
 
 
@@ -106,7 +112,7 @@ class KnownCiphertexts(SecretHolder):
 def check(public_key: PublicKey, context: bytes, ciphertexts: Sequence[bytes], proof: bytes) -> None:
     """Raise KnowledgeProofError unless `proof` is one for these ciphertexts in this context; all may be any bytes.
 
-    Takes 4 ms at 3072 bits for 3 ciphertexts. Everything here is public.
+    Takes 1.4 ms at 3072 bits for 3 ciphertexts, the first one under a key 0.03 s more. Everything here is public.
     """
     parameters, N = public_key.parameters, public_key.modulus
     seed, response = proof[:DIGEST_BYTES], from_bytes(proof[DIGEST_BYTES:])
@@ -120,11 +126,17 @@ def check(public_key: PublicKey, context: bytes, ciphertexts: Sequence[bytes], p
     elements = [from_bytes(c) % N for c in ciphertexts]
     product = product_of_public_powers(elements, challenges(seed, len(elements)), CHALLENGE_BITS, N)
     try:
-        commitment = power(public_key.hs % N, response, N) * invert(product, N) % N
+        commitment = _powers_of_H(public_key).power(response) * invert(product, N) % N
     except ZeroDivisionError:  # a ciphertext that is no unit
         raise KnowledgeProofError() from None
     if not hmac.compare_digest(_seed(public_key, context, commitment, ciphertexts), seed):
         raise KnowledgeProofError()
+
+
+@lru_cache(maxsize=2)
+def _powers_of_H(public_key: PublicKey) -> PublicBase:
+    """Return H = hs mod N with a table of 4 MB for exponents as long as w is. Two, for a rotation knows two keys."""
+    return PublicBase(public_key.hs, public_key.modulus, _response_bits(public_key))
 
 
 def challenges(seed: bytes, count: int) -> list[Integer]:

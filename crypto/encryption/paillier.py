@@ -31,8 +31,7 @@ from veilmatch.crypto.errors import CiphertextError, KeyFileError
 from veilmatch.crypto.parameters import ParameterSet
 from veilmatch.crypto.rings.choice import make_ring
 from veilmatch.crypto.rings.fixed_base import ROUNDING_BITS, KnownPower
-from veilmatch.crypto.rings.multiexp import product_of_powers
-from veilmatch.crypto.rings.pairs import Pairs
+from veilmatch.crypto.rings.grid import Grid
 from veilmatch.crypto.rings.ring import FixedBase, PackGroup, Ring
 
 #: Statistical distance 2^-128 of a short randomiser from a uniform element of the subgroup.
@@ -40,6 +39,8 @@ STATISTICAL_BITS = 128
 #: Size of the challenges of a proof of knowledge: who does not know a plaintext is believed with 2^-128.
 CHALLENGE_BITS = 128
 _SMALL_FACTOR_BOUND = 1 << 20
+#: So many quotients are as fast on gmpy2 as in groups on the kernel, which invert a product for each lane.
+_WORTH_GROUPS = 16
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ class Paillier:
         self.modulus = public_key.modulus
         self.ring: Ring = make_ring(public_key.modulus)
         self._square = public_key.modulus**2
-        self._pairs = Pairs(public_key.modulus)
+        self._square_bytes = to_bytes(self._square, self.parameters.ciphertext_bytes)
 
     @cached_property
     def _table(self) -> FixedBase:
@@ -167,21 +168,44 @@ class Paillier:
         inverses = invert_many(ds, self._square)
         return [c * inverse % self._square for c, inverse in zip(cs, inverses, strict=True)]
 
+    def quotients(self, cs: Sequence[bytes], ds: Sequence[bytes], factor: Integer) -> list[bytes]:
+        """Return factor * c * d^-1 for each c and d, all serialised; factor: in [0, N^2).
+
+        Raises CiphertextError for any c or d that `parse` refuses.
+        """
+        if len(cs) != len(ds):
+            raise CiphertextError("ciphertexts to be divided by others", got=len(ds), expected=len(cs))
+        if len(cs) <= _WORTH_GROUPS:
+            return [self.serialise(self.multiply(c, factor)) for c in self.divide_many(*map(self.parse_many, (cs, ds)))]
+        for data in (*cs, *ds):
+            self._require_in_range(data)
+        try:
+            joined = self.ring.quotients(b"".join(cs), b"".join(ds), factor)
+        except ZeroDivisionError:
+            raise _no_unit() from None
+        size = self.parameters.ciphertext_bytes
+        return [joined[at : at + size] for at in range(0, len(joined), size)]
+
     def product_of_powers(self, pack: Sequence[Integer], exponents: Sequence[int], exponent_bits: int) -> Integer:
         """Return prod pack[i]^exponents[i] mod N^2. For many packs and queries use `pack_group`."""
         group = self.ring.pack_group(len(pack))
         group.put(0, pack)
-        return group.products_of_powers(exponents, exponent_bits)[0]
+        return group.products(self.ring.compile(exponents, exponent_bits), [0])[0]
 
     def pack_group(self) -> PackGroup:
         """Return room for `ring.lanes` packs."""
         return self.ring.pack_group(self.parameters.dimension)
 
-    def combine(self, ciphertexts: Sequence[Integer], exponents: Sequence[int]) -> Integer:
-        """Return prod ciphertexts[i]^exponents[i] mod N^2 for public exponents >= 0. Not constant time."""
-        bits = max(int(exponent).bit_length() for exponent in exponents)
-        bases = [self._pairs.split(c) for c in ciphertexts]
-        return self._pairs.join(product_of_powers(bases, exponents, max(1, bits), self._pairs))
+    def randomised_products(self, asked: Sequence[tuple[PackGroup, Sequence[int]]], compiled: bytes) -> bytes:
+        """Return the products of these lanes of groups, each times a fresh encryption of 0: serialised, joined.
+
+        compiled: the exponents, by `ring.compile`.
+        """
+        return self.ring.randomised_products(asked, compiled, self._table)
+
+    def combine(self, ciphertexts: Sequence[Integer], exponents: Grid) -> Integer:
+        """Return prod ciphertexts[i]^exponents[i] mod N^2 for public exponents. Not constant time."""
+        return self.ring.grid_product(ciphertexts, exponents)
 
     def local_shares(self, ciphertexts: Sequence[Integer], exponent: Integer) -> list[LocalShare]:
         """Return z = floor(g/N) * (g mod N)^-1 mod N and g mod N, for g = c^exponent mod N^2, of every c.
@@ -203,32 +227,34 @@ class Paillier:
 
     def parse(self, data: bytes) -> Integer:
         """Return c of exactly ciphertext_bytes bytes with 0 < c < N^2, gcd(c, N) = 1. Raises CiphertextError."""
-        c = self._in_range(data)
-        if gcd(c, self.modulus) != 1:
-            raise CiphertextError("ciphertext shares a factor with N", expected="gcd(c, N) = 1")
-        return c
+        return self.parse_many([data])[0]
 
     def parse_many(self, data: Sequence[bytes]) -> list[Integer]:
         """Return what `parse` returns for each. One gcd of their product serves for all."""
-        ciphertexts = [self._in_range(d) for d in data]
+        for d in data:
+            self._require_in_range(d)
+        ciphertexts = list(map(from_bytes, data))
         if gcd(product_mod(ciphertexts, self.modulus), self.modulus) != 1:
-            raise CiphertextError("a ciphertext shares a factor with N", expected="gcd(c, N) = 1")
+            raise _no_unit()
         return ciphertexts
 
     def serialise(self, c: Integer) -> bytes:
         """Return c, big-endian, in exactly ciphertext_bytes bytes."""
         return to_bytes(c, self.parameters.ciphertext_bytes)
 
-    def _in_range(self, data: bytes) -> Integer:
+    def _require_in_range(self, data: bytes) -> None:
         if len(data) != self.parameters.ciphertext_bytes:
             raise CiphertextError(
                 "ciphertext of the wrong length",
                 got=f"{len(data)} bytes",
                 expected=f"{self.parameters.ciphertext_bytes} bytes",
             )
-        c = from_bytes(data)
-        if c == 0:
+        # Big-endian, of one length: the order of bytes is that of numbers.
+        if data == bytes(len(data)):
             raise CiphertextError("ciphertext is zero", expected="0 < c < N^2")
-        if c >= self._square:
+        if data >= self._square_bytes:
             raise CiphertextError("ciphertext is not reduced", expected="0 < c < N^2")
-        return c
+
+
+def _no_unit() -> CiphertextError:
+    return CiphertextError("a ciphertext shares a factor with N", expected="gcd(c, N) = 1")

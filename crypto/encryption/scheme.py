@@ -13,6 +13,7 @@ from typing import Protocol
 
 from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.parameters import ParameterSet
+from veilmatch.crypto.rings.grid import Grid
 from veilmatch.crypto.secret_access import SecretHolder
 
 
@@ -60,8 +61,8 @@ class Scheme(Protocol):
     def product_of_powers(self, pack: Sequence[Integer], exponents: Sequence[int], exponent_bits: int) -> Integer:
         """Return prod pack[i]^exponents[i], not re-randomised; 0 <= exponents[i] < 2^exponent_bits."""
 
-    def combine(self, ciphertexts: Sequence[Integer], exponents: Sequence[int]) -> Integer:
-        """Return prod ciphertexts[i]^exponents[i] for public exponents >= 0: not constant time, not re-randomised."""
+    def combine(self, ciphertexts: Sequence[Integer], exponents: Grid) -> Integer:
+        """Return prod ciphertexts[i]^exponents[i] for public exponents: not constant time, not re-randomised."""
 
     def local_shares(self, ciphertexts: Sequence[Integer], exponent: Integer) -> list[LocalShare]:
         """Return this holder's shares of every ciphertext; constant time in the secret exponent."""

@@ -13,6 +13,7 @@ from veilmatch.crypto.arithmetic import Integer, from_bytes, to_bytes
 from veilmatch.crypto.encryption.scheme import LocalShare
 from veilmatch.crypto.errors import CiphertextError
 from veilmatch.crypto.parameters import ParameterSet
+from veilmatch.crypto.rings.grid import Grid
 
 
 class StandIn:
@@ -53,7 +54,7 @@ class StandIn:
         terms = list(zip(pack, exponents, strict=True))
         return self._join(Integer(sum((c % N) * e for c, e in terms)), Integer(sum((c // N) * e for c, e in terms)))
 
-    def combine(self, ciphertexts: Sequence[Integer], exponents: Sequence[int]) -> Integer:
+    def combine(self, ciphertexts: Sequence[Integer], exponents: Grid) -> Integer:
         """Return sum exponents[i] * ciphertexts[i], its parts mod N."""
         return self.product_of_powers(ciphertexts, exponents, 0)
 

@@ -7,10 +7,16 @@ of the best slot plus one, or 0 for nobody, the lowest bit first. Whatever it is
 
 from __future__ import annotations
 
+import numpy as np
+
 from veilmatch.crypto.gates.boolean import Circuit, Evaluator, Wire
 from veilmatch.crypto.gates.decision import any_cost, any_of, decide, decide_cost, only_if, only_if_cost
+from veilmatch.crypto.gates.lookup import every, every_cost, reaches, reaches_cost
 from veilmatch.crypto.gates.tournament import best_cost, best_of, label_bits
 from veilmatch.crypto.packing.fields import Array
+
+#: Up to so many slots are compared in two layers, with three times the AND gates; more in five.
+FEW_SLOTS = 4096
 
 
 def answer(operation: str, inputs: Array, ring_bits: int, valid: Wire, evaluator: Evaluator) -> Circuit:
@@ -20,6 +26,12 @@ def answer(operation: str, inputs: Array, ring_bits: int, valid: Wire, evaluator
     """
     if operation == "identify":
         bits = yield from best_of(inputs, ring_bits, evaluator)
+    elif len(inputs) <= FEW_SLOTS:
+        found = yield from reaches(inputs, ring_bits, evaluator)
+        if operation == "verify":
+            none = yield from every((found ^ np.uint8(evaluator.is_plus))[:, None], evaluator)
+            found = none ^ np.uint8(evaluator.is_plus)
+        bits = np.packbits(found, bitorder="little")
     else:
         bits = yield from decide(inputs, ring_bits, evaluator)
         if operation == "verify":
@@ -38,6 +50,8 @@ def answer_cost(operation: str, slots: int, ring_bits: int) -> int:
     """Return how many triple bytes `answer` uses."""
     if operation == "identify":
         cost = best_cost(slots, ring_bits)
+    elif slots <= FEW_SLOTS:
+        cost = reaches_cost(slots, ring_bits) + (every_cost(slots, 1) if operation == "verify" else 0)
     else:
         cost = decide_cost(slots, ring_bits) + (any_cost(slots) if operation == "verify" else 0)
     return cost + only_if_cost(answer_bits(operation, slots))

@@ -4,9 +4,9 @@ The plus holder knows u, the minus holder v, and u + v = 2(s - t) + carry mod 2^
 (`decision.decision_input`). An adder gives x = s - t in k-1 bits, two's complement; the lowest bit of the sum
 is dropped first, or a carry would decide between equal scores. Then slots compete in groups of
 neighbours: each is compared with each, the one that beats all others goes on with its score and
-its number, chosen without anybody learning which. Ties go to the lower slot. Nothing but the outcome
-leaves the circuit: the number of the best slot plus one, or zero if its score is below t.
-DESIGN.md section 5; comparisons by parallel prefix as in `decision.py`.
+its number, chosen without anybody learning which. Ties go to the lower slot. Nobody competes as well, as number 0, with
+a score just below t. Nothing but the outcome leaves the circuit: the number of the best slot plus one, or zero.
+DESIGN.md section 5; comparisons by parallel prefix as in `decision.py`, or of few pairs as in `lookup.py`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from veilmatch.crypto.gates.boolean import Circuit, Evaluator
+from veilmatch.crypto.gates.lookup import JOINED, every, every_cost, layers_of, top_carry, top_carry_cost
 from veilmatch.crypto.packing.fields import Array
 
 #: Shares of bits, one a byte: uint8[rows, slots].
@@ -30,6 +31,10 @@ _Bits = Generator[bytes, bytes, Bits]
 #: the same; benchmarks/identify.py compares it with others, under delays as well.
 ROUND_AS_GATES = 1 << 19
 _LOG_SIZES = (1, 2, 3, 4)
+#: Up to so many pairs are compared in three layers, with four times the AND gates; more in five.
+FEW_PAIRS = 4096
+#: Comparisons of a member that are joined in one layer.
+_BEATS_AT_ONCE = 4
 
 
 def best_of(inputs: Array, ring_bits: int, evaluator: Evaluator) -> Circuit:
@@ -41,13 +46,14 @@ def best_of(inputs: Array, ring_bits: int, evaluator: Evaluator) -> Circuit:
     scores = scores[1:]
     if evaluator.is_plus:
         scores[-1] ^= 1  # with the sign flipped, two's complement compares as unsigned
-    numbers = np.zeros((0, len(inputs)), dtype=np.uint8)
-    for log_size in group_sizes(len(inputs), ring_bits):
+    # Nobody competes as number 0, with x = -1: whoever reaches the threshold wins against it, and no one else does.
+    nobody = np.full((ring_bits - 1, 1), evaluator.is_plus, dtype=np.uint8)
+    nobody[-1] = 0
+    scores = np.concatenate([nobody, scores], axis=1)
+    numbers = np.zeros((0, scores.shape[1]), dtype=np.uint8)
+    for log_size in group_sizes(scores.shape[1], ring_bits):
         scores, numbers = yield from _round(scores, numbers, log_size, evaluator)
-    found = scores[-1:]  # x >= 0
-    label = yield from _increment(numbers, len(inputs), evaluator)
-    answer = yield from _and(np.broadcast_to(found, label.shape), label, evaluator)
-    return np.packbits(answer[:, 0], bitorder="little")
+    return np.packbits(numbers[: label_bits(len(inputs)), 0], bitorder="little")
 
 
 def label_bits(slots: int) -> int:
@@ -67,7 +73,7 @@ def best_layers(slots: int, ring_bits: int) -> int:
 
 @cache
 def group_sizes(slots: int, ring_bits: int) -> tuple[int, ...]:
-    """Return log2 of the group size of every round: the cheapest sequence, see ROUND_AS_GATES."""
+    """Return log2 of the group size of every round among so many: the cheapest sequence, see ROUND_AS_GATES."""
     if slots == 1:
         return ()
     choices = []
@@ -113,18 +119,18 @@ def _winners(scores: Bits, evaluator: Evaluator) -> _Bits:
     for at, (i, j) in enumerate(pairs):
         beats[j - 1, :, i] = keeps[:, at]
         beats[i, :, j] = _negated(keeps[:, at], evaluator)
-    while len(beats) > 1:
-        half = len(beats) // 2
-        joined = yield from _and(beats[:half], beats[half : 2 * half], evaluator)
-        beats = np.concatenate([joined, beats[2 * half :]])
-    best: Bits = beats[0]
-    return best
+    best = yield from every(beats.reshape(size - 1, -1), evaluator, _BEATS_AT_ONCE)
+    return np.asarray(best.reshape(groups, size))
 
 
 def _not_below(a: Bits, b: Bits, evaluator: Evaluator) -> _Bits:
     """Return shares of a >= b for unsigned numbers, bits in rows, lowest first: there is no borrow in a - b."""
     borrow = yield from _and(_negated(a, evaluator), b, evaluator)
     passes = _negated(a ^ b, evaluator)
+    if a[0].size <= FEW_PAIRS:
+        digits = [np.stack([bit.ravel(), passed.ravel()]) for bit, passed in zip(borrow, passes, strict=True)]
+        last = yield from top_carry(digits, evaluator)
+        return _negated(last.reshape(a.shape[1:]), evaluator)
     while len(borrow) > 1:
         pairs = len(borrow) // 2
         low, high = slice(0, 2 * pairs, 2), slice(1, 2 * pairs, 2)
@@ -160,23 +166,6 @@ def _add(mine: Bits, evaluator: Evaluator) -> _Bits:
     return total
 
 
-def _increment(numbers: Bits, slots: int, evaluator: Evaluator) -> _Bits:
-    """Return the `label_bits(slots)` bits of number + 1, for numbers below `slots`, lowest first."""
-    width = label_bits(slots)
-    bits = np.zeros((width, numbers.shape[1]), dtype=np.uint8)
-    bits[: min(width, len(numbers))] = numbers[:width]
-    ones = bits.copy()  # becomes: this bit and all below are one
-    step = 1
-    while step < width - 1:
-        products = yield from _and(ones[step:-1], ones[: -1 - step], evaluator)
-        ones[step:-1] = products
-        step *= 2
-    if evaluator.is_plus:
-        bits[0] ^= 1
-    bits[1:] ^= ones[:-1]
-    return bits
-
-
 def _and(x: Bits, y: Bits, evaluator: Evaluator) -> _Bits:
     """One layer: shares of x AND y for arrays of equal shape."""
     packed = (np.packbits(np.ascontiguousarray(part), bitorder="little") for part in (x, y))
@@ -198,24 +187,25 @@ def _rows(values: Array, width: int) -> Bits:
 def _tally(slots: int, ring_bits: int) -> tuple[int, int]:
     """Return (layers, triple bytes) of `best_of`."""
     parts = [_adder_tally(slots, ring_bits)]
-    left, known = slots, 0
-    for log_size in group_sizes(slots, ring_bits):
+    left, known = slots + 1, 0
+    for log_size in group_sizes(slots + 1, ring_bits):
         parts.append(_round_tally(left, ring_bits - 1, known, log_size))
         left, known = -(-left >> log_size), known + log_size
-    parts.append(_increment_tally(label_bits(slots)))
-    parts.append((1, _bytes(label_bits(slots))))
     return sum(layers for layers, _ in parts), sum(used for _, used in parts)
 
 
-def _round_tally(slots: int, score_bits: int, number_bits: int, log_size: int) -> tuple[int, int]:
-    size, groups = 1 << log_size, -(-slots >> log_size)
-    sizes = [rows * groups * size * (size - 1) // 2 for rows in _prefix_rows(score_bits)]
-    left = size - 1
-    while left > 1:
-        sizes.append(left // 2 * groups * size)
-        left -= left // 2
-    sizes.append((score_bits + number_bits) * groups * (size - 1))
-    return len(sizes), sum(map(_bytes, sizes))
+def _round_tally(members: int, score_bits: int, number_bits: int, log_size: int) -> tuple[int, int]:
+    size, groups = 1 << log_size, -(-members >> log_size)
+    pairs = groups * size * (size - 1) // 2
+    if pairs <= FEW_PAIRS:
+        layers = 1 + layers_of(score_bits, JOINED)
+        used = _bytes(score_bits * pairs) + top_carry_cost(score_bits, pairs)
+    else:
+        rows = _prefix_rows(score_bits)
+        layers, used = len(rows), sum(_bytes(row * pairs) for row in rows)
+    layers += layers_of(size - 1, _BEATS_AT_ONCE) + 1
+    used += every_cost(size - 1, groups * size, _BEATS_AT_ONCE)
+    return layers, used + _bytes((score_bits + number_bits) * groups * (size - 1))
 
 
 def _prefix_rows(width: int) -> Sequence[int]:
@@ -233,13 +223,6 @@ def _adder_tally(slots: int, ring_bits: int) -> tuple[int, int]:
         rows.append(ring_bits - 1 - step + max(0, ring_bits - 1 - 2 * step))
         step *= 2
     return len(rows), sum(_bytes(count * slots) for count in rows)
-
-
-def _increment_tally(width: int) -> tuple[int, int]:
-    layers, used, step = 0, 0, 1
-    while step < width - 1:
-        layers, used, step = layers + 1, used + _bytes(width - 1 - step), 2 * step
-    return layers, used
 
 
 def _weight(slots: int, ring_bits: int) -> int:

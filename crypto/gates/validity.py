@@ -23,13 +23,13 @@ holder knows: p_high ^ q_high ^ that product is zero if and only if the high par
 overflow, because 2^h <= 2(2c+2).
 
 All these bits, and the XOR of the bits above, have to be zero. 64 random parities of them are computed without
-communication, and six layers AND those: a string that is not zero passes with probability 2^-64. The
+communication, and two layers AND those (lookup.py): a string that is not zero passes with probability 2^-64. The
 parities come from the session id, which both holders' nonces make and no device knows before its request, hence
 m, is fixed. Several vectors are checked side by side, each with a bit of its own.
 
 The norm is an inner product of what each holder knows, with dealt products mod 2^64 and one message, and two
-comparisons like those of the decision gate. It says something only if the coordinates are in range, hence
-the AND at the end.
+comparisons in two layers. It says something only if the coordinates are in range, hence the AND at the end, which is
+that of all that is left of the parities.
 """
 
 from __future__ import annotations
@@ -42,13 +42,15 @@ from numpy.typing import NDArray
 from veilmatch.crypto.dealing import Products, keystream
 from veilmatch.crypto.digests import digest
 from veilmatch.crypto.gates.boolean import Circuit, Evaluator, Wire, together
-from veilmatch.crypto.gates.decision import decide, decide_cost
+from veilmatch.crypto.gates.lookup import all_at_once, lookup_cost, reaches, reaches_cost
 from veilmatch.crypto.gates.multiplication import Multiplication, multiply
 from veilmatch.crypto.packing.fields import Array
 from veilmatch.crypto.parameters import LANE_BITS, ParameterSet
 
 #: A string of checked bits that is not zero passes with probability 2^-64.
 PARITIES = 64
+#: They are joined by so many in the third layer, and what comes out with the norms in the fourth.
+_GROUPS = 8
 #: The strings are taken in pieces of this size, so that large ones need no table of many megabytes.
 _PIECE_BYTES = 1 << 16
 
@@ -56,7 +58,7 @@ _PIECE_BYTES = 1 << 16
 def validate(
     lanes: Array, above: Wire, parameters: ParameterSet, session_id: bytes, products: Products, evaluator: Evaluator
 ) -> Circuit:
-    """Circuit: return shares of "this vector is valid" of n vectors, packed, little-endian; 9 layers.
+    """Circuit: return shares of "this vector is valid" of n vectors, packed, little-endian; 4 layers.
 
     lanes: this holder's lanes of n vectors, int64[n*D] in [0, 2^48), after the minus holder's rule. above: all bits
     above the last used lanes, uint8 (lanes.above). products: n*D of them, fresh. Uses `validity_cost` triple bytes.
@@ -65,15 +67,17 @@ def validate(
         _coordinates(lanes, above, parameters, session_id, evaluator),
         _norms(lanes, parameters, products, evaluator),
     )
-    (both,) = yield from evaluator.all_of([coordinates], [norms])
-    return both
+    (valid,) = yield from all_at_once(np.concatenate([coordinates, norms]), evaluator)
+    return _packed(valid)
 
 
 def validity_cost(vectors: int, parameters: ParameterSet) -> int:
     """Return how many triple bytes `validate` uses for so many vectors."""
-    h, lanes, flags = _low_bits(parameters.clip), -(-vectors * parameters.dimension // 8), -(-vectors // 8)
+    h, lanes = _low_bits(parameters.clip), -(-vectors * parameters.dimension // 8)
     deviations = (2 * (1 << h) + LANE_BITS - h) * lanes
-    return deviations + (PARITIES - 1) * flags + decide_cost(2 * vectors, _norm_bits(parameters)) + 2 * flags
+    parities = _GROUPS * lookup_cost(vectors, PARITIES // _GROUPS, 1)
+    norms = reaches_cost(2 * vectors, _norm_bits(parameters))
+    return deviations + parities + norms + lookup_cost(vectors, _GROUPS + 2, 1)
 
 
 def deviations(lanes: Array, clip: int, width: int, evaluator: Evaluator) -> Circuit:
@@ -111,30 +115,32 @@ def _share_products(mine: Wire, evaluator: Evaluator) -> Generator[bytes, bytes,
 def _coordinates(
     lanes: Array, above: Wire, parameters: ParameterSet, session_id: bytes, evaluator: Evaluator
 ) -> Circuit:
-    """Circuit: shares of "every lane of this vector in range, every bit above zero", packed. Eight layers."""
+    """Circuit: shares of rows that are all one if every lane of a vector is in range and every bit above zero.
+
+    uint8[_GROUPS, vectors]. Three layers.
+    """
     rows = yield from deviations(lanes & ((1 << LANE_BITS) - 1), parameters.clip, LANE_BITS, evaluator)
     of_lanes = np.unpackbits(rows, axis=1, count=len(lanes), bitorder="little")
     vectors = len(lanes) // parameters.dimension
     by_vector = of_lanes.reshape(len(rows), vectors, parameters.dimension).swapaxes(0, 1)
     strings = np.concatenate([_packed(by_vector.reshape(vectors, -1)), above.reshape(vectors, -1)], axis=1)
-    right = [evaluator.negate(row) for row in _packed(_parities(strings, session_id).T)]
-    while len(right) > 1:
-        half = len(right) // 2
-        right = yield from evaluator.all_of(right[:half], right[half:])
-    return right[0]
+    right = _parities(strings, session_id).T ^ np.uint8(evaluator.is_plus)
+    groups = np.split(right, _GROUPS)
+    return np.concatenate((yield from together(*(all_at_once(group, evaluator) for group in groups))))
 
 
 def _norms(lanes: Array, parameters: ParameterSet, products: Products, evaluator: Evaluator) -> Circuit:
-    """Circuit: shares of "the norm in its window" of every vector, packed, if every coordinate is in range."""
+    """Circuit: shares of "the norm not below its window", and "not above it", if every coordinate is in range.
+
+    uint8[2, vectors]. Three layers.
+    """
     norms = yield from _norm_shares(lanes, parameters, products, evaluator)
     low, high = np.uint64(parameters.norm_min), np.uint64(parameters.norm_max)
     nothing = np.zeros_like(norms)
     inputs = [norms - low, high - norms] if evaluator.is_plus else [nothing - norms, norms]
     bits = _norm_bits(parameters)
-    within = yield from decide((np.concatenate(inputs) & np.uint64((1 << bits) - 1)).astype(np.int64), bits, evaluator)
-    not_below, not_above = _packed(np.unpackbits(within, count=2 * len(norms), bitorder="little").reshape(2, -1))
-    (both,) = yield from evaluator.all_of([not_below], [not_above])
-    return both
+    within = yield from reaches((np.concatenate(inputs) & np.uint64((1 << bits) - 1)).astype(np.int64), bits, evaluator)
+    return within.reshape(2, -1)
 
 
 def _norm_shares(lanes: Array, parameters: ParameterSet, products: Products, evaluator: Evaluator) -> Multiplication:

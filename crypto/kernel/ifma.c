@@ -1,4 +1,4 @@
-/* The backend for processors with AVX-512 IFMA. The pragma lets a build with default flags compile it. */
+/* The backend of eight lanes for processors with AVX-512 IFMA. The pragma lets a build with default flags compile it. */
 #if defined(__x86_64__) && defined(__GNUC__)
 #pragma GCC target("avx512f,avx512dq,avx512vl,avx512ifma,avx512vbmi")
 #include <string.h>
@@ -15,6 +15,8 @@ static int is_available(void) {
            __builtin_cpu_supports("avx512vbmi");
 }
 
-const Backend veilmatch_ifma = {"ifma", LANES,  LIMB_BITS, is_available,       multiply,
-                                square, power,  select_and_multiply, compress, expand, run, saturate};
+const Backend veilmatch_ifma = {
+    "ifma", LANES, LIMB_BITS, is_available, multiply, square, power, NULL, select_and_multiply,
+    enter, leave, compress, expand, run, saturate,
+};
 #endif

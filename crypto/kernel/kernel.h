@@ -16,6 +16,7 @@ enum {
     ALIGNMENT = 64,
     WINDOW_BITS = 5,  /* of a secret power */
     SATURATING = 12,  /* independent multiplications that keep the multiplier busy */
+    MAX_LANES = 8,    /* of any backend */
     MAX_ENTRIES = 64, /* in a row of a table that is read by digits */
     ROW_SLACK = 64,
 };
@@ -48,23 +49,32 @@ typedef struct {
      * scratch: 2^WINDOW_BITS + 1 groups. */
     void (*power)(const Ring *ring, uint64_t *out, const uint64_t *a, size_t groups, const uint8_t *exponents,
                   size_t size, size_t step, uint64_t *scratch);
+    /* The same for the first two numbers of one group, faster; the others become 0. NULL if the backend has none. */
+    void (*power_of_two)(const Ring *ring, uint64_t *out, const uint64_t *a, const uint8_t *exponents, size_t size,
+                         size_t step, uint64_t *scratch);
     /* out[i] = product over rows r of the number in table[r] that the lane's digit names; every entry is read.
      * table: uint64_t[rows][2n][entries]; digits: uint64_t[rows][groups][lanes], all below `entries`, which is
      * a multiple of lanes; scratch: one group. */
     void (*select_and_multiply)(const Ring *ring, uint64_t *out, size_t groups, const uint64_t *table, size_t rows,
                                 size_t entries, const uint64_t *digits, uint64_t *scratch);
+    /* Numbers come and go as plain ones, x = low + high * R, in the form of a group: [0] is low, [1] is high, both of
+     * any digits. enter: out = x in Montgomery form, both parts below 4N, which every operation takes. factors: R^2
+     * and R^3 mod N^2, reduced, a group each; out may be x. leave: out = x mod N^2, reduced; out may be a. */
+    void (*enter)(const Ring *ring, uint64_t *out, const uint64_t *x, size_t groups, const uint64_t *factors);
+    void (*leave)(const Ring *ring, uint64_t *out, const uint64_t *a, size_t groups);
     /* Packs rest in rows: the same limb of all lanes without gaps, lanes * limb_bits / 8 bytes, so that memory
      * holds little more than their numbers. 2n rows a group; ROW_SLACK bytes after the last one may be read. */
     void (*compress)(const Ring *ring, uint8_t *rows, const uint64_t *a, size_t groups);
     void (*expand)(const Ring *ring, uint64_t *out, const uint8_t *rows, size_t groups);
-    /* Runs a program over `count` bases in rows and writes the number that its last step made.
-     * scratch: room for two numbers and every one that is not a base. */
-    void (*run)(const Ring *ring, uint64_t *out, const uint8_t *bases, size_t count, const Step *steps,
-                size_t step_count, uint64_t *scratch);
+    /* Runs a program over `count` bases in rows and writes the number that its last step made. The rows may be
+     * those of a backend with more lanes of as many bits: row_bytes from one to the next, the first `lanes` of
+     * each are read. scratch: room for two numbers and every one that is not a base. */
+    void (*run)(const Ring *ring, uint64_t *out, const uint8_t *bases, size_t count, size_t row_bytes,
+                const Step *steps, size_t step_count, uint64_t *scratch);
     /* Does rounds * SATURATING multiply instructions and nothing else, for measuring how fast they can be. */
     void (*saturate)(size_t rounds);
 } Backend;
 
-extern const Backend veilmatch_ifma, veilmatch_avx2;
+extern const Backend veilmatch_ifma, veilmatch_ifma4, veilmatch_avx2;
 
 #endif

@@ -14,7 +14,7 @@
 #include "kernel.h"
 
 #if defined(__x86_64__) && defined(__GNUC__)
-static const Backend *const compiled[] = {&veilmatch_ifma, &veilmatch_avx2, NULL};
+static const Backend *const compiled[] = {&veilmatch_ifma, &veilmatch_ifma4, &veilmatch_avx2, NULL};
 #else
 static const Backend *const compiled[] = {NULL};
 #endif
@@ -159,6 +159,31 @@ static PyObject *power(PyObject *module, PyObject *args) {
     return finish(b, 4);
 }
 
+static PyObject *power_of_two(PyObject *module, PyObject *args) {
+    (void)module;
+    const char *name;
+    int each;
+    Py_buffer b[4] = {{0}};
+    Call call;
+    if (PyArg_ParseTuple(args, "sy*w*y*py*", &name, &b[0], &b[1], &b[2], &each, &b[3]) && begin(&call, name, &b[0])) {
+        const size_t count = each ? 2 : 1, size = (size_t)b[3].len / count;
+        if (!call.backend->power_of_two)
+            PyErr_Format(PyExc_ValueError, "backend '%s' is not available for two numbers", name);
+        else if (count * size != (size_t)b[3].len)
+            PyErr_Format(PyExc_ValueError, "%zd bytes: not exponents for two numbers", b[3].len);
+        else if (is_as_long(&call, &b[1], 1) && is_as_long(&call, &b[2], 1)) {
+            uint64_t *scratch = make_scratch(&call, (1u << WINDOW_BITS) + 1);
+            if (scratch) {
+                Py_BEGIN_ALLOW_THREADS
+                call.backend->power_of_two(&call.ring, b[1].buf, b[2].buf, b[3].buf, size, each ? size : 0, scratch);
+                Py_END_ALLOW_THREADS
+            }
+            free(scratch);
+        }
+    }
+    return finish(b, 4);
+}
+
 static PyObject *select_and_multiply(PyObject *module, PyObject *args) {
     (void)module;
     const char *name;
@@ -187,9 +212,104 @@ static PyObject *select_and_multiply(PyObject *module, PyObject *args) {
     return finish(b, 4);
 }
 
-/* The number of groups in an array of rows; -1 with an exception if it is not a whole number of them and the slack. */
-static Py_ssize_t groups_in_rows(const Call *call, const Py_buffer *rows) {
-    const size_t size = 2 * call->ring.limbs * call->backend->lanes * call->backend->limb_bits / 8;
+/* The 64 bits of a big-endian number from byte `at` on, counted from its end; zeros beyond it. */
+static uint64_t word_at(const uint8_t *number, size_t size, size_t at) {
+    uint64_t word = 0;
+    if (at + sizeof word <= size) {
+        memcpy(&word, number + size - at - sizeof word, sizeof word);
+        return __builtin_bswap64(word);
+    }
+    for (size_t i = size; i-- > at;) word = word << 8 | number[size - 1 - i];
+    return word;
+}
+
+/* Numbers that stand one after the other, big-endian and `size` bytes each, to digits in their lanes, and back. A
+ * digit and what comes before it in its first byte fit a word: limb_bits is at most 56. */
+static void read_numbers(const Call *call, uint64_t *groups, const uint8_t *data, size_t count, size_t size) {
+    const size_t lanes = call->backend->lanes, bits = call->backend->limb_bits, digits = 2 * call->ring.limbs;
+    for (size_t i = 0; i < count; i++, data += size) {
+        uint64_t *to = groups + i / lanes * lanes * digits + i % lanes;
+        for (size_t d = 0; d < digits; d++)
+            to[d * lanes] = word_at(data, size, d * bits / 8) >> d * bits % 8 & ((1ULL << bits) - 1);
+    }
+}
+
+static void write_numbers(const Call *call, uint8_t *data, const uint64_t *groups, size_t count, size_t size) {
+    const size_t lanes = call->backend->lanes, bits = call->backend->limb_bits, digits = 2 * call->ring.limbs;
+    for (size_t i = 0; i < count; i++, data += size) {
+        const uint64_t *from = groups + i / lanes * lanes * digits + i % lanes;
+        unsigned __int128 held = 0;
+        size_t held_bits = 0, left = size;
+        for (size_t d = 0; d < digits; d++) {
+            held |= (unsigned __int128)from[d * lanes] << held_bits;
+            held_bits += bits;
+            if (held_bits >= 64 && left >= 8) {
+                const uint64_t word = __builtin_bswap64((uint64_t)held);
+                memcpy(data + (left -= 8), &word, sizeof word);
+                held >>= 64, held_bits -= 64;
+            }
+            if (left < 8 && held_bits >= 8 * left) break;
+        }
+        for (; left > 0; held >>= 8) data[--left] = (uint8_t)held;
+    }
+}
+
+/* How many numbers of `size` bytes `data` holds; -1 with an exception if they are not whole ones that fit a group. */
+static Py_ssize_t numbers_in(const Call *call, const Py_buffer *data, unsigned int size) {
+    if (size == 0 || size > 2 * call->ring.limbs * call->backend->limb_bits / 8 || (size_t)data->len % size != 0) {
+        PyErr_Format(PyExc_ValueError, "%zd bytes: not numbers of %u bytes", data->len, size);
+        return -1;
+    }
+    return data->len / (Py_ssize_t)size;
+}
+
+static PyObject *enter(PyObject *module, PyObject *args) {
+    (void)module;
+    const char *name;
+    unsigned int size;
+    Py_buffer b[4] = {{0}};
+    Call call;
+    if (PyArg_ParseTuple(args, "sy*w*y*Iy*", &name, &b[0], &b[1], &b[2], &size, &b[3]) && begin(&call, name, &b[0])) {
+        const Py_ssize_t count = numbers_in(&call, &b[3], size), lanes = (Py_ssize_t)call.backend->lanes;
+        const Py_ssize_t groups = (count + lanes - 1) / lanes;
+        if (count >= 0 && is_as_long(&call, &b[1], groups) && is_as_long(&call, &b[2], 2)) {
+            Py_BEGIN_ALLOW_THREADS
+            memset(b[1].buf, 0, (size_t)b[1].len);
+            read_numbers(&call, b[1].buf, b[3].buf, (size_t)count, size);
+            call.backend->enter(&call.ring, b[1].buf, b[1].buf, (size_t)groups, b[2].buf);
+            Py_END_ALLOW_THREADS
+        }
+    }
+    return finish(b, 4);
+}
+
+static PyObject *leave(PyObject *module, PyObject *args) {
+    (void)module;
+    const char *name;
+    unsigned int size;
+    Py_buffer b[3] = {{0}};
+    Call call;
+    if (PyArg_ParseTuple(args, "sy*w*Iy*", &name, &b[0], &b[1], &size, &b[2]) && begin(&call, name, &b[0])) {
+        const Py_ssize_t count = numbers_in(&call, &b[1], size), lanes = (Py_ssize_t)call.backend->lanes;
+        if (count >= 0 && is_as_long(&call, &b[2], (count + lanes - 1) / lanes)) {
+            const size_t groups = (size_t)b[2].len / call.group_bytes;
+            uint64_t *plain = groups ? make_scratch(&call, groups) : NULL;
+            if (plain) {
+                Py_BEGIN_ALLOW_THREADS
+                call.backend->leave(&call.ring, plain, b[2].buf, groups);
+                write_numbers(&call, b[1].buf, plain, (size_t)count, size);
+                Py_END_ALLOW_THREADS
+            }
+            free(plain);
+        }
+    }
+    return finish(b, 3);
+}
+
+/* The number of groups in an array of rows of so many lanes; -1 with an exception if it is not a whole number of them
+ * and the slack. */
+static Py_ssize_t groups_in_rows(const Call *call, const Py_buffer *rows, size_t lanes) {
+    const size_t size = 2 * call->ring.limbs * lanes * call->backend->limb_bits / 8;
     if (rows->len < ROW_SLACK || ((size_t)rows->len - ROW_SLACK) % size != 0) {
         PyErr_Format(PyExc_ValueError, "rows of %zd bytes: not groups of %zu bytes and %d more", rows->len, size,
                      ROW_SLACK);
@@ -204,9 +324,12 @@ static PyObject *compress(PyObject *module, PyObject *args) {
     Py_buffer b[3] = {{0}};
     Call call;
     if (PyArg_ParseTuple(args, "sy*w*y*", &name, &b[0], &b[1], &b[2]) && begin(&call, name, &b[0])) {
-        const Py_ssize_t groups = groups_in_rows(&call, &b[1]);
-        if (groups >= 0 && is_as_long(&call, &b[2], groups))
+        const Py_ssize_t groups = groups_in_rows(&call, &b[1], call.backend->lanes);
+        if (groups >= 0 && is_as_long(&call, &b[2], groups)) {
+            Py_BEGIN_ALLOW_THREADS
             call.backend->compress(&call.ring, b[1].buf, b[2].buf, (size_t)groups);
+            Py_END_ALLOW_THREADS
+        }
     }
     return finish(b, 3);
 }
@@ -217,9 +340,12 @@ static PyObject *expand(PyObject *module, PyObject *args) {
     Py_buffer b[3] = {{0}};
     Call call;
     if (PyArg_ParseTuple(args, "sy*w*y*", &name, &b[0], &b[1], &b[2]) && begin(&call, name, &b[0])) {
-        const Py_ssize_t groups = groups_in_rows(&call, &b[2]);
-        if (groups >= 0 && is_as_long(&call, &b[1], groups))
+        const Py_ssize_t groups = groups_in_rows(&call, &b[2], call.backend->lanes);
+        if (groups >= 0 && is_as_long(&call, &b[1], groups)) {
+            Py_BEGIN_ALLOW_THREADS
             call.backend->expand(&call.ring, b[1].buf, b[2].buf, (size_t)groups);
+            Py_END_ALLOW_THREADS
+        }
     }
     return finish(b, 3);
 }
@@ -256,13 +382,23 @@ static Py_ssize_t scratch_numbers(const Step *steps, size_t count, size_t bases)
     return needed;
 }
 
+/* Whether a backend can read its lanes of rows of so many, from this one on: rows are cut at its own width only. */
+static int are_lanes_of_a_row(const Backend *backend, size_t row_lanes, size_t lane) {
+    const size_t lanes = backend->lanes;
+    if (row_lanes <= MAX_LANES && row_lanes % lanes == 0 && lane % lanes == 0 && lane < row_lanes) return 1;
+    PyErr_Format(PyExc_ValueError, "%zu lanes from lane %zu on of rows of %zu", lanes, lane, row_lanes);
+    return 0;
+}
+
 static PyObject *run(PyObject *module, PyObject *args) {
     (void)module;
     const char *name;
+    unsigned int row_lanes, lane;
     Py_buffer b[4] = {{0}};
     Call call;
-    if (PyArg_ParseTuple(args, "sy*w*y*y*", &name, &b[0], &b[1], &b[2], &b[3]) && begin(&call, name, &b[0])) {
-        const Py_ssize_t bases = groups_in_rows(&call, &b[2]);
+    if (PyArg_ParseTuple(args, "sy*w*y*IIy*", &name, &b[0], &b[1], &b[2], &row_lanes, &lane, &b[3]) &&
+        begin(&call, name, &b[0]) && are_lanes_of_a_row(call.backend, row_lanes, lane)) {
+        const Py_ssize_t bases = groups_in_rows(&call, &b[2], row_lanes);
         const size_t steps = (size_t)b[3].len / sizeof(Step);
         if (bases >= 0 && is_as_long(&call, &b[1], 1)) {
             if ((size_t)b[3].len % sizeof(Step) != 0 || !is_aligned(&b[3], sizeof(int32_t)))
@@ -270,8 +406,10 @@ static PyObject *run(PyObject *module, PyObject *args) {
             const Py_ssize_t numbers = PyErr_Occurred() ? -1 : scratch_numbers(b[3].buf, steps, (size_t)bases);
             uint64_t *scratch = numbers < 0 ? NULL : make_scratch(&call, (size_t)numbers + 2);
             if (scratch) {
+                const size_t bits = call.backend->limb_bits;
                 Py_BEGIN_ALLOW_THREADS
-                call.backend->run(&call.ring, b[1].buf, b[2].buf, (size_t)bases, b[3].buf, steps, scratch);
+                call.backend->run(&call.ring, b[1].buf, (const uint8_t *)b[2].buf + lane * bits / 8, (size_t)bases,
+                                  row_lanes * bits / 8, b[3].buf, steps, scratch);
                 Py_END_ALLOW_THREADS
             }
             free(scratch);
@@ -297,11 +435,15 @@ static PyMethodDef methods[] = {
     {"backends", backends, METH_NOARGS, "backends() -> [(name, lanes, limb_bits)] that this processor runs, best first."},
     {"multiply", multiply, METH_VARARGS, "multiply(backend, ring, out, a, b): out[i] = a[i] * b[i], or * b[0] for one b."},
     {"square", square, METH_VARARGS, "square(backend, ring, out, a): out[i] = a[i]^2."},
+    {"enter", enter, METH_VARARGS, "enter(backend, ring, out, factors, size, data): groups of big-endian numbers of size bytes each."},
+    {"leave", leave, METH_VARARGS, "leave(backend, ring, data, size, a): the numbers of groups mod N^2, big-endian, size bytes each."},
     {"compress", compress, METH_VARARGS, "compress(backend, ring, rows, a): groups as rows without gaps."},
     {"expand", expand, METH_VARARGS, "expand(backend, ring, out, rows): groups of rows."},
-    {"run", run, METH_VARARGS, "run(backend, ring, out, bases, steps): the number that the last step makes."},
+    {"run", run, METH_VARARGS, "run(backend, ring, out, bases, row_lanes, lane, steps): the number that the last step makes\n"
+     "of the lanes from `lane` on of bases in rows of row_lanes."},
     {"power", power, METH_VARARGS, "power(backend, ring, out, a, each, exponents): out[i] = a[i]^exponent, little-endian, secret; one for all, or "
      "of one size for each number."},
+    {"power_of_two", power_of_two, METH_VARARGS, "power_of_two(backend, ring, out, a, each, exponents): power of the first two of one group."},
     {"select_and_multiply", select_and_multiply, METH_VARARGS,
      "select_and_multiply(backend, ring, out, table, rows, entries, digits): products of an entry of each row."},
     {"saturate", saturate, METH_VARARGS, "saturate(backend, rounds) -> how many multiply instructions it did."},

@@ -45,10 +45,10 @@ static void select_number(V *out, const V *table, size_t entries, size_t size, V
     }
 }
 
-/* The w-th window of the exponent of each lane. */
-static V window_of_lanes(const uint8_t *exponents, size_t size, size_t step, size_t w) {
+/* The w-th window of the exponent of each of the first `lanes` lanes. */
+static V window_of_lanes(const uint8_t *exponents, size_t size, size_t step, size_t w, size_t lanes) {
     uint64_t digits[LANES] = {0};
-    for (size_t lane = 0; lane < LANES; lane++) {
+    for (size_t lane = 0; lane < lanes; lane++) {
         const uint8_t *exponent = exponents + lane * step;
         for (size_t bit = (w + 1) * WINDOW_BITS; bit-- > w * WINDOW_BITS;)
             digits[lane] = 2 * digits[lane] + (bit < 8 * size ? exponent[bit / 8] >> bit % 8 & 1u : 0u);
@@ -80,7 +80,7 @@ static void power(const Ring *ring, uint64_t *out, const uint64_t *a, size_t gro
             if (w + 1 < windows) {
                 for (int i = 0; i < WINDOW_BITS; i++) square_pair(result, result, &v);
             }
-            select_group(chosen, table, ENTRIES, limbs, window_of_lanes(exponents, size, step, w));
+            select_group(chosen, table, ENTRIES, limbs, window_of_lanes(exponents, size, step, w, LANES));
             multiply_pair(result, result, chosen, &v);
         }
     }
@@ -104,6 +104,65 @@ static void select_and_multiply(const Ring *ring, uint64_t *out, size_t groups, 
     }
 }
 
+/* -- plain numbers --------------------------------------------------------------------------------- */
+
+/* Turns columns into digits. Returns what is carried beyond the last one. */
+static V carry_all(V *c, size_t count) {
+    V carry = broadcast(0);
+    for (size_t i = 0; i < count; i++) {
+        const V column = add(c[i], carry);
+        carry = carry_of(column);
+        c[i] = and(column, digit_mask());
+    }
+    return carry;
+}
+
+/* low * R^2 / R + high * R^3 / R. With low, high < R and reduced factors either has parts below 2N: their t1 and t2 are
+ * below R*N. */
+static void enter(const Ring *ring, uint64_t *out, const uint64_t *x, size_t groups, const uint64_t *factors) {
+    VectorRing v;
+    spread_ring(&v, ring);
+    const size_t n = ring->limbs;
+    V low[MAX_COLUMNS], high[MAX_COLUMNS];
+    for (size_t g = 0; g < groups; g++) {
+        const V *plain = (const V *)x + g * 2 * n;
+        V *result = (V *)out + g * 2 * n;
+        for (size_t i = 0; i < n; i++) {
+            low[i] = plain[i];
+            high[i] = plain[n + i];
+            low[n + i] = high[n + i] = broadcast(0);
+        }
+        multiply_pair(low, low, (const V *)factors, &v);
+        multiply_pair(high, high, (const V *)factors + 2 * n, &v);
+        for (size_t i = 0; i < 2 * n; i++) result[i] = add(low[i], high[i]);
+        carry_all(result, n);
+        carry_all(result + n, n);
+    }
+}
+
+/* A product with 1 has parts of N at most, so that x0 + x1*N is below 2*N^2: N^2 is subtracted where that leaves
+ * nothing negative. */
+static void leave(const Ring *ring, uint64_t *out, const uint64_t *a, size_t groups) {
+    VectorRing v = {0};
+    spread_ring(&v, ring);
+    const size_t n = ring->limbs;
+    V one[MAX_COLUMNS], x[MAX_COLUMNS], square[MAX_COLUMNS], reduced[MAX_COLUMNS];
+    for (size_t i = 0; i < 2 * n; i++) one[i] = broadcast(i == 0);
+    multiply_halves(square, v.modulus, v.modulus, n);
+    carry_all(square, 2 * n);
+    for (size_t g = 0; g < groups; g++) {
+        V *plain = (V *)out + g * 2 * n;
+        multiply_pair(x, (const V *)a + g * 2 * n, one, &v);
+        multiply_halves(plain, x + n, v.modulus, n);
+        for (size_t i = 0; i < n; i++) plain[i] = add(plain[i], x[i]);
+        carry_all(plain, 2 * n);
+        for (size_t i = 0; i < 2 * n; i++) reduced[i] = sub(plain[i], square[i]);
+        const V is_less = carry_all(reduced, 2 * n); /* 0 or -1 */
+        for (size_t i = 0; i < 2 * n; i++)
+            plain[i] = add(reduced[i], and(is_less, sub(plain[i], reduced[i])));
+    }
+}
+
 /* -- packs at rest --------------------------------------------------------------------------------- */
 
 /* Two limbs are a whole number of bytes, one ends with half of one. */
@@ -116,12 +175,16 @@ static void compress(const Ring *ring, uint8_t *rows, const uint64_t *a, size_t 
     }
 }
 
-static void expand(const Ring *ring, uint64_t *out, const uint8_t *rows, size_t groups) {
-    for (size_t i = 0; i < groups * 2 * ring->limbs; i++) ((V *)out)[i] = load_row(rows + i * ROW_BYTES);
+static inline void expand_rows(V *out, const uint8_t *rows, size_t count, size_t row_bytes) {
+    for (size_t i = 0; i < count; i++) out[i] = load_row(rows + i * row_bytes);
 }
 
-static void run(const Ring *ring, uint64_t *out, const uint8_t *bases, size_t count, const Step *steps,
-                size_t step_count, uint64_t *scratch) {
+static void expand(const Ring *ring, uint64_t *out, const uint8_t *rows, size_t groups) {
+    expand_rows((V *)out, rows, groups * 2 * ring->limbs, ROW_BYTES);
+}
+
+static void run(const Ring *ring, uint64_t *out, const uint8_t *bases, size_t count, size_t row_bytes,
+                const Step *steps, size_t step_count, uint64_t *scratch) {
     VectorRing v;
     spread_ring(&v, ring);
     const size_t size = 2 * ring->limbs;
@@ -131,7 +194,7 @@ static void run(const Ring *ring, uint64_t *out, const uint8_t *bases, size_t co
         const V *x[2];
         for (int i = 0; i < 2; i++) {
             x[i] = operands[i] < count ? expanded[i] : made + (operands[i] - count) * size;
-            if (operands[i] < count) expand(ring, (uint64_t *)expanded[i], bases + operands[i] * size * ROW_BYTES, 1);
+            if (operands[i] < count) expand_rows(expanded[i], bases + operands[i] * size * row_bytes, size, row_bytes);
         }
         last = made + ((size_t)steps[s].to - count) * size;
         if (operands[0] == operands[1])

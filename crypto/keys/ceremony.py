@@ -21,25 +21,14 @@ from veilmatch.crypto.arithmetic import (
 )
 from veilmatch.crypto.encryption.paillier import STATISTICAL_BITS, Paillier, PublicKey
 from veilmatch.crypto.errors import IntegrityError
-from veilmatch.crypto.keys.shares import (
-    GAMMA_BITS,
-    PAIRS,
-    PARTIES,
-    SEED_BYTES,
-    DealerGammas,
-    KeyHolderKey,
-    Pair,
-    PairShare,
-    SafetyShare,
-    dealer_of,
-    pairs_of,
-)
+from veilmatch.crypto.keys.parties import PAIRS, PARTIES, Pair, dealer_of, pairs_of
+from veilmatch.crypto.keys.shares import GAMMA_BITS, SEED_BYTES, DealerGammas, KeyHolderKey, PairShare, SafetyShare
 from veilmatch.crypto.pair.conversion import Triple, open_masked, output_share
 from veilmatch.crypto.pair.key_safety import (
     Conversion,
     TaggedTriple,
-    Weights,
     combination,
+    draw_weights,
     expected_proof,
     proof,
     tagged,
@@ -180,7 +169,7 @@ def _check_conversions(
             raise IntegrityError("a pair of key shares does not convert", got=plus.pair)
         for mine, x, triple, theirs in zip(converted, local, triples, reversed(openings), strict=True):
             mine.append(Conversion(c, x.z, triple, theirs))
-    weights = [Weights(int(random_bits(64)), int(random_bits(64))) for _ in converted[0]]
+    weights = draw_weights(b"ceremony", secrets.token_bytes(32), b"", len(converted[0]))
     c_star = [scheme.combine(*combination(converted[0], weights))]
     for verifier, prover in ((0, 1), (1, 0)):
         t_verifying, _ = safety[verifier].exponents(public_key, SECRET_ACCESS)

@@ -1,18 +1,17 @@
 """Device certificates: which key a device signs with, what it may ask and from which threshold on, signed by two
 organisations. DESIGN.md section 9.
 
-A certificate is a statement and signatures of organisations under it. Bytes in and bytes out: servers and commands
-read the files themselves, and `veilmatch.server.transport.certification` says what the signatures are worth. One
-encoding of the file only: `decode` accepts exactly what `encode` makes, byte for byte. What is signed is a digest
-of the statement's fields, so that no parser stands between a signature and its meaning.
+The file is that of `signed_by_two`, and `veilmatch.server.admission.certification` says what the signatures are worth.
+What is signed is a digest of the statement's fields, so that no parser stands between a signature and its meaning.
 """
 
 from __future__ import annotations
 
-import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from types import MappingProxyType
+from typing import Any
 
 from veilmatch.crypto.digests import digest
 from veilmatch.crypto.encryption.public_key_format import INSTALLATION_BYTES
@@ -23,20 +22,18 @@ from veilmatch.crypto.errors import (
     InvalidInputError,
     LowThresholdError,
 )
-from veilmatch.crypto.keys.shares import PARTIES, Party
+from veilmatch.crypto.keys.signed_by_two import MAX_TIME_S, SERIAL_BYTES, SignedByTwo, octets, typed
 from veilmatch.crypto.parameters import ParameterSet
 from veilmatch.crypto.requests import OPERATIONS, WITH_PROBE, Operation, check_gallery
 
 FORMAT = "veilmatch device certificate 2"
+#: Of certificates that give rights for a recipient only; all others mean what they meant.
+FORMAT_RECIPIENT_ONLY = "veilmatch device certificate 3"
 #: Without lowest thresholds: refused, with an error that says what to do.
 _OLD_FORMAT = "veilmatch device certificate 1"
 #: Stands alone, for every gallery that there is or will be.
 ALL_GALLERIES = ("*",)
-#: How many organisations have to sign a certificate before a server goes by it.
-SIGNATURES_NEEDED = 2
 PUBLIC_KEY_BYTES = 32
-SERIAL_BYTES = 16
-SIGNATURE_BYTES = 64
 MAX_GALLERIES = 64
 #: No parameter set has a larger threshold: S^2 for S = 1024.
 MAX_THRESHOLD = 1 << 20
@@ -44,20 +41,17 @@ MAX_THRESHOLD = 1 << 20
 MAX_BYTES = 1 << 16
 
 _SIGNATURE_PREFIX = b"veilmatch device certificate v2\0"
+_SIGNATURE_PREFIX_RECIPIENT_ONLY = b"veilmatch device certificate v3\0"
 _DEVICE_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,46}[a-z0-9])?")
-_DIGITS = re.compile(r"[0-9a-f]+")
-_FIELDS = {
-    "format", "installation", "device", "public_key", "rights", "galleries", "lowest_thresholds", "not_before",
-    "not_after", "serial", "signatures",
-}  # fmt: skip
-#: Times are exact as numbers of JSON.
-_MAX_TIME_S = 1 << 53
-_T = TypeVar("_T")
+_FIELDS = frozenset((
+    "installation", "device", "public_key", "rights", "galleries", "lowest_thresholds", "not_before", "not_after",
+    "serial",
+))  # fmt: skip
 
 
 def check_device_name(name: str) -> str:
     """Return the name if a device can have it: it is a DNS label, and no daemon's name. Raises ConfigurationError."""
-    if not _DEVICE_NAME.fullmatch(name) or name.startswith(("matcher-", "keyholder-", "authority")):
+    if not _DEVICE_NAME.fullmatch(name) or name.startswith(("matcher-", "keyholder-", "organisation-", "authority")):
         raise ConfigurationError(
             "not a device's name", got=ascii(name[:60]), expected="lower-case letters, digits and hyphens"
         )
@@ -73,7 +67,8 @@ class Statement:
     ALL_GALLERIES. lowest: the lowest threshold t that it may ask with, for exactly those rights that compare a probe,
     in the order of rights; whether the installation's parameter set has such a t is for `require_parameters`.
     not_before_s, not_after_s: Unix times, the second one excluded. serial: random; two certificates differ.
-    Raises DeviceCertificateError if a field is none of that.
+    recipient_only: it may compare a probe only if the answer is sealed to a recipient, so that it does not learn it; at
+    least one of its rights compares then. Raises DeviceCertificateError if a field is none of that.
     """
 
     installation: bytes
@@ -85,6 +80,7 @@ class Statement:
     not_before_s: int
     not_after_s: int
     serial: bytes
+    recipient_only: bool = False
 
     def __post_init__(self) -> None:
         try:
@@ -113,14 +109,18 @@ class Statement:
                 and all(1 <= t <= MAX_THRESHOLD for _, t in self.lowest),
                 f"1..{MAX_THRESHOLD} for each right that compares a probe, sorted",
             ),
-            ("validity", 0 <= self.not_before_s < self.not_after_s <= _MAX_TIME_S, "a beginning and a later end"),
+            ("recipient_only", bool(self.lowest) or not self.recipient_only, "a right that compares a probe"),
+            ("validity", 0 <= self.not_before_s < self.not_after_s <= MAX_TIME_S, "a beginning and a later end"),
         ):
             if not right:
                 raise DeviceCertificateError("a field of the certificate has no sense", got=what, expected=expected)
 
     def signed_bytes(self) -> bytes:
-        """Return what organisations sign: a prefix and a digest of all fields, each behind its length."""
-        return _SIGNATURE_PREFIX + digest(
+        """Return what organisations sign: a prefix and a digest of all fields, each behind its length.
+
+        The prefix says `recipient_only`.
+        """
+        return (_SIGNATURE_PREFIX_RECIPIENT_ONLY if self.recipient_only else _SIGNATURE_PREFIX) + digest(
             "device certificate", self.installation, self.device, self.public_key,
             len(self.rights), *self.rights, len(self.galleries), *self.galleries,
             len(self.lowest), *(part for bound in self.lowest for part in bound),
@@ -171,6 +171,15 @@ class Statement:
                 expected=f"at least {lowest} (cosine {parameters.cosine(lowest)})",
             )
 
+    def require_recipient(self, operation: Operation, named: bool) -> None:
+        """Raise DeviceRightsError if the device may ask this for a recipient only. named: whether it has named one."""
+        if self.recipient_only and operation in WITH_PROBE and not named:
+            raise DeviceRightsError(
+                "the device's certificate allows it to ask for a recipient only",
+                got=f"{operation} without a recipient",
+                expected="a recipient",
+            )
+
     def _require_right(self, operation: Operation) -> None:
         if operation not in self.rights:
             raise DeviceRightsError(
@@ -179,98 +188,56 @@ class Statement:
 
 
 @dataclass(frozen=True)
-class DeviceCertificate:
-    """A statement, and signatures under it by organisation; without any it is a request for a certificate."""
+class DeviceCertificate(SignedByTwo[Statement]):
+    """A statement, and signatures under it by organisation; without any it is a request for a certificate.
 
-    statement: Statement
-    signatures: tuple[tuple[Party, bytes], ...] = ()
+    The format says no more than it has to: servers from before format 3 go by a certificate that does not need it, and
+    refuse one that does.
+    """
 
-    @property
-    def organisations(self) -> tuple[Party, ...]:
-        """Whose signatures it has, right or wrong."""
-        return tuple(party for party, _ in self.signatures)
+    error = DeviceCertificateError
+    kind = "device certificate"
+    formats = MappingProxyType({FORMAT: _FIELDS, FORMAT_RECIPIENT_ONLY: _FIELDS | {"recipient_only"}})
+    older = MappingProxyType(
+        {_OLD_FORMAT: "the certificate is of an older version, without lowest thresholds: request and sign a new one"}
+    )
+    max_bytes = MAX_BYTES
 
-    def with_signature(self, party: Party, signature: bytes) -> DeviceCertificate:
-        """Return the certificate with one signature more, or another one of the same organisation."""
-        signatures = dict(self.signatures) | {party: signature}
-        return DeviceCertificate(self.statement, tuple((p, signatures[p]) for p in PARTIES if p in signatures))
-
-    def encode(self) -> bytes:
-        """Return the file's content."""
+    def _written(self) -> tuple[str, dict[str, Any]]:
         said = self.statement
         fields = {
-            "format": FORMAT,
             "installation": said.installation.hex(),
             "device": said.device,
             "public_key": said.public_key.hex(),
             "rights": said.rights,
             "galleries": said.galleries,
             "lowest_thresholds": dict(said.lowest),
+            **({"recipient_only": True} if said.recipient_only else {}),
             "not_before": said.not_before_s,
             "not_after": said.not_after_s,
             "serial": said.serial.hex(),
-            "signatures": {party: signature.hex() for party, signature in self.signatures},
         }
-        return (json.dumps(fields, indent=1) + "\n").encode()
+        return FORMAT_RECIPIENT_ONLY if said.recipient_only else FORMAT, fields
 
-    @staticmethod
-    def decode(data: bytes) -> DeviceCertificate:
-        """Return what `data` holds; signatures are not verified here.
-
-        Raises DeviceCertificateError if it is not exactly one encoding of a certificate, or of the format before.
-        """
-        if len(data) > MAX_BYTES:
-            raise DeviceCertificateError("not a device certificate", got=f"{len(data)} bytes", expected=FORMAT)
-        try:
-            fields = json.loads(data)
-            if isinstance(fields, dict) and fields.get("format") == _OLD_FORMAT:
-                raise DeviceCertificateError(
-                    "the certificate is of an older version, without lowest thresholds: request and sign a new one",
-                    got=_OLD_FORMAT,
-                    expected=FORMAT,
-                )
-            if not isinstance(fields, dict) or set(fields) != _FIELDS or fields["format"] != FORMAT:
-                raise ValueError
-            signatures = _typed(fields["signatures"], dict)
-            read: dict[str, Any] = {
-                "installation": _octets(fields["installation"]),
-                "device": _typed(fields["device"], str),
-                "public_key": _octets(fields["public_key"]),
-                "rights": _texts(fields["rights"]),
-                "galleries": _texts(fields["galleries"]),
-                "lowest": tuple((o, _typed(t, int)) for o, t in _typed(fields["lowest_thresholds"], dict).items()),
-                "not_before_s": _typed(fields["not_before"], int),
-                "not_after_s": _typed(fields["not_after"], int),
-                "serial": _octets(fields["serial"]),
-            }
-            signed = tuple((party, _octets(signatures[party])) for party in PARTIES if party in signatures)
-            if len(signed) != len(signatures) or any(len(signature) != SIGNATURE_BYTES for _, signature in signed):
-                raise ValueError
-        except (ValueError, TypeError, RecursionError):
-            raise DeviceCertificateError("not a device certificate", expected=FORMAT) from None
-        found = DeviceCertificate(Statement(**read), signed)
-        if found.encode() != data:
-            raise DeviceCertificateError("not the one encoding of this certificate", expected=FORMAT)
-        return found
+    @classmethod
+    def _read(cls, fields: Mapping[str, Any]) -> Statement:
+        return Statement(
+            installation=octets(fields["installation"]),
+            device=typed(fields["device"], str),
+            public_key=octets(fields["public_key"]),
+            rights=_texts(fields["rights"]),  # type: ignore[arg-type]
+            galleries=_texts(fields["galleries"]),
+            lowest=tuple((o, typed(t, int)) for o, t in typed(fields["lowest_thresholds"], dict).items()),
+            not_before_s=typed(fields["not_before"], int),
+            not_after_s=typed(fields["not_after"], int),
+            serial=octets(fields["serial"]),
+            recipient_only=typed(fields.get("recipient_only", False), bool),
+        )
 
 
 def _is_sorted_set(names: tuple[str, ...]) -> bool:
     return bool(names) and list(names) == sorted(set(names))
 
 
-def _typed(value: object, kind: type[_T]) -> _T:
-    # Not isinstance: true is no integer.
-    if type(value) is not kind:
-        raise ValueError
-    return value
-
-
 def _texts(values: object) -> tuple[str, ...]:
-    return tuple(_typed(value, str) for value in _typed(values, list))
-
-
-def _octets(value: object) -> bytes:
-    text = _typed(value, str)
-    if not _DIGITS.fullmatch(text) or len(text) % 2:
-        raise ValueError
-    return bytes.fromhex(text)
+    return tuple(typed(value, str) for value in typed(values, list))

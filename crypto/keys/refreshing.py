@@ -23,17 +23,8 @@ from veilmatch.crypto.dealing import keystream
 from veilmatch.crypto.digests import DIGEST_BYTES, digest
 from veilmatch.crypto.encryption.paillier import STATISTICAL_BITS, Paillier, PublicKey
 from veilmatch.crypto.errors import IntegrityError, KeyMismatchError, ParameterError, ProtocolError
-from veilmatch.crypto.keys.shares import (
-    GAMMA_BITS,
-    MAX_EPOCH,
-    SEED_BYTES,
-    KeyHolderKey,
-    Pair,
-    PairShare,
-    SafetyShare,
-    other_party,
-    pairs_of,
-)
+from veilmatch.crypto.keys.parties import Pair, other_party, pairs_of
+from veilmatch.crypto.keys.shares import GAMMA_BITS, MAX_EPOCH, SEED_BYTES, KeyHolderKey, PairShare, SafetyShare
 from veilmatch.crypto.pair.conversion import fingerprint_hashes
 from veilmatch.crypto.secret_access import SECRET_ACCESS, SecretHolder
 

@@ -1,7 +1,6 @@
 """Key shares: what each key holder holds, as handles that do not show their material.
 
-Three key holders a, b, c form the pairs ab, ac and bc; the first letter of a pair is its plus
-holder, the second its minus holder, and the third key holder is its dealer. DESIGN.md section 2.
+Which organisations there are, and what they are to a pair, is in parties.py. DESIGN.md section 2.
 """
 
 from __future__ import annotations
@@ -9,17 +8,12 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from veilmatch.crypto.arithmetic import Integer, from_bytes, to_bytes
 from veilmatch.crypto.encryption.paillier import PublicKey
-from veilmatch.crypto.errors import KeyFileError, KeyMismatchError, ParameterError
+from veilmatch.crypto.errors import KeyFileError, KeyMismatchError
+from veilmatch.crypto.keys.parties import PARTIES, Pair, Party, pairs_of
 from veilmatch.crypto.secret_access import SecretAccess, SecretHolder
-
-Party = Literal["a", "b", "c"]
-Pair = Literal["ab", "ac", "bc"]
-PARTIES: tuple[Party, ...] = ("a", "b", "c")
-PAIRS: tuple[Pair, ...] = ("ab", "ac", "bc")
 
 #: Refreshes add |o| + 128 bits (to t: 128 more) each time; 16 bits of room allow 2^16 of them at a fixed length.
 REFRESH_BITS = 16
@@ -35,23 +29,6 @@ _HEADER = struct.Struct(">8s16s1sI")
 _MAGIC = b"VMSHARE2"
 #: Of keys without the material of the key-safety check.
 _OLD_MAGIC = b"VMSHARE1"
-
-
-def other_party(pair: Pair, party: Party) -> Party:
-    """Return the other holder of `pair`. Raises ParameterError if `party` is not in it."""
-    if party not in pair:
-        raise ParameterError("not a holder of this pair", got=party, expected=pair)
-    return next(p for p in PARTIES if p in pair and p != party)
-
-
-def dealer_of(pair: Pair) -> Party:
-    """Return the key holder outside `pair`, which deals its correlated randomness."""
-    return next(p for p in PARTIES if p not in pair)
-
-
-def pairs_of(party: Party) -> tuple[Pair, ...]:
-    """Return the two pairs in which `party` is a holder."""
-    return tuple(pair for pair in PAIRS if party in pair)
 
 
 def exponent_bits(public_key: PublicKey) -> int:
@@ -310,32 +287,3 @@ class KeyHolderKey(SecretHolder):
             if share.pair == pair:
                 return place
         raise KeyMismatchError("no share for this pair", got=pair, expected=", ".join(pairs_of(self.party)))
-
-
-# -- who sits where ----------------------------------------------------------------------------
-
-Seat = Literal["a", "b"]
-SEATS: tuple[Seat, ...] = ("a", "b")
-#: For each pair, the key holder that serves matcher a and the one that serves matcher b. Key holder c
-#: takes the seat of the one it stands in for.
-_SEATING: dict[Pair, dict[Seat, Party]] = {
-    "ab": {"a": "a", "b": "b"},
-    "ac": {"a": "a", "b": "c"},
-    "bc": {"a": "c", "b": "b"},
-}
-
-
-def holder_at(pair: Pair, seat: Seat) -> Party:
-    """Return the key holder of `pair` that serves the matcher of `seat`."""
-    return _SEATING[pair][seat]
-
-
-def seat_of(pair: Pair, party: Party) -> Seat:
-    """Return the seat whose matcher `party` serves in `pair`. Raises ParameterError if it is not in it."""
-    other_party(pair, party)
-    return next(seat for seat in SEATS if _SEATING[pair][seat] == party)
-
-
-def pairs_without(party: Party) -> tuple[Pair, ...]:
-    """Return the pairs that can serve while `party` is down."""
-    return tuple(pair for pair in PAIRS if party not in pair)

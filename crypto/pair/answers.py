@@ -16,33 +16,46 @@ from veilmatch.crypto.gates.decision import decision_input
 from veilmatch.crypto.packing import slots
 from veilmatch.crypto.packing.fields import Array
 from veilmatch.crypto.pair.converting import Converter
-from veilmatch.crypto.pair.exchange import Exchange, Steps
+from veilmatch.crypto.pair.exchange import Exchange, Running, Steps
 from veilmatch.crypto.pair.messages import AwaitResults, DecisionShare, ProbeShare, Results
-from veilmatch.crypto.pair.records import validity_of
+from veilmatch.crypto.pair.records import validity_of, validity_stock
 
 
 def query_steps(
     exchange: Exchange, converter: Converter, ciphertexts: list[Integer], operation: str, threshold: int
 ) -> Steps[None]:
     """Convert a probe, then the results that the matchers make with it, and end the session with the decision."""
+    parameters = exchange.scheme.parameters
     listed = digest_all("lanes", map(exchange.scheme.serialise, ciphertexts))
-    probe = yield from converter.lanes(ciphertexts, listed, wraps_bounded=True)
+    counts = validity_stock(1, parameters)
+    probe = yield from converter.lanes(ciphertexts, listed, counts, wraps_bounded=True, last=False)
     yield ProbeShare(exchange.session_id, probe.ring, exchange.is_plus)
-    valid = yield from validity_of(exchange, probe)
+    validity = validity_of(exchange, probe)
+    yield from validity.start()
     results: Results = yield AwaitResults()
-    shares = yield from converter.results(results)
-    yield from converter.check_key_safety()
-    wanted = slots.unpack(shares, exchange.scheme.parameters)[results.wanted]
-    yield from _decide(exchange, wanted, valid, operation, threshold)
+    converter.require_fit(results)
+    counts = {"bits": answer_cost(operation, int(results.wanted.sum()), parameters.ring_bits)}
+    shares = yield from converter.results(results, counts, validity)
+    valid = yield from validity.finish()
+    wanted = slots.unpack(shares, parameters)[results.wanted]
+    answering = answer_of(exchange, wanted, valid, operation, threshold)
+    yield from answering.start()
+    yield from converter.check_key_safety(answering)
+    packed = yield from answering.finish()
+    # Not before here: the other one has proved that all it opened was true.
+    yield masked(exchange, packed, answer_bits(operation, len(wanted)), valid)
 
 
-def _decide(exchange: Exchange, wanted: Array, valid: Wire, operation: str, threshold: int) -> Steps[None]:
-    """Hand over this holder's share of every answer bit AND valid, and of valid."""
+def answer_of(exchange: Exchange, wanted: Array, valid: Wire, operation: str, threshold: int) -> Running[Wire]:
+    """Return what computes this holder's share of every answer bit AND valid, packed little-endian."""
     k = exchange.scheme.parameters.ring_bits
-    evaluator = yield from exchange.evaluator(answer_cost(operation, len(wanted), k))
+    evaluator = exchange.evaluator(answer_cost(operation, len(wanted), k))
     inputs = decision_input(wanted, threshold, k, is_plus=exchange.is_plus)
-    packed = yield from exchange.run(answer(operation, inputs, k, valid, evaluator))
-    count = answer_bits(operation, len(wanted))
+    return exchange.running(answer(operation, inputs, k, valid, evaluator))
+
+
+def masked(exchange: Exchange, packed: Wire, count: int, valid: Wire) -> DecisionShare:
+    """Return what leaves: this holder's shares of `count` answer bits, and of valid, under the session's mask."""
     bits = np.unpackbits(packed, count=count, bitorder="little")
     mask = exchange.mask.bits(count + 1)
-    yield DecisionShare(bits ^ mask[:count], int(valid[0] & 1 ^ mask[count]))
+    return DecisionShare(bits ^ mask[:count], int(valid[0] & 1 ^ mask[count]))

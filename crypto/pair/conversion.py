@@ -71,15 +71,17 @@ def split_openings(values: bytes, count: int, modulus: Integer) -> list[Opening]
     return [Opening(d, e) for d, e in zip(parts[0::2], parts[1::2], strict=True)]
 
 
-def fingerprint_hashes(shares: Sequence[LocalShare], session_id: bytes, role: str, modulus: Integer) -> bytes:
-    """Return H(role, session, index, g mod N) of every share, 32 bytes each, joined.
+def fingerprint_hashes(shares: Sequence[LocalShare], bound_to: bytes, role: str, modulus: Integer) -> bytes:
+    """Return H(role, bound_to, index, g mod N) of every share, 32 bytes each, joined.
+
+    bound_to: 32 bytes that are fresh for this session: its id, or the nonce of the holder that speaks first.
 
     The two holders exchange these before an opening is sent and compare each with what they
     compute for the other's role. g mod N itself is never sent: for a malformed c it would be a
     power oracle. ATTACKS: unequal ciphertexts, stale shares and bad randomisers all end here.
     """
     size = (modulus.bit_length() + 7) // 8
-    prefix = b"veilmatch fingerprint v1\0" + role.encode() + b"\0" + session_id
+    prefix = b"veilmatch fingerprint v1\0" + role.encode() + b"\0" + bound_to
     return b"".join(
         hashlib.sha256(prefix + index.to_bytes(4, "big") + to_bytes(share.fingerprint, size)).digest()
         for index, share in enumerate(shares)

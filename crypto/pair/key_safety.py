@@ -8,7 +8,8 @@ a, kappa and b. In the direction in which v verifies q:
 - the ceremony gives v a Gamma of 128 bits, and shares t with t_plus - t_minus = Gamma * o (keys.SafetyShare);
 - the dealer gives q tags of its a and b, tag = key + Gamma * x mod N, and v their keys (dealing/tags.py); the
   ceremony does so for q's kappa;
-- after everything was opened, both draw weights rho and sigma of 64 bits for every conversion.
+- after everything was opened, both draw weights: sigma of 64 bits for every conversion, and rho of the conversion in
+  row r and column l of a grid of eight columns, a_r * b_l, with a_0 = 1 and the other a and b of 64 bits.
 
 With L the logarithm of `Scheme.local_shares` and c* = prod c^rho, both L(c*^t_plus) - L(c*^t_minus) and
 Gamma * sum rho (z_plus - z_minus) are Gamma * o * sum rho m, for either v. Written for v and q, with z_q = d_q + a_q
@@ -20,8 +21,15 @@ and kappa_q = e_q + b_q, that is the equation between what q has on the left and
 q sends the left side. L alone is not multiplicative: everything is written in differences of the two holders.
 
 Errors D and E of d and e need a left side that is off by Gamma * sum (rho D + sigma E). The sum is 0 with probability
-2^-64, as the errors were fixed before the weights; otherwise q would have to guess Gamma, 2^-128. If q is honest, v
-could have computed what it gets. q learns whether it was accepted and nothing else.
+2^-63 at most, as the errors were fixed before the weights; otherwise q would have to guess Gamma, 2^-128. If q is
+honest, v could have computed what it gets. q learns whether it was accepted and nothing else.
+
+*The 2^-63.* Seen as a polynomial in the a, b and sigma that are drawn, the sum has a monomial of its own for every D
+(b_l in the first row, a_r * b_l below it) and for every E (sigma). If an error is not 0 mod N, it is not 0 modulo one
+of the two prime factors, say P, and this is not the zero polynomial mod P. It has degree 2, and its variables are
+independent and uniform in 2^64 values that differ mod P: it vanishes mod P with probability 2 / 2^64 at most (Schwartz,
+Zippel), and only then can it vanish mod N. In a single row the degree is 1: 2^-64. What rows and columns are for is the
+price of c* (rings/grid.py).
 
 Small exponents test: Bellare, Garay, Rabin, EUROCRYPT '98. Tags: Bendlin, Damgard, Orlandi, Zakarias, EUROCRYPT
 2011. DESIGN.md section 9.
@@ -38,9 +46,8 @@ from veilmatch.crypto.arithmetic import Integer, random_below, to_bytes
 from veilmatch.crypto.digests import digest
 from veilmatch.crypto.keys.shares import DealerGammas, SafetyShare
 from veilmatch.crypto.pair.conversion import Opening, Triple
+from veilmatch.crypto.rings.grid import WEIGHT_BYTES, WIDTH, Grid, rows_of
 from veilmatch.crypto.secret_access import SECRET_ACCESS, SecretHolder
-
-WEIGHT_BYTES = 8
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -78,10 +85,13 @@ class Conversion(SecretHolder):
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """rho and sigma of one conversion, in [0, 2^64); known to both holders once they are drawn."""
+    """rho and sigma of every conversion, in order; known to both holders once they are drawn.
 
-    rho: int
-    sigma: int
+    rho: in [0, 2^128), a grid; sigma: in [0, 2^64).
+    """
+
+    rho: Grid
+    sigma: tuple[int, ...]
 
 
 def session_nonce(coins: bytes) -> bytes:
@@ -89,43 +99,43 @@ def session_nonce(coins: bytes) -> bytes:
     return digest("session nonce", coins)
 
 
-def draw_weights(session_id: bytes, plus_coins: bytes, minus_coins: bytes, count: int) -> list[Weights]:
-    """Return the weights of `count` conversions from the coins of both holders.
+def draw_weights(session_id: bytes, plus_coins: bytes, minus_coins: bytes, count: int) -> Weights:
+    """Return the weights of `count` conversions, at least one, from the coins of both holders.
 
     Uniform for whoever was bound to its own coins and to its openings before it saw the other's coins.
     """
     seed = digest("key safety weights", session_id, plus_coins, minus_coins)
-    data = hashlib.shake_256(seed).digest(2 * WEIGHT_BYTES * count)
-    numbers = [int.from_bytes(data[i : i + WEIGHT_BYTES], "big") for i in range(0, len(data), WEIGHT_BYTES)]
-    return [Weights(rho, sigma) for rho, sigma in zip(numbers[0::2], numbers[1::2], strict=True)]
+    rows = rows_of(count)
+    data = hashlib.shake_256(seed).digest(WEIGHT_BYTES * (WIDTH + rows - 1 + count))
+    drawn = [int.from_bytes(data[i : i + WEIGHT_BYTES], "big") for i in range(0, len(data), WEIGHT_BYTES)]
+    columns, others, sigma = drawn[:WIDTH], drawn[WIDTH : WIDTH + rows - 1], drawn[WIDTH + rows - 1 :]
+    return Weights(Grid((1, *others), tuple(columns), count), tuple(sigma))
 
 
-def combination(conversions: Sequence[Conversion], weights: Sequence[Weights]) -> tuple[list[Integer], list[int]]:
-    """Return bases and exponents of c* = prod c^rho: a ciphertext that was converted twice appears once."""
-    exponents: dict[Integer, int] = {}
-    for conversion, weight in zip(conversions, weights, strict=True):
-        exponents[conversion.c] = exponents.get(conversion.c, 0) + weight.rho
-    return list(exponents), list(exponents.values())
+def combination(conversions: Sequence[Conversion], weights: Weights) -> tuple[list[Integer], Grid]:
+    """Return bases and exponents of c* = prod c^rho."""
+    return [conversion.c for conversion in conversions], weights.rho
 
 
 def proof(
-    conversions: Sequence[Conversion], weights: Sequence[Weights], z: Integer, share: SafetyShare, modulus: Integer
+    conversions: Sequence[Conversion], weights: Weights, z: Integer, share: SafetyShare, modulus: Integer
 ) -> bytes:
     """Return the left side of the equation, of modulus length. z: L(c*^t) for this holder's t as prover."""
-    tags = sum(w.rho * x.triple.tag_a + w.sigma * x.triple.tag_b for x, w in zip(conversions, weights, strict=True))
-    left = z - tags + sum(w.sigma for w in weights) * share.kappa_tag(SECRET_ACCESS)
-    return _residue(left, modulus)
+    tags = Integer(0)
+    for x, rho, sigma in zip(conversions, weights.rho, weights.sigma, strict=True):
+        tags += rho * x.triple.tag_a + sigma * x.triple.tag_b
+    return _residue(z - tags + sum(weights.sigma) * share.kappa_tag(SECRET_ACCESS), modulus)
 
 
 def expected_proof(
-    conversions: Sequence[Conversion], weights: Sequence[Weights], z: Integer, share: SafetyShare, modulus: Integer
+    conversions: Sequence[Conversion], weights: Weights, z: Integer, share: SafetyShare, modulus: Integer
 ) -> bytes:
     """Return the right side of the equation, of modulus length. z: L(c*^t) for this holder's t as verifier."""
     opened = keys = Integer(0)
-    for x, w in zip(conversions, weights, strict=True):
-        opened += w.rho * (x.theirs.d - x.z) + w.sigma * x.theirs.e
-        keys += w.rho * x.triple.key_a + w.sigma * x.triple.key_b
-    right = z - keys + sum(w.sigma for w in weights) * share.kappa_key(SECRET_ACCESS)
+    for x, rho, sigma in zip(conversions, weights.rho, weights.sigma, strict=True):
+        opened += rho * (x.theirs.d - x.z) + sigma * x.theirs.e
+        keys += rho * x.triple.key_a + sigma * x.triple.key_b
+    right = z - keys + sum(weights.sigma) * share.kappa_key(SECRET_ACCESS)
     return _residue(right + share.gamma(SECRET_ACCESS) * (opened % modulus), modulus)
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.dealing import Kind, Words
 from veilmatch.crypto.packing.fields import Array
+from veilmatch.crypto.rings.grid import Grid
 from veilmatch.crypto.secret_access import SecretHolder
 
 # -- between the holders -----------------------------------------------------------------------
@@ -22,12 +23,16 @@ from veilmatch.crypto.secret_access import SecretHolder
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Hello(SecretHolder):
-    """First message of both: what each believes the session is about, its nonce, and its part of the mask.
+    """First message of both: what each believes the session is about, its nonce, its part of the mask, its conversions.
 
     context: 32-byte digest of everything that must be the same at both (Request.context).
     nonce: 32 bytes, the commitment to the holder's coins (key_safety.session_nonce).
     mask_secret: 32 bytes, for the peer alone (mask.py).
     triples_floor, bits_floor, products_floor: first stock index this holder may still use.
+    triples_start, bits_start, products_start: where the plus holder has reserved what the session begins with, 0 where
+    it needs none.
+    ciphertexts: 32-byte digest of what the session begins with. fingerprints: H(role, nonce, index, g mod N) of each,
+    with the nonce of the minus holder in its own, and the session id in those of the plus holder.
     """
 
     context: bytes
@@ -36,11 +41,26 @@ class Hello(SecretHolder):
     triples_floor: int
     bits_floor: int
     products_floor: int
+    triples_start: int
+    bits_start: int
+    products_start: int
+    ciphertexts: bytes
+    fingerprints: bytes
+
+    @property
+    def floors(self) -> dict[Kind, int]:
+        """By kind of stock."""
+        return {"triples": self.triples_floor, "bits": self.bits_floor, "products": self.products_floor}
+
+    @property
+    def starts(self) -> dict[Kind, int]:
+        """By kind of stock."""
+        return {"triples": self.triples_start, "bits": self.bits_start, "products": self.products_start}
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Agreement(SecretHolder):
-    """Digest of the ciphertexts about to be converted, and H(role, session, index, g mod N) of each."""
+    """The same about what is converted later: digest, and H(role, session, index, g mod N) of each ciphertext."""
 
     ciphertexts: bytes
     fingerprints: bytes
@@ -94,7 +114,10 @@ Message = Hello | Agreement | Allocation | Openings | LastMask | GateLayer | Coi
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """A message in its session: the session id (empty for Hello) and its number: even from plus, odd from minus."""
+    """A message in its session: the session id and its number: even from plus, odd from minus.
+
+    The id is empty for the hello of the minus holder, which speaks first.
+    """
 
     session_id: bytes
     number: int
@@ -131,7 +154,7 @@ class SafetyWork(SecretHolder):
     """
 
     ciphertexts: Sequence[Integer]
-    exponents: Sequence[int]
+    exponents: Grid
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,16 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from veilmatch.crypto.arithmetic import Integer
-from veilmatch.crypto.dealing import Words
+from veilmatch.crypto.dealing import Kind, Words
 from veilmatch.crypto.digests import digest, digest_all
 from veilmatch.crypto.gates.boolean import Wire
 from veilmatch.crypto.gates.multiplication import only_valid, only_valid_cost
 from veilmatch.crypto.gates.validity import validate, validity_cost
 from veilmatch.crypto.packing import lanes
 from veilmatch.crypto.pair.converting import Converter
-from veilmatch.crypto.pair.exchange import Exchange, Steps
+from veilmatch.crypto.pair.exchange import Exchange, Running, Steps
 from veilmatch.crypto.pair.mask import last_masked_words
 from veilmatch.crypto.pair.messages import TemplateShare
+from veilmatch.crypto.parameters import ParameterSet
 
 
 def template_steps(
@@ -31,30 +32,41 @@ def template_steps(
 
     by_device: bool[n], which of them are gated. told: whether the device learns of each of those if it is valid.
     """
-    parameters, count = exchange.scheme.parameters, len(by_device)
+    parameters, count, gated_count = exchange.scheme.parameters, len(by_device), int(by_device.sum())
     listed = digest_all("lanes", map(exchange.scheme.serialise, ciphertexts))
     listed = digest("templates", listed, np.packbits(by_device).tobytes())
-    vectors = yield from converter.lanes(ciphertexts, listed, wraps_bounded=False)
-    yield from converter.check_key_safety()
+    counts = validity_stock(gated_count, parameters) if gated_count else {}
+    if gated_count:
+        counts["products"] += only_valid_cost(gated_count, parameters.dimension)
+    vectors = yield from converter.lanes(ciphertexts, listed, counts, wraps_bounded=False, last=True)
     values = vectors.lanes.astype(np.uint64).reshape(count, parameters.dimension)
     valid = np.zeros(0, dtype=np.uint8)
-    if by_device.any():
+    if not gated_count:
+        yield from converter.check_key_safety()
+    else:
         gated = vectors.chosen(by_device)
-        flags = yield from validity_of(exchange, gated)
+        validity = validity_of(exchange, gated)
+        yield from validity.start()
+        yield from converter.check_key_safety(validity)
+        flags = yield from validity.finish()
         values[by_device] = yield from _only_valid(exchange, gated.lanes.astype(np.uint64), flags)
         if told:
-            n = int(by_device.sum())
-            valid = np.unpackbits(flags, count=n, bitorder="little") ^ exchange.mask.bits(n)
+            valid = np.unpackbits(flags, count=gated_count, bitorder="little") ^ exchange.mask.bits(gated_count)
     yield TemplateShare(exchange.session_id, values.ravel(), exchange.is_plus, valid)
 
 
-def validity_of(exchange: Exchange, vectors: lanes.Vectors) -> Steps[Wire]:
-    """Return this holder's shares of which of the vectors are valid, one bit each, packed little-endian."""
+def validity_stock(vectors: int, parameters: ParameterSet) -> dict[Kind, int]:
+    """Return what `validity_of` uses up."""
+    return {"products": vectors * parameters.dimension, "bits": validity_cost(vectors, parameters)}
+
+
+def validity_of(exchange: Exchange, vectors: lanes.Vectors) -> Running[Wire]:
+    """Return what computes this holder's shares of which of the vectors are valid, packed little-endian."""
     parameters = exchange.scheme.parameters
-    products = yield from exchange.products(len(vectors.lanes))
-    evaluator = yield from exchange.evaluator(validity_cost(len(vectors.lanes) // parameters.dimension, parameters))
+    products = exchange.products(len(vectors.lanes))
+    evaluator = exchange.evaluator(validity_cost(len(vectors.lanes) // parameters.dimension, parameters))
     circuit = validate(vectors.lanes, vectors.above, parameters, exchange.session_id, products, evaluator)
-    return (yield from exchange.run(circuit))
+    return exchange.running(circuit)
 
 
 def _only_valid(exchange: Exchange, values: Words, flags: Wire) -> Steps[Words]:
@@ -65,7 +77,7 @@ def _only_valid(exchange: Exchange, values: Words, flags: Wire) -> Steps[Words]:
     """
     parameters, is_plus = exchange.scheme.parameters, exchange.is_plus
     count = len(values) // parameters.dimension
-    products = yield from exchange.products(only_valid_cost(count, parameters.dimension))
+    products = exchange.products(only_valid_cost(count, parameters.dimension))
     circuit = only_valid(flags, values, count, parameters.offset, products, is_plus=is_plus)
     shares = (yield from exchange.run(circuit)) + exchange.mask.words(len(values))
     seed = yield from exchange.last_mask(

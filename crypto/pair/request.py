@@ -7,7 +7,7 @@ from typing import Literal
 
 from veilmatch.crypto.digests import DIGEST_BYTES, digest
 from veilmatch.crypto.errors import GalleryMismatchError, KeyMismatchError, ProtocolError
-from veilmatch.crypto.keys.shares import Pair
+from veilmatch.crypto.keys.parties import Pair
 
 Operation = Literal["verify", "candidates", "identify", "enrol", "erase", "rotate"]
 #: Operations on records of the gallery, any number of them in one session.

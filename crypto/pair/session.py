@@ -3,23 +3,28 @@
 A state machine without I/O: `start` and `resume` return what it wants next (messages.Action), the
 surroundings do it and resume it with the outcome. Both holders run the same steps:
 
-1. hello: compare what the session is about, make its id from three nonces and its mask from both secrets;
-2. convert the lanes: compare digests and fingerprints, reserve triples, exchange openings, mask; the minus
-   holder draws the last mask, under which nothing carries or wraps;
-3. for enrol, erase and rotate (records.py): prove true openings; the validity gate and a multiplication by its bit for
-   what a device encrypted; hand the matcher its shares of the templates. The session ends here;
-4. for queries (answers.py): hand the matcher its share of the probe, and run the validity gate while the matchers work;
-5. convert the matchers' results in the same way;
-6. prove to each other that all conversions of the session were of true values (key_safety.py);
-7. decision gate or tournament on the wanted slots; hand over this holder's share of answer AND valid, and of valid.
+1. convert the lanes locally; hello, the minus holder first: compare what the session is about, digests and
+   fingerprints; make its id from three nonces and its mask from both secrets; reserve stock; exchange openings, mask;
+   the minus holder draws the last mask, under which nothing carries or wraps;
+2. for enrol, erase and rotate (records.py): the validity gate and a multiplication by its bit for what a device
+   encrypted; hand the matcher its shares of the templates. The session ends here;
+3. for queries (answers.py): hand the matcher its share of the probe, begin the validity gate, await the results;
+4. convert the matchers' results in the same way, the plus holder speaking first; the other layers of the validity
+   gate travel with that;
+5. decision gate or tournament on the wanted slots; hand over this holder's share of answer AND valid, and of valid.
 
-Rules: no opening leaves before both comparisons succeeded; a triple is reserved before it is used; before the
-key-safety check nothing is opened that depends on a conversion (the last mask is uniform, whatever the peer did), and
-nothing leaves towards the device. What
-comes before it tells nobody anything, whatever was opened: the share of a probe goes to the holder's own matcher and
-is uniform also for whoever dealt for this session, the results made from it are encrypted, openings and gate messages
-are masked afresh. Validity is opened to no server, in no operation; a message of another kind, number or session ends
-in ProtocolError, and a session that ended with an error answers nothing more. DESIGN.md sections 2 to 6.
+Beside the layers of 2 and 5 both prove to each other that all conversions of the session were of true values
+(key_safety.py). The holders speak in turn: each sends as soon as it can and receives as late as it can, so that a
+turn is one message on the way. docs/protocol.md has the turns as a figure.
+
+Rules: a holder sends no opening before its own comparisons have succeeded; a triple is reserved before it is used;
+coins are shown by a holder that has received the last opening of the other; no share leaves towards a device or a
+gallery before the other's proof of true openings is right. What leaves before that tells nobody anything, whatever
+was opened: fingerprints are hashes of what the other computes itself, openings and gate messages are masked afresh,
+the last mask is uniform but for its rule, and the share of a probe goes to the holder's own matcher and is uniform
+also for whoever dealt for this session. Validity is opened to no server, in no operation; a message of another kind,
+number or session ends in ProtocolError, and a session that ended with an error answers nothing more. DESIGN.md
+sections 2 to 6.
 """
 
 from __future__ import annotations
@@ -96,7 +101,6 @@ class PairSession(SecretHolder):
 
     def _run(self) -> Steps[None]:
         self._check_vectors()
-        yield from self._converter.hello()
         request = self.request
         if request.operation == "enrol" or request.operation in ON_RECORDS:
             told = request.operation != "erase"

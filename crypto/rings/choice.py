@@ -1,7 +1,12 @@
 """Which backend does the arithmetic mod N^2, and why.
 
 The best one that the processor runs, unless the environment variable VEILMATCH_BACKEND names another:
-`ifma` (AVX-512 IFMA), `avx2`, or `gmpy2`, which runs everywhere.
+`ifma` (AVX-512 IFMA, eight numbers at a time), `ifma4` (four), `avx2`, or `gmpy2`, which runs everywhere.
+
+With `ifma`, up to four numbers go to `ifma4` where that is faster. Some processors do two instructions a cycle on
+registers of 256 bits and one on those of 512 (Zen 4), others as many on either, and none has a flag that says which. So
+it is measured: a product of four against one of eight, once a process and size (native/ring.py). A measurement
+that is disturbed costs time and nothing else: both give the same numbers.
 """
 
 from __future__ import annotations
@@ -21,7 +26,12 @@ except ImportError:  # installed without a compiler
 
 VARIABLE = "VEILMATCH_BACKEND"
 REFERENCE = "gmpy2"
-NATIVE = ("ifma", "avx2")
+NATIVE = ("ifma", "ifma4", "avx2")
+#: Who takes the few numbers that would leave most lanes of a backend empty.
+FEW = {"ifma": "ifma4"}
+#: Who raises one or two numbers. Both parts of a number side by side take 1.8 steps where pair form takes 3.1, so that
+#: it is faster on whatever registers.
+TWO = {"ifma": "ifma4", "ifma4": "ifma4"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +76,12 @@ def make_ring(modulus: Integer) -> Ring:
     backend = choose().backend
     if backend == REFERENCE:
         return ReferenceRing(modulus)
-    from veilmatch.crypto.rings.native import NativeRing  # the kernel may not have been built
+    from veilmatch.crypto.rings.native.ring import NativeRing, few_are_faster  # the kernel may not have been built
 
-    return NativeRing(modulus, backend)
+    few, two = (name if name in available() else None for name in (FEW.get(backend), TWO.get(backend)))
+    if few is not None and not few_are_faster(backend, few, modulus.bit_length()):
+        few = None
+    return NativeRing(modulus, backend, few, two)
 
 
 def _obstacle() -> str:

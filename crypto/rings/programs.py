@@ -37,6 +37,17 @@ class Program:
     steps: npt.NDArray[np.int32]
     result: int | None
 
+    def to_bytes(self) -> bytes:
+        """Return the program for another worker. It tells the exponents."""
+        head = np.array([-1 if self.result is None else self.result], dtype="<i4")
+        return head.tobytes() + self.steps.astype("<i4").tobytes()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Program:
+        """Return the program of `to_bytes`."""
+        words = np.frombuffer(data, dtype="<i4").astype(np.int32)
+        return cls(words[1:].reshape(-1, 3), int(words[0]) if words[0] >= 0 else None)
+
 
 def compile_program(exponents: Sequence[int], exponent_bits: int) -> Program:
     """Return a program for prod base_i^exponents[i], 0 <= exponents[i] < 2^exponent_bits.
@@ -50,6 +61,12 @@ def compile_program(exponents: Sequence[int], exponent_bits: int) -> Program:
     if steps:
         idle = max(0, usual_length(count, exponent_bits) - len(steps))
         steps = [(2 * count + 1, 0, 1 % count)] * idle + steps
+    return Program(np.array(steps, dtype=np.int32).reshape(-1, 3), result)
+
+
+def compile_public(exponents: Sequence[int]) -> Program:
+    """Return a program for prod base_i^exponents[i] of public exponents >= 0, as short as it can be made."""
+    steps, result = _Compiler(exponents).compile()
     return Program(np.array(steps, dtype=np.int32).reshape(-1, 3), result)
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.rings.fixed_base import KnownPower
+from veilmatch.crypto.rings.grid import Grid
 
 
 class PackGroup(Protocol):
@@ -14,6 +15,9 @@ class PackGroup(Protocol):
 
     def put(self, lane: int, pack: Sequence[Integer]) -> None:
         """Keep a pack of D numbers of [0, N^2) in a lane, in place of what was there."""
+
+    def load(self, packs: Mapping[int, bytes]) -> None:
+        """Keep packs in their lanes, each D big-endian numbers of 2*|N| bytes, joined. Faster than one by one."""
 
     def get(self, lane: int) -> list[Integer]:
         """Return the pack of a lane, D zeros if none was put there."""
@@ -24,6 +28,9 @@ class PackGroup(Protocol):
         The number of products does not depend on the exponents (but see `programs.compile_program`).
         The outcome of a lane without a pack means nothing.
         """
+
+    def products(self, compiled: bytes, lanes: Sequence[int]) -> list[Integer]:
+        """Return the products of these lanes, at least one, in their order. compiled: what `Ring.compile` returned."""
 
 
 class FixedBase(Protocol):
@@ -63,7 +70,25 @@ class Ring(Protocol):
     def pack_group(self, dimension: int) -> PackGroup:
         """Return room for `lanes` packs of `dimension` numbers each."""
 
-    def products_of_powers(
-        self, groups: Sequence[PackGroup], exponents: Sequence[int], exponent_bits: int
-    ) -> list[list[Integer]]:
-        """Return what `PackGroup.products_of_powers` returns for each of these groups of this ring, faster."""
+    def compile(self, exponents: Sequence[int], exponent_bits: int) -> bytes:
+        """Return what all groups of packs take for these D exponents in [0, 2^exponent_bits), at most 64 bits each.
+
+        As secret as the exponents: it tells them. For a ring of the same backend and D.
+        """
+
+    def randomised_products(
+        self, asked: Sequence[tuple[PackGroup, Sequence[int]]], compiled: bytes, zeros: FixedBase
+    ) -> bytes:
+        """Return the products of these lanes of groups of this ring, each times a fresh random power of `zeros`.
+
+        asked: at least one. In their order, each as 2*|N| big-endian bytes, joined.
+        """
+
+    def quotients(self, dividends: bytes, divisors: bytes, factor: Integer) -> bytes:
+        """Return factor * a / b for the numbers a and b at each place, at least one, each 2*|N| big-endian bytes.
+
+        Raises ZeroDivisionError if one of them shares a factor with N. Not constant time.
+        """
+
+    def grid_product(self, bases: Sequence[Integer], exponents: Grid) -> Integer:
+        """Return prod bases[i]^exponents[i] for as many bases as exponents. Not constant time."""

@@ -20,6 +20,11 @@ _LISTED = 20
 
 #: Databases beside gallery.db and stock.db, and what to do if one is damaged. All steps with the daemon stopped.
 REMEDIES = {
+    "ledger.db": (
+        "stop the daemon, wait max_request_lifetime_s + max_clock_skew_s (150 s), delete ledger.db, ledger.db-wal and "
+        "ledger.db-shm, start it: its counts begin anew"
+    ),
+    # The two that an earlier version kept in its place, until they are carried over at a start.
     "replay.db": (
         "stop the daemon, wait max_request_lifetime_s + max_clock_skew_s (150 s), delete replay.db, replay.db-wal and "
         "replay.db-shm, start it"

@@ -15,13 +15,13 @@ from veilmatch.crypto.errors import IntegrityError
 from veilmatch.crypto.parameters import ParameterSet
 from veilmatch.server.check.databases import check_mode, check_pages, reading
 from veilmatch.server.check.report import Report
-from veilmatch.server.matcher.gallery import schema
-from veilmatch.server.matcher.gallery.checks import check_chain, damaged_packs, damaged_records
+from veilmatch.server.matcher.gallery.disk import schema
+from veilmatch.server.matcher.gallery.disk.checks import check_chain, damaged_packs, damaged_records
+from veilmatch.server.matcher.gallery.disk.rows import retired_slots, state_of, visible
 from veilmatch.server.matcher.gallery.index import SlotIndex
-from veilmatch.server.matcher.gallery.rows import retired_slots, state_of, visible
 
 REMEDY = (
-    "stop this matcher and copy gallery.db from the other one, where `veilmatch check` finds it intact: "
+    "stop this matcher, move gallery.db away and take a copy of the others with `veilmatch gallery fetch --restored`: "
     "docs/operations.md, backups, a matcher"
 )
 _SERVED = "everything is served but erasing or rotating this template; " + REMEDY
@@ -51,7 +51,7 @@ def _identity(connection: Connection, key: PublicKey | None) -> tuple[bytes, Par
     version = connection.exec_driver_sql("PRAGMA user_version").scalar()
     if version != schema.SCHEMA_VERSION:
         raise IntegrityError(
-            "of another version: one that is older is upgraded when the matcher starts",
+            "of another version: `veilmatch move` makes this one of one whose changes have no certificates",
             got=version,
             expected=schema.SCHEMA_VERSION,
         )
@@ -103,9 +103,9 @@ def _numbers(gallery: Row[Any]) -> Any:
 
 
 def _fingerprint(connection: Connection, gallery: Row[Any]) -> str:
-    """Return a digest of every template's place, subject and record, and of every pack: the same at both matchers.
+    """Return a digest of every template's place, subject and record, and of every pack: the same at all matchers.
 
-    A subject's name has no checksum. That one was changed shows only here, when the two are compared.
+    A subject's name has no checksum. That one was changed shows only here, when copies are compared.
     """
     h = hashlib.sha256(digest("gallery fingerprint", gallery.name, gallery.sequence, gallery.chain))
     for table, columns in (

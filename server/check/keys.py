@@ -15,20 +15,26 @@ from veilmatch.common.settings import TlsSettings
 from veilmatch.crypto.encryption.public_key_format import PublicFile
 from veilmatch.crypto.errors import ConfigurationError, DeviceRightsError, KeyFileError
 from veilmatch.crypto.keys.shares import KeyHolderKey
+from veilmatch.server.admission.certification import certified_statement
+from veilmatch.server.admission.devices import certificate_files, read_certificate
+from veilmatch.server.admission.revoked import revoked_files, revoked_id
 from veilmatch.server.check.report import Report
-from veilmatch.server.config import DaemonSettings, KeyHolderSettings
-from veilmatch.server.installation.certifier_file import require_sealed_certifier, unseal_certifier
+from veilmatch.server.config import DaemonSettings, KeyHolderSettings, MatcherSettings
+from veilmatch.server.installation.certifying.certifier_file import require_sealed_certifier, unseal_certifier
 from veilmatch.server.installation.files import read_secret
+from veilmatch.server.installation.organisation_file import require_sealed_organisation, unseal_organisation
 from veilmatch.server.installation.sealed import old_file, require_sealed, unseal, waiting_file
-from veilmatch.server.transport.certification import certified_statement
 from veilmatch.server.transport.channels import server_credentials
-from veilmatch.server.transport.devices import certificate_files, read_certificate
 
 KEY_REMEDY = (
     "chmod 600 it if its mode is wrong; else put back the copy of share.key that was made after the last refresh "
     "(docs/operations.md, backups, a key holder)"
 )
 _CERTIFIER_REMEDY = "chmod 600 it if its mode is wrong; else put back a copy of certifier.key: it never changes"
+_ORGANISATION_REMEDY = (
+    "chmod 600 it if its mode is wrong; else put back a copy of organisation.key: it never changes, and the other "
+    "daemon of this organisation has the same key in its own"
+)
 _TLS_REMEDY = (
     "put back the three files as they were issued together, or have them issued again "
     "(docs/operations.md, certificates)"
@@ -38,6 +44,7 @@ _EARLY_REMEDY = "set the clock of this machine right; if it is right, have the c
 _ENDED_REMEDY = "have it issued again and restart (docs/operations.md, certificates); if the date is wrong: the clock"
 _SOON_REMEDY = "have it issued again and restart before that (docs/operations.md, certificates)"
 _DEVICE_REMEDY = "`veilmatch device add` the certificate again, or `veilmatch device remove` it: no other device waits"
+_REVOKED_REMEDY = "remove it, and `veilmatch recipient revoke` whom it was meant for"
 #: A certificate that ends sooner is worth a note.
 SOON = datetime.timedelta(days=30)
 
@@ -46,7 +53,7 @@ def check_sealed_keys(
     settings: KeyHolderSettings, public: PublicFile, passphrase: str | None, report: Report
 ) -> KeyHolderKey | None:
     """Look at share.key, what a refresh keeps beside it, and certifier.key; return the key if it was opened."""
-    key = None
+    key: KeyHolderKey | None = None
     path, party = settings.key_file, settings.party
     with report.finding(path, KEY_REMEDY):
         if passphrase is None:
@@ -69,6 +76,19 @@ def check_sealed_keys(
             unseal_certifier(settings.certifier_key, party, public, passphrase)
         report.saw(settings.certifier_key, "opened" if passphrase else "not opened: that takes the passphrase")
     return key
+
+
+def check_organisation_key(
+    settings: KeyHolderSettings | MatcherSettings, public: PublicFile, passphrase: str | None, report: Report
+) -> None:
+    """Look at organisation.key, which both daemons of an organisation have."""
+    path, party = settings.organisation_key, settings.party
+    with report.finding(path, _ORGANISATION_REMEDY):
+        if passphrase is None:
+            require_sealed_organisation(path, party, public)
+        else:
+            unseal_organisation(path, party, public, passphrase)
+        report.saw(path, "opened" if passphrase else "not opened: that takes the passphrase")
 
 
 def check_passphrase_file(path: Path, report: Report) -> None:
@@ -126,3 +146,13 @@ def check_devices(
                     certified_statement(read_certificate(path), public).require_valid(now())
                 except DeviceRightsError as error:
                     report.notes.append(f"{path}: {error}")
+
+
+def check_revoked(settings: DaemonSettings, report: Report) -> None:
+    """Look at the folder of revoked recipients: whether what is in it revokes anybody."""
+    folder = settings.revoked_dir
+    with report.finding(folder, "put back the folder from a copy: without it revoked recipients are served again"):
+        report.saw(folder, f"{len(revoked_files(folder))} revoked recipients")
+        for path in sorted(folder.iterdir()):
+            if revoked_id(path) is None:
+                report.found(path, "", "a name that revokes nobody", _REVOKED_REMEDY)

@@ -9,9 +9,17 @@ from veilmatch.crypto.encryption.paillier import PublicKey
 from veilmatch.crypto.encryption.public_key_format import PublicFile
 from veilmatch.crypto.errors import ConfigurationError
 from veilmatch.crypto.keys.shares import KeyHolderKey
+from veilmatch.server.check.cluster import check_cluster
 from veilmatch.server.check.databases import REMEDIES, check_database
 from veilmatch.server.check.gallery import check_gallery_db
-from veilmatch.server.check.keys import check_devices, check_passphrase_file, check_sealed_keys, check_tls
+from veilmatch.server.check.keys import (
+    check_devices,
+    check_organisation_key,
+    check_passphrase_file,
+    check_revoked,
+    check_sealed_keys,
+    check_tls,
+)
 from veilmatch.server.check.report import Report
 from veilmatch.server.check.stock import check_stock_db
 from veilmatch.server.config import KeyHolderSettings, MatcherSettings
@@ -62,23 +70,27 @@ def load_configuration(path: Path) -> KeyHolderSettings | MatcherSettings:
 
 
 def check_party(settings: KeyHolderSettings | MatcherSettings, passphrase: str | None = None) -> Report:
-    """Look at everything that a daemon reads. passphrase: of a key holder's sealed files, to look into these too."""
+    """Look at everything that a daemon reads. passphrase: of its sealed files, to look into these too."""
     report = Report(settings.party_name)
     public: PublicFile | None = None
     with report.finding(settings.public_key, _PUBLIC_REMEDY):
         public = read_public_file(settings.public_key)
         report.saw(settings.public_key, f"key {public.public_key.key_id.hex()}, {public.public_key.parameters.name}")
     key: KeyHolderKey | None = None
-    if isinstance(settings, KeyHolderSettings):
-        if settings.passphrase_file is not None:
-            check_passphrase_file(settings.passphrase_file, report)
-        if public is not None:
+    if settings.passphrase_file is not None:
+        check_passphrase_file(settings.passphrase_file, report)
+    if public is not None:
+        if isinstance(settings, KeyHolderSettings):
             key = check_sealed_keys(settings, public, passphrase, report)
+        check_organisation_key(settings, public, passphrase, report)
     check_tls(settings.tls, settings.party_name, report)
     if public is not None:
         check_devices(settings, public, report)
+        check_revoked(settings, report)
     names = settings.galleries if isinstance(settings, MatcherSettings) else ()
     _check_data(settings.data_dir, None if public is None else public.public_key, key, names, report)
+    if isinstance(settings, MatcherSettings) and settings.cluster is not None:
+        check_cluster(settings.cluster, report)
     if isinstance(settings, MatcherSettings) and settings.rotation is not None:
         with report.finding(settings.rotation.public_key, _PUBLIC_REMEDY):
             new_key = read_public_key(settings.rotation.public_key)

@@ -8,7 +8,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from veilmatch.crypto.dealing import BLOCK_UNITS, BlockName
 from veilmatch.crypto.errors import IntegrityError
-from veilmatch.crypto.keys.shares import KeyHolderKey, Pair, pairs_of
+from veilmatch.crypto.keys.parties import Pair, pairs_of
+from veilmatch.crypto.keys.shares import KeyHolderKey
 from veilmatch.crypto.secret_access import SECRET_ACCESS
 from veilmatch.server.check.databases import check_mode, check_pages, reading
 from veilmatch.server.check.report import Report

@@ -11,8 +11,8 @@ import typer
 
 from veilmatch.common.output import error_document, report, unforeseen
 from veilmatch.crypto.errors import VeilmatchError
+from veilmatch.server.ground.logs import configure_logging
 from veilmatch.server.transport.daemon import Life
-from veilmatch.server.transport.logs import configure_logging
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from veilmatch.common.output import show_json, show_tables
+from veilmatch.crypto.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from veilmatch.server.keyholder.audit.check import Checked, Comparison
@@ -26,7 +27,7 @@ _INTACT, _DIFFERENT = 0, 7
 _BROKEN = _DIFFERENT
 #: Differences shown to a person; --json has all.
 _SHOWN = 50
-_COLUMNS = ("seq", "at", "event", "device", "operation", "gallery", "pair", "output_bits", "code")
+_COLUMNS = ("seq", "at", "event", "device", "operation", "gallery", "recipient", "pair", "output_bits", "code")
 
 
 def register(app: typer.Typer) -> None:
@@ -75,6 +76,13 @@ def show(
     event: Annotated[str | None, typer.Option(help="Only open, session, failed, refused or refresh.")] = None,
     operation: Annotated[str | None, typer.Option(help="Only this operation.")] = None,
     gallery: Annotated[str | None, typer.Option(help="Only this gallery.")] = None,
+    recipient: Annotated[
+        str | None, typer.Option(help="Only answers for this recipient: its name, or the id of its certificate.")
+    ] = None,
+    request: Annotated[
+        list[str] | None,
+        typer.Option(help="Only this request: its digest or id, 8 hex digits or more; may be given several times."),
+    ] = None,
     since: Annotated[
         str | None, typer.Option(help="From this UTC time on, as in the log: 2026-01-31 or longer.")
     ] = None,
@@ -85,14 +93,25 @@ def show(
     from veilmatch.server.keyholder.audit.chain import Entry
     from veilmatch.server.keyholder.audit.check import check_log
 
-    composed = gallery and unicodedata.normalize("NFC", gallery)  # as in configuration files
+    # As in configuration files and certificates.
+    composed, named = (name and unicodedata.normalize("NFC", name) for name in (gallery, recipient))
     wanted = {"device": device, "event": event, "operation": operation, "gallery": composed}
+    requests = [_digits(one) for one in request or ()]
     found: list[dict[str, Any]] = []
+    #: A session that failed is noted a second time, by its id alone.
+    sessions: set[str] = set()
+
+    def is_asked_for(fields: dict[str, Any]) -> bool:
+        if any(str(fields.get("request")).startswith(one) for one in requests):
+            sessions.add(str(fields.get("session")))
+            return True
+        return not requests or ("session" in fields and fields["session"] in sessions)
 
     def note(entry: Entry) -> None:
         fields = {"seq": entry.number, **entry.fields}
         fits = all(value is None or fields.get(name) == value for name, value in wanted.items())
-        if fits and (since is None or str(fields.get("at")) >= since):
+        fits = fits and (named is None or named in (fields.get("recipient"), fields.get("recipient_id")))
+        if is_asked_for(fields) and fits and (since is None or str(fields.get("at")) >= since):
             found.append(fields)
             del found[:-last]
 
@@ -107,6 +126,14 @@ def show(
         remarks = [Text(f"broken at {broken.file}, line {broken.line}: {broken.why}")] if broken else []
         show_tables(table, *remarks, done=done)
     raise typer.Exit(_BROKEN if checked.broken else _INTACT)
+
+
+def _digits(request: str) -> str:
+    """Return the beginning of a request's digest as it is in the log. Raises InvalidInputError."""
+    digits = request.lower()
+    if not 8 <= len(digits) <= 64 or set(digits) - set("0123456789abcdef"):
+        raise InvalidInputError("not a request", got=ascii(request[:80]), expected="8 to 64 hex digits")
+    return digits
 
 
 def _document(checked: Checked) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.table import Table
@@ -43,18 +43,22 @@ def ceremony(
             help="Threads of each daemon for the arithmetic (processes without the native kernel); 0 is one per core.",
         ),
     ] = 0,
+    dealer_only: Annotated[
+        Literal["c"] | None,
+        typer.Option(help="Leave out the matcher of organisation c, which then only deals: pair ab serves alone."),
+    ] = None,
     passphrase_file: PassphraseFile = None,
     allow_unsafe: Annotated[bool, typer.Option(help="Permit a modulus too small for real faces.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Make the keys of an installation and one folder per party, ready to copy to its machine.
+    """Make the keys of an installation, and one folder for each organisation and device, ready to copy to theirs.
 
     Whoever runs this sees the key once: run it on a machine that you trust and that keeps nothing.
     """
     from veilmatch.crypto.errors import ParameterError
     from veilmatch.crypto.keys.ceremony import run_ceremony
     from veilmatch.crypto.parameters import SAFE_MODULUS_BITS, ParameterSet
-    from veilmatch.server.installation.certifier import Grant
+    from veilmatch.server.installation.certifying.certifier import Grant
     from veilmatch.server.installation.layout import Plan, check_free, write_installation
     from veilmatch.server.installation.lowest import Lowest, described, document
     from veilmatch.server.installation.passphrase import read_passphrase
@@ -62,7 +66,7 @@ def ceremony(
     chosen = ParameterSet.from_name(parameters)
     if chosen.modulus_bits not in SAFE_MODULUS_BITS and not allow_unsafe:
         raise ParameterError("an UNSAFE parameter set needs --allow-unsafe", got=chosen.name)
-    plan, grant = Plan(host, base_port, workers), Grant(lowest=Lowest.parse(lowest or ()))
+    plan, grant = Plan(host, base_port, workers, dealer_only), Grant(lowest=Lowest.parse(lowest or ()))
     bounds = grant.lowest.thresholds(sorted(grant.rights), chosen)
     check_free(directory)
     passphrase = read_passphrase(passphrase_file, confirm=True)
@@ -88,7 +92,7 @@ def ceremony(
     for name, value in (result | {"lowest_thresholds": described(bounds, chosen)}).items():
         table.add_row(name.replace("_", " "), Text(_shown(value)))
     say_tables(table)
-    say("Copy each folder to its party's machine. Keep authority/ offline: it makes parties.")
+    say("Copy each daemon's folder to its machine. Keep authority/ offline: it makes parties.")
 
 
 def _shown(value: object) -> str:

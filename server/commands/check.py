@@ -30,9 +30,7 @@ def check(
     ] = Path(),
     passphrase_file: Annotated[
         Path | None,
-        typer.Option(
-            help="Of a key holder's sealed files, to look into these too; else as the daemon reads it.", readable=False
-        ),
+        typer.Option(help="Of its sealed files, to look into these too; else as the daemon reads it.", readable=False),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
@@ -42,7 +40,6 @@ def check(
     what to do about it.
     """
     from veilmatch.server.check.party import check_data, check_party, find_configuration, load_configuration
-    from veilmatch.server.config import KeyHolderSettings
     from veilmatch.server.installation.passphrase import VARIABLE, read_passphrase
 
     path = find_configuration(target)
@@ -50,11 +47,10 @@ def check(
         report = check_data(target)
     else:
         settings, passphrase = load_configuration(path), None
-        if isinstance(settings, KeyHolderSettings):
-            file = passphrase_file or settings.passphrase_file
-            # Nobody is asked: a check runs by a timer.
-            if passphrase_file is not None or VARIABLE in os.environ or (file is not None and file.exists()):
-                passphrase = read_passphrase(file)
+        file = passphrase_file or settings.passphrase_file
+        # Nobody is asked: a check runs by a timer.
+        if passphrase_file is not None or VARIABLE in os.environ or (file is not None and file.exists()):
+            passphrase = read_passphrase(file)
         report = check_party(settings, passphrase)
     if as_json:
         show_json(report.document(), done="the files were looked at")

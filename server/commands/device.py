@@ -19,20 +19,16 @@ from rich.table import Table
 from rich.text import Text
 
 from veilmatch.common.output import say, say_tables, show_json, show_tables
+from veilmatch.server.commands._configurations import DaemonFolders, Installation, configurations
 
 if TYPE_CHECKING:
     from veilmatch.crypto.keys.device_certificate import DeviceCertificate
     from veilmatch.crypto.parameters import ParameterSet
-    from veilmatch.server.installation.certifier import Grant
-    from veilmatch.server.installation.devices import Listed
-    from veilmatch.server.installation.registration import Configurations
+    from veilmatch.server.installation.certifying.certifier import Grant
+    from veilmatch.server.installation.certifying.devices import Listed
 
 Name = Annotated[str, typer.Argument(help="Name of the device.")]
 CertificateFile = Annotated[Path, typer.Argument(help="NAME.cert, as `device request` made it.", readable=False)]
-Installation = Annotated[Path | None, typer.Option(help="Directory of an installation.", readable=False)]
-DaemonFolders = Annotated[
-    list[Path] | None, typer.Option("--folder", help="Folder of one daemon; may be repeated.", readable=False)
-]
 Rights = Annotated[
     list[str] | None,
     typer.Option(
@@ -46,6 +42,9 @@ Lowests = Annotated[
         help="Lowest threshold to ask with, a cosine: verify=0.45, or 0.45 for all operations that compare; "
         "0 allows every threshold; 0.40 unless said; may be repeated.",
     ),
+]
+RecipientOnly = Annotated[
+    bool, typer.Option("--recipient-only", help="It may compare for a recipient only, and does not learn the answer.")
 ]
 Galleries = Annotated[list[str] | None, typer.Option("--gallery", help="A gallery, or * for all; may be repeated.")]
 PassphraseFile = Annotated[
@@ -78,6 +77,7 @@ def request(
     right: Rights = None,
     gallery: Galleries = None,
     lowest: Lowests = None,
+    recipient_only: RecipientOnly = False,
     days: Annotated[int, typer.Option(min=1, help="How long it is to be valid.")] = 365,
     passphrase_file: PassphraseFile = None,
     as_json: AsJson = False,
@@ -89,12 +89,12 @@ def request(
     every gallery with --gallery (main, unless said), and from which threshold on it may compare with --lowest.
     """
     from veilmatch.crypto.errors import ConfigurationError
-    from veilmatch.server.installation.devices import request_again, request_device
+    from veilmatch.server.installation.certifying.devices import request_again, request_device
     from veilmatch.server.installation.passphrase import read_passphrase
 
     if not right:
         raise ConfigurationError("a device without rights is of no use", expected="at least one --right")
-    grant = _grant(right, gallery or ["main"], days, lowest)
+    grant = _grant(right, gallery or ["main"], days, lowest, recipient_only)
     if installation is not None and folder is None:
         made = request_device(installation, name, read_passphrase(passphrase_file), grant)
         place = installation / name
@@ -126,8 +126,8 @@ def certify(
     Compare what is shown with what was agreed: with the passphrase, the organisation vouches for it.
     """
     from veilmatch.server.config import KeyHolderSettings
-    from veilmatch.server.installation.devices import certifiable
-    from veilmatch.server.installation.devices import certify as sign
+    from veilmatch.server.installation.certifying.devices import certifiable
+    from veilmatch.server.installation.certifying.devices import certify as sign
     from veilmatch.server.installation.passphrase import read_passphrase
 
     settings = KeyHolderSettings.load(config)
@@ -147,9 +147,9 @@ def add(
     as_json: AsJson = False,
 ) -> None:
     """Give daemons a device's certificate, in place of an older one. They go by it at once, without a restart."""
-    from veilmatch.server.installation.devices import add_certificate
+    from veilmatch.server.installation.certifying.devices import add_certificate
 
-    names = add_certificate(file, _configurations(installation, folder))
+    names = add_certificate(file, configurations(installation, folder))
     if as_json:
         show_json({"device": file.stem, "daemons": list(names)}, done=f"{file.stem} was added")
         return
@@ -164,6 +164,7 @@ def issue(
     right: Rights = None,
     gallery: Galleries = None,
     lowest: Lowests = None,
+    recipient_only: RecipientOnly = False,
     days: Annotated[int, typer.Option(min=1, help="How long its certificate is valid.")] = 825,
     passphrase_file: PassphraseFile = None,
     as_json: AsJson = False,
@@ -175,10 +176,10 @@ def issue(
     """
     from veilmatch.crypto.keys.device_certificate import ALL_GALLERIES
     from veilmatch.crypto.requests import OPERATIONS
-    from veilmatch.server.installation.devices import issue_device
+    from veilmatch.server.installation.certifying.devices import issue_device
     from veilmatch.server.installation.passphrase import read_passphrase
 
-    grant = _grant(right or list(OPERATIONS), gallery or list(ALL_GALLERIES), days, lowest)
+    grant = _grant(right or list(OPERATIONS), gallery or list(ALL_GALLERIES), days, lowest, recipient_only)
     made = issue_device(directory, name, read_passphrase(passphrase_file), grant)
     parameters = _parameters(directory / "public.json")
     if as_json:
@@ -196,7 +197,7 @@ def show_all(installation: Installation = None, folder: DaemonFolders = None, as
     if as_json:
         show_json({"devices": [_listed_document(one) for one in found]}, done=_READ)
         return
-    columns = ("rights", "lowest thresholds", "galleries", "until", "signed by")
+    columns = ("rights", "lowest thresholds", "answers", "galleries", "until", "signed by")
     table = Table("device", *columns, "at", "state", title="devices")
     for one in found:
         said = _shown(one.certificate, one.parameters) if one.certificate else {}
@@ -227,7 +228,7 @@ def remove(
     """Take a device's certificate from daemons: they refuse it from its next request on, without a restart."""
     from veilmatch.crypto.keys.device_certificate import check_device_name
 
-    names = _configurations(installation, folder).remove(check_device_name(name))
+    names = configurations(installation, folder).remove(check_device_name(name))
     if not names:
         raise _unknown(name)
     if as_json:
@@ -239,14 +240,15 @@ def remove(
 # -- options ----------------------------------------------------------------------------------
 
 
-def _grant(rights: list[str], galleries: list[str], days: int, lowest: list[str] | None) -> Grant:
+def _grant(rights: list[str], galleries: list[str], days: int, lowest: list[str] | None, recipient_only: bool) -> Grant:
     from veilmatch.crypto.requests import Operation
-    from veilmatch.server.installation.certifier import Grant
+    from veilmatch.server.installation.certifying.certifier import Grant
     from veilmatch.server.installation.lowest import Lowest
 
     # What is no right is refused where the certificate is made.
     composed = tuple(unicodedata.normalize("NFC", gallery) for gallery in galleries)  # as in configuration files
-    return Grant(cast("tuple[Operation, ...]", tuple(rights)), composed, days, Lowest.parse(lowest or ()))
+    named = cast("tuple[Operation, ...]", tuple(rights))
+    return Grant(named, composed, days, Lowest.parse(lowest or ()), recipient_only)
 
 
 def _parameters(public_file: Path) -> ParameterSet:
@@ -255,21 +257,10 @@ def _parameters(public_file: Path) -> ParameterSet:
     return read_public_file(public_file).public_key.parameters
 
 
-def _configurations(installation: Path | None, folders: list[Path] | None) -> Configurations:
-    from veilmatch.crypto.errors import ConfigurationError
-    from veilmatch.server.installation.registration import Configurations
-
-    if installation is not None and not folders:
-        return Configurations.read(installation)
-    if folders and installation is None:
-        return Configurations.of_daemons(folders)
-    raise ConfigurationError("which daemons?", expected="--installation or --folder")
-
-
 def _listed(installation: Path | None, folders: list[Path] | None) -> list[Listed]:
-    from veilmatch.server.installation.devices import listed
+    from veilmatch.server.installation.certifying.devices import listed
 
-    return listed(_configurations(installation, folders), time.time)
+    return listed(configurations(installation, folders), time.time)
 
 
 def _unknown(name: str) -> Exception:
@@ -291,6 +282,7 @@ def _document(certificate: DeviceCertificate, parameters: ParameterSet | None) -
         "rights": list(said.rights),
         "galleries": list(said.galleries),
         "lowest_thresholds": document(said.lowest, parameters),
+        "recipient_only": said.recipient_only,
         "not_before": said.not_before_s,
         "not_after": said.not_after_s,
         "serial": said.serial.hex(),
@@ -311,6 +303,7 @@ def _shown(certificate: DeviceCertificate, parameters: ParameterSet | None) -> d
         "device": said.device,
         "rights": _joined(said.rights),
         "lowest thresholds": described(said.lowest, parameters),
+        "answers": "to a recipient only" if said.recipient_only else "to the device or a recipient",
         "galleries": _joined(said.galleries),
         "from": _date(said.not_before_s),
         "until": _date(said.not_after_s),

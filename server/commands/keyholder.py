@@ -37,18 +37,23 @@ def register(app: typer.Typer) -> None:
 def run(ctx: typer.Context, config: Config = Path("keyholder.toml")) -> None:
     """Run a key holder until SIGTERM. What it says is JSON, one line each, on standard error.
 
-    The passphrase of its key file comes from the configured file, from VEILMATCH_PASSPHRASE or from a prompt.
+    The passphrase of its key files comes from the configured file, from VEILMATCH_PASSPHRASE or from a prompt.
     """
     if ctx.invoked_subcommand is not None:
         ctx.obj = config
         return
     with daemon("keyholder") as named:
+        from veilmatch.server.installation.organisation_file import unseal_organisation
+        from veilmatch.server.installation.passphrase import read_passphrase
         from veilmatch.server.keyholder.daemon import run_keyholder
         from veilmatch.server.keyholder.refresh.opening import open_key_files
 
         settings = KeyHolderSettings.load(config)
         named(settings.party_name)
-        raise typer.Exit(run_keyholder(settings, open_key_files(settings)))
+        passphrase = read_passphrase(settings.passphrase_file)
+        files = open_key_files(settings, passphrase)
+        own = unseal_organisation(settings.organisation_key, settings.party, files.public, passphrase)
+        raise typer.Exit(run_keyholder(settings, files, own))
 
 
 def refresh(

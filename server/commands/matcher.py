@@ -20,11 +20,24 @@ def register(app: typer.Typer) -> None:
             "matcher.toml"
         ),
     ) -> None:
-        """Run a matcher until SIGTERM. What it says is JSON, one line each, on standard error."""
+        """Run a matcher until SIGTERM. What it says is JSON, one line each, on standard error.
+
+        The passphrase of its signing key comes from the configured file, from VEILMATCH_PASSPHRASE or from a prompt.
+        """
         with daemon("matcher") as named:
             from veilmatch.common.public_file import read_public_file
+            from veilmatch.server.installation.organisation_file import unseal_organisation
+            from veilmatch.server.installation.passphrase import read_passphrase
             from veilmatch.server.matcher.daemon import run_matcher
 
             settings = MatcherSettings.load(config)
             named(settings.party_name)
-            raise typer.Exit(run_matcher(settings, read_public_file(settings.public_key)))
+            public = read_public_file(settings.public_key)
+            passphrase = read_passphrase(settings.passphrase_file)
+            own = unseal_organisation(settings.organisation_key, settings.party, public, passphrase)
+            new = None
+            if settings.rotation is not None:
+                new_public = read_public_file(settings.rotation.public_key)
+                new_own = unseal_organisation(settings.rotation.signing_key, settings.party, new_public, passphrase)
+                new = new_public, new_own
+            raise typer.Exit(run_matcher(settings, public, own, new))

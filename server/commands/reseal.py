@@ -1,4 +1,4 @@
-"""`veilmatch reseal`: give the sealed files of a key holder's organisation another passphrase."""
+"""`veilmatch reseal`: give the sealed files of a daemon another passphrase."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def register(app: typer.Typer) -> None:
 
 
 def reseal(
-    config: Annotated[Path, typer.Option(help="keyholder.toml of the key holder.", readable=False)] = Path(
+    config: Annotated[Path, typer.Option(help="keyholder.toml or matcher.toml.", readable=False)] = Path(
         "keyholder.toml"
     ),
     passphrase_file: Annotated[
@@ -31,26 +31,33 @@ def reseal(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Seal the key file of a key holder, and its certification key, under a new passphrase. The keys stay the same.
+    """Seal the keys of a key holder or of a matcher under a new passphrase. The keys stay the same.
 
     An interruption leaves old files: run it again. Copies made before still open with the old passphrase: destroy them.
     """
     from veilmatch.common.public_file import read_public_file
+    from veilmatch.server.check.party import load_configuration
     from veilmatch.server.config import KeyHolderSettings
-    from veilmatch.server.installation.certifier_file import reseal_certifier
+    from veilmatch.server.installation.certifying.certifier_file import reseal_certifier
+    from veilmatch.server.installation.organisation_file import reseal_organisation
     from veilmatch.server.installation.passphrase import NEW_VARIABLE, read_passphrase
     from veilmatch.server.installation.sealed import reseal as seal_again
 
-    settings = KeyHolderSettings.load(config)
+    settings = load_configuration(config)
     public = read_public_file(settings.public_key)
     old = read_passphrase(passphrase_file or settings.passphrase_file)
     new = read_passphrase(new_passphrase_file, confirm=True, variable=NEW_VARIABLE, name="New passphrase")
-    files = [settings.key_file]
-    # It may be kept elsewhere: the daemon does not need it. First, so that the whole can be repeated.
-    if settings.certifier_key.exists():
-        reseal_certifier(settings.certifier_key, settings.party, public, old, new)
-        files.append(settings.certifier_key)
-    seal_again(settings.key_file, settings.party, public, old, new)
+    party, files = settings.party, [settings.organisation_key]
+    # The key share last, so that the whole can be repeated.
+    if isinstance(settings, KeyHolderSettings):
+        # It may be kept elsewhere: the daemon does not need it.
+        if settings.certifier_key.exists():
+            reseal_certifier(settings.certifier_key, party, public, old, new)
+            files.insert(0, settings.certifier_key)
+        files.insert(0, settings.key_file)
+    reseal_organisation(settings.organisation_key, party, public, old, new)
+    if isinstance(settings, KeyHolderSettings):
+        seal_again(settings.key_file, party, public, old, new)
     if as_json:
         document = {"party": settings.party_name, "files": list(map(str, files))}
         show_json(document, done="the files open with the new passphrase from now on")

@@ -20,15 +20,16 @@ def register(app: typer.Typer) -> None:
     def up(
         directory: Annotated[Path, typer.Argument(help="Installation made by `veilmatch ceremony`.", readable=False)],
         passphrase_file: Annotated[
-            Path | None, typer.Option(help="File with the key holders' passphrase.", readable=False)
+            Path | None, typer.Option(help="File with the passphrase of their keys.", readable=False)
         ] = None,
         as_json: Annotated[bool, typer.Option("--json", help="Print one JSON line when all are ready.")] = False,
     ) -> None:
-        """Start two matchers and three key holders of an installation as processes of this machine; Ctrl-C stops them.
+        """Start all daemons of an installation as processes of this machine; Ctrl-C stops them.
 
-        In production every organisation runs its own. The logs are in log.jsonl of each party's folder.
+        In production every organisation runs its own. The logs are in log.jsonl of each daemon's folder.
         """
         from veilmatch.server.installation.passphrase import read_passphrase
+        from veilmatch.server.installation.plan import folder_of
         from veilmatch.server.preflight import check_keys, check_places
         from veilmatch.server.supervisor import Supervisor
 
@@ -38,16 +39,16 @@ def register(app: typer.Typer) -> None:
         listening = {party: one.listen for party, one in settings.items()}
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         with Supervisor(directory, {"VEILMATCH_PASSPHRASE": passphrase}) as parties:
-            with messages().status("starting five daemons"):
+            with messages().status(f"starting {len(settings)} daemons"):
                 check_keys(settings, passphrase)
                 parties.start()
                 parties.wait_ready()
             if as_json:
-                show_json({"ready": True, "parties": listening}, done="five daemons were started, and are stopped")
+                show_json({"ready": True, "parties": listening}, done="the daemons were started, and are stopped")
             else:
                 table = Table("party", "listens on", "log", title="serving: Ctrl-C stops all")
                 for party, address in listening.items():
-                    table.add_row(party, address, str(directory / party / "log.jsonl"))
+                    table.add_row(party, address, str(directory / folder_of(party) / "log.jsonl"))
                 say_tables(table)
             try:
                 ended = parties.wait()

@@ -14,13 +14,13 @@ from veilmatch.common.public_file import read_public_file
 from veilmatch.crypto.encryption.public_key_format import PublicFile
 from veilmatch.crypto.errors import ConfigurationError
 from veilmatch.crypto.keys.device_certificate import DeviceCertificate
+from veilmatch.server.admission.devices import certificate_path
 from veilmatch.server.installation.authority import Authority
 from veilmatch.server.installation.files import FOLDER_MODE, read_secret, sync_folder, write_file
 from veilmatch.server.installation.lowest import device_threshold
-from veilmatch.server.installation.plan import DEVICES_DIR, device_fields
-from veilmatch.server.installation.stretching import ScryptCost
+from veilmatch.server.installation.plan import DEVICES_DIR, REVOKED_DIR, device_fields
+from veilmatch.server.installation.stretching import ScryptCost, cost_for
 from veilmatch.server.installation.toml import to_toml
-from veilmatch.server.transport.devices import certificate_path
 
 SIGNING_KEY = "signing.key"
 
@@ -33,8 +33,8 @@ class Issuer:
     authority: Authority
 
     @staticmethod
-    def open(directory: Path, passphrase: str, cost: ScryptCost) -> Issuer:
-        """Return that of an installation on disk.
+    def open(directory: Path, passphrase: str, cost: ScryptCost | None = None) -> Issuer:
+        """Return that of an installation on disk. cost: of its passphrase, if it is not the usual one.
 
         Raises ConfigurationError if it is none with its authority; WrongPassphraseError or KeyFileError if its
         authority cannot be opened.
@@ -45,17 +45,20 @@ class Issuer:
         except OSError:
             raise ConfigurationError("not an installation with its authority", got=str(directory)) from None
         public = read_public_file(directory / "public.json")
+        cost = cost or cost_for(public.public_key.parameters)
         return Issuer(public, Authority.from_pem(certificate, key, passphrase, cost))
 
-    def write_daemon(self, folder: Path, fields: Mapping[str, Any], devices: Sequence[DeviceCertificate]) -> None:
-        """Make the folder of a daemon, which has the daemon's name; its sealed keys are written by `sealed`."""
+    def write_daemon(
+        self, folder: Path, name: str, fields: Mapping[str, Any], devices: Sequence[DeviceCertificate]
+    ) -> None:
+        """Make the folder of the daemon of this name; its sealed keys are written by `layout`."""
         folder.mkdir(mode=FOLDER_MODE)
-        for name in ("data", DEVICES_DIR):
-            (folder / name).mkdir(mode=FOLDER_MODE)
+        for inner in ("data", DEVICES_DIR, REVOKED_DIR):
+            (folder / inner).mkdir(mode=FOLDER_MODE)
         for certificate in devices:
             write_file(certificate_path(folder / DEVICES_DIR, certificate.statement.device), certificate.encode())
-        self._write_identity(folder, folder.name, is_server=True)
-        write_file(folder / f"{folder.name.split('-')[0]}.toml", to_toml(fields).encode())
+        self._write_identity(folder, name, is_server=True)
+        write_file(folder / f"{name.split('-')[0]}.toml", to_toml(fields).encode())
         sync_folder(folder.parent)
 
     def write_device(
@@ -65,7 +68,7 @@ class Issuer:
         matchers: Mapping[str, str],
         certificate: DeviceCertificate,
     ) -> None:
-        """Make the folder of a device. matchers: address by seat. certificate: signed or still to be signed."""
+        """Make the folder of a device. matchers: address by letter. certificate: signed or still to be signed."""
         name = certificate.statement.device
         folder.mkdir(mode=FOLDER_MODE)
         self._write_identity(folder, name, is_server=False)

@@ -1,11 +1,13 @@
-"""An installation on disk: one self-contained folder per party, to be copied to that party's machine.
+"""An installation on disk: one folder for each organisation, one in it for each of its daemons, to be copied to theirs.
 
-public.json                public key and parameter set; keys that organisations certify devices with
+public.json                public key and parameter set; keys that organisations certify devices and sign with
 authority/                 TLS authority; its key is encrypted under the passphrase
-keyholder-a/ -b/ -c/       keyholder.toml, share.key and certifier.key (sealed), public.json, ca.pem, tls.pem,
-                           tls-key.pem, data/, devices/ (certificates of devices)
-matcher-a/ -b/             matcher.toml, the same without share.key and certifier.key
-device-1/ ...              device.toml, signing.key, device-1.cert, the same without data/ and devices/
+organisation-a/ -b/ -c/
+  keyholder/               keyholder.toml; share.key, certifier.key and organisation.key (sealed); public.json, ca.pem,
+                           tls.pem, tls-key.pem, data/, devices/ (certificates of devices), revoked/ (recipients
+                           that are refused)
+  matcher/                 matcher.toml, the same without share.key and certifier.key
+device-1/ ...              device.toml, signing.key, device-1.cert, public.json, ca.pem, tls.pem, tls-key.pem
 """
 
 from __future__ import annotations
@@ -19,16 +21,19 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from veilmatch.crypto.encryption.public_key_format import PublicFile
 from veilmatch.crypto.errors import ConfigurationError
 from veilmatch.crypto.keys.ceremony import Ceremony
-from veilmatch.crypto.keys.device_certificate import SIGNATURES_NEEDED, check_device_name
-from veilmatch.crypto.keys.shares import PARTIES, SEATS
+from veilmatch.crypto.keys.device_certificate import check_device_name
+from veilmatch.crypto.keys.parties import PARTIES
+from veilmatch.crypto.keys.signed_by_two import SIGNATURES_NEEDED
+from veilmatch.server.ground.organisation import OrganisationKey
 from veilmatch.server.installation.authority import Authority
-from veilmatch.server.installation.certifier import Certifier, Grant, certified
-from veilmatch.server.installation.certifier_file import seal_certifier
+from veilmatch.server.installation.certifying.certifier import Certifier, Grant, certified
+from veilmatch.server.installation.certifying.certifier_file import seal_certifier
 from veilmatch.server.installation.files import FOLDER_MODE, appearing, write_file
 from veilmatch.server.installation.folders import Issuer
-from veilmatch.server.installation.plan import Plan, key_holder_fields, matcher_fields
+from veilmatch.server.installation.organisation_file import seal_organisation
+from veilmatch.server.installation.plan import Plan, folder_of, key_holder_fields, matcher_fields
 from veilmatch.server.installation.sealed import seal
-from veilmatch.server.installation.stretching import DEFAULT_COST, ScryptCost
+from veilmatch.server.installation.stretching import ScryptCost, cost_for
 
 __all__ = ["Plan", "check_free", "write_installation"]
 
@@ -42,15 +47,16 @@ def write_installation(
     passphrase: str,
     devices: Sequence[str],
     plan: Plan = _DEFAULT_PLAN,
-    cost: ScryptCost = DEFAULT_COST,
+    cost: ScryptCost | None = None,
     grant: Grant = _ALL,
 ) -> None:
     """Write a whole installation; it appears under its name complete or not at all.
 
     devices: their names; organisations a and b certify them, with what `grant` says: every right in every gallery,
-    unless said. cost: of guessing the passphrase; only tests ask for less than the default. Raises ConfigurationError
+    unless said. cost: of guessing the passphrase; the usual one unless said. Raises ConfigurationError
     if the directory exists and is not empty, a device's name cannot be one, or the disk refuses.
     """
+    cost = cost or cost_for(ceremony.public_key.parameters)
     check_free(directory)
     for name in devices:
         check_device_name(name)
@@ -60,12 +66,14 @@ def write_installation(
         partial.mkdir(mode=FOLDER_MODE)
         certifiers = {party: Certifier.fresh(party) for party in PARTIES}
         organisations = tuple(certifier.public_bytes for certifier in certifiers.values())
-        issuer = Issuer(PublicFile.fresh(ceremony.public_key, organisations), Authority.fresh())
+        own_keys = {party: OrganisationKey.fresh(party) for party in PARTIES}
+        signing = tuple(key.public_bytes for key in own_keys.values())
+        issuer = Issuer(PublicFile.fresh(ceremony.public_key, organisations, signing), Authority.fresh())
         write_file(partial / "public.json", issuer.public.encode())
         (partial / "authority").mkdir(mode=FOLDER_MODE)
         write_file(partial / "authority" / "ca.pem", issuer.authority.certificate_pem())
         write_file(partial / "authority" / "ca-key.pem", issuer.authority.key_pem(passphrase, cost), secret=True)
-        matchers: dict[str, str] = {seat: plan.address(f"matcher-{seat}") for seat in SEATS}
+        matchers: dict[str, str] = {party: plan.address(f"matcher-{party}") for party in plan.matchers}
         signers = [certifiers[party] for party in PARTIES[:SIGNATURES_NEEDED]]
         certificates = []
         for name in devices:
@@ -73,12 +81,18 @@ def write_installation(
             public_bytes, now = signing_key.public_key().public_bytes_raw(), datetime.datetime.now(datetime.UTC)
             certificates.append(certified(grant.request(issuer.public, name, public_bytes, now), signers))
             issuer.write_device(partial / name, signing_key, matchers, certificates[-1])
-        for seat in SEATS:
-            issuer.write_daemon(partial / f"matcher-{seat}", matcher_fields(seat, plan), certificates)
         for party, key in zip(PARTIES, ceremony.keys, strict=True):
-            folder = partial / f"keyholder-{party}"
-            issuer.write_daemon(folder, key_holder_fields(party, plan), certificates)
+            (partial / f"organisation-{party}").mkdir(mode=FOLDER_MODE)
+            if party in plan.matchers:
+                name = f"matcher-{party}"
+                issuer.write_daemon(partial / folder_of(name), name, matcher_fields(party, plan), certificates)
+                own = partial / folder_of(name) / "organisation.key"
+                seal_organisation(own, own_keys[party], issuer.public, passphrase, cost)
+            name = f"keyholder-{party}"
+            folder = partial / folder_of(name)
+            issuer.write_daemon(folder, name, key_holder_fields(party, plan), certificates)
             seal(folder / "share.key", key, issuer.public, passphrase, cost)
+            seal_organisation(folder / "organisation.key", own_keys[party], issuer.public, passphrase, cost)
             seal_certifier(folder / "certifier.key", certifiers[party], issuer.public, passphrase, cost)
 
 

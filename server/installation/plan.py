@@ -4,30 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from veilmatch.crypto.errors import ConfigurationError
-from veilmatch.crypto.keys.shares import PARTIES, SEATS, Party, Seat
+from veilmatch.crypto.keys.parties import PARTIES, Party
 
-#: Names of the daemons, which are those of their folders and in their certificates, and their ports above the base.
-PORTS = {"matcher-a": 1, "matcher-b": 2, "keyholder-a": 11, "keyholder-b": 12, "keyholder-c": 13}
+#: Names of the daemons, which are those in their certificates, and their ports above the base.
+PORTS = {
+    "matcher-a": 1, "matcher-b": 2, "matcher-c": 3, "keyholder-a": 11, "keyholder-b": 12, "keyholder-c": 13,
+}  # fmt: skip
 #: Folder of the certificates of devices, in that of each daemon.
 DEVICES_DIR = "devices"
+#: Folder of the recipients that it refuses.
+REVOKED_DIR = "revoked"
 #: Cosine from which a new device takes two faces for one person's, and below which it may not ask unless said.
 DEFAULT_THRESHOLD = 0.40
-_TLS = {"authority": "ca.pem", "certificate": "tls.pem", "key": "tls-key.pem"}
+TLS = {"authority": "ca.pem", "certificate": "tls.pem", "key": "tls-key.pem"}
 
 
 @dataclass(frozen=True)
 class Plan:
     """Where the daemons listen, and how many workers each has (0: one a core).
 
-    Raises ConfigurationError if the host cannot be one, or a port would leave 1..65535.
+    dealer_only: an organisation without a matcher: the pair of the other two serves alone. Raises ConfigurationError if
+    the host cannot be one, or a port would leave 1..65535.
     """
 
     host: str = "127.0.0.1"
     base_port: int = 7400
     workers: int = 0
+    dealer_only: Party | None = None
 
     def __post_init__(self) -> None:
         allowed = ":." if ":" in self.host else "-._"
@@ -38,22 +45,37 @@ class Plan:
         if not 0 <= self.workers <= 1024:
             raise ConfigurationError("not a number of workers", got=self.workers, expected="0..1024")
 
+    @property
+    def matchers(self) -> tuple[Party, ...]:
+        """The organisations that have a matcher."""
+        return tuple(party for party in PARTIES if party != self.dealer_only)
+
     def address(self, party_name: str) -> str:
         """Return host:port of a daemon; an IPv6 address in brackets."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.base_port + PORTS[party_name]}"
 
 
-def matcher_fields(seat: Seat, plan: Plan) -> dict[str, Any]:
+def folder_of(daemon: str) -> Path:
+    """Return the folder of a daemon within an installation: `organisation-a/matcher` of matcher-a."""
+    kind, _, party = daemon.partition("-")
+    return Path(f"organisation-{party}", kind)
+
+
+def config_of(directory: Path, daemon: str) -> Path:
+    """Return the configuration file of a daemon in an installation."""
+    return directory / folder_of(daemon) / f"{daemon.split('-')[0]}.toml"
+
+
+def matcher_fields(party: Party, plan: Plan) -> dict[str, Any]:
     """Return the content of matcher.toml."""
-    other = next(s for s in SEATS if s != seat)
     return {
-        "seat": seat,
-        **_daemon(f"matcher-{seat}", plan),
-        "peer": plan.address(f"matcher-{other}"),
+        "party": party,
+        **_daemon(f"matcher-{party}", plan),
+        "key_holder": plan.address(f"keyholder-{party}"),
         "galleries": ["main"],
-        "key_holders": {party: plan.address(f"keyholder-{party}") for party in (seat, "c")},
-        "tls": _TLS,
+        "peers": {other: plan.address(f"matcher-{other}") for other in plan.matchers if other != party},
+        "tls": TLS,
     }
 
 
@@ -62,15 +84,16 @@ def key_holder_fields(party: Party, plan: Plan) -> dict[str, Any]:
     return {
         "party": party,
         **_daemon(f"keyholder-{party}", plan),
+        **({"dealer_only": plan.dealer_only} if plan.dealer_only else {}),
         "key_file": "share.key",
         "certifier_key": "certifier.key",
         "peers": {other: plan.address(f"keyholder-{other}") for other in PARTIES if other != party},
-        "tls": _TLS,
+        "tls": TLS,
     }
 
 
 def device_fields(name: str, matchers: Mapping[str, str], certificate: str, threshold: float) -> dict[str, Any]:
-    """Return the content of device.toml. matchers: address by seat. certificate: its file. threshold: a cosine."""
+    """Return the content of device.toml. matchers: address by letter. certificate: its file. threshold: a cosine."""
     return {
         "device": name,
         "public_key": "public.json",
@@ -78,7 +101,7 @@ def device_fields(name: str, matchers: Mapping[str, str], certificate: str, thre
         "certificate": certificate,
         "threshold": threshold,
         "matchers": matchers,
-        "tls": _TLS,
+        "tls": TLS,
     }
 
 
@@ -87,6 +110,8 @@ def _daemon(name: str, plan: Plan) -> dict[str, Any]:
         "listen": plan.address(name),
         "data_dir": "data",
         "public_key": "public.json",
+        "organisation_key": "organisation.key",
         "devices_dir": DEVICES_DIR,
+        "revoked_dir": REVOKED_DIR,
         "workers": plan.workers,
     }

@@ -31,7 +31,8 @@ from veilmatch.crypto.errors import (
     VeilmatchError,
     WrongPassphraseError,
 )
-from veilmatch.crypto.keys.shares import KeyHolderKey, Party, key_bytes
+from veilmatch.crypto.keys.parties import Party
+from veilmatch.crypto.keys.shares import KeyHolderKey, key_bytes
 from veilmatch.crypto.secret_access import SECRET_ACCESS, SecretHolder
 from veilmatch.server.installation.files import read_secret, write_file
 from veilmatch.server.installation.stretching import DEFAULT_COST, ScryptCost, stretch

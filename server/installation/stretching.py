@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from veilmatch.crypto.errors import KeyFileError, UnavailableError
+from veilmatch.crypto.parameters import SAFE_MODULUS_BITS, ParameterSet
 from veilmatch.server.installation.passphrase import passphrase_bytes
 
 KEY_BYTES = 32
@@ -36,6 +37,13 @@ class ScryptCost:
 
 
 DEFAULT_COST = ScryptCost()
+#: Of an installation whose modulus is too small for real faces anyway: its daemons start at once.
+_COST_OF_TOYS = ScryptCost(10, 1, 1)
+
+
+def cost_for(parameters: ParameterSet) -> ScryptCost:
+    """Return the cost that guessing a passphrase of an installation is worth."""
+    return DEFAULT_COST if parameters.modulus_bits in SAFE_MODULUS_BITS else _COST_OF_TOYS
 
 
 def stretch(passphrase: str, salt: bytes, cost: ScryptCost) -> bytes:

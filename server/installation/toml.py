@@ -11,7 +11,7 @@ _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def to_toml(fields: Mapping[str, Any]) -> str:
-    """Return TOML of strings, finite numbers, booleans, lists of these, and one level of tables; tables last."""
+    """Return TOML of strings, finite numbers, booleans, lists and tables of these; the outermost tables last."""
     lines = [_line(name, value) for name, value in fields.items() if not isinstance(value, Mapping)]
     for name, table in fields.items():
         if isinstance(table, Mapping):
@@ -28,5 +28,7 @@ def _key(key: str) -> str:
 
 
 def _value(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(_line(key, inner) for key, inner in value.items()) + "}"
     # JSON's strings, finite numbers, booleans and lists of them are TOML's as well, but for one character.
     return json.dumps(value, ensure_ascii=False, allow_nan=False).replace("\x7f", "\\u007f")

@@ -8,11 +8,11 @@ from contextlib import asynccontextmanager
 
 import grpc
 
-from veilmatch.crypto.claims import KEY_HOLDERS, MATCHERS, Others
+from veilmatch.crypto.claims import Others
 from veilmatch.crypto.dealing import Block, BlockName
 from veilmatch.crypto.digests import DIGEST_BYTES
 from veilmatch.crypto.errors import ProtocolError, UnavailableError
-from veilmatch.crypto.keys.shares import Pair, Party, dealer_of, other_party, pairs_without
+from veilmatch.crypto.keys.parties import PARTIES, Pair, Party, dealer_of, other_party, pairs_without
 from veilmatch.protos.v1 import keyholder_pb2 as pb
 from veilmatch.protos.v1 import keyholder_pb2_grpc as rpc
 from veilmatch.server.config import KeyHolderSettings
@@ -20,6 +20,7 @@ from veilmatch.server.keyholder.stock.store import GENERATION_BYTES
 from veilmatch.server.keyholder.wire import KIND_TO_WIRE
 from veilmatch.server.transport.channels import channel_to
 from veilmatch.server.transport.links import Link, dialled
+from veilmatch.server.transport.sign_of_life import Sign, sign_over
 from veilmatch.server.transport.status import from_rpc
 
 #: Part of the time-out that a meeting, one dealt block or a commitment may take. A session may have to wait for an
@@ -34,9 +35,9 @@ def party_name(party: Party) -> str:
 
 
 def others_of(peer: Party, party: Party) -> Others:
-    """Return whom `peer`, in a pair with `party`, may name to it: their dealer, and the matchers that it serves."""
-    third = next(name for name in KEY_HOLDERS if name not in (party_name(peer), party_name(party)))
-    return Others(suppliers=(third, *MATCHERS))
+    """Return whom `peer`, in a pair with `party`, may name to it: their dealer, and its own matcher."""
+    third = next(one for one in PARTIES if one not in (peer, party))
+    return Others(suppliers=(party_name(third), f"matcher-{peer}"))
 
 
 class Peers:
@@ -49,10 +50,15 @@ class Peers:
         self._channels = {
             party: channel_to(address, party_name(party), settings.tls) for party, address in settings.peers.items()
         }
+        self._signs = {party: sign_over(channel) for party, channel in self._channels.items()}
 
     def stub(self, party: Party) -> rpc.KeyHolderPeerAsyncStub:
         """Return the peer's stub."""
         return rpc.KeyHolderPeerStub(self._channels[party])
+
+    def gives_sign(self, party: Party) -> Sign:
+        """Return what asks a peer for a sign of life."""
+        return self._signs[party]
 
     def refresh_stub(self, party: Party) -> rpc.KeyHolderRefreshAsyncStub:
         """Return the peer's stub for refreshing shares."""

@@ -1,4 +1,4 @@
-"""The gRPC face of a key holder: one service for its matcher, one for its peers."""
+"""The gRPC face of a key holder: one service for its organisation's matcher, one for its peers."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.dealing import BlockName, commit_opening, deal_tagged
 from veilmatch.crypto.digests import DIGEST_BYTES
 from veilmatch.crypto.errors import InvalidInputError, ProtocolError, UnavailableError
-from veilmatch.crypto.keys.shares import PAIRS, PARTIES, SEATS, Party, dealer_of, other_party, pairs_without
-from veilmatch.crypto.keys.shares import Pair as PairName
+from veilmatch.crypto.keys.parties import PAIRS, PARTIES, Party, dealer_of, other_party, pairs_without
+from veilmatch.crypto.keys.parties import Pair as PairName
 from veilmatch.crypto.pair.messages import ProbeShare, Results, TemplateShare
 from veilmatch.crypto.secret_access import SECRET_ACCESS
 from veilmatch.protos.v1 import keyholder_pb2 as pb
 from veilmatch.protos.v1 import keyholder_pb2_grpc as rpc
 from veilmatch.server.keyholder.peers import others_of, party_name
+from veilmatch.server.keyholder.session.sealing import SealedAnswerShare
 from veilmatch.server.keyholder.session.serving import Answer, KeyHolder
 from veilmatch.server.keyholder.stock.store import GENERATION_BYTES
 from veilmatch.server.keyholder.wire import kind_from_wire
@@ -34,7 +35,7 @@ _MAX_CELLS = PEER_MESSAGE_BYTES // 4
 
 
 class KeyHolderService(rpc.KeyHolderServicer):
-    """For matchers only."""
+    """For the matcher of the same organisation only."""
 
     def __init__(self, holder: KeyHolder) -> None:
         self._holder = holder
@@ -45,7 +46,7 @@ class KeyHolderService(rpc.KeyHolderServicer):
         self, _requests: AsyncIterator[pb.MatcherToKeyHolder], context: Context
     ) -> AsyncIterator[pb.KeyHolderToMatcher]:
         """See keyholder.proto."""
-        caller = require_caller(context, *(f"matcher-{seat}" for seat in SEATS))
+        caller = require_caller(context, f"matcher-{self._holder.party}")
         first = await first_message(context, pb.MatcherToKeyHolder, "open", caller)
         results = self._results(context, caller)
         async for answer in self._holder.serve(caller, first.open, results):
@@ -104,7 +105,7 @@ class KeyHolderPeerService(rpc.KeyHolderPeerServicer):
         peer = require_caller(context, *peers)
         first = await first_message(context, pb.PairMessage, "rendezvous", peer)
         link: AcceptedLink[pb.PairMessage] = AcceptedLink(
-            context, peer, pairs_without(peers[peer]), others_of(peers[peer], me)
+            context, peer, pairs_without(peers[peer]), others_of(peers[peer], me), first
         )
         self._holder.links.bring(first.rendezvous.subject_matter, link)
         await link.feed()
@@ -218,6 +219,10 @@ def _answer_to_wire(answer: Answer) -> pb.KeyHolderToMatcher:
                 is_plus=answer.is_plus,
                 valid_share=np.packbits(answer.valid, bitorder="little").tobytes(),
             )
+        )
+    if isinstance(answer, SealedAnswerShare):
+        return pb.KeyHolderToMatcher(
+            sealed_share=pb.SealedShareMessage(statement=answer.statement.encode(), count=answer.count)
         )
     share = np.packbits(answer.bits, bitorder="little").tobytes()
     return pb.KeyHolderToMatcher(

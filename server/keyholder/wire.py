@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from veilmatch.crypto.dealing import Kind
 from veilmatch.crypto.errors import ProtocolError
 from veilmatch.crypto.pair.messages import (
@@ -17,6 +19,9 @@ from veilmatch.crypto.pair.messages import (
     SafetyProof,
 )
 from veilmatch.protos.v1 import keyholder_pb2 as pb
+
+#: A turn has about half as many.
+TURN_MESSAGES = 16
 
 KIND_TO_WIRE: dict[Kind, pb.StockKind.ValueType] = {
     "triples": pb.STOCK_KIND_TRIPLES,
@@ -42,6 +47,9 @@ def to_wire(envelope: Envelope) -> pb.PairMessage:
         wire.hello.context, wire.hello.nonce = message.context, message.nonce
         wire.hello.triples_floor, wire.hello.bits_floor = message.triples_floor, message.bits_floor
         wire.hello.products_floor, wire.hello.mask_secret = message.products_floor, message.mask_secret
+        wire.hello.triples_start, wire.hello.bits_start = message.triples_start, message.bits_start
+        wire.hello.products_start = message.products_start
+        wire.hello.ciphertexts, wire.hello.fingerprints = message.ciphertexts, message.fingerprints
     elif isinstance(message, Agreement):
         wire.agreement.ciphertexts, wire.agreement.fingerprints = message.ciphertexts, message.fingerprints
     elif isinstance(message, Allocation):
@@ -59,6 +67,20 @@ def to_wire(envelope: Envelope) -> pb.PairMessage:
     return wire
 
 
+def turn_to_wire(turn: Sequence[Envelope]) -> pb.PairMessage:
+    """Return one protobuf message of all that is said in a turn, at least one envelope."""
+    wire = to_wire(turn[0])
+    wire.then.extend(map(to_wire, turn[1:]))
+    return wire
+
+
+def turn_from_wire(wire: pb.PairMessage) -> list[Envelope]:
+    """Return the envelopes of a turn. Raises ProtocolError if it is none."""
+    if len(wire.then) >= TURN_MESSAGES or any(one.then for one in wire.then):
+        raise ProtocolError("not a turn of a session", got=1 + len(wire.then), expected=f"<= {TURN_MESSAGES}")
+    return [from_wire(one) for one in (wire, *wire.then)]
+
+
 def from_wire(wire: pb.PairMessage) -> Envelope:
     """Return the envelope of a protobuf message. Raises ProtocolError if it holds no session message."""
     return Envelope(wire.session_id, wire.number, _message(wire))
@@ -67,8 +89,13 @@ def from_wire(wire: pb.PairMessage) -> Envelope:
 def _message(wire: pb.PairMessage) -> Message:
     match wire.WhichOneof("content"):
         case "hello":
-            hello, floors = wire.hello, (wire.hello.triples_floor, wire.hello.bits_floor, wire.hello.products_floor)
-            return Hello(hello.context, hello.nonce, hello.mask_secret, *floors)
+            hello = wire.hello
+            return Hello(
+                hello.context, hello.nonce, hello.mask_secret,
+                hello.triples_floor, hello.bits_floor, hello.products_floor,
+                hello.triples_start, hello.bits_start, hello.products_start,
+                hello.ciphertexts, hello.fingerprints,
+            )  # fmt: skip
         case "agreement":
             return Agreement(wire.agreement.ciphertexts, wire.agreement.fingerprints)
         case "allocation":

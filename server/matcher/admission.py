@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import structlog
@@ -10,20 +11,22 @@ import structlog
 from veilmatch.crypto.digests import digest
 from veilmatch.crypto.encryption.knowledge import proof_bytes
 from veilmatch.crypto.encryption.paillier import PublicKey
-from veilmatch.crypto.errors import InvalidInputError, RequestSignatureError, UnknownGalleryError
+from veilmatch.crypto.errors import InvalidInputError, RequestSignatureError, UnknownGalleryError, UnknownSubjectError
+from veilmatch.crypto.keys.parties import Pair
+from veilmatch.crypto.keys.recipient_certificate import MAX_BYTES as RECIPIENT_BYTES
 from veilmatch.crypto.requests import Operation, check_model, check_subject, subject_digest
 from veilmatch.protos.v1 import request_pb2
-from veilmatch.server.matcher.gallery.gallery import Gallery
-from veilmatch.server.transport.budgets import Budgets
-from veilmatch.server.transport.channels import Context, caller
-from veilmatch.server.transport.replay import ReplayLog
-from veilmatch.server.transport.requests import (
+from veilmatch.server.admission.ledger import Entry, Ledger
+from veilmatch.server.admission.requests import (
     WITH_LANES,
     CheckedRequest,
     RequestChecker,
     check_ciphertexts,
     require_device,
+    require_pair,
 )
+from veilmatch.server.matcher.gallery.gallery import Gallery
+from veilmatch.server.transport.channels import Context, caller
 
 _log = structlog.get_logger(__name__)
 #: All fields of a request but its ciphertexts and its proof, generously: names of 64 characters, digests, a signature.
@@ -34,7 +37,7 @@ def request_bytes(public_key: PublicKey) -> int:
     """Return the largest size of a request with one vector; what is larger is none."""
     parameters = public_key.parameters
     lanes = parameters.lane_ciphertexts * (parameters.ciphertext_bytes + 8)
-    return _FIELDS_BYTES + lanes + proof_bytes(public_key)
+    return _FIELDS_BYTES + RECIPIENT_BYTES + lanes + proof_bytes(public_key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,32 +52,48 @@ class Admitted:
 class Admission:
     """What every request of a device passes before anything is done for it.
 
-    budgets: of subjects; those of devices and galleries are at the key holders.
+    ledger: with the budgets of subjects; those of devices and galleries are at the key holders. pairs: those that this
+    matcher serves.
     """
 
     def __init__(
-        self, checker: RequestChecker, replays: ReplayLog, budgets: Budgets, galleries: dict[str, Gallery]
+        self,
+        checker: RequestChecker,
+        ledger: Ledger,
+        galleries: dict[str, Gallery],
+        pairs: Collection[Pair],
     ) -> None:
         self._checker = checker
-        self._replays = replays
-        self._budgets = budgets
+        self._pairs = pairs
+        self._ledger = ledger
         self._galleries = galleries
 
-    def look(self, request: request_pb2.SignedRequest, context: Context, *operations: Operation) -> None:
-        """Raise what `admit` raises for a request that is not right by itself; notes and reads nothing."""
-        checked = self._checker.check(request, *operations)
-        require_device(checked, caller(context))
+    def look(self, request: request_pb2.SignedRequest, context: Context, *operations: Operation) -> Pair:
+        """Return the pair of a request. Raises what `admit` raises for one that is not right by itself.
+
+        Notes and reads nothing.
+        """
+        checked = self._check(request, context, *operations)
         # It is held while it waits: with what belongs to it, and no more.
         check_ciphertexts(checked, request.ciphertexts, self._checker.parameters)
+        return checked.pair
+
+    def _check(self, request: request_pb2.SignedRequest, context: Context, *operations: Operation) -> CheckedRequest:
+        checked = self._checker.check(request, *operations)
+        require_device(checked, caller(context))
+        require_pair(checked, self._pairs, self._checker.server)
+        return checked
 
     def is_far(self, request: request_pb2.SignedRequest, within_s: float) -> bool:
         """See RequestChecker.is_far; for a request that was refused by the clock alone."""
         return self._checker.is_far(request, within_s)
 
     async def admit(self, request: request_pb2.SignedRequest, context: Context, *operations: Operation) -> Admitted:
-        """Return the checked request, its gallery and its model; the nonce is noted durably."""
-        checked = self._checker.check(request, *operations)
-        require_device(checked, caller(context))
+        """Return the checked request, its gallery and its model; its nonce is new.
+
+        It is noted durably, except that of a verification: `count` notes that one, with what it costs.
+        """
+        checked = self._check(request, context, *operations)
         if checked.subject_digest:
             check_subject(request.subject)
             if subject_digest(request.subject_salt, request.subject) != checked.subject_digest:
@@ -87,15 +106,29 @@ class Admission:
             )
         if checked.operation == "verify":
             # A subject whose budget is used up costs no commit to disk and no check of ciphertexts.
-            await asyncio.to_thread(self._budgets.look, _budget_names(request.subject, checked.gallery), _ONE)
-        await asyncio.to_thread(self._replays.register, checked.nonce, checked.expires_at_ms)
+            await asyncio.to_thread(self._look, checked, _budget_names(request.subject, checked.gallery))
+        else:
+            await asyncio.wrap_future(self._ledger.enter(Entry(checked.nonce, checked.expires_at_ms)))
         _log.info("admitted", operation=checked.operation, device=checked.device, gallery=checked.gallery)
         return Admitted(checked, gallery, model)
 
-    async def count(self, subject: str, gallery: Gallery) -> None:
-        """Count a verification of the subject; one that is not in the gallery is refused without being counted."""
-        gallery.index.require(subject)
-        await asyncio.to_thread(self._budgets.admit, _budget_names(subject, gallery.name), _ONE)
+    async def count(self, admitted: Admitted, subject: str) -> None:
+        """Note the nonce of a verification and count it, durably and in one.
+
+        A subject that is not in the gallery costs no budget, and the request can still be made only once. Nothing was
+        served for one that failed before this, so that it may be made again.
+        """
+        checked, names = admitted.checked, _budget_names(subject, admitted.gallery.name)
+        try:
+            admitted.gallery.index.require(subject)
+        except UnknownSubjectError:
+            await asyncio.wrap_future(self._ledger.enter(Entry(checked.nonce, checked.expires_at_ms)))
+            raise
+        await asyncio.wrap_future(self._ledger.enter(Entry(checked.nonce, checked.expires_at_ms, names, _ONE)))
+
+    def _look(self, checked: CheckedRequest, names: dict[str, str]) -> None:
+        self._ledger.look(names, _ONE)
+        self._ledger.require_new(checked.nonce, checked.expires_at_ms)
 
 
 #: What a verification costs its subject.

@@ -1,9 +1,9 @@
 """Where requests of devices come in: what they wait for before anything that costs is done for them.
 
-A request goes to both matchers by its device. It waits, in a place for that, until the other matcher has it too; the
-places are few and shared fairly (places.py), so a device that brings requests to one matcher alone fills none that
-another device needs. Then, at the matcher that leads, it waits for its turn (turns.py), and the other matcher is told
-when it has it. No nonce is noted and no budget charged for a request that gets none.
+A request goes to both matchers of its pair by its device. It waits, in a place for that, until the other matcher has
+it too; the places are few and shared fairly (places.py), so a device that brings requests to one matcher alone fills
+none that another device needs. Then, at the matcher that leads, it waits for its turn (turns.py), and the other matcher
+is told when it has it. No nonce is noted and no budget charged for a request that gets none.
 
 Changes are done one after the other anyway. So few are let in at once, in turns of their own: a query comes behind
 two of them at most.
@@ -13,17 +13,21 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import cast
+
+from google.protobuf.message import DecodeError
 
 from veilmatch.crypto.errors import RequestExpiredError
+from veilmatch.crypto.keys.parties import Pair
 from veilmatch.crypto.requests import Operation, request_digest
 from veilmatch.protos.v1 import request_pb2
 from veilmatch.server.config import AdmissionLimits
+from veilmatch.server.ground.places import Places
+from veilmatch.server.ground.request_id import about_request
 from veilmatch.server.matcher.admission import Admission
 from veilmatch.server.matcher.agreement.meeting import Meeting, Meetings
 from veilmatch.server.matcher.turns import Turns
 from veilmatch.server.transport.channels import Context, caller
-from veilmatch.server.transport.places import Places
-from veilmatch.server.transport.request_id import about_request
 
 #: One that is done, and one that follows at once.
 _CHANGES_AT_ONCE = 2
@@ -45,7 +49,7 @@ class Entrance:
         self._changes = Turns(_CHANGES_AT_ONCE, waiting, change_wait_s, server)
         self._longest_wait_s = change_wait_s + limits.wait_s
         # Requests that the leader is about to refuse come to the follower as well.
-        self._unmet = Places((1 if meetings.leads else 2) * (at_once + waiting), server)
+        self._unmet = Places((2 if meetings.leaders else 1) * (at_once + waiting), server)
 
     @asynccontextmanager
     async def meeting(
@@ -57,33 +61,24 @@ class Entrance:
         UnavailableError if the other matcher is not brought the request. One that is far from right by this clock, and
         that the other matcher takes, shows that a clock is wrong: WrongClockError, an alert here.
         """
-        device = _said(request, context)
-        turns = [] if not self._meetings.leads else [self._changes, self._turns] if changes else [self._turns]
+        device, said = _said(request, context), _said_pair(request)
+        turns = [] if not self._meetings.leads(said) else [self._changes, self._turns] if changes else [self._turns]
         for one in turns:
             one.require_room(device)
         try:
-            self._admission.look(request, context, *operations)
+            pair = self._admission.look(request, context, *operations)
         except RequestExpiredError as error:
-            if self._admission.is_far(request, self._meetings.rendezvous.timeout_s):
+            if said in self._meetings.pairs and self._admission.is_far(request, self._meetings.rendezvous.timeout_s):
                 async with self._unmet.place(device):
-                    await self._meetings.compare_clocks(request_digest(request.body), error)
+                    await self._meetings.compare_clocks(request_digest(request.body), said, error)
             raise
         async with AsyncExitStack() as stack:
             async with self._unmet.place(device):
-                meeting = await stack.enter_async_context(self._meetings.met(request_digest(request.body)))
+                meeting = await stack.enter_async_context(self._meetings.met(request_digest(request.body), pair))
             for one in turns:
                 await stack.enter_async_context(one.turn(device))
             await meeting.begin(self._longest_wait_s)
             yield meeting
-
-    @asynccontextmanager
-    async def alone(
-        self, request: request_pb2.SignedRequest, context: Context, *operations: Operation
-    ) -> AsyncIterator[None]:
-        """Hold a turn for a request that this matcher serves without the other one. Raises as `meeting` does."""
-        async with self._turns.turn(_said(request, context)):
-            self._admission.look(request, context, *operations)
-            yield
 
 
 def _said(request: request_pb2.SignedRequest, context: Context) -> str:
@@ -91,3 +86,11 @@ def _said(request: request_pb2.SignedRequest, context: Context) -> str:
     device = caller(context)
     about_request(request_digest(request.body), device[:60])
     return device
+
+
+def _said_pair(request: request_pb2.SignedRequest) -> Pair:
+    """Return the pair that a request names, before anything of it is known to be right: it may be none."""
+    try:
+        return cast(Pair, request_pb2.RequestBody.FromString(request.body).pair)
+    except DecodeError:
+        return cast(Pair, "")

@@ -1,11 +1,12 @@
-"""The gRPC face of a matcher: one service for devices, one for the other matcher."""
+"""The gRPC face of a matcher: one service for devices, one for the other matchers."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from functools import partial
 
-from veilmatch.crypto.errors import InvalidInputError, ProtocolError, RequestSignatureError, UnknownGalleryError
+from veilmatch.crypto.errors import InvalidInputError, ProtocolError, RequestSignatureError
 from veilmatch.crypto.parameters import ParameterSet
 from veilmatch.crypto.requests import (
     WITH_PROBE,
@@ -16,22 +17,23 @@ from veilmatch.crypto.requests import (
 from veilmatch.protos.v1 import matcher_pb2 as pb
 from veilmatch.protos.v1 import matcher_pb2_grpc as rpc
 from veilmatch.protos.v1 import request_pb2
+from veilmatch.server.admission.requests import (
+    CheckedRequest,
+    check_payload,
+)
+from veilmatch.server.ground.request_id import about_request
 from veilmatch.server.matcher.admission import Admission
-from veilmatch.server.matcher.agreement.meeting import OTHERS
+from veilmatch.server.matcher.agreement.meeting import others_of
 from veilmatch.server.matcher.bulk_room import BulkRoom, BulkStream
 from veilmatch.server.matcher.change.mutating import ReadyPack, enrol, enrol_bulk, erase
 from veilmatch.server.matcher.change.rotating import rotate
 from veilmatch.server.matcher.entrance import Entrance
+from veilmatch.server.matcher.follow.followed import Followed
+from veilmatch.server.matcher.follow.serving import FollowedServicer
 from veilmatch.server.matcher.gallery.gallery import Gallery
 from veilmatch.server.matcher.query.matching import Surroundings, match
 from veilmatch.server.transport.channels import Context, caller, require_caller
-from veilmatch.server.transport.finishing import to_the_end
 from veilmatch.server.transport.links import AcceptedLink
-from veilmatch.server.transport.request_id import about_request
-from veilmatch.server.transport.requests import (
-    CheckedRequest,
-    check_payload,
-)
 from veilmatch.server.transport.status import unary
 from veilmatch.server.transport.streams import first_message, next_message, silent
 
@@ -57,10 +59,11 @@ class MatcherService(rpc.MatcherServicer):
             admitted = await self._admission.admit(signed, context, *WITH_PROBE)
             checked, gallery = admitted.checked, admitted.gallery
             self._check_lanes(checked, signed)
-            gallery.require_model(admitted.model)
-            if checked.operation == "verify":
-                await self._admission.count(signed.subject, gallery)
-            return await match(checked, signed, admitted.model, request.known_chain, gallery, meeting, self._on)
+            verify = checked.operation == "verify"
+            counted = partial(self._admission.count, admitted, signed.subject) if verify else None
+            return await match(
+                checked, signed, admitted.model, request.known_chain, gallery, meeting, self._on, counted
+            )
 
     @unary
     async def Mutate(self, request: request_pb2.SignedRequest, context: Context) -> pb.MutateReply:
@@ -92,10 +95,11 @@ class MatcherService(rpc.MatcherServicer):
     @unary
     async def Subjects(self, request: request_pb2.SignedRequest, context: Context) -> pb.SubjectsReply:
         """See matcher.proto."""
-        async with self._entrance.alone(request, context, "subjects"):
+        async with self._entrance.meeting(request, context, "subjects") as meeting:
             admitted = await self._admission.admit(request, context, "subjects")
             check_payload(admitted.checked, [])
-            async with admitted.gallery.lock.shared():
+            # One of the two may be behind, as the third organisation of a change a moment ago.
+            async with self._on.agreement.reading(meeting, admitted.gallery):
                 # In a thread: tens of thousands of them take as long as a verification.
                 return await asyncio.to_thread(_subjects, admitted.gallery)
 
@@ -153,37 +157,21 @@ def _subjects(gallery: Gallery) -> pb.SubjectsReply:
     return pb.SubjectsReply(sequence=gallery.state.sequence, chain=gallery.state.chain, subjects=subjects)
 
 
-class MatcherPeerService(rpc.MatcherPeerServicer):
-    """For the other matcher. Matcher a calls, matcher b is called."""
+class MatcherPeerService(FollowedServicer):
+    """For the other matchers. The first of a pair calls, the second is called; whoever is behind follows."""
 
-    def __init__(self, on: Surroundings, galleries: dict[str, Gallery]) -> None:
+    def __init__(self, on: Surroundings, followed: Sequence[Followed]) -> None:
+        super().__init__(on.server, lambda: followed)
         self._on = on
-        self.server = on.server
-        self._galleries = galleries
 
     @unary
     async def Exchange(self, _requests: AsyncIterator[pb.MatcherMessage], context: Context) -> None:  # type: ignore[override]
         """See matcher.proto."""
-        peer = require_caller(context, self._on.meetings.peer)
+        peer = require_caller(context, *self._on.meetings.leaders)
         first = await first_message(context, pb.MatcherMessage, "rendezvous", peer)
         about_request(first.rendezvous.request_digest)
-        link: AcceptedLink[pb.MatcherMessage] = AcceptedLink(context, peer, others=OTHERS, first=first)
-        self._on.meetings.rendezvous.bring(first.rendezvous.request_digest, link)
+        link: AcceptedLink[pb.MatcherMessage] = AcceptedLink(
+            context, peer, self._on.meetings.without(peer), others_of(self._on.meetings.pair_with(peer)), first
+        )
+        self._on.meetings.bring(first.rendezvous.request_digest, link)
         await link.feed()
-
-    @unary
-    async def Reconcile(self, request: pb.GalleryState, context: Context) -> pb.GalleryState:
-        """See matcher.proto."""
-        require_caller(context, self._on.meetings.peer)
-        return await to_the_end(self._on.meetings.answer_reconcile(self._gallery(request), request))
-
-    def _gallery(self, theirs: pb.GalleryState) -> Gallery:
-        """Return this side of a gallery: the one in service, or the one that a rotation is filling."""
-        succession = self._on.succession
-        here = [*self._galleries.values(), *(succession.galleries() if succession is not None else ())]
-        by_name: dict[tuple[str, bytes], Gallery] = {(gallery.name, gallery.key_id): gallery for gallery in here}
-        found = by_name.get((theirs.gallery, theirs.key_id))
-        if found is None:
-            expected = ", ".join(self._galleries)
-            raise UnknownGalleryError("no such gallery here", got=theirs.gallery[:60], expected=expected)
-        return found

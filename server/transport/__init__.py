@@ -1,1 +1,1 @@
-"""What both daemons share of gRPC: channels, identities, requests, errors."""
+"""What both daemons share of gRPC: channels, identities, streams, errors."""

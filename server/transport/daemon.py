@@ -18,8 +18,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health
 
 from veilmatch.crypto.errors import ConfigurationError, UnavailableError
+from veilmatch.server.ground.own_failures import described
 from veilmatch.server.transport.expiry import DAY_S
-from veilmatch.server.transport.own_failures import described
 
 #: How long running calls may take to finish after SIGTERM.
 GRACE_S = 10.0
@@ -77,12 +77,13 @@ async def run_daemon(
     listen: str,
     failed: Callable[[], Awaitable[object]],
     daily: Callable[[], None] | None = None,
+    stopping: Callable[[], None] = lambda: None,
 ) -> int:
     """Serve on `listen` until SIGTERM or SIGINT, or until `failed` returns; return the exit status.
 
     failed: resolves when the daemon can no longer serve (a worker died). Raises UnavailableError then, for a
-    supervisor to restart it. daily: called at the start and every day, in a thread. Running calls get GRACE_S to
-    finish. SIGHUP ends nothing; see `ignore_hangups`.
+    supervisor to restart it. daily: called at the start and every day, in a thread. stopping: called before running
+    calls get GRACE_S to finish; ends those that would go on. SIGHUP ends nothing; see `ignore_hangups`.
     """
     servicer = health.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
@@ -107,6 +108,7 @@ async def run_daemon(
         _log.error("alert", code=UnavailableError.code, reason=_WORKER_DIED)  # now: the grace may be long
     _log.info("stopping", status=0 if asked.done() else UnavailableError.exit_status)
     _notify("STOPPING=1")
+    stopping()
     await servicer.enter_graceful_shutdown()
     await server.stop(GRACE_S)
     ended = not asked.done()

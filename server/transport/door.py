@@ -25,6 +25,8 @@ from typing import Any
 import grpc
 
 from veilmatch.crypto.errors import InvalidInputError, OverloadedError, PartyRefusedError, UnavailableError
+from veilmatch.server.ground.own_failures import Self
+from veilmatch.server.ground.places import Places
 from veilmatch.server.transport.channels import Context, caller
 from veilmatch.server.transport.limits import (
     CALLS_OF_DEVICE,
@@ -35,8 +37,6 @@ from veilmatch.server.transport.limits import (
     READS_OF_DEVICES,
     READS_OF_STRANGERS,
 )
-from veilmatch.server.transport.own_failures import Self
-from veilmatch.server.transport.places import Places
 from veilmatch.server.transport.status import unary
 from veilmatch.server.transport.streams import reading, silent
 

@@ -19,8 +19,8 @@ from cryptography import x509
 from veilmatch.common.settings import TlsSettings
 from veilmatch.crypto.encryption.public_key_format import PublicFile
 from veilmatch.crypto.errors import ConfigurationError, DeviceCertificateError
-from veilmatch.server.transport.certification import certified_statement
-from veilmatch.server.transport.devices import certificate_files, read_certificate
+from veilmatch.server.admission.certification import certified_statement
+from veilmatch.server.admission.devices import certificate_files, read_certificate
 
 DAY_S = 86400.0
 #: Days left below which the line is a warning, and below which it is an alert.

@@ -41,6 +41,8 @@ WHOLE_CALL = 60.0
 INBOX_MESSAGES, INBOX_BYTES = 64, PEER_MESSAGE_BYTES
 #: Calls of one peer about requests that were not brought here yet: all that it may have.
 WAITING_LINKS = CALLS_OF_PEER
+#: The message that each of them begins with, which is kept while it waits; and what it is about, a digest.
+FIRST_MESSAGE_BYTES, SUBJECT_BYTES = 4096, 32
 
 
 def pings(every_s: float, answer_s: float) -> list[tuple[str, int]]:

@@ -17,8 +17,15 @@ from google.protobuf.message import Message
 
 from veilmatch.crypto.claims import NOBODY, Others, written
 from veilmatch.crypto.errors import OverloadedError, ProtocolError, UnavailableError, VeilmatchError
-from veilmatch.server.transport.limits import INBOX_BYTES, INBOX_MESSAGES, PEER_MESSAGE_BYTES, WAITING_LINKS
-from veilmatch.server.transport.request_id import About, about, now_about
+from veilmatch.server.ground.request_id import About, about, now_about
+from veilmatch.server.transport.limits import (
+    FIRST_MESSAGE_BYTES,
+    INBOX_BYTES,
+    INBOX_MESSAGES,
+    PEER_MESSAGE_BYTES,
+    SUBJECT_BYTES,
+    WAITING_LINKS,
+)
 from veilmatch.server.transport.status import decoded, from_metadata
 
 #: How long the calling end goes on with a failed call, to say why: it has nothing else to wait for.
@@ -91,15 +98,25 @@ async def dialled(
     except VeilmatchError as error:
         # A key holder hears no reason from its matcher: nothing there may follow from what a matcher says of others.
         if call.done() or "ended" not in type(first).DESCRIPTOR.fields_by_name:
-            call.cancel()
+            _give_up(call)
         else:
             ending = asyncio.create_task(_end_with(call, type(first)(ended=written(error))))
             _ending.add(ending)
             ending.add_done_callback(_ending.discard)
         raise
     except BaseException:
-        call.cancel()
+        _give_up(call)
         raise
+
+
+def _give_up(call: Any) -> None:
+    """Cancel a call, and let go of it.
+
+    A call that failed while it sent is done as Python sees it, and is not cancelled. If something of the peer was not
+    read, gRPC would then keep it, and a task, for as long as the connection stays.
+    """
+    if not call.cancel():
+        call._cython_call.cancel("given up")
 
 
 async def _end_with(call: Any, last: Message) -> None:
@@ -109,7 +126,7 @@ async def _end_with(call: Any, last: Message) -> None:
             await call.write(last)
             await call.done_writing()
             await call.code()
-    call.cancel()
+    _give_up(call)
 
 
 class AcceptedLink(Generic[M]):
@@ -228,8 +245,15 @@ class Rendezvous(Generic[M]):
     def bring(self, subject: bytes, link: AcceptedLink[M]) -> None:
         """Offer a link; it is ended with UnavailableError if nobody takes it in time.
 
-        Raises OverloadedError if too many calls of the peer wait already, ProtocolError for a second one about this.
+        Raises OverloadedError if too many calls of the peer wait already, ProtocolError for a second one about this,
+        or for one that begins with a large message: it is kept as long as the call waits.
         """
+        if link.first is not None and link.first.ByteSize() > FIRST_MESSAGE_BYTES:
+            raise ProtocolError(
+                f"{link.peer} begins a call with a large message",
+                got=link.first.ByteSize(),
+                expected=f"<= {FIRST_MESSAGE_BYTES} bytes",
+            )
         waiting = sum(place.done() and place.result().peer == link.peer for place in self._links.values())
         if waiting >= WAITING_LINKS:
             raise OverloadedError(
@@ -287,6 +311,16 @@ class Rendezvous(Generic[M]):
 
     def _place(self, subject: bytes) -> asyncio.Future[AcceptedLink[M]]:
         return self._links.setdefault(subject, asyncio.get_running_loop().create_future())
+
+
+def require_subject(subject: bytes, peer: str) -> None:
+    """Raise ProtocolError unless what a peer calls about is a digest, 32 bytes."""
+    if len(subject) != SUBJECT_BYTES:
+        raise ProtocolError(
+            f"{peer} calls about something that is not a digest",
+            got=f"{len(subject)} bytes",
+            expected=f"{SUBJECT_BYTES} bytes",
+        )
 
 
 def _require_sendable(message: Message) -> None:

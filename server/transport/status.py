@@ -27,9 +27,9 @@ from veilmatch.crypto.errors import (
     UnknownSubjectError,
     VeilmatchError,
 )
+from veilmatch.server.ground.own_failures import Self, level_of, named, own_failures
+from veilmatch.server.ground.request_id import current_request
 from veilmatch.server.transport.channels import Context, caller
-from veilmatch.server.transport.own_failures import Self, level_of, named, own_failures
-from veilmatch.server.transport.request_id import current_request
 
 METADATA_KEY = "veilmatch-error-bin"
 #: Of the text beside the fields: for proxies, and in the same 8 kB of metadata.

@@ -1,1 +1,1 @@
-"""Workers of a matcher: processes or threads, and the memory they share."""
+"""Workers of a daemon: processes or threads, and the memory they share."""

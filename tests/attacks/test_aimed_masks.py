@@ -20,7 +20,7 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 
-from tests.attacks.tools import AT_RISK, KNOWN_SEED, secrets_of, tell_risk_under_a_known_mask
+from tests.attacks.tools import AT_RISK, KNOWN_SEED, plus_opens_last, secrets_of, tell_risk_under_a_known_mask
 from tests.crypto.toys import TOY, keys_of
 from tests.enumeration.steps import MINUS, PLUS, Run, run_steps
 from tests.simulator import PairSimulator, unit_vectors
@@ -29,6 +29,7 @@ from veilmatch.crypto.gates.multiplication import only_valid
 from veilmatch.crypto.packing import lanes
 from veilmatch.crypto.pair import records
 from veilmatch.crypto.pair.conversion import Opening, join_openings, output_share, split_openings
+from veilmatch.crypto.pair.converting import Converter
 from veilmatch.crypto.pair.mask import last_masked, last_masked_words
 from veilmatch.crypto.pair.messages import GateLayer, LastMask, LocalWork, Openings, Reserve, SafetyWork
 from veilmatch.crypto.pair.session import PairSession
@@ -61,7 +62,9 @@ class Deviating:
             simulator.request(operation, 0), (ciphertexts, ciphertexts), [operation == "enrol"]
         )
         self.session = sessions[PLUS]
-        run = run_steps((_steps(sessions[PLUS]), _steps(sessions[MINUS])), self._serve, PLUS, alter)
+        # As in the conversion of results, where it is the minus holder that opens first.
+        with patch.object(Converter, "_exact", plus_opens_last(Converter._exact)):
+            run = run_steps((_steps(sessions[PLUS]), _steps(sessions[MINUS])), self._serve, PLUS, alter)
         self.seeds += last_masks(run)
         return run
 
@@ -277,8 +280,8 @@ class CoordinateReader(Deviating):
         return told
 
 
-#: Of an enrolment: nine of the gate, two of the multiplication.
-LAYERS = 11
+#: Of an enrolment: four of the gate, two of the multiplication.
+LAYERS = 6
 WORDS = 1 << 64
 #: What `told` is if a guess is answered.
 RIGHT = [True, False, True, False]

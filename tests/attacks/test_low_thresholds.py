@@ -16,9 +16,9 @@ import pytest
 from tests.keyholder.audit.test_service import noted
 from tests.keyholder.test_service_refusals import nothing_was_computed, nothing_was_used, serve
 from tests.keyholder.test_service_sessions import gallery_of, vectors
-from tests.keyholder.trio import TOY, Trio, signed, started
+from tests.keyholder.trio import TOY, Trio, holders, signed, started
 from veilmatch.crypto.errors import LowThresholdError
-from veilmatch.crypto.keys.shares import PAIRS, SEATS, Pair, Seat, holder_at
+from veilmatch.crypto.keys.parties import PAIRS, Pair
 from veilmatch.protos.v1 import request_pb2
 from veilmatch.server.installation.lowest import Lowest
 
@@ -37,16 +37,16 @@ async def trio(tmp_path: Path) -> AsyncIterator[Trio]:
         yield made
 
 
-@pytest.mark.parametrize("seat", SEATS)
+@pytest.mark.parametrize("at", [0, 1])
 @pytest.mark.parametrize("pair", PAIRS)
 async def test_a_key_holder_refuses_though_its_peer_and_both_matchers_would_serve(
-    trio: Trio, pair: Pair, seat: Seat
+    trio: Trio, pair: Pair, at: int
 ) -> None:
-    holder = holder_at(pair, seat)
+    holder = holders(pair)[at]
     trio.certify(holder, "device-1", lowest=LOWEST)
     for number, (operation, cosine) in OPERATIONS.items():
         asked, lowest = TOY.threshold(cosine) - 1, TOY.threshold(cosine)
-        error = await serve(trio, f"matcher-{seat}", holder, signed(PROBE, pair, asked, number))
+        error = await serve(trio, f"matcher-{holder}", holder, signed(PROBE, pair, asked, number))
         assert type(error) is LowThresholdError and operation in error.message
         assert str(error.got).startswith(f"{asked} ") and str(error.expected).startswith(f"at least {lowest} ")
     assert nothing_was_computed(trio) and nothing_was_used(trio)

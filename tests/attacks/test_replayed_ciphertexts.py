@@ -23,7 +23,7 @@ from veilmatch.crypto.encryption import knowledge
 from veilmatch.crypto.encryption.knowledge import KnownCiphertexts
 from veilmatch.crypto.encryption.paillier import PublicKey
 from veilmatch.crypto.errors import KnowledgeProofError
-from veilmatch.crypto.keys.shares import PARTIES, SEATS
+from veilmatch.crypto.keys.parties import PARTIES
 from veilmatch.crypto.requests import payload_digest, signed_bytes
 from veilmatch.protos.v1.request_pb2 import OPERATION_ENROL, RequestBody, SignedRequest
 from veilmatch.server.keyholder.session import serving
@@ -60,7 +60,7 @@ async def refused_by_both(trio: Trio, request: SignedRequest) -> None:
     """Each key holder refuses for itself, with one error, before it computes or uses anything up."""
     async with trio.both(request, "ab") as calls:
         outcomes = await asyncio.gather(*(call.probe_share() for call in calls.values()), return_exceptions=True)
-    assert [type(outcome) for outcome in outcomes] == [KnowledgeProofError] * len(SEATS)
+    assert [type(outcome) for outcome in outcomes] == [KnowledgeProofError] * 2
     assert {str(outcome) for outcome in outcomes} == {str(KnowledgeProofError())}
     assert all(trio.running[party].pool.batches == 0 for party in PARTIES)
     assert all(stock.floors == (0, 0, 0) for party in PARTIES for stock in trio[party].stocks.by_pair.values())
@@ -146,7 +146,7 @@ async def test_a_captured_probe_does_not_become_a_template(trio: Trio) -> None:
         outcomes = await asyncio.gather(
             *(call.template_shares(1, 1) for call in calls.values()), return_exceptions=True
         )
-    assert [type(outcome) for outcome in outcomes] == [KnowledgeProofError] * len(SEATS)
+    assert [type(outcome) for outcome in outcomes] == [KnowledgeProofError] * 2
 
 
 # -- a captured proof, made to fit ---------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import gmpy2
 import numpy as np
@@ -13,7 +14,7 @@ from tests.crypto.toys import aimed, keys_of, lane_shares, repeated
 from tests.simulator import MINUS, PLUS, Keys, PairSimulator, first_taken, unit_vectors
 from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.errors import ProtocolError
-from veilmatch.crypto.pair.messages import Allocation, Envelope, Openings
+from veilmatch.crypto.pair.messages import Envelope, Hello, Openings
 from veilmatch.crypto.parameters import ParameterSet
 
 #: One short lane ciphertext a vector, so that o * m stays below N.
@@ -55,8 +56,8 @@ def allocate(start: int, kind: str = "triples") -> object:
     """A plus holder that says which stock is taken."""
 
     def change(sender: int, envelope: Envelope) -> Sequence[Envelope]:
-        if isinstance(envelope.message, Allocation) and envelope.message.kind == kind:
-            return [Envelope(envelope.session_id, envelope.number, Allocation(kind, start))]  # type: ignore[arg-type]
+        if sender == PLUS and isinstance(envelope.message, Hello):
+            return [replace(envelope, message=replace(envelope.message, **{f"{kind}_start": start}))]
         return [envelope]
 
     return change
@@ -80,8 +81,8 @@ def test_holder_restored_from_a_backup_is_carried_past_what_its_peer_used(small:
     simulator.stocks[restored].marks.update(triples=0, bits=0, products=0)
     simulator.enrol(TEMPLATES[3])
     assert before["triples"] == 3 and min(before.values()) > 0
-    allocated = [e.message for _, e in simulator.sent if isinstance(e.message, Allocation)]
-    assert {a.kind: a.start for a in allocated[::-1]} == before, "the first of each kind"
+    said = next(e.message.starts for h, e in simulator.sent if h == PLUS and isinstance(e.message, Hello))
+    assert said == before
 
 
 def test_another_seed_takes_no_triple_and_opens_nothing_again(small: Keys) -> None:
@@ -90,6 +91,6 @@ def test_another_seed_takes_no_triple_and_opens_nothing_again(small: Keys) -> No
     for template in TEMPLATES[:3]:
         simulator.enrol(template)
         assert first_taken(simulator) == [False, None]
-        starts += [e.message.start for _, e in simulator.sent if getattr(e.message, "kind", "") == "triples"]
+        starts += [e.message.starts["triples"] for h, e in simulator.sent if isinstance(e.message, Hello) and h == PLUS]
         seen |= {d for d, _ in both_openings(simulator)}
     assert starts == [0, 1, 2] and len(seen) == 3

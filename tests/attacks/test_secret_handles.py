@@ -66,7 +66,7 @@ HANDLES: list[Any] = [
     KeyHolderKey("a", bytes(16), 1, (SHARE, SHARE), (SAFETY, SAFETY), GAMMAS, BYTES, BYTES),
     Block(BYTES, BYTES),
     CheckedBlock(BYTES),
-    Hello(BYTES, BYTES, BYTES, 0, 0, 0),
+    Hello(BYTES, BYTES, BYTES, 0, 0, 0, 0, 0, 0, BYTES, BYTES),
     Agreement(BYTES, BYTES),
     Openings(BYTES),
     LastMask(BYTES),

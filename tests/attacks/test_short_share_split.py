@@ -11,7 +11,8 @@ from tests.simulator import Keys
 from veilmatch.crypto.arithmetic import Integer, random_below, random_bits
 from veilmatch.crypto.encryption.paillier import Paillier
 from veilmatch.crypto.keys.ceremony import run_ceremony
-from veilmatch.crypto.keys.shares import PAIRS, PARTIES, exponent_bits
+from veilmatch.crypto.keys.parties import PAIRS, PARTIES
+from veilmatch.crypto.keys.shares import exponent_bits
 from veilmatch.crypto.secret_access import SECRET_ACCESS
 
 

@@ -15,10 +15,10 @@ from tests.keyholder.test_service_sessions import gallery_of, vectors
 from tests.keyholder.trio import Trio, device_key, public_file, signed, started
 from veilmatch.crypto.errors import RequestSignatureError
 from veilmatch.crypto.keys.device_certificate import DeviceCertificate
-from veilmatch.crypto.keys.shares import PARTIES, SEATS
+from veilmatch.crypto.keys.parties import PARTIES
 from veilmatch.protos.v1.request_pb2 import SignedRequest
-from veilmatch.server.installation.certifier import Grant
-from veilmatch.server.transport import devices as devices_module
+from veilmatch.server.admission import devices as devices_module
+from veilmatch.server.installation.certifying.certifier import Grant
 
 PROBE = vectors(71, 1)[0]
 MADE_UP = "kiosk-9"
@@ -62,7 +62,7 @@ async def test_the_others_refuse_a_device_that_one_organisation_made_up(trio: Tr
     everywhere(trio, made_up(how))
     async with trio.both(request(), "ab") as calls:
         outcomes = await asyncio.gather(*(call.probe_share() for call in calls.values()), return_exceptions=True)
-    assert [type(outcome) for outcome in outcomes] == [RequestSignatureError] * len(SEATS)
+    assert [type(outcome) for outcome in outcomes] == [RequestSignatureError] * 2
     assert all(trio.running[party].pool.batches == 0 for party in PARTIES)
 
 

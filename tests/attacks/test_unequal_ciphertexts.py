@@ -54,7 +54,7 @@ def test_different_results_are_refused_before_they_are_opened(keys: Keys, holder
     simulator = PairSimulator(keys, results_for=shift)
     with pytest.raises(ProtocolError):
         simulator.decide("verify", PROBE, SimulatedGallery.of(keys.scheme, np.array(OTHERS)), 1)
-    assert [h for h, e in simulator.sent if isinstance(e.message, Openings)] == [PLUS, MINUS], "those of the probe"
+    assert sorted(h for h, e in simulator.sent if isinstance(e.message, Openings)) == [PLUS, MINUS], "of the probe"
 
 
 def test_same_plaintext_under_other_randomness_is_another_ciphertext(paillier: Keys) -> None:

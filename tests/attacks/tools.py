@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from typing import Any
 
 import gmpy2
 import numpy as np
@@ -73,8 +74,9 @@ def decrypt_with(multiple_of_o: Integer, c: Integer, N: Integer) -> Integer | No
 def take_key_safety_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sessions without the key-safety check: what a holder opens is believed."""
 
-    def nothing(_: converting.Converter) -> Iterator[None]:
-        yield from ()
+    def nothing(converter: converting.Converter, beside: object = None) -> Steps[None]:
+        if not converter._their_coins:
+            yield from converter._receive_coins()
 
     monkeypatch.setattr(converting.Converter, "check_key_safety", nothing)
 
@@ -113,3 +115,12 @@ def tell_risk_under_a_known_mask(monkeypatch: pytest.MonkeyPatch) -> None:
         return KNOWN_SEED
 
     monkeypatch.setattr(Exchange, "last_mask", said)
+
+
+def plus_opens_last(exact: Callable[..., Any]) -> Callable[..., Any]:
+    """Converter._exact with the order of a conversion of results, in which the minus holder opens first."""
+
+    def opening_last(converter: converting.Converter, *arguments: Any, plus_first: bool, **others: Any) -> Any:
+        return exact(converter, *arguments, plus_first=False, **others)
+
+    return opening_last

@@ -5,14 +5,21 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
+from functools import partial
+from types import SimpleNamespace
+from unittest.mock import create_autospec
 
 import numpy as np
 import pytest
 
-from benchmarks.peers import paillier_libraries, plain, report, runs, tenseal_expert, tenseal_users
+from benchmarks.peers import chart, paillier_libraries, plain, report, runs, tenseal_expert, tenseal_users, veilmatch
 from benchmarks.peers.rows import Cost, Row, Sizes, measured, on_line
+from benchmarks.peers.shared import measuring
 from benchmarks.peers.work import gallery, probe
+from veilmatch.client.client import Client
+from veilmatch.client.evaluation.figures.curves import svg
 from veilmatch.crypto.errors import ParameterError
+from veilmatch.server.supervisor import Supervisor
 
 SMALL = Sizes((10, 20, 1_000), 20, 60.0)
 
@@ -89,6 +96,68 @@ def test_the_document_of_a_run_has_its_fields_and_prints(
     report.show(figures)
     printed = capsys.readouterr().out
     assert "NO" in printed and " x" in printed and "2.0 MB" in printed
+
+
+def test_secret_shares_are_a_row_of_every_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for quick in (True, False):
+        for dimension in (128, 512):
+            assert [measuring.PEER] in [peers for peers, _ in runs.cells(dimension, SMALL, quick)]
+    monkeypatch.setattr(runs, "QUICK", SMALL)
+    figures = json.loads(json.dumps(runs.run(quick=True, only=("secret", "numpy"))))
+    assert [row["peer"] for row in figures["rows"]] == [plain.PEER.name] * 3 + [measuring.PEER.name] * 3
+    assert [row["rounds"] for row in figures["rows"]] == [None] * 3 + [7] * 3
+    report.show(figures)
+    printed = capsys.readouterr().out
+    assert "two servers together" in printed and "servers send" in printed
+
+
+def test_only_the_peers_asked_for_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured: list[str] = []
+
+    def noted(name: str) -> list[Row]:
+        measured.append(name)
+        return []
+
+    def cells(dimension: int, sizes: Sizes, quick: bool) -> Iterator[runs.Cell]:
+        for peer in (plain.PEER, tenseal_users.PEER, tenseal_expert.PEER):
+            yield [peer], partial(noted, peer.name)
+
+    monkeypatch.setattr(runs, "cells", cells)
+    runs.run(quick=True, only=("expert", "numpy"))
+    assert measured == [plain.PEER.name, tenseal_expert.PEER.name]
+    runs.run(quick=True)
+    assert measured[2:] == [plain.PEER.name, tenseal_users.PEER.name, tenseal_expert.PEER.name]
+
+
+def test_the_chart_has_a_panel_for_each_dimension_and_marks_what_was_not_measured() -> None:
+    rows = [
+        Row(name, dimension, n, n * 2e-6, 1.0, None if n < 50 else "x, from 10", 1, 1).as_json()
+        for dimension in (128, 512)
+        for name in ("Veilmatch candidates", "numpy")
+        for n in (10, 100)
+    ]
+    figure = chart.draw({"rows": rows})
+    assert [axes.get_title() for axes in figure.axes] == ["D = 128", "D = 512"]
+    for axes in figure.axes:
+        assert [list(line.get_xdata()) for line in axes.lines] == [[10, 100], [100]] * 2
+        assert list(axes.lines[0].get_ydata()) == pytest.approx([2.0, 2.0])
+    text = svg(figure)
+    for words in ("Veilmatch candidates", "numpy", "hollow: extrapolated", "[µs]"):
+        assert words in text
+    assert not chart.draw({"rows": []}).axes
+
+
+@pytest.mark.parametrize("operation", veilmatch.OPERATIONS)
+def test_veilmatch_is_asked_as_its_client_wants_it(operation: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = create_autospec(Client, instance=True)
+    client.candidates_embedding.return_value = SimpleNamespace(subjects=("p0",), probe_bytes=5)
+    client.identify_embedding.return_value = SimpleNamespace(subject="p0", probe_bytes=5)
+    monkeypatch.setattr(veilmatch, "wait_until_idle", lambda parties: None)
+    monkeypatch.setattr(veilmatch, "_cpu_s", lambda parties: 0.0)
+    cost, sent = veilmatch._query(client, create_autospec(Supervisor, instance=True), operation, 128)
+    assert sent == 5 and cost.wall_s > 0
 
 
 def test_a_run_leaves_the_process_its_cores(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.profile_chart import PARTIES, STYLES, draw, lay
-from veilmatch.client.evaluation.curves import png, svg
+from veilmatch.client.evaluation.figures.curves import png, svg
 from veilmatch.crypto.parameters import DEFAULT
 
 MEASURED = dict(zip(PARTIES, (0.010, 0.020, 0.020, 0.050, 0.050), strict=True))

@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 from benchmarks.costs import fit
 from benchmarks.scaling_chart import PANELS, draw
-from veilmatch.client.evaluation.curves import svg
+from veilmatch.client.evaluation.figures.curves import svg
 
 
 def test_chart_names_sets_and_units_and_holds_every_point() -> None:

@@ -19,7 +19,7 @@ from PIL import Image
 from veilmatch.client.capture import source
 from veilmatch.client.capture.image import load_image
 from veilmatch.client.capture.source import photo_bytes
-from veilmatch.client.quoting import quoted_name, quoted_path, quoted_photo
+from veilmatch.client.given.quoting import quoted_name, quoted_path, quoted_photo
 from veilmatch.crypto.errors import ImageError
 
 GRADIENT = (np.arange(24 * 16 * 3) % 251).astype(np.uint8).reshape(24, 16, 3)

@@ -14,7 +14,7 @@ from veilmatch.client.capture.detector import Face, YuNetDetector
 from veilmatch.client.capture.image import RgbArray, load_image
 from veilmatch.client.capture.pipeline import MIN_FACE_PIXELS, CapturePipeline
 from veilmatch.client.capture.turn import turned, upright
-from veilmatch.client.evaluation.degrade import DEGRADATIONS, Place
+from veilmatch.client.evaluation.data.degrade import DEGRADATIONS, Place
 from veilmatch.client.models import fixture_photos, orl_photo
 from veilmatch.common.hints import hint
 from veilmatch.crypto.errors import NoFaceError, SeveralFacesError, UnusableFaceError

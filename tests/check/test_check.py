@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import os
+import secrets
 import shutil
 import sqlite3
 import threading
@@ -21,6 +22,7 @@ from veilmatch.server.check.keys import check_tls
 from veilmatch.server.check.party import check_data, check_party, find_configuration, load_configuration
 from veilmatch.server.check.report import Finding, Report
 from veilmatch.server.installation.passphrase import VARIABLE
+from veilmatch.server.installation.plan import folder_of
 
 TOY = ParameterSet(modulus_bits=1024)
 FACES = unit(np.random.default_rng(3), 4, TOY.dimension)
@@ -50,7 +52,7 @@ def checked_while_serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             asking = threading.Thread(target=ask)
             asking.start()
             try:
-                reports = {party: of(directory / party, PASSPHRASE) for party in EVERYBODY}
+                reports = {party: of(directory / folder_of(party), PASSPHRASE) for party in EVERYBODY}
             finally:
                 over.set()
                 asking.join()
@@ -70,7 +72,7 @@ def installation(
 
 @pytest.fixture
 def party(installation: Path, tmp_path: Path) -> Callable[[str], Path]:
-    return lambda name: Path(shutil.copytree(installation / name, tmp_path / name))
+    return lambda name: Path(shutil.copytree(installation / folder_of(name), tmp_path / name))
 
 
 def of(folder: Path, passphrase: str | None = None) -> Report:
@@ -100,10 +102,12 @@ def flip(database: Path, table: str, column: str, where: str) -> None:
 
 
 def garble(path: Path, at: float = 0.5, count: int = 4096) -> None:
-    """Overwrite part of a file, keeping its mode."""
+    """Overwrite part of a file, keeping its mode; no byte stays what it was."""
     with path.open("r+b") as file:
-        file.seek(int(path.stat().st_size * at))
-        file.write(os.urandom(count))
+        file.seek(start := int(path.stat().st_size * at))
+        before = file.read(count)
+        file.seek(start)
+        file.write(bytes((byte + 1 + secrets.randbelow(255)) % 256 for byte in before))
 
 
 # -- nothing is damaged ----------------------------------------------------------------------------
@@ -118,7 +122,8 @@ def test_a_party_that_serves_is_found_sound_and_is_not_disturbed(
         assert report.party == name
         seen = {Path(file).name for file, _ in report.looked_at}
         data = {"stock.db", "audit", "pace.db", "refresh.db"} if name in KEY_HOLDERS else {"gallery.db"}
-        assert seen >= {*data, "replay.db", "budgets.db", "tls.pem", "ca.pem", "devices", "public.json"}, name
+        own = {"tls.pem", "ca.pem", "devices", "revoked", "public.json"}
+        assert seen >= {*data, *own, "ledger.db"}, name
     opened = [what for file, what in reports["keyholder-a"].looked_at if file.endswith("stock.db")]
     assert "opened" in opened[0] and "not opened" not in opened[0] and not opened[0].startswith("0 ")
 
@@ -129,7 +134,7 @@ def test_both_matchers_have_one_fingerprint_and_a_changed_subject_another(
     def galleries(report: Report) -> list[str]:
         return [what for file, what in report.looked_at if file.endswith("gallery.db")]
 
-    a, b = (galleries(of(installation / name)) for name in ("matcher-a", "matcher-b"))
+    a, b = (galleries(of(installation / folder_of(name))) for name in ("matcher-a", "matcher-b"))
     assert a == b and "fingerprint" in a[0]
     folder = party("matcher-b")
     execute(folder / "data" / "gallery.db", "UPDATE templates SET subject = 'bem' WHERE subject = 'ben'")
@@ -152,7 +157,7 @@ GALLERY: list[tuple[str, Damage, str]] = [
     ("pack", bit("contents", "body", "id = (SELECT content_id FROM packs)"), "pack 0"),
     ("record", bit("contents", "body", "id = (SELECT content_id FROM templates WHERE subject = 'ben')"), "of ben"),
     ("checksum", bit("contents", "checksum", "id = (SELECT content_id FROM templates WHERE subject = 'ben')"), "ben"),
-    ("log", bit("log", "digest", "sequence = 2"), "log"),
+    ("log", bit("log", "body", "sequence = 2"), "log"),
     ("chain", on("UPDATE galleries SET chain = zeroblob(32)"), "log"),
     ("index, slot out of range", on("UPDATE templates SET slot = 9999 WHERE subject = 'ben'"), "index"),
     ("index, a subject that is a number", on("UPDATE templates SET subject = x'ff' WHERE subject = 'ben'"), "index"),
@@ -167,7 +172,7 @@ def test_damage_to_a_gallery_is_named_with_its_place(party: Callable[[str], Path
     found = only(of(folder))
     assert Path(found.file) == folder / "data" / "gallery.db"
     assert where in found.where
-    assert "copy gallery.db from the other one" in found.remedy
+    assert "gallery fetch --restored" in found.remedy
     # Without the configuration it is found as well, but for whose it is.
     assert len(check_data(folder / "data").findings) >= (where != "")
 
@@ -180,7 +185,7 @@ def test_records_and_packs_that_are_gone_are_named(party: Callable[[str], Path])
     assert any("of cy" in where for where in places) and any("row" in where for where in places)
 
 
-@pytest.mark.parametrize("name", ["gallery.db", "replay.db", "budgets.db"])
+@pytest.mark.parametrize("name", ["gallery.db", "ledger.db"])
 @pytest.mark.parametrize("how", ["header", "pages", "short", "text"])
 def test_a_database_that_is_none_any_more_is_named(party: Callable[[str], Path], name: str, how: str) -> None:
     folder = party("matcher-a")
@@ -201,7 +206,7 @@ def test_a_database_that_is_none_any_more_is_named(party: Callable[[str], Path],
     assert all("stop th" in found.remedy for found in findings)
 
 
-@pytest.mark.parametrize("file", ["data/gallery.db", "data/replay.db", "tls-key.pem"])
+@pytest.mark.parametrize("file", ["data/gallery.db", "data/ledger.db", "tls-key.pem"])
 def test_a_file_that_others_may_read_is_named(party: Callable[[str], Path], file: str) -> None:
     folder = party("matcher-a")
     (folder / file).chmod(0o644)
@@ -211,12 +216,22 @@ def test_a_file_that_others_may_read_is_named(party: Callable[[str], Path], file
 
 def test_files_beside_the_data_are_looked_at(party: Callable[[str], Path], installation: Path) -> None:
     for file, damage, word in (
-        ("tls.pem", lambda p: shutil.copy(installation / "matcher-b" / "tls.pem", p), "tls.key is not the key"),
+        (
+            "tls.pem",
+            lambda p: shutil.copy(installation / folder_of("matcher-b") / "tls.pem", p),
+            "tls.key is not the key",
+        ),
         ("tls.pem", lambda p: p.write_text("text"), "PEM"),
         ("tls-key.pem", lambda p: p.unlink(), "cannot be read"),
-        ("ca.pem", lambda p: shutil.copy(installation / "matcher-b" / "tls.pem", p), "not of this authority"),
+        (
+            "ca.pem",
+            lambda p: shutil.copy(installation / folder_of("matcher-b") / "tls.pem", p),
+            "not of this authority",
+        ),
         ("public.json", lambda p: p.write_text("{}"), "public"),
         ("devices/device-1.cert", lambda p: p.write_text("{}"), "certificate"),
+        ("revoked", lambda p: p.rmdir(), "revoked recipients"),
+        ("revoked/bank.revoked", lambda p: p.write_text(""), "a name that revokes nobody"),
     ):
         folder = party("matcher-a")
         damage(folder / file)
@@ -225,7 +240,7 @@ def test_files_beside_the_data_are_looked_at(party: Callable[[str], Path], insta
 
 
 def test_a_certificate_that_has_expired_is_named_and_one_that_soon_will_is_noted(installation: Path) -> None:
-    settings = load_configuration(installation / "matcher-a" / "matcher.toml")
+    settings = load_configuration(installation / folder_of("matcher-a") / "matcher.toml")
     for days, findings, notes in ((0, 0, 0), (800, 0, 1), (830, 1, 0)):
         report = Report()
         at = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=days)
@@ -284,12 +299,13 @@ def test_an_altered_block_that_was_passed_over_is_noted_and_nothing_is_to_be_don
     assert any("triples" in note and "passed over already; nothing to do" in note for note in report.notes)
 
 
-@pytest.mark.parametrize("name", ["stock.db", "pace.db", "refresh.db", "replay.db", "budgets.db"])
+@pytest.mark.parametrize("name", ["stock.db", "pace.db", "refresh.db", "ledger.db", "replay.db", "budgets.db"])
 def test_a_damaged_database_of_a_key_holder_is_named(party: Callable[[str], Path], name: str) -> None:
     folder = party("keyholder-c")
     path = folder / "data" / name
     for beside in ("-wal", "-shm"):
         path.with_name(name + beside).unlink(missing_ok=True)
+    path.touch(0o600)  # as the daemon makes it
     path.write_text("garbage" * 1000)
     assert Path(only(of(folder)).file) == path
 
@@ -321,6 +337,18 @@ def test_a_damaged_certification_key_is_named_and_one_that_is_elsewhere_is_noted
     path.unlink()
     report = of(folder)
     assert report.findings == [] and any("certifier.key is not here" in note for note in report.notes)
+
+
+@pytest.mark.parametrize("name", ["keyholder-a", "matcher-b"])
+def test_a_damaged_signing_key_of_the_organisation_is_named(party: Callable[[str], Path], name: str) -> None:
+    path = party(name) / "organisation.key"
+    garble(path, 0.9, 1)
+    assert of(path.parent).findings == [], "that takes the passphrase"
+    assert Path(only(of(path.parent, PASSPHRASE)).file) == path
+    path.chmod(0o604)
+    assert "organisation.key" in only(of(path.parent)).remedy
+    path.unlink()
+    assert Path(only(of(path.parent)).file) == path
 
 
 def test_a_passphrase_file_that_others_may_read_is_named(party: Callable[[str], Path]) -> None:

@@ -1,4 +1,4 @@
-"""A device with real keys of an UNSAFE toy size, and two fake matchers."""
+"""A device with real keys of an UNSAFE toy size, and three fake matchers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from tests.crypto.toys import ORGANISATIONS
+from tests.crypto.toys import ORGANISATIONS, SIGNERS
 from veilmatch import AsyncClient, DeviceSettings
 from veilmatch.client.wire.signing import DeviceKey
 from veilmatch.crypto.arithmetic import Integer, from_bytes, invert, power
@@ -21,7 +21,7 @@ from veilmatch.crypto.keys.ceremony import Ceremony, run_ceremony
 from veilmatch.crypto.parameters import ParameterSet
 from veilmatch.crypto.secret_access import SECRET_ACCESS
 
-from .fakes import FakePair
+from .fakes import FakeMatchers
 
 PARAMETERS = ParameterSet(dimension=8, scale=20, clip=15, modulus_bits=512)
 
@@ -52,7 +52,7 @@ def device_key() -> Ed25519PrivateKey:
 
 @pytest.fixture
 def settings(ceremony: Ceremony, device_key: Ed25519PrivateKey, tmp_path: Path) -> DeviceSettings:
-    (tmp_path / "public.json").write_bytes(PublicFile.fresh(ceremony.public_key, ORGANISATIONS).encode())
+    (tmp_path / "public.json").write_bytes(PublicFile.fresh(ceremony.public_key, ORGANISATIONS, SIGNERS).encode())
     pem = device_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     (tmp_path / "device.key").write_bytes(pem)
     (tmp_path / "device.key").chmod(0o600)
@@ -68,6 +68,7 @@ def settings(ceremony: Ceremony, device_key: Ed25519PrivateKey, tmp_path: Path) 
         [matchers]
         a = "localhost:1"
         b = "localhost:2"
+        c = "localhost:3"
         [tls]
         authority = "ca.pem"
         certificate = "device.pem"
@@ -78,8 +79,8 @@ def settings(ceremony: Ceremony, device_key: Ed25519PrivateKey, tmp_path: Path) 
 
 
 @pytest.fixture
-def pair() -> FakePair:
-    return FakePair()
+def fakes() -> FakeMatchers:
+    return FakeMatchers()
 
 
 @dataclass
@@ -107,8 +108,8 @@ def faces(count: int) -> Sequence[np.ndarray]:
 
 
 @pytest.fixture
-async def client(settings: DeviceSettings, pair: FakePair) -> AsyncIterator[AsyncClient]:
-    async with AsyncClient(settings, matchers=pair.both, capture=FakeCapture()) as made:
+async def client(settings: DeviceSettings, fakes: FakeMatchers) -> AsyncIterator[AsyncClient]:
+    async with AsyncClient(settings, matchers=fakes.all, capture=FakeCapture()) as made:
         yield made
 
 

@@ -1,4 +1,4 @@
-"""Two matchers in memory that share a plaintext decision: what the client's tests talk to."""
+"""Three matchers in memory that share a plaintext decision: what the client's tests talk to."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from veilmatch.client.wire.transport import ConnectionState, Matcher
+from veilmatch.crypto.keys.parties import PARTIES, Party
 from veilmatch.protos.v1 import matcher_pb2 as pb
 from veilmatch.protos.v1 import request_pb2
 
@@ -21,6 +22,10 @@ def body_of(signed: Signed) -> request_pb2.RequestBody:
     return request_pb2.RequestBody.FromString(signed.body)
 
 
+def _chain(sequence: int) -> bytes:
+    return bytes([sequence]) * 32
+
+
 def xor_shares(bits: Sequence[int]) -> tuple[bytes, bytes]:
     packed = np.packbits(np.array(bits, np.uint8), bitorder="little").tobytes()
     mask = secrets.token_bytes(len(packed))
@@ -29,10 +34,9 @@ def xor_shares(bits: Sequence[int]) -> tuple[bytes, bytes]:
 
 @dataclass
 class FakeMatcher:
-    """One of a FakePair. Notes what it is sent."""
+    """One of FakeMatchers. Notes what it is sent."""
 
-    pair: FakePair
-    seat: int
+    fakes: FakeMatchers
     party: str
     #: Called with (kind, request) before an answer; may raise, or return a coroutine to wait for.
     before: Callable[[str, Any], Any] = lambda kind, request: None
@@ -48,9 +52,21 @@ class FakeMatcher:
     comes_back: bool = True
     connects: int = 0
     doubts: int = 0
+    #: Whether it gives signs of life, and how often it was asked for one.
+    lives: bool = True
+    asked: int = 0
 
     def doubt(self) -> None:
         self.doubts += 1
+
+    async def alive(self, timeout_s: float) -> bool:
+        """Answers at once; without life, as a process that is stopped."""
+        self.asked += 1
+        if not self.lives:
+            await asyncio.sleep(timeout_s)
+        elif self.comes_back:
+            self.state = "up"
+        return self.lives and self.state == "up"
 
     async def connect(self, timeout_s: float) -> bool:
         self.connects += 1
@@ -59,19 +75,19 @@ class FakeMatcher:
 
     async def match(self, request: pb.MatchRequest, timeout_s: float) -> pb.MatchReply:
         self.known_chains.append(request.known_chain)
-        return await self._answer("match", request.request, timeout_s, self.pair.match, request.known_chain)
+        return await self._answer("match", request.request, timeout_s, self.fakes.match, request.known_chain)
 
     async def mutate(self, request: Signed, timeout_s: float) -> pb.MutateReply:
-        return await self._answer("mutate", request, timeout_s, self.pair.mutate)
+        return await self._answer("mutate", request, timeout_s, self.fakes.mutate)
 
     async def bulk_enrol(self, header: Signed, packs: Sequence[pb.BulkPack], timeout_s: float) -> pb.MutateReply:
-        return await self._answer("bulk", header, timeout_s, self.pair.bulk, list(packs))
+        return await self._answer("bulk", header, timeout_s, self.fakes.bulk, list(packs))
 
     async def subjects(self, request: Signed, timeout_s: float) -> pb.SubjectsReply:
-        return await self._answer("subjects", request, timeout_s, self.pair.list_subjects)
+        return await self._answer("subjects", request, timeout_s, self.fakes.list_subjects)
 
     async def rotate(self, request: Signed, timeout_s: float) -> pb.RotateReply:
-        return await self._answer("rotate", request, timeout_s, self.pair.rotate)
+        return await self._answer("rotate", request, timeout_s, self.fakes.rotate)
 
     async def close(self) -> None:
         self.closed = True
@@ -84,22 +100,25 @@ class FakeMatcher:
             if wait is not None:
                 await wait
             await asyncio.sleep(0)
-            return self.change(make(self.seat, request, *more))
+            return self.change(make(max(0, body_of(request).pair.find(self.party[-1])), request, *more))
         except asyncio.CancelledError:
             self.cancelled += 1
             raise
 
 
-class FakePair:
-    """Matcher a and b over one plaintext gallery. Whoever is in `looks_like` matches every probe, all equally well."""
+class FakeMatchers:
+    """Matchers a, b and c over one gallery in clear. Whoever is in `looks_like` matches every probe, all alike well."""
 
     def __init__(self) -> None:
-        self.a, self.b = FakeMatcher(self, 0, "matcher-a"), FakeMatcher(self, 1, "matcher-b")
+        self.a, self.b, self.c = (FakeMatcher(self, f"matcher-{party}") for party in PARTIES)
         self.templates: list[str] = []
         self.looks_like: set[str] = set()
         #: What the servers find of a vector that is enrolled.
         self.finds_valid = True
         self.sequence = 0
+        #: By pair: the templates that its first answer is about, one change before the present ones.
+        self.earlier: dict[str, list[str]] = {}
+        self._first_of: dict[str, bytes] = {}
         self.bulk_packs: list[pb.BulkPack] = []
         self.converted = 0
         self._rotated: dict[bytes, pb.RotateReply] = {}
@@ -110,34 +129,41 @@ class FakePair:
         self._present: dict[bytes, list[str]] = {}
 
     @property
+    def all(self) -> dict[Party, Matcher]:
+        return {"a": self.a, "b": self.b, "c": self.c}
+
+    @property
     def both(self) -> tuple[Matcher, Matcher]:
+        """Those of pair ab."""
         return self.a, self.b
 
     @property
     def chain(self) -> bytes:
-        return bytes([self.sequence]) * 32
+        return _chain(self.sequence)
 
-    def match(self, seat: int, signed: Signed, known_chain: bytes) -> pb.MatchReply:
-        operation = body_of(signed).operation
+    def match(self, place: int, signed: Signed, known_chain: bytes) -> pb.MatchReply:
+        operation, pair = body_of(signed).operation, body_of(signed).pair
         search = operation != request_pb2.OPERATION_VERIFY
-        compared = self.templates if search else [signed.subject]
+        is_earlier = pair in self.earlier and self._first_of.setdefault(pair, signed.body) == signed.body
+        templates, sequence = (self.earlier[pair], self.sequence - 1) if is_earlier else (self.templates, self.sequence)
+        compared = templates if search else [signed.subject]
         bits = [int(subject in self.looks_like) for subject in compared]
         if operation == request_pb2.OPERATION_IDENTIFY:
             number = bits.index(1) + 1 if any(bits) else 0
             bits = [number >> i & 1 for i in range(len(compared).bit_length())]
         shares = self._answers.setdefault(signed.body, xor_shares(bits))
         return pb.MatchReply(
-            sequence=self.sequence,
-            chain=self.chain,
+            sequence=sequence,
+            chain=_chain(sequence),
             session_id=(signed.body[-32:] * 32)[:32],
-            share=shares[seat],
+            share=shares[place],
             count=len(bits),
-            valid_share=seat == 0 and bool(bits),
-            labels=compared if search and known_chain != self.chain else [],
-            timings=pb.Timings(convert_s=0.1 + seat, match_s=0.2, decide_s=0.3),
+            valid_share=place == 0 and bool(bits),
+            labels=compared if search and known_chain != _chain(sequence) else [],
+            timings=pb.Timings(convert_s=0.1 + place, match_s=0.2, decide_s=0.3),
         )
 
-    def mutate(self, seat: int, signed: Signed) -> pb.MutateReply:
+    def mutate(self, place: int, signed: Signed) -> pb.MutateReply:
         body = body_of(signed)
         if body.token not in self._done:
             before = len(self.templates)
@@ -152,10 +178,10 @@ class FakePair:
             added = [signed.subject] if body.operation == request_pb2.OPERATION_ENROL else []
             self._commit(signed, abs(len(self.templates) - before), added)
         reply = self._mutated(signed)
-        reply.valid_share = body.operation == request_pb2.OPERATION_ENROL and seat == 0 and self.finds_valid
+        reply.valid_share = body.operation == request_pb2.OPERATION_ENROL and place == 0 and self.finds_valid
         return reply
 
-    def bulk(self, seat: int, signed: Signed, packs: list[pb.BulkPack]) -> pb.MutateReply:
+    def bulk(self, place: int, signed: Signed, packs: list[pb.BulkPack]) -> pb.MutateReply:
         token = body_of(signed).token
         if token not in self._done:
             self.bulk_packs = packs
@@ -164,12 +190,12 @@ class FakePair:
             self._commit(signed, len(added), added)
         return self._mutated(signed)
 
-    def list_subjects(self, seat: int, signed: Signed) -> pb.SubjectsReply:
+    def list_subjects(self, place: int, signed: Signed) -> pb.SubjectsReply:
         names = dict.fromkeys(self.templates)
         listed = [pb.Subject(subject=n, templates=self.templates.count(n)) for n in names]
         return pb.SubjectsReply(sequence=self.sequence, chain=self.chain, subjects=listed)
 
-    def rotate(self, seat: int, signed: Signed) -> pb.RotateReply:
+    def rotate(self, place: int, signed: Signed) -> pb.RotateReply:
         """Each request converts two templates; one that finds nothing to convert is the last."""
         if signed.body not in self._rotated:
             total = len(self.templates)
@@ -181,7 +207,7 @@ class FakePair:
                 self._rotated[signed.body].by_device.extend(["bob", "eve"])
         reply = pb.RotateReply()
         reply.CopyFrom(self._rotated[signed.body])
-        reply.valid_share = bytes([0b10 if seat else 0b11]) if reply.by_device else b""
+        reply.valid_share = bytes([0b10 if place else 0b11]) if reply.by_device else b""
         return reply
 
     def _commit(self, signed: Signed, templates: int, added: list[str]) -> None:

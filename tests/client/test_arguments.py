@@ -17,12 +17,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from veilmatch import AsyncClient
-from veilmatch.client.arguments import checked_cosine, checked_name, checked_pairs, finite_seconds
+from veilmatch.client.given.arguments import checked_cosine, checked_name, checked_pairs, finite_seconds
 from veilmatch.crypto.errors import InvalidInputError, UnknownSubjectError, VeilmatchError
 from veilmatch.crypto.requests import check_subject
 
 from .conftest import face
-from .fakes import FakePair
+from .fakes import FakeMatchers
 
 # -- numbers -------------------------------------------------------------------------------------------
 
@@ -138,14 +138,14 @@ def test_servers_take_composed_names_only_and_say_what_is_not() -> None:
     assert caught.value.got == "U+0065 LATIN SMALL LETTER E in place 1"
 
 
-async def test_both_forms_of_a_name_are_one_subject_everywhere(client: AsyncClient, pair: FakePair) -> None:
+async def test_both_forms_of_a_name_are_one_subject_everywhere(client: AsyncClient, fakes: FakeMatchers) -> None:
     apart, whole = "e\u0301va", "éva"
-    pair.looks_like = {whole}
+    fakes.looks_like = {whole}
     await client.enrol(apart, "1.jpg")
     await client.enrol_embedding(apart, face(1), model="toy")
     await client.enrol_many([(apart, "2.jpg")])
     await client.enrol_many_embeddings([(apart, face(3))], model="toy")
-    assert pair.templates == [whole] * 4
+    assert fakes.templates == [whole] * 4
     for verified in (
         await client.verify(apart, "door.jpg"),
         await client.verify_embedding(apart, face(1), model="toy"),
@@ -217,11 +217,11 @@ async def test_an_unusable_photo_of_several_is_named(client: AsyncClient) -> Non
     assert "photo 3 of 3 (3.jpg)" in told[1][1].message
 
 
-async def test_an_unknown_subject_is_named(client: AsyncClient, pair: FakePair) -> None:
+async def test_an_unknown_subject_is_named(client: AsyncClient, fakes: FakeMatchers) -> None:
     def refuse(kind: str, request: Any) -> None:
         raise UnknownSubjectError("the gallery has no such subject")
 
-    pair.a.before = pair.b.before = refuse
+    fakes.a.before = fakes.b.before = refuse
     for ask in (
         lambda: client.verify("ada", "door.jpg"),
         lambda: client.erase("ada"),

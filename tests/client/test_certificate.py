@@ -23,7 +23,8 @@ from veilmatch.crypto.errors import (
 from veilmatch.crypto.keys.device_certificate import DeviceCertificate, Statement
 
 from .conftest import PARAMETERS, FakeCapture, face
-from .fakes import FakePair, body_of
+from .fakes import FakeMatchers, body_of
+from .test_recipient import BANK, seal
 
 LOWEST = 0.45
 
@@ -65,58 +66,74 @@ CALLS: dict[str, Callable[[AsyncClient, float | None], Any]] = {
 
 @pytest.mark.parametrize("call", CALLS)
 async def test_a_threshold_below_the_lowest_is_refused_before_anything_is_captured_or_sent(
-    settings: DeviceSettings, statement: Statement, pair: FakePair, call: str
+    settings: DeviceSettings, statement: Statement, fakes: FakeMatchers, call: str
 ) -> None:
     known = knowing(settings, statement)
     for asked in (known, known.model_copy(update={"threshold": 0.4})):
-        async with AsyncClient(asked, matchers=pair.both, capture=NoCapture()) as client:
+        async with AsyncClient(asked, matchers=fakes.all, capture=NoCapture()) as client:
             with pytest.raises(LowThresholdError, match=r"kiosk-1\.cert") as caught:
                 await CALLS[call](client, 0.4 if asked is known else None)
     assert (caught.value.got, caught.value.expected) == ("160 (cosine 0.4)", "at least 180 (cosine 0.45)")
-    assert pair.a.requests == pair.b.requests == []
+    assert fakes.a.requests == fakes.b.requests == []
 
 
 @pytest.mark.parametrize("call", CALLS)
 async def test_the_lowest_threshold_itself_and_the_default_above_it_are_asked_with(
-    settings: DeviceSettings, statement: Statement, pair: FakePair, call: str
+    settings: DeviceSettings, statement: Statement, fakes: FakeMatchers, call: str
 ) -> None:
-    async with AsyncClient(knowing(settings, statement), matchers=pair.both, capture=FakeCapture()) as client:
+    async with AsyncClient(knowing(settings, statement), matchers=fakes.all, capture=FakeCapture()) as client:
         await CALLS[call](client, LOWEST)
         await CALLS[call](client, None)
-    assert [body_of(request).threshold for request in pair.a.requests] == [180, 200]
+    assert [body_of(request).threshold for request in fakes.a.requests] == [180, 200]
 
 
 async def test_an_operation_without_the_right_is_refused_at_once_too(
-    settings: DeviceSettings, statement: Statement, pair: FakePair
+    settings: DeviceSettings, statement: Statement, fakes: FakeMatchers
 ) -> None:
-    async with AsyncClient(knowing(settings, statement), matchers=pair.both, capture=NoCapture()) as client:
+    async with AsyncClient(knowing(settings, statement), matchers=fakes.all, capture=NoCapture()) as client:
         for ask in (lambda: client.identify("door.jpg"), lambda: client.identify_embedding(face(1), model="toy")):
             with pytest.raises(DeviceRightsError) as caught:
                 await ask()
             assert (type(caught.value), caught.value.expected) == (DeviceRightsError, "identify")
-    assert pair.a.requests == []
+    assert fakes.a.requests == []
+
+
+@pytest.mark.parametrize("call", CALLS)
+async def test_a_device_that_may_ask_for_a_recipient_only_refuses_to_ask_for_itself(
+    settings: DeviceSettings, statement: Statement, fakes: FakeMatchers, call: str
+) -> None:
+    known = knowing(settings, replace(statement, recipient_only=True))
+    async with AsyncClient(known, matchers=fakes.all, capture=NoCapture()) as client:
+        with pytest.raises(DeviceRightsError, match=r"kiosk-1\.cert.*for a recipient only"):
+            await CALLS[call](client, None)
+        assert fakes.a.requests == fakes.b.requests == []
+        seal(fakes)
+        await client.for_recipient(BANK).verify_embedding("alice", face(1), model="toy")
+        with pytest.raises(LowThresholdError):
+            await client.for_recipient(BANK).verify_embedding("alice", face(1), model="toy", threshold=0.1)
+    assert [body_of(request).recipient for request in fakes.a.requests] == [BANK.statement.id]
 
 
 @pytest.mark.parametrize("signers", ["", "a"])
 async def test_a_request_that_is_still_to_be_signed_says_nothing(
-    settings: DeviceSettings, statement: Statement, pair: FakePair, signers: str
+    settings: DeviceSettings, statement: Statement, fakes: FakeMatchers, signers: str
 ) -> None:
     known = knowing(settings, statement, signers)
-    async with AsyncClient(known, matchers=pair.both, capture=FakeCapture()) as client:
+    async with AsyncClient(known, matchers=fakes.all, capture=FakeCapture()) as client:
         await client.verify_embedding("alice", face(1), model="toy", threshold=0.1)
-    assert len(pair.a.requests) == 1
+    assert len(fakes.a.requests) == 1
 
 
 async def test_without_a_certificate_the_refusal_of_the_servers_comes_through(
-    settings: DeviceSettings, pair: FakePair
+    settings: DeviceSettings, fakes: FakeMatchers
 ) -> None:
     refused = LowThresholdError("not so low", got="40 (cosine 0.1)", expected="at least 180 (cosine 0.45)")
 
     def refuse(kind: str, request: Any) -> None:
         raise refused
 
-    pair.a.before = pair.b.before = refuse
-    async with AsyncClient(settings, matchers=pair.both) as client:
+    fakes.a.before = fakes.b.before = refuse
+    async with AsyncClient(settings, matchers=fakes.all) as client:
         with pytest.raises(LowThresholdError) as caught:
             await client.verify_embedding("alice", face(1), model="toy", threshold=0.1)
     assert caught.value.fields() == refused.fields()

@@ -15,33 +15,40 @@ from typing import Any
 import pytest
 
 from veilmatch import AsyncClient, Client, DeviceSettings, SubjectEntry, UnavailableError
+from veilmatch.client.recipient import AsyncForRecipient, ForRecipient
 from veilmatch.common.hints import hint
 from veilmatch.crypto.errors import ClientUseError, ConfigurationError, NoFaceError
 
 from .conftest import FakeCapture, face
-from .fakes import FakePair
+from .fakes import FakeMatchers
 
 
 @pytest.fixture
-def client(settings: DeviceSettings, pair: FakePair) -> Iterator[Client]:
-    with Client(settings, matchers=pair.both, capture=FakeCapture()) as made:
+def client(settings: DeviceSettings, fakes: FakeMatchers) -> Iterator[Client]:
+    with Client(settings, matchers=fakes.all, capture=FakeCapture()) as made:
         yield made
 
 
 def public(kind: type) -> set[str]:
-    return {name for name in vars(kind) if not name.startswith("_")}
+    return {name for name in dir(kind) if not name.startswith("_")}
 
 
 def test_twins_have_the_same_methods_and_arguments() -> None:
     assert public(Client) - {"close"} == public(AsyncClient) - {"aclose"}
     for name in public(Client) - {"close", "from_config"}:
         ours, theirs = (inspect.signature(getattr(kind, name)) for kind in (Client, AsyncClient))
+        if name == "for_recipient":  # which returns twins as well
+            ours, theirs = (one.replace(return_annotation=None) for one in (ours, theirs))
         assert ours == theirs, name
     assert inspect.signature(Client).parameters == inspect.signature(AsyncClient).parameters
+    queries = {f"{operation}{of}" for operation in ("verify", "identify", "candidates") for of in ("", "_embedding")}
+    assert public(ForRecipient) == public(AsyncForRecipient) == queries
+    for name in public(ForRecipient):
+        assert inspect.signature(getattr(ForRecipient, name)) == inspect.signature(getattr(AsyncForRecipient, name))
 
 
-def test_every_method_answers(client: Client, pair: FakePair) -> None:
-    pair.looks_like = {"alice"}
+def test_every_method_answers(client: Client, fakes: FakeMatchers) -> None:
+    fakes.looks_like = {"alice"}
     assert client.enrol("alice", "1.jpg").templates == 1
     assert client.enrol_embedding("alice", face(1), model="toy").templates == 1
     assert client.enrol_many({"bob": "2.jpg"}).templates == 1
@@ -59,9 +66,9 @@ def test_errors_come_out_in_the_calling_thread(client: Client) -> None:
         client.verify("alice", "empty.jpg")
 
 
-def test_many_threads_share_a_client(client: Client, pair: FakePair) -> None:
-    pair.looks_like = {"s3"}
-    pair.a.before = lambda kind, request: asyncio.sleep(0.05)
+def test_many_threads_share_a_client(client: Client, fakes: FakeMatchers) -> None:
+    fakes.looks_like = {"s3"}
+    fakes.a.before = lambda kind, request: asyncio.sleep(0.05)
     started = time.monotonic()
     with ThreadPoolExecutor(8) as threads:
         found = list(threads.map(lambda i: bool(client.verify_embedding(f"s{i}", face(i), model="toy")), range(8)))
@@ -69,28 +76,28 @@ def test_many_threads_share_a_client(client: Client, pair: FakePair) -> None:
     assert time.monotonic() - started < 2
 
 
-def test_client_works_inside_a_running_event_loop(settings: DeviceSettings, pair: FakePair) -> None:
+def test_client_works_inside_a_running_event_loop(settings: DeviceSettings, fakes: FakeMatchers) -> None:
     async def caller() -> Any:
-        with Client(settings, matchers=pair.both) as client:
+        with Client(settings, matchers=fakes.all) as client:
             return client.subjects()
 
     assert asyncio.run(caller()) == []
 
 
-def test_closing_ends_the_thread_and_both_connections(settings: DeviceSettings, pair: FakePair) -> None:
-    client = Client(settings, matchers=pair.both)
+def test_closing_ends_the_thread_and_both_connections(settings: DeviceSettings, fakes: FakeMatchers) -> None:
+    client = Client(settings, matchers=fakes.all)
     client.subjects()
     client.close()
     client.close()
-    assert pair.a.closed and pair.b.closed
+    assert fakes.a.closed and fakes.b.closed
     assert "veilmatch-client" not in {thread.name for thread in threading.enumerate()}
     with pytest.raises(ClientUseError, match="closed"):
         client.subjects()
 
 
-def test_closing_ends_a_call_of_another_thread(settings: DeviceSettings, pair: FakePair) -> None:
-    pair.a.before = pair.b.before = lambda kind, request: asyncio.sleep(60)
-    client, ended = Client(settings, matchers=pair.both), []
+def test_closing_ends_a_call_of_another_thread(settings: DeviceSettings, fakes: FakeMatchers) -> None:
+    fakes.a.before = fakes.b.before = lambda kind, request: asyncio.sleep(60)
+    client, ended = Client(settings, matchers=fakes.all), []
 
     def call() -> None:
         with pytest.raises(UnavailableError, match="closed"):
@@ -99,18 +106,18 @@ def test_closing_ends_a_call_of_another_thread(settings: DeviceSettings, pair: F
 
     caller = threading.Thread(target=call)
     caller.start()
-    while not pair.b.requests:
+    while not fakes.b.requests:
         time.sleep(0.01)
     client.close()
     caller.join(5)
-    assert ended == [True] and pair.a.cancelled == 1
+    assert ended == [True] and fakes.a.cancelled == 1
 
 
-def test_interrupted_call_is_cancelled_at_both(client: Client, pair: FakePair) -> None:
-    pair.a.before = pair.b.before = lambda kind, request: asyncio.sleep(60)
+def test_interrupted_call_is_cancelled_at_both(client: Client, fakes: FakeMatchers) -> None:
+    fakes.a.before = fakes.b.before = lambda kind, request: asyncio.sleep(60)
 
     def press_ctrl_c() -> None:
-        while not pair.b.requests:
+        while not fakes.b.requests:
             time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGINT)
 
@@ -119,10 +126,10 @@ def test_interrupted_call_is_cancelled_at_both(client: Client, pair: FakePair) -
     with pytest.raises(KeyboardInterrupt):
         client.subjects()
     for _ in range(100):
-        if pair.a.cancelled:
+        if fakes.a.cancelled:
             break
         time.sleep(0.01)
-    assert (pair.a.cancelled, pair.b.cancelled) == (1, 1)
+    assert (fakes.a.cancelled, fakes.b.cancelled) == (1, 1)
     assert time.monotonic() - started < 4, "not because its time was over"
 
 

@@ -20,33 +20,36 @@ import veilmatch.client.commands
 import veilmatch.server.commands
 from veilmatch import Client, DeviceSettings
 from veilmatch.client.capture.image import load_image
-from veilmatch.client.commands._application import build_app, register_entry_point
-from veilmatch.client.commands._options import given_photos
+from veilmatch.client.commands.base.application import build_app, register_entry_point
+from veilmatch.client.commands.base.options import given_photos
 from veilmatch.client.wire.connection import request_id
 from veilmatch.common import output
 from veilmatch.common.hints import hint
 from veilmatch.crypto import errors
 from veilmatch.crypto.encryption.public_key_format import PublicFile
 from veilmatch.crypto.errors import DealtOpeningError, ImageError, UnavailableError, VeilmatchError
+from veilmatch.crypto.requests import request_digest
+from veilmatch.crypto.sealed_answer import SealedAnswer
 
 from .conftest import FakeCapture
-from .fakes import FakePair
+from .fakes import FakeMatchers, body_of
+from .test_recipient import BANK, seal
 
 Run = Callable[..., Result]
 
 
-def named(pair: FakePair) -> dict[str, str]:
+def named(fakes: FakeMatchers) -> dict[str, str]:
     """What a document says about the last request."""
-    return {"request_id": request_id(pair.a.requests[-1])}
+    return {"request_id": request_id(fakes.a.requests[-1])}
 
 
 COMMANDS = ("enrol", "verify", "identify", "candidates", "erase", "subjects", "rotate")
 
 
 @pytest.fixture
-def run(settings: DeviceSettings, pair: FakePair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+def run(settings: DeviceSettings, fakes: FakeMatchers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     def open_client(config: Path) -> Client:
-        return Client(DeviceSettings.load(config), matchers=pair.both, capture=FakeCapture())
+        return Client(DeviceSettings.load(config), matchers=fakes.all, capture=FakeCapture())
 
     for name in COMMANDS:
         module = importlib.import_module(f"veilmatch.client.commands.{name}")
@@ -62,15 +65,15 @@ def run(settings: DeviceSettings, pair: FakePair, tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.parametrize(("matches", "status"), [(True, 0), (False, 1)])
-def test_verify_tells_by_its_exit_status(run: Run, pair: FakePair, matches: bool, status: int) -> None:
-    pair.looks_like = {"alice"} if matches else set()
+def test_verify_tells_by_its_exit_status(run: Run, fakes: FakeMatchers, matches: bool, status: int) -> None:
+    fakes.looks_like = {"alice"} if matches else set()
     result = run("verify", "alice", "door.jpg")
     assert result.exit_code == status
     assert result.stdout.startswith("match: alice" if matches else "no match: alice")
 
 
-def test_verify_in_json(run: Run, pair: FakePair) -> None:
-    pair.looks_like = {"alice"}
+def test_verify_in_json(run: Run, fakes: FakeMatchers) -> None:
+    fakes.looks_like = {"alice"}
     result = run("verify", "alice", "door.jpg", "--json")
     document = json.loads(result.stdout)
     assert result.exit_code == 0 and result.stderr == ""
@@ -80,15 +83,15 @@ def test_verify_in_json(run: Run, pair: FakePair) -> None:
     assert set(document["timings"]) == {"device_s", "convert_s", "match_s", "decide_s", "total_s"}
 
 
-def test_candidates_are_one_a_line(run: Run, pair: FakePair) -> None:
-    pair.templates, pair.looks_like = ["alice", "bob", "carol"], {"alice", "carol"}
+def test_candidates_are_one_a_line(run: Run, fakes: FakeMatchers) -> None:
+    fakes.templates, fakes.looks_like = ["alice", "bob", "carol"], {"alice", "carol"}
     result = run("candidates", "door.jpg")
     assert (result.exit_code, result.stdout) == (0, "alice\ncarol\n")
     assert "3 templates" in result.stderr
 
 
-def test_no_candidate_is_status_one(run: Run, pair: FakePair) -> None:
-    pair.templates = ["alice"]
+def test_no_candidate_is_status_one(run: Run, fakes: FakeMatchers) -> None:
+    fakes.templates = ["alice"]
     result = run("candidates", "door.jpg", "--json")
     assert result.exit_code == 1
     assert json.loads(result.stdout)["subjects"] == []
@@ -96,33 +99,95 @@ def test_no_candidate_is_status_one(run: Run, pair: FakePair) -> None:
 
 @pytest.mark.parametrize(("looks_like", "status", "lines"), [({"bob", "carol"}, 0, "bob\n"), (set(), 1, "")])
 def test_identify_names_one_or_tells_nobody_by_its_exit_status(
-    run: Run, pair: FakePair, looks_like: set[str], status: int, lines: str
+    run: Run, fakes: FakeMatchers, looks_like: set[str], status: int, lines: str
 ) -> None:
-    pair.templates, pair.looks_like = ["alice", "bob", "carol"], looks_like
+    fakes.templates, fakes.looks_like = ["alice", "bob", "carol"], looks_like
     result = run("identify", "door.jpg")
     assert (result.exit_code, result.stdout) == (status, lines)
     assert "3 templates" in result.stderr and ("nobody" in result.stderr) == (status == 1)
 
 
-def test_identify_in_json(run: Run, pair: FakePair) -> None:
-    pair.templates = ["alice", "bob"]
+def test_identify_in_json(run: Run, fakes: FakeMatchers) -> None:
+    fakes.templates = ["alice", "bob"]
     for subject, status in ((None, 1), ("bob", 0)):
-        pair.looks_like = {subject} if subject else set()
+        fakes.looks_like = {subject} if subject else set()
         result = run("identify", "door.jpg", "--threshold", "0.5", "--json")
         document = json.loads(result.stdout)
         assert (result.exit_code, result.stderr) == (status, "")
         assert (document["match"], document["subject"], document["compared"]) == (status == 0, subject, 2)
         assert {"sequence", "pair", "shares", "probe_bytes", "timings"} <= set(document)
-        assert document["request_id"] == request_id(pair.a.requests[-1])
+        assert document["request_id"] == request_id(fakes.a.requests[-1])
 
 
-def test_enrol_several_photos(run: Run, pair: FakePair) -> None:
+@pytest.mark.parametrize("command", [("verify", "alice"), ("identify",), ("candidates",)])
+def test_an_answer_for_a_recipient_is_written_and_not_told(
+    run: Run, fakes: FakeMatchers, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    fakes.templates = ["alice", "bob"]
+    fakes.looks_like = {"alice"}
+    seal(fakes)
+    (tmp_path / "bank.cert").write_bytes(BANK.encode())
+    ask = (*command, "door.jpg", "--recipient", "bank.cert", "--challenge", "c0ffee")
+    written = run(*ask, "--out", "answer.json")
+    assert (written.exit_code, written.stdout) == (0, ""), written.stderr
+    assert len(SealedAnswer.decode((tmp_path / "answer.json").read_bytes()).statements) == 2
+    assert body_of(fakes.a.requests[-1]).challenge == b"\xc0\xff\xee"
+    printed = run(*ask)
+    assert SealedAnswer.decode(printed.stdout).statements == ("statement of a", "statement of b")
+    document = json.loads(run(*ask, "--json", "--out", "answer.json").stdout)
+    assert document == {
+        "operation": command[0], "pairs": ["ab"], "requests": [request_digest(fakes.a.requests[-1].body).hex()],
+        "file": "answer.json", **named(fakes),
+    }  # fmt: skip
+    document = json.loads(run(*ask, "--json").stdout)
+    assert SealedAnswer.decode(document["answer"]).statements == ("statement of a", "statement of b")
+
+
+def test_options_of_a_recipient_without_one_are_unusable_input(run: Run, fakes: FakeMatchers, tmp_path: Path) -> None:
+    (tmp_path / "bank.cert").write_bytes(BANK.encode())
+    for options in (
+        ("--out", "answer.json"), ("--challenge", "00"), ("--recipient", "bank.cert", "--challenge", "xyz"),
+        ("--recipient", "none.cert"),
+    ):  # fmt: skip
+        assert run("verify", "alice", "door.jpg", *options).exit_code == 3
+    assert fakes.a.requests == []
+
+
+@pytest.mark.parametrize("command", [["verify", "alice"], ["candidates"], ["identify"]])
+def test_an_assured_answer_says_so_and_names_three_requests(run: Run, fakes: FakeMatchers, command: list[str]) -> None:
+    fakes.templates, fakes.looks_like = ["alice", "bob"], {"alice"}
+    for assured in (True, False):
+        result = run(*command, "door.jpg", "--json", *(["--assured"] if assured else []))
+        document = json.loads(result.stdout)
+        assert (result.exit_code, document["assured"]) == (0, assured)
+        assert len(set(document["request_ids"])) == (3 if assured else 0)
+
+
+@pytest.mark.parametrize("command", [["verify", "alice"], ["candidates"], ["identify"]])
+def test_a_disagreement_has_a_status_of_its_own_and_prints_no_answer(
+    run: Run, fakes: FakeMatchers, command: list[str]
+) -> None:
+    fakes.templates, fakes.looks_like = ["alice", "bob", "carol"], {"alice"}
+
+    def lie(reply: Any) -> Any:
+        reply.share = bytes([reply.share[0] ^ 1])
+        return reply
+
+    fakes.b.change = lie
+    result = run(*command, "door.jpg", "--json", "--assured")
+    error = json.loads(result.stdout)["error"]
+    assert (result.exit_code, error["code"]) == (13, "disagreement")
+    assert set(error["request_ids"]) == {"ab", "ac", "bc"} and "alice" not in result.stdout
+    assert "organisations" in run(*command, "door.jpg", "--assured").stderr
+
+
+def test_enrol_several_photos(run: Run, fakes: FakeMatchers) -> None:
     result = run("enrol", "alice", "1.jpg", "2.jpg", "--json")
     assert result.exit_code == 0
-    expected = {"subject": "alice", "templates": 2, "repeated": 0, "sequence": 2} | named(pair)
+    expected = {"subject": "alice", "templates": 2, "repeated": 0, "sequence": 2} | named(fakes)
     assert json.loads(result.stdout) == expected
     assert "enrolled: bob" in run("enrol", "bob", "1.jpg").stdout
-    assert pair.templates == ["alice", "alice", "bob"]
+    assert fakes.templates == ["alice", "alice", "bob"]
 
 
 @pytest.fixture
@@ -141,18 +206,18 @@ def folder(tmp_path: Path) -> Path:
     return root
 
 
-def test_enrol_a_folder(run: Run, pair: FakePair, folder: Path) -> None:
+def test_enrol_a_folder(run: Run, fakes: FakeMatchers, folder: Path) -> None:
     result = run("enrol", "--folder", str(folder), "--json")
     assert result.exit_code == 0, result.output
-    expected = {"templates": 4, "repeated": 0, "sequence": 1, "skipped": [], "left_out": []} | named(pair)
+    expected = {"templates": 4, "repeated": 0, "sequence": 1, "skipped": [], "left_out": []} | named(fakes)
     assert json.loads(result.stdout) == expected
-    assert pair.templates == ["alice", "bob", "bob", "\u00e9va"]
+    assert fakes.templates == ["alice", "bob", "bob", "\u00e9va"]
 
 
-def test_folder_with_an_unusable_photo(run: Run, pair: FakePair, folder: Path) -> None:
+def test_folder_with_an_unusable_photo(run: Run, fakes: FakeMatchers, folder: Path) -> None:
     (folder / "empty.jpg").write_text("empty")
     assert run("enrol", "--folder", str(folder)).exit_code == 3
-    assert pair.templates == []
+    assert fakes.templates == []
     result = run("enrol", "--folder", str(folder), "--skip-unusable", "--json")
     document = json.loads(result.stdout)
     assert result.exit_code == 3
@@ -161,14 +226,14 @@ def test_folder_with_an_unusable_photo(run: Run, pair: FakePair, folder: Path) -
 
 
 def test_a_folder_with_anything_else_enrols_nobody_unless_the_rest_may_be_left_out(
-    run: Run, pair: FakePair, folder: Path
+    run: Run, fakes: FakeMatchers, folder: Path
 ) -> None:
     (folder / "notes.txt").write_text("tall")
     (folder / "bob" / "2024").mkdir()
     (folder / "cyd.HEIC").write_text("a photo")
     refused = run("enrol", "--folder", str(folder), "--json")
     error = json.loads(refused.stdout)["error"]
-    assert (refused.exit_code, pair.templates) == (3, [])
+    assert (refused.exit_code, fakes.templates) == (3, [])
     assert "2 of 7" in error["got"] and "notes.txt: not a photo" in error["got"] and "bob/2024" in error["got"]
     result = run("enrol", "--folder", str(folder), "--skip-unusable", "--json")
     document = json.loads(result.stdout)
@@ -177,24 +242,24 @@ def test_a_folder_with_anything_else_enrols_nobody_unless_the_rest_may_be_left_o
     assert "left out: notes.txt: not a photo" in result.stderr
     told = run("enrol", "--folder", str(folder), "--skip-unusable")
     assert told.exit_code == 3 and "(templates: 5, left out: 2)" in told.stdout
-    assert "cyd" in pair.templates
+    assert "cyd" in fakes.templates
 
 
-def test_the_same_photos_are_enrolled_once_and_that_is_said(run: Run, pair: FakePair, folder: Path) -> None:
+def test_the_same_photos_are_enrolled_once_and_that_is_said(run: Run, fakes: FakeMatchers, folder: Path) -> None:
     assert run("enrol", "alice", "1.jpg").stdout == "enrolled: alice (templates: 1)\n"
     assert run("enrol", "alice", "1.jpg", "2.jpg").stdout == "enrolled: alice (templates: 2, already there: 1)\n"
     again = run("enrol", "alice", "2.jpg", "1.jpg")
     assert (again.exit_code, again.stdout) == (0, "already enrolled: alice (templates: 2)\n")
     assert json.loads(run("enrol", "alice", "1.jpg", "--json").stdout)["repeated"] == 1
-    assert pair.templates == ["alice", "alice"]
+    assert fakes.templates == ["alice", "alice"]
     assert run("enrol", "alice", "1.jpg", "--again").stdout == "enrolled: alice (templates: 1)\n"
-    assert pair.templates == ["alice"] * 3
+    assert fakes.templates == ["alice"] * 3
     for said in ("enrolled", "already enrolled"):
         assert run("enrol", "--folder", str(folder)).stdout.startswith(f"{said}: {folder} (templates: 4")
-    assert len(pair.templates) == 7
+    assert len(fakes.templates) == 7
 
 
-def test_an_unusable_photo_of_several_is_named(run: Run, pair: FakePair, folder: Path) -> None:
+def test_an_unusable_photo_of_several_is_named(run: Run, fakes: FakeMatchers, folder: Path) -> None:
     error = json.loads(run("enrol", "alice", "1.jpg", "empty.jpg", "--json").stdout)["error"]
     assert error["message"].startswith("alice, photo 2 of 2 (empty.jpg): there is no face")
     (folder / "dan.jpg").write_text("empty")
@@ -202,10 +267,10 @@ def test_an_unusable_photo_of_several_is_named(run: Run, pair: FakePair, folder:
     assert error["message"].startswith("dan, photo 4 of 5 (dan.jpg): there is no face")
 
 
-def test_a_photo_may_come_on_standard_input(run: Run, pair: FakePair) -> None:
+def test_a_photo_may_come_on_standard_input(run: Run, fakes: FakeMatchers) -> None:
     assert run("enrol", "alice", "-", input=b"1.jpg").stdout == "enrolled: alice (templates: 1)\n"
     assert run("enrol", "alice", "1.jpg").stdout.startswith("already enrolled"), "the same bytes"
-    pair.looks_like = {"alice"}
+    fakes.looks_like = {"alice"}
     assert run("verify", "alice", "-", input=b"photo").exit_code == 0
     assert run("identify", "-", input=b"photo").stdout == "alice\n"
     assert run("candidates", "-", input=b"photo").exit_code == 0
@@ -214,20 +279,20 @@ def test_a_photo_may_come_on_standard_input(run: Run, pair: FakePair) -> None:
         assert (result.exit_code, "standard input" in result.stderr) == (3, True)
 
 
-def test_a_photo_may_be_a_data_url_and_is_never_printed(run: Run, pair: FakePair) -> None:
+def test_a_photo_may_be_a_data_url_and_is_never_printed(run: Run, fakes: FakeMatchers) -> None:
     photo = base64.b64encode(bytes(range(256)) * 4).decode()
     for given in (f"data:image/jpeg;base64,{photo}", photo):
         for args in (("enrol", "alice", given), ("enrol", given, "1.jpg"), ("verify", "alice", given)):
             for more in ((), ("--json",)):
                 assert photo[40:60] not in run(*args, *more).output
-    assert pair.templates == ["alice"], "the data URL, once"
+    assert fakes.templates == ["alice"], "the data URL, once"
     assert run("enrol", "alice", "-", input=f"data:;base64,{photo}".encode()).stdout.startswith("already enrolled")
 
 
-def test_both_forms_of_a_name_are_one_subject(run: Run, pair: FakePair) -> None:
+def test_both_forms_of_a_name_are_one_subject(run: Run, fakes: FakeMatchers) -> None:
     assert run("enrol", "e\u0301va", "1.jpg").exit_code == 0
     assert run("enrol", "\u00e9va", "1.jpg").stdout.startswith("already enrolled")
-    assert pair.templates == ["\u00e9va"]
+    assert fakes.templates == ["\u00e9va"]
     result = run("enrol", "山田\u3000太郎", "1.jpg")
     assert result.exit_code == 3 and "U+3000 IDEOGRAPHIC SPACE" in result.stderr
 
@@ -238,27 +303,27 @@ def test_empty_or_missing_folder_is_unusable_input(run: Run, tmp_path: Path) -> 
     assert run("enrol", "--folder", str(tmp_path / "none")).exit_code == 3
 
 
-def test_subjects_and_erase(run: Run, pair: FakePair) -> None:
-    pair.templates = ["bob", "alice", "bob"]
+def test_subjects_and_erase(run: Run, fakes: FakeMatchers) -> None:
+    fakes.templates = ["bob", "alice", "bob"]
     assert run("subjects").stdout == "alice\t1\nbob\t2\n"
     document = json.loads(run("erase", "bob", "--json").stdout)
-    assert (document["templates"], document["request_id"]) == (2, request_id(pair.a.requests[-1]))
+    assert (document["templates"], document["request_id"]) == (2, request_id(fakes.a.requests[-1]))
     document = json.loads(run("subjects", "--json").stdout)
-    assert document == {"subjects": [{"subject": "alice", "templates": 1}]} | named(pair)
+    assert document == {"subjects": [{"subject": "alice", "templates": 1}]} | named(fakes)
     assert run("erase", "alice").stdout.startswith("erased: alice")
 
 
 def test_rotate_reads_the_new_key_and_names_who_is_empty_now(
-    run: Run, pair: FakePair, settings: DeviceSettings
+    run: Run, fakes: FakeMatchers, settings: DeviceSettings
 ) -> None:
-    pair.templates = ["bob", "alice", "bob"]
+    fakes.templates = ["bob", "alice", "bob"]
     public = settings.public_key
     key_id = PublicFile.decode(public.read_bytes()).public_key.key_id.hex()
     result = run("rotate", str(public))
     assert result.exit_code == 0 and result.stdout == f"rotated: 3 templates to key {key_id} (empty: 1)\n"
     assert "empty now, its record was no valid vector: eve" in result.stderr
     document = json.loads(run("rotate", str(public), "--json").stdout)
-    assert document == {"key_id": key_id, "templates": 3, "sequence": 4, "empty": []} | named(pair)
+    assert document == {"key_id": key_id, "templates": 3, "sequence": 4, "empty": []} | named(fakes)
 
 
 def test_rotate_without_a_new_key_is_unusable_input(run: Run, tmp_path: Path) -> None:
@@ -267,15 +332,15 @@ def test_rotate_without_a_new_key_is_unusable_input(run: Run, tmp_path: Path) ->
     assert run("rotate", str(tmp_path / "other.json")).exit_code != 0
 
 
-def test_subject_of_a_server_cannot_steer_the_terminal(run: Run, pair: FakePair) -> None:
-    pair.templates = ["al\x1b[2Jice"]
+def test_subject_of_a_server_cannot_steer_the_terminal(run: Run, fakes: FakeMatchers) -> None:
+    fakes.templates = ["al\x1b[2Jice"]
     assert run("subjects").stdout == "al?[2Jice\t1\n"
 
 
-def test_threshold_and_time_out_reach_the_client(run: Run, pair: FakePair) -> None:
+def test_threshold_and_time_out_reach_the_client(run: Run, fakes: FakeMatchers) -> None:
     assert run("verify", "alice", "d.jpg", "--threshold", "2").exit_code == 3
     run("verify", "alice", "d.jpg", "--timeout", "0.5")
-    assert pair.a.timeouts[-1] <= 0.5
+    assert fakes.a.timeouts[-1] <= 0.5
 
 
 def test_configuration_may_be_named_in_the_environment(run: Run, tmp_path: Path) -> None:
@@ -301,11 +366,11 @@ def test_configuration_may_be_named_in_the_environment(run: Run, tmp_path: Path)
         errors.VeilmatchError("internal"),
     ],
 )
-def test_exit_status_is_that_of_the_error(run: Run, pair: FakePair, error: VeilmatchError) -> None:
+def test_exit_status_is_that_of_the_error(run: Run, fakes: FakeMatchers, error: VeilmatchError) -> None:
     def fail(kind: str, request: Any) -> None:
         raise error
 
-    pair.a.before = fail
+    fakes.a.before = fail
     result = run("subjects", "--json")
     assert result.exit_code == error.exit_status >= 3
     told = json.loads(result.stdout)["error"]
@@ -326,7 +391,9 @@ def test_error_without_json_leaves_standard_output_empty(run: Run) -> None:
     assert "hint" in result.stderr and "expected: one face" in result.stderr
 
 
-def test_a_panel_shows_who_when_and_which_request(run: Run, pair: FakePair, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_panel_shows_who_when_and_which_request(
+    run: Run, fakes: FakeMatchers, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("VEILMATCH_PAIRS", '["ab"]')
 
     def fail(kind: str, request: Any) -> None:
@@ -335,9 +402,9 @@ def test_a_panel_shows_who_when_and_which_request(run: Run, pair: FakePair, monk
             party="keyholder-b", alternatives=("ac",), retry_after_s=7200.0,
         )  # fmt: skip
 
-    pair.a.before = fail
+    fakes.a.before = fail
     told = " ".join(run("subjects").stderr.replace("\u2502", " ").split())
-    named = request_id(pair.a.requests[-1])
+    named = request_id(fakes.a.requests[-1])
     for text in (
         "budget: requests of a device in a day", "party: keyholder-b", "pairs that can do without it: ac",
         "ask again in: 2 hours", f"request: {named}: operators find it in the logs", "<= 7",
@@ -359,11 +426,11 @@ def test_one_document_only_even_if_an_error_follows_the_result(run: Run, monkeyp
     assert result.exit_code == 7 and list(json.loads(result.stdout)) == ["subjects", "request_id"]
 
 
-def test_markup_in_an_error_is_only_text(run: Run, pair: FakePair) -> None:
+def test_markup_in_an_error_is_only_text(run: Run, fakes: FakeMatchers) -> None:
     def fail(kind: str, request: Any) -> None:
         raise UnavailableError("[link=evil]x[/link] [red]", party="matcher-a")
 
-    pair.a.before = fail
+    fakes.a.before = fakes.b.before = fail
     assert "[link=evil]x[/link] [red]" in run("subjects").stderr
 
 
@@ -546,10 +613,10 @@ def test_command_of_a_module_that_is_not_there_is_left_out() -> None:
     assert CliRunner().invoke(_app_with(point), ["ghost"]).exit_code == 2
 
 
-def test_an_empty_gallery_is_told_to_a_person(run: Run, pair: FakePair) -> None:
+def test_an_empty_gallery_is_told_to_a_person(run: Run, fakes: FakeMatchers) -> None:
     result = run("subjects")
     assert (result.exit_code, result.stdout) == (0, "") and "nobody is enrolled" in result.stderr
-    pair.templates = ["alice"]
+    fakes.templates = ["alice"]
     assert "nobody" not in run("subjects").stderr
 
 
@@ -609,16 +676,15 @@ def test_another_file_in_place_of_a_key_is_named(run: Run, tmp_path: Path, field
     assert str(tmp_path / "ca.pem") in json.dumps(error)
 
 
-def test_a_request_that_reached_nobody_is_not_looked_for_in_logs(run: Run, pair: FakePair) -> None:
+def test_a_request_that_reached_nobody_is_not_looked_for_in_logs(run: Run, fakes: FakeMatchers) -> None:
     def fail(kind: str, request: Any) -> None:
         raise UnavailableError("cannot be reached", party="matcher-a")
 
-    pair.a.before = fail
-    for matcher in (pair.a, pair.b):
-        matcher.state, matcher.comes_back = "down", False
+    for matcher in (fakes.a, fakes.b, fakes.c):
+        matcher.state, matcher.comes_back, matcher.before = "down", False, fail
     result = run("verify", "alice", "1.jpg")
     assert result.exit_code == 6 and "logs" not in result.stderr
-    pair.b.state = "up"
+    fakes.b.state = "up"
     assert "every party that it reached" in " ".join(run("verify", "alice", "1.jpg").stderr.replace("│", "").split())
 
 

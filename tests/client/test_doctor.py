@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
+from tests.client.fakes import FakeMatchers
+from veilmatch import DeviceSettings
 from veilmatch.client.commands import doctor as module
-from veilmatch.client.commands._application import build_app
+from veilmatch.client.commands.base.application import build_app
+from veilmatch.client.commands.base.servers import Servers
 from veilmatch.client.models import install_models
+from veilmatch.client.wire.transport import Matcher
 from veilmatch.crypto.rings import choice
 
 LIBRARIES = ("onnxruntime", "PIL", "onnx", "sqlalchemy", "grpc_health")
@@ -127,6 +132,7 @@ def test_a_configuration_in_the_folder_says_what_the_machine_is_for(
 ) -> None:
     take_away(monkeypatch, *LIBRARIES)
     (empty_folder / name).touch()
+    monkeypatch.setattr(module, "servers_of", lambda configuration: Servers({}, {"ab": True}))
     status, answer = found()
     assert (status, answer["roles"]) == (3, [role])
     assert answer["problems"][0]["advice"] == f"pip install 'veilmatch[{role}]'"
@@ -157,3 +163,57 @@ def test_without_a_home_the_variable_is_named(monkeypatch: pytest.MonkeyPatch) -
     assert answer["problems"][0]["advice"] == "VEILMATCH_CACHE set to a folder"
     assert "set VEILMATCH_CACHE" in doctor()[1]
     assert found("--for", "server")[0] == 0
+
+
+# -- the servers of a device -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def device(settings: DeviceSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, bool]]:
+    """A folder with a device.toml; who of its matchers gives a sign of life."""
+    alive = {"a": True, "b": True, "c": True}
+
+    def opened(chosen: DeviceSettings) -> dict[str, Matcher]:
+        fakes = FakeMatchers()
+        for party, lives in alive.items():
+            matcher = getattr(fakes, party)
+            matcher.lives = lives
+        return {party: matcher for party, matcher in fakes.all.items() if party in chosen.matchers}
+
+    monkeypatch.setattr("veilmatch.client.wire.transport.open_matchers", opened)
+    monkeypatch.setattr("veilmatch.client.commands.base.servers.SIGN_S", 0.1)
+    monkeypatch.chdir(tmp_path)
+    yield alive
+
+
+@pytest.mark.parametrize("silent", ["", "a", "c"])
+def test_it_names_three_matchers_and_the_pairs_that_they_make(device: dict[str, bool], silent: str) -> None:
+    device.update(dict.fromkeys(silent, False))
+    status, answer = found("--for", "embeddings")
+    assert (status, answer["matchers"]) == (0, device)
+    assert answer["pairs"] == {pair: silent == "" or silent not in pair for pair in ("ab", "ac", "bc")}
+    lines = {line.split("  ")[0].strip(): line for line in doctor("--for", "embeddings")[1].splitlines()}
+    for party, answers in device.items():
+        assert ("answers" if answers else "no sign of life") in lines[f"matcher {party}"]
+    assert {"": "ab, ac, bc", "a": "bc", "c": "ab"}[silent] in lines["pairs whose matchers answer"]
+
+
+def test_a_device_that_no_pair_can_serve_has_a_problem(device: dict[str, bool]) -> None:
+    device.update(a=False, b=False)
+    status, answer = found("--for", "embeddings")
+    assert status == 3
+    (problem,) = answer["problems"]
+    assert problem["part"] == "servers" and "matcher-a, matcher-b" in problem["finding"]
+    assert "[matchers]" in problem["advice"]
+
+
+def test_two_matchers_are_two(device: dict[str, bool], tmp_path: Path) -> None:
+    toml = (tmp_path / "device.toml").read_text()
+    (tmp_path / "device.toml").write_text(toml.replace('c = "localhost:3"', ""))
+    answer = found("--for", "embeddings")[1]
+    assert answer["matchers"] == {"a": True, "b": True, "c": None} and answer["pairs"] == {"ab": True}
+
+
+def test_a_server_asks_nobody(device: dict[str, bool]) -> None:
+    answer = found("--for", "server")[1]
+    assert (answer["matchers"], answer["pairs"]) == (None, None)

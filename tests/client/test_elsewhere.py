@@ -20,7 +20,7 @@ from veilmatch import AsyncClient, Client, DeviceSettings
 from veilmatch.crypto.errors import ClientUseError, UnavailableError, VeilmatchError
 
 from .conftest import FakeCapture, face
-from .fakes import FakePair
+from .fakes import FakeMatchers
 
 #: A call of every method, by name.
 CALLS: dict[str, Callable[[Any], Any]] = {
@@ -42,8 +42,8 @@ CALLS: dict[str, Callable[[Any], Any]] = {
 
 
 @pytest.fixture
-def client(settings: DeviceSettings, pair: FakePair) -> Iterator[Client]:
-    with Client(settings, matchers=pair.both, capture=FakeCapture()) as made:
+def client(settings: DeviceSettings, fakes: FakeMatchers) -> Iterator[Client]:
+    with Client(settings, matchers=fakes.all, capture=FakeCapture()) as made:
         yield made
 
 
@@ -99,11 +99,11 @@ def within(work: Callable[[], Any], limit_s: float = 5.0) -> Any:
 
 def test_every_method_is_called_here() -> None:
     public = {name for name in vars(Client) if not name.startswith("_")}
-    assert set(CALLS) == public - {"close", "from_config"}
+    assert set(CALLS) == public - {"close", "from_config", "for_recipient"}  # the last one asks nobody yet
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_a_client_that_was_used_is_refused_in_a_forked_child(client: Client, pair: FakePair, name: str) -> None:
+def test_a_client_that_was_used_is_refused_in_a_forked_child(client: Client, fakes: FakeMatchers, name: str) -> None:
     client.subjects()
     error = in_child(lambda: CALLS[name](client))
     assert isinstance(error, ClientUseError) and "another process" in error.message
@@ -112,24 +112,24 @@ def test_a_client_that_was_used_is_refused_in_a_forked_child(client: Client, pai
 
 @pytest.mark.parametrize("name", CALLS)
 def test_an_async_client_that_was_used_is_refused_in_a_forked_child(
-    settings: DeviceSettings, pair: FakePair, name: str
+    settings: DeviceSettings, fakes: FakeMatchers, name: str
 ) -> None:
     async def use(client: AsyncClient) -> Any:
         return await CALLS[name](client)
 
-    client = AsyncClient(settings, matchers=pair.both, capture=FakeCapture())
+    client = AsyncClient(settings, matchers=fakes.all, capture=FakeCapture())
     asyncio.run(_subjects(client))
     error = in_child(lambda: asyncio.run(use(client)))
     assert isinstance(error, ClientUseError) and "another process" in error.message
 
 
-def test_a_child_leaves_the_block_of_its_parent_and_closes_nothing(client: Client, pair: FakePair) -> None:
+def test_a_child_leaves_the_block_of_its_parent_and_closes_nothing(client: Client, fakes: FakeMatchers) -> None:
     client.subjects()
 
     def leave() -> bool:
         client.__exit__(None, None, None)
         client.close()
-        return pair.a.closed
+        return fakes.a.closed
 
     assert in_child(leave) is False
     assert client.subjects() == []
@@ -142,12 +142,12 @@ def test_a_client_that_was_not_used_is_the_childs_own(client: Client) -> None:
 
 
 def test_a_client_is_refused_in_a_child_whose_parent_is_in_the_middle_of_its_first_call(
-    settings: DeviceSettings, pair: FakePair
+    settings: DeviceSettings, fakes: FakeMatchers
 ) -> None:
     """The child is forked while another thread holds whatever locks a call holds."""
-    pair.a.before = lambda kind, request: asyncio.sleep(0.002)
+    fakes.a.before = lambda kind, request: asyncio.sleep(0.002)
     for _ in range(20):
-        with Client(settings, matchers=pair.both) as client:
+        with Client(settings, matchers=fakes.all) as client:
             with ThreadPoolExecutor(1) as thread:
                 called = thread.submit(client.subjects)
                 outcome = in_child(client.subjects)
@@ -158,7 +158,7 @@ def test_a_client_is_refused_in_a_child_whose_parent_is_in_the_middle_of_its_fir
 # -- its own calls -----------------------------------------------------------------------------------
 
 
-def test_callbacks_run_in_the_thread_that_waits_and_may_use_the_client(client: Client, pair: FakePair) -> None:
+def test_callbacks_run_in_the_thread_that_waits_and_may_use_the_client(client: Client, fakes: FakeMatchers) -> None:
     steps: list[Any] = []
 
     def progress(*step: Any) -> None:
@@ -185,26 +185,26 @@ def test_callbacks_run_in_the_thread_that_waits_and_may_use_the_client(client: C
         "rotate",
         "rotate",
     ]
-    assert pair.templates == ["alice"]
+    assert fakes.templates == ["alice"]
 
 
-def test_an_error_in_a_callback_ends_the_call_before_anything_is_sent(client: Client, pair: FakePair) -> None:
+def test_an_error_in_a_callback_ends_the_call_before_anything_is_sent(client: Client, fakes: FakeMatchers) -> None:
     def fail(*step: Any) -> None:
         raise LookupError("of the caller")
 
     with pytest.raises(LookupError, match="of the caller"):
         client.enrol_many_embeddings({"alice": face(1)}, model="toy", progress=fail)
-    assert pair.a.requests == []
+    assert fakes.a.requests == []
 
 
-def test_ctrl_c_in_a_callback_ends_the_call(client: Client, pair: FakePair) -> None:
+def test_ctrl_c_in_a_callback_ends_the_call(client: Client, fakes: FakeMatchers) -> None:
     def interrupt(*step: Any) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         client.enrol_many_embeddings({"alice": face(1)}, model="toy", progress=interrupt)
     assert client.subjects() == []
-    assert len(pair.a.requests) == 1
+    assert len(fakes.a.requests) == 1
 
 
 def test_a_client_closed_in_a_callback_ends_its_call(client: Client) -> None:
@@ -214,7 +214,7 @@ def test_a_client_closed_in_a_callback_ends_its_call(client: Client) -> None:
     assert isinstance(error, UnavailableError) and "closed" in error.message
 
 
-def test_photos_may_come_from_a_generator_that_uses_the_client(client: Client, pair: FakePair) -> None:
+def test_photos_may_come_from_a_generator_that_uses_the_client(client: Client, fakes: FakeMatchers) -> None:
     def photos() -> Iterator[tuple[str, str]]:
         yield "alice", f"{len(client.subjects())}.jpg"
 
@@ -222,7 +222,9 @@ def test_photos_may_come_from_a_generator_that_uses_the_client(client: Client, p
 
 
 @pytest.mark.parametrize("where", ["loop", "capture", "close"])
-def test_a_client_called_from_within_its_own_call_says_so(settings: DeviceSettings, pair: FakePair, where: str) -> None:
+def test_a_client_called_from_within_its_own_call_says_so(
+    settings: DeviceSettings, fakes: FakeMatchers, where: str
+) -> None:
     class Nosy(FakeCapture):
         def embed_photo(self, source: Any) -> np.ndarray:
             if where != "loop":
@@ -233,24 +235,24 @@ def test_a_client_called_from_within_its_own_call_says_so(settings: DeviceSettin
         client.subjects()
 
     if where == "loop":
-        pair.a.before = ask_again
-    client = Client(settings, matchers=pair.both, capture=Nosy())
+        fakes.a.before = ask_again
+    client = Client(settings, matchers=fakes.all, capture=Nosy())
     error = within(lambda: client.verify("alice", "door.jpg"))
     assert isinstance(error, ClientUseError) and "call of its own" in error.message
-    pair.a.before = lambda kind, request: None
+    fakes.a.before = lambda kind, request: None
     assert client.subjects() == []
     client.close()
 
 
 async def test_callbacks_of_the_async_client_may_be_coroutines_that_use_it(
-    settings: DeviceSettings, pair: FakePair
+    settings: DeviceSettings, fakes: FakeMatchers
 ) -> None:
     seen: list[int] = []
 
     async def progress(stage: str, done: int, total: int) -> None:
         seen.append(len(await client.subjects()))
 
-    async with AsyncClient(settings, matchers=pair.both) as client:
+    async with AsyncClient(settings, matchers=fakes.all) as client:
         await client.enrol_many_embeddings({"alice": face(1)}, model="toy", progress=progress)
     assert seen == [0, 0]
 
@@ -264,7 +266,7 @@ async def _subjects(client: AsyncClient) -> Any:
 
 @pytest.mark.parametrize("name", CALLS)
 def test_an_async_client_is_refused_in_another_loop_and_after_it_was_closed(
-    settings: DeviceSettings, pair: FakePair, name: str
+    settings: DeviceSettings, fakes: FakeMatchers, name: str
 ) -> None:
     async def use() -> None:
         await CALLS[name](client)
@@ -273,31 +275,31 @@ def test_an_async_client_is_refused_in_another_loop_and_after_it_was_closed(
         await client.aclose()
         await use()
 
-    client = AsyncClient(settings, matchers=pair.both, capture=FakeCapture())
+    client = AsyncClient(settings, matchers=fakes.all, capture=FakeCapture())
     asyncio.run(_subjects(client))
     with pytest.raises(ClientUseError, match="event loop"):
         asyncio.run(use())
     with pytest.raises(ClientUseError, match="closed"):
         asyncio.run(close())
-    assert pair.a.closed
+    assert fakes.a.closed
 
 
 async def test_an_async_client_is_not_closed_under_the_feet_of_its_running_loop(
-    settings: DeviceSettings, pair: FakePair
+    settings: DeviceSettings, fakes: FakeMatchers
 ) -> None:
-    async with AsyncClient(settings, matchers=pair.both) as client:
+    async with AsyncClient(settings, matchers=fakes.all) as client:
         with pytest.raises(ClientUseError, match="event loop"):
             await asyncio.to_thread(lambda: asyncio.run(client.aclose()))
         assert await client.subjects() == []
 
 
 def test_a_client_serves_threads_and_loops_at_once_and_a_late_one_is_refused(
-    settings: DeviceSettings, pair: FakePair
+    settings: DeviceSettings, fakes: FakeMatchers
 ) -> None:
     async def in_a_loop() -> Any:
         return client.subjects()
 
-    with Client(settings, matchers=pair.both) as client, ThreadPoolExecutor(8) as threads:
+    with Client(settings, matchers=fakes.all) as client, ThreadPoolExecutor(8) as threads:
         asked = [
             threads.submit(asyncio.run, in_a_loop()) if i % 2 else threads.submit(client.subjects) for i in range(40)
         ]
@@ -305,9 +307,9 @@ def test_a_client_serves_threads_and_loops_at_once_and_a_late_one_is_refused(
     assert isinstance(within(client.subjects), ClientUseError)
 
 
-def test_calls_that_race_with_closing_end(settings: DeviceSettings, pair: FakePair) -> None:
+def test_calls_that_race_with_closing_end(settings: DeviceSettings, fakes: FakeMatchers) -> None:
     for _ in range(30):
-        client = Client(settings, matchers=pair.both)
+        client = Client(settings, matchers=fakes.all)
         with ThreadPoolExecutor(4) as threads:
             calls = [threads.submit(client.subjects) for _ in range(3)]
             closing = [threads.submit(client.close) for _ in range(2)]
@@ -318,12 +320,14 @@ def test_calls_that_race_with_closing_end(settings: DeviceSettings, pair: FakePa
 # -- left open ---------------------------------------------------------------------------------------
 
 
-def test_a_client_that_nobody_closes_ends_its_thread_when_it_is_gone(settings: DeviceSettings, pair: FakePair) -> None:
+def test_a_client_that_nobody_closes_ends_its_thread_when_it_is_gone(
+    settings: DeviceSettings, fakes: FakeMatchers
+) -> None:
     def threads() -> int:
         return sum(thread.name == "veilmatch-client" for thread in threading.enumerate())
 
     before = threads()
-    client = Client(settings, matchers=pair.both)
+    client = Client(settings, matchers=fakes.all)
     client.subjects()
     assert threads() == before + 1
     del client

@@ -21,18 +21,18 @@ import veilmatch.server
 from veilmatch import DeviceSettings
 
 ROOT = Path(__file__).resolve().parents[2]
-#: The command line as it is, with a pair of matchers inside the process: no network.
+#: The command line as it is, with matchers inside the process: no network.
 FAKED = """
 import importlib, os, signal, sys, time
 sys.path.insert(0, {root!r})
 from tests.client.conftest import FakeCapture
-from tests.client.fakes import FakePair
+from tests.client.fakes import FakeMatchers
 from veilmatch import Client, DeviceSettings, Enrolment
-pair = FakePair()
-pair.templates = ["alice", "\\u00e9va"]
-pair.looks_like = {{"alice", "\\u00e9va"}}
+fakes = FakeMatchers()
+fakes.templates = ["alice", "\\u00e9va"]
+fakes.looks_like = {{"alice", "\\u00e9va"}}
 def open_client(config):
-    return Client(DeviceSettings.load(config), matchers=pair.both, capture=FakeCapture())
+    return Client(DeviceSettings.load(config), matchers=fakes.all, capture=FakeCapture())
 for name in ("enrol", "verify", "identify", "candidates", "erase", "subjects", "rotate"):
     importlib.import_module(f"veilmatch.client.commands.{{name}}").open_client = open_client
 {more}
@@ -279,4 +279,4 @@ def test_standard_output_is_written_in_one_module_only() -> None:
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "Console":
                 found.add(module)
     # The process frame flushes and reports without any library; a worker's pipe is no person's.
-    assert found == {"common/output.py", "common/process.py", "client/bulk_worker.py"}
+    assert found == {"common/output.py", "common/process.py", "client/operations/bulk_worker.py"}

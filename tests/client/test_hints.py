@@ -10,8 +10,8 @@ from veilmatch.common.hints import HINTS, hint
 from veilmatch.common.known_fields import FIELDS
 from veilmatch.crypto import errors
 from veilmatch.crypto.errors import BudgetExceededError, OverloadedError, UnavailableError, VeilmatchError
+from veilmatch.server.admission.budgets import budgets_of
 from veilmatch.server.config import KeyHolderBudgets, MatcherBudgets
-from veilmatch.server.transport.budgets import budgets_of
 
 
 def tree(root: type[VeilmatchError] = VeilmatchError) -> Iterator[type[VeilmatchError]]:

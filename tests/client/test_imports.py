@@ -42,12 +42,12 @@ def test_embeddings_need_no_extra_and_photos_say_what_is_missing(settings: Devic
     done = run(
         """
         from veilmatch import Client, DeviceSettings, MissingExtraError
-        from tests.client.fakes import FakePair
+        from tests.client.fakes import FakeMatchers
         from pathlib import Path
 
-        pair = FakePair()
-        pair.looks_like = {"alice"}
-        with Client(DeviceSettings.load(Path(sys.argv[1])), matchers=pair.both) as client:
+        fakes = FakeMatchers()
+        fakes.looks_like = {"alice"}
+        with Client(DeviceSettings.load(Path(sys.argv[1])), matchers=fakes.all) as client:
             assert client.verify_embedding("alice", [1, -2, 3, -4, 5, -6, 7, 8], model="toy")
             try:
                 client.verify("alice", b"photo")

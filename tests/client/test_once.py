@@ -12,14 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from veilmatch import AsyncClient
+from veilmatch.client.given.tokens import EnrolmentTokens
 from veilmatch.client.results import Enrolment
-from veilmatch.client.tokens import EnrolmentTokens
 from veilmatch.client.wire.signing import DeviceKey
 from veilmatch.crypto.digests import digest
 from veilmatch.crypto.errors import IntegrityError, InvalidInputError, UnavailableError
 from veilmatch.crypto.requests import TOKEN_BYTES, signed_bytes
 
-from .fakes import FakePair, body_of
+from .fakes import FakeMatchers, body_of
 
 KEYS = [Ed25519PrivateKey.generate() for _ in range(2)]
 
@@ -31,12 +31,12 @@ def photos(tmp_path: Path) -> list[str]:
     return [str(tmp_path / name) for name in ("1.jpg", "2.jpg", "3.jpg")]
 
 
-def tokens_sent(pair: FakePair) -> list[bytes]:
-    return [body_of(request).token for request in pair.a.requests]
+def tokens_sent(fakes: FakeMatchers) -> list[bytes]:
+    return [body_of(request).token for request in fakes.a.requests]
 
 
 async def test_the_same_photo_is_added_once_whatever_its_name_and_order(
-    client: AsyncClient, pair: FakePair, photos: list[str], tmp_path: Path
+    client: AsyncClient, fakes: FakeMatchers, photos: list[str], tmp_path: Path
 ) -> None:
     one, two, three = photos
     assert await client.enrol("ada", one, two, once=True) == Enrolment(sequence=2, templates=2, repeated=0)
@@ -44,50 +44,52 @@ async def test_the_same_photo_is_added_once_whatever_its_name_and_order(
     assert (await client.enrol("ada", two, three, one, once=True)).repeated == 2
     (tmp_path / "copy.png").write_text("1.jpg")
     assert (await client.enrol("ada", tmp_path / "copy.png", Path(two).read_bytes(), once=True)).repeated == 2
-    assert pair.templates == ["ada"] * 3
+    assert fakes.templates == ["ada"] * 3
     assert (await client.enrol("ada", one, one, two)).repeated == 0, "without `once` every call is another one"
-    assert pair.templates == ["ada"] * 6
+    assert fakes.templates == ["ada"] * 6
 
 
 async def test_the_same_photo_twice_in_one_call_is_added_once(
-    client: AsyncClient, pair: FakePair, photos: list[str]
+    client: AsyncClient, fakes: FakeMatchers, photos: list[str]
 ) -> None:
     assert (await client.enrol("ada", photos[0], photos[0], once=True)).repeated == 1
-    assert pair.templates == ["ada"]
+    assert fakes.templates == ["ada"]
 
 
-async def test_another_subject_is_another_enrolment(client: AsyncClient, pair: FakePair, photos: list[str]) -> None:
+async def test_another_subject_is_another_enrolment(
+    client: AsyncClient, fakes: FakeMatchers, photos: list[str]
+) -> None:
     assert (await client.enrol("ada", photos[0], once=True)).repeated == 0
     assert (await client.enrol("bob", photos[0], once=True)).repeated == 0
-    assert pair.templates == ["ada", "bob"]
+    assert fakes.templates == ["ada", "bob"]
 
 
 async def test_what_was_erased_is_added_again_as_often_as_that_happens(
-    client: AsyncClient, pair: FakePair, photos: list[str]
+    client: AsyncClient, fakes: FakeMatchers, photos: list[str]
 ) -> None:
     for _ in range(3):
         assert (await client.enrol("ada", *photos[:2], once=True)).repeated == 0
         assert (await client.enrol("ada", *photos[:2], once=True)).repeated == 2
         await client.erase("ada")
-    sent = tokens_sent(pair)
+    sent = tokens_sent(fakes)
     assert len(set(sent)) == 2 * 3 + 3, "two photos three times, and three erasures"
 
 
 async def test_a_success_that_was_not_seen_is_found_by_the_next_call(
-    client: AsyncClient, pair: FakePair, photos: list[str]
+    client: AsyncClient, fakes: FakeMatchers, photos: list[str]
 ) -> None:
     def lose(reply: Any) -> Any:
         raise UnavailableError("the answer got lost", party="matcher-b")
 
-    pair.a.change = pair.b.change = lose
+    fakes.a.change = fakes.b.change = lose
     with pytest.raises(UnavailableError):
         await client.enrol("ada", photos[0], once=True)
-    pair.a.change = pair.b.change = lambda reply: reply
+    fakes.a.change = fakes.b.change = lambda reply: reply
     assert (await client.enrol("ada", photos[0], once=True)).repeated == 1
-    assert pair.templates == ["ada"]
+    assert fakes.templates == ["ada"]
 
 
-async def test_a_set_of_photos_is_enrolled_once(client: AsyncClient, pair: FakePair, photos: list[str]) -> None:
+async def test_a_set_of_photos_is_enrolled_once(client: AsyncClient, fakes: FakeMatchers, photos: list[str]) -> None:
     people = dict(zip(("ada", "bob"), photos, strict=False))
     backwards = list(reversed(people.items()))
     assert await client.enrol_many(people, once=True) == Enrolment(sequence=1, templates=2, repeated=0)
@@ -111,13 +113,13 @@ async def test_a_repeated_call_with_a_token_says_so(client: AsyncClient, photos:
 
 @pytest.mark.parametrize("field", ["repeated", "present"])
 async def test_matchers_that_differ_about_what_was_done_are_refused(
-    client: AsyncClient, pair: FakePair, photos: list[str], field: str
+    client: AsyncClient, fakes: FakeMatchers, photos: list[str], field: str
 ) -> None:
     def differ(reply: Any) -> Any:
         setattr(reply, field, type(getattr(reply, field))(not getattr(reply, field)))
         return reply
 
-    pair.b.change = differ
+    fakes.b.change = differ
     with pytest.raises(IntegrityError, match="different"):
         await client.enrol("ada", photos[0], once=True)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from veilmatch.client.photo_folder import read_folder
+from veilmatch.client.given.photo_folder import read_folder
 from veilmatch.crypto.errors import InvalidInputError
 
 

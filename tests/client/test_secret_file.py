@@ -9,9 +9,9 @@ import pytest
 
 from tests.transport.parties import tls_of
 from veilmatch.client.config import DeviceSettings
-from veilmatch.client.secret_file import read_secret
 from veilmatch.client.wire.signing import DeviceKey
 from veilmatch.client.wire.transport import open_matchers
+from veilmatch.common.secret_file import read_secret
 from veilmatch.common.settings import TlsSettings
 from veilmatch.crypto.errors import KeyFileError
 

@@ -104,7 +104,14 @@ def test_who_has_to_do_with_nobody_names_itself(kind: type[VeilmatchError], part
 
 @pytest.mark.parametrize(
     ("party", "alternatives"),
-    [(SAYER, ("ac",)), (PEER, ("bc",)), (DEALER, ("ab",)), ("matcher-a", ()), ("organisation 17", ("ac",)), (None, ())],
+    [
+        (SAYER, ("ac",)),
+        (PEER, ("bc",)),
+        (DEALER, ("ab",)),
+        ("matcher-a", ("bc",)),
+        ("organisation 17", ("ac",)),
+        (None, ()),
+    ],
 )
 def test_only_pairs_without_whoever_is_named_can_do_without_it(party: str | None, alternatives: Any) -> None:
     error = UnavailableError("no", party=party, alternatives=("zz", "bc", "ac", "ab", "ab"))

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.crypto.toys import toy_key, toy_public_key
+from tests.crypto.toys import SIGNERS, toy_key, toy_public_key
 from tests.vectors.generate import BODY_BYTES, CONTEXT_BYTES, load, outdated
 from veilmatch.crypto import digests, errors, requests
 from veilmatch.crypto.arithmetic import Integer, from_bytes
 from veilmatch.crypto.dealing import (
+    STOCK_KINDS,
     Block,
     BlockName,
     Products,
@@ -30,6 +31,7 @@ from veilmatch.crypto.dealing import (
 from veilmatch.crypto.encryption import knowledge
 from veilmatch.crypto.encryption.paillier import Paillier
 from veilmatch.crypto.encryption.public_key_format import PublicFile
+from veilmatch.crypto.encryption.scheme import LocalShare
 from veilmatch.crypto.errors import VeilmatchError
 from veilmatch.crypto.gates.multiplication import only_valid
 from veilmatch.crypto.keys.device_certificate import DeviceCertificate
@@ -53,7 +55,7 @@ from veilmatch.crypto.pair.key_safety import (
     proof,
 )
 from veilmatch.crypto.pair.mask import SEED_BYTES, SessionMask, last_masked, last_masked_words
-from veilmatch.crypto.pair.messages import Hello, LocalWork, Receive, Send
+from veilmatch.crypto.pair.messages import Hello, LocalWork, Receive, Reserve, Reserved, Send
 from veilmatch.crypto.pair.request import Request
 from veilmatch.crypto.pair.session import PairSession
 from veilmatch.crypto.parameters import D512, DEFAULT, ParameterSet
@@ -61,7 +63,7 @@ from veilmatch.crypto.requests import check_model
 from veilmatch.crypto.rings import fixed_base
 from veilmatch.crypto.secret_access import SECRET_ACCESS
 from veilmatch.protos.v1 import request_pb2
-from veilmatch.server.transport.certification import certified_statement
+from veilmatch.server.admission.certification import certified_statement
 
 Case = dict[str, Any]
 
@@ -282,7 +284,7 @@ def test_proof_of_fixed_conversions_is_the_known_one(case: Case) -> None:
     scheme, session_id = paillier(case["modulus_bits"]), bytes.fromhex(case["session_id"])
     N, roles = scheme.modulus, ("plus", "minus")
     weights = draw_weights(session_id, *(bytes.fromhex(case[f"{role}_coins"]) for role in roles), len(case["of"]))
-    assert [[w.rho, w.sigma] for w in weights] == [integers(x["weights"]) for x in case["of"]]
+    assert list(zip(weights.rho, weights.sigma, strict=True)) == [tuple(integers(x["weights"])) for x in case["of"]]
     made = {
         role: [
             Conversion(
@@ -327,10 +329,11 @@ def test_session_has_the_known_context_and_id(case: Case) -> None:
     coins = {role: bytes.fromhex(case[f"{role}_coins"]) for role in ("plus", "minus")}
     nonces = {role: bytes.fromhex(case[f"{role}_nonce"]) for role in ("plus", "minus")}
     masks = {role: bytes.fromhex(case[f"{role}_mask"]) for role in ("plus", "minus")}
+    ciphertexts = [scheme.encrypt(Integer(1))]
     sessions = [
         PairSession(
             request,
-            [scheme.encrypt(Integer(1))],
+            ciphertexts,
             np.array([True]),
             PairShare(request.pair, party, Integer(5), Integer(7)),  # type: ignore[arg-type]
             SafetyShare(request.pair, party, *(Integer(i) for i in range(5))),  # type: ignore[arg-type]
@@ -341,12 +344,24 @@ def test_session_has_the_known_context_and_id(case: Case) -> None:
         )
         for role, party in zip(("plus", "minus"), request.pair, strict=True)
     ]
-    sent = [session.start() for session in sessions]
-    for role, session, action, other in zip(("plus", "minus"), sessions, sent, sent[::-1], strict=True):
-        assert isinstance(action, Send) and isinstance(other, Send)
-        assert action.envelope.message == Hello(request.context(), nonces[role], masks[role], 0, 0, 0)
-        assert session.resume(None) == Receive()
-        assert isinstance(session.resume(other.envelope), LocalWork)
+    begun = [session.start() for session in sessions]
+    assert all(isinstance(action, LocalWork) for action in begun)
+    plus, minus = sessions
+    local = [LocalShare(Integer(3), Integer(4))]
+    assert plus.resume(local) == Receive()
+    hello = minus.resume(local)
+    assert isinstance(hello, Send) and minus.resume(None) == Receive()
+    answered = plus.resume(hello.envelope)
+    while isinstance(answered, Reserve):
+        answered = plus.resume(Reserved(0, []))
+    assert isinstance(answered, Send)
+    for role, action in (("minus", hello), ("plus", answered)):
+        said = action.envelope.message
+        assert isinstance(said, Hello)
+        assert (said.context, said.nonce, said.mask_secret) == (request.context(), nonces[role], masks[role])
+        assert said.floors == dict.fromkeys(STOCK_KINDS, 0) == said.starts
+    assert isinstance(minus.resume(answered.envelope), Reserve)
+    for session in sessions:
         assert session.session_id.hex() == case["session_id"]
         assert session._exchange.mask.words(4).tolist() == integers(case["mask_words"])
 
@@ -498,7 +513,7 @@ def test_certificate_of_a_device_is_the_known_one_or_refused(case: Case) -> None
     file = load("device_certificates")
     organisations = tuple(bytes.fromhex(key) for key in file["organisations"].values())
     key = toy_public_key(ParameterSet.from_name("UNSAFE-d12-s8-c3-n512"))
-    public, data = PublicFile(key, bytes.fromhex(file["installation"]), organisations), case["file"].encode()
+    public, data = PublicFile(key, bytes.fromhex(file["installation"]), organisations, SIGNERS), case["file"].encode()
     if case["expect"] == "valid":
         found = DeviceCertificate.decode(data)
         assert found.encode() == data and list(found.organisations) == case["organisations"]

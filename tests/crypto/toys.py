@@ -26,6 +26,7 @@ from veilmatch.crypto.rings.primes import SpecialPrime
 TOY = ParameterSet(dimension=12, scale=8, clip=3, modulus_bits=512)
 #: Keys that three organisations certify devices with, where nothing is certified.
 ORGANISATIONS = tuple(bytes([number]) * 32 for number in (1, 2, 3))
+SIGNERS = tuple(bytes([number]) * 32 for number in (4, 5, 6))
 #: Every protocol test runs on the stand-in first.
 SCHEMES = ("stand-in", "paillier")
 

@@ -25,7 +25,7 @@ Traffic = dict[tuple[str, str], list[Any]]
 def recording(folder: Path) -> dict[str, str]:
     """Return what to add to the environment of daemons, so that they note their messages in `folder`."""
     folder.mkdir()
-    return hooks.starting_with("tests.e2e.recorder", folder) | {FOLDER_VARIABLE: str(folder)}
+    return hooks.starting_with("tests.e2e.recorder") | {FOLDER_VARIABLE: str(folder)}
 
 
 def recorded(folder: Path) -> Traffic:

@@ -9,12 +9,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.e2e.world import ENVIRONMENT, KEY_HOLDERS, World, hold_ceremony, set_budgets, settle, unit, veilmatch
+from tests.e2e.world import (
+    ENVIRONMENT,
+    KEY_HOLDERS,
+    World,
+    hold_ceremony,
+    set_budgets,
+    settle,
+    supervised,
+    unit,
+    veilmatch,
+)
 from veilmatch.client.client import Client
 from veilmatch.client.config import DeviceSettings
 from veilmatch.crypto.errors import BudgetExceededError
 from veilmatch.crypto.parameters import ParameterSet
-from veilmatch.server.supervisor import Supervisor
 
 SEARCHES, VERIFICATIONS = 3, 4
 
@@ -28,7 +37,7 @@ def limited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         set_budgets(directory, party, device_searches={"day": SEARCHES})
     for party in ("matcher-a", "matcher-b"):
         set_budgets(directory, party, subject_requests={"day": VERIFICATIONS})
-    with Supervisor(directory, ENVIRONMENT) as parties:
+    with supervised(directory, ENVIRONMENT) as parties:
         parties.start()
         parties.wait_ready()
         world = World(directory, parameters, parties)
@@ -42,7 +51,7 @@ def audit(*arguments: str) -> tuple[int, Any]:
 
 
 def data(world: World, party: str) -> str:
-    return str(world.directory / party / "data")
+    return str(world.folder(party) / "data")
 
 
 def test_a_used_up_budget_reaches_the_device_with_the_time_to_wait_and_outlives_a_kill(limited: World) -> None:

@@ -11,6 +11,7 @@ import pytest
 from tests.e2e.world import running, unit
 from veilmatch.crypto.errors import AuditLogError
 from veilmatch.crypto.parameters import ParameterSet
+from veilmatch.server.installation.plan import folder_of
 
 TOY = ParameterSet(modulus_bits=1024)
 FACE = unit(np.random.default_rng(2), 1, TOY.dimension)[0]
@@ -18,7 +19,7 @@ FACE = unit(np.random.default_rng(2), 1, TOY.dimension)[0]
 
 def test_a_deleted_audit_log_costs_its_key_holder_and_nobody_else(tmp_path: Path) -> None:
     with running(tmp_path / "installation", TOY) as world:
-        audit = world.directory / "keyholder-a" / "data" / "audit"
+        audit = world.directory / folder_of("keyholder-a") / "data" / "audit"
         with world.client() as client:
             client.enrol_embedding("ann", FACE, model="toy")
             (log,) = audit.iterdir()

@@ -27,7 +27,8 @@ def photos() -> list[Path]:
 @contextmanager
 def locked(world: World, matcher: str) -> Iterator[None]:
     """Another program writes to the matcher's database and does not end."""
-    with closing(sqlite3.connect(world.directory / matcher / "data" / "gallery.db", isolation_level=None)) as other:
+    path = world.folder(matcher) / "data" / "gallery.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         yield
 
@@ -74,7 +75,7 @@ def test_a_locked_database_is_blamed_on_its_matcher_and_the_enrolment_can_be_rep
     face, token = unit(np.random.default_rng(31), 1, world.parameters.dimension)[0], b"enrolling again!"
     if matcher == "matcher-b":
         token = token[::-1]
-    with world.client() as client:
+    with world.client(pairs=["ab"]) as client:
         with locked(world, matcher), pytest.raises(UnavailableError) as caught:
             started = time.monotonic()
             client.enrol_embedding("ada", face, model="toy", token=token)
@@ -82,6 +83,23 @@ def test_a_locked_database_is_blamed_on_its_matcher_and_the_enrolment_can_be_rep
         client.enrol_embedding("ada", face, model="toy", token=token)
         assert [(entry.subject, entry.templates) for entry in client.subjects()] == [("ada", 1)]
         client.erase("ada")
+
+
+def test_a_retry_at_another_pair_is_answered_from_the_log_and_says_whether_the_vector_was_valid(world: World) -> None:
+    face = unit(np.random.default_rng(33), 1, world.parameters.dimension)[0]
+    tokens = [f"retried at {pair}      "[:16].encode() for pair in ("ab", "ac", "bc")]
+    for first, token in zip(("ab", "ac", "bc"), tokens, strict=True):
+        with world.client(pairs=[first]) as client:
+            done = client.enrol_embedding("ada", face, model="toy", token=token)
+            assert (done.templates, done.repeated) == (1, 0)
+        for other in ("ab", "ac", "bc"):
+            with world.client(pairs=[other]) as client:
+                again = client.enrol_embedding("ada", face, model="toy", token=token)
+                assert (again.templates, again.repeated, again.sequence) == (1, 1, done.sequence), (first, other)
+    with world.client(pairs=["bc"]) as client:
+        client.erase("ada")
+        with pytest.raises(UnknownSubjectError):
+            client.erase("ada")
 
 
 def test_an_unknown_subject_is_named(world: World) -> None:

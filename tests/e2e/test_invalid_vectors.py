@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from tests.e2e.world import World, running, unit
-from veilmatch.client import device
 from veilmatch.client.capture import quantiser
 from veilmatch.client.client import Client
+from veilmatch.client.operations import device
 from veilmatch.crypto.errors import ServerDeviationError
 from veilmatch.crypto.packing.fields import Array
 from veilmatch.crypto.parameters import ParameterSet

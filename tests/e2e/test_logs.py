@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from tests.e2e.test_failures import TOY, Wire
-from tests.e2e.world import ENVIRONMENT, EVERYBODY, World, hold_ceremony, set_budgets, settle, veilmatch
+from tests.e2e.world import ENVIRONMENT, EVERYBODY, World, hold_ceremony, set_budgets, settle, supervised, veilmatch
 from veilmatch.crypto.errors import (
     BudgetExceededError,
     ConfigurationError,
@@ -29,10 +29,11 @@ from veilmatch.crypto.errors import (
 )
 from veilmatch.crypto.requests import request_digest
 from veilmatch.protos.v1 import matcher_pb2, request_pb2
+from veilmatch.server.ground.request_id import ID_DIGITS
 from veilmatch.server.installation.authority import Authority
 from veilmatch.server.installation.files import write_file
-from veilmatch.server.supervisor import Supervisor, load_daemon
-from veilmatch.server.transport.request_id import ID_DIGITS
+from veilmatch.server.installation.plan import folder_of
+from veilmatch.server.supervisor import load_daemon
 
 #: Methods that serve one request of a device. A `Pair` call that nobody took knows no request.
 ABOUT_A_REQUEST = ("Match", "Mutate", "Subjects", "Exchange", "Serve")
@@ -46,10 +47,10 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """An installation with worker processes and a small budget, whose logs have the whole story at the end."""
     directory = tmp_path_factory.mktemp("logs") / "installation"
     hold_ceremony(directory, TOY)
-    for seat in "ab":
-        set_budgets(directory, f"matcher-{seat}", subject_requests={"day": BUDGET})
+    for party in "ab":
+        set_budgets(directory, f"matcher-{party}", subject_requests={"day": BUDGET})
     environment = {"VEILMATCH_BACKEND": "gmpy2", "VEILMATCH_WORKERS": "1"}
-    with Supervisor(directory, ENVIRONMENT | environment) as parties:
+    with supervised(directory, ENVIRONMENT | environment) as parties:
         parties.start()
         parties.wait_ready()
         made = World(directory, TOY, parties)
@@ -98,7 +99,7 @@ def test_a_served_request_has_one_id_in_four_logs_and_in_the_audit_logs(world: W
     for party, event in zip(IN_PAIR_AB, ("admitted", "admitted", "served", "served"), strict=True):
         eventually(lambda party=party, event=event: event in about(world, party, request))  # type: ignore[misc]
     for letter in "ab":
-        audit = world.directory / f"keyholder-{letter}" / "data" / "audit"
+        audit = world.directory / folder_of(f"keyholder-{letter}") / "data" / "audit"
         noted = [json.loads(line) for file in audit.iterdir() for line in file.read_text().splitlines()]
         assert [e["request"][:ID_DIGITS] for e in noted if e["event"] == "session"][-1] == request
     assert not about(world, "keyholder-c", request)
@@ -183,7 +184,14 @@ def test_every_line_of_every_log_is_one_and_those_about_requests_say_which(world
             events.add(entry["event"])
             if entry["event"] in ("admitted", "served") or entry.get("method") in ABOUT_A_REQUEST:
                 assert len(entry["request"]) == ID_DIGITS, entry
-            if entry["event"] in ("stocked", "stock not refilled", "serving", "stopping", "certificate"):
+            if entry["event"] in (
+                "stocked",
+                "stock complete",
+                "stock not refilled",
+                "serving",
+                "stopping",
+                "certificate",
+            ):
                 assert "request" not in entry, entry
     assert {"admitted", "served", "call refused", "stock not refilled", "stopping", "certificate"} <= events
     world.parties.start()

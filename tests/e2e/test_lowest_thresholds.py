@@ -24,9 +24,10 @@ from veilmatch.client.wire.signing import DeviceKey, Draft, RequestSigner
 from veilmatch.client.wire.transport import open_matchers
 from veilmatch.crypto.encryption.public_key_format import PublicFile
 from veilmatch.crypto.errors import DeviceRightsError, LowThresholdError, VeilmatchError
-from veilmatch.crypto.keys.shares import Pair, holder_at
+from veilmatch.crypto.keys.parties import Pair
 from veilmatch.crypto.parameters import ParameterSet
 from veilmatch.protos.v1 import matcher_pb2, request_pb2
+from veilmatch.server.installation.plan import folder_of
 
 TOY = ParameterSet(modulus_bits=1024)
 ADA = unit(np.random.default_rng(61), 1, 128)[0]
@@ -56,7 +57,7 @@ class Door:
         """Let these daemons go by the bounded certificate, and all others by the one without a bound."""
         for party in EVERYBODY:
             made = self.bounded if party in parties else self.free
-            (self.world.directory / party / "devices" / "door.cert").write_bytes(made)
+            (self.world.directory / folder_of(party) / "devices" / "door.cert").write_bytes(made)
 
     def refusals(self, party: str) -> int:
         return self.world.log(party).count('"low_threshold"')
@@ -69,7 +70,7 @@ def signed(world: World, *lowest: str) -> bytes:
     assert asked.returncode == 0, asked.stderr
     file = json.loads(asked.stdout)["file"]
     for party in ("b", "c"):
-        config = str(world.directory / f"keyholder-{party}" / "keyholder.toml")
+        config = str(world.directory / folder_of(f"keyholder-{party}") / "keyholder.toml")
         assert veilmatch("device", "certify", file, "--config", config).returncode == 0
     return Path(file).read_bytes()
 
@@ -95,7 +96,7 @@ def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
 
 
 def four(pair: Pair) -> list[str]:
-    return ["matcher-a", "matcher-b", *(f"keyholder-{holder_at(pair, seat)}" for seat in ("a", "b"))]
+    return [f"{kind}-{party}" for kind in ("matcher", "keyholder") for party in pair]
 
 
 @pytest.mark.parametrize("pair", ["ab", "ac", "bc"])
@@ -115,7 +116,7 @@ def test_each_of_the_four_daemons_refuses_though_the_other_three_would_serve(doo
             )  # fmt: skip
             refusing = {other for other in EVERYBODY if door.refusals(other) > before[other]}
             # A matcher passes on what its key holder refuses; nobody else finds anything to refuse.
-            assert party in refusing and len(refusing - {party, "matcher-a", "matcher-b"}) == 0
+            assert party in refusing and len(refusing - {party, *(f"matcher-{one}" for one in pair)}) == 0
             assert client.verify_embedding("ada", ADA, model="toy", threshold=LOWEST).decision
 
 
@@ -138,17 +139,18 @@ async def ask_unequally(door: Door, low: int) -> list[object]:
     public_key = PublicFile.decode(settings.public_key.read_bytes()).public_key
     signer = RequestSigner(DeviceKey.from_file(settings.signing_key), "door", "main", public_key, 60.0)
     probe = Encryptor(public_key).lanes(quantise(ADA, TOY))
-    cosines = [BELOW if seat == low else LOWEST for seat in (0, 1)]
+    cosines = [BELOW if party == low else LOWEST for party in (0, 1)]
     drafts = [
         Draft(request_pb2.OPERATION_VERIFY, probe, TOY.threshold(cosine), "ada", model="toy") for cosine in cosines
     ]
-    matchers = open_matchers(settings)
+    opened = open_matchers(settings)
+    matchers = [opened["a"], opened["b"]]
     calls = [
         matcher.match(matcher_pb2.MatchRequest(request=signer.sign(draft, "ab")), 20.0)
         for matcher, draft in zip(matchers, drafts, strict=True)
     ]
     outcomes = await asyncio.gather(*calls, return_exceptions=True)
-    for matcher in matchers:
+    for matcher in opened.values():
         await matcher.close()
     return list(outcomes)
 

@@ -16,6 +16,7 @@ from tests.e2e.world import EVERYBODY, World, running, unit
 from veilmatch.client.client import Client
 from veilmatch.crypto.errors import AuditLogError, IntegrityError, VeilmatchError
 from veilmatch.crypto.parameters import ParameterSet
+from veilmatch.server.installation.plan import folder_of
 
 TOY = ParameterSet(modulus_bits=1024)
 FACES = unit(np.random.default_rng(17), 2, TOY.dimension)
@@ -48,7 +49,7 @@ class Errors:
 
 def test_a_missing_audit_file(world: World) -> None:
     errors = Errors(world)
-    (log,) = (world.directory / "keyholder-b" / "data" / "audit").iterdir()
+    (log,) = (world.directory / folder_of("keyholder-b") / "data" / "audit").iterdir()
     away = log.rename(world.directory / "away")
     with world.client(pairs=["ab"]) as client:
         for _ in range(2):
@@ -79,10 +80,10 @@ def test_a_gallery_that_another_process_locks(world: World, matcher: str) -> Non
             seen.append(error)
 
     errors = Errors(world)
-    with world.client(timeout_s=30.0) as client:
+    with world.client(timeout_s=30.0, pairs=["ab"]) as client:
         asking = [threading.Thread(target=ask, args=(client,)) for _ in range(2)]
         changing = [threading.Thread(target=change, args=(client, number)) for number in range(2)]
-        with closing(sqlite3.connect(world.directory / matcher / "data" / "gallery.db")) as gallery:
+        with closing(sqlite3.connect(world.directory / folder_of(matcher) / "data" / "gallery.db")) as gallery:
             gallery.execute("BEGIN EXCLUSIVE")
             for thread in (*asking, *changing):
                 thread.start()
@@ -102,7 +103,7 @@ def test_a_gallery_that_another_process_locks(world: World, matcher: str) -> Non
 
 def test_an_altered_stock(world: World) -> None:
     world.parties.stop("keyholder-b")
-    with closing(sqlite3.connect(world.directory / "keyholder-b" / "data" / "stock.db")) as stock:
+    with closing(sqlite3.connect(world.directory / folder_of("keyholder-b") / "data" / "stock.db")) as stock:
         for kind, number, sealed in stock.execute("SELECT kind, number, sealed FROM checked_blocks").fetchall():
             changed = bytes([sealed[0] ^ 1]) + sealed[1:]
             stock.execute("UPDATE checked_blocks SET sealed = ? WHERE (kind, number) = (?, ?)", (changed, kind, number))

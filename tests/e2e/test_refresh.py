@@ -18,9 +18,10 @@ import pytest
 from tests.e2e.world import KEY_HOLDERS, World, integers, near, running, unit, veilmatch
 from veilmatch.client.client import Client
 from veilmatch.crypto.errors import KeyMismatchError, UnavailableError
-from veilmatch.crypto.keys.shares import PAIRS, Pair
+from veilmatch.crypto.keys.parties import PAIRS, Pair
 from veilmatch.crypto.parameters import ParameterSet
 from veilmatch.server.config import KeyHolderSettings
+from veilmatch.server.installation.plan import folder_of
 from veilmatch.server.keyholder.audit.check import entries_of
 from veilmatch.server.keyholder.refresh.command import ask_daemon
 
@@ -51,7 +52,7 @@ def epoch_of(world: World, party: str) -> int:
 
 
 def files(world: World, party: str) -> set[str]:
-    return {path.name for path in (world.directory / party).iterdir() if path.name.startswith("share.key")}
+    return {path.name for path in world.folder(party).iterdir() if path.name.startswith("share.key")}
 
 
 def settled(world: World, timeout_s: float = 30.0) -> set[int]:
@@ -96,10 +97,10 @@ def test_an_enrolled_gallery_matches_exactly_after_three_refreshes(fresh: World)
         assert settled(fresh) == {epoch}
     assert matches_exactly(fresh)
     for party in KEY_HOLDERS:
-        entries = entries_of(fresh.directory / party / "data")
+        entries = entries_of(fresh.folder(party) / "data")
         assert [e.fields["epoch"] for e in entries if e.fields.get("step") == "used"] == [2, 3, 4]
-    log = str(fresh.directory / "keyholder-a" / "data")
-    assert veilmatch("audit", "verify", log, "--against", log.replace("keyholder-a", "keyholder-b")).returncode == 0
+    a, b = (str(fresh.folder(f"keyholder-{party}") / "data") for party in "ab")
+    assert veilmatch("audit", "verify", a, "--against", b).returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -113,7 +114,7 @@ def test_killed_while_its_files_change_it_comes_back_to_an_epoch_that_serves(
     Every step of every key holder, in one process: tests/keyholder/refresh/test_refresh.py.
     """
     (before,) = settled(fresh)
-    watched, statuses = fresh.directory / party / f"share.key{suffix}", []
+    watched, statuses = fresh.folder(party) / f"share.key{suffix}", []
     leading = threading.Thread(target=lambda: statuses.append(refresh(fresh, "keyholder-a")[0]))
     leading.start()
     while not watched.exists() and leading.is_alive():
@@ -138,7 +139,7 @@ def test_a_missing_key_holder_is_named_and_nothing_changes(fresh: World) -> None
 
 
 def test_a_restored_backup_is_refused_and_names_both_epochs(fresh: World, tmp_path: Path) -> None:
-    share = fresh.directory / "keyholder-b" / "share.key"
+    share = fresh.directory / folder_of("keyholder-b") / "share.key"
     shutil.copy(share, tmp_path / "backup")
     assert refresh(fresh, "keyholder-c")[0] == 0
     (epoch,) = settled(fresh)
@@ -170,7 +171,7 @@ def recover(world: World, party: str, *options: str) -> tuple[int, dict[str, Any
 
 def test_a_key_holder_that_came_back_from_a_backup_is_met_in_the_old_epoch(fresh: World, tmp_path: Path) -> None:
     """keyholder-c lost its machine before the other two had deleted their old shares, and has its backup only."""
-    folders = {party: fresh.directory / party for party in KEY_HOLDERS}
+    folders = {party: fresh.folder(party) for party in KEY_HOLDERS}
     (before,) = settled(fresh)
     for party, folder in folders.items():
         shutil.copy(folder / "share.key", tmp_path / party)

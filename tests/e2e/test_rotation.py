@@ -11,7 +11,18 @@ import numpy as np
 import pytest
 
 from tests.e2e.test_invalid_vectors import DISHONEST, dishonest
-from tests.e2e.world import ENVIRONMENT, World, hold_ceremony, integers, near, running, settle, unit, veilmatch
+from tests.e2e.world import (
+    ENVIRONMENT,
+    World,
+    hold_ceremony,
+    integers,
+    near,
+    running,
+    settle,
+    supervised,
+    unit,
+    veilmatch,
+)
 from veilmatch.client.client import Client
 from veilmatch.crypto.encryption.public_key_format import PublicFile
 from veilmatch.crypto.errors import (
@@ -22,8 +33,8 @@ from veilmatch.crypto.errors import (
     VeilmatchError,
 )
 from veilmatch.crypto.parameters import ParameterSet
+from veilmatch.server.installation.plan import folder_of
 from veilmatch.server.matcher.change.progress import STEP_TEMPLATES
-from veilmatch.server.supervisor import Supervisor
 
 TOY = ParameterSet(modulus_bits=1024)
 RNG = np.random.default_rng(71)
@@ -41,8 +52,10 @@ def key_id(directory: Path) -> bytes:
 def configure(old: World, new: Path, *matchers: str) -> None:
     """Write [rotation] into the old matchers' files and restart them."""
     for matcher in matchers or ("matcher-a", "matcher-b"):
-        config = old.directory / matcher / "matcher.toml"
-        rotation = f'[rotation]\npublic_key = "{new / "public.json"}"\ndata_dir = "{new / matcher / "data"}"\n'
+        config = old.directory / folder_of(matcher) / "matcher.toml"
+        rotation = (
+            f'[rotation]\npublic_key = "{new / "public.json"}"\ndata_dir = "{new / folder_of(matcher) / "data"}"\n'
+        )
         config.write_text(config.read_text().split("\n[rotation]\n")[0] + "\n" + rotation)
         old.parties.stop(matcher)
     old.restart()
@@ -150,7 +163,7 @@ def test_a_key_holder_that_dies_is_named_and_nothing_is_lost(old: World) -> None
     old.restart()
     with old.client() as client:
         assert client.verify_embedding("p1", FACES[1], model="toy")
-    refused = veilmatch("matcher", "--config", str(new_of(old) / "matcher-a" / "matcher.toml"))
+    refused = veilmatch("matcher", "--config", str(new_of(old) / folder_of("matcher-a") / "matcher.toml"))
     assert refused.returncode == 3, "the old matcher holds the data directory"
 
 
@@ -198,7 +211,7 @@ def test_the_old_gallery_still_answers_and_is_changed_no_more(old: World) -> Non
 
 def test_the_new_installation_decides_as_plaintext_would_and_takes_changes(old: World) -> None:
     old.parties.stop()
-    with Supervisor(new_of(old), ENVIRONMENT) as parties:
+    with supervised(new_of(old), ENVIRONMENT) as parties:
         parties.start()
         parties.wait_ready()
         new = World(new_of(old), TOY, parties)

@@ -14,10 +14,9 @@ import numpy as np
 import pytest
 
 from tests.e2e.recorder import Traffic, recorded, recording
-from tests.e2e.world import ENVIRONMENT, World, hold_ceremony, settle, unit
+from tests.e2e.world import ENVIRONMENT, World, hold_ceremony, settle, supervised, unit
 from veilmatch.client.client import Client
 from veilmatch.crypto.parameters import ParameterSet
-from veilmatch.server.supervisor import Supervisor
 
 PARAMETERS = ParameterSet(modulus_bits=1024)
 #: Two packs. The last subject has several templates.
@@ -40,7 +39,7 @@ def client(folder: Path) -> Iterator[Client]:
     """A device of an installation whose daemons record, with everybody enrolled and the labels known."""
     directory = folder.parent / "installation"
     hold_ceremony(directory, PARAMETERS)
-    with Supervisor(directory, ENVIRONMENT | recording(folder)) as parties:
+    with supervised(directory, ENVIRONMENT | recording(folder)) as parties:
         parties.start()
         parties.wait_ready()
         world = World(directory, PARAMETERS, parties)
@@ -90,7 +89,7 @@ def test_every_party_sees_the_same_whatever_comes_out(folder: Path, client: Clie
         seen.append(noted)
     nobody, *others = seen
     assert {party for party, _ in nobody} == {"matcher-a", "matcher-b", "keyholder-a", "keyholder-b"}
-    assert len(nobody["keyholder-b", "receives PairMessage"]) > 20
+    assert len(nobody["keyholder-b", "receives PairMessage"]) >= 8
     assert len(nobody["matcher-a", "answers MatchReply"]) == 1
     for other in others:
         assert other == nobody

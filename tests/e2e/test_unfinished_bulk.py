@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from tests.e2e.world import ENVIRONMENT, World, running, unit
-from veilmatch.client import bulk
 from veilmatch.client.async_client import AsyncClient
 from veilmatch.client.config import DeviceSettings
+from veilmatch.client.operations import bulk
 from veilmatch.client.wire.signing import Draft
 from veilmatch.crypto.errors import OverloadedError, UnavailableError, VeilmatchError
 from veilmatch.crypto.parameters import ParameterSet

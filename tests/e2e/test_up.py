@@ -18,7 +18,7 @@ import numpy as np
 import psutil
 import pytest
 
-from tests.e2e.world import ENVIRONMENT, hold_ceremony, unit, veilmatch
+from tests.e2e.world import ENVIRONMENT, EVERYBODY, hold_ceremony, unit, veilmatch
 from veilmatch import Client
 from veilmatch.client.demo.parties import all_parties
 from veilmatch.client.demo.parties import hold_ceremony as demonstration_ceremony
@@ -30,10 +30,12 @@ from veilmatch.crypto.errors import (
     WrongPassphraseError,
 )
 from veilmatch.crypto.parameters import ParameterSet
+from veilmatch.server.installation.plan import folder_of
 from veilmatch.server.preflight import check_keys, check_places
-from veilmatch.server.supervisor import DAEMONS, Supervisor, load_daemon
+from veilmatch.server.supervisor import Supervisor, load_daemon
 
 TOY = ParameterSet(modulus_bits=1024)
+KEY_HOLDER, MATCHER = "organisation-a/keyholder/keyholder.toml", "organisation-a/matcher/matcher.toml"
 #: Of a proxy that nobody listens at: gRPC takes it from the environment, for this machine too.
 PROXY = {f"{name}_proxy": "http://127.0.0.1:9" for name in ("http", "https", "grpc", "all")}
 
@@ -64,14 +66,14 @@ def up(directory: Path, *arguments: str, **environment: str) -> subprocess.Popen
 
 def refused(directory: Path, **environment: str) -> tuple[dict[str, Any], int]:
     """What `up --json` ends with; one document, and nothing was started."""
-    before = {party: _log_size(directory, party) for party in DAEMONS}
+    before = {party: _log_size(directory, party) for party in EVERYBODY}
     done = veilmatch("up", str(directory), "--json", **environment)
-    assert {party: _log_size(directory, party) for party in DAEMONS} == before
+    assert {party: _log_size(directory, party) for party in EVERYBODY} == before
     return json.loads(done.stdout)["error"], done.returncode
 
 
 def _log_size(directory: Path, party: str) -> int:
-    log = directory / party / "log.jsonl"
+    log = directory / folder_of(party) / "log.jsonl"
     return log.stat().st_size if log.exists() else 0
 
 
@@ -80,7 +82,7 @@ def test_up_is_ready_once_and_a_second_one_on_the_same_installation_is_not(direc
     try:
         assert first.stdout is not None
         ready = json.loads(first.stdout.readline())
-        assert ready["ready"] and set(ready["parties"]) == set(DAEMONS)
+        assert ready["ready"] and set(ready["parties"]) == set(EVERYBODY)
         second = veilmatch("up", str(directory), "--json")
         error = json.loads(second.stdout)["error"]
         assert (second.returncode, error["party"]) == (3, "keyholder-a")
@@ -95,13 +97,16 @@ def test_up_is_ready_once_and_a_second_one_on_the_same_installation_is_not(direc
             client.enrol_embedding("alice", vector, model="m")
             assert client.verify_embedding("alice", vector, model="m")
         # A daemon that dies is told by name, and there is no second document.
-        config = str(directory / "keyholder-b" / "keyholder.toml")
+        config = str(directory / folder_of("keyholder-b") / "keyholder.toml")
         victim = next(child for child in psutil.Process(first.pid).children() if config in child.cmdline())
         victim.kill()
         rest, told = first.communicate(timeout=60)
         assert rest == "" and first.returncode == 6
         assert "keyholder-b has ended" in told and "SIGKILL" in told
-        assert "keyholder-b/log.jsonl" in "".join(told.split()).replace("\u2502", "") and "Try again" not in told
+        assert (
+            "organisation-b/keyholder/log.jsonl" in "".join(told.split()).replace("\u2502", "")
+            and "Try again" not in told
+        )
     finally:
         first.terminate()
         first.wait(60)
@@ -111,7 +116,7 @@ def test_daemons_end_with_an_up_that_is_killed_and_the_next_one_starts(directory
     first = up(directory, "--json")
     assert first.stdout is not None and json.loads(first.stdout.readline())["ready"]
     started = psutil.Process(first.pid).children(recursive=True)
-    assert len(started) >= len(DAEMONS)
+    assert len(started) >= len(EVERYBODY)
     first.kill()
     first.communicate()
     try:
@@ -140,7 +145,7 @@ def test_the_folder_is_looked_at_before_anybody_is_asked_for_a_passphrase(tmp_pa
 
 
 def test_ports_are_looked_at_before_anything_starts(directory: Path) -> None:
-    address = load_daemon(directory / "matcher-b" / "matcher.toml").listen
+    address = load_daemon(directory / folder_of("matcher-b") / "matcher.toml").listen
     with socket.create_server(("127.0.0.1", int(address.rpartition(":")[2]))):
         error, status = refused(directory)
     assert (status, error["party"]) == (3, "matcher-b")
@@ -154,10 +159,12 @@ def test_the_passphrase_is_tried_before_anything_starts(directory: Path) -> None
 
 
 def test_certificates_and_configurations_are_looked_at_before_anything_starts(directory: Path) -> None:
-    (directory / "keyholder-c" / "tls.pem").write_text("nothing")
+    (directory / folder_of("keyholder-c") / "tls.pem").write_text("nothing")
     error, status = refused(directory)
     assert (status, error["code"], error["party"]) == (3, "configuration", "keyholder-c")
-    shutil.copy(directory / "keyholder-c" / "keyholder.toml", directory / "matcher-a" / "matcher.toml")
+    shutil.copy(
+        directory / folder_of("keyholder-c") / "keyholder.toml", directory / folder_of("matcher-a") / "matcher.toml"
+    )
     error, status = refused(directory)
     assert (status, error["party"], error["got"]) == (3, "matcher-a", "a keyholder.toml")
 
@@ -190,7 +197,7 @@ def test_what_up_looks_at_is_free_again_for_the_daemons(directory: Path) -> None
     with Supervisor(directory, ENVIRONMENT) as parties:
         settings = check_places(directory)
         check_keys(settings, ENVIRONMENT["VEILMATCH_PASSPHRASE"])
-        assert set(settings) == set(DAEMONS)
+        assert set(settings) == set(EVERYBODY)
         parties.start("keyholder-c")
         parties.wait_ready()
 
@@ -198,11 +205,26 @@ def test_what_up_looks_at_is_free_again_for_the_daemons(directory: Path) -> None
 @pytest.mark.parametrize(
     ("arguments", "environment", "code", "status"),
     [
-        (["keyholder", "--config", "keyholder-a/keyholder.toml"], {"VEILMATCH_PASSPHRASE": "x"}, "wrong_passphrase", 7),
-        (["keyholder", "--config", "matcher-a/matcher.toml"], {}, "configuration", 3),
+        (
+            ["keyholder", "--config", KEY_HOLDER],
+            {"VEILMATCH_PASSPHRASE": "x"},
+            "wrong_passphrase",
+            7,
+        ),
+        (["keyholder", "--config", MATCHER], {}, "configuration", 3),
         (["matcher", "--config", "nowhere.toml"], {}, "configuration", 3),
-        (["matcher", "--config", "matcher-a/matcher.toml"], {"VEILMATCH_LISTEN": "192.0.2.1:7"}, "configuration", 3),
-        (["matcher", "--config", "matcher-a/matcher.toml"], {"VEILMATCH_LISTENN": "x"}, "configuration", 3),
+        (
+            ["matcher", "--config", MATCHER],
+            {"VEILMATCH_LISTEN": "192.0.2.1:7"},
+            "configuration",
+            3,
+        ),
+        (
+            ["matcher", "--config", MATCHER],
+            {"VEILMATCH_LISTENN": "x"},
+            "configuration",
+            3,
+        ),
     ],
 )
 def test_a_daemon_that_does_not_start_says_so_in_one_line_of_json(
@@ -224,9 +246,9 @@ def test_a_device_of_another_installation_is_told_about_certificates(
 ) -> None:
     """And gRPC's own lines are not in the way."""
     hold_ceremony(tmp_path / "other", TOY)
-    addresses = load_daemon(directory / "matcher-a" / "matcher.toml").listen
+    addresses = load_daemon(directory / folder_of("matcher-a") / "matcher.toml").listen
     config = tmp_path / "other" / "device-1" / "device.toml"
-    other = load_daemon(tmp_path / "other" / "matcher-a" / "matcher.toml").listen
+    other = load_daemon(tmp_path / "other" / folder_of("matcher-a") / "matcher.toml").listen
     config.write_text(config.read_text().replace(other, addresses))
     with Supervisor(directory, ENVIRONMENT) as parties:
         parties.start("matcher-a", "matcher-b")

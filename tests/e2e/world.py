@@ -1,27 +1,30 @@
-"""A whole installation for a test: ceremony by command line, five real processes, a device's client."""
+"""A whole installation for a test: ceremony by command line, six real processes, a device's client."""
 
 from __future__ import annotations
 
 import json
 import os
 import secrets
+import signal
 import socket
 import subprocess
-import sys
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from tests.nursery import nursery
 from veilmatch.client.client import Client
 from veilmatch.client.config import DeviceSettings
 from veilmatch.crypto.packing.fields import Array
 from veilmatch.crypto.parameters import ParameterSet
-from veilmatch.server.config import KeyHolderBudgets, MatcherBudgets
-from veilmatch.server.supervisor import Supervisor
+from veilmatch.server.config import KeyHolderBudgets, KeyHolderSettings, MatcherBudgets
+from veilmatch.server.installation.plan import config_of, folder_of
+from veilmatch.server.supervisor import Supervisor, daemons_of
 
 PASSPHRASE = "a passphrase for tests"
 #: Little stock: checking a full one would take more of a short-lived installation's time than its requests. Refreshes
@@ -37,15 +40,22 @@ ENVIRONMENT = {
 
 def veilmatch(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run the command line as a user would."""
-    return subprocess.run(
-        [sys.executable, "-m", "veilmatch", *arguments],
-        env=os.environ | ENVIRONMENT | environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
+        environment = os.environ | ENVIRONMENT | environment
+        process = nursery().fork(arguments, environment, stdout, stderr, stdin=subprocess.DEVNULL)
+        try:
+            status = process.wait(120)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+        stdout.seek(0)
+        stderr.seek(0)
+        return subprocess.CompletedProcess(arguments, status, stdout.read().decode(), stderr.read().decode())
+
+
+def supervised(directory: Path, environment: Mapping[str, str]) -> Supervisor:
+    """Return a supervisor of an installation whose daemons need not import everything again."""
+    return Supervisor(directory, environment, launch=lambda words, given, log: nursery().fork(words, given, log, log))
 
 
 #: Each holds a base port of this process, and keeps it from all others: no daemon listens at the base port itself.
@@ -71,21 +81,21 @@ def base_port() -> int:
     raise AssertionError("no free ports on this machine")
 
 
-def hold_ceremony(directory: Path, parameters: ParameterSet, devices: int = 1) -> dict[str, object]:
+def hold_ceremony(directory: Path, parameters: ParameterSet, devices: int = 1, *options: str) -> dict[str, object]:
     """Make an installation by `veilmatch ceremony`, without budgets and lowest thresholds: tests are no people."""
     done = veilmatch(
         "ceremony", str(directory), "--parameters", parameters.name, "--allow-unsafe", "--workers", "1",
-        "--devices", str(devices), "--lowest", "0", "--base-port", str(base_port()), "--json",
+        "--devices", str(devices), "--lowest", "0", "--base-port", str(base_port()), "--json", *options,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    for party in EVERYBODY:
+    for party in daemons_of(directory):
         set_budgets(directory, party)
     return json.loads(done.stdout)  # type: ignore[no-any-return]
 
 
 def set_budgets(directory: Path, party: str, **limits: dict[str, int]) -> None:
     """Write [budgets] of a party; what is not named has no limit. It counts from the next start on."""
-    config = directory / party / f"{party.split('-')[0]}.toml"
+    config = config_of(directory, party)
     model = KeyHolderBudgets if party in KEY_HOLDERS else MatcherBudgets
     chosen = {name: limits.get(name, {}) for name in model.model_fields}
     lines = [f"{n} = {{{', '.join(f'{w} = {x}' for w, x in of.items())}}}" for n, of in chosen.items()]
@@ -118,14 +128,18 @@ class World:
         settle(self)
 
     def log(self, party: str) -> str:
-        return (self.directory / party / "log.jsonl").read_text()
+        return (self.folder(party) / "log.jsonl").read_text()
+
+    def folder(self, party: str) -> Path:
+        """Return the folder of a daemon."""
+        return self.directory / folder_of(party)
 
 
 @contextmanager
-def running(directory: Path, parameters: ParameterSet, devices: int = 1) -> Iterator[World]:
-    """Hold a ceremony and run all five daemons until the end."""
-    hold_ceremony(directory, parameters, devices)
-    with Supervisor(directory, ENVIRONMENT) as parties:
+def running(directory: Path, parameters: ParameterSet, devices: int = 1, *options: str) -> Iterator[World]:
+    """Hold a ceremony and run all its daemons, six unless options say otherwise, until the end."""
+    hold_ceremony(directory, parameters, devices, *options)
+    with supervised(directory, ENVIRONMENT) as parties:
         parties.start()
         parties.wait_ready()
         world = World(directory, parameters, parties)
@@ -152,20 +166,31 @@ def integers(vectors: np.ndarray, parameters: ParameterSet) -> Array:
 
 
 KEY_HOLDERS = ("keyholder-a", "keyholder-b", "keyholder-c")
-EVERYBODY = (*KEY_HOLDERS, "matcher-a", "matcher-b")
+MATCHERS = ("matcher-a", "matcher-b", "matcher-c")
+EVERYBODY = (*KEY_HOLDERS, *MATCHERS)
 
 
-def settle(world: World, timeout_s: float = 30.0) -> None:
-    """Wait until every key holder has stock for both its pairs and the daemons have found each other again."""
+def settle(world: World, timeout_s: float = 90.0) -> None:
+    """Wait until every key holder has stock for its pairs, and has no more of it checked.
+
+    A dealer that died in the middle of a check keeps the checks of its pair waiting for a minute.
+    """
     deadline = time.monotonic() + timeout_s
-    while not all(_stocked(world.log(party)) for party in KEY_HOLDERS):
+    pairs = {party: KeyHolderSettings.load(world.parties.config(party)).pairs for party in KEY_HOLDERS}
+    wanted = {
+        party: {("stocked", pair) for pair in pairs[party]}
+        | {("stock complete", pair) for pair in pairs[party] if pair[0] == party[-1]}
+        for party in KEY_HOLDERS
+    }
+    while not all(_stock_events(world.log(party)) >= wanted[party] for party in KEY_HOLDERS):
         assert time.monotonic() < deadline, "the key holders are not stocked"
         time.sleep(0.05)
     time.sleep(0.4)
 
 
-def _stocked(log: str) -> bool:
+def _stock_events(log: str) -> set[tuple[str, str]]:
+    """What a key holder has said of its stocks since it serves."""
     events = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
     starts = [i for i, event in enumerate(events) if event["event"] == "serving"]
     since = events[starts[-1] :] if starts else []
-    return len({event["pair"] for event in since if event["event"] == "stocked"}) == 2
+    return {(event["event"], event["pair"]) for event in since if event["event"] in ("stocked", "stock complete")}

@@ -11,22 +11,26 @@ from collections.abc import Iterator
 from itertools import product
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 
 from tests.enumeration.dealt import EnumeratedMask, bit_material, bits_of, pattern, unwire
 from tests.enumeration.steps import MINUS, PLUS, Run, run_steps
 from tests.enumeration.views import DEALER_VIEW, MINUS_VIEW, PLUS_VIEW, Case, Codes, Views, assignments, joined
-from veilmatch.crypto.gates.answer import answer_cost
-from veilmatch.crypto.pair.answers import _decide
-from veilmatch.crypto.pair.exchange import Exchange
+from veilmatch.crypto.gates import answer
+from veilmatch.crypto.gates.answer import answer_bits, answer_cost
+from veilmatch.crypto.gates.decision import any_cost, decide_cost, only_if_cost
+from veilmatch.crypto.pair.answers import answer_of as answering
+from veilmatch.crypto.pair.answers import masked
+from veilmatch.crypto.pair.exchange import Exchange, Steps
 from veilmatch.crypto.pair.messages import Allocation, GateLayer, Reserve, Reserved
 
 K, THRESHOLD = 2, 1
 #: Values of 2 * score + carry mod 2^k, and whether the probe is valid.
 SECRETS = tuple(product(range(1 << K), (0, 1)))
-#: Of `candidates`: the ANDs of a slot.
-ANDS = answer_cost("candidates", 8, K)
+#: Of `candidates` over many slots: the ANDs of a slot.
+ANDS = decide_cost(8, K) + only_if_cost(8)
 #: Shares of the scores of two templates that a holder of `verify` holds, and of the validity bit.
 HELD_SLOTS, HELD_VALID = (1, 2), 1
 
@@ -49,6 +53,21 @@ def decided(
         share = np.array([valid[holder]], dtype=np.uint8)
         steps.append(_decide(exchange, slots[holder] & ((1 << K) - 1), share, operation, THRESHOLD))
     return run_steps((steps[PLUS], steps[MINUS]), serve)
+
+
+def _decide(exchange: Exchange, slots: Any, valid: Any, operation: str, threshold: int) -> Steps[None]:
+    """The last step of a query, without the check of openings beside it."""
+    # The circuit of many slots: its gates are those of the other one, and every one of them is enumerated here.
+    with patch.object(answer, "FEW_SLOTS", 0):
+        yield from _decided(exchange, slots, valid, operation, threshold)
+
+
+def _decided(exchange: Exchange, slots: Any, valid: Any, operation: str, threshold: int) -> Steps[None]:
+    yield from exchange.allocate({"bits": answer_cost(operation, len(slots), K)})
+    running = answering(exchange, slots, valid, operation, threshold)
+    yield from running.start()
+    packed = yield from running.finish()
+    yield masked(exchange, packed, answer_bits(operation, len(slots)), valid)
 
 
 def answer_of(score: int, valid: int) -> tuple[bool, int]:
@@ -121,7 +140,7 @@ def verify_seen_by(holder: int) -> Views:
     Only bits of slots are compared: the others of a byte are masked by bits of their own, which `candidates`, where all
     eight are slots, enumerates.
     """
-    size = answer_cost("verify", 2, K)
+    size = decide_cost(2, K) + any_cost(2) + only_if_cost(1)
     # A byte of triples for each layer: both slots are compared in the first, one bit is left in the others.
     used = [(at, bit) for at in range(size) for bit in ((0, 1) if at == 0 else (0,))]
     other = bits_of(np.arange(1 << 2 * len(used)), 2 * len(used))

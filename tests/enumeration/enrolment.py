@@ -25,6 +25,7 @@ from tests.enumeration.dealt import EnumeratedMask, RejectedError, last_masks, p
 from tests.enumeration.steps import MINUS, PLUS, Alter, Run, run_steps
 from tests.enumeration.tiny import Held, Tiny, TinyParameters, some_stock
 from tests.enumeration.views import DEALER_VIEW, MINUS_VIEW, PLUS_VIEW, Case, Views
+from veilmatch.crypto.gates.multiplication import only_valid_cost
 from veilmatch.crypto.pair.exchange import Exchange
 from veilmatch.crypto.pair.messages import Allocation, GateLayer, LastMask, Reserve, Reserved, TemplateShare
 from veilmatch.crypto.pair.records import _only_valid
@@ -69,7 +70,8 @@ class Step:
         scheme: Any = SimpleNamespace(parameters=parameters)
         exchange = Exchange(scheme, (0, 0, 0), is_plus=at == PLUS)
         exchange.mask = EnumeratedMask([], [[int(scaled(self.mask))]], [])
-        return _only_valid(exchange, scaled([lane % SIZE]), wire(np.array([flag])))
+        yield from exchange.allocate({"products": only_valid_cost(1, 1)})
+        return (yield from _only_valid(exchange, scaled([lane % SIZE]), wire(np.array([flag]))))
 
     def run(self, coordinate: int, valid: int, others: tuple[int, int, int], alter: Alter | None = None) -> Run:
         """Run it, given the factors of the other holder."""

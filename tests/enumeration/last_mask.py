@@ -20,11 +20,12 @@ from functools import partial
 from itertools import product
 from math import gcd
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 
-from tests.attacks.tools import tell_risk_under_a_known_mask
+from tests.attacks.tools import plus_opens_last, tell_risk_under_a_known_mask
 from tests.enumeration.conversion import MASK, PROBE, opened_more, session_of
 from tests.enumeration.conversion import SECRETS as KEYS
 from tests.enumeration.dealt import every_safe_seed, last_masks, wire
@@ -36,6 +37,7 @@ from tests.enumeration.views import PLUS_VIEW, Case, Views
 from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.gates.multiplication import only_valid
 from veilmatch.crypto.pair.conversion import Opening, Triple, join_openings, output_share, split_openings
+from veilmatch.crypto.pair.converting import Converter
 from veilmatch.crypto.pair.messages import GateLayer, LastMask, Openings
 
 #: A conversion in which one w of N is at risk; N of all errors, and of one that is aimed.
@@ -128,6 +130,12 @@ def aimed_error(theirs: Opening) -> int:
     return int((N - 1 - w) * pow(factor, -1, N) % N) if gcd(factor, N) == 1 else 0
 
 
+def plus_last(run: Callable[..., Run], *arguments: Any) -> Run:
+    """A session in which the minus holder opens first, as where results are converted: else nothing can be aimed."""
+    with patch.object(Converter, "_exact", plus_opens_last(Converter._exact)):
+        return run(*arguments)
+
+
 def aimed_conversion(*, known: bool) -> Views:
     """What a plus holder sees of a session in which it aims."""
     N = N_OF_AIMED
@@ -141,7 +149,10 @@ def aimed_conversion(*, known: bool) -> Views:
 
     session = session_of(PLUS, N, RULE)
     runs = [
-        [partial(session.run, o, m, [other], ([[MASK]], [], []), alter) for other in product(range(N), repeat=2)]
+        [
+            partial(plus_last, session.run, o, m, [other], ([[MASK]], [], []), alter)
+            for other in product(range(N), repeat=2)
+        ]
         for o, m in AIMED_AT
     ]
     return _seen_of(runs, received, list(range(N)), known=known)

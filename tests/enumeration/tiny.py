@@ -26,7 +26,8 @@ from veilmatch.crypto.encryption.standin import StandIn
 from veilmatch.crypto.gates import validity
 from veilmatch.crypto.gates.multiplication import only_valid_cost
 from veilmatch.crypto.gates.validity import validity_cost
-from veilmatch.crypto.keys.shares import PairShare, Party, SafetyShare
+from veilmatch.crypto.keys.parties import Party
+from veilmatch.crypto.keys.shares import PairShare, SafetyShare
 from veilmatch.crypto.packing import lanes
 from veilmatch.crypto.pair import converting
 from veilmatch.crypto.pair.key_safety import TaggedTriple
@@ -224,7 +225,7 @@ def some_stock(number: int, parameters: TinyParameters) -> Any:
         rng.integers(0, 2, (validity_cost(1, parameters), 8), dtype=np.uint8) for _ in range(5)
     )
     products: dict[int, Any] = {}
-    for count in (1, only_valid_cost(1, 1)):
+    for count in (1, 1 + only_valid_cost(1, 1)):
         factor, share, other = (rng.integers(0, 1 << 64, count, dtype=np.uint64) for _ in range(3))
         products[count] = product_material((factor, share), other, is_plus=True)
     return {"bits": bit_material((a, b, c), other_a, other_b), "products": products}

@@ -11,12 +11,12 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from tests.crypto.toys import ORGANISATIONS
-from veilmatch.client.evaluation.faces import FaceSet, from_file
+from tests.crypto.toys import ORGANISATIONS, SIGNERS
+from veilmatch.client.evaluation.data.faces import FaceSet, from_file
 from veilmatch.crypto.encryption.public_key_format import PublicFile
 from veilmatch.crypto.keys.ceremony import run_ceremony
 from veilmatch.crypto.keys.device_certificate import DeviceCertificate, Statement
-from veilmatch.crypto.keys.shares import Party
+from veilmatch.crypto.keys.parties import Party
 from veilmatch.crypto.parameters import ParameterSet
 from veilmatch.crypto.requests import Operation
 
@@ -26,7 +26,7 @@ TOY = ParameterSet(128, 60, 23, 512)
 
 DEVICE = """# the door in the yard
 device = "door"
-matchers = { a = "localhost:1", b = "localhost:2" }
+matchers = { a = "localhost:1", b = "localhost:2", c = "localhost:3" }
 public_key = "public.json"
 signing_key = "signing.pem"   # mode 0600
 threshold = 0.40  # from the manual
@@ -72,7 +72,7 @@ def people(orl: Callable[[int, int], Path], tmp_path_factory: pytest.TempPathFac
 
 @pytest.fixture(scope="session")
 def public_file() -> bytes:
-    return PublicFile.fresh(run_ceremony(TOY).public_key, ORGANISATIONS).encode()
+    return PublicFile.fresh(run_ceremony(TOY).public_key, ORGANISATIONS, SIGNERS).encode()
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from veilmatch.client.evaluation.degrade import DEGRADATIONS, TURNS, Degradation, Place, hard
+from veilmatch.client.evaluation.data.degrade import DEGRADATIONS, TURNS, Degradation, Place, hard
 
 PLACE = Place(x=60, y=50, width=60, height=70)
 BY_NAME = pytest.mark.parametrize("degradation", DEGRADATIONS, ids=lambda d: d.name)

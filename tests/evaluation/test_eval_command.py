@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
-from veilmatch.client.commands._application import build_app
+from veilmatch.client.commands.base.application import build_app
 from veilmatch.client.config import DeviceSettings
 from veilmatch.client.evaluation import study
-from veilmatch.client.evaluation.curves import plots
-from veilmatch.client.evaluation.faces import from_file
-from veilmatch.client.evaluation.report import verdict
+from veilmatch.client.evaluation.data.faces import from_file
+from veilmatch.client.evaluation.figures.curves import plots
+from veilmatch.client.evaluation.figures.report import verdict
 from veilmatch.client.evaluation.study import Settings, evaluate
 
 from .conftest import DEVICE, TOY, certified, write_crowd
@@ -143,7 +143,7 @@ def test_what_the_result_is_for_is_looked_at_before_anything_is_measured(
     if wrong == "no such file":
         device.unlink()
     elif wrong == "a matcher's file":
-        device.write_text('seat = "a"\npeer = "localhost:1"\n')
+        device.write_text('key_holder = "localhost:1"\ngalleries = ["main"]\n')
     elif wrong == "no public key":
         (device.parent / "public.json").unlink()
     else:
@@ -179,7 +179,7 @@ def test_without_encryption_nothing_is_said_of_it(run: Run, crowd_file: Path) ->
 
 
 def test_degraded_photos_are_measured(run: Run, people: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    degrade = importlib.import_module("veilmatch.client.evaluation.degrade")
+    degrade = importlib.import_module("veilmatch.client.evaluation.data.degrade")
     few = tuple(d for d in degrade.DEGRADATIONS if d.name in ("blur", "darker"))
     monkeypatch.setattr("veilmatch.client.evaluation.sweep.DEGRADATIONS", few)
     turns = degrade.TURNS[:2]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from veilmatch.client.capture.image import ImageSource
-from veilmatch.client.evaluation.faces import from_file, from_photos
+from veilmatch.client.evaluation.data.faces import from_file, from_photos
 from veilmatch.crypto.errors import EmbeddingError, InvalidInputError, ModelError, NoFaceError
 from veilmatch.crypto.parameters import D512
 

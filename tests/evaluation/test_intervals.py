@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from veilmatch.client.evaluation.intervals import interval, resamples, rule_of_three
+from veilmatch.client.evaluation.figures.intervals import interval, resamples, rule_of_three
 
 
 def test_rule_of_three_is_near_the_exact_bound() -> None:

@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from veilmatch.client.evaluation.faces import FaceSet
+from veilmatch.client.evaluation.data.faces import FaceSet
+from veilmatch.client.evaluation.data.pairs import all_pairs
 from veilmatch.client.evaluation.local_pair import LocalPair
-from veilmatch.client.evaluation.pairs import all_pairs
 from veilmatch.client.evaluation.scorers import encrypted_decisions, float_scores, integer_scores
 from veilmatch.crypto.encryption.paillier import Paillier
 from veilmatch.crypto.errors import CiphertextError

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks import quantisation
-from veilmatch.client.evaluation.faces import from_file
-from veilmatch.client.evaluation.pairs import all_pairs
-from veilmatch.client.evaluation.rates import curve
+from veilmatch.client.evaluation.data.faces import from_file
+from veilmatch.client.evaluation.data.pairs import all_pairs
+from veilmatch.client.evaluation.figures.rates import curve
 from veilmatch.client.evaluation.scorers import float_scores, integer_scores
 from veilmatch.crypto.parameters import ParameterSet
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import det_curve
 
-from veilmatch.client.evaluation.pairs import all_pairs
-from veilmatch.client.evaluation.rates import curve, rates
+from veilmatch.client.evaluation.data.pairs import all_pairs
+from veilmatch.client.evaluation.figures.rates import curve, rates
 from veilmatch.crypto.errors import InvalidInputError
 
 GENUINE = [0.9, 0.8, 0.3]

@@ -15,8 +15,8 @@ from onnx import TensorProto, helper, numpy_helper
 from typer.testing import CliRunner
 
 from veilmatch.client.commands.models import register
-from veilmatch.client.evaluation.capture import installed_embedder
-from veilmatch.client.evaluation.second_embedder import SecondEmbedder
+from veilmatch.client.evaluation.data.capture import installed_embedder
+from veilmatch.client.evaluation.data.second_embedder import SecondEmbedder
 from veilmatch.client.models import EVALUATION, EVALUATION_MODEL, cache, install_evaluation_model
 from veilmatch.crypto.errors import ImageError, ModelError, ParameterError
 from veilmatch.crypto.parameters import D512, ParameterSet

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from veilmatch.client.config import DeviceSettings
-from veilmatch.client.evaluation.rates import curve
+from veilmatch.client.evaluation.figures.rates import curve
 from veilmatch.client.evaluation.thresholds import Target, can_show, operating_threshold
 from veilmatch.common.hints import hint
 from veilmatch.crypto.errors import ConfigurationError, DeviceCertificateError, InvalidInputError, KeyMismatchError

@@ -1,16 +1,23 @@
-"""Every daemon dies in the middle of a verification and of an enrolment, once each at a random message.
+"""Every daemon dies, and hangs, in the middle of requests, once each at a random message of a random one.
 
-`python -m tests.faults` does it many times, at every message.
+`python -m tests.faults` does it many times, at every message of every operation.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.faults.harness import OPERATIONS, PARTIES, Faults, faults, moments
+from tests.e2e.world import MATCHERS
+from tests.faults.catching_up import kill_catching_up, messages
+from tests.faults.harness import OPERATIONS, PARTIES, Faults, Outcome, faults, moments
+
+#: Of each daemon.
+KILLED_IN, STOPPED_IN = 2, 1
+#: Kills of a matcher that catches up.
+CATCHING_UP = 3
 
 
 @pytest.fixture(scope="module")
@@ -19,19 +26,51 @@ def dying(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Faults]:
         yield made
 
 
-@pytest.mark.parametrize("operation", OPERATIONS)
-@pytest.mark.parametrize("party", PARTIES)
-def test_a_kill_changes_no_decision_and_loses_no_enrolment(dying: Faults, party: str, operation: str) -> None:
+def chosen(dying: Faults, party: str, operation: str) -> int:
     messages = dying.messages(party, operation)
+    # Packs of a bulk enrolment pass by the key holders.
+    if not messages and party.startswith("keyholder") and operation == "bulk":
+        return 0
     assert messages > 2
     at = random.randint(1, messages)
-    print(f"killed at message {at} of {messages}")  # pytest shows it if the test fails
-    assert dying.kill_during(party, operation, at).died
+    print(f"{operation}, message {at} of {messages}")  # pytest shows it if the test fails
+    return at
 
 
-def test_the_dealer_may_die_as_well(dying: Faults) -> None:
-    outcome = dying.kill_dealer_during("verify", random.uniform(0.0, 0.1))
+def dies(fault: Callable[[str, str, int], Outcome], party: str, operation: str, at: int) -> None:
+    """Have it die at this message, or at an earlier one: slow ones are asked for signs of life, which are messages."""
+    while not fault(party, operation, at).died:
+        assert at > 2
+        at //= 2
+
+
+@pytest.mark.parametrize("party", PARTIES)
+def test_a_kill_changes_no_decision_and_loses_no_change(dying: Faults, party: str) -> None:
+    for operation in random.sample(OPERATIONS, KILLED_IN):
+        if at := chosen(dying, party, operation):
+            dies(dying.kill_during, party, operation, at)
+
+
+@pytest.mark.parametrize("party", PARTIES)
+def test_who_hangs_changes_no_decision_loses_no_change_and_is_missed_by_nobody(dying: Faults, party: str) -> None:
+    for operation in random.sample(OPERATIONS, STOPPED_IN):
+        if at := chosen(dying, party, operation):
+            dies(dying.stop_during, party, operation, at)
+
+
+@pytest.mark.parametrize("party", ["keyholder-c", "matcher-c"])
+def test_the_third_organisation_may_die_as_well(dying: Faults, party: str) -> None:
+    outcome = dying.kill_after(party, "enrol", random.uniform(0.0, 0.1))
     assert outcome.died and outcome.answered
+
+
+def test_a_matcher_that_dies_while_it_catches_up_becomes_level_when_it_is_started_again(dying: Faults) -> None:
+    matcher = random.choice(MATCHERS)
+    names = messages(dying, matcher)
+    assert "ChangePart" in names
+    chosen = random.sample(range(1, len(names) + 1), CATCHING_UP)
+    print(f"{matcher} at messages {chosen} of {names}")  # pytest shows it if the test fails
+    assert any(kill_catching_up(dying, matcher, at).died for at in chosen)
 
 
 def test_no_stock_was_handed_out_twice(dying: Faults) -> None:

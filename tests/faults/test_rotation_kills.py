@@ -3,36 +3,57 @@
 from __future__ import annotations
 
 import random
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 
-from tests.faults.rotation import MATCHERS, rotation_faults
+from tests.e2e.world import MATCHERS
+from tests.faults.rotation import RotationFaults, rotation_faults
 from veilmatch.crypto.errors import GalleryRotatedError, UnavailableError
 
-#: Either matcher receives and answers more messages than that.
+#: Every matcher of the pair receives and answers more messages than that.
 MESSAGES = 15
+#: Acceptances, sent or received, of the closing of the old gallery: before them are those of the only step.
+CLOSING = (3, 4)
+#: On a busy machine a request may go to another pair before it comes to that message.
+ATTEMPTS = 3
 
 
-def test_a_matcher_that_dies_in_a_rotation_leaves_nothing_half_done(tmp_path: Path) -> None:
-    with rotation_faults(tmp_path) as dying:
-        party, at = random.choice(MATCHERS), random.randint(1, MESSAGES)
-        print(f"{party} killed at message {at}")  # pytest shows it if the test fails
-        assert dying.kill_during_rotation(party, at).died
+@pytest.fixture(scope="module")
+def dying(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RotationFaults]:
+    with rotation_faults(tmp_path_factory.mktemp("rotation")) as made:
+        yield made
 
 
-def test_a_matcher_that_dies_as_the_last_step_is_committed_leaves_no_gallery_open_to_changes(tmp_path: Path) -> None:
+def test_a_matcher_that_dies_as_the_old_gallery_is_closed_leaves_it_open_to_no_change(dying: RotationFaults) -> None:
     """What was changed in the old gallery then would be lost: an enrolment, or an erasure."""
-    with rotation_faults(tmp_path) as dying:
-        names = dying.names_of_a_rotation("matcher-b")
-        at = [number for number, name in enumerate(names, start=1) if name == "committed"][-2]
-        assert dying.kill_in_rotation("matcher-b", at), "it received that matcher a has committed, and died"
-        with dying.client() as client:
-            for change in (
-                lambda: client.enrol_embedding("late", dying.face(genuine=False), model="toy"),
-                lambda: client.erase("known"),
-            ):
-                with pytest.raises((GalleryRotatedError, UnavailableError)):
-                    change()
-            assert client.verify_embedding("known", dying.face(genuine=True), model="toy").decision
-        assert dying.finish_rotation() == 1
+    party, at = random.choice(MATCHERS), random.choice(CLOSING)
+    print(f"{party} killed at acceptance {at}")  # pytest shows it if the test fails
+    for _ in range(ATTEMPTS):
+        if dying.kill_in_rotation(party, at, only="accepted"):
+            break
+        dying.finish_rotation()
+        dying.give_up()
+    else:
+        pytest.fail("no rotation came so far")
+    with dying.client() as client:
+        for change in (
+            lambda: client.enrol_embedding("late", dying.face(genuine=False), model="toy"),
+            lambda: client.erase("known"),
+        ):
+            with pytest.raises((GalleryRotatedError, UnavailableError)):
+                change()
+        assert client.verify_embedding("known", dying.face(genuine=True), model="toy").decision
+    assert dying.finish_rotation() == 1
+    dying.give_up()
+
+
+def test_a_matcher_that_dies_in_a_rotation_leaves_nothing_half_done(dying: RotationFaults) -> None:
+    party, at = random.choice(MATCHERS), random.randint(1, MESSAGES)
+    print(f"{party} killed at message {at}")  # pytest shows it if the test fails
+    for _ in range(ATTEMPTS):
+        died = dying.kill_during_rotation(party, at).died
+        dying.give_up()
+        if died:
+            return
+    pytest.fail("no rotation came so far")

@@ -20,7 +20,7 @@ from tests.fuzz import seeds
 from tests.installation import making
 from tests.installation.making import PARAMETERS, ceremony
 from tests.transport.signed import OPERATIONS, body, checker, signed
-from veilmatch.client.bulk import read_frame, write_frame
+from veilmatch.client.operations.bulk import read_frame, write_frame
 from veilmatch.client.wire.agreement import (
     Labels,
     Opened,
@@ -33,6 +33,7 @@ from veilmatch.client.wire.agreement import (
     open_verification,
 )
 from veilmatch.client.wire.statuses import read_error
+from veilmatch.crypto.answer_share import SealedShare
 from veilmatch.crypto.encryption import knowledge
 from veilmatch.crypto.encryption.paillier import Paillier
 from veilmatch.crypto.encryption.public_key_format import PublicFile
@@ -41,17 +42,22 @@ from veilmatch.crypto.errors import (
     KeyFileError,
     KnowledgeProofError,
     ProtocolError,
+    RecipientCertificateError,
+    StatementError,
     VeilmatchError,
 )
 from veilmatch.crypto.keys.device_certificate import DeviceCertificate
-from veilmatch.crypto.keys.shares import PAIRS, KeyHolderKey
+from veilmatch.crypto.keys.parties import PAIRS
+from veilmatch.crypto.keys.recipient_certificate import RecipientCertificate
+from veilmatch.crypto.keys.shares import KeyHolderKey
 from veilmatch.crypto.parameters import ParameterSet
+from veilmatch.crypto.sealed_answer import SealedAnswer
 from veilmatch.crypto.secret_access import SECRET_ACCESS
 from veilmatch.protos.v1 import keyholder_pb2, matcher_pb2, request_pb2
+from veilmatch.server.admission.certification import certified_statement
 from veilmatch.server.installation import sealed
 from veilmatch.server.keyholder.audit.chain import decode, encode
 from veilmatch.server.keyholder.wire import from_wire, to_wire
-from veilmatch.server.transport.certification import certified_statement
 from veilmatch.server.transport.status import METADATA_KEY, from_metadata
 
 
@@ -120,6 +126,31 @@ def device_certificate(data: bytes) -> None:
     assert said in [DeviceCertificate.decode(made).statement for made in seeds.device_certificates()]
 
 
+def recipient_certificate(data: bytes) -> None:
+    try:
+        found = RecipientCertificate.decode(data)
+    except RecipientCertificateError:
+        return
+    assert found.encode() == data
+
+
+def statement(data: bytes) -> None:
+    try:
+        found = SealedShare.decode(data)
+    except StatementError:
+        return
+    assert found.encode() == data and len(found.about.info()) == len(SealedShare.decode(data).about.info())
+
+
+def sealed_answer(data: bytes) -> None:
+    try:
+        found = SealedAnswer.decode(data)
+    except StatementError:
+        return
+    # One of several texts of the same: what it holds is verified, and not the text.
+    assert SealedAnswer.decode(found.encode()) == found
+
+
 def key_holder_key(data: bytes) -> None:
     public_key = ceremony().public_key
     try:
@@ -167,8 +198,8 @@ def two_replies(data: bytes) -> None:
     known = Labels(bytes(32), ("ada", "bob"))
     for kind, agree in (
         (matcher_pb2.MatchReply, open_verification),
-        (matcher_pb2.MatchReply, lambda a, b: open_candidates(a, b, known)),
-        (matcher_pb2.MatchReply, lambda a, b: _identified(open_identification(a, b, known))),
+        (matcher_pb2.MatchReply, lambda a, b, pair: open_candidates(a, b, pair, known)),
+        (matcher_pb2.MatchReply, lambda a, b, pair: _identified(open_identification(a, b, pair, known))),
         (matcher_pb2.MutateReply, agreed_mutation),
         (matcher_pb2.RotateReply, agreed_rotation),
         (matcher_pb2.SubjectsReply, agreed_subjects),
@@ -178,7 +209,7 @@ def two_replies(data: bytes) -> None:
         except DecodeError:
             continue
         try:
-            agreed = agree(a, b)  # type: ignore[operator]
+            agreed = agree(a, b, "ac")  # type: ignore[operator]
         except VeilmatchError:
             continue
         if kind is matcher_pb2.MatchReply:
@@ -251,6 +282,9 @@ DECODERS: dict[str, Decoder] = {
     "signed body": Decoder(seeds.bodies, signed_body),
     "public file": Decoder(seeds.public_files, public_file),
     "device certificate": Decoder(seeds.device_certificates, device_certificate),
+    "recipient certificate": Decoder(seeds.recipient_certificates, recipient_certificate),
+    "statement": Decoder(seeds.statements, statement),
+    "sealed answer": Decoder(seeds.sealed_answers, sealed_answer),
     "key holder's key": Decoder(seeds.key_holder_keys, key_holder_key),
     "sealed header": Decoder(seeds.sealed_headers, sealed_header),
     "audit line": Decoder(seeds.audit_lines, audit_line),

@@ -19,7 +19,7 @@ import atheris
 PARSERS = (
     "json",
     "veilmatch.client.wire.agreement",
-    "veilmatch.client.bulk",
+    "veilmatch.client.operations.bulk",
     "veilmatch.client.wire.statuses",
     "veilmatch.crypto.errors",
     "veilmatch.crypto.keys.shares",
@@ -28,7 +28,7 @@ PARSERS = (
     "veilmatch.server.installation.sealed",
     "veilmatch.server.keyholder.audit.chain",
     "veilmatch.server.keyholder.wire",
-    "veilmatch.server.transport.requests",
+    "veilmatch.server.admission.requests",
     "veilmatch.server.transport.status",
     "tests.fuzz.decoders",
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 from functools import cache
@@ -9,7 +10,8 @@ from functools import cache
 from tests.installation import making
 from tests.installation.making import ceremony
 from tests.transport.signed import DEVICE, KEYS, OPERATIONS, body, signed
-from veilmatch.client.bulk import write_frame
+from tests.vectors.generate import load
+from veilmatch.client.operations.bulk import write_frame
 from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.digests import digest
 from veilmatch.crypto.encryption.knowledge import KnownCiphertexts
@@ -42,7 +44,19 @@ from veilmatch.server.keyholder.wire import to_wire
 
 _SESSION = digest("a session of the seeds")
 MESSAGES: tuple[Message, ...] = (
-    Hello(bytes(96), bytes(range(32)), bytes(range(32, 64)), 0, (1 << 64) - 1, 77),
+    Hello(
+        bytes(96),
+        bytes(range(32)),
+        bytes(range(32, 64)),
+        0,
+        (1 << 64) - 1,
+        77,
+        5,
+        0,
+        (1 << 64) - 1,
+        bytes(32),
+        bytes(96),
+    ),
     Agreement(bytes(32), bytes(96)),
     Allocation("triples", 256),
     Allocation("bits", (1 << 64) - 1),
@@ -89,6 +103,24 @@ def device_certificates() -> list[bytes]:
     bounded = making.certificate(DEVICE, KEYS[DEVICE], lowest=Lowest({"identify": 1.0, "verify": 0.5}, others=0))
     enrolling = making.certificate(DEVICE, KEYS[DEVICE], rights=("enrol",))
     return [certificate.encode() for certificate in (*made, narrow, bounded, enrolling)]
+
+
+@cache
+def recipient_certificates() -> list[bytes]:
+    file = load("recipients")
+    return [case["file"].encode() for case in file["certificates"]]
+
+
+@cache
+def sealed_answers() -> list[bytes]:
+    cases = [json.dumps(case["answer"], ensure_ascii=False) + "\n" for case in load("recipients")["answers"]]
+    return [case.encode() for case in (cases[0], cases[4], cases[7])]
+
+
+@cache
+def statements() -> list[bytes]:
+    tokens = json.loads(sealed_answers()[0])["statements"]
+    return [base64.urlsafe_b64decode(token.split(".")[1] + "==") for token in tokens]
 
 
 @cache

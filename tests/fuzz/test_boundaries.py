@@ -19,7 +19,7 @@ from tests.fuzz import seeds
 from tests.fuzz.mangling import mangled
 from tests.installation.making import ceremony
 from tests.installation.test_settings import FIELDS, KINDS
-from veilmatch.client import bulk
+from veilmatch.client.operations import bulk
 from veilmatch.client.wire.exchange import ask_both
 from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.encryption.paillier import Paillier
@@ -135,7 +135,7 @@ def test_shares_of_a_key_holder_are_in_range_or_refused(data: st.DataObject) -> 
     async def receive() -> pb.KeyHolderToMatcher:
         return message
 
-    call = KeyHolderCall(SimpleNamespace(receive=receive), "a", PARAMETERS, 5, is_plus=False)  # type: ignore[arg-type]
+    call = KeyHolderCall(SimpleNamespace(receive=receive), "a", PARAMETERS, 5, None, is_plus=False)  # type: ignore[arg-type]
     try:
         values = at_once(call.probe_share()).values
         assert values.shape == (size,) and 0 <= values.min() <= values.max() < 1 << PARAMETERS.ring_bits

@@ -12,11 +12,11 @@ import grpc
 import pytest
 
 from tests.installation.test_settings import FIELDS, KINDS, load
-from veilmatch.client.bulk import read_frame
+from veilmatch.client.operations.bulk import read_frame
 from veilmatch.crypto.errors import ConfigurationError, ProtocolError
 from veilmatch.crypto.parameters import ParameterSet
 from veilmatch.protos.v1 import keyholder_pb2 as pb
-from veilmatch.server.installation.registration import Configurations
+from veilmatch.server.installation.certifying.registration import Configurations
 from veilmatch.server.keyholder.audit.chain import decode
 from veilmatch.server.matcher.query.keyholder_call import KeyHolderCall
 from veilmatch.server.transport.status import METADATA_KEY, from_metadata
@@ -83,6 +83,6 @@ async def test_a_share_that_ends_within_a_number_is_refused() -> None:
         async def receive(message: pb.KeyHolderToMatcher = message) -> pb.KeyHolderToMatcher:
             return message
 
-        call = KeyHolderCall(SimpleNamespace(receive=receive), "a", parameters, 5, is_plus=False)  # type: ignore[arg-type]
+        call = KeyHolderCall(SimpleNamespace(receive=receive), "a", parameters, 5, None, is_plus=False)  # type: ignore[arg-type]
         with pytest.raises(ProtocolError, match=said):
             await (call.template_shares(1, 0) if message.HasField("template_share") else call.probe_share())

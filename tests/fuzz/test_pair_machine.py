@@ -51,6 +51,9 @@ AGES = st.sampled_from(range(80))
 SESSIONS, HOLDERS = st.integers(0, 1), st.sampled_from((PLUS, MINUS))
 
 
+NO_HELLO = Hello(b"", b"", b"", 0, 0, 0, 0, 0, 0, b"", b"")
+
+
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.operation}-{case.threshold}-{case.gated}")
 def test_an_undisturbed_session_ends_in_the_right_answer(case: Case) -> None:
     recorded(case, other_key=False)
@@ -76,6 +79,8 @@ def altered(draw: Draw, message: Message) -> Message:
     match message:
         case Hello():
             name = draw(st.sampled_from(("triples_floor", "bits_floor", "products_floor")))
+            change = draw(st.sampled_from((flipped, resized)))
+            where = draw(st.sampled_from(("triples_start", "bits_start", "products_start")))
             floor = draw(st.sampled_from((0, 1, 255, 256, 1 << 20, (1 << 64) - 1)))
             return draw(
                 st.sampled_from((
@@ -85,6 +90,9 @@ def altered(draw: Draw, message: Message) -> Message:
                     replace(message, nonce=resized(draw, message.nonce)),
                     replace(message, mask_secret=resized(draw, message.mask_secret)),
                     replace(message, **{name: floor}),
+                    replace(message, **{where: floor}),
+                    replace(message, ciphertexts=change(draw, message.ciphertexts)),
+                    replace(message, fingerprints=change(draw, message.fingerprints)),
                 ))
             )  # fmt: skip
         case Agreement(ciphertexts, fingerprints):
@@ -186,7 +194,11 @@ class Network(RuleBasedStateMachine):
                 changed = replace(envelope, session_id=other_id)
             self._put(at, to, changed)
 
-    @rule(at=SESSIONS, to=HOLDERS, nonsense=st.sampled_from((None, b"", 7, Hello(b"", b"", b"", 0, 0, 0))))
+    @rule(
+        at=SESSIONS,
+        to=HOLDERS,
+        nonsense=st.sampled_from((None, b"", 7, Hello(b"", b"", b"", 0, 0, 0, 0, 0, 0, b"", b""))),
+    )
     def send_nonsense(self, at: int, to: int, nonsense: Any) -> None:
         self._put(at, to, nonsense)
 

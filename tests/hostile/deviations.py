@@ -176,14 +176,21 @@ def of_key_holder(holder: int) -> list[Deviation]:
         ("adds 2^20 to e of a result", refused, sends(Openings, _added(-1, 1 << 20), 1), QUERY),
         ("flips a bit in an AND of the validity gate", unnoticed, sends(GateLayer, _flipped), GATED),
         ("flips a bit in every layer of the gates", unnoticed, sends(GateLayer, _flipped, -1), GATED),
-        ("flips a bit where the valid bit becomes a number", unnoticed, sends(GateLayer, _flipped, 9), CHANGE),
-        ("flips a bit where a template is multiplied by it", unnoticed, sends(GateLayer, _flipped, 10), CHANGE),
-        ("names other ciphertexts", refused, sends(Agreement, lambda m, s: replace(m, ciphertexts=bytes(32))), ALL),
+        ("flips a bit where the valid bit becomes a number", unnoticed, sends(GateLayer, _flipped, 4), CHANGE),
+        ("flips a bit where a template is multiplied by it", unnoticed, sends(GateLayer, _flipped, 5), CHANGE),
+        ("names other ciphertexts", refused, sends(Hello, lambda m, s: replace(m, ciphertexts=bytes(32))), ALL),
+        ("names other results", refused, sends(Agreement, lambda m, s: replace(m, ciphertexts=bytes(32))), QUERY),
         (
             "has a share of another epoch",
             refused,
-            sends(Agreement, lambda m, s: replace(m, fingerprints=bytes(len(m.fingerprints)))),
+            sends(Hello, lambda m, s: replace(m, fingerprints=bytes(len(m.fingerprints)))),
             ALL,
+        ),
+        (
+            "has another share of the results",
+            refused,
+            sends(Agreement, lambda m, s: replace(m, fingerprints=bytes(len(m.fingerprints)))),
+            QUERY,
         ),
         (
             "says that the session is about something else",
@@ -200,13 +207,19 @@ def of_key_holder(holder: int) -> list[Deviation]:
         ),
         ("goes away before its openings", silence, _goes_away(holder, Openings), ALL),
         ("goes away within the validity gate", silence, _goes_away(holder, GateLayer, 2), GATED),
-        ("goes away before a template is multiplied", silence, _goes_away(holder, GateLayer, 10), CHANGE),
+        ("goes away before a template is multiplied", silence, _goes_away(holder, GateLayer, 5), CHANGE),
         ("goes away before it opens a result", silence, _goes_away(holder, Openings, 1), QUERY),
     ]
     if holder == PLUS:
-        rows.append(
-            ("allocates stock that was used", refused, sends(Allocation, lambda m, s: replace(m, start=-1)), ALL)
-        )
+        rows += [
+            ("allocates stock that was used", refused, sends(Hello, lambda m, s: replace(m, triples_start=-1)), ALL),
+            (
+                "allocates stock for results that was used",
+                refused,
+                sends(Allocation, lambda m, s: replace(m, start=-1)),
+                QUERY,
+            ),
+        ]
     else:
         half, other = LastMask(bytes(SEED_BYTES // 2)), LastMask(bytes(SEED_BYTES))
         rows += [

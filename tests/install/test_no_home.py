@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from veilmatch import ConfigurationError, ModelError, install_models
 from veilmatch.client.capture.pipeline import CapturePipeline
-from veilmatch.client.commands._application import build_app
+from veilmatch.client.commands.base.application import build_app
 from veilmatch.client.models import MODELS, cache, cache_dir, is_installed
 
 VARIABLES = ("HOME", "XDG_CACHE_HOME", "VEILMATCH_CACHE")

@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 import veilmatch
+from veilmatch.relying.recipient_key import key_file
 
 ROOT = Path(__file__).parents[2]
 SETTINGS: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -161,6 +163,11 @@ def test_a_daemon_without_its_extra_names_it(bare: Environment, command: str) ->
     assert error["expected"] == "pip install 'veilmatch[server]'"
 
 
+def test_the_commands_of_recipients_name_their_extra(bare: Environment) -> None:
+    done = bare.veilmatch("recipient", "open", "answer.json", "--json")
+    assert (done.returncode, json.loads(done.stdout)["error"]["expected"]) == (3, "pip install 'veilmatch[relying]'")
+
+
 @pytest.mark.parametrize(
     ("command", "extras"), [("demo", "device,server"), ("eval --orl", "eval,device"), ("models install", "models")]
 )
@@ -184,6 +191,46 @@ def test_the_doctor_fails_where_nothing_is_installed_and_says_what_to_do(bare: E
     assert done.returncode == 3 and not any(found["extras"].values())
     (problem,) = found["problems"]
     assert "pip install 'veilmatch[device]'" in problem["advice"]
+
+
+#: What a back end runs: opens a known answer, and tells which packages were imported for it.
+RELYING = """
+import json, sys
+from veilmatch.relying import MemorySeen, RecipientKey, SqliteSeen, Statement, Trust
+
+known = json.load(open("recipients.json"))
+open("public.json", "w").write(json.dumps(known["public"]))
+open("recipient.cert", "w").write(known["certificate"])
+trust, key = Trust.load("public.json"), RecipientKey.load("recipient.key", "recipient.cert")
+case = known["answers"][0]
+challenge = bytes.fromhex(known["challenge"])
+found = Statement.open(
+    json.dumps(case["answer"]), trust, key, seen=SqliteSeen("seen.sqlite"), expect_subject=case["subject"],
+    expect_challenge=challenge, now=known["now"],
+)
+assert found.decision is case["decision"] is True, found
+print(json.dumps(sorted({name.split(".")[0] for name in sys.modules} - sys.stdlib_module_names)))
+"""
+
+
+def test_a_relying_party_needs_two_libraries_and_no_other_dependency(wheel: Path, tmp_path: Path) -> None:
+    venv.create(tmp_path / "env", with_pip=False)
+    python = tmp_path / "env" / "bin" / "python"
+    install = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet"]
+    subprocess.run([*install, "-c", ROOT / "constraints.txt", "PyJWT", "cryptography"], check=True)
+    subprocess.run([*install, "--no-deps", wheel], check=True)
+    known = json.loads((ROOT / "tests" / "vectors" / "recipients.json").read_text())
+    key = key_file(X25519PrivateKey.from_private_bytes(bytes.fromhex(known["private_key"])))
+    (tmp_path / "recipients.json").write_text(json.dumps(known))
+    (tmp_path / "recipient.key").write_bytes(key)
+    (tmp_path / "recipient.key").chmod(0o600)
+    done = subprocess.run([python, "-c", RELYING], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert {"veilmatch", "jwt", "cryptography"} <= set(json.loads(done.stdout))
+    assert set(json.loads(done.stdout)) <= {
+        "veilmatch", "jwt", "cryptography", "_cffi_backend", "_openssl", "__main__",
+        "typing_extensions",
+    }  # fmt: skip
 
 
 def test_models_are_installed_without_pip(wheel: Path, tmp_path: Path) -> None:

@@ -12,10 +12,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from veilmatch.crypto.encryption.public_key_format import PublicFile
 from veilmatch.crypto.keys.ceremony import Ceremony, run_ceremony
 from veilmatch.crypto.keys.device_certificate import DeviceCertificate
-from veilmatch.crypto.keys.shares import PARTIES, KeyHolderKey, Party
+from veilmatch.crypto.keys.parties import PARTIES, Party
+from veilmatch.crypto.keys.shares import KeyHolderKey
 from veilmatch.crypto.parameters import ParameterSet
 from veilmatch.crypto.secret_access import SECRET_ACCESS
-from veilmatch.server.installation.certifier import Certifier, Grant, certified
+from veilmatch.server.ground.organisation import OrganisationKey
+from veilmatch.server.installation.certifying.certifier import Certifier, Grant, certified
 from veilmatch.server.installation.layout import Plan, write_installation
 from veilmatch.server.installation.lowest import Lowest
 from veilmatch.server.installation.sealed import ScryptCost
@@ -46,6 +48,17 @@ def organisations() -> tuple[bytes, ...]:
     return tuple(certifier.public_bytes for certifier in certifiers().values())
 
 
+@cache
+def organisation_keys() -> dict[Party, OrganisationKey]:
+    """Return the signing keys of the organisations that the public files of these tests name."""
+    return {party: OrganisationKey.fresh(party) for party in PARTIES}
+
+
+def signers() -> tuple[bytes, ...]:
+    """Return their public parts."""
+    return tuple(key.public_bytes for key in organisation_keys().values())
+
+
 def certificate(
     device: str, key: Ed25519PrivateKey, signers: str = "ab", public: PublicFile | None = None, **grant: Any
 ) -> DeviceCertificate:
@@ -66,7 +79,7 @@ def _ceremony(number: int) -> Ceremony:
 
 @cache
 def _public_file(number: int) -> PublicFile:
-    return PublicFile.fresh(ceremony(number).public_key, organisations())
+    return PublicFile.fresh(ceremony(number).public_key, organisations(), signers())
 
 
 def install(directory: Path, *devices: str, plan: Plan = Plan()) -> Path:  # noqa: B008

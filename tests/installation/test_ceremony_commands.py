@@ -13,11 +13,12 @@ from tests.installation.making import PARAMETERS, PASSPHRASE
 from veilmatch.client.config import DeviceSettings
 from veilmatch.common.public_file import read_public_file
 from veilmatch.crypto.errors import ConfigurationError, ParameterError
+from veilmatch.server.admission.devices import read_certificate
 from veilmatch.server.commands import ceremony as module
 from veilmatch.server.config import KeyHolderSettings
 from veilmatch.server.installation.files import write_file
+from veilmatch.server.installation.plan import folder_of
 from veilmatch.server.keyholder.refresh.opening import open_key
-from veilmatch.server.transport.devices import read_certificate
 
 
 def run(*arguments: str, passphrase: str | None = PASSPHRASE) -> Result:
@@ -34,7 +35,7 @@ def ceremony(directory: Path, *arguments: str, passphrase: str | None = PASSPHRA
 
 @pytest.fixture(scope="module")
 def installation(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Made once, at the real cost of its passphrase."""
+    """Made once."""
     directory = tmp_path_factory.mktemp("command") / "installation"
     done = ceremony(directory, "--devices", "2", "--base-port", "9000", "--workers", "2", "--json")
     assert done.exit_code == 0, done.output
@@ -53,7 +54,7 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_ceremony_makes_an_installation_that_opens(installation: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VEILMATCH_PASSPHRASE", PASSPHRASE)
-    settings = KeyHolderSettings.load(installation / "keyholder-b" / "keyholder.toml")
+    settings = KeyHolderSettings.load(installation / folder_of("keyholder-b") / "keyholder.toml")
     assert (settings.listen, settings.workers) == ("127.0.0.1:9012", 2)
     public, key = open_key(settings)
     assert (key.party, key.key_id) == ("b", public.public_key.key_id)

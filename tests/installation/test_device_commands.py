@@ -17,12 +17,12 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from tests.installation.making import CHEAP, PASSPHRASE, install
+from tests.installation.making import PASSPHRASE, install
 from veilmatch.client.config import DeviceSettings
 from veilmatch.crypto.errors import ConfigurationError, DeviceCertificateError, WrongPassphraseError
+from veilmatch.server.admission.devices import read_certificate
 from veilmatch.server.commands import device as module
-from veilmatch.server.installation.authority import Authority
-from veilmatch.server.transport.devices import read_certificate
+from veilmatch.server.installation.plan import folder_of
 
 
 def run(*arguments: object, passphrase: str | None = PASSPHRASE) -> Result:
@@ -38,12 +38,8 @@ def said(done: Result) -> Any:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An installation to copy, whose authority opens at the real cost of a passphrase."""
-    directory = install(tmp_path_factory.mktemp("commands") / "i")
-    certificate, key = directory / "authority" / "ca.pem", directory / "authority" / "ca-key.pem"
-    authority = Authority.from_pem(certificate.read_bytes(), key.read_bytes(), PASSPHRASE, CHEAP)
-    key.write_bytes(authority.key_pem(PASSPHRASE))
-    return directory
+    """An installation to copy."""
+    return install(tmp_path_factory.mktemp("commands") / "i")
 
 
 @pytest.fixture
@@ -53,7 +49,7 @@ def directory(made: Path, tmp_path: Path) -> Path:
 
 
 def keyholder(directory: Path, party: str) -> Path:
-    return directory / f"keyholder-{party}" / "keyholder.toml"
+    return directory / folder_of(f"keyholder-{party}") / "keyholder.toml"
 
 
 def test_a_device_goes_from_request_to_removal(directory: Path) -> None:
@@ -76,16 +72,16 @@ def test_a_device_goes_from_request_to_removal(directory: Path) -> None:
     )
     assert "verify 0.45 (1620)" in shown.stderr, "an organisation sees what it signs"
 
-    assert said(run("add", file, "--folder", directory / "matcher-a", "--json"))["daemons"] == ["matcher-a"]
-    assert len(said(run("add", file, "--installation", directory, "--json"))["daemons"]) == 5
+    assert said(run("add", file, "--folder", directory / folder_of("matcher-a"), "--json"))["daemons"] == ["matcher-a"]
+    assert len(said(run("add", file, "--installation", directory, "--json"))["daemons"]) == 6
     (one,) = said(run("show", "door", "--installation", directory, "--json"))["devices"]
-    assert one["refused"] is None and len(one["daemons"]) == 5 and one["serial"] == asked["serial"]
+    assert one["refused"] is None and len(one["daemons"]) == 6 and one["serial"] == asked["serial"]
     assert one["lowest_thresholds"] == asked["lowest_thresholds"]
     assert "verify 0.45 (1620)" in run("show", "door", "--installation", directory).stdout
-    listed = said(run("list", "--folder", directory / "matcher-b", "--json"))["devices"]
+    listed = said(run("list", "--folder", directory / folder_of("matcher-b"), "--json"))["devices"]
     assert [found["device"] for found in listed] == ["device-1", "door"]
 
-    assert len(said(run("remove", "door", "--installation", directory, "--json"))["daemons"]) == 5
+    assert len(said(run("remove", "door", "--installation", directory, "--json"))["daemons"]) == 6
     for command in ("remove", "show"):
         assert isinstance(run(command, "door", "--installation", directory).exception, ConfigurationError)
 
@@ -110,13 +106,27 @@ def test_a_device_is_issued_with_the_lowest_thresholds_that_were_asked_for(direc
     assert listed["door"]["lowest_thresholds"] == made["lowest_thresholds"]
 
 
+def test_a_device_for_a_recipient_only_is_shown_as_that_to_who_signs(directory: Path) -> None:
+    only = ("--right", "verify", "--recipient-only")
+    assert said(run("request", "door", "--installation", directory, *only, "--json"))["recipient_only"] is True
+    signing = run("certify", directory / "door" / "door.cert", "--config", keyholder(directory, "a"))
+    assert signing.exit_code == 0 and "to a recipient only" in signing.output
+    assert said(run("issue", directory, "gate", *only, "--json"))["recipient_only"] is True
+    assert said(run("issue", directory, "desk", "--right", "verify", "--json"))["recipient_only"] is False
+    listed = {one["device"]: one for one in said(run("list", "--installation", directory, "--json"))["devices"]}
+    assert [listed[name]["recipient_only"] for name in ("gate", "desk")] == [True, False]
+    assert listed["gate"]["refused"] is None
+    none = run("issue", directory, "till", "--right", "enrol", "--recipient-only")
+    assert isinstance(none.exception, DeviceCertificateError)
+
+
 def test_a_certificate_of_the_format_before_is_listed_with_what_to_do_and_not_signed(directory: Path) -> None:
     file = directory / "device-1" / "device-1.cert"
     fields = json.loads(file.read_text()) | {"format": "veilmatch device certificate 1"}
     del fields["lowest_thresholds"]
-    for place in (file, directory / "matcher-a" / "devices" / "device-1.cert"):
+    for place in (file, directory / folder_of("matcher-a") / "devices" / "device-1.cert"):
         place.write_text(json.dumps(fields, indent=1) + "\n")
-    listed = said(run("show", "device-1", "--folder", directory / "matcher-a", "--json"))["devices"]
+    listed = said(run("show", "device-1", "--folder", directory / folder_of("matcher-a"), "--json"))["devices"]
     assert ["request and sign a new one" in one["refused"] for one in listed] == [True]
     for refused in (
         run("certify", file, "--config", keyholder(directory, "c")),
@@ -128,7 +138,7 @@ def test_a_certificate_of_the_format_before_is_listed_with_what_to_do_and_not_si
     assert again["public_key"] == fields["public_key"]
     for party in ("a", "b"):
         assert run("certify", file, "--config", keyholder(directory, party)).exit_code == 0
-    assert len(said(run("add", file, "--installation", directory, "--json"))["daemons"]) == 5
+    assert len(said(run("add", file, "--installation", directory, "--json"))["daemons"]) == 6
     (one,) = said(run("show", "device-1", "--installation", directory, "--json"))["devices"]
     assert one["refused"] is None
 
@@ -158,7 +168,7 @@ def test_a_list_leaves_nothing_out_at_a_narrow_terminal(directory: Path) -> None
 
 
 def test_a_list_for_people_names_what_is_refused(directory: Path) -> None:
-    (directory / "matcher-a" / "devices" / "gate.cert").write_text("\x1b[2Jno certificate")
+    (directory / folder_of("matcher-a") / "devices" / "gate.cert").write_text("\x1b[2Jno certificate")
     for command in (("list",), ("show", "gate"), ("show", "device-1")):
         done = run(*command, "--installation", directory)
         assert done.exit_code == 0 and "\x1b" not in done.stdout, done.output

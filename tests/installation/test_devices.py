@@ -25,12 +25,14 @@ from veilmatch.crypto.errors import (
     WrongPassphraseError,
 )
 from veilmatch.crypto.keys.device_certificate import ALL_GALLERIES, DeviceCertificate
-from veilmatch.crypto.keys.shares import Party
+from veilmatch.crypto.keys.parties import Party
 from veilmatch.crypto.requests import OPERATIONS
+from veilmatch.server.admission.certification import certified_statement
+from veilmatch.server.admission.devices import Devices, read_certificate
 from veilmatch.server.config import KeyHolderSettings
 from veilmatch.server.installation import files
-from veilmatch.server.installation.certifier import Grant
-from veilmatch.server.installation.devices import (
+from veilmatch.server.installation.certifying.certifier import Grant
+from veilmatch.server.installation.certifying.devices import (
     add_certificate,
     certify,
     issue_device,
@@ -38,12 +40,11 @@ from veilmatch.server.installation.devices import (
     request_again,
     request_device,
 )
+from veilmatch.server.installation.certifying.registration import Configurations
 from veilmatch.server.installation.layout import Plan
-from veilmatch.server.installation.registration import Configurations
-from veilmatch.server.transport.certification import certified_statement
-from veilmatch.server.transport.devices import Devices, read_certificate
+from veilmatch.server.installation.plan import folder_of
 
-DAEMONS = ["keyholder-a", "keyholder-b", "keyholder-c", "matcher-a", "matcher-b"]
+DAEMONS = ["keyholder-a", "keyholder-b", "keyholder-c", "matcher-a", "matcher-b", "matcher-c"]
 DOOR = Grant(("verify", "identify"), ("main",), 30)
 
 
@@ -64,11 +65,14 @@ def content(directory: Path) -> dict[str, bytes]:
 
 
 def organisation(directory: Path, party: Party) -> KeyHolderSettings:
-    return KeyHolderSettings.load(directory / f"keyholder-{party}" / "keyholder.toml")
+    return KeyHolderSettings.load(directory / folder_of(f"keyholder-{party}") / "keyholder.toml")
 
 
 def known(directory: Path, daemon: str, device: str) -> bool:
-    return Devices(directory / daemon / "devices", read_public_file(directory / "public.json")).find(device) is not None
+    return (
+        Devices(directory / folder_of(daemon) / "devices", read_public_file(directory / "public.json")).find(device)
+        is not None
+    )
 
 
 def wanted(directory: Path, name: str = "door") -> Path:
@@ -83,7 +87,15 @@ def test_an_issued_device_is_like_those_of_the_ceremony(directory: Path) -> None
     certificate = issue_device(directory, "door-3", PASSPHRASE, cost=CHEAP)
     settings = DeviceSettings.load(directory / "door-3" / "device.toml")
     first = DeviceSettings.load(directory / "device-1" / "device.toml")
-    assert settings.matchers == first.matchers == {"a": "host.example:9001", "b": "host.example:9002"}
+    assert (
+        settings.matchers
+        == first.matchers
+        == {
+            "a": "host.example:9001",
+            "b": "host.example:9002",
+            "c": "host.example:9003",
+        }
+    )
     key = serialization.load_pem_private_key(settings.signing_key.read_bytes(), None)
     assert isinstance(key, Ed25519PrivateKey)
     assert key.public_key().public_bytes_raw() == certificate.statement.public_key
@@ -106,9 +118,9 @@ def test_a_device_is_issued_with_the_rights_that_were_asked_for(directory: Path)
 
 
 def test_two_other_organisations_certify_where_the_first_has_taken_its_folder(directory: Path, tmp_path: Path) -> None:
-    (directory / "keyholder-a").rename(tmp_path / "gone")
+    (directory / folder_of("keyholder-a")).rename(tmp_path / "gone")
     assert issue_device(directory, "door", PASSPHRASE, cost=CHEAP).organisations == ("b", "c")
-    (directory / "keyholder-b").rename(tmp_path / "gone-too")
+    (directory / folder_of("keyholder-b")).rename(tmp_path / "gone-too")
     before = content(directory)
     with pytest.raises(ConfigurationError, match="two organisations"):
         issue_device(directory, "gate", PASSPHRASE, cost=CHEAP)
@@ -134,12 +146,13 @@ def test_a_name_that_is_taken_is_refused_even_if_its_folder_has_gone(directory: 
 
 
 def test_folders_that_have_gone_to_their_machines_are_not_missed(directory: Path, tmp_path: Path) -> None:
-    for name in ("keyholder-c", "matcher-a", "device-1"):
-        (directory / name).rename(tmp_path / name)
+    for name in ("keyholder-c", "matcher-a", "matcher-c"):
+        (directory / folder_of(name)).rename(tmp_path / name)
+    (directory / "device-1").rename(tmp_path / "device-1")
     issue_device(directory, "door", PASSPHRASE, cost=CHEAP)
     assert DeviceSettings.load(directory / "door" / "device.toml").matchers["a"] == "host.example:9001"
     assert known(directory, "matcher-b", "door")
-    (directory / "matcher-b").rename(tmp_path / "matcher-b")
+    (directory / folder_of("matcher-b")).rename(tmp_path / "matcher-b")
     (directory / "door").rename(tmp_path / "door")
     with pytest.raises(ConfigurationError, match="where the matchers are"):
         issue_device(directory, "gate", PASSPHRASE, cost=CHEAP)
@@ -164,7 +177,7 @@ def test_an_interrupted_addition_changes_nothing(after: int, directory: Path, mo
 
 @pytest.mark.parametrize("text", ["devices_dir = 7\n", "not toml", "\udcff"])
 def test_a_broken_configuration_is_a_typed_error(text: str, directory: Path) -> None:
-    (directory / "keyholder-c" / "keyholder.toml").write_bytes(text.encode(errors="surrogateescape"))
+    (directory / folder_of("keyholder-c") / "keyholder.toml").write_bytes(text.encode(errors="surrogateescape"))
     before = content(directory)
     with pytest.raises(ConfigurationError):
         issue_device(directory, "device-2", PASSPHRASE, cost=CHEAP)
@@ -209,11 +222,13 @@ def test_an_organisation_adds_a_device_to_its_own_daemons(directory: Path, tmp_p
     file = wanted(directory)
     for party in ("a", "b"):
         certify(file, organisation(directory, party), PASSPHRASE)
-    for name in ("matcher-a", "keyholder-a"):
-        (directory / name).rename(tmp_path / name)
-    own = Configurations.of_daemons([tmp_path / "matcher-a", tmp_path / "keyholder-a"])
+    (directory / "organisation-a").rename(tmp_path / "ours")
+    own = Configurations.of_daemons([tmp_path / "ours" / "matcher", tmp_path / "ours" / "keyholder"])
     assert add_certificate(file, own) == ("matcher-a", "keyholder-a")
-    assert {path.name for path in (tmp_path / "matcher-a" / "devices").iterdir()} == {"device-1.cert", "door.cert"}
+    assert {path.name for path in (tmp_path / "ours" / "matcher" / "devices").iterdir()} == {
+        "device-1.cert",
+        "door.cert",
+    }
     for place in (tmp_path, tmp_path / "absent", directory / "door"):
         with pytest.raises(ConfigurationError, match="not the folder of a daemon"):
             Configurations.of_daemons([place])
@@ -266,10 +281,14 @@ def test_an_organisation_signs_with_its_own_passphrase_and_key(directory: Path) 
     before = file.read_bytes()
     with pytest.raises(WrongPassphraseError):
         certify(file, organisation(directory, "a"), "another")
-    shutil.copy(directory / "keyholder-b" / "certifier.key", directory / "keyholder-a" / "certifier.key")
+    shutil.copy(
+        directory / folder_of("keyholder-b") / "certifier.key", directory / folder_of("keyholder-a") / "certifier.key"
+    )
     with pytest.raises(KeyFileError):
         certify(file, organisation(directory, "a"), PASSPHRASE)
-    shutil.copy(directory / "keyholder-a" / "share.key", directory / "keyholder-a" / "certifier.key")
+    shutil.copy(
+        directory / folder_of("keyholder-a") / "share.key", directory / folder_of("keyholder-a") / "certifier.key"
+    )
     with pytest.raises(KeyFileError, match="not a sealed certification key"):
         certify(file, organisation(directory, "a"), PASSPHRASE)
     assert file.read_bytes() == before
@@ -278,14 +297,16 @@ def test_an_organisation_signs_with_its_own_passphrase_and_key(directory: Path) 
 def test_the_certification_key_is_that_which_the_installation_names(directory: Path, tmp_path: Path) -> None:
     again = install(tmp_path / "again")
     file = wanted(directory)
-    shutil.copy(again / "keyholder-a" / "certifier.key", directory / "keyholder-a" / "certifier.key")
+    shutil.copy(
+        again / folder_of("keyholder-a") / "certifier.key", directory / folder_of("keyholder-a") / "certifier.key"
+    )
     with pytest.raises(VeilmatchError, match="another installation"):
         certify(file, organisation(directory, "a"), PASSPHRASE)
 
 
 def test_a_certification_key_that_others_can_read_is_refused(directory: Path) -> None:
     file = wanted(directory)
-    (directory / "keyholder-a" / "certifier.key").chmod(0o640)
+    (directory / folder_of("keyholder-a") / "certifier.key").chmod(0o640)
     with pytest.raises(KeyFileError, match="open to others"):
         certify(file, organisation(directory, "a"), PASSPHRASE)
 
@@ -300,7 +321,9 @@ def test_a_device_gets_another_certificate_for_its_key(directory: Path) -> None:
     for party in ("b", "c"):
         certify(file, organisation(directory, party), PASSPHRASE)
     add_certificate(file, Configurations.read(directory))
-    found = Devices(directory / "matcher-a" / "devices", read_public_file(directory / "public.json")).find("device-1")
+    found = Devices(directory / folder_of("matcher-a") / "devices", read_public_file(directory / "public.json")).find(
+        "device-1"
+    )
     assert found is not None and found.rights == ("verify",)
     assert found.public_key == first.public_key and found.serial != first.serial
 
@@ -326,8 +349,8 @@ def test_a_list_says_what_every_daemon_goes_by(directory: Path) -> None:
     file = wanted(directory)
     for party in ("a", "b"):
         certify(file, organisation(directory, party), PASSPHRASE)
-    add_certificate(file, Configurations.of_daemons([directory / "matcher-a"]))
-    (directory / "matcher-b" / "devices" / "gate.cert").write_text("no certificate")
+    add_certificate(file, Configurations.of_daemons([directory / folder_of("matcher-a")]))
+    (directory / folder_of("matcher-b") / "devices" / "gate.cert").write_text("no certificate")
     found = {one.device: one for one in listed(Configurations.read(directory), time.time)}
     assert sorted(found) == ["device-1", "door", "gate"]
     assert set(found["device-1"].at) == set(DAEMONS) and found["device-1"].refused is None

@@ -16,20 +16,23 @@ from veilmatch.client.config import DeviceSettings
 from veilmatch.common.public_file import read_public_file
 from veilmatch.crypto.errors import ConfigurationError, KeyFileError, KeyMismatchError, WrongPassphraseError
 from veilmatch.crypto.keys.device_certificate import ALL_GALLERIES, check_device_name
-from veilmatch.crypto.keys.shares import PARTIES, Party
+from veilmatch.crypto.keys.parties import PARTIES, Party, pairs_of
 from veilmatch.crypto.requests import OPERATIONS
+from veilmatch.server.admission.certification import certified_statement
+from veilmatch.server.admission.devices import read_certificate
 from veilmatch.server.config import KeyHolderSettings, MatcherSettings
 from veilmatch.server.installation import files
-from veilmatch.server.installation.certifier_file import unseal_certifier
-from veilmatch.server.installation.devices import issue_device
+from veilmatch.server.installation.certifying.certifier_file import unseal_certifier
+from veilmatch.server.installation.certifying.devices import issue_device
 from veilmatch.server.installation.layout import Plan, write_installation
+from veilmatch.server.installation.organisation_file import unseal_organisation
+from veilmatch.server.installation.plan import config_of, folder_of
 from veilmatch.server.installation.sealed import unseal
-from veilmatch.server.transport.certification import certified_statement
-from veilmatch.server.transport.devices import read_certificate
+from veilmatch.server.supervisor import daemons_of
 
 COMMON = {"public.json", "ca.pem", "tls.pem", "tls-key.pem"}
-SEALED = {"share.key", "certifier.key"}
-DAEMONS = ["keyholder-a", "keyholder-b", "keyholder-c", "matcher-a", "matcher-b"]
+SEALED = {"share.key", "certifier.key", "organisation.key"}
+DAEMONS = [f"{kind}-{party}" for kind in ("keyholder", "matcher") for party in PARTIES]
 
 
 def write(directory: Path, *devices: str, number: int = 0, plan: Plan | None = None) -> Path:
@@ -51,12 +54,19 @@ def content(directory: Path) -> dict[str, bytes]:
 
 
 def test_every_party_has_its_folder_and_its_files(installation: Path) -> None:
-    found = {folder.name: {p.name for p in folder.iterdir()} for folder in installation.iterdir() if folder.is_dir()}
-    expected = {"authority": {"ca.pem", "ca-key.pem"}}
-    expected |= {f"matcher-{seat}": COMMON | {"matcher.toml", "data", "devices"} for seat in "ab"}
-    expected |= {f"keyholder-{party}": COMMON | {"keyholder.toml", "data", "devices", *SEALED} for party in "abc"}
+    expected = {f"organisation-{party}": {"matcher", "keyholder"} for party in PARTIES}
+    expected |= {"authority": {"ca.pem", "ca-key.pem"}}
+    expected |= {
+        f"organisation-{p}/matcher": COMMON | {"matcher.toml", "organisation.key", "data", "devices", "revoked"}
+        for p in PARTIES
+    }
+    expected |= {
+        f"organisation-{p}/keyholder": COMMON | {"keyholder.toml", "data", "devices", "revoked", *SEALED}
+        for p in PARTIES
+    }
     expected |= {f"device-{n}": COMMON | {"device.toml", "signing.key", f"device-{n}.cert"} for n in "12"}
-    assert found == expected
+    assert {name: {p.name for p in (installation / name).iterdir()} for name in expected} == expected
+    assert {p.name for p in installation.iterdir() if p.is_dir()} == {name for name in expected if "/" not in name}
     assert [p.name for p in installation.iterdir() if p.is_file()] == ["public.json"]
 
 
@@ -73,7 +83,7 @@ def test_secrets_and_folders_are_the_owners_alone(installation: Path) -> None:
 
 def test_every_folder_holds_the_same_public_file_and_authority(installation: Path) -> None:
     for name, source in (("public.json", installation), ("ca.pem", installation / "authority")):
-        copies = {path.read_bytes() for path in installation.glob(f"*/{name}")}
+        copies = {path.read_bytes() for path in installation.rglob(name)}
         assert copies == {(source / name).read_bytes()}
 
 
@@ -81,7 +91,7 @@ def test_every_folder_works_after_it_was_moved(installation: Path, tmp_path: Pat
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     for name in DAEMONS:
-        (elsewhere / name).symlink_to(installation / name)
+        (elsewhere / name).symlink_to(installation / folder_of(name))
     for party in PARTIES:
         key_holder = KeyHolderSettings.load(elsewhere / f"keyholder-{party}" / "keyholder.toml")
         assert key_holder.party_name == f"keyholder-{party}"
@@ -90,26 +100,54 @@ def test_every_folder_works_after_it_was_moved(installation: Path, tmp_path: Pat
         assert key_holder.data_dir.is_dir()
         certifier = unseal_certifier(key_holder.certifier_key, key_holder.party, public, PASSPHRASE)
         assert certifier.public_bytes == public.organisation(party)
+        own = unseal_organisation(key_holder.organisation_key, key_holder.party, public, PASSPHRASE)
+        assert own.public_bytes == public.signer(party)
         assert {path.name for path in key_holder.devices_dir.iterdir()} == {"device-1.cert", "device-2.cert"}
-    for seat in "ab":
-        matcher = MatcherSettings.load(elsewhere / f"matcher-{seat}" / "matcher.toml")
-        assert matcher.party_name == f"matcher-{seat}"
-        assert set(matcher.key_holders) == {seat, "c"}
+    for party in PARTIES:
+        matcher = MatcherSettings.load(elsewhere / f"matcher-{party}" / "matcher.toml")
+        assert matcher.party_name == f"matcher-{party}"
+        assert set(matcher.peers) == set(PARTIES) - {party}
         assert matcher.galleries == ["main"]
+        own = unseal_organisation(matcher.organisation_key, matcher.party, public, PASSPHRASE)
+        assert own.public_bytes == public.signer(matcher.party)
 
 
 def test_every_party_is_found_where_it_listens(installation: Path) -> None:
-    key_holders = {p: KeyHolderSettings.load(installation / f"keyholder-{p}" / "keyholder.toml") for p in PARTIES}
-    matchers = {s: MatcherSettings.load(installation / f"matcher-{s}" / "matcher.toml") for s in "ab"}
+    key_holders = {p: KeyHolderSettings.load(config_of(installation, f"keyholder-{p}")) for p in PARTIES}
+    matchers = {p: MatcherSettings.load(config_of(installation, f"matcher-{p}")) for p in PARTIES}
     device = DeviceSettings.load(installation / "device-1" / "device.toml")
-    assert dict(device.matchers) == {s: m.listen for s, m in matchers.items()}
+    assert dict(device.matchers) == {p: m.listen for p, m in matchers.items()}
     for settings in key_holders.values():
         assert settings.peers == {p: k.listen for p, k in key_holders.items() if p != settings.party}
-    for seat, matcher in matchers.items():
-        assert matcher.peer == matchers["b" if seat == "a" else "a"].listen
-        assert matcher.key_holders == {p: key_holders[p].listen for p in matcher.key_holders}
+        assert set(settings.pairs) == set(pairs_of(settings.party))
+    for party, matcher in matchers.items():
+        assert matcher.key_holder == key_holders[party].listen
+        assert matcher.peers == {p: m.listen for p, m in matchers.items() if p != party}
     addresses = [s.listen for s in (*key_holders.values(), *matchers.values())]
-    assert len(set(addresses)) == 5
+    assert len(set(addresses)) == 6
+
+
+def test_an_organisation_that_only_deals_has_no_matcher(tmp_path: Path) -> None:
+    directory = write(tmp_path / "i", plan=Plan(dealer_only="c"))
+    assert daemons_of(directory) == ("keyholder-a", "keyholder-b", "keyholder-c", "matcher-a", "matcher-b")
+    assert [path.name for path in (directory / "organisation-c").iterdir()] == ["keyholder"]
+    for party, other in ("ab", "ba"):
+        assert set(MatcherSettings.load(config_of(directory, f"matcher-{party}")).peers) == {other}
+        assert KeyHolderSettings.load(config_of(directory, f"keyholder-{party}")).pairs == ("ab",)
+    assert KeyHolderSettings.load(config_of(directory, "keyholder-c")).pairs == ()
+    assert set(DeviceSettings.load(directory / "device-1" / "device.toml").matchers) == {"a", "b"}
+    issue_device(directory, "device-2", PASSPHRASE, cost=CHEAP)
+    assert set(DeviceSettings.load(directory / "device-2" / "device.toml").matchers) == {"a", "b"}
+
+
+@pytest.mark.parametrize("gone", [("keyholder-c",), ("matcher-b", "matcher-c")])
+def test_what_lacks_a_key_holder_or_two_matchers_is_no_installation(gone: tuple[str, ...], tmp_path: Path) -> None:
+    directory = write(tmp_path / "i")
+    for name in gone:
+        (directory / folder_of(name)).rename(tmp_path / name)
+    with pytest.raises(ConfigurationError, match="not an installation") as caught:
+        daemons_of(directory)
+    assert all(str(folder_of(name)) in str(caught.value.expected) for name in gone)
 
 
 def test_daemons_have_certificates_of_the_keys_that_devices_hold(installation: Path) -> None:
@@ -119,7 +157,7 @@ def test_daemons_have_certificates_of_the_keys_that_devices_hold(installation: P
         assert (settings.device, settings.gallery, settings.threshold) == (name, "main", 0.40)
         key = serialization.load_pem_private_key(settings.signing_key.read_bytes(), None)
         assert isinstance(key, Ed25519PrivateKey)
-        paths = [installation / daemon / "devices" / f"{name}.cert" for daemon in DAEMONS]
+        paths = [installation / folder_of(daemon) / "devices" / f"{name}.cert" for daemon in DAEMONS]
         (content,) = {path.read_bytes() for path in (*paths, installation / name / f"{name}.cert")}
         certificate = read_certificate(paths[0])
         said = certified_statement(certificate, public)
@@ -129,10 +167,12 @@ def test_daemons_have_certificates_of_the_keys_that_devices_hold(installation: P
 
 
 def test_every_certificate_is_of_its_folders_name(installation: Path) -> None:
-    for path in installation.glob("*/tls.pem"):
+    for path in installation.rglob("tls.pem"):
         names = x509.load_pem_x509_certificate(path.read_bytes()).extensions
+        names_of_folders = {str(folder_of(name)): name for name in DAEMONS}
+        folder = str(path.parent.relative_to(installation))
         assert list(names.get_extension_for_class(x509.SubjectAlternativeName).value) == [
-            x509.DNSName(path.parent.name)
+            x509.DNSName(names_of_folders.get(folder, folder))
         ]
 
 
@@ -145,9 +185,9 @@ def test_no_clear_secret_is_in_any_public_file(installation: Path) -> None:
 
 def test_a_plan_moves_hosts_and_ports(tmp_path: Path) -> None:
     write(tmp_path / "i", plan=Plan("::1", 9000, 3))
-    matcher = MatcherSettings.load(tmp_path / "i" / "matcher-a" / "matcher.toml")
-    assert (matcher.listen, matcher.peer, matcher.workers) == ("[::1]:9001", "[::1]:9002", 3)
-    assert KeyHolderSettings.load(tmp_path / "i" / "keyholder-c" / "keyholder.toml").listen == "[::1]:9013"
+    matcher = MatcherSettings.load(tmp_path / "i" / folder_of("matcher-a") / "matcher.toml")
+    assert (matcher.listen, matcher.peers["c"], matcher.workers) == ("[::1]:9001", "[::1]:9003", 3)
+    assert KeyHolderSettings.load(tmp_path / "i" / folder_of("keyholder-c") / "keyholder.toml").listen == "[::1]:9013"
 
 
 @pytest.mark.parametrize(
@@ -167,7 +207,7 @@ def test_files_of_another_party_or_installation_are_refused(installation: Path, 
     again = write(tmp_path / "again", number=0)
     public = read_public_file(installation / "public.json")
     for party in PARTIES:
-        own: Path = installation / f"keyholder-{party}" / "share.key"
+        own: Path = installation / folder_of(f"keyholder-{party}") / "share.key"
         assert unseal(own, party, public, PASSPHRASE).party == party
         strangers: list[Party] = [p for p in PARTIES if p != party]
         for stranger in strangers:
@@ -175,7 +215,7 @@ def test_files_of_another_party_or_installation_are_refused(installation: Path, 
                 unseal(own, stranger, public, PASSPHRASE)
         for directory, what in ((other, "public key"), (again, "installation")):
             with pytest.raises(KeyMismatchError, match=what):
-                unseal(directory / f"keyholder-{party}" / "share.key", party, public, PASSPHRASE)
+                unseal(directory / folder_of(f"keyholder-{party}") / "share.key", party, public, PASSPHRASE)
 
 
 def test_the_authority_of_another_installation_is_refused(installation: Path, tmp_path: Path) -> None:
@@ -248,7 +288,7 @@ def test_the_final_name_appears_by_one_rename(tmp_path: Path, monkeypatch: pytes
 @pytest.mark.parametrize(
     "name",
     ["", "-", "a-", "-a", "A", "a_b", "a.b", "a b", "ä", "a/b", "..", "a" * 49, "matcher-a", "matcher-z",
-     "keyholder-1", "authority", "a\n"],
+     "organisation-a", "keyholder-1", "authority", "a\n"],
 )  # fmt: skip
 def test_a_name_that_no_device_can_have_is_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from functools import cache
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.installation.making import PARAMETERS, ceremony, organisations, public_file
+from tests.installation.making import PARAMETERS, ceremony, organisations, public_file, signers
 from veilmatch.common.public_file import read_public_file, read_public_key
 from veilmatch.crypto.arithmetic import Integer, is_prime
 from veilmatch.crypto.encryption.paillier import PublicKey
@@ -33,7 +34,7 @@ def encoded(changes: dict[str, Any]) -> bytes:
 
 def named_after_itself(modulus: Integer, hs: Integer) -> bytes:
     """Return the file of a key that its makers did name rightly: only its numbers are wrong."""
-    return PublicFile(PublicKey(PARAMETERS, modulus, hs), bytes(16), organisations()).encode()
+    return PublicFile(PublicKey(PARAMETERS, modulus, hs), bytes(16), organisations(), signers()).encode()
 
 
 # -- one encoding only ------------------------------------------------------------------------
@@ -47,7 +48,7 @@ def test_a_public_file_survives_its_encoding() -> None:
 
 
 def test_two_installations_of_one_key_are_told_apart() -> None:
-    one, other = (PublicFile.fresh(ceremony().public_key, organisations()) for _ in range(2))
+    one, other = (PublicFile.fresh(ceremony().public_key, organisations(), signers()) for _ in range(2))
     assert one.installation != other.installation
     assert len(one.installation) == 16
 
@@ -97,7 +98,7 @@ def test_what_is_not_a_public_file_is_refused(data: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["format", "installation", "parameter_set", "key_id", "modulus", "hs", "organisations"]
+    "name", ["format", "installation", "parameter_set", "key_id", "modulus", "hs", "organisations", "signers"]
 )
 def test_a_missing_field_is_refused(name: str) -> None:
     rest = {key: value for key, value in fields().items() if key != name}
@@ -106,7 +107,7 @@ def test_a_missing_field_is_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["format", "installation", "parameter_set", "key_id", "modulus", "hs", "organisations"]
+    "name", ["format", "installation", "parameter_set", "key_id", "modulus", "hs", "organisations", "signers"]
 )
 @pytest.mark.parametrize("value", [None, 7, True, 1.5, [], {}, ["a"], "", "x", "-1", "\ud800"])
 def test_a_field_of_another_type_or_without_sense_is_refused(name: str, value: object) -> None:
@@ -121,7 +122,7 @@ def test_an_unknown_field_is_refused() -> None:
 
 def test_another_format_version_is_refused() -> None:
     with pytest.raises(KeyFileError):
-        PublicFile.decode(encoded({"format": FORMAT.replace("1", "2")}))
+        PublicFile.decode(encoded({"format": FORMAT.replace("2", "3")}))
 
 
 @pytest.mark.parametrize("size", [0, 15, 17])
@@ -150,10 +151,10 @@ def test_no_byte_of_the_file_can_be_changed(at: int, mask: int) -> None:
     except VeilmatchError:
         return
     # No checksum is over the id of the installation, which the sealed files are bound to, and over the organisations'
-    # keys, by which certificates are signed.
+    # keys, by which certificates and what daemons say are signed.
     assert found.public_key == public_file().public_key
     before = public_file()
-    assert (found.installation, found.organisations) != (before.installation, before.organisations)
+    assert dataclasses.replace(found, public_key=before.public_key) != before
 
 
 @given(st.binary(max_size=300))

@@ -11,21 +11,26 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from tests.installation.making import CHEAP, PASSPHRASE, ceremony, certifiers, install, public_file
+from tests.installation.making import CHEAP, PASSPHRASE, ceremony, certifiers, install, organisation_keys, public_file
 from veilmatch.common.public_file import read_public_file
 from veilmatch.crypto.errors import ConfigurationError, KeyFileError, WrongPassphraseError
+from veilmatch.crypto.keys.parties import Party
 from veilmatch.crypto.secret_access import SECRET_ACCESS
 from veilmatch.server.commands import reseal as command
-from veilmatch.server.config import KeyHolderSettings
-from veilmatch.server.installation.certifier_file import reseal_certifier, seal_certifier, unseal_certifier
+from veilmatch.server.config import KeyHolderSettings, MatcherSettings
+from veilmatch.server.installation.certifying.certifier_file import CERTIFIER_FILE
 from veilmatch.server.installation.files import write_file
+from veilmatch.server.installation.organisation_file import ORGANISATION_FILE, unseal_organisation
 from veilmatch.server.installation.passphrase import NEW_VARIABLE
+from veilmatch.server.installation.plan import folder_of
 from veilmatch.server.installation.sealed import reseal, seal, unseal
+from veilmatch.server.installation.signing_file import SigningFile
 from veilmatch.server.keyholder.refresh.opening import open_key
 
 ROOT = Path(__file__).parents[2]
@@ -154,16 +159,19 @@ def test_another_users_file_is_left_alone(path: Path, monkeypatch: pytest.Monkey
     assert path.read_bytes() == before
 
 
-def test_a_certification_key_is_resealed_and_again_after_an_interruption(tmp_path: Path) -> None:
-    made = tmp_path / "certifier.key"
-    seal_certifier(made, certifiers()["a"], public_file(), PASSPHRASE, CHEAP)
-    reseal_certifier(made, "a", public_file(), PASSPHRASE, NEW, CHEAP)
+@pytest.mark.parametrize(("kind", "keys"), [(CERTIFIER_FILE, certifiers), (ORGANISATION_FILE, organisation_keys)])
+def test_a_signing_key_is_resealed_and_again_after_an_interruption(
+    kind: SigningFile[Any], keys: Callable[[], dict[Party, Any]], tmp_path: Path
+) -> None:
+    made = tmp_path / "a.key"
+    kind.seal(made, keys()["a"], public_file(), PASSPHRASE, CHEAP)
+    kind.reseal(made, "a", public_file(), PASSPHRASE, NEW, CHEAP)
     after = made.read_bytes()
-    assert unseal_certifier(made, "a", public_file(), NEW).public_bytes == certifiers()["a"].public_bytes
-    reseal_certifier(made, "a", public_file(), PASSPHRASE, NEW, CHEAP)
+    assert kind.unseal(made, "a", public_file(), NEW).public_bytes == keys()["a"].public_bytes
+    kind.reseal(made, "a", public_file(), PASSPHRASE, NEW, CHEAP)
     assert made.read_bytes() == after
     with pytest.raises(WrongPassphraseError):
-        reseal_certifier(made, "a", public_file(), PASSPHRASE, "a third one", CHEAP)
+        kind.reseal(made, "a", public_file(), PASSPHRASE, "a third one", CHEAP)
     assert made.read_bytes() == after
 
 
@@ -175,28 +183,33 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return install(tmp_path_factory.mktemp("reseal") / "installation")
 
 
-def run(folder: Path, *arguments: str, **environment: str | None) -> Result:
+def run(folder: Path, *arguments: str, name: str = "keyholder.toml", **environment: str | None) -> Result:
     app = typer.Typer()
     command.register(app)
-    return CliRunner().invoke(app, ["--config", str(folder / "keyholder.toml"), *arguments], env=environment)
+    return CliRunner().invoke(app, ["--config", str(folder / name), *arguments], env=environment)
 
 
 def opens(folder: Path, passphrase: str) -> bool:
-    """Whether both files open."""
+    """Whether all files open."""
     settings = KeyHolderSettings.load(folder / "keyholder.toml")
     public = read_public_file(settings.public_key)
-    try:
-        unseal(settings.key_file, settings.party, public, passphrase)
-    except WrongPassphraseError:
-        with pytest.raises(WrongPassphraseError):
-            unseal_certifier(settings.certifier_key, settings.party, public, passphrase)
-        return False
-    unseal_certifier(settings.certifier_key, settings.party, public, passphrase)
-    return True
+    found = set()
+    for open_file, path in (
+        (unseal, settings.key_file),
+        (CERTIFIER_FILE.unseal, settings.certifier_key),
+        (ORGANISATION_FILE.unseal, settings.organisation_key),
+    ):
+        try:
+            open_file(path, settings.party, public, passphrase)
+            found.add(True)
+        except WrongPassphraseError:
+            found.add(False)
+    assert len(found) == 1, "some open"
+    return found.pop()
 
 
 def test_the_command_takes_both_passphrases_from_files(installation: Path, tmp_path: Path) -> None:
-    folder = installation / "keyholder-a"
+    folder = installation / folder_of("keyholder-a")
     write_file(tmp_path / "old", f"{PASSPHRASE}\n".encode(), secret=True)
     write_file(tmp_path / "new", f"{NEW}\n".encode(), secret=True)
     files = ("--passphrase-file", str(tmp_path / "old"), "--new-passphrase-file", str(tmp_path / "new"))
@@ -204,7 +217,7 @@ def test_the_command_takes_both_passphrases_from_files(installation: Path, tmp_p
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout) == {
         "party": "keyholder-a",
-        "files": [str(folder / name) for name in ("share.key", "certifier.key")],
+        "files": [str(folder / name) for name in ("share.key", "certifier.key", "organisation.key")],
     }
     assert opens(folder, NEW) and not opens(folder, PASSPHRASE)
 
@@ -212,7 +225,7 @@ def test_the_command_takes_both_passphrases_from_files(installation: Path, tmp_p
 def test_the_command_takes_both_passphrases_from_the_environment_and_tells_people_what_to_do(
     installation: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = installation / "keyholder-b"
+    folder = installation / folder_of("keyholder-b")
     done = run(folder, VEILMATCH_PASSPHRASE=PASSPHRASE, VEILMATCH_NEW_PASSPHRASE=NEW)
     assert done.exit_code == 0, done.output
     assert done.stdout == "" and "daemon" in done.stderr
@@ -222,19 +235,30 @@ def test_the_command_takes_both_passphrases_from_the_environment_and_tells_peopl
 
 
 def test_the_command_needs_both_passphrases(installation: Path) -> None:
-    folder = installation / "keyholder-c"
+    folder = installation / folder_of("keyholder-c")
     missing = run(folder, VEILMATCH_PASSPHRASE=PASSPHRASE, VEILMATCH_NEW_PASSPHRASE=None)
     assert isinstance(missing.exception, ConfigurationError) and NEW_VARIABLE in str(missing.exception)
-    before = (folder / "certifier.key").read_bytes()
+    before = [(folder / name).read_bytes() for name in ("certifier.key", "organisation.key")]
     wrong = run(folder, VEILMATCH_PASSPHRASE="x", VEILMATCH_NEW_PASSPHRASE=NEW)
     assert isinstance(wrong.exception, WrongPassphraseError)
     assert opens(folder, PASSPHRASE)
-    assert (folder / "certifier.key").read_bytes() == before
+    assert [(folder / name).read_bytes() for name in ("certifier.key", "organisation.key")] == before
+
+
+def test_a_matchers_key_is_resealed_too(installation: Path) -> None:
+    folder = installation / folder_of("matcher-a")
+    settings = MatcherSettings.load(folder / "matcher.toml")
+    passphrases = {"VEILMATCH_PASSPHRASE": PASSPHRASE, "VEILMATCH_NEW_PASSPHRASE": NEW}
+    done = run(folder, "--json", name="matcher.toml", **passphrases)
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout) == {"party": "matcher-a", "files": [str(folder / "organisation.key")]}
+    public = read_public_file(settings.public_key)
+    assert unseal_organisation(settings.organisation_key, "a", public, NEW).public_bytes == public.signer("a")
 
 
 def test_a_certification_key_that_is_kept_elsewhere_is_not_missed(tmp_path: Path) -> None:
-    folder = install(tmp_path / "installation") / "keyholder-a"
+    folder = install(tmp_path / "installation") / folder_of("keyholder-a")
     (folder / "certifier.key").unlink()
     done = run(folder, "--json", VEILMATCH_PASSPHRASE=PASSPHRASE, VEILMATCH_NEW_PASSPHRASE=NEW)
     assert done.exit_code == 0, done.output
-    assert json.loads(done.stdout)["files"] == [str(folder / "share.key")]
+    assert json.loads(done.stdout)["files"] == [str(folder / "share.key"), str(folder / "organisation.key")]

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from tests.installation.making import CHEAP, PASSPHRASE, ceremony, material, organisations, public_file
+from tests.installation.making import CHEAP, PASSPHRASE, ceremony, material, organisations, public_file, signers
 from veilmatch.crypto.encryption.paillier import PublicKey
 from veilmatch.crypto.encryption.public_key_format import PublicFile
 from veilmatch.crypto.errors import (
@@ -26,11 +26,13 @@ from veilmatch.crypto.errors import (
     VeilmatchError,
     WrongPassphraseError,
 )
-from veilmatch.crypto.keys.shares import PARTIES, KeyHolderKey
-from veilmatch.crypto.parameters import ParameterSet
+from veilmatch.crypto.keys.parties import PARTIES
+from veilmatch.crypto.keys.shares import KeyHolderKey
+from veilmatch.crypto.parameters import SAFE_MODULUS_BITS, ParameterSet
 from veilmatch.crypto.secret_access import SECRET_ACCESS
 from veilmatch.server.installation import sealed, stretching
 from veilmatch.server.installation.sealed import ScryptCost, seal, unseal
+from veilmatch.server.installation.stretching import cost_for
 
 #: Offsets in the header.
 PARTY, KEY_ID, EPOCH, LOG2_N, R, P, INSTALLATION = 8, 9, 25, 29, 30, 31, 60
@@ -74,6 +76,11 @@ def test_every_key_survives_sealing(number: int, tmp_path: Path) -> None:
     secrets = [k.to_secret_bytes(public.public_key, SECRET_ACCESS) for k in (key, again)]
     assert secrets[0] == secrets[1]
     assert (again.party, again.epoch, again.key_id) == (PARTIES[number], 1, public.public_key.key_id)
+
+
+def test_only_the_passphrase_of_a_toy_is_cheap_to_guess() -> None:
+    assert all(cost_for(ParameterSet(modulus_bits=bits)) == ScryptCost() for bits in SAFE_MODULUS_BITS)
+    assert cost_for(ParameterSet(modulus_bits=1024)) != ScryptCost()
 
 
 def test_the_default_cost_opens_too(tmp_path: Path) -> None:
@@ -173,14 +180,14 @@ def test_a_file_of_no_party_is_refused(letter: bytes, good: bytes, scratch: Path
 
 
 def test_a_file_of_another_public_key_is_refused(good: bytes, scratch: Path) -> None:
-    other = PublicFile(ceremony(1).public_key, public_file().installation, organisations())
+    other = PublicFile(ceremony(1).public_key, public_file().installation, organisations(), signers())
     with pytest.raises(KeyMismatchError, match="another public key"):
         opened(scratch, good, public=other)
 
 
 def test_a_file_of_another_installation_of_the_same_key_is_refused(good: bytes, scratch: Path) -> None:
     with pytest.raises(KeyMismatchError, match="another installation"):
-        opened(scratch, good, public=PublicFile(ceremony().public_key, bytes(16), organisations()))
+        opened(scratch, good, public=PublicFile(ceremony().public_key, bytes(16), organisations(), signers()))
 
 
 def test_a_file_of_another_epoch_is_refused_where_one_is_expected(good: bytes, scratch: Path) -> None:
@@ -199,11 +206,12 @@ def test_a_file_cannot_be_relabelled(at: int, good: bytes, scratch: Path) -> Non
     elif at == INSTALLATION:
         relabelled, key = (
             changed(good, INSTALLATION, bytes(16)),
-            PublicFile(public.public_key, bytes(16), organisations()),
+            PublicFile(public.public_key, bytes(16), organisations(), signers()),
         )
     elif at == KEY_ID:
         other = ceremony(1).public_key
-        relabelled, key = changed(good, KEY_ID, other.key_id), PublicFile(other, public.installation, organisations())
+        relabelled = changed(good, KEY_ID, other.key_id)
+        key = PublicFile(other, public.installation, organisations(), signers())
     else:
         relabelled = changed(good, EPOCH, struct.pack(">I", 2))
     scratch.write_bytes(relabelled)
@@ -218,7 +226,7 @@ def test_the_parameter_set_is_bound_even_where_the_key_id_would_not_tell(
     other = PublicKey(ParameterSet(9, 60, 23, 512), public.modulus, public.hs)
     other.__dict__["key_id"] = public.key_id
     with pytest.raises(WrongPassphraseError):
-        opened(scratch, good, public=PublicFile(other, public_file().installation, organisations()))
+        opened(scratch, good, public=PublicFile(other, public_file().installation, organisations(), signers()))
 
 
 # -- damage ---------------------------------------------------------------------------------------

@@ -9,15 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.installation.making import CHEAP, PASSPHRASE, public_file
+from tests.installation.making import CHEAP, PASSPHRASE, organisation_keys, public_file
 from tests.transport.parties import tls_of
 from veilmatch.crypto.errors import ConfigurationError, KeyFileError
 from veilmatch.server.installation.authority import Authority
-from veilmatch.server.installation.certifier import Certifier, Grant
-from veilmatch.server.installation.certifier_file import seal_certifier, unseal_certifier
-from veilmatch.server.installation.devices import request_again
+from veilmatch.server.installation.certifying.certifier import Certifier, Grant
+from veilmatch.server.installation.certifying.certifier_file import seal_certifier, unseal_certifier
+from veilmatch.server.installation.certifying.devices import request_again
 from veilmatch.server.installation.files import read_secret, write_file
 from veilmatch.server.installation.folders import Issuer
+from veilmatch.server.installation.organisation_file import seal_organisation, unseal_organisation
 from veilmatch.server.installation.passphrase import read_passphrase
 from veilmatch.server.transport.channels import channel_to, server_credentials
 
@@ -41,6 +42,12 @@ def certifier_key(folder: Path) -> tuple[Path, Callable[[], object]]:
     return path, lambda: unseal_certifier(path, "a", public_file(), PASSPHRASE)
 
 
+def organisation_key(folder: Path) -> tuple[Path, Callable[[], object]]:
+    path = folder / "organisation.key"
+    seal_organisation(path, organisation_keys()["a"], public_file(), PASSPHRASE, CHEAP)
+    return path, lambda: unseal_organisation(path, "a", public_file(), PASSPHRASE)
+
+
 def authority_key(folder: Path) -> tuple[Path, Callable[[], object]]:
     (folder / "authority").mkdir()
     path = folder / "authority" / "ca-key.pem"
@@ -62,7 +69,7 @@ def passphrase_file(folder: Path) -> tuple[Path, Callable[[], object]]:
     return folder / "passphrase", lambda: read_passphrase(folder / "passphrase")
 
 
-FILES = [tls_server, tls_channel, certifier_key, authority_key, signing_key, passphrase_file]
+FILES = [tls_server, tls_channel, certifier_key, organisation_key, authority_key, signing_key, passphrase_file]
 
 
 @pytest.mark.parametrize("mode", WRONG, ids=oct)
@@ -77,7 +84,7 @@ def test_a_file_with_a_secret_that_is_open_to_others_is_refused(
     assert (caught.value.got, caught.value.expected) == (f"{path}: mode {mode:04o}", "mode 0600")
 
 
-@pytest.mark.parametrize("made", [tls_server, authority_key, signing_key, passphrase_file])
+@pytest.mark.parametrize("made", [tls_server, organisation_key, authority_key, signing_key, passphrase_file])
 def test_a_file_of_the_owner_alone_is_read(
     made: Callable[[Path], tuple[Path, Callable[[], object]]], tmp_path: Path
 ) -> None:

@@ -25,13 +25,13 @@ FIELDS: dict[type[Settings], dict[str, Any]] = {
         "devices_dir": "devices",
     },
     MatcherSettings: {
-        "seat": "b", "listen": "0.0.0.0:7402", "data_dir": "data", "public_key": "public.json",
-        "peer": "a.example:7401", "key_holders": {"b": "b.example:7412", "c": "c.example:7413"},
+        "party": "b", "listen": "0.0.0.0:7402", "data_dir": "data", "public_key": "public.json",
+        "key_holder": "b.example:7412", "peers": {"a": "a.example:7401", "c": "c.example:7403"},
         "devices_dir": "devices", "tls": TLS,
     },
     DeviceSettings: {
         "device": "device-1", "public_key": "public.json", "signing_key": "signing.key",
-        "matchers": {"a": "a.example:7401", "b": "b.example:7402"}, "tls": TLS,
+        "matchers": {"a": "a.example:7401", "b": "b.example:7402", "c": "c.example:7403"}, "tls": TLS,
     },
 }  # fmt: skip
 KINDS = list(FIELDS)
@@ -186,8 +186,8 @@ def test_every_field_without_a_default_is_needed(kind: type[Settings], tmp_path:
 
 
 def test_all_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
-    message = refused(MatcherSettings, tmp_path, seat="c", listen="hush", workers=-1)
-    assert all(f"{name}: " in message for name in ("seat", "listen", "workers"))
+    message = refused(MatcherSettings, tmp_path, party="d", listen="hush", workers=-1)
+    assert all(f"{name}: " in message for name in ("party", "listen", "workers"))
     assert "hush" not in message
 
 
@@ -210,9 +210,9 @@ WRONG: dict[type[Settings], dict[str, list[Any]]] = {
         "data_dir": [7],
     },
     MatcherSettings: {
-        "seat": ["c", "", 0],
-        "peer": ADDRESSES,
-        "key_holders": [{"b": "h:1"}, {"a": "h:1", "c": "h:1"}, {"b": "h:1", "c": "h:1", "a": "h:1"}],
+        "party": ["d", "", 0],
+        "key_holder": ADDRESSES,
+        "peers": [{}, {"b": "h:1"}, {"a": "h:1", "b": "h:1"}, {"a": "h"}, {"a": "h:1", "d": "h:1"}],
         "galleries": [[], [""], ["main", "main"], ["x" * 65], "main"],
         "max_bulk_bytes": [0, -1],
         "bulk_memory_bytes": [-1, (1 << 28) - 1],
@@ -220,7 +220,7 @@ WRONG: dict[type[Settings], dict[str, list[Any]]] = {
     },
     DeviceSettings: {
         "device": ["", "x" * 65],
-        "matchers": [{"a": "h:1"}, {"a": "h:1", "b": "h"}, {"a": "h:1", "b": "h:1", "c": "h:1"}],
+        "matchers": [{"a": "h:1"}, {"a": "h:1", "b": "h"}, {"a": "h:1", "b": "h:1", "d": "h:1"}],
         "threshold": [0, -0.1, 1.1],
         "pairs": [[], ["ba"], ["ab", "ab"], "ab"],
         "timeout_s": [0, -1],
@@ -302,8 +302,8 @@ def test_an_unknown_field_is_told_with_what_was_meant_and_its_line(
 def test_an_unknown_field_of_a_table_is_told_too(tmp_path: Path) -> None:
     message = refused(DeviceSettings, tmp_path, tls=TLS | {"certificat": "x"})
     assert "tls.certificat: no such field; did you mean certificate?" in message
-    message = refused(DeviceSettings, tmp_path, matchers={"a": "h:1", "b": "h:1", "c": "h:1"})
-    assert "matchers.c: no such name here; it must be 'a' or 'b'" in message
+    message = refused(DeviceSettings, tmp_path, matchers={"a": "h:1", "b": "h:1", "d": "h:1"})
+    assert "matchers.d: no such name here; it must be 'a', 'b' or 'c'" in message
     message = refused(KeyHolderSettings, tmp_path, budgets={"device_request": 1})
     assert "did you mean device_requests?" in message
 
@@ -369,7 +369,7 @@ def test_variables_of_other_parties_and_of_container_platforms_are_no_mistakes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in (
-        "STOCK_TRIPLES", "SEAT", "BACKEND", "SERVICE_HOST", "SERVICE_PORT", "SERVICE_PORT_GRPC", "PORT",
+        "STOCK_TRIPLES", "PARTY", "BACKEND", "SERVICE_HOST", "SERVICE_PORT", "SERVICE_PORT_GRPC", "PORT",
         "PORT_7401_TCP", "PORT_7401_TCP_ADDR", "MATCHER_A_SERVICE_HOST",
     ):  # fmt: skip
         monkeypatch.setenv(f"VEILMATCH_{name}", "1")

@@ -24,7 +24,7 @@ from veilmatch.server.installation.authority import Authority
 from veilmatch.server.installation.files import write_file
 from veilmatch.server.transport.channels import caller, channel_to, server_credentials
 
-DAEMONS = ("matcher-a", "matcher-b", "keyholder-a", "keyholder-b", "keyholder-c")
+DAEMONS = ("matcher-a", "matcher-b", "matcher-c", "keyholder-a", "keyholder-b", "keyholder-c")
 
 
 @cache

@@ -2,7 +2,8 @@
  * on one. Run by constant_time.sh; an argument chooses what to look at.
  *
  * All limbs of all operands are secret as well, so that a product is checked together with what calls it. The
- * avx2 backend, for memcheck does not know AVX-512; the other one is the same text over other vectors.
+ * backend avx2 as it is, and ifma4 in plain C, for memcheck does not know AVX-512; ifma is the text of that over wider
+ * vectors.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -53,6 +54,9 @@ static void check(const Backend *backend, size_t limbs) {
     backend->multiply(&ring, out, a, GROUPS, b, 0);
     backend->square(&ring, out, a, GROUPS);
 
+    backend->enter(&ring, out, a, GROUPS, b);
+    backend->leave(&ring, out, a, GROUPS);
+
     const size_t exponent_bytes = GROUPS * backend->lanes * BYTES;
     uint8_t *exponents = malloc(exponent_bytes);
     if (!exponents) abort();
@@ -60,6 +64,11 @@ static void check(const Backend *backend, size_t limbs) {
     VALGRIND_MAKE_MEM_UNDEFINED(exponents, exponent_bytes);
     backend->power(&ring, out, a, GROUPS, exponents, BYTES, 0, scratch);
     backend->power(&ring, out, a, GROUPS, exponents, BYTES, BYTES, scratch);
+
+    if (backend->power_of_two) {
+        backend->power_of_two(&ring, out, a, exponents, BYTES, 0, scratch);
+        backend->power_of_two(&ring, out, a, exponents, BYTES, BYTES, scratch);
+    }
 
     uint64_t *table = make_secret(ROWS * size / backend->lanes * MAX_ENTRIES, bound);
     uint64_t *digits = make_secret(ROWS * GROUPS * backend->lanes, MAX_ENTRIES);
@@ -72,7 +81,7 @@ static void check(const Backend *backend, size_t limbs) {
     backend->compress(&ring, rows, a, BASES);
     backend->expand(&ring, out, rows, BASES);
     const Step steps[] = {{BASES, 0, 1}, {BASES + 1, BASES, BASES}, {BASES, BASES + 1, 0}};
-    backend->run(&ring, out, rows, BASES, steps, sizeof steps / sizeof *steps, scratch);
+    backend->run(&ring, out, rows, BASES, row_bytes / (2 * limbs), steps, sizeof steps / sizeof *steps, scratch);
 
     free(a), free(b), free(out), free(scratch), free(exponents), free(table), free(digits), free(rows), free((void *)ring.modulus);
 }
@@ -97,9 +106,11 @@ int main(int count, char **arguments) {
     if (strcmp(what, "branch") == 0) leak(BRANCH);
     else if (strcmp(what, "address") == 0) leak(ADDRESS);
     else {
-        /* One tile a half, an even and an odd number of them, and the size of a 3072-bit modulus. */
+        /* One tile a half, an even and an odd number of them, and the size of a 3072-bit modulus on avx2. */
         const size_t limbs[] = {10, 40, 50, 110};
-        for (size_t i = 0; i < sizeof limbs / sizeof *limbs; i++) check(&veilmatch_avx2, limbs[i]);
+        const Backend *const backends[] = {&veilmatch_avx2, &veilmatch_ifma4};
+        for (size_t b = 0; b < sizeof backends / sizeof *backends; b++)
+            for (size_t i = 0; i < sizeof limbs / sizeof *limbs; i++) check(backends[b], limbs[i]);
     }
     return 0;
 }

@@ -13,8 +13,8 @@ import numpy as np
 
 from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.rings import choice
-from veilmatch.crypto.rings.limbs import Limbs, empty
-from veilmatch.crypto.rings.native import NativeRing
+from veilmatch.crypto.rings.native.limbs import Limbs, empty
+from veilmatch.crypto.rings.native.ring import NativeRing
 
 #: The backends of the kernel that this processor runs.
 BACKENDS = tuple(name for name in choice.available() if name != choice.REFERENCE)
@@ -53,28 +53,28 @@ def tightest_modulus(backend: str, bits: int) -> int:
 
 
 def edge_parts(ring: NativeRing) -> list[int]:
-    """Numbers of [0, 2N): edges of the range, of limbs and of Karatsuba's halves."""
-    N, bits, half = int(ring._modulus), ring._limb_bits, ring._limb_bits * ring._limbs // 2
-    top = max(1, (2 * N >> half) - 1)
+    """Numbers of [0, 4N): edges of the range, of limbs and of Karatsuba's halves."""
+    N, bits, half = int(ring.modulus), ring._limb_bits, ring._limb_bits * ring._limbs // 2
+    top = max(1, (4 * N >> half) - 1)
     high = random.Random(N).randrange(top)
     bound = 1 << N.bit_length()
-    parts = [0, 1, 2, N - 2, N - 1, N, N + 1, 2 * N - 2, 2 * N - 1]
+    parts = [0, 1, 2, N - 2, N - 1, N, N + 1, 2 * N - 2, 2 * N - 1, 2 * N, 3 * N, 4 * N - 2, 4 * N - 1]
     parts += [bound - 1, bound >> 1, bound - (1 << bits), (1 << bits) - 1, 1 << bits]  # all ones, one limb
     parts += [(1 << half) - 1, (top << half), (1 << half) + 1, (top << half) + (1 << half) - 1]  # one half full
     parts += [high << half | low for low in (high, high + 1, max(high - 1, 0))]  # difference 0, 1, -1
-    return sorted({part for part in parts if 0 <= part < 2 * N})
+    return sorted({part for part in parts if 0 <= part < 4 * N})
 
 
 def random_parts(ring: NativeRing, count: int) -> list[int]:
-    chance, N = random.Random(int(ring._modulus) + 1), int(ring._modulus)
-    return [chance.randrange(2 * N) for _ in range(count)]
+    chance, N = random.Random(int(ring.modulus) + 1), int(ring.modulus)
+    return [chance.randrange(4 * N) for _ in range(count)]
 
 
 def edge_pairs(ring: NativeRing) -> list[Pair]:
     """Pairs of edges, some with a random partner, and the values N^2-1, N^2-N and multiples of N among them."""
-    N, edges = int(ring._modulus), edge_parts(ring)
+    N, edges = int(ring.modulus), edge_parts(ring)
     others = random_parts(ring, len(edges))
-    pairs = [(0, 0), (1, 0), (0, 1), (N - 1, N - 1), (0, N - 1), (2 * N - 1, 2 * N - 1), (N, 2 * N - 1), (N, N - 1)]
+    pairs = [(0, 0), (1, 0), (0, 1), (N - 1, N - 1), (0, N - 1), (4 * N - 1, 4 * N - 1), (N, 2 * N - 1), (N, N - 1)]
     for edge, opposite, other in zip(edges, reversed(edges), others, strict=True):
         pairs += [(edge, edge), (edge, opposite), (edge, other), (other, edge)]
     return sorted(set(pairs))
@@ -82,7 +82,7 @@ def edge_pairs(ring: NativeRing) -> list[Pair]:
 
 def carrying_parts(ring: NativeRing) -> dict[int, int]:
     """x0 by the r0 that x0 * 1 gives: powers of two and one less, so that the last carry runs through all limbs."""
-    N, bits, R = int(ring._modulus), ring._limb_bits, radix(ring)
+    N, bits, R = int(ring.modulus), ring._limb_bits, radix(ring)
     results = [(1 << bits * limb) - less for limb in range(ring._limbs) for less in (0, 1)]
     return {result: result * R % N for result in results if result < N}
 

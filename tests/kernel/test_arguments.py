@@ -11,10 +11,11 @@ import pytest
 from tests.kernel.numbers import MODULI, ring_of
 from veilmatch.crypto import _kernel
 from veilmatch.crypto.arithmetic import Integer
-from veilmatch.crypto.rings.limbs import Limbs, empty, empty_bytes
-from veilmatch.crypto.rings.native import NativeRing
+from veilmatch.crypto.rings.native.limbs import Limbs, empty, empty_bytes
+from veilmatch.crypto.rings.native.ring import NativeRing
 
 ENTRIES = 16
+SIZE = 128
 
 
 class Arguments:
@@ -25,6 +26,7 @@ class Arguments:
         self.two, self.three = self._groups(2), self._groups(3)
         self.one = self._groups(1)
         self.rows = ring.compress(self.two)
+        self.data = bytes(2 * ring.lanes * SIZE)
         self.steps = np.array([(2, 0, 1), (2, 2, 2)], dtype=np.int32)
         self.table = empty((3, 2, ring._limbs, ENTRIES))
         self.table[...] = 1
@@ -40,9 +42,17 @@ class Arguments:
             "multiply": {"out": self._groups(2), "a": self.two, "b": self.two},
             "square": {"out": self._groups(2), "a": self.two},
             "power": {"out": self._groups(2), "a": self.two, "each": False, "exponents": b"\x07"},
+            "enter": {"out": self._groups(2), "factors": self.two, "size": SIZE, "data": self.data},
+            "leave": {"data": bytearray(self.data), "size": SIZE, "a": self.two},
             "compress": {"rows": self.rows.copy(), "a": self.two},
             "expand": {"out": self._groups(2), "rows": self.rows},
-            "run": {"out": self._groups(1), "bases": self.rows, "steps": self.steps},
+            "run": {
+                "out": self._groups(1),
+                "bases": self.rows,
+                "row_lanes": self.ring.lanes,
+                "lane": 0,
+                "steps": self.steps,
+            },
             "select_and_multiply": {
                 "out": self._groups(2),
                 "table": self.table,
@@ -54,9 +64,9 @@ class Arguments:
         return {"backend": self.ring.backend, "ring": self.words} | arrays[function]
 
 
-FUNCTIONS = ("multiply", "square", "power", "compress", "expand", "run", "select_and_multiply")
+FUNCTIONS = ("multiply", "square", "power", "enter", "leave", "compress", "expand", "run", "select_and_multiply")
 #: The arguments of these names are arrays of groups, which must be aligned to 64 bytes.
-GROUPS = ("out", "a", "b", "table", "digits")
+GROUPS = ("out", "a", "b", "factors", "table", "digits")
 
 
 @pytest.fixture
@@ -125,6 +135,8 @@ def arrays_of(function: str) -> list[str]:
         "multiply": ["out", "a", "b"],
         "square": ["out", "a"],
         "power": ["out", "a"],
+        "enter": ["out", "factors"],
+        "leave": ["a"],
         "compress": ["rows", "a"],
         "expand": ["out", "rows"],
         "run": ["out", "bases", "steps"],
@@ -173,8 +185,11 @@ def test_a_misaligned_array_is_refused(arguments: Arguments, function: str, name
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_an_output_that_cannot_be_written_is_refused(arguments: Arguments, function: str) -> None:
     given = arguments.of(function)
-    name = "rows" if function == "compress" else "out"
-    given[name].flags.writeable = False
+    name = {"compress": "rows", "leave": "data"}.get(function, "out")
+    if function == "leave":
+        given[name] = bytes(given[name])
+    else:
+        given[name].flags.writeable = False
     with pytest.raises((ValueError, TypeError, BufferError)):
         call(function, given)
 
@@ -233,6 +248,59 @@ def test_a_misaligned_program_is_refused(arguments: Arguments) -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
+        {"lane": 1},
+        {"lane": 4, "row_lanes": 4},
+        {"lane": 8},
+        {"lane": 2**32 - 4},
+        {"row_lanes": 0},
+        {"row_lanes": 2},
+        {"row_lanes": 12},
+        {"row_lanes": 16},
+        {"row_lanes": 2**32 - 8},
+    ],
+    ids=str,
+)
+def test_lanes_that_rows_do_not_have_are_refused(arguments: Arguments, wrong: dict[str, int]) -> None:
+    refuse("run", arguments.of("run") | wrong, "lanes from lane")
+
+
+@pytest.mark.parametrize("function", ["enter", "leave"])
+@pytest.mark.parametrize(
+    "change", ["0", "-1", "+1", "*2", "2**32 - 1", "a byte short", "a number short", "a group long"]
+)
+def test_numbers_that_are_not_those_of_the_groups_are_refused(arguments: Arguments, function: str, change: str) -> None:
+    given, lanes = arguments.of(function), arguments.ring.lanes
+    sizes = {"0": 0, "-1": SIZE - 1, "+1": SIZE + 1, "*2": 2 * SIZE, "2**32 - 1": 2**32 - 1}
+    lengths = {"a byte short": -1, "a number short": -SIZE * lanes, "a group long": SIZE * lanes}
+    data = bytearray(len(arguments.data) + lengths.get(change, 0))
+    refuse(function, given | {"data": data, "size": sizes.get(change, SIZE)})
+
+
+@pytest.mark.parametrize("function", ["enter", "leave"])
+def test_numbers_longer_than_a_group_has_digits_for_are_refused(arguments: Arguments, function: str) -> None:
+    size = 2 * arguments.ring._limbs * arguments.ring._limb_bits // 8
+    for longer in (0, 1):
+        given = arguments.of(function) | {"size": size + longer}
+        given["data"] = bytearray(2 * arguments.ring.lanes * given["size"])
+        if longer:
+            refuse(function, given, "not numbers of")
+        else:
+            call(function, given)
+
+
+def test_rows_of_another_width_are_refused(arguments: Arguments) -> None:
+    """Two groups are one of twice the width, or none and a half."""
+    given = arguments.of("run") | {"row_lanes": 8}
+    if arguments.ring.lanes == 8:
+        given["bases"] = arguments.ring.compress(arguments.one)[: -arguments.ring._limbs * arguments.ring._limb_bits]
+        refuse("run", given, "rows of")
+    else:
+        refuse("run", given | {"bases": arguments.ring.compress(arguments.three)}, "rows of")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
         {"rows": 0},
         {"rows": 2},
         {"rows": 4},
@@ -266,7 +334,7 @@ def test_a_digit_beyond_the_entries_reads_nothing_else(arguments: Arguments, dig
 
 
 def test_backends_are_named_with_their_sizes() -> None:
-    sizes = {"ifma": (8, 52), "avx2": (4, 28)}
+    sizes = {"ifma": (8, 52), "ifma4": (4, 52), "avx2": (4, 28)}
     assert all(sizes[name] == (lanes, bits) for name, lanes, bits in _kernel.backends())
 
 

@@ -108,10 +108,9 @@ def test_one_query_over_many_groups_is_the_same(schemes: dict[str, Paillier], re
         groups = [scheme.pack_group() for _ in range(-(-len(packs) // lanes))]
         for number, pack in enumerate(packs):
             groups[number // lanes].put(number % lanes, pack)
-        found = scheme.ring.products_of_powers(groups, exponents, p.ring_bits)
-        assert [len(products) for products in found] == [lanes] * len(groups)
-        assert [x for products in found for x in products][: len(packs)] == expected
-    assert all(scheme.ring.products_of_powers([], exponents, p.ring_bits) == [] for scheme in schemes.values())
+        compiled = scheme.ring.compile(exponents, p.ring_bits)
+        found = [x for group in groups for x in group.products(compiled, range(lanes))]
+        assert found[: len(packs)] == expected
 
 
 def test_fresh_zeros_of_every_backend_are_in_the_subgroup(schemes: dict[str, Paillier]) -> None:
@@ -121,3 +120,34 @@ def test_fresh_zeros_of_every_backend_are_in_the_subgroup(schemes: dict[str, Pai
         assert all(pow(int(zero), key.o, key.square) == 1 for zero in zeros)
         assert len(set(zeros)) == len(zeros)
         assert scheme.encrypt_zeros(0) == []
+
+
+@pytest.mark.parametrize("asked", [[0], [8], [0, 1, 2, 5, 8], list(range(9))])
+def test_randomised_products_are_products_times_powers_of_the_base(
+    schemes: dict[str, Paillier], reference: Paillier, asked: list[int]
+) -> None:
+    """Each times an element of the subgroup, which is another one each time."""
+    p, key = reference.parameters, toy_key(reference.parameters.modulus_bits)
+    column = [reference.serialise(c) for c in reference.encrypt_many([Integer(i) for i in range(9)])]
+    packs = [[column[(i + j) % 9] for j in range(p.dimension)] for i in range(9)]
+    exponents = [secrets.randbits(p.ring_bits) for _ in range(p.dimension)]
+    for scheme in schemes.values():
+        lanes, by_group = scheme.ring.lanes, dict[int, list[int]]()
+        groups = [scheme.pack_group() for _ in range(-(-len(packs) // lanes))]
+        for number, pack in enumerate(packs):
+            groups[number // lanes].load({number % lanes: b"".join(pack)})
+        for number in asked:
+            by_group.setdefault(number // lanes, []).append(number % lanes)
+        compiled = scheme.ring.compile(exponents, p.ring_bits)
+        of_groups = [(groups[group], chosen) for group, chosen in by_group.items()]
+        products = [x for group, chosen in of_groups for x in group.products(compiled, chosen)]
+        seen: set[int] = set()
+        for _ in range(2):
+            answer = scheme.randomised_products(of_groups, compiled)
+            found = [answer[at : at + p.ciphertext_bytes] for at in range(0, len(answer), p.ciphertext_bytes)]
+            zeros = [
+                int(scheme.divide(scheme.parse(data), product)) for data, product in zip(found, products, strict=True)
+            ]
+            assert all(pow(zero, key.o, key.square) == 1 for zero in zeros)
+            seen.update(zeros)
+        assert len(seen) == 2 * len(asked) and 1 not in seen

@@ -10,7 +10,10 @@ from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.errors import ConfigurationError
 from veilmatch.crypto.rings import choice
 from veilmatch.crypto.rings.choice import make_ring
-from veilmatch.crypto.rings.native import NativeRing
+from veilmatch.crypto.rings.native import ring as native_ring
+from veilmatch.crypto.rings.native.groups import Groups
+from veilmatch.crypto.rings.native.limbs import Limbs
+from veilmatch.crypto.rings.native.ring import NativeRing
 from veilmatch.crypto.rings.reference import ReferenceRing
 
 
@@ -22,6 +25,10 @@ class KernelOf:
 
     def backends(self) -> list[tuple[str, int, int]]:
         return [(name, 4, 28) for name in self._names]
+
+
+#: Two rings of the installed kernel, one of which takes few numbers.
+NATIVE_OF_BOTH = pytest.mark.skipif("ifma4" not in BACKENDS, reason="this processor has no AVX-512 IFMA")
 
 
 @pytest.fixture(autouse=True)
@@ -73,7 +80,7 @@ def test_a_name_of_no_backend_is_refused(wish: str, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv(choice.VARIABLE, wish)
     with pytest.raises(ConfigurationError, match="VEILMATCH_BACKEND names no backend") as caught:
         choice.choose()
-    assert (caught.value.expected, caught.value.got) == ("ifma or avx2 or gmpy2", wish[:40])
+    assert (caught.value.expected, caught.value.got) == ("ifma or ifma4 or avx2 or gmpy2", wish[:40])
 
 
 @pytest.mark.parametrize(
@@ -92,6 +99,48 @@ def test_a_backend_that_cannot_run_is_refused_with_those_that_can(
     with pytest.raises(ConfigurationError, match=obstacle) as caught:
         make_ring(Integer(15))
     assert (caught.value.expected, caught.value.got) == (expected, wish)
+
+
+@NATIVE_OF_BOTH
+@pytest.mark.parametrize("faster", [True, False])
+def test_few_numbers_go_to_four_lanes_where_that_is_faster(faster: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, str, int]] = []
+    monkeypatch.setattr(native_ring, "few_are_faster", lambda *which: asked.append(which) or faster)
+    ring = make_ring(Integer(MODULI["random"](512)))
+    assert isinstance(ring, NativeRing) and (ring.backend, ring.lanes) == ("ifma", 8)
+    assert (ring.few.backend if ring.few else None) == ("ifma4" if faster else None)
+    assert ring.two is not None and ring.two.backend == "ifma4"
+    assert asked == [("ifma", "ifma4", 512)]
+
+
+@NATIVE_OF_BOTH
+@pytest.mark.parametrize("name", ["ifma4", "avx2"])
+def test_a_backend_of_four_lanes_has_no_other_for_few(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(choice.VARIABLE, name)
+    ring = make_ring(Integer(MODULI["random"](512)))
+    assert isinstance(ring, NativeRing) and ring.few is None
+    assert (ring.two.backend if ring.two else None) == (name if name == "ifma4" else None)
+
+
+@NATIVE_OF_BOTH
+@pytest.mark.parametrize(
+    ("of_four", "of_eight", "faster"), [(5, 9, True), (8, 8, False), (19, 20, False), (9, 5, False)]
+)
+def test_four_lanes_are_taken_if_they_take_clearly_less_time(
+    of_four: int, of_eight: int, faster: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The time of a call by its shape; one in three is disturbed."""
+    now, calls, multiply = 0.0, 0, Groups.multiply
+
+    def timed(ring: Groups, out: Limbs, a: Limbs, b: Limbs) -> Limbs:
+        nonlocal now, calls
+        calls += 1
+        now += {4: of_four, 8: of_eight}[ring.lanes] + 100 * (calls % 3 == 0)
+        return multiply(ring, out, a, b)
+
+    monkeypatch.setattr(Groups, "multiply", timed)
+    monkeypatch.setattr(native_ring.time, "perf_counter", lambda: now)
+    assert native_ring.few_are_faster.__wrapped__("ifma", "ifma4", 512) == faster
 
 
 def test_without_a_kernel_the_reference_works(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,8 +22,8 @@ from tests.kernel.numbers import (
 )
 from veilmatch.crypto import _kernel
 from veilmatch.crypto.arithmetic import Integer
-from veilmatch.crypto.rings.limbs import empty
-from veilmatch.crypto.rings.native import NativeRing
+from veilmatch.crypto.rings.native.limbs import empty
+from veilmatch.crypto.rings.native.ring import NativeRing
 from veilmatch.crypto.rings.reference import ReferenceRing
 
 EXPONENTS = {
@@ -59,8 +59,44 @@ def test_what_enters_leaves_unchanged(backend: str, bits: int, kind: str) -> Non
     R = radix(ring)
     pairs = to_pairs(ring, groups, len(numbers))
     assert [value(pair, N) for pair in pairs] == [x * R % N**2 for x in numbers]
-    assert max(map(max, pairs)) < 2 * N
+    assert max(map(max, pairs)) < 4 * N
     assert ring.leave(groups, len(numbers)) == numbers
+
+
+@pytest.mark.parametrize("bits", SIZES)
+@pytest.mark.parametrize("kind", MODULI)
+def test_plain_numbers_of_any_digits_enter(backend: str, bits: int, kind: str) -> None:
+    """All that bytes can hold, reduced or not; it leaves reduced."""
+    N = MODULI[kind](bits)
+    ring = ring_of(backend, N)
+    room, size = ring._limbs * ring._limb_bits, ring.number_bytes
+    top = (1 << 8 * size) - 1
+    numbers = [top, top - 1, 1 << 8 * size - 1, (1 << room) - 1 & top, 1 << room & top, top >> room << room, N**2]
+    groups = ring.enter_bytes(b"".join(x.to_bytes(size, "big") for x in numbers))
+    pairs = to_pairs(ring, groups, len(numbers))
+    assert [value(pair, N) for pair in pairs] == [x * radix(ring) % N**2 for x in numbers]
+    assert max(map(max, pairs)) < 4 * N
+    assert ring.leave_bytes(groups, len(numbers)) == b"".join((x % N**2).to_bytes(size, "big") for x in numbers)
+
+
+@pytest.mark.parametrize("limbs", [10, 20, 60, 120])
+def test_numbers_of_every_size_are_read_and_written(backend: str, limbs: int) -> None:
+    """From one byte to all that a group has digits for, in numbers of lanes that fill a group and that do not."""
+    N = (1 << limbs * ring_of(backend, 3)._limb_bits - 6) - 1
+    ring = ring_of(backend, N)
+    whole = 2 * limbs * ring._limb_bits // 8
+    for size in sorted({1, 2, 7, 8, 9, 15, 16, 17, whole // 2, whole - 8, whole - 7, whole - 1, whole}):
+        for count in (1, ring.lanes, ring.lanes + 1):
+            data = random.Random(size).randbytes(size * count)
+            groups = empty(ring.group_shape(-(-count // ring.lanes)))
+            _kernel.enter(backend, ring._ring, groups, ring._enter_factors, size, data)
+            left = bytearray(whole * count)
+            _kernel.leave(backend, ring._ring, left, whole, groups)
+            numbers = [int.from_bytes(data[at : at + size], "big") % N**2 for at in range(0, len(data), size)]
+            assert left == b"".join(x.to_bytes(whole, "big") for x in numbers)
+            cut = bytearray(size * count)
+            _kernel.leave(backend, ring._ring, cut, size, groups)
+            assert cut == b"".join((x % (1 << 8 * size)).to_bytes(size, "big") for x in numbers)
 
 
 @pytest.mark.parametrize("bits", SIZES)

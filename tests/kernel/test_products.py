@@ -27,13 +27,13 @@ from tests.kernel.numbers import (
 )
 from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.rings import choice
-from veilmatch.crypto.rings.limbs import empty
-from veilmatch.crypto.rings.native import NativeRing
+from veilmatch.crypto.rings.native.limbs import empty
+from veilmatch.crypto.rings.native.ring import NativeRing
 
 
 def assert_products(ring: NativeRing, found: list[Pair], left: list[Pair], right: list[Pair]) -> None:
     """Every pair found is left * right / R mod N^2, with both parts below 2N."""
-    N, inverse = int(ring._modulus), pow(radix(ring), -1, int(ring._square))
+    N, inverse = int(ring.modulus), pow(radix(ring), -1, int(ring._square))
     for pair, a, b in zip(found, left, right, strict=True):
         assert max(pair) < 2 * N, f"{a} * {b} is not below 2N"
         assert value(pair, N) == value(a, N) * value(b, N) * inverse % N**2, f"{a} * {b}"
@@ -62,7 +62,8 @@ def bits(request: pytest.FixtureRequest) -> int:
 def test_every_backend_that_the_processor_runs_is_tested() -> None:
     assert choice.kernel_is_built()
     flags = set(Path("/proc/cpuinfo").read_text().split())
-    needed = {"ifma": {"avx512f", "avx512dq", "avx512vl", "avx512ifma", "avx512vbmi"}, "avx2": {"avx2"}}
+    ifma = {"avx512f", "avx512dq", "avx512vl", "avx512ifma", "avx512vbmi"}
+    needed = {"ifma": ifma, "ifma4": ifma, "avx2": {"avx2"}}
     assert tuple(name for name in choice.NATIVE if needed[name] <= flags) == BACKENDS
 
 
@@ -94,7 +95,7 @@ def test_every_edge_meets_every_edge(backend: str) -> None:
 
 def test_products_are_right_with_as_little_headroom_as_can_be(backend: str, bits: int) -> None:
     ring = ring_of(backend, tightest_modulus(backend, bits))
-    assert radix(ring) // int(ring._modulus) == 64
+    assert radix(ring) // int(ring.modulus) == 64
     pairs = edge_pairs(ring) + random_pairs(ring, 30)
     assert_products(ring, products(ring, pairs, pairs[::-1]), pairs, pairs[::-1])
     assert_products(ring, squares(ring, pairs), pairs, pairs)
@@ -117,7 +118,7 @@ def test_the_last_carry_runs_through_all_limbs(backend: str, bits: int, kind: st
 
 def test_one_factor_for_all_groups_is_each_of_them(backend: str, bits: int) -> None:
     ring = ring_of(backend, MODULI["random"](bits))
-    left, factor = random_pairs(ring, 3 * ring.lanes), (1, 2 * int(ring._modulus) - 1)
+    left, factor = random_pairs(ring, 3 * ring.lanes), (1, 4 * int(ring.modulus) - 1)
     a, b = to_groups(ring, left), to_groups(ring, [factor] * ring.lanes)
     assert_products(ring, to_pairs(ring, ring.multiply(empty(a.shape), a, b), len(left)), left, [factor] * len(left))
 
@@ -163,14 +164,14 @@ def test_rings_of_few_and_of_the_most_limbs(backend: str, limbs: int) -> None:
 
 @st.composite
 def small_cases(draw: st.DrawFn) -> tuple[int, Pair, Pair]:
-    """An odd modulus of up to 600 bits and two pairs below 2N, often at edges."""
+    """An odd modulus of up to 600 bits and two pairs below 4N, often at edges."""
     bits = draw(st.integers(2, 600))
     whole = (1 << bits) - 1
     N = draw(st.one_of(st.sampled_from((whole, (1 << (bits - 1)) + 1, whole - 2)), st.integers(3, max(3, whole)))) | 1
     N = max(N, 3)
-    patterns = [0, 1, N - 1, N, N + 1, 2 * N - 1, 2 * N - 2, N // 2]
+    patterns = [0, 1, N - 1, N, N + 1, 2 * N - 1, 4 * N - 1, 4 * N - 2, N // 2]
     patterns += [(1 << k) - d for k in range(26, N.bit_length(), 26) for d in (0, 1)]
-    part = st.one_of(st.sampled_from(patterns), st.integers(0, 2 * N - 1))
+    part = st.one_of(st.sampled_from(patterns), st.integers(0, 4 * N - 1))
     return N, draw(st.tuples(part, part)), draw(st.tuples(part, part))
 
 

@@ -177,5 +177,22 @@ def test_a_long_program_of_a_single_number(backend: str) -> None:
     steps = np.array([(1, 0, 0)] + [(1, 1, 1)] * 99, dtype=np.int32)
     bases = ring.enter([Integer(3)])
     out = ring.enter([Integer(0)])
-    _kernel.run(backend, ring._ring, out, ring.compress(bases), steps)
+    _kernel.run(backend, ring._ring, out, ring.compress(bases), ring.lanes, 0, steps)
     assert ring.leave(out, 1) == [pow(3, 1 << 100, N**2)]
+
+
+@pytest.mark.parametrize("lanes", [[0], [3, 1], list(range(4)), list(range(8))])
+def test_packs_that_are_loaded_together_are_those_put_one_by_one(backend: str, lanes: list[int]) -> None:
+    N = MODULI["random"](512)
+    ring = ring_of(backend, N)
+    lanes = [lane for lane in lanes if lane < ring.lanes]
+    one, other = ring.pack_group(3), ring.pack_group(3)
+    for group in (one, other):
+        for lane in range(ring.lanes):
+            group.put(lane, [Integer(N**2 - 1 - lane), Integer(0), Integer(lane)])
+    packs = {lane: [Integer(secrets.randbelow(N**2)) for _ in range(3)] for lane in lanes}
+    for lane, pack in packs.items():
+        one.put(lane, pack)
+    other.load({lane: b"".join(int(x).to_bytes(128, "big") for x in pack) for lane, pack in packs.items()})
+    assert [other.get(lane) for lane in range(ring.lanes)] == [one.get(lane) for lane in range(ring.lanes)]
+    assert all(other.get(lane) == pack for lane, pack in packs.items())

@@ -22,6 +22,8 @@ TESTS = {
     "test_powers.py": "512 or leading or window or partial",
     "test_selections.py": "512 or every_entry",
     "test_programs.py": "512 or 26 or lane or long",
+    "test_few.py": "512",
+    "test_two.py": "512 or limbs or digit or arguments",
     "test_limbs.py": "rest",
     "test_arguments.py": "",
 }

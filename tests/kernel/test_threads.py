@@ -14,7 +14,7 @@ import pytest
 from tests.kernel.numbers import MODULI
 from veilmatch.crypto import _kernel
 from veilmatch.crypto.arithmetic import Integer
-from veilmatch.crypto.rings.native import NativeRing
+from veilmatch.crypto.rings.native.ring import NativeRing
 
 THREADS = 4
 N = MODULI["random"](1024)

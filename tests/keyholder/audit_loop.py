@@ -11,8 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
 
+from veilmatch.server.ground.logs import configure_logging
 from veilmatch.server.keyholder.audit.log import AuditLog
-from veilmatch.server.transport.logs import configure_logging
 
 THREADS = 4
 

@@ -12,7 +12,8 @@ from veilmatch.crypto import dealing
 from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.dealing import BitTriples, Block, BlockName, Kind, Products, commit_opening, deal_tagged
 from veilmatch.crypto.errors import UnavailableError
-from veilmatch.crypto.keys.shares import DealerGammas, Pair
+from veilmatch.crypto.keys.parties import Pair
+from veilmatch.crypto.keys.shares import DealerGammas
 from veilmatch.crypto.pair.messages import Reserve, Reserved
 from veilmatch.crypto.secret_access import SECRET_ACCESS
 from veilmatch.protos.v1 import keyholder_pb2 as pb

@@ -14,7 +14,12 @@ ROOT = Path(__file__).parents[2]
 def run_and_kill(module: str, *arguments: object, after_s: float) -> list[int]:
     """Let a module run, kill it some time after its first line, and return the numbers that it printed."""
     process = subprocess.Popen(
-        [sys.executable, "-m", module, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT
+        # Unbuffered: what was read ahead of the first line would be lost to `communicate`.
+        [sys.executable, "-m", module, *map(str, arguments)],
+        0,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=ROOT,
     )
     assert process.stdout is not None and process.stderr is not None
     first = process.stdout.readline()

@@ -19,7 +19,8 @@ from tests.keyholder.trio import TOY, Trio, ceremony, public_file, signed
 from tests.simulator import SimulatedGallery, unit_vectors
 from veilmatch.crypto.encryption.paillier import Paillier
 from veilmatch.crypto.errors import VeilmatchError
-from veilmatch.crypto.keys.shares import PAIRS, PARTIES, KeyHolderKey, Pair, Party
+from veilmatch.crypto.keys.parties import PAIRS, PARTIES, Pair, Party
+from veilmatch.crypto.keys.shares import KeyHolderKey
 from veilmatch.protos.v1 import keyholder_pb2 as pb
 from veilmatch.protos.v1 import keyholder_pb2_grpc as rpc
 from veilmatch.server.installation.sealed import open_sealed, seal

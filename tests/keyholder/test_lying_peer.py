@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
-from tests.keyholder.trio import TOY, Trio, signed
+from tests.keyholder.trio import TOY, Trio, holders, signed
 from veilmatch.crypto.errors import (
     DealtStockError,
     KeySafetyError,
@@ -20,7 +20,7 @@ from veilmatch.crypto.errors import (
     VeilmatchError,
     WrongClockError,
 )
-from veilmatch.crypto.keys.shares import SEATS, Seat
+from veilmatch.crypto.keys.parties import Party
 from veilmatch.server.transport import links
 
 PROBE = np.random.default_rng(1).integers(-TOY.clip, TOY.clip + 1, TOY.dimension)
@@ -28,11 +28,11 @@ A, B, C = "keyholder-a", "keyholder-b", "keyholder-c"
 
 LIES = {
     "expired": RequestExpiredError("the request has expired"),
-    "a wrong clock": WrongClockError("the request has expired", party=B, alternatives=("ac",)),
+    "a wrong clock": WrongClockError("the request has expired", party=A, alternatives=("bc",)),
     "an outsider deviates": KeySafetyError("opened other values", party=C),
-    "the honest one deviates": KeySafetyError("opened other values", party=B),
+    "the honest one deviates": KeySafetyError("opened other values", party=A),
     "nobody that there is": KeySafetyError("opened other values", party="organisation 17"),
-    "the honest one is down": UnavailableError("x", party=B, alternatives=("bc",), retry_after_s=300),
+    "the honest one is down": UnavailableError("x", party=A, alternatives=("ac",), retry_after_s=300),
 }
 
 
@@ -49,26 +49,26 @@ async def test_what_it_ends_a_session_with_is_logged_and_passed_on_as_its_word(
         raise StorageError("full")
         yield
 
-    trio["a"]._drive = ends  # type: ignore[method-assign]
+    trio["b"]._drive = ends  # type: ignore[method-assign]
     lie(monkeypatch, LIES[what].fields())
     request = signed(PROBE)
 
-    async def share(seat: Seat) -> Any:
-        async with trio.call(request, seat, "ab") as call:
+    async def share(party: Party) -> Any:
+        async with trio.call(request, party, "ab") as call:
             return await call.probe_share()
 
     with capture_logs() as logged:
-        _, heard = await asyncio.gather(*map(share, SEATS), return_exceptions=True)
+        heard, _ = await asyncio.gather(*map(share, holders("ab")), return_exceptions=True)
         await asyncio.sleep(0.2)
     assert isinstance(heard, VeilmatchError) and type(heard) is type(LIES[what])
-    assert heard.said_by == (A, B) and heard.party in (None, A) and heard.alternatives in ((), ("bc",))
-    of_b = [entry for entry in logged if entry.get("caller") in (A, "matcher-b")]
-    assert len(of_b) == 2
-    for entry in of_b:
-        assert entry["event"] == "call refused" and entry["failed"] in (None, A)
-        assert entry["reason"].startswith(f"{A} says: ")
+    assert heard.said_by == (B, A) and heard.party in (None, B) and heard.alternatives in ((), ("ac",))
+    of_a = [entry for entry in logged if entry.get("caller") in (B, "matcher-a")]
+    assert len(of_a) == 2
+    for entry in of_a:
+        assert entry["event"] == "call refused" and entry["failed"] in (None, B)
+        assert entry["reason"].startswith(f"{B} says: ")
     alerts = [entry for entry in logged if entry["event"] == "alert"]
-    assert [entry["code"] for entry in alerts] == ["storage"], "that of keyholder-a, about itself"
+    assert [entry["code"] for entry in alerts] == ["storage"], "that of keyholder-b, about itself"
 
 
 async def test_whomever_it_names_in_a_check_it_is_named_itself_and_the_wait_doubles(

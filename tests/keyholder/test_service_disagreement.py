@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.keyholder.trio import TOY, Trio, answers, ceremony, encrypted, results_of, signed
+from tests.keyholder.trio import TOY, Trio, answers, ceremony, encrypted, holders, results_of, signed
 from tests.simulator import SimulatedGallery
 from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.encryption.paillier import Paillier
 from veilmatch.crypto.errors import GalleryMismatchError, ProtocolError, UnavailableError, VeilmatchError
-from veilmatch.crypto.keys.shares import PAIRS, SEATS, Pair, holder_at, pairs_without
+from veilmatch.crypto.keys.parties import PAIRS, Pair, pairs_without
 from veilmatch.crypto.pair.messages import Envelope, Openings, Results
 from veilmatch.protos.v1 import keyholder_pb2 as pb
 from veilmatch.protos.v1 import request_pb2
-from veilmatch.server.keyholder.session import serving
+from veilmatch.server.keyholder.session import turns
 from veilmatch.server.matcher.gallery.mutation import GalleryState
 
 TEMPLATES = np.random.default_rng(1).integers(-TOY.clip, TOY.clip + 1, (TOY.slots + 3, TOY.dimension))
@@ -29,14 +30,13 @@ PROBE = TEMPLATES[0]
 def openings(monkeypatch: pytest.MonkeyPatch) -> list[Envelope]:
     """Every masked value that any of the key holders sends."""
     sent: list[Envelope] = []
-    to_wire = serving.to_wire
+    to_wire = turns.turn_to_wire
 
-    def noted(envelope: Envelope) -> pb.PairMessage:
-        if isinstance(envelope.message, Openings):
-            sent.append(envelope)
-        return to_wire(envelope)
+    def noted(turn: Sequence[Envelope]) -> pb.PairMessage:
+        sent.extend(envelope for envelope in turn if isinstance(envelope.message, Openings))
+        return to_wire(turn)
 
-    monkeypatch.setattr(serving, "to_wire", noted)
+    monkeypatch.setattr(turns, "turn_to_wire", noted)
     return sent
 
 
@@ -61,7 +61,8 @@ async def ends(*waiting: Any) -> list[VeilmatchError]:
 async def test_different_ciphertexts_end_the_session_at_both(trio: Trio, pair: Pair, openings: list[Envelope]) -> None:
     request = signed([], pair, operation=request_pb2.OPERATION_ERASE)
     one, other = encrypted(PROBE), encrypted(PROBE)  # the same template, encrypted anew
-    async with trio.call(request, "a", pair, record=one) as a, trio.call(request, "b", pair, record=other) as b:
+    first, second = holders(pair)
+    async with trio.call(request, first, pair, record=one) as a, trio.call(request, second, pair, record=other) as b:
         errors = await ends(a.template_shares(1, told=1), b.template_shares(1, told=1))
     assert [type(error) for error in errors] == [ProtocolError] * 2
     assert all("different ciphertexts" in error.message for error in errors)
@@ -85,10 +86,10 @@ async def test_different_requests_never_meet_and_each_side_names_the_other_holde
     hasty: Trio, pair: Pair, openings: list[Envelope]
 ) -> None:
     """Even two signed requests for the same thing: each is a session of its own, and each waits in vain."""
-    async with hasty.call(signed(PROBE, pair), "a", pair) as a, hasty.call(signed(PROBE, pair), "b", pair) as b:
+    plus, minus = holders(pair)
+    async with hasty.call(signed(PROBE, pair), plus, pair) as a, hasty.call(signed(PROBE, pair), minus, pair) as b:
         errors = await ends(a.probe_share(), b.probe_share())
-    for error, seat in zip(errors, reversed(SEATS), strict=True):
-        missing = holder_at(pair, seat)
+    for error, missing in zip(errors, (minus, plus), strict=True):
         assert isinstance(error, UnavailableError)
         assert (error.party, error.alternatives) == (f"keyholder-{missing}", pairs_without(missing))
     assert not openings
@@ -120,7 +121,7 @@ def fewer(results: Results) -> Results:
 
 
 @pytest.mark.parametrize("change", [another_result, rerandomised, other_slots, fewer])
-@pytest.mark.parametrize("deviant", SEATS)
+@pytest.mark.parametrize("deviant", ["a", "b"])
 async def test_different_results_end_the_session_at_both(
     trio: Trio, change: Any, deviant: Any, openings: list[Envelope]
 ) -> None:
@@ -129,10 +130,10 @@ async def test_different_results_end_the_session_at_both(
         results = await results_of(calls, gallery(), range(len(TEMPLATES)), "ab")
         converted = len(openings)
 
-        async def bring(seat: Any) -> bytes:
-            mine = change(results) if seat == deviant else results
-            await calls[seat].send_results([scheme.serialise(c) for c in mine.ciphertexts], mine.wanted)
-            return await calls[seat].decision_share(int(mine.wanted.sum()), len(mine.ciphertexts))
+        async def bring(party: Any) -> bytes:
+            mine = change(results) if party == deviant else results
+            await calls[party].send_results([scheme.serialise(c) for c in mine.ciphertexts], mine.wanted)
+            return await calls[party].decision_share(int(mine.wanted.sum()), len(mine.ciphertexts))
 
         errors = await ends(bring("a"), bring("b"))
     assert [type(error) for error in errors] == [ProtocolError] * 2

@@ -7,31 +7,31 @@ import threading
 import time
 from collections import Counter
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
-from tests.keyholder.trio import TOY, Trio, ceremony, results_of, signed
+from tests.keyholder.trio import TOY, Trio, ceremony, holders, results_of, signed, started
 from tests.simulator import SimulatedGallery
 from tests.transport.disks import full
 from veilmatch.crypto.encryption.paillier import Paillier
 from veilmatch.crypto.errors import IntegrityError, StorageError, UnavailableError
-from veilmatch.crypto.keys.shares import (
+from veilmatch.crypto.keys.parties import (
     PAIRS,
     PARTIES,
-    SEATS,
     Pair,
     Party,
-    Seat,
     dealer_of,
-    holder_at,
+    other_party,
     pairs_of,
     pairs_without,
 )
 from veilmatch.protos.v1 import keyholder_pb2 as pb
 from veilmatch.protos.v1 import request_pb2
+from veilmatch.protos.v1.request_pb2 import SignedRequest
 from veilmatch.server.keyholder import service
 from veilmatch.server.keyholder.stock import stocks as stocks_module
 
@@ -64,18 +64,18 @@ async def recovers(trio: Trio, pair: Pair) -> None:
 async def enrol(trio: Trio, pair: Pair = "ab") -> list[Any]:
     """An enrolment, whatever comes of it at either matcher."""
 
-    async def one(seat: Seat) -> Any:
-        async with trio.call(request, seat, pair) as call:
+    async def one(party: Party) -> Any:
+        async with trio.call(request, party, pair) as call:
             return await call.template_shares(1, told=1)
 
     request = signed(PROBE, pair, operation=request_pb2.OPERATION_ENROL)
-    return await asyncio.gather(*(one(seat) for seat in SEATS), return_exceptions=True)
+    return await asyncio.gather(*map(one, holders(pair)), return_exceptions=True)
 
 
 def plus_error(outcomes: list[Any], pair: Pair) -> UnavailableError:
     """Both matchers are told that somebody is missing; the plus holder, who allocates stock, knows who it is."""
     assert [type(outcome) for outcome in outcomes] == [UnavailableError] * 2
-    return next(o for o, seat in zip(outcomes, SEATS, strict=True) if holder_at(pair, seat) == pair[0])
+    return next(o for o, party in zip(outcomes, holders(pair), strict=True) if party == pair[0])
 
 
 async def nothing_is_left(trio: Trio, tasks: int) -> None:
@@ -93,46 +93,46 @@ class LeftError(Exception):
     """A matcher leaves, as it does when its device is gone."""
 
 
-@pytest.mark.parametrize("seats", [("a",), ("b",), ("a", "b")])
+@pytest.mark.parametrize("leaving", [("a",), ("b",), ("a", "b")])
 @pytest.mark.parametrize("working", [False, True])
-async def test_a_matcher_that_leaves_ends_the_session(hasty: Trio, seats: tuple[Seat, ...], working: bool) -> None:
+async def test_a_matcher_that_leaves_ends_the_session(hasty: Trio, leaving: tuple[Party, ...], working: bool) -> None:
     """At once, or while its key holder is at work."""
     await query(hasty)
     tasks = len(asyncio.all_tasks())
     request = signed(PROBE)
 
-    async def one(seat: Seat) -> None:
-        async with hasty.call(request, seat, "ab") as call:
-            if seat in seats:
+    async def one(party: Party) -> None:
+        async with hasty.call(request, party, "ab") as call:
+            if party in leaving:
                 if working:
-                    await at_work[seat].wait()
+                    await at_work[party].wait()
                 raise LeftError
             await call.probe_share()
 
-    at_work = {seat: asyncio.Event() for seat in SEATS}
+    at_work = {party: asyncio.Event() for party in holders("ab")}
 
-    async def work_for_ever(seat: Seat) -> None:
-        at_work[seat].set()
+    async def work_for_ever(party: Party) -> None:
+        at_work[party].set()
         await asyncio.Event().wait()
 
-    for seat in seats if working else ():
-        hasty.running[seat].pool.before = partial(work_for_ever, seat)
-    outcomes = await asyncio.gather(*(one(seat) for seat in SEATS), return_exceptions=True)
-    for seat, outcome in zip(SEATS, outcomes, strict=True):
-        assert isinstance(outcome, LeftError if seat in seats else UnavailableError)
-        hasty.running[seat].pool.before = None
+    for party in leaving if working else ():
+        hasty.running[party].pool.before = partial(work_for_ever, party)
+    outcomes = await asyncio.gather(*(one(party) for party in holders("ab")), return_exceptions=True)
+    for party, outcome in zip(holders("ab"), outcomes, strict=True):
+        assert isinstance(outcome, LeftError if party in leaving else UnavailableError)
+        hasty.running[party].pool.before = None
     await nothing_is_left(hasty, tasks)
     await query(hasty)
 
 
-@pytest.mark.parametrize("leaves", SEATS)
-async def test_a_matcher_that_leaves_with_its_share_of_the_probe_ends_the_session(hasty: Trio, leaves: Seat) -> None:
+@pytest.mark.parametrize("leaves", ["a", "b"])
+async def test_a_matcher_that_leaves_with_its_share_of_the_probe_ends_the_session(hasty: Trio, leaves: Party) -> None:
     await query(hasty)
     tasks = len(asyncio.all_tasks())
     with pytest.raises(LeftError):
         async with hasty.both(signed(PROBE), "ab") as calls:
             results = await results_of(calls, gallery(), range(5), "ab")
-            stays = next(seat for seat in SEATS if seat != leaves)
+            stays = other_party("ab", leaves)
             data = [Paillier(ceremony().public_key).serialise(c) for c in results.ciphertexts]
             await calls[stays].send_results(data, results.wanted)
             raise LeftError
@@ -162,12 +162,12 @@ async def test_a_matcher_whose_results_are_cut_off_is_missing_and_ends_the_sessi
 
 
 @pytest.mark.parametrize("pair", PAIRS)
-@pytest.mark.parametrize("seat", SEATS)
-async def test_a_peer_that_never_comes_is_named(hasty: Trio, pair: Pair, seat: Seat) -> None:
+@pytest.mark.parametrize("at", [0, 1])
+async def test_a_peer_that_never_comes_is_named(hasty: Trio, pair: Pair, at: int) -> None:
     await query(hasty, pair)
     tasks = len(asyncio.all_tasks())
-    missing = holder_at(pair, "b" if seat == "a" else "a")
-    async with hasty.call(signed(PROBE, pair), seat, pair) as call:
+    party, missing = holders(pair)[at], holders(pair)[1 - at]
+    async with hasty.call(signed(PROBE, pair), party, pair) as call:
         with pytest.raises(UnavailableError) as caught:
             await call.probe_share()
     assert (caught.value.party, caught.value.alternatives) == (f"keyholder-{missing}", pairs_without(missing))
@@ -177,13 +177,13 @@ async def test_a_peer_that_never_comes_is_named(hasty: Trio, pair: Pair, seat: S
 
 @pytest.mark.parametrize("met", [True, False])
 @pytest.mark.parametrize("pair", PAIRS)
-@pytest.mark.parametrize("seat", SEATS)
-async def test_a_peer_that_is_down_is_named(hasty: Trio, pair: Pair, seat: Seat, met: bool) -> None:
-    missing = holder_at(pair, "b" if seat == "a" else "a")
+@pytest.mark.parametrize("at", [0, 1])
+async def test_a_peer_that_is_down_is_named(hasty: Trio, pair: Pair, at: int, met: bool) -> None:
+    party, missing = holders(pair)[at], holders(pair)[1 - at]
     if met:
         await query(hasty, pair)
     await hasty.stop(missing)
-    async with hasty.call(signed(PROBE, pair), seat, pair) as call:
+    async with hasty.call(signed(PROBE, pair), party, pair) as call:
         with pytest.raises(UnavailableError) as caught:
             await call.probe_share()
     assert (caught.value.party, caught.value.alternatives) == (f"keyholder-{missing}", pairs_without(missing))
@@ -193,11 +193,10 @@ async def test_a_peer_that_is_down_is_named(hasty: Trio, pair: Pair, seat: Seat,
 
 @pytest.mark.parametrize("pair", PAIRS)
 async def test_a_key_holder_that_is_down_is_named_by_its_matcher(hasty: Trio, pair: Pair) -> None:
-    for seat in SEATS:
-        missing = holder_at(pair, seat)
+    for missing in holders(pair):
         await hasty.stop(missing)
         with pytest.raises(UnavailableError) as caught:
-            async with hasty.call(signed(PROBE, pair), seat, pair) as call:
+            async with hasty.call(signed(PROBE, pair), missing, pair) as call:
                 await call.probe_share()
         assert (caught.value.party, caught.value.alternatives) == (f"keyholder-{missing}", pairs_without(missing))
         await hasty.start(missing)
@@ -210,15 +209,36 @@ async def test_a_server_that_accepts_connections_and_says_nothing_is_named(hasty
     silent = await asyncio.start_server(lambda _reader, _writer: None, "127.0.0.1", hasty.ports["b"])
     request = signed(PROBE)
 
-    async def ask(seat: Seat) -> None:
-        async with hasty.call(request, seat, "ab", timeout_s=0.6) as call:
+    async def ask(party: Party) -> None:
+        async with hasty.call(request, party, "ab", timeout_s=0.6) as call:
             await call.probe_share()
 
-    outcomes = await asyncio.gather(*(ask(seat) for seat in SEATS), return_exceptions=True)
+    outcomes = await asyncio.gather(*(ask(party) for party in holders("ab")), return_exceptions=True)
     for outcome in outcomes:
         assert isinstance(outcome, UnavailableError)
         assert (outcome.party, outcome.alternatives) == ("keyholder-b", ("ac",))
     silent.close()
+
+
+async def test_who_is_silent_is_not_waited_for_as_long_as_who_is_slow(tmp_path: Path) -> None:
+    """The matchers keep a gallery while they wait for a key holder, and so from the pair that could go on."""
+    async with started(tmp_path, peer_timeout_s=120.0) as patient:
+        await patient.stop("b")
+        silent = await asyncio.start_server(lambda _reader, _writer: None, "127.0.0.1", patient.ports["b"])
+        began = time.monotonic()
+        for pair in ("ab", "bc"):
+            request = signed(PROBE, pair)
+
+            async def ask(party: Party, pair: Pair = pair, request: SignedRequest = request) -> None:
+                async with patient.call(request, party, pair, timeout_s=120.0) as call:
+                    await call.probe_share()
+
+            outcomes = await asyncio.gather(*(ask(party) for party in holders(pair)), return_exceptions=True)
+            for outcome in outcomes:
+                assert isinstance(outcome, UnavailableError)
+                assert (outcome.party, outcome.alternatives) == ("keyholder-b", ("ac",))
+        assert time.monotonic() - began < 60.0
+        silent.close()
 
 
 @pytest.mark.parametrize("pair", PAIRS)
@@ -348,7 +368,7 @@ async def test_an_unforeseen_failure_does_not_show_its_text(
         raise RuntimeError(SECRET)
 
     hasty.running[party].pool.before = fail
-    outcomes = dict(zip(SEATS, await enrol(hasty), strict=True))
+    outcomes = dict(zip(holders("ab"), await enrol(hasty), strict=True))
     hasty.running[party].pool.before = None
     assert type(outcomes.pop(party)) is IntegrityError  # type: ignore[call-overload]
     assert all(isinstance(outcome, UnavailableError | IntegrityError) for outcome in outcomes.values())
@@ -367,7 +387,7 @@ async def test_an_unforeseen_failure_of_a_peer_is_an_integrity_error_there(
         raise RuntimeError(SECRET)
 
     if where == "a peer's call":
-        monkeypatch.setattr(hasty["b"].links, "bring", fail)
+        monkeypatch.setattr(hasty["a"].links, "bring", fail)
     elif where == "a meeting":
         monkeypatch.setattr(hasty["b"].stocks, "meet", fail)
     else:
@@ -391,7 +411,7 @@ async def test_what_a_holder_fails_in_before_it_meets_its_peer_is_said_to_both_m
         raise failure(SECRET if failure is RuntimeError else "the disk is full")
 
     await query(trio)
-    monkeypatch.setattr(trio[party]._replays, "register", fail)
+    monkeypatch.setattr(trio[party]._ledger, "enter", fail)
     tasks, began = len(asyncio.all_tasks()), time.monotonic()
     found = await enrol(trio)
     # A holder here waits 4 s for its peer.

@@ -18,7 +18,7 @@ from veilmatch.crypto.errors import (
     UnavailableError,
     VeilmatchError,
 )
-from veilmatch.crypto.keys.shares import PAIRS, PARTIES, Pair, Party, dealer_of, pairs_of
+from veilmatch.crypto.keys.parties import PAIRS, PARTIES, Pair, Party, dealer_of, pairs_of
 from veilmatch.crypto.secret_access import SECRET_ACCESS
 from veilmatch.protos.v1 import keyholder_pb2 as pb
 from veilmatch.protos.v1 import keyholder_pb2_grpc as rpc

@@ -12,7 +12,7 @@ from tests.simulator import SimulatedGallery, unit_vectors
 from veilmatch.crypto.dealing import Words
 from veilmatch.crypto.encryption.paillier import Paillier
 from veilmatch.crypto.errors import ProtocolError
-from veilmatch.crypto.keys.shares import PAIRS, PARTIES, SEATS, Pair, dealer_of
+from veilmatch.crypto.keys.parties import PAIRS, PARTIES, Pair, dealer_of
 from veilmatch.crypto.packing.fields import Array
 from veilmatch.protos.v1 import request_pb2
 
@@ -73,9 +73,8 @@ async def test_identify_answers_with_the_number_of_the_best_slot(trio: Trio, pai
 async def test_an_enrolment_ends_with_shares_of_the_template(trio: Trio, pair: Pair) -> None:
     template = vectors(5, 1)[0]
     async with trio.both(signed(template, pair, operation=request_pb2.OPERATION_ENROL), pair) as calls:
-        shares = await asyncio.gather(*(calls[seat].template_shares(1, told=1) for seat in SEATS))
-    first, second = (share.values for share in shares)
-    plus, minus = (first, second) if pair != "bc" else (second, first)
+        shares = await asyncio.gather(*(call.template_shares(1, told=1) for call in calls.values()))
+    plus, minus = (share.values for share in shares)
     assert opened_lanes(plus, minus) == [template.tolist()]
     assert first_bit(shares[0].valid) ^ first_bit(shares[1].valid)
 
@@ -84,9 +83,8 @@ async def test_an_enrolment_ends_with_shares_of_the_template(trio: Trio, pair: P
 async def test_an_enrolment_of_no_valid_vector_ends_with_shares_of_zero(trio: Trio, pair: Pair) -> None:
     template = vectors(5, 1)[0] * 0
     async with trio.both(signed(template, pair, operation=request_pb2.OPERATION_ENROL), pair) as calls:
-        shares = await asyncio.gather(*(calls[seat].template_shares(1, told=1) for seat in SEATS))
-    first, second = (share.values for share in shares)
-    plus, minus = (first, second) if pair != "bc" else (second, first)
+        shares = await asyncio.gather(*(call.template_shares(1, told=1) for call in calls.values()))
+    plus, minus = (share.values for share in shares)
     assert opened_lanes(plus, minus) == [template.tolist()]
     assert not first_bit(shares[0].valid) ^ first_bit(shares[1].valid)
 
@@ -97,7 +95,7 @@ async def test_an_erasure_converts_the_records_that_the_matchers_bring(trio: Tri
     record = [c for template in templates for c in encrypted(template)]
     request = signed([], "ab", operation=request_pb2.OPERATION_ERASE)
     async with trio.both(request, "ab", record=record, by_device=by_device) as calls:
-        plus, minus = await asyncio.gather(*(calls[seat].template_shares(3, told=0) for seat in SEATS))
+        plus, minus = await asyncio.gather(*(call.template_shares(3, told=0) for call in calls.values()))
     assert opened_lanes(plus.values, minus.values) == templates.tolist()
     assert plus.valid == minus.valid == b"", "nobody is told whether what is erased was valid"
 

@@ -22,12 +22,20 @@ from veilmatch.crypto.pair.messages import (
     SafetyProof,
 )
 from veilmatch.protos.v1 import keyholder_pb2 as pb
-from veilmatch.server.keyholder.wire import KIND_TO_WIRE, from_wire, kind_from_wire, to_wire
+from veilmatch.server.keyholder.wire import (
+    KIND_TO_WIRE,
+    TURN_MESSAGES,
+    from_wire,
+    kind_from_wire,
+    to_wire,
+    turn_from_wire,
+    turn_to_wire,
+)
 
 bytes_ = st.binary(max_size=80)
 index = st.integers(0, (1 << 64) - 1)
 MESSAGES: dict[type, st.SearchStrategy[Message]] = {
-    Hello: st.builds(Hello, bytes_, bytes_, bytes_, index, index, index),
+    Hello: st.builds(Hello, bytes_, bytes_, bytes_, *[index] * 6, bytes_, bytes_),
     Agreement: st.builds(Agreement, bytes_, bytes_),
     Allocation: st.builds(Allocation, st.sampled_from(STOCK_KINDS), index),
     Openings: st.builds(Openings, bytes_),
@@ -46,7 +54,7 @@ def test_every_kind_of_message_is_tried() -> None:
 @given(envelopes)
 @example(Envelope(b"", 0, Openings(b"")))
 @example(Envelope(b"", 0, GateLayer(b"")))
-@example(Envelope(b"", 0, Hello(b"", b"", b"", 0, 0, 0)))
+@example(Envelope(b"", 0, Hello(b"", b"", b"", 0, 0, 0, 0, 0, 0, b"", b"")))
 @example(Envelope(b"", 0, Agreement(b"", b"")))
 @example(Envelope(b"", 0, LastMask(b"")))
 @example(Envelope(b"", 0, Coins(b"")))
@@ -55,6 +63,22 @@ def test_every_message_survives_the_wire(envelope: Envelope) -> None:
     again = from_wire(pb.PairMessage.FromString(to_wire(envelope).SerializeToString()))
     assert again == envelope
     assert type(again.message) is type(envelope.message)
+
+
+@given(st.lists(envelopes, min_size=1, max_size=TURN_MESSAGES))
+def test_every_turn_survives_the_wire(turn: list[Envelope]) -> None:
+    again = turn_from_wire(pb.PairMessage.FromString(turn_to_wire(turn).SerializeToString()))
+    assert again == turn
+
+
+def test_a_turn_of_too_many_messages_or_within_another_is_refused() -> None:
+    one = Envelope(b"", 0, Openings(b""))
+    with pytest.raises(ProtocolError):
+        turn_from_wire(turn_to_wire([one] * (TURN_MESSAGES + 1)))
+    wire = turn_to_wire([one, one])
+    wire.then[0].then.append(to_wire(one))
+    with pytest.raises(ProtocolError):
+        turn_from_wire(wire)
 
 
 @pytest.mark.parametrize("wire", [pb.PairMessage(), pb.PairMessage(session_id=b"x", number=3)])

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.installation.making import organisation_keys
 from tests.keyholder.test_service_sessions import gallery_of, opened_lanes, vectors
 from tests.keyholder.trio import (
     TOY,
@@ -25,7 +26,8 @@ from tests.keyholder.trio import (
 from veilmatch.crypto.encryption.knowledge import KnownCiphertexts
 from veilmatch.crypto.encryption.paillier import Paillier
 from veilmatch.crypto.errors import CiphertextError, KeySafetyError, ServerDeviationError, VeilmatchError
-from veilmatch.crypto.keys.shares import PARTIES, SEATS, KeyHolderKey, Pair, PairShare, Party, pairs_of
+from veilmatch.crypto.keys.parties import PARTIES, Pair, Party, pairs_of
+from veilmatch.crypto.keys.shares import KeyHolderKey, PairShare
 from veilmatch.crypto.pair.messages import Results
 from veilmatch.crypto.secret_access import SECRET_ACCESS
 from veilmatch.protos.v1 import request_pb2
@@ -41,7 +43,7 @@ async def second_daemon(trio: Trio, party: Party, folder: Path) -> KeyHolder:
     key = ceremony().keys[PARTIES.index(party)]
     await workers.setup(key)
     settings = trio.settings(party).model_copy(update={"data_dir": folder})
-    return KeyHolder(settings, public_file(), key, workers)
+    return KeyHolder(settings, public_file(), key, workers, organisation_keys()[key.party])
 
 
 async def test_two_daemons_with_one_share_are_dealt_different_stocks(trio: Trio, tmp_path: Path) -> None:
@@ -104,7 +106,7 @@ async def test_a_record_with_one_template_twice_is_converted_twice(trio: Trio) -
     template = vectors(44, 1)[0]
     request = signed([], "ab", operation=request_pb2.OPERATION_ERASE)
     async with trio.both(request, "ab", record=encrypted(template) * 2) as calls:
-        plus, minus = await asyncio.gather(*(calls[seat].template_shares(2, told=0) for seat in SEATS))
+        plus, minus = await asyncio.gather(*(call.template_shares(2, told=0) for call in calls.values()))
     assert opened_lanes(plus.values, minus.values) == [template.tolist()] * 2
     # With the same triples the shares would be the same as well, and their openings reveal the key.
     first, second = plus.values

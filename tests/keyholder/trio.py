@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from tests.installation.making import certificate, organisations
+from tests.installation.making import certificate, organisation_keys, organisations, signers
 from tests.simulator import SimulatedGallery
 from veilmatch.client.wire.signing import DeviceKey, Draft, RequestSigner
 from veilmatch.common.settings import TlsSettings
@@ -31,7 +31,8 @@ from veilmatch.crypto.encryption.paillier import Paillier
 from veilmatch.crypto.encryption.public_key_format import PublicFile
 from veilmatch.crypto.errors import ServerDeviationError, VeilmatchError
 from veilmatch.crypto.keys.ceremony import Ceremony, run_ceremony
-from veilmatch.crypto.keys.shares import PARTIES, SEATS, KeyHolderKey, Pair, Party, Seat, holder_at
+from veilmatch.crypto.keys.parties import PARTIES, Pair, Party
+from veilmatch.crypto.keys.shares import KeyHolderKey
 from veilmatch.crypto.packing import lanes
 from veilmatch.crypto.packing.fields import Array
 from veilmatch.crypto.pair.messages import ProbeShare, Results
@@ -47,11 +48,15 @@ from veilmatch.server.keyholder.session.share_worker import ShareWorkers, make_h
 from veilmatch.server.matcher.gallery.mutation import GalleryState
 from veilmatch.server.matcher.query.keyholder_call import KeyHolderCall, Records, opened
 from veilmatch.server.transport.channels import channel_to, server_credentials, server_options
+from veilmatch.server.transport.sign_of_life import sign_over
 from veilmatch.server.transport.status import from_rpc
 
 TOY = ParameterSet(dimension=12, scale=8, clip=3, modulus_bits=512)
 #: Everybody with a certificate of the installation. The mallory of these tests has one too, of no known role.
-NAMES = ("keyholder-a", "keyholder-b", "keyholder-c", "matcher-a", "matcher-b", "device-1", "mallory")
+NAMES = (
+    "keyholder-a", "keyholder-b", "keyholder-c", "matcher-a", "matcher-b", "matcher-c", "device-1",
+    "mallory",
+)  # fmt: skip
 STATE = GalleryState(7, bytes(32))
 
 
@@ -64,7 +69,7 @@ def ceremony() -> Ceremony:
 @cache
 def public_file() -> PublicFile:
     """The installation, and the organisations that certify its devices."""
-    return PublicFile.fresh(ceremony().public_key, organisations())
+    return PublicFile.fresh(ceremony().public_key, organisations(), signers())
 
 
 @cache
@@ -148,7 +153,7 @@ class Trio:
             key, pool = self.key(party), LocalPool()
             workers = ShareWorkers(pool, Paillier(ceremony().public_key))  # type: ignore[arg-type]
             await workers.setup(key)
-            holder = KeyHolder(self.settings(party), public_file(), key, workers)
+            holder = KeyHolder(self.settings(party), public_file(), key, workers, organisation_keys()[party])
             rpc.add_KeyHolderServicer_to_server(KeyHolderService(holder), server)
             rpc.add_KeyHolderPeerServicer_to_server(KeyHolderPeerService(holder), server)
             self.running[party] = Running(holder, pool, server)
@@ -176,6 +181,7 @@ class Trio:
             "public_key": self.folder / "public.json",
             "tls": tls_of(f"keyholder-{party}", self.folder),
             "devices_dir": self.devices_dir(party),
+            "revoked_dir": self.revoked_dir(party),
             "party": party,
             "key_file": self.folder / "share.key",
             "peers": {other: f"127.0.0.1:{self.ports[other]}" for other in PARTIES if other != party},
@@ -194,6 +200,9 @@ class Trio:
     def devices_dir(self, party: Party) -> Path:
         return self.folder / f"devices-{party}"
 
+    def revoked_dir(self, party: Party) -> Path:
+        return self.folder / f"revoked-{party}"
+
     def certify(self, party: Party, device: str, key: Ed25519PrivateKey | None = None, **said: Any) -> None:
         """Give a key holder a certificate of a device. said: signers and grant, see `making.certificate`."""
         made = certificate(device, key or device_key(device), public=public_file(), **said)
@@ -208,31 +217,31 @@ class Trio:
 
     @asynccontextmanager
     async def call(
-        self, request: request_pb2.SignedRequest, seat: Seat, pair: Pair, **changes: Any
+        self, request: request_pb2.SignedRequest, party: Party, pair: Pair, **changes: Any
     ) -> AsyncIterator[KeyHolderCall]:
-        """Open the session of a request as the matcher of `seat` does.
+        """Open the session of a request as the matcher of an organisation does.
 
-        changes: caller, party, state, record, by_device, output_bits.
+        changes: state, record, by_device, output_bits, timeout_s, labels_digest.
         """
-        party: Party = changes.get("party", holder_at(pair, seat))
-        stub = rpc.KeyHolderStub(self.channel(changes.get("caller", f"matcher-{seat}"), party))
+        channel = self.channel(f"matcher-{party}", party)
+        stub = rpc.KeyHolderStub(channel)
         record = changes.get("record", ())
         by_device = changes.get("by_device", [True] * (len(record) // TOY.lane_ciphertexts))
         records = Records(record, np.array(by_device, dtype=np.bool_))
         async with opened(
-            stub, party, pair, request, changes.get("state", STATE), records, TOY,
+            stub, party, pair, request, changes.get("state", STATE), records, TOY, sign_over(channel),
             is_plus=party == pair[0], timeout_s=changes.get("timeout_s", 10.0),
-            output_bits=changes.get("output_bits", 4096),
+            output_bits=changes.get("output_bits", 4096), labels_digest=changes.get("labels_digest", b""),
         ) as call:  # fmt: skip
             yield call
 
     @asynccontextmanager
     async def both(
         self, request: request_pb2.SignedRequest, pair: Pair, **changes: Any
-    ) -> AsyncIterator[dict[Seat, KeyHolderCall]]:
+    ) -> AsyncIterator[dict[Party, KeyHolderCall]]:
         """Open the session at both key holders of the pair."""
         async with AsyncExitStack() as stack:
-            yield {s: await stack.enter_async_context(self.call(request, s, pair, **changes)) for s in SEATS}
+            yield {p: await stack.enter_async_context(self.call(request, p, pair, **changes)) for p in holders(pair)}
 
     async def decide(
         self, request: request_pb2.SignedRequest, pair: Pair, gallery: SimulatedGallery, wanted: Sequence[int]
@@ -257,6 +266,11 @@ async def started(folder: Path, **changes: Any) -> AsyncIterator[Trio]:
         yield trio
     finally:
         await trio.close()
+
+
+def holders(pair: Pair) -> tuple[Party, ...]:
+    """Return the organisations of a pair, plus holder first."""
+    return tuple(party for party in PARTIES if party in pair)
 
 
 async def refused(call: Any, party: Party) -> VeilmatchError:
@@ -328,19 +342,19 @@ def signed(
 
 
 async def results_of(
-    calls: dict[Seat, KeyHolderCall], gallery: SimulatedGallery, wanted: Sequence[int], pair: Pair
+    calls: dict[Party, KeyHolderCall], gallery: SimulatedGallery, wanted: Sequence[int], pair: Pair
 ) -> Results:
     """Wait for both shares of the probe and compute V of every pack with a wanted template."""
     shares = await asyncio.gather(*(call.probe_share() for call in calls.values()))
     assert shares[0].session_id == shares[1].session_id
     made = {
-        holder_at(pair, seat) == pair[0]: ProbeShare(share.session_id, share.values, holder_at(pair, seat) == pair[0])
-        for seat, share in zip(calls, shares, strict=True)
+        party == pair[0]: ProbeShare(share.session_id, share.values, party == pair[0])
+        for party, share in zip(calls, shares, strict=True)
     }
     return gallery.results(made, [gallery.places[i] for i in wanted])
 
 
-async def answers(calls: dict[Seat, KeyHolderCall], results: Results, count: int | None = None) -> list[int]:
+async def answers(calls: dict[Party, KeyHolderCall], results: Results, count: int | None = None) -> list[int]:
     """Hand V to both key holders and open the answer bits as the device would."""
     expected = int(results.wanted.sum()) if count is None else count
     data = [Paillier(ceremony().public_key).serialise(c) for c in results.ciphertexts]

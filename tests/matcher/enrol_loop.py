@@ -11,8 +11,8 @@ from pathlib import Path
 
 from tests.matcher.galleries import KEY_ID, mutation, run
 from veilmatch.crypto.parameters import ParameterSet
+from veilmatch.server.matcher.gallery.disk.store import Store
 from veilmatch.server.matcher.gallery.mutation import Mutation
-from veilmatch.server.matcher.gallery.store import Store
 
 # Packs of 64 kB, so that a kill finds a transaction half written.
 PARAMETERS = ParameterSet(dimension=512, scale=60, clip=23, modulus_bits=512)

@@ -6,14 +6,23 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from veilmatch.crypto.keys.parties import PARTIES, Party
 from veilmatch.crypto.parameters import ParameterSet
+from veilmatch.server.ground.organisation import OrganisationKey
+from veilmatch.server.matcher.agreement.acceptor import GalleryState
+from veilmatch.server.matcher.agreement.ballots import Ballot
+from veilmatch.server.matcher.agreement.certificates import ACCEPTANCE, PROPOSAL, Certificate, Scope, Vote
+from veilmatch.server.matcher.gallery.disk.store import Store
+from veilmatch.server.matcher.gallery.gallery import Gallery
 from veilmatch.server.matcher.gallery.mutation import Mutation, Record, Template, initial_chain, next_chain
-from veilmatch.server.matcher.gallery.store import Store
 
 PARAMETERS = ParameterSet(dimension=4, scale=60, clip=23, modulus_bits=512)
 KEY_ID = b"key of the tests"
 MODEL = "model-1"
 PACK_BYTES = PARAMETERS.dimension * PARAMETERS.ciphertext_bytes
+#: Signing keys of the three organisations.
+ORGANISATIONS: dict[Party, OrganisationKey] = {party: OrganisationKey.fresh(party) for party in PARTIES}
+BALLOT = Ballot(1, "ab")
 RECORD_BYTES = PARAMETERS.lane_ciphertexts * PARAMETERS.ciphertext_bytes
 
 
@@ -89,8 +98,45 @@ class Model:
             assert said == (sequence, mutation.kind, mutation.request_digest, mutation.result, mutation.device)
 
 
+def signers(party: Party) -> bytes:
+    """Return the public signing key of an organisation of the tests."""
+    return ORGANISATIONS[party].public_bytes
+
+
+def signed(
+    name: str, sequence: int, chain: bytes, context: str = ACCEPTANCE, ballot: Ballot = BALLOT, key_id: bytes = KEY_ID
+) -> Certificate:
+    """Return the certificate of this change of a gallery, signed by the pair of the ballot."""
+    pair = [ORGANISATIONS[party] for party in PARTIES if party in ballot.pair]
+    return Certificate.signed(Vote(sequence, chain, ballot), Scope(name, key_id), *pair, context=context)
+
+
+def accept(store: Store, name: str, mutation: Mutation, ballot: Ballot = BALLOT) -> GalleryState:
+    """Promise the ballot and accept the mutation under it."""
+    before = store.promise(name, ballot)
+    chain = next_chain(before.chain, before.sequence + 1, mutation.digest())
+    return store.accept(name, mutation, signed(name, before.sequence + 1, chain, PROPOSAL, ballot), ballot)
+
+
+def commit(store: Store, name: str) -> GalleryState:
+    """Commit what is accepted."""
+    state = store.state(name)
+    assert state.accepted is not None
+    return store.commit(name, signed(name, state.sequence + 1, state.accepted.chain, ballot=state.accepted.ballot))
+
+
+async def change_gallery(gallery: Gallery, mutation: Mutation) -> None:
+    """Let a gallery in service promise, accept and commit a mutation."""
+    await gallery.promise(max(gallery.state.promised, BALLOT))
+    state, key_id = gallery.state, gallery.key_id
+    number, chain = state.sequence + 1, next_chain(state.chain, state.sequence + 1, mutation.digest())
+    ballot = state.promised
+    await gallery.accept(mutation, signed(gallery.name, number, chain, PROPOSAL, ballot, key_id), ballot)
+    await gallery.commit(mutation, signed(gallery.name, number, chain, ACCEPTANCE, ballot, key_id))
+
+
 def run(store: Store, name: str, mutation: Mutation) -> None:
-    """Prepare and commit."""
-    pending = store.prepare(name, mutation).pending_chain
-    assert pending is not None
-    store.commit(name, pending)
+    """Accept and commit."""
+    ballot = max(store.state(name).promised, BALLOT)
+    accept(store, name, mutation, ballot)
+    commit(store, name)

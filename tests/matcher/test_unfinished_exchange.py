@@ -21,8 +21,18 @@ from veilmatch.server.transport.status import from_rpc
 async def test_an_exchange_without_a_first_message_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streams, "SILENCE_S", 0.3)
     # No gallery, no key holders and no workers: an exchange that does not begin gets to none of them.
-    meetings = Meetings("b", stub=None, timeout_s=5.0)  # type: ignore[arg-type]
-    on = Surroundings("b", scheme=None, workers=None, meetings=meetings, key_holders={}, timeout_s=5.0)  # type: ignore[arg-type]
+    meetings = Meetings("b", {"a": None}, timeout_s=5.0)  # type: ignore[dict-item]
+    on = Surroundings(  # type: ignore[arg-type]
+        "b",
+        scheme=None,
+        workers=None,
+        meetings=meetings,
+        key_holder=None,
+        key_holder_sign=None,
+        timeout_s=5.0,
+        public=None,
+        organisation=None,
+    )
     server = grpc.aio.server(options=server_options(serves_devices=True))
     rpc.add_MatcherPeerServicer_to_server(MatcherPeerService(on, {}), server)
     port = server.add_secure_port("127.0.0.1:0", server_credentials(tls_of(tmp_path, "matcher-b")))

@@ -19,13 +19,13 @@ from veilmatch.crypto.errors import RequestExpiredError, UnavailableError, Veilm
 from veilmatch.protos.v1 import matcher_pb2_grpc as rpc
 from veilmatch.protos.v1 import request_pb2 as pb
 from veilmatch.server.config import AdmissionLimits
+from veilmatch.server.ground.own_failures import Self, own_failures
 from veilmatch.server.matcher.admission import Admission
 from veilmatch.server.matcher.agreement.meeting import Meetings
 from veilmatch.server.matcher.entrance import Entrance
 from veilmatch.server.matcher.query.matching import Surroundings
 from veilmatch.server.matcher.service import MatcherPeerService
 from veilmatch.server.transport.channels import channel_to, server_credentials, server_options
-from veilmatch.server.transport.own_failures import Self, own_failures
 
 CONTEXT = cast(Any, SimpleNamespace(auth_context=lambda: {"x509_common_name": [DEVICE.encode()]}))
 A, B = "matcher-a", "matcher-b"
@@ -39,13 +39,13 @@ async def matchers(folder: Path, **off_s: float) -> AsyncIterator[dict[str, Entr
     port = server.add_secure_port("127.0.0.1:0", server_credentials(tls_of(folder, B)))
     async with channel_to(f"127.0.0.1:{port}", B, tls_of(folder, A)) as channel:
         found = {}
-        for seat in ("a", "b"):
-            meetings = Meetings(seat, rpc.MatcherPeerStub(channel), TIMEOUT_S)  # type: ignore[arg-type]
-            now_s = NOW_S + off_s.get(seat, 0.0)
-            right = checker(server=f"matcher-{seat}", now=lambda now_s=now_s: now_s)
-            admission = Admission(right, None, None, {})  # type: ignore[arg-type]
-            found[f"matcher-{seat}"] = Entrance(AdmissionLimits(), admission, meetings, f"matcher-{seat}", 1)
-        on = Surroundings("b", None, None, meetings, {}, TIMEOUT_S)  # type: ignore[arg-type]
+        for party, other in (("a", "b"), ("b", "a")):
+            meetings = Meetings(party, {other: rpc.MatcherPeerStub(channel)}, TIMEOUT_S)  # type: ignore[arg-type, dict-item]
+            now_s = NOW_S + off_s.get(party, 0.0)
+            right = checker(server=f"matcher-{party}", now=lambda now_s=now_s: now_s)
+            admission = Admission(right, None, {}, meetings.pairs)  # type: ignore[arg-type]
+            found[f"matcher-{party}"] = Entrance(AdmissionLimits(), admission, meetings, f"matcher-{party}", 1)
+        on = Surroundings("b", None, None, meetings, None, None, TIMEOUT_S, None, None)  # type: ignore[arg-type]
         rpc.add_MatcherPeerServicer_to_server(MatcherPeerService(on, {}), server)
         await server.start()
         try:

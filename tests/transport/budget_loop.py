@@ -12,8 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
 
+from tests.transport.ledgers import Budgets
 from veilmatch.crypto.errors import BudgetExceededError
-from veilmatch.server.transport.budgets import Budget, Budgets
+from veilmatch.server.admission.budgets import Budget
 
 THREADS = 4
 LIMIT = 200

@@ -17,9 +17,9 @@ import grpc
 
 from tests.transport.parties import METHOD, tls_from
 from veilmatch.crypto.errors import VeilmatchError
+from veilmatch.server.ground.logs import configure_logging, run_logged
 from veilmatch.server.transport import daemon
 from veilmatch.server.transport.channels import server_credentials, server_options
-from veilmatch.server.transport.logs import configure_logging, run_logged
 
 NAME = "matcher-a"
 REFUSED = 3

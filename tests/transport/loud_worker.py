@@ -11,7 +11,7 @@ import sys
 import warnings
 from collections.abc import Callable
 
-from veilmatch.server.transport.logs import configure_logging, in_worker
+from veilmatch.server.ground.logs import configure_logging, in_worker
 from veilmatch.server.workers.pool import WorkerPool
 
 NAME = "matcher-a"

@@ -13,11 +13,11 @@ import grpc
 from google.protobuf.message import Message
 
 from veilmatch.common.settings import TlsSettings
+from veilmatch.server.ground.own_failures import Self
 from veilmatch.server.installation.authority import Authority
 from veilmatch.server.installation.files import write_file
 from veilmatch.server.transport.channels import server_credentials, server_options
 from veilmatch.server.transport.door import Door, Gate
-from veilmatch.server.transport.own_failures import Self
 
 #: The method that `serving` offers, and how one calls it.
 METHOD = "/test.Service/Method"

@@ -10,10 +10,10 @@ import signal
 import sys
 from pathlib import Path
 
-from veilmatch.server.transport.replay import ReplayLog
+from veilmatch.server.admission.ledger import Entry, Ledger
 
 if __name__ == "__main__":
-    log = ReplayLog(Path(sys.argv[1]))
-    log.register(bytes.fromhex(sys.argv[2]), int(sys.argv[3]))
+    ledger = Ledger(Path(sys.argv[1]), [], "matcher-a")
+    ledger.enter(Entry(bytes.fromhex(sys.argv[2]), int(sys.argv[3]))).result()
     os.write(1, b"registered\n")
     signal.pause()

@@ -9,8 +9,10 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tests.installation.making import ceremony, certificate
+from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.digests import NONCE_BYTES
-from veilmatch.crypto.encryption.knowledge import proof_bytes
+from veilmatch.crypto.encryption.knowledge import KnownCiphertexts, context_digest, proof_bytes
+from veilmatch.crypto.encryption.paillier import Paillier
 from veilmatch.crypto.encryption.public_key_format import KEY_ID_BYTES
 from veilmatch.crypto.keys.device_certificate import Statement
 from veilmatch.crypto.requests import (
@@ -23,7 +25,7 @@ from veilmatch.crypto.requests import (
     subject_digest,
 )
 from veilmatch.protos.v1 import request_pb2 as pb
-from veilmatch.server.transport.requests import MUTATIONS, WITH_LANES, RequestChecker
+from veilmatch.server.admission.requests import MUTATIONS, WITH_LANES, RequestChecker
 
 NOW_S = 1_700_000_000.0
 NOW_MS = int(NOW_S * 1000)
@@ -35,6 +37,10 @@ STRANGER = Ed25519PrivateKey.generate()
 NEW_KEY_ID = secrets.token_bytes(KEY_ID_BYTES)
 SUBJECT, SALT = "ada", secrets.token_bytes(SALT_BYTES)
 CIPHERTEXTS = (b"c1", b"c2")
+#: Ciphertexts whose randomisers are known here, for `proved`.
+KNOWN = KnownCiphertexts.encrypt(
+    Paillier(ceremony().public_key), [Integer(3)] * ceremony().public_key.parameters.lane_ciphertexts
+)
 
 NUMBERS: dict[Operation, pb.Operation] = {
     "verify": pb.OPERATION_VERIFY,
@@ -109,3 +115,22 @@ def signed(said: pb.RequestBody | bytes, key: Ed25519PrivateKey = KEYS[DEVICE], 
     data = said if isinstance(said, bytes) else said.SerializeToString(deterministic=True)
     fields = {"body": data, "signature": key.sign(signed_bytes(data)), "ciphertexts": CIPHERTEXTS}
     return pb.SignedRequest(**fields | {"subject": SUBJECT, "subject_salt": SALT} | changes)
+
+
+def proved(said: pb.RequestBody | None = None, /, **changes: Any) -> pb.RequestBody:
+    """What a device says that knows what its ciphertexts hold, but for `changes` after it has proved it.
+
+    said: the rest of the body, that of a verification unless given.
+    """
+    said = said or body()
+    said.payload_digest, said.knowledge, said.nonce = payload_digest(KNOWN.ciphertexts), b"", bytes(32)
+    said.knowledge = KNOWN.prove(context_of(said, KEYS[DEVICE]))
+    for name, value in changes.items():
+        setattr(said, name, value)
+    return said
+
+
+def context_of(said: pb.RequestBody, key: Ed25519PrivateKey) -> bytes:
+    fields = {field.name: getattr(said, field.name) for field in pb.RequestBody.DESCRIPTOR.fields}
+    del fields["knowledge"], fields["new_key_id"], fields["enrolment"]  # the latter two: of requests without vectors
+    return context_digest(device_key=key.public_key().public_bytes_raw(), **fields)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -34,17 +34,28 @@ from veilmatch.crypto.errors import (
     RequestReplayedError,
     RequestSignatureError,
     UnknownGalleryError,
+    UnknownSubjectError,
     VeilmatchError,
 )
 from veilmatch.protos.v1 import request_pb2 as pb
+from veilmatch.server.admission.budgets import Budget
+from veilmatch.server.admission.ledger import Ledger
 from veilmatch.server.matcher.admission import Admission, Admitted
 from veilmatch.server.matcher.gallery.gallery import Gallery
-from veilmatch.server.transport.budgets import Budget, Budgets
 from veilmatch.server.transport.channels import Context
-from veilmatch.server.transport.replay import ReplayLog
 
 NONCE = secrets.token_bytes(NONCE_BYTES)
-MAIN = cast(Gallery, object())
+
+
+class Listing:
+    """An index in which everybody is but `nobody`."""
+
+    def require(self, subject: str) -> None:
+        if subject == "nobody":
+            raise UnknownSubjectError("not here")
+
+
+MAIN = cast(Gallery, SimpleNamespace(name="main", index=Listing()))
 
 
 class CallOf:
@@ -58,21 +69,23 @@ class CallOf:
 
 
 @pytest.fixture
-def replays(tmp_path: Path) -> Iterator[ReplayLog]:
-    log = ReplayLog(tmp_path, lambda: NOW_S)
-    yield log
-    log.close()
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    made = Ledger(tmp_path, [Budget("subject", "requests", "day", 2)], "matcher-a", now=lambda: NOW_S)
+    yield made
+    made.close()
 
 
-def admission(replays: ReplayLog, folder: Path, *limits: Budget) -> Admission:
-    budgets = Budgets(folder, list(limits), "matcher-a", now=lambda: NOW_S)
-    return Admission(checker(), replays, budgets, {"main": MAIN})
+async def begin(ledger: Ledger, request: pb.SignedRequest, caller: str = DEVICE) -> tuple[Admission, Admitted]:
+    admission = Admission(checker(), ledger, {"main": MAIN}, ("ab", "ac"))
+    return admission, await admission.admit(request, cast(Context, CallOf(caller)), "verify", "candidates")
 
 
-async def admit(replays: ReplayLog, request: pb.SignedRequest, caller: str = DEVICE) -> Admitted:
-    with TemporaryDirectory() as folder:
-        passing = admission(replays, Path(folder))
-        return await passing.admit(request, cast(Context, CallOf(caller)), "verify", "candidates")
+async def admit(ledger: Ledger, request: pb.SignedRequest, caller: str = DEVICE) -> Admitted:
+    """Take a request through all of admission: a verification is counted as well."""
+    admission, admitted = await begin(ledger, request, caller)
+    if admitted.checked.operation == "verify":
+        await admission.count(admitted, request.subject)
+    return admitted
 
 
 def right(**changes: Any) -> pb.SignedRequest:
@@ -94,6 +107,7 @@ WRONG: dict[str, tuple[type[VeilmatchError], pb.SignedRequest, str]] = {
     "operation": (InvalidInputError, signed(body("enrol", nonce=NONCE)), DEVICE),
     "threshold": (InvalidInputError, right(threshold=0), DEVICE),
     "pair": (InvalidInputError, right(pair="aa"), DEVICE),
+    "pair of others": (PartyRefusedError, right(pair="bc"), DEVICE),
     "no model": (InvalidInputError, right(model=""), DEVICE),
     "long model": (InvalidInputError, right(model="x" * 65), DEVICE),
     "subject": (RequestSignatureError, signed(body(nonce=NONCE), subject="bob"), DEVICE),
@@ -104,57 +118,80 @@ WRONG: dict[str, tuple[type[VeilmatchError], pb.SignedRequest, str]] = {
 
 
 @pytest.mark.parametrize("wrong", WRONG)
-async def test_a_refused_request_does_not_use_up_its_nonce(wrong: str, replays: ReplayLog) -> None:
+async def test_a_refused_request_does_not_use_up_its_nonce(wrong: str, ledger: Ledger) -> None:
     expected, request, caller = WRONG[wrong]
     for _ in range(2):
         with pytest.raises(expected) as caught:
-            await admit(replays, request, caller)
+            await admit(ledger, request, caller)
         assert type(caught.value) is expected
         assert len(str(caught.value)) < 300
-    await admit(replays, right())
+    await admit(ledger, right())
 
 
-async def test_a_verification_of_a_subject_whose_budget_is_used_up_does_not_use_up_its_nonce(
-    replays: ReplayLog, tmp_path: Path
-) -> None:
-    class Listing:
-        def require(self, _subject: str) -> None:
-            pass
-
-    gallery = cast(Gallery, SimpleNamespace(name="main", index=Listing()))
-    limited = admission(replays, tmp_path, Budget("subject", "requests", "day", 2))
-    call = cast(Context, CallOf(DEVICE))
+async def test_a_verification_of_a_subject_whose_budget_is_used_up_does_not_use_up_its_nonce(ledger: Ledger) -> None:
     for _ in range(2):
-        await limited.admit(signed(body()), call, "verify")
-        await limited.count(SUBJECT, gallery)
+        await admit(ledger, signed(body()))
     for _ in range(2):
         with pytest.raises(BudgetExceededError) as caught:
-            await limited.admit(right(), call, "verify")
-        assert (caught.value.limit, SUBJECT in f"{caught.value}") == (2, False)
-    await limited.admit(signed(body("candidates")), call, "candidates")
-    assert (await admit(replays, right())).checked.nonce == NONCE
+            await begin(ledger, right())
+        assert (caught.value.limit, caught.value.party, SUBJECT in f"{caught.value}") == (2, "matcher-a", False)
+    await admit(ledger, signed(body("candidates", nonce=NONCE)))
 
 
-async def test_a_right_request_is_admitted_once(replays: ReplayLog) -> None:
-    admitted = await admit(replays, right())
+async def test_a_verification_is_counted_with_its_nonce_or_neither_is_noted(ledger: Ledger) -> None:
+    requests = [signed(body()) for _ in range(3)]
+    begun = [await begin(ledger, request) for request in requests]
+    for admission, admitted in begun[:2]:
+        await admission.count(admitted, SUBJECT)
+    # The third one passed the look while there was room.
+    with pytest.raises(BudgetExceededError):
+        await begun[2][0].count(begun[2][1], SUBJECT)
+    for request, (_, admitted) in zip(requests, begun, strict=True):
+        nonce, expires_at_ms = admitted.checked.nonce, admitted.checked.expires_at_ms
+        if request is requests[2]:
+            ledger.require_new(nonce, expires_at_ms)
+        else:
+            with pytest.raises(RequestReplayedError):
+                ledger.require_new(nonce, expires_at_ms)
+
+
+async def test_a_verification_of_nobody_who_is_here_costs_no_budget_and_is_made_once(ledger: Ledger) -> None:
+    admission, admitted = await begin(ledger, right())
+    with pytest.raises(UnknownSubjectError):
+        await admission.count(admitted, "nobody")
+    with pytest.raises(RequestReplayedError):
+        await admission.count(admitted, "nobody")
+    for _ in range(2):
+        await admit(ledger, signed(body()))
+
+
+async def test_of_one_verification_twice_at_once_one_is_counted(ledger: Ledger) -> None:
+    (one, first), (other, second) = await begin(ledger, right()), await begin(ledger, right())
+    found = await asyncio.gather(one.count(first, SUBJECT), other.count(second, SUBJECT), return_exceptions=True)
+    assert [type(error) for error in found] == [type(None), RequestReplayedError]
+    await admit(ledger, signed(body()))
+
+
+async def test_a_right_request_is_admitted_once(ledger: Ledger) -> None:
+    admitted = await admit(ledger, right())
     assert (admitted.checked.nonce, admitted.gallery, admitted.model) == (NONCE, MAIN, "embedding")
     with pytest.raises(RequestReplayedError):
-        await admit(replays, right())
+        await admit(ledger, right())
 
 
-async def test_a_nonce_is_not_served_in_another_request_either(replays: ReplayLog) -> None:
-    await admit(replays, right())
+async def test_a_nonce_is_not_served_in_another_request_either(ledger: Ledger) -> None:
+    await admit(ledger, right())
     another = signed(body("candidates", nonce=NONCE, device=OTHER_DEVICE), KEYS[OTHER_DEVICE])
     with pytest.raises(RequestReplayedError):
-        await admit(replays, another, OTHER_DEVICE)
+        await admit(ledger, another, OTHER_DEVICE)
 
 
-async def test_a_retry_with_a_fresh_nonce_is_served(replays: ReplayLog) -> None:
+async def test_a_retry_with_a_fresh_nonce_is_served(ledger: Ledger) -> None:
     for _ in range(2):
-        assert (await admit(replays, signed(body()))).checked.device == DEVICE
+        assert (await admit(ledger, signed(body()))).checked.device == DEVICE
 
 
-async def test_the_refusal_names_no_subject(replays: ReplayLog) -> None:
+async def test_the_refusal_names_no_subject(ledger: Ledger) -> None:
     with pytest.raises(RequestSignatureError) as caught:
-        await admit(replays, signed(body(), subject=f"{SUBJECT} byron"))
+        await admit(ledger, signed(body(), subject=f"{SUBJECT} byron"))
     assert SUBJECT not in f"{caught.value} {caught.value.fields()}"

@@ -11,10 +11,12 @@ import pytest
 from sqlalchemy import func, select, text
 
 from tests.transport.disks import full
+from tests.transport.ledgers import Budgets
 from veilmatch.crypto.errors import BudgetExceededError, StorageError
+from veilmatch.server.admission.budgets import PARTS, Budget, budgets_of, metadata
 from veilmatch.server.config import WINDOW_S, KeyHolderBudgets, MatcherBudgets, Window
-from veilmatch.server.transport.budgets import PARTS, Budget, Budgets, _used, budgets_of
 
+USED = metadata.tables["used"]
 DOOR = {"device": "door-1"}
 ONE = {"requests": 1}
 
@@ -110,7 +112,7 @@ def test_a_refused_request_is_not_counted_in_any_budget(folder: Path, clock: Clo
     for _ in range(20):
         refusal(budgets, names, {"requests": 1, "bits": 3})
     with budgets._engine.connect() as connection:
-        rows = connection.execute(select(_used.c.measure + _used.c.scope, _used.c.amount))
+        rows = connection.execute(select(USED.c.measure + USED.c.scope, USED.c.amount))
         found = dict(iter(rows))
     assert found == {"requestsdevice": 1, "bitsdevice": 8, "bitsgallery": 8}
 
@@ -137,7 +139,7 @@ def test_a_look_says_what_admission_would_say_and_writes_nothing(folder: Path, c
 
     def written() -> list[object]:
         with budgets._engine.connect() as connection:
-            return [*connection.execute(select(_used)), *connection.execute(text("SELECT * FROM clock"))]
+            return [*connection.execute(select(USED)), *connection.execute(text("SELECT * FROM clock"))]
 
     def said(ask: Callable[[dict[str, str], dict[str, int]], None]) -> dict[str, object] | None:
         try:
@@ -221,7 +223,7 @@ def test_what_no_window_holds_any_more_is_deleted(folder: Path, clock: Clock) ->
         clock.now += 10
         budgets.admit({"device": f"d{i}"}, ONE)
     with budgets._engine.connect() as connection:
-        rows = connection.execute(select(func.count()).select_from(_used)).scalar_one()
+        rows = connection.execute(select(func.count()).select_from(USED)).scalar_one()
     assert rows < 500
 
 

@@ -9,7 +9,8 @@ from sqlalchemy import func, select
 
 from tests.keyholder.killing import run_and_kill
 from tests.transport.budget_loop import LIMIT, THREADS
-from veilmatch.server.transport.budgets import Budgets, _used
+from veilmatch.server.admission.budgets import metadata
+from veilmatch.server.admission.ledger import Ledger
 
 KILLS = 6
 
@@ -20,8 +21,8 @@ def test_kills_never_make_room_for_more_than_the_limit(tmp_path: Path) -> None:
         after_s = rng.uniform(0.0, 0.06) if round_number < KILLS - 1 else 2.0
         printed = run_and_kill("tests.transport.budget_loop", tmp_path, 10_000 * round_number, after_s=after_s)
         admitted += sum(n >= 0 for n in printed)
-        with Budgets(tmp_path, [], "keyholder-a")._engine.connect() as connection:
-            counted = connection.execute(select(func.sum(_used.c.amount))).scalar() or 0
+        with Ledger(tmp_path, [], "keyholder-a")._engine.connect() as connection:
+            counted = connection.execute(select(func.sum(metadata.tables["used"].c.amount))).scalar() or 0
         # What was admitted was counted; what was counted and not admitted was under way when the kill came.
         assert admitted <= counted <= min(LIMIT, admitted + THREADS * (round_number + 1))
     assert counted == LIMIT

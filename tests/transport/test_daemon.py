@@ -47,7 +47,7 @@ class Daemon:
 
     async def status(self) -> int:
         """Return what the health service answers."""
-        answer = await self.health.Check(health_pb2.HealthCheckRequest(), timeout=5, wait_for_ready=True)
+        answer = await self.health.Check(health_pb2.HealthCheckRequest(), timeout=60, wait_for_ready=True)
         return int(answer.status)
 
     async def begun(self) -> grpc.aio.UnaryUnaryCall[bytes, bytes]:

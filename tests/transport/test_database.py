@@ -15,8 +15,8 @@ import pytest
 from sqlalchemy import Column, Engine, Integer, LargeBinary, MetaData, Table, insert, select
 
 from veilmatch.crypto.errors import ConfigurationError, IntegrityError, StorageError
-from veilmatch.server.transport import database
-from veilmatch.server.transport.database import open_database
+from veilmatch.server.ground import database
+from veilmatch.server.ground.database import open_database
 
 METADATA = MetaData()
 NOTES = Table("notes", METADATA, Column("id", Integer, primary_key=True), Column("note", LargeBinary, nullable=False))

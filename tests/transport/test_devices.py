@@ -15,10 +15,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.installation.making import certificate, certifiers, public_file
 from veilmatch.crypto.errors import ConfigurationError, DeviceCertificateError, StorageError
 from veilmatch.crypto.keys.device_certificate import DeviceCertificate
-from veilmatch.server.installation.certifier import certified
+from veilmatch.server.admission.certification import certified_statement
+from veilmatch.server.admission.devices import Devices
+from veilmatch.server.installation.certifying.certifier import certified
 from veilmatch.server.installation.lowest import Lowest
-from veilmatch.server.transport.certification import certified_statement
-from veilmatch.server.transport.devices import Devices
 
 KEY = Ed25519PrivateKey.generate()
 

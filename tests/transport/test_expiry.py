@@ -120,7 +120,7 @@ def test_a_daemon_looks_when_it_starts_and_every_day(tmp_path: Path) -> None:
         "from tests.transport.parties import tls_from\n"
         "from veilmatch.server.transport import daemon\n"
         "from veilmatch.server.transport.channels import server_credentials\n"
-        "from veilmatch.server.transport.logs import configure_logging, run_logged\n"
+        "from veilmatch.server.ground.logs import configure_logging, run_logged\n"
         "daemon.DAY_S, looks = 0.01, []\n"
         "def look():\n"
         "    looks.append(1)\n"

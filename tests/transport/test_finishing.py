@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from veilmatch.server.transport.finishing import to_the_end
+from veilmatch.server.ground.finishing import to_the_end
 
 
 async def test_a_caller_that_is_cancelled_leaves_when_the_work_is_done_and_not_before() -> None:

@@ -9,9 +9,9 @@ import pytest
 from sqlalchemy import Column, Integer, LargeBinary, MetaData, Table, insert, select
 
 from tests.transport.disks import full, has_room
+from tests.transport.ledgers import ReplayLog
 from veilmatch.crypto.errors import IntegrityError, StorageError
-from veilmatch.server.transport.database import open_database
-from veilmatch.server.transport.replay import ReplayLog
+from veilmatch.server.ground.database import open_database
 
 METADATA = MetaData()
 NOTES = Table("notes", METADATA, Column("id", Integer, primary_key=True), Column("body", LargeBinary))

@@ -23,14 +23,14 @@ from veilmatch.crypto.errors import (
     UnavailableError,
     VeilmatchError,
 )
-from veilmatch.server.transport.own_failures import Self, level_of, own_failures
+from veilmatch.server.ground.own_failures import Self, level_of, own_failures
 
 ROOT = Path(__file__).parents[2]
 SECRET = "coordinates-of-a-template"
 BEGIN = f"""
 import asyncio, gc, logging, sys, threading, warnings
 import structlog
-from veilmatch.server.transport.logs import configure_logging, run_logged
+from veilmatch.server.ground.logs import configure_logging, run_logged
 SECRET = {SECRET!r}
 configure_logging("matcher-a", LEVEL)
 log = structlog.get_logger("veilmatch.server.somewhere")

@@ -21,8 +21,9 @@ from veilmatch.crypto.errors import (
     VeilmatchError,
     WrongClockError,
 )
-from veilmatch.server.transport import own_failures as own_failures_module
-from veilmatch.server.transport.own_failures import ALERT_S, Alerts, Self, named, own_failures
+from veilmatch.crypto.keys.parties import PAIRS
+from veilmatch.server.ground import own_failures as own_failures_module
+from veilmatch.server.ground.own_failures import ALERT_S, Alerts, Self, named, own_failures
 
 ME = Self("keyholder-b", ("ac",))
 MATCHER = Self("matcher-a")
@@ -118,3 +119,14 @@ def test_however_many_kinds_of_alerts_there_are_few_are_remembered() -> None:
 def test_what_a_callee_does_not_say_of_itself_its_caller_says() -> None:
     assert named(IntegrityError("failed"), ME).party == "keyholder-b"
     assert named(ProtocolError("failed"), ME).party is None
+
+
+@pytest.mark.parametrize("kind", [IntegrityError, StorageError])
+def test_what_a_server_says_of_itself_offers_who_does_without_it_where_there_is_anybody(
+    kind: type[VeilmatchError],
+) -> None:
+    """A damaged record names its matcher where it is found; pairs are not known there."""
+    for pairs, offered in ((PAIRS, ("bc",)), (("ab",), ())):
+        with pytest.raises(kind) as caught, own_failures(Self("matcher-a", ("bc",), pairs)):
+            raise kind("a record is damaged", party="matcher-a")
+        assert (caught.value.party, caught.value.alternatives) == ("matcher-a", offered)

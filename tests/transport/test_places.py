@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from veilmatch.crypto.errors import OverloadedError
-from veilmatch.server.transport.places import Places
+from veilmatch.server.ground.places import Places
 
 
 class House:

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.transport.ledgers import ReplayLog
 from veilmatch.crypto.digests import NONCE_BYTES
 from veilmatch.crypto.errors import RequestExpiredError, RequestReplayedError
-from veilmatch.server.transport.replay import ReplayLog
 
 ROOT = Path(__file__).parents[2]
 NOW_S = 1_700_000_000.0
@@ -45,7 +45,7 @@ def in_ms(seconds: float) -> int:
 
 
 def kept(data_dir: Path) -> set[bytes]:
-    with closing(sqlite3.connect(data_dir / "replay.db")) as connection:
+    with closing(sqlite3.connect(data_dir / "ledger.db")) as connection:
         return {row[0] for row in connection.execute("SELECT nonce FROM nonces")}
 
 
@@ -70,7 +70,7 @@ def test_a_replay_with_another_expiry_is_refused_and_changes_nothing(tmp_path: P
         log.register(seen, in_ms(60))
         with pytest.raises(RequestReplayedError):
             log.register(seen, in_ms(600))
-    with closing(sqlite3.connect(tmp_path / "replay.db")) as connection:
+    with closing(sqlite3.connect(tmp_path / "ledger.db")) as connection:
         assert connection.execute("SELECT nonce, expires_at_ms FROM nonces").fetchall() == [(seen, in_ms(60))]
 
 

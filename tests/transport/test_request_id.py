@@ -10,8 +10,7 @@ import pytest
 
 from tests.transport.parties import METHOD, ask, serving
 from veilmatch.crypto.errors import InvalidInputError
-from veilmatch.server.transport.links import AcceptedLink, Rendezvous
-from veilmatch.server.transport.request_id import (
+from veilmatch.server.ground.request_id import (
     About,
     about_nothing,
     about_request,
@@ -19,6 +18,7 @@ from veilmatch.server.transport.request_id import (
     current_request,
     now_about,
 )
+from veilmatch.server.transport.links import AcceptedLink, Rendezvous
 from veilmatch.server.transport.status import from_rpc, unary
 
 

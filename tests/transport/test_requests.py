@@ -16,6 +16,7 @@ from tests.transport.signed import (
     CIPHERTEXTS,
     DEVICE,
     KEYS,
+    KNOWN,
     LIFETIME_S,
     NOW_MS,
     NOW_S,
@@ -28,10 +29,11 @@ from tests.transport.signed import (
     body,
     checker,
     known,
+    proved,
     signed,
 )
 from veilmatch.crypto.arithmetic import Integer
-from veilmatch.crypto.encryption.knowledge import KnownCiphertexts, context_digest, proof_bytes
+from veilmatch.crypto.encryption.knowledge import KnownCiphertexts, proof_bytes
 from veilmatch.crypto.encryption.paillier import Paillier
 from veilmatch.crypto.errors import (
     CiphertextError,
@@ -46,12 +48,10 @@ from veilmatch.crypto.errors import (
     VeilmatchError,
     WrongClockError,
 )
-from veilmatch.crypto.requests import MIN_LIFETIME_S, WITH_PROBE, Operation, payload_digest, request_digest
+from veilmatch.crypto.requests import MIN_LIFETIME_S, WITH_PROBE, Operation, request_digest
 from veilmatch.crypto.requests import OPERATIONS as ALL_OPERATIONS
 from veilmatch.protos.v1 import request_pb2 as pb
-from veilmatch.server.installation.lowest import Lowest
-from veilmatch.server.transport.own_failures import Self, own_failures
-from veilmatch.server.transport.requests import (
+from veilmatch.server.admission.requests import (
     MUTATIONS,
     WITH_LANES,
     check_ciphertexts,
@@ -60,6 +60,8 @@ from veilmatch.server.transport.requests import (
     require_current,
     require_device,
 )
+from veilmatch.server.ground.own_failures import Self, own_failures
+from veilmatch.server.installation.lowest import Lowest
 
 KEY = ceremony().public_key
 #: What the checker of signed.py calls its server.
@@ -448,24 +450,6 @@ def test_the_ciphertexts_are_those_that_were_signed(sent: tuple[bytes, ...]) -> 
     check_payload(checked, CIPHERTEXTS)
     with pytest.raises(RequestSignatureError, match="ciphertexts"):
         check_payload(checked, sent)
-
-
-KNOWN = KnownCiphertexts.encrypt(Paillier(KEY), [Integer(3)] * KEY.parameters.lane_ciphertexts)
-
-
-def proved(**changes: Any) -> pb.RequestBody:
-    """What a device says that knows what its ciphertexts hold, but for `changes` after it has proved it."""
-    said = body(payload_digest=payload_digest(KNOWN.ciphertexts), knowledge=b"", nonce=bytes(32))
-    said.knowledge = KNOWN.prove(context_of(said, KEYS[DEVICE]))
-    for name, value in changes.items():
-        setattr(said, name, value)
-    return said
-
-
-def context_of(said: pb.RequestBody, key: Ed25519PrivateKey) -> bytes:
-    fields = {field.name: getattr(said, field.name) for field in pb.RequestBody.DESCRIPTOR.fields}
-    del fields["knowledge"], fields["new_key_id"], fields["enrolment"]  # the latter two: of requests without vectors
-    return context_digest(device_key=key.public_key().public_bytes_raw(), **fields)
 
 
 def test_the_proof_of_knowledge_is_of_the_ciphertexts() -> None:

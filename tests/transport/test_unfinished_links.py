@@ -190,7 +190,7 @@ async def test_two_matchers_swap_more_results_than_either_reads_ahead(tmp_path: 
     async def exchange(_self: object, _requests: object, context: Any) -> None:
         link: AcceptedLink[pb.MatcherMessage] = AcceptedLink(context, DIALS)
         feeding = asyncio.ensure_future(link.feed())
-        follows = Meeting(link, pb.MatcherMessage(), leads=False, peer="matcher-a", timeout_s=5.0)
+        follows = Meeting(link, pb.MatcherMessage(), leads=False, party="matcher-b", peer="matcher-a", timeout_s=5.0)
         try:
             await link.receive()
             done.set_result(await follows.swap_results(session, results))
@@ -209,7 +209,7 @@ async def test_two_matchers_swap_more_results_than_either_reads_ahead(tmp_path: 
         )
         hello = pb.MatcherMessage(rendezvous=pb.Rendezvous(request_digest=SUBJECT))
         async with dialled(method(timeout=30), hello, CALLED) as link:
-            leads = Meeting(link, hello, leads=True, peer="matcher-b", timeout_s=5.0)
+            leads = Meeting(link, hello, leads=True, party="matcher-a", peer="matcher-b", timeout_s=5.0)
             assert await leads.swap_results(session, results) == results
             assert await done == results
 

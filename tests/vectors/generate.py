@@ -11,7 +11,9 @@ only thing here that was drawn at random; `--new-keys` draws others (and then im
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import hmac
 import json
 import math
 import struct
@@ -22,7 +24,9 @@ from typing import Any
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 FOLDER = Path(__file__).parent
@@ -508,16 +512,18 @@ def key_safety() -> Json:
     tags = [(keys[v] + gammas[v] * kappas[1 - v]) % N for v in range(2)]
     session_id = draw_bytes("safety session", 32)
     coins = [draw_bytes(f"safety coins {role}", 32) for role in roles]
-    random = hashlib.shake_256(digest("key safety weights", session_id, *coins)).digest(16 * 3)
-    weights = [int.from_bytes(random[i : i + 8], "big") for i in range(0, 48, 8)]
+    count = 18  # the last of three rows of eight is not full
+    random = hashlib.shake_256(digest("key safety weights", session_id, *coins)).digest(8 * (8 + 2 + count))
+    drawn = [int.from_bytes(random[i : i + 8], "big") for i in range(0, len(random), 8)]
+    columns, rows, sigmas = drawn[:8], [1, *drawn[8:10]], drawn[10:]
     ciphertexts = []
-    for i in range(2):
+    for i in range(count - 1):
         m, r = draw(f"safety m {i}", bits + 64) % N, draw(f"safety r {i}", key.randomiser_bits)
         ciphertexts.append((1 + m * N) * pow(key.hs, r, key.square) % key.square)
     ciphertexts.append(ciphertexts[1])
     cases, left, c_star = [], [0, 0], 1
     for number, c in enumerate(ciphertexts):
-        rho, sigma = weights[2 * number : 2 * number + 2]
+        rho, sigma = rows[number // 8] * columns[number % 8], sigmas[number]
         c_star = c_star * pow(c, rho, key.square) % key.square
         z = [key.log(pow(c, x, key.square)) for x in exponents]
         a_b = [[draw(f"safety triple {number} {i} {j}", bits + 64) % N for j in range(2)] for i in range(2)]
@@ -829,6 +835,8 @@ def knowledge() -> Json:
         for D, S, c, bits in ((4, 8, 3, 512), (12, 8, 3, 512), (128, 60, 23, 3072), (512, 40, 15, 3072))
     }
     toy = good[12, 8, 3, 512]
+    sealed = known(12, 8, 3, 512, sealed=True)
+    sealed["what"] += " for a recipient"
     seed, w, (first, second) = toy["proof"][:64], toy["proof"][64:], toy["ciphertexts"]
     other = known(12, 8, 3, 512, "another")
     wrong: list[tuple[str, Json]] = [
@@ -852,13 +860,22 @@ def knowledge() -> Json:
         ("a seed alone", {"proof": seed}),
     ]  # fmt: skip
     invalid = [toy | {"expect": "KnowledgeProofError", "what": what} | changes for what, changes in wrong]
+    invalid += [
+        sealed | {"expect": "KnowledgeProofError", "what": what, "fields": sealed["fields"] | changes}
+        for what, changes in (
+            ("another recipient", {"recipient": draw_bytes("another recipient", 32).hex()}),
+            ("a recipient taken away", {"recipient": "", "challenge": ""}),
+            ("another challenge", {"challenge": draw_bytes("another challenge", 20).hex()}),
+            ("a challenge taken away", {"challenge": ""}),
+        )
+    ]
     for case in invalid:
         del case["context"], case["challenges"]
-    return {"warning": "UNSAFE keys, see keys.json.", "cases": [*good.values(), *invalid]}
+    return {"warning": "UNSAFE keys, see keys.json.", "cases": [*good.values(), sealed, *invalid]}
 
 
-def known(D: int, S: int, c: int, modulus_bits: int, label: str = "knowledge") -> Json:
-    """Return one proof, with its context and challenges."""
+def known(D: int, S: int, c: int, modulus_bits: int, label: str = "knowledge", sealed: bool = False) -> Json:
+    """Return one proof, with its context and challenges. sealed: the answer is for a recipient."""
     key, numbers = Key(modulus_bits), parameter_numbers(D, S, c, modulus_bits)
     N, size, count = key.N, numbers["ciphertext_bytes"], numbers["lane_ciphertexts"]
     label = f"{label} {numbers['name']}"
@@ -874,7 +891,8 @@ def known(D: int, S: int, c: int, modulus_bits: int, label: str = "knowledge") -
         "threshold": 40, "pair": "ac", "nonce": draw_bytes("nonce", 32).hex(), "token": "",
         "issued_at_ms": 1_700_000_000_250, "expires_at_ms": 1_700_000_060_250,
         "payload_digest": digest_all("payload", sent).hex(), "subject_digest": draw_bytes("subject", 32).hex(),
-        "model": "sface-2021dec-fb143eea",
+        "model": "sface-2021dec-fb143eea", "recipient": draw_bytes("recipient", 32).hex() if sealed else "",
+        "challenge": draw_bytes("challenge", 20).hex() if sealed else "",
     }  # fmt: skip
     raw = (bytes.fromhex(v) if name in CONTEXT_BYTES else v for name, v in fields.items())
     context = digest("knowledge context", *raw)
@@ -890,7 +908,9 @@ def known(D: int, S: int, c: int, modulus_bits: int, label: str = "knowledge") -
     }  # fmt: skip
 
 
-CONTEXT_BYTES = ("key_id", "device_key", "nonce", "token", "payload_digest", "subject_digest")
+CONTEXT_BYTES = (
+    "key_id", "device_key", "nonce", "token", "payload_digest", "subject_digest", "recipient", "challenge",
+)  # fmt: skip
 
 
 # -- key shares -------------------------------------------------------------------------------------
@@ -1051,7 +1071,8 @@ def device_certificates() -> Json:
     }  # fmt: skip
 
     def signed_bytes(said: Json) -> bytes:
-        return b"veilmatch device certificate v2\0" + digest(
+        version = b"v3" if said.get("recipient_only") else b"v2"
+        return b"veilmatch device certificate " + version + b"\0" + digest(
             "device certificate", bytes.fromhex(said["installation"]), said["device"],
             bytes.fromhex(said["public_key"]), len(said["rights"]), *said["rights"], len(said["galleries"]),
             *said["galleries"], len(said["lowest_thresholds"]),
@@ -1065,6 +1086,10 @@ def device_certificates() -> Json:
     def signatures(said: Json, *parties: str) -> Json:
         return {party: keys[party].sign(signed_bytes(said)).hex() for party in parties}
 
+    # In the order of the file.
+    sealed_only: Json = {}
+    for name, value in (base | {"format": "veilmatch device certificate 3"}).items():
+        sealed_only |= {"recipient_only": True, name: value} if name == "not_before" else {name: value}
     # The least threshold that there is, the largest of the parameter set (S = 8), and one between.
     compared = {"candidates": 64, "identify": 1, "verify": 26}
     cases = []
@@ -1074,8 +1099,9 @@ def device_certificates() -> Json:
         ("all three", {"rights": ["verify"], "not_before": 0, "not_after": 2**53}, "abc"),
         ("every right that compares", {"rights": list(compared), "lowest_thresholds": compared}, "ab"),
         ("none that compares", {"rights": ["erase"], "lowest_thresholds": {}}, "ac"),
+        ("for a recipient only", {}, "ab"),
     ):
-        said = base | changes
+        said = sealed_only if what == "for a recipient only" else base | changes
         cases.append({
             "expect": "valid", "what": what, "file": written(said, signatures(said, *parties)),
             "signed_bytes": signed_bytes(said).hex(), "organisations": list(parties),
@@ -1091,6 +1117,13 @@ def device_certificates() -> Json:
         ("a third signature that is wrong", base, good | {"c": good["a"]}),
         ("a right that was not signed", other, good),
         ("a threshold lower than what was signed", lower, good),
+        ("the format of a recipient only, signed for everything", sealed_only, good),
+        ("everything, signed for a recipient only", base, signatures(sealed_only, "a", "b")),
+        ("a recipient only, not true", sealed_only | {"recipient_only": False}, good),
+        *(
+            ("a recipient only, and no right that compares", said, signatures(said, "a", "b"))
+            for said in (sealed_only | {"rights": ["enrol"], "lowest_thresholds": {}},)
+        ),
         ("another installation", elsewhere, signatures(elsewhere, "a", "b")),
         ("an organisation d", base, good | {"d": good["a"]}),
         ("organisations in another order", base, {"b": good["b"], "a": good["a"]}),
@@ -1123,7 +1156,7 @@ def device_certificates() -> Json:
     old = {name: value for name, value in base.items() if name != "lowest_thresholds"}
     old["format"] = "veilmatch device certificate 1"
     for what, file in (
-        ("another format", written(base | {"format": "veilmatch device certificate 3"}, good)),
+        ("another format", written(base | {"format": "veilmatch device certificate 4"}, good)),
         ("the format before", written(old, good)),
         ("the name of the format before", written(base | {"format": old["format"]}, good)),
         ("a list of lowest thresholds", written(base | {"lowest_thresholds": [["verify", 26]]}, good)),
@@ -1142,11 +1175,195 @@ def device_certificates() -> Json:
     return {"installation": base["installation"], "organisations": public, "cases": cases}
 
 
+def _hpke_seal(recipient: bytes, ephemeral: bytes, info: bytes, aad: bytes, plain: bytes) -> bytes:
+    """RFC 9180, sections 4.1, 5.1 and 6.1: base mode, X25519, HKDF-SHA256, ChaCha20Poly1305; sequence number 0."""
+    kem, suite = b"KEM\0\x20", b"HPKE\0\x20\0\1\0\3"
+
+    def extract(of: bytes, salt: bytes, label: bytes, secret: bytes) -> bytes:
+        return hmac.digest(salt or bytes(32), b"HPKE-v1" + of + label + secret, "sha256")
+
+    def expand(of: bytes, secret: bytes, label: bytes, about: bytes, size: int) -> bytes:
+        labelled = size.to_bytes(2, "big") + b"HPKE-v1" + of + label + about
+        return HKDFExpand(hashes.SHA256(), size, labelled).derive(secret)
+
+    key = X25519PrivateKey.from_private_bytes(ephemeral)
+    encapsulated = key.public_key().public_bytes_raw()
+    agreed = extract(kem, b"", b"eae_prk", key.exchange(X25519PublicKey.from_public_bytes(recipient)))
+    shared = expand(kem, agreed, b"shared_secret", encapsulated + recipient, 32)
+    context = b"\0" + extract(suite, b"", b"psk_id_hash", b"") + extract(suite, b"", b"info_hash", info)
+    secret = extract(suite, shared, b"secret", b"")
+    cipher = ChaCha20Poly1305(expand(suite, secret, b"key", context, 32))
+    return encapsulated + cipher.encrypt(expand(suite, secret, b"base_nonce", context, 12), plain, aad)
+
+
+def _base64url(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+_STATEMENTS = "veilmatch-answer-share-v1+jwt"
+
+
+class _Recipient:
+    """A recipient with its certificate, and organisations that state answers for it."""
+
+    def __init__(self) -> None:
+        self.signers = {p: Ed25519PrivateKey.from_private_bytes(draw_bytes(f"signer {p}", 32)) for p in "abc"}
+        self.key = X25519PrivateKey.from_private_bytes(draw_bytes("recipient key", 32))
+        self.public = self.key.public_key().public_bytes_raw()
+        self.said: Json = {
+            "format": "veilmatch recipient certificate 1",
+            "installation": draw_bytes("recipient installation", 16).hex(), "recipient": "Banque \u00e9tage",
+            "public_key": self.public.hex(), "not_before": 1_700_000_000, "not_after": 1_800_000_000,
+            "serial": draw_bytes("recipient serial", 16).hex(),
+        }  # fmt: skip
+
+    @staticmethod
+    def id_of(said: Json) -> bytes:
+        return digest(
+            "recipient certificate", bytes.fromhex(said["installation"]), said["recipient"],
+            bytes.fromhex(said["public_key"]), said["not_before"], said["not_after"], bytes.fromhex(said["serial"]),
+        )  # fmt: skip
+
+    def signatures(self, said: Json, parties: str) -> Json:
+        signed = b"veilmatch recipient certificate v1\0" + self.id_of(said)
+        return {party: self.signers[party].sign(signed).hex() for party in parties}
+
+    def claims(self, party: str, pair: str, **changes: Any) -> Json:
+        subject = digest("subject", draw_bytes("answer salt", 16), "alice").hex()
+        return {
+            "installation": self.said["installation"], "key_id": draw_bytes("answer key", 16).hex(),
+            "organisation": party, "pair": pair, "request": draw_bytes(f"answer request {pair}", 32).hex(),
+            "session": draw_bytes(f"answer session {pair}", 32).hex(), "device": "door-2", "operation": "verify",
+            "subject_digest": subject, "labels_digest": "", "threshold": 6351, "gallery": "main", "sequence": 12,
+            "chain": draw_bytes("answer chain", 32).hex(), "recipient": self.id_of(self.said).hex(),
+            "challenge": "c0ffee", "count": 1, "iat": 1_750_000_000, "exp": 1_750_000_600,
+        } | changes  # fmt: skip
+
+    def statement(
+        self, claims: Json, share: bytes, signer: str = "", typ: str = "veilmatch-answer-share-v1+jwt"
+    ) -> str:
+        """One organisation's JWS. signer: who signs in its place."""
+        about = json.dumps(claims, separators=(",", ":")).encode()
+        info = b"veilmatch answer share v1\0" + digest("answer share", about)
+        ephemeral = draw_bytes(f"ephemeral {claims['organisation']} {claims['pair']}", 32)
+        claims = claims | {"share": _base64url(_hpke_seal(self.public, ephemeral, info, b"", share))}
+        parts = [f'{{"alg":"EdDSA","typ":"{typ}"}}'.encode(), json.dumps(claims, separators=(",", ":")).encode()]
+        text = ".".join(map(_base64url, parts))
+        return f"{text}.{_base64url(self.signers[signer or claims['organisation']].sign(text.encode()))}"
+
+    def pair(self, pair: str, answer: int, count: int = 1, valid: int = 1, **changes: Any) -> list[str]:
+        size = (count + 7) // 8
+        mask = draw(f"answer mask {pair}", 8 * size)
+        shares = [mask.to_bytes(size, "little") + b"\1", (mask ^ answer).to_bytes(size, "little") + bytes([1 ^ valid])]
+        return [
+            self.statement(self.claims(party, pair, **changes | {"count": count}), share)
+            for party, share in zip(pair, shares, strict=True)
+        ]
+
+
+def recipients() -> Json:
+    """Certificates of recipients, a vector of RFC 9180, and sealed answers with what they say."""
+    made = _Recipient()
+    rfc = {
+        "private_key": "8057991eef8f1f1af18f4a9491d16a1ce333f695d4db8e38da75975c4478e0fb",
+        "info": "4f6465206f6e2061204772656369616e2055726e", "aad": "436f756e742d30",
+        "plain": "4265617574792069732074727574682c20747275746820626561757479",
+        "sealed": "1afa08d3dec047a643885163f1180476fa7ddb54c6a8029ea33f95796bf2ac4a"
+        "1c5250d8034ec2b784ba2cfd69dbdb8af406cfe3ff938e131f0def8c8b60b4db21993c62ce81883d2dd1b51a28",
+    }  # fmt: skip
+    certificates = []
+    said, good = made.said, made.signatures(made.said, "ab")
+
+    def written(said: Json, signatures: Json) -> str:
+        return json.dumps(said | {"signatures": signatures}, indent=1) + "\n"
+
+    for parties in ("ab", "bc", "abc"):
+        certificates.append({
+            "expect": "valid", "what": f"signed by {parties}", "file": written(said, made.signatures(said, parties)),
+            "id": made.id_of(said).hex(),
+        })  # fmt: skip
+    elsewhere = said | {"installation": "00" * 16}
+    for what, file in (
+        ("nobody", written(said, {})),
+        ("one organisation", written(said, made.signatures(said, "a"))),
+        ("one in two places", written(said, {"a": good["a"], "b": good["a"]})),
+        ("another key than was signed", written(said | {"public_key": "09" + "00" * 31}, good)),
+        ("another installation", written(elsewhere, made.signatures(elsewhere, "ab"))),
+        ("a point of small order", written(said | {"public_key": "00" * 32}, good)),
+        ("a key above the field", written(said | {"public_key": "ff" * 32}, good)),
+        ("a field more", written(said | {"comment": ""}, good)),
+        ("no line end", written(said, good)[:-1]),
+        ("other spaces", json.dumps(said | {"signatures": good}) + "\n"),
+    ):
+        certificates.append({"expect": "RecipientCertificateError", "what": what, "file": file})
+
+    labels = ["alice", "bob", "bob", "\u00c9ve"]
+    search: Json = {"labels_digest": digest_all("answer labels", [x.encode() for x in labels]).hex()}
+    search |= {"subject_digest": ""}
+    answers = []
+
+    def answer(what: str, statements: list[str], expect: str = "valid", **more: Any) -> None:
+        labelled = more.pop("labels", [])
+        salt = "" if labelled else draw_bytes("answer salt", 16).hex()
+        fields = {"format": "veilmatch sealed answer 1", "salt": salt, "statements": statements, "labels": labelled}
+        answers.append({"expect": expect, "what": what, "answer": fields, "subject": "alice", **more})
+
+    first, second = made.pair("ab", 1)
+    answer("a match", [first, second], decision=True)
+    answer("in the other order", [second, first], decision=True)
+    answer("no match", made.pair("ac", 0), decision=False)
+    answer("an invalid probe", made.pair("bc", 0, valid=0), decision=False)
+    answer("three pairs", [one for pair in ("ab", "ac", "bc") for one in made.pair(pair, 1)], decision=True)
+    identify = search | {"operation": "identify"}
+    answer("found", made.pair("ab", 4, 3, **identify), labels=labels, subject=None, decision=True, found=labels[3])
+    answer("nobody", made.pair("ab", 0, 3, **identify), labels=labels, subject=None, decision=False, found=None)
+    candidates = search | {"operation": "candidates"}
+    answer(
+        "candidates", made.pair("ab", 0b0111, 4, **candidates), labels=labels, subject=None, decision=True,
+        subjects=["alice", "bob"],
+    )  # fmt: skip
+    mine = made.claims("b", "ab")
+    refused = "StatementError"
+    answer("one statement", [first], refused)
+    answer("one statement twice", [first, first], refused)
+    answer("two pairs mixed", [first, made.pair("ac", 1)[1]], refused)
+    answer("signed by another organisation", [first, made.statement(mine, b"\0\0", "c")], refused)
+    answer("another kind of statement", [first, made.statement(mine, b"\0\0", typ="veilmatch-promise")], refused)
+    answer("a share of another size", [first, made.statement(mine, b"\0\0\0")], refused)
+    answer("a validity that is no bit", [first, made.statement(mine, b"\0\2")], refused)
+    answer("pairs that differ", [*made.pair("ab", 1), *made.pair("ac", 0)], "DisagreementError")
+    answer("other labels", made.pair("ab", 4, 3, **identify), refused, labels=[*labels[:3], "eve"], subject=None)
+    answer("no such template", made.pair("ab", 5, 3, **identify), refused, labels=labels, subject=None)
+    for what, changes in (
+        ("another request", {"request": "00" * 32}), ("another session", {"session": "00" * 32}),
+        ("another threshold", {"threshold": 6350}), ("another gallery state", {"chain": "00" * 32}),
+        ("another challenge", {"challenge": ""}), ("another device", {"device": "door-3"}),
+    ):  # fmt: skip
+        answer(f"{what} at one of them", [first, made.statement(mine | changes, b"\0\0")], "StatementMismatchError")
+    for what, changes in (
+        ("another installation", {"installation": "00" * 16}), ("another key", {"key_id": "00" * 16}),
+        ("another recipient", {"recipient": "00" * 32}), ("another subject", {"subject_digest": "00" * 32}),
+    ):  # fmt: skip
+        answer(what, made.pair("ab", 1, **changes), "StatementMismatchError")
+    for what, changes in (("expired", {"iat": 1, "exp": 1_749_999_900}), ("ahead", {"iat": 1_750_000_500})):
+        answer(what, made.pair("ab", 1, **changes), "StatementTimeError")
+    public = {
+        "format": "veilmatch public key 2", "installation": said["installation"],
+        "parameter_set": "d128-s126-c38-n3072", "key_id": draw_bytes("answer key", 16).hex(),
+        "signers": {party: key.public_key().public_bytes_raw().hex() for party, key in made.signers.items()},
+    }  # fmt: skip
+    return {
+        "warning": "UNSAFE: the private key of the recipient", "rfc_9180_a_2_1_1": rfc, "public": public,
+        "private_key": made.key.private_bytes_raw().hex(), "certificate": written(said, good), "now": 1_750_000_060,
+        "challenge": "c0ffee", "certificates": certificates, "answers": answers,
+    }  # fmt: skip
+
+
 FILES = {
     "parameter_sets": parameter_sets, "packing": packing, "encryption": encryption, "conversion": conversion,
     "dealing": dealing, "device_certificates": device_certificates, "digests": digests, "key_safety": key_safety,
     "key_shares": key_shares, "knowledge": knowledge, "last_mask": last_mask, "multiplication": multiplication,
-    "refreshing": refreshing, "session_mask": session_mask,
+    "recipients": recipients, "refreshing": refreshing, "session_mask": session_mask,
 }  # fmt: skip
 
 

@@ -109,12 +109,15 @@ class OpenSession(_message.Message):
     RECORD_FIELD_NUMBER: _builtins.int
     OUTPUT_BITS_FIELD_NUMBER: _builtins.int
     BY_DEVICE_FIELD_NUMBER: _builtins.int
+    LABELS_DIGEST_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     chain: _builtins.bytes
     output_bits: _builtins.int
     """most answer bits that the results will ask for: they are counted before the session"""
     by_device: _builtins.bytes
     """erase and rotate: which of the records a device encrypted, one bit each, packed little-endian"""
+    labels_digest: _builtins.bytes
+    """candidates and identify for a recipient: digest of the subjects of what is compared"""
     @_builtins.property
     def request(self) -> _request_pb2.SignedRequest:
         """without subject"""
@@ -132,10 +135,11 @@ class OpenSession(_message.Message):
         record: _abc.Iterable[_builtins.bytes] | None = ...,
         output_bits: _builtins.int = ...,
         by_device: _builtins.bytes = ...,
+        labels_digest: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["by_device", b"by_device", "chain", b"chain", "output_bits", b"output_bits", "record", b"record", "request", b"request", "sequence", b"sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by_device", b"by_device", "chain", b"chain", "labels_digest", b"labels_digest", "output_bits", b"output_bits", "record", b"record", "request", b"request", "sequence", b"sequence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -178,24 +182,30 @@ class KeyHolderToMatcher(_message.Message):
     PROBE_SHARE_FIELD_NUMBER: _builtins.int
     TEMPLATE_SHARE_FIELD_NUMBER: _builtins.int
     DECISION_SHARE_FIELD_NUMBER: _builtins.int
+    SEALED_SHARE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def probe_share(self) -> Global___ProbeShareMessage: ...
     @_builtins.property
     def template_share(self) -> Global___TemplateShareMessage: ...
     @_builtins.property
     def decision_share(self) -> Global___DecisionShareMessage: ...
+    @_builtins.property
+    def sealed_share(self) -> Global___SealedShareMessage:
+        """in its place, if the request names a recipient"""
+
     def __init__(
         self,
         *,
         probe_share: Global___ProbeShareMessage | None = ...,
         template_share: Global___TemplateShareMessage | None = ...,
         decision_share: Global___DecisionShareMessage | None = ...,
+        sealed_share: Global___SealedShareMessage | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "decision_share", b"decision_share", "probe_share", b"probe_share", "template_share", b"template_share"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "decision_share", b"decision_share", "probe_share", b"probe_share", "sealed_share", b"sealed_share", "template_share", b"template_share"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "decision_share", b"decision_share", "probe_share", b"probe_share", "template_share", b"template_share"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "decision_share", b"decision_share", "probe_share", b"probe_share", "sealed_share", b"sealed_share", "template_share", b"template_share"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["probe_share", "template_share", "decision_share"]  # noqa: Y015
+    _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["probe_share", "template_share", "decision_share", "sealed_share"]  # noqa: Y015
     _WhichOneofArgType_content: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_content) -> _WhichOneofReturnType_content | None: ...
 
@@ -285,6 +295,29 @@ class DecisionShareMessage(_message.Message):
 Global___DecisionShareMessage: _TypeAlias = DecisionShareMessage  # noqa: Y015
 
 @_typing.final
+class SealedShareMessage(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATEMENT_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    statement: _builtins.bytes
+    """a compact JWS of this organisation, in which both shares are sealed to the recipient"""
+    count: _builtins.int
+    def __init__(
+        self,
+        *,
+        statement: _builtins.bytes = ...,
+        count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "statement", b"statement"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SealedShareMessage: _TypeAlias = SealedShareMessage  # noqa: Y015
+
+@_typing.final
 class PairMessage(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -300,6 +333,7 @@ class PairMessage(_message.Message):
     SAFETY_PROOF_FIELD_NUMBER: _builtins.int
     LAST_MASK_FIELD_NUMBER: _builtins.int
     ENDED_FIELD_NUMBER: _builtins.int
+    THEN_FIELD_NUMBER: _builtins.int
     session_id: _builtins.bytes
     number: _builtins.int
     openings: _builtins.bytes
@@ -311,7 +345,7 @@ class PairMessage(_message.Message):
     last_mask: _builtins.bytes
     """minus: seed of a mask that both add before anything is cut out"""
     ended: _builtins.bytes
-    """plus: why it goes no further, the fields of its error as JSON; the last message"""
+    """minus: why it goes no further, the fields of its error as JSON; the last message"""
     @_builtins.property
     def rendezvous(self) -> Global___PairRendezvous: ...
     @_builtins.property
@@ -320,6 +354,10 @@ class PairMessage(_message.Message):
     def agreement(self) -> Global___AgreementMessage: ...
     @_builtins.property
     def allocation(self) -> Global___AllocationMessage: ...
+    @_builtins.property
+    def then(self) -> _containers.RepeatedCompositeFieldContainer[Global___PairMessage]:
+        """what the sender says in the same turn, in order; they have none of their own"""
+
     def __init__(
         self,
         *,
@@ -335,10 +373,11 @@ class PairMessage(_message.Message):
         safety_proof: _builtins.bytes = ...,
         last_mask: _builtins.bytes = ...,
         ended: _builtins.bytes = ...,
+        then: _abc.Iterable[Global___PairMessage] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["agreement", b"agreement", "allocation", b"allocation", "coins", b"coins", "content", b"content", "ended", b"ended", "gate_layer", b"gate_layer", "hello", b"hello", "last_mask", b"last_mask", "openings", b"openings", "rendezvous", b"rendezvous", "safety_proof", b"safety_proof"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement", b"agreement", "allocation", b"allocation", "coins", b"coins", "content", b"content", "ended", b"ended", "gate_layer", b"gate_layer", "hello", b"hello", "last_mask", b"last_mask", "number", b"number", "openings", b"openings", "rendezvous", b"rendezvous", "safety_proof", b"safety_proof", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement", b"agreement", "allocation", b"allocation", "coins", b"coins", "content", b"content", "ended", b"ended", "gate_layer", b"gate_layer", "hello", b"hello", "last_mask", b"last_mask", "number", b"number", "openings", b"openings", "rendezvous", b"rendezvous", "safety_proof", b"safety_proof", "session_id", b"session_id", "then", b"then"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["rendezvous", "hello", "agreement", "allocation", "openings", "gate_layer", "coins", "safety_proof", "last_mask", "ended"]  # noqa: Y015
     _WhichOneofArgType_content: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015
@@ -376,6 +415,11 @@ class HelloMessage(_message.Message):
     BITS_FLOOR_FIELD_NUMBER: _builtins.int
     PRODUCTS_FLOOR_FIELD_NUMBER: _builtins.int
     MASK_SECRET_FIELD_NUMBER: _builtins.int
+    CIPHERTEXTS_FIELD_NUMBER: _builtins.int
+    FINGERPRINTS_FIELD_NUMBER: _builtins.int
+    TRIPLES_START_FIELD_NUMBER: _builtins.int
+    BITS_START_FIELD_NUMBER: _builtins.int
+    PRODUCTS_START_FIELD_NUMBER: _builtins.int
     context: _builtins.bytes
     nonce: _builtins.bytes
     triples_floor: _builtins.int
@@ -383,6 +427,14 @@ class HelloMessage(_message.Message):
     products_floor: _builtins.int
     mask_secret: _builtins.bytes
     """32 fresh random bytes, for the peer alone"""
+    ciphertexts: _builtins.bytes
+    """digest of what the session begins with"""
+    fingerprints: _builtins.bytes
+    """a hash of g mod N of each of them"""
+    triples_start: _builtins.int
+    """where plus has reserved what the session begins with"""
+    bits_start: _builtins.int
+    products_start: _builtins.int
     def __init__(
         self,
         *,
@@ -392,10 +444,15 @@ class HelloMessage(_message.Message):
         bits_floor: _builtins.int = ...,
         products_floor: _builtins.int = ...,
         mask_secret: _builtins.bytes = ...,
+        ciphertexts: _builtins.bytes = ...,
+        fingerprints: _builtins.bytes = ...,
+        triples_start: _builtins.int = ...,
+        bits_start: _builtins.int = ...,
+        products_start: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bits_floor", b"bits_floor", "context", b"context", "mask_secret", b"mask_secret", "nonce", b"nonce", "products_floor", b"products_floor", "triples_floor", b"triples_floor"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bits_floor", b"bits_floor", "bits_start", b"bits_start", "ciphertexts", b"ciphertexts", "context", b"context", "fingerprints", b"fingerprints", "mask_secret", b"mask_secret", "nonce", b"nonce", "products_floor", b"products_floor", "products_start", b"products_start", "triples_floor", b"triples_floor", "triples_start", b"triples_start"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -138,7 +138,7 @@ class KeyHolderPeerServicer:
     """Missing associated documentation comment in .proto file."""
 
     def Pair(self, request_iterator, context):
-        """One session; the plus holder calls. First message: rendezvous.
+        """One session; the minus holder calls, and speaks first. First message: rendezvous.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

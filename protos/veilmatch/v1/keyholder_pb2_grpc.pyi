@@ -57,7 +57,7 @@ class KeyHolderPeerStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> KeyHolderPeerAsyncStub: ...
     Pair: _grpc.StreamStreamMultiCallable[_keyholder_pb2.PairMessage, _keyholder_pb2.PairMessage]
-    """One session; the plus holder calls. First message: rendezvous."""
+    """One session; the minus holder calls, and speaks first. First message: rendezvous."""
     MeetStock: _grpc.UnaryUnaryMultiCallable[_keyholder_pb2.StockGeneration, _keyholder_pb2.StockGeneration]
     """Agree on the stock of a pair: each side names its generation."""
     Deal: _grpc.UnaryStreamMultiCallable[_keyholder_pb2.DealRequest, _keyholder_pb2.DealtBlock]
@@ -73,7 +73,7 @@ class KeyHolderPeerStub:
 class KeyHolderPeerAsyncStub(KeyHolderPeerStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Pair: _aio.StreamStreamMultiCallable[_keyholder_pb2.PairMessage, _keyholder_pb2.PairMessage]  # type: ignore[assignment]
-    """One session; the plus holder calls. First message: rendezvous."""
+    """One session; the minus holder calls, and speaks first. First message: rendezvous."""
     MeetStock: _aio.UnaryUnaryMultiCallable[_keyholder_pb2.StockGeneration, _keyholder_pb2.StockGeneration]  # type: ignore[assignment]
     """Agree on the stock of a pair: each side names its generation."""
     Deal: _aio.UnaryStreamMultiCallable[_keyholder_pb2.DealRequest, _keyholder_pb2.DealtBlock]  # type: ignore[assignment]
@@ -92,7 +92,7 @@ class KeyHolderPeerServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_keyholder_pb2.PairMessage],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_keyholder_pb2.PairMessage], _abc.AsyncIterator[_keyholder_pb2.PairMessage]]:
-        """One session; the plus holder calls. First message: rendezvous."""
+        """One session; the minus holder calls, and speaks first. First message: rendezvous."""
 
     @_abc_1.abstractmethod
     def MeetStock(

@@ -55,6 +55,7 @@ class MatchReply(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     TIMINGS_FIELD_NUMBER: _builtins.int
     VALID_SHARE_FIELD_NUMBER: _builtins.int
+    STATEMENT_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     chain: _builtins.bytes
     session_id: _builtins.bytes
@@ -64,6 +65,10 @@ class MatchReply(_message.Message):
     """number of answer bits"""
     valid_share: _builtins.bool
     """this organisation's XOR share of whether the probe is valid; false if count is 0"""
+    statement: _builtins.bytes
+    """Of a request that names a recipient, in place of both shares: what this organisation states about the answer, with
+    its shares sealed to the recipient; a compact JWS (crypto/answer_share.py).
+    """
     @_builtins.property
     def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """candidates and identify: the subject of each compared template; empty if known_chain is current"""
@@ -81,10 +86,11 @@ class MatchReply(_message.Message):
         labels: _abc.Iterable[_builtins.str] | None = ...,
         timings: Global___Timings | None = ...,
         valid_share: _builtins.bool = ...,
+        statement: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["timings", b"timings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chain", b"chain", "count", b"count", "labels", b"labels", "sequence", b"sequence", "session_id", b"session_id", "share", b"share", "timings", b"timings", "valid_share", b"valid_share"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chain", b"chain", "count", b"count", "labels", b"labels", "sequence", b"sequence", "session_id", b"session_id", "share", b"share", "statement", b"statement", "timings", b"timings", "valid_share", b"valid_share"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -335,15 +341,17 @@ class MatcherMessage(_message.Message):
     RESULTS_FIELD_NUMBER: _builtins.int
     COMMITMENT_FIELD_NUMBER: _builtins.int
     COLUMN_FIELD_NUMBER: _builtins.int
-    PREPARED_FIELD_NUMBER: _builtins.int
-    COMMITTED_FIELD_NUMBER: _builtins.int
+    PROMISED_FIELD_NUMBER: _builtins.int
+    PROPOSED_FIELD_NUMBER: _builtins.int
     ENDED_FIELD_NUMBER: _builtins.int
+    ACCEPTED_FIELD_NUMBER: _builtins.int
+    CHANGES_FIELD_NUMBER: _builtins.int
     ended: _builtins.bytes
     """matcher a: why it goes no further, the fields of its error as JSON; the last message"""
     @_builtins.property
     def rendezvous(self) -> Global___Rendezvous: ...
     @_builtins.property
-    def begin(self) -> Global___GalleryState: ...
+    def begin(self) -> Global___GalleryMeeting: ...
     @_builtins.property
     def results(self) -> Global___ResultChunk: ...
     @_builtins.property
@@ -351,26 +359,32 @@ class MatcherMessage(_message.Message):
     @_builtins.property
     def column(self) -> Global___ColumnChunk: ...
     @_builtins.property
-    def prepared(self) -> Global___GalleryState: ...
+    def promised(self) -> Global___GalleryMeeting: ...
     @_builtins.property
-    def committed(self) -> Global___GalleryState: ...
+    def proposed(self) -> Global___GalleryVote: ...
+    @_builtins.property
+    def accepted(self) -> Global___GalleryVote: ...
+    @_builtins.property
+    def changes(self) -> Global___ChangesChunk: ...
     def __init__(
         self,
         *,
         rendezvous: Global___Rendezvous | None = ...,
-        begin: Global___GalleryState | None = ...,
+        begin: Global___GalleryMeeting | None = ...,
         results: Global___ResultChunk | None = ...,
         commitment: Global___Commitment | None = ...,
         column: Global___ColumnChunk | None = ...,
-        prepared: Global___GalleryState | None = ...,
-        committed: Global___GalleryState | None = ...,
+        promised: Global___GalleryMeeting | None = ...,
+        proposed: Global___GalleryVote | None = ...,
         ended: _builtins.bytes = ...,
+        accepted: Global___GalleryVote | None = ...,
+        changes: Global___ChangesChunk | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["begin", b"begin", "column", b"column", "commitment", b"commitment", "committed", b"committed", "content", b"content", "ended", b"ended", "prepared", b"prepared", "rendezvous", b"rendezvous", "results", b"results"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "begin", b"begin", "changes", b"changes", "column", b"column", "commitment", b"commitment", "content", b"content", "ended", b"ended", "promised", b"promised", "proposed", b"proposed", "rendezvous", b"rendezvous", "results", b"results"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["begin", b"begin", "column", b"column", "commitment", b"commitment", "committed", b"committed", "content", b"content", "ended", b"ended", "prepared", b"prepared", "rendezvous", b"rendezvous", "results", b"results"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "begin", b"begin", "changes", b"changes", "column", b"column", "commitment", b"commitment", "content", b"content", "ended", b"ended", "promised", b"promised", "proposed", b"proposed", "rendezvous", b"rendezvous", "results", b"results"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["rendezvous", "begin", "results", "commitment", "column", "prepared", "committed", "ended"]  # noqa: Y015
+    _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["rendezvous", "begin", "results", "commitment", "column", "promised", "proposed", "ended", "accepted", "changes"]  # noqa: Y015
     _WhichOneofArgType_content: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_content) -> _WhichOneofReturnType_content | None: ...
 
@@ -402,41 +416,153 @@ class Rendezvous(_message.Message):
 Global___Rendezvous: _TypeAlias = Rendezvous  # noqa: Y015
 
 @_typing.final
-class GalleryState(_message.Message):
+class GalleryMeeting(_message.Message):
+    """What an organisation states of a gallery when it meets another one."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     GALLERY_FIELD_NUMBER: _builtins.int
-    SEQUENCE_FIELD_NUMBER: _builtins.int
-    CHAIN_FIELD_NUMBER: _builtins.int
-    PENDING_CHAIN_FIELD_NUMBER: _builtins.int
-    COMMITTED_BEFORE_FIELD_NUMBER: _builtins.int
     KEY_ID_FIELD_NUMBER: _builtins.int
+    STATEMENT_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_FIELD_NUMBER: _builtins.int
+    KNOWN_BALLOT_FIELD_NUMBER: _builtins.int
+    RESTORED_FIELD_NUMBER: _builtins.int
     gallery: _builtins.str
-    sequence: _builtins.int
-    chain: _builtins.bytes
-    pending_chain: _builtins.bytes
-    """empty if nothing is pending"""
-    committed_before: _builtins.bool
-    """begin of a mutation: this token was committed before"""
     key_id: _builtins.bytes
     """16 bytes: of the key that the gallery is encrypted under"""
+    statement: _builtins.bytes
+    """what it has committed, promised and accepted, with its signature: certificates.py"""
+    certificate: _builtins.bytes
+    """of the last committed change; empty if there is none"""
+    known_ballot: _builtins.bytes
+    """the highest ballot that it knows the other one to have promised"""
+    restored: _builtins.bool
+    """it is an old copy, and has to catch up with everybody before it takes part"""
     def __init__(
         self,
         *,
         gallery: _builtins.str = ...,
-        sequence: _builtins.int = ...,
-        chain: _builtins.bytes = ...,
-        pending_chain: _builtins.bytes = ...,
-        committed_before: _builtins.bool = ...,
         key_id: _builtins.bytes = ...,
+        statement: _builtins.bytes = ...,
+        certificate: _builtins.bytes = ...,
+        known_ballot: _builtins.bytes = ...,
+        restored: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chain", b"chain", "committed_before", b"committed_before", "gallery", b"gallery", "key_id", b"key_id", "pending_chain", b"pending_chain", "sequence", b"sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "gallery", b"gallery", "key_id", b"key_id", "known_ballot", b"known_ballot", "restored", b"restored", "statement", b"statement"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___GalleryState: _TypeAlias = GalleryState  # noqa: Y015
+Global___GalleryMeeting: _TypeAlias = GalleryMeeting  # noqa: Y015
+
+@_typing.final
+class GalleryVote(_message.Message):
+    """A signature of an organisation over a change, under the ballot of its pair."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VOTE_FIELD_NUMBER: _builtins.int
+    SIGNATURE_FIELD_NUMBER: _builtins.int
+    vote: _builtins.bytes
+    """sequence number, chain value, ballot"""
+    signature: _builtins.bytes
+    def __init__(
+        self,
+        *,
+        vote: _builtins.bytes = ...,
+        signature: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["signature", b"signature", "vote", b"vote"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GalleryVote: _TypeAlias = GalleryVote  # noqa: Y015
+
+@_typing.final
+class ChangesChunk(_message.Message):
+    """Changes that one organisation has and the other one has not, and then their contents."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANGES_FIELD_NUMBER: _builtins.int
+    CONTENTS_FIELD_NUMBER: _builtins.int
+    LAST_FIELD_NUMBER: _builtins.int
+    last: _builtins.bool
+    @_builtins.property
+    def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Change]: ...
+    @_builtins.property
+    def contents(self) -> _containers.RepeatedCompositeFieldContainer[Global___Content]: ...
+    def __init__(
+        self,
+        *,
+        changes: _abc.Iterable[Global___Change] | None = ...,
+        contents: _abc.Iterable[Global___Content] | None = ...,
+        last: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes", "contents", b"contents", "last", b"last"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChangesChunk: _TypeAlias = ChangesChunk  # noqa: Y015
+
+@_typing.final
+class Change(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    BODY_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_FIELD_NUMBER: _builtins.int
+    MORE_FIELD_NUMBER: _builtins.int
+    sequence: _builtins.int
+    body: _builtins.bytes
+    certificate: _builtins.bytes
+    """of acceptances; of proposals, if the change is not committed"""
+    more: _builtins.bool
+    """the body goes on in the next one"""
+    def __init__(
+        self,
+        *,
+        sequence: _builtins.int = ...,
+        body: _builtins.bytes = ...,
+        certificate: _builtins.bytes = ...,
+        more: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "certificate", b"certificate", "more", b"more", "sequence", b"sequence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Change: _TypeAlias = Change  # noqa: Y015
+
+@_typing.final
+class Content(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    subject: _builtins.str
+    """of a template; empty for a pack"""
+    data: _builtins.bytes
+    """of a template its record, of a pack its ciphertexts"""
+    def __init__(
+        self,
+        *,
+        subject: _builtins.str = ...,
+        data: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "subject", b"subject"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Content: _TypeAlias = Content  # noqa: Y015
 
 @_typing.final
 class ResultChunk(_message.Message):
@@ -509,3 +635,285 @@ class ColumnChunk(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ColumnChunk: _TypeAlias = ColumnChunk  # noqa: Y015
+
+@_typing.final
+class WatchRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GALLERIES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def galleries(self) -> _containers.RepeatedCompositeFieldContainer[Global___WatchedGallery]:
+        """those that are not here are left out of the answers"""
+
+    def __init__(
+        self,
+        *,
+        galleries: _abc.Iterable[Global___WatchedGallery] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["galleries", b"galleries"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchRequest: _TypeAlias = WatchRequest  # noqa: Y015
+
+@_typing.final
+class WatchedGallery(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GALLERY_FIELD_NUMBER: _builtins.int
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    gallery: _builtins.str
+    key_id: _builtins.bytes
+    """16 bytes: of the key that the gallery is encrypted under"""
+    def __init__(
+        self,
+        *,
+        gallery: _builtins.str = ...,
+        key_id: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["gallery", b"gallery", "key_id", b"key_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchedGallery: _TypeAlias = WatchedGallery  # noqa: Y015
+
+@_typing.final
+class GalleryNews(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GALLERY_FIELD_NUMBER: _builtins.int
+    STATEMENT_FIELD_NUMBER: _builtins.int
+    ACCUSED_FIELD_NUMBER: _builtins.int
+    RESTORED_FIELD_NUMBER: _builtins.int
+    UNMET_FIELD_NUMBER: _builtins.int
+    statement: _builtins.bytes
+    """signed: certificates.py"""
+    restored: _builtins.bool
+    """it is an old copy, and says less than it once signed, until it has met everybody"""
+    @_builtins.property
+    def gallery(self) -> Global___WatchedGallery: ...
+    @_builtins.property
+    def accused(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """a, b, c: of which the sender says that it keeps a proof that they lied"""
+
+    @_builtins.property
+    def unmet(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """a, b, c: whom it has still to meet then"""
+
+    def __init__(
+        self,
+        *,
+        gallery: Global___WatchedGallery | None = ...,
+        statement: _builtins.bytes = ...,
+        accused: _abc.Iterable[_builtins.str] | None = ...,
+        restored: _builtins.bool = ...,
+        unmet: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["gallery", b"gallery"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accused", b"accused", "gallery", b"gallery", "restored", b"restored", "statement", b"statement", "unmet", b"unmet"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GalleryNews: _TypeAlias = GalleryNews  # noqa: Y015
+
+@_typing.final
+class ChangesRequest(_message.Message):
+    """Asks for committed changes after number `sequence`. packs, templates: whose content, as it is now, is wanted first."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GALLERY_FIELD_NUMBER: _builtins.int
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    CHAIN_FIELD_NUMBER: _builtins.int
+    PACKS_FIELD_NUMBER: _builtins.int
+    TEMPLATES_FIELD_NUMBER: _builtins.int
+    sequence: _builtins.int
+    chain: _builtins.bytes
+    """after that number; refused if it is another one here"""
+    @_builtins.property
+    def gallery(self) -> Global___WatchedGallery: ...
+    @_builtins.property
+    def packs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """these and the next ascending, and of a bounded number: follow/serving.py"""
+
+    @_builtins.property
+    def templates(self) -> _containers.RepeatedCompositeFieldContainer[Global___GalleryPlace]: ...
+    def __init__(
+        self,
+        *,
+        gallery: Global___WatchedGallery | None = ...,
+        sequence: _builtins.int = ...,
+        chain: _builtins.bytes = ...,
+        packs: _abc.Iterable[_builtins.int] | None = ...,
+        templates: _abc.Iterable[Global___GalleryPlace] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["gallery", b"gallery"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chain", b"chain", "gallery", b"gallery", "packs", b"packs", "sequence", b"sequence", "templates", b"templates"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChangesRequest: _TypeAlias = ChangesRequest  # noqa: Y015
+
+@_typing.final
+class GalleryPlace(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PACK_FIELD_NUMBER: _builtins.int
+    SLOT_FIELD_NUMBER: _builtins.int
+    pack: _builtins.int
+    slot: _builtins.int
+    def __init__(
+        self,
+        *,
+        pack: _builtins.int = ...,
+        slot: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["pack", b"pack", "slot", b"slot"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GalleryPlace: _TypeAlias = GalleryPlace  # noqa: Y015
+
+@_typing.final
+class ChangePart(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PACKS_FIELD_NUMBER: _builtins.int
+    TEMPLATES_FIELD_NUMBER: _builtins.int
+    LOG_FIELD_NUMBER: _builtins.int
+    HEAD_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def packs(self) -> _containers.RepeatedCompositeFieldContainer[Global___PackContent]: ...
+    @_builtins.property
+    def templates(self) -> _containers.RepeatedCompositeFieldContainer[Global___TemplateContent]: ...
+    @_builtins.property
+    def log(self) -> _containers.RepeatedCompositeFieldContainer[Global___LogPart]: ...
+    @_builtins.property
+    def head(self) -> Global___GalleryHead:
+        """in the last part alone"""
+
+    def __init__(
+        self,
+        *,
+        packs: _abc.Iterable[Global___PackContent] | None = ...,
+        templates: _abc.Iterable[Global___TemplateContent] | None = ...,
+        log: _abc.Iterable[Global___LogPart] | None = ...,
+        head: Global___GalleryHead | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["head", b"head"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["head", b"head", "log", b"log", "packs", b"packs", "templates", b"templates"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChangePart: _TypeAlias = ChangePart  # noqa: Y015
+
+@_typing.final
+class PackContent(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PACK_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    pack: _builtins.int
+    data: _builtins.bytes
+    """D ciphertexts, joined"""
+    def __init__(
+        self,
+        *,
+        pack: _builtins.int = ...,
+        data: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "pack", b"pack"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PackContent: _TypeAlias = PackContent  # noqa: Y015
+
+@_typing.final
+class TemplateContent(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PLACE_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    subject: _builtins.str
+    data: _builtins.bytes
+    """lane ciphertexts, joined"""
+    @_builtins.property
+    def place(self) -> Global___GalleryPlace: ...
+    def __init__(
+        self,
+        *,
+        place: Global___GalleryPlace | None = ...,
+        subject: _builtins.str = ...,
+        data: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["place", b"place"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "place", b"place", "subject", b"subject"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TemplateContent: _TypeAlias = TemplateContent  # noqa: Y015
+
+@_typing.final
+class LogPart(_message.Message):
+    """A piece of the body of a change; the last piece has its certificate."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    BODY_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_FIELD_NUMBER: _builtins.int
+    sequence: _builtins.int
+    body: _builtins.bytes
+    certificate: _builtins.bytes
+    """empty if the body goes on"""
+    def __init__(
+        self,
+        *,
+        sequence: _builtins.int = ...,
+        body: _builtins.bytes = ...,
+        certificate: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "certificate", b"certificate", "sequence", b"sequence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LogPart: _TypeAlias = LogPart  # noqa: Y015
+
+@_typing.final
+class GalleryHead(_message.Message):
+    """The last committed change."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    CHAIN_FIELD_NUMBER: _builtins.int
+    sequence: _builtins.int
+    chain: _builtins.bytes
+    def __init__(
+        self,
+        *,
+        sequence: _builtins.int = ...,
+        chain: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chain", b"chain", "sequence", b"sequence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GalleryHead: _TypeAlias = GalleryHead  # noqa: Y015

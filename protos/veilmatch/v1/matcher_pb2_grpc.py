@@ -288,10 +288,15 @@ class MatcherPeerStub:
                 request_serializer=veilmatch_dot_v1_dot_matcher__pb2.MatcherMessage.SerializeToString,
                 response_deserializer=veilmatch_dot_v1_dot_matcher__pb2.MatcherMessage.FromString,
                 _registered_method=True)
-        self.Reconcile = channel.unary_unary(
-                '/veilmatch.v1.MatcherPeer/Reconcile',
-                request_serializer=veilmatch_dot_v1_dot_matcher__pb2.GalleryState.SerializeToString,
-                response_deserializer=veilmatch_dot_v1_dot_matcher__pb2.GalleryState.FromString,
+        self.Watch = channel.unary_stream(
+                '/veilmatch.v1.MatcherPeer/Watch',
+                request_serializer=veilmatch_dot_v1_dot_matcher__pb2.WatchRequest.SerializeToString,
+                response_deserializer=veilmatch_dot_v1_dot_matcher__pb2.GalleryNews.FromString,
+                _registered_method=True)
+        self.Changes = channel.unary_stream(
+                '/veilmatch.v1.MatcherPeer/Changes',
+                request_serializer=veilmatch_dot_v1_dot_matcher__pb2.ChangesRequest.SerializeToString,
+                response_deserializer=veilmatch_dot_v1_dot_matcher__pb2.ChangePart.FromString,
                 _registered_method=True)
 
 
@@ -299,14 +304,21 @@ class MatcherPeerServicer:
     """Missing associated documentation comment in .proto file."""
 
     def Exchange(self, request_iterator, context):
-        """One request: matcher a leads, matcher b follows.
+        """One request: the matcher of the pair's first organisation leads, the other one follows.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def Reconcile(self, request, context):
-        """Both state what they hold when they meet; answers with this side's state.
+    def Watch(self, request, context):
+        """What this organisation states of its galleries: now, whenever a change is committed, and every few seconds.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Changes(self, request, context):
+        """Contents that are asked for, then the log, then where it ends. Everything in parts; see server/matcher/follow.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -320,10 +332,15 @@ def add_MatcherPeerServicer_to_server(servicer, server):
                     request_deserializer=veilmatch_dot_v1_dot_matcher__pb2.MatcherMessage.FromString,
                     response_serializer=veilmatch_dot_v1_dot_matcher__pb2.MatcherMessage.SerializeToString,
             ),
-            'Reconcile': grpc.unary_unary_rpc_method_handler(
-                    servicer.Reconcile,
-                    request_deserializer=veilmatch_dot_v1_dot_matcher__pb2.GalleryState.FromString,
-                    response_serializer=veilmatch_dot_v1_dot_matcher__pb2.GalleryState.SerializeToString,
+            'Watch': grpc.unary_stream_rpc_method_handler(
+                    servicer.Watch,
+                    request_deserializer=veilmatch_dot_v1_dot_matcher__pb2.WatchRequest.FromString,
+                    response_serializer=veilmatch_dot_v1_dot_matcher__pb2.GalleryNews.SerializeToString,
+            ),
+            'Changes': grpc.unary_stream_rpc_method_handler(
+                    servicer.Changes,
+                    request_deserializer=veilmatch_dot_v1_dot_matcher__pb2.ChangesRequest.FromString,
+                    response_serializer=veilmatch_dot_v1_dot_matcher__pb2.ChangePart.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -364,7 +381,7 @@ class MatcherPeer:
             _registered_method=True)
 
     @staticmethod
-    def Reconcile(request,
+    def Watch(request,
             target,
             options=(),
             channel_credentials=None,
@@ -374,12 +391,39 @@ class MatcherPeer:
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.unary_unary(
+        return grpc.experimental.unary_stream(
             request,
             target,
-            '/veilmatch.v1.MatcherPeer/Reconcile',
-            veilmatch_dot_v1_dot_matcher__pb2.GalleryState.SerializeToString,
-            veilmatch_dot_v1_dot_matcher__pb2.GalleryState.FromString,
+            '/veilmatch.v1.MatcherPeer/Watch',
+            veilmatch_dot_v1_dot_matcher__pb2.WatchRequest.SerializeToString,
+            veilmatch_dot_v1_dot_matcher__pb2.GalleryNews.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Changes(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/veilmatch.v1.MatcherPeer/Changes',
+            veilmatch_dot_v1_dot_matcher__pb2.ChangesRequest.SerializeToString,
+            veilmatch_dot_v1_dot_matcher__pb2.ChangePart.FromString,
             options,
             channel_credentials,
             insecure,

@@ -103,17 +103,21 @@ class MatcherPeerStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> MatcherPeerAsyncStub: ...
     Exchange: _grpc.StreamStreamMultiCallable[_matcher_pb2.MatcherMessage, _matcher_pb2.MatcherMessage]
-    """One request: matcher a leads, matcher b follows."""
-    Reconcile: _grpc.UnaryUnaryMultiCallable[_matcher_pb2.GalleryState, _matcher_pb2.GalleryState]
-    """Both state what they hold when they meet; answers with this side's state."""
+    """One request: the matcher of the pair's first organisation leads, the other one follows."""
+    Watch: _grpc.UnaryStreamMultiCallable[_matcher_pb2.WatchRequest, _matcher_pb2.GalleryNews]
+    """What this organisation states of its galleries: now, whenever a change is committed, and every few seconds."""
+    Changes: _grpc.UnaryStreamMultiCallable[_matcher_pb2.ChangesRequest, _matcher_pb2.ChangePart]
+    """Contents that are asked for, then the log, then where it ends. Everything in parts; see server/matcher/follow."""
 
 @_typing.type_check_only
 class MatcherPeerAsyncStub(MatcherPeerStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Exchange: _aio.StreamStreamMultiCallable[_matcher_pb2.MatcherMessage, _matcher_pb2.MatcherMessage]  # type: ignore[assignment]
-    """One request: matcher a leads, matcher b follows."""
-    Reconcile: _aio.UnaryUnaryMultiCallable[_matcher_pb2.GalleryState, _matcher_pb2.GalleryState]  # type: ignore[assignment]
-    """Both state what they hold when they meet; answers with this side's state."""
+    """One request: the matcher of the pair's first organisation leads, the other one follows."""
+    Watch: _aio.UnaryStreamMultiCallable[_matcher_pb2.WatchRequest, _matcher_pb2.GalleryNews]  # type: ignore[assignment]
+    """What this organisation states of its galleries: now, whenever a change is committed, and every few seconds."""
+    Changes: _aio.UnaryStreamMultiCallable[_matcher_pb2.ChangesRequest, _matcher_pb2.ChangePart]  # type: ignore[assignment]
+    """Contents that are asked for, then the log, then where it ends. Everything in parts; see server/matcher/follow."""
 
 class MatcherPeerServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -122,14 +126,22 @@ class MatcherPeerServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_matcher_pb2.MatcherMessage],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_matcher_pb2.MatcherMessage], _abc.AsyncIterator[_matcher_pb2.MatcherMessage]]:
-        """One request: matcher a leads, matcher b follows."""
+        """One request: the matcher of the pair's first organisation leads, the other one follows."""
 
     @_abc_1.abstractmethod
-    def Reconcile(
+    def Watch(
         self,
-        request: _matcher_pb2.GalleryState,
+        request: _matcher_pb2.WatchRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_matcher_pb2.GalleryState, _abc.Awaitable[_matcher_pb2.GalleryState]]:
-        """Both state what they hold when they meet; answers with this side's state."""
+    ) -> _typing.Union[_abc.Iterator[_matcher_pb2.GalleryNews], _abc.AsyncIterator[_matcher_pb2.GalleryNews]]:
+        """What this organisation states of its galleries: now, whenever a change is committed, and every few seconds."""
+
+    @_abc_1.abstractmethod
+    def Changes(
+        self,
+        request: _matcher_pb2.ChangesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_matcher_pb2.ChangePart], _abc.AsyncIterator[_matcher_pb2.ChangePart]]:
+        """Contents that are asked for, then the log, then where it ends. Everything in parts; see server/matcher/follow."""
 
 def add_MatcherPeerServicer_to_server(servicer: MatcherPeerServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

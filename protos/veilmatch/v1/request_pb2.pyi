@@ -71,6 +71,8 @@ class RequestBody(_message.Message):
     KNOWLEDGE_FIELD_NUMBER: _builtins.int
     NEW_KEY_ID_FIELD_NUMBER: _builtins.int
     ENROLMENT_FIELD_NUMBER: _builtins.int
+    RECIPIENT_FIELD_NUMBER: _builtins.int
+    CHALLENGE_FIELD_NUMBER: _builtins.int
     parameter_set: _builtins.str
     key_id: _builtins.bytes
     """16 bytes"""
@@ -101,6 +103,10 @@ class RequestBody(_message.Message):
     """rotate: the 16 bytes of the key to re-encrypt under; else empty"""
     enrolment: _builtins.bytes
     """erase: the token of the one enrolment to take back; empty for all templates of the subject"""
+    recipient: _builtins.bytes
+    """verify, candidates, identify: id of the certificate of whom the answer is sealed to, 32 bytes; empty: the device"""
+    challenge: _builtins.bytes
+    """with a recipient: up to 64 bytes from it, which the statements repeat"""
     def __init__(
         self,
         *,
@@ -121,10 +127,12 @@ class RequestBody(_message.Message):
         knowledge: _builtins.bytes = ...,
         new_key_id: _builtins.bytes = ...,
         enrolment: _builtins.bytes = ...,
+        recipient: _builtins.bytes = ...,
+        challenge: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "enrolment", b"enrolment", "expires_at_ms", b"expires_at_ms", "gallery", b"gallery", "issued_at_ms", b"issued_at_ms", "key_id", b"key_id", "knowledge", b"knowledge", "model", b"model", "new_key_id", b"new_key_id", "nonce", b"nonce", "operation", b"operation", "pair", b"pair", "parameter_set", b"parameter_set", "payload_digest", b"payload_digest", "subject_digest", b"subject_digest", "threshold", b"threshold", "token", b"token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["challenge", b"challenge", "device", b"device", "enrolment", b"enrolment", "expires_at_ms", b"expires_at_ms", "gallery", b"gallery", "issued_at_ms", b"issued_at_ms", "key_id", b"key_id", "knowledge", b"knowledge", "model", b"model", "new_key_id", b"new_key_id", "nonce", b"nonce", "operation", b"operation", "pair", b"pair", "parameter_set", b"parameter_set", "payload_digest", b"payload_digest", "recipient", b"recipient", "subject_digest", b"subject_digest", "threshold", b"threshold", "token", b"token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -139,6 +147,7 @@ class SignedRequest(_message.Message):
     CIPHERTEXTS_FIELD_NUMBER: _builtins.int
     SUBJECT_FIELD_NUMBER: _builtins.int
     SUBJECT_SALT_FIELD_NUMBER: _builtins.int
+    RECIPIENT_CERTIFICATE_FIELD_NUMBER: _builtins.int
     body: _builtins.bytes
     """RequestBody as the device serialised it"""
     signature: _builtins.bytes
@@ -147,6 +156,8 @@ class SignedRequest(_message.Message):
     """For the matchers only; a matcher leaves both out towards its key holder."""
     subject_salt: _builtins.bytes
     """16 random bytes"""
+    recipient_certificate: _builtins.bytes
+    """For all servers: the certificate that `recipient` names, as its file; empty without."""
     @_builtins.property
     def ciphertexts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """lane ciphertexts"""
@@ -159,10 +170,11 @@ class SignedRequest(_message.Message):
         ciphertexts: _abc.Iterable[_builtins.bytes] | None = ...,
         subject: _builtins.str = ...,
         subject_salt: _builtins.bytes = ...,
+        recipient_certificate: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "ciphertexts", b"ciphertexts", "signature", b"signature", "subject", b"subject", "subject_salt", b"subject_salt"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "ciphertexts", b"ciphertexts", "recipient_certificate", b"recipient_certificate", "signature", b"signature", "subject", b"subject", "subject_salt", b"subject_salt"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

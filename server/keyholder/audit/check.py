@@ -10,9 +10,10 @@ from typing import Any
 from veilmatch.crypto.errors import ConfigurationError, InvalidInputError
 from veilmatch.server.keyholder.audit.chain import MAX_LINE_BYTES, START, Entry, decode, files_in, first_number
 
-#: What both holders of a session have to have noted alike. caller, seat and the time are each holder's own.
+#: What both holders of a session have to have noted alike. caller and the time are each holder's own.
 COMMON = (
     "request", "operation", "gallery", "output_bits", "device", "model", "threshold", "pair", "sequence", "chain",
+    "recipient", "recipient_id",
 )  # fmt: skip
 #: A file gets its name with its first entry.
 _EMPTIED = "a file without an entry: it was emptied"

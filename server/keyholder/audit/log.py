@@ -1,5 +1,7 @@
 """Writing the audit log: an entry is on disk, with fsync, before `append` returns; until then nothing is served.
 
+Entries that come together are written together, with one fsync (ground/gathering.py).
+
     <data_dir>/audit/audit-000000000000.jsonl, audit-000000004711.jsonl, ...
 
 What a crash leaves. An entry counts as acknowledged once `append` has returned: all of its line, line feed
@@ -23,15 +25,18 @@ import fcntl
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import structlog
 
-from veilmatch.crypto.errors import AuditLogError, IntegrityError
-from veilmatch.crypto.keys.shares import Party, pairs_without
+from veilmatch.crypto.errors import AuditLogError, IntegrityError, StorageError
+from veilmatch.crypto.keys.parties import Party, pairs_without
+from veilmatch.server.ground.gathering import Gathered, Outcome
+from veilmatch.server.ground.own_failures import said
 from veilmatch.server.keyholder.audit.chain import (
     MAX_LINE_BYTES,
     START,
@@ -42,10 +47,10 @@ from veilmatch.server.keyholder.audit.chain import (
     files_in,
 )
 from veilmatch.server.keyholder.audit.place import astray
-from veilmatch.server.transport.own_failures import said
 
-#: Of the entries; in every "open" entry.
-FORMAT = 1
+#: Of the entries; in every "open" entry. Those after an entry of format 1 name no recipient, whether there was one or
+#: not; those after one of format 2 name it (`recipient`, `recipient_id`) or had none.
+FORMAT = 2
 #: End of the name of a file that has no entry yet.
 _UNFINISHED = ".new"
 
@@ -78,6 +83,7 @@ class AuditLog:
         #: What has become of the current file, as it was last said in the log of the daemon.
         self._astray: str | None = None
         self._next, self._last = 0, START
+        self._gathered: Gathered[Mapping[str, Any]] = Gathered("audit log", self._append)
         with self._lock:
             try:
                 self._open()
@@ -98,6 +104,16 @@ class AuditLog:
 
         Raises AuditLogError if that cannot be done; the log is then as before.
         """
+        self.enter(fields).result()
+
+    def enter(self, fields: Mapping[str, Any]) -> Future[None]:
+        """Begin to `append`; the future is done once the entry is on disk, or has the error."""
+        try:
+            return self._gathered.put(fields)
+        except StorageError as error:
+            raise self._not_written(error.available) from None
+
+    def _append(self, batch: Sequence[Mapping[str, Any]]) -> Sequence[Outcome]:
         with self._lock:
             try:
                 self._require_in_place(self._broken)
@@ -109,7 +125,7 @@ class AuditLog:
                 if self._size >= self._file_bytes:
                     self._shut()
                     self._create()
-                self._write(fields)
+                return self._write(*batch)
             except AuditLogError:
                 self._broken = True
                 raise
@@ -118,7 +134,8 @@ class AuditLog:
                 raise self._unwritten(error) from None
 
     def close(self) -> None:
-        """Close the file."""
+        """Write what waits, and close the file."""
+        self._gathered.close()
         with self._lock:
             self._shut()
 
@@ -169,15 +186,25 @@ class AuditLog:
 
     # -- writing --------------------------------------------------------------------------------
 
-    def _write(self, fields: Mapping[str, Any]) -> None:
+    def _write(self, *batch: Mapping[str, Any]) -> Sequence[Outcome]:
+        """Write entries with one sync. Returns the outcome of each: what is no JSON is refused without the others."""
         at = datetime.fromtimestamp(self._now(), UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        line, found = encode({**fields, "at": at}, self._next, self._last)
-        if os.write(self._descriptor, line) != len(line):
+        number, last, lines, outcomes = self._next, self._last, b"", list[Outcome]()
+        for fields in batch:
+            try:
+                line, last = encode({**fields, "at": at}, number, last)
+            except (TypeError, ValueError) as error:
+                outcomes.append(error)
+            else:
+                number, lines = number + 1, lines + line
+                outcomes.append(None)
+        if os.write(self._descriptor, lines) != len(lines):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         os.fsync(self._descriptor)
-        self._require_in_place(may_be_longer=False, more=len(line))
-        self._size += len(line)
-        self._next, self._last = self._next + 1, found
+        self._require_in_place(may_be_longer=False, more=len(lines))
+        self._size += len(lines)
+        self._next, self._last = number, last
+        return outcomes
 
     def _require_in_place(self, may_be_longer: bool, more: int = 0) -> None:
         """Raise AuditLogError unless the current file is in its place. more: bytes beside those acknowledged."""
@@ -214,11 +241,14 @@ class AuditLog:
         self._descriptor = -1
 
     def _unwritten(self, error: OSError) -> AuditLogError:
+        return self._not_written(os.strerror(error.errno) if error.errno else type(error).__name__)
+
+    def _not_written(self, why: str | None) -> AuditLogError:
         return AuditLogError(
             "the audit log cannot be written, so nothing is served",
             party=f"keyholder-{self._party}",
             needed="an audit log that can be written",
-            available=os.strerror(error.errno) if error.errno else type(error).__name__,
+            available=why,
             alternatives=pairs_without(self._party),
         )
 

@@ -1,8 +1,8 @@
 """What a key holder notes in its audit log: of a request its session, or its refusal, or that the session failed; of
 a refresh of its shares every step.
 
-Noted are who, when, what and how much. Never a probe, a template, a score or an answer (there are none here), and
-never the subject, whose digest in the request is salted afresh each time.
+Noted are who, when, what, how much, and the recipient if the answer is for one. Never a probe, a template, a score or
+an answer (there are none here), and never the subject, whose digest in the request is salted afresh each time.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ import structlog
 
 from veilmatch.crypto.digests import DIGEST_BYTES
 from veilmatch.crypto.errors import AuditLogError, VeilmatchError
-from veilmatch.crypto.keys.shares import Party, seat_of
+from veilmatch.crypto.keys.parties import Party
+from veilmatch.server.admission.requests import CheckedRequest
+from veilmatch.server.ground.finishing import to_the_end
+from veilmatch.server.ground.own_failures import Self, alert
 from veilmatch.server.keyholder.audit.log import AuditLog
-from veilmatch.server.transport.finishing import to_the_end
-from veilmatch.server.transport.own_failures import Self, alert
-from veilmatch.server.transport.requests import CheckedRequest
 
 #: Refusals of one device, or of one caller whose request cannot be attributed, that are noted in a minute.
 REFUSALS_A_MINUTE = 30
@@ -38,7 +38,7 @@ class Auditor:
 
     A device over its budget may ask on and on. So that it cannot fill the disk, refusals beyond `REFUSALS_A_MINUTE`
     are only counted, and the next one that is noted says how many were not (`unlisted`). Sessions, which budgets
-    bound, are always noted, and so are those that fail.
+    bound, are always noted, and so are those that fail, and those whose peer never let them begin.
     """
 
     def __init__(self, log: AuditLog, party: Party, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -55,7 +55,7 @@ class Auditor:
 
         So is that its session was given up before it was answered, by the matcher or the device.
         """
-        record = Record(self._log, self.party, caller)
+        record = Record(self._log, caller)
         try:
             yield record
         except VeilmatchError as error:
@@ -65,7 +65,7 @@ class Auditor:
             await self._refused(record, "internal")
             raise
         except (asyncio.CancelledError, GeneratorExit):
-            if record.begun and not record.answered:
+            if (record.begun or record.spoken) and not record.answered:
                 await self._refused(record, "abandoned")
             raise
 
@@ -86,13 +86,13 @@ class Auditor:
 
     async def _refused(self, record: Record, code: str) -> None:
         fields = {"event": "failed" if record.begun else "refused", "code": code, **record.fields}
-        if not record.begun:
+        if not (record.begun or record.spoken):
             if (unlisted := self._unlisted(record.fields.get("device") or record.fields["caller"])) is None:
                 return
             fields |= {"unlisted": unlisted} if unlisted else {}
         try:
             # A caller that goes away meanwhile must not keep it from being noted.
-            await to_the_end(asyncio.to_thread(self._log.append, fields))
+            await to_the_end(asyncio.wrap_future(self._log.enter(fields)))
         except AuditLogError as error:
             # Nothing is served either way, and the error that is under way may be about something else.
             alert(error, Self(f"keyholder-{self.party}"))
@@ -115,11 +115,12 @@ class Auditor:
 class Record:
     """One request in the audit log."""
 
-    def __init__(self, log: AuditLog, party: Party, caller: str) -> None:
+    def __init__(self, log: AuditLog, caller: str) -> None:
         self._log = log
-        self._party: Party = party
         self.fields: dict[str, Any] = {"caller": caller}
         self.begun = False
+        #: Whether hashes made from its ciphertexts left before its session had an id. Its end is noted then, always.
+        self.spoken = False
         #: Whether the last answer was handed over.
         self.answered = False
 
@@ -135,6 +136,8 @@ class Record:
             "request": checked.digest.hex(),
             "threshold": checked.threshold,
         }
+        if (to := checked.recipient) is not None:
+            self.fields |= {"recipient": to.recipient, "recipient_id": to.id.hex()}
 
     async def begin(self, session_id: bytes, sequence: int, chain: bytes) -> None:
         """Note that its session begins, durably, unless that is done. sequence, chain: of the gallery.
@@ -145,9 +148,8 @@ class Record:
             return
         self.fields |= {
             "chain": chain[:DIGEST_BYTES].hex(),
-            "seat": seat_of(self.fields["pair"], self._party),
             "sequence": sequence,
             "session": session_id.hex(),
         }
-        await asyncio.to_thread(self._log.append, {"event": "session", **self.fields})
+        await asyncio.wrap_future(self._log.enter({"event": "session", **self.fields}))
         self.begun = True

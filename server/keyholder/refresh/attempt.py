@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from veilmatch.crypto.digests import DIGEST_BYTES
 from veilmatch.crypto.encryption.paillier import Paillier
 from veilmatch.crypto.errors import KeyMismatchError, ProtocolError
+from veilmatch.crypto.keys.parties import Pair, Party, pairs_of
 from veilmatch.crypto.keys.refreshing import (
     CONTRIBUTION_BYTES,
     FIT_BYTES,
@@ -28,7 +29,7 @@ from veilmatch.crypto.keys.refreshing import (
     open_commitment,
     refreshed_key,
 )
-from veilmatch.crypto.keys.shares import SEED_BYTES, KeyHolderKey, Pair, Party, pairs_of
+from veilmatch.crypto.keys.shares import SEED_BYTES, KeyHolderKey
 from veilmatch.crypto.pair.conversion import hashes_agree
 from veilmatch.crypto.secret_access import SecretHolder
 

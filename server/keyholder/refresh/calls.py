@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 
 from veilmatch.crypto.claims import Others
-from veilmatch.crypto.keys.shares import PARTIES, Party
+from veilmatch.crypto.keys.parties import PARTIES, Party
 from veilmatch.protos.v1 import keyholder_pb2 as pb
 from veilmatch.server.keyholder.peers import Peers, party_name
 from veilmatch.server.transport.status import from_rpc

@@ -14,8 +14,9 @@ from dataclasses import replace
 import structlog
 
 from veilmatch.crypto.errors import AuditLogError, IntegrityError, UnavailableError
+from veilmatch.crypto.keys.parties import Party
 from veilmatch.crypto.keys.refreshing import is_decision
-from veilmatch.crypto.keys.shares import KeyHolderKey, Party
+from veilmatch.crypto.keys.shares import KeyHolderKey
 from veilmatch.protos.v1 import keyholder_pb2 as pb
 from veilmatch.server.keyholder.peers import party_name
 from veilmatch.server.keyholder.refresh.attempt import Attempt

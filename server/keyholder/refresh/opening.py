@@ -13,12 +13,11 @@ from veilmatch.server.keyholder.refresh.key_files import KeyFiles
 
 def open_key(settings: KeyHolderSettings) -> tuple[PublicFile, KeyHolderKey]:
     """Return the installation's public file and this key holder's key; see `sealed.unseal` for errors."""
-    files = open_key_files(settings)
+    files = open_key_files(settings, read_passphrase(settings.passphrase_file))
     return files.public, files.current
 
 
-def open_key_files(settings: KeyHolderSettings) -> KeyFiles:
+def open_key_files(settings: KeyHolderSettings, passphrase: str) -> KeyFiles:
     """Return this key holder's key files, opened; see `sealed.unseal` and `KeyFiles` for errors."""
     public = read_public_file(settings.public_key)
-    passphrase = read_passphrase(settings.passphrase_file)
     return KeyFiles(settings.key_file, *open_sealed(settings.key_file, settings.party, public, passphrase))

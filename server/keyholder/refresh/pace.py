@@ -12,7 +12,7 @@ limit one deviating leader would use them up (DESIGN.md section 9). So, in any s
 The operator's own refreshes are held to the same, and counted after the peers have counted them: what is let through
 here is let through there, unless their interval is longer.
 
-Counted durably, in `pace.db` of the data directory, by a clock that never goes back (transport/clock.py): neither a
+Counted durably, in `pace.db` of the data directory, by a clock that never goes back (ground/clock.py): neither a
 restart nor another clock lets anybody begin sooner.
 """
 
@@ -39,10 +39,10 @@ from sqlalchemy import (
 from sqlalchemy.dialects.sqlite import insert
 
 from veilmatch.crypto.errors import ProtocolError, RefreshIntervalError, StorageError
-from veilmatch.crypto.keys.shares import Party
+from veilmatch.crypto.keys.parties import Party
+from veilmatch.server.ground.clock import LatestTime
+from veilmatch.server.ground.database import open_database
 from veilmatch.server.keyholder.peers import party_name
-from veilmatch.server.transport.clock import LatestTime
-from veilmatch.server.transport.database import open_database
 
 #: Refreshes of one leader that may be begun in an interval, if none of them is used.
 BEGUN_AT_MOST = 3

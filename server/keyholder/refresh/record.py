@@ -32,9 +32,9 @@ from sqlalchemy import (
 from sqlalchemy.dialects.sqlite import insert
 
 from veilmatch.crypto.errors import StorageError
-from veilmatch.crypto.keys.shares import PARTIES, Party
+from veilmatch.crypto.keys.parties import PARTIES, Party
+from veilmatch.server.ground.database import open_database
 from veilmatch.server.keyholder.peers import party_name
-from veilmatch.server.transport.database import open_database
 
 _metadata = MetaData()
 _in_hand = Table(

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from veilmatch.crypto.errors import KeyMismatchError, UnavailableError, VeilmatchError
-from veilmatch.crypto.keys.shares import Party
+from veilmatch.crypto.keys.parties import Party
 from veilmatch.protos.v1 import keyholder_pb2 as pb
 from veilmatch.server.keyholder.peers import party_name
 from veilmatch.server.keyholder.refresh.settling import Position, Stage, Word

@@ -34,9 +34,10 @@ from veilmatch.crypto.errors import (
     UnavailableError,
     VeilmatchError,
 )
+from veilmatch.crypto.keys.parties import Pair, Party, other_party, pairs_of
 from veilmatch.crypto.keys.refreshing import DECISION_BYTES, refresh_id_of
-from veilmatch.crypto.keys.shares import Pair, Party, other_party, pairs_of
 from veilmatch.protos.v1 import keyholder_pb2 as pb
+from veilmatch.server.ground.own_failures import described, level_of
 from veilmatch.server.keyholder.peers import party_name
 from veilmatch.server.keyholder.refresh.attempt import Attempt
 from veilmatch.server.keyholder.refresh.calls import ANSWER, PHASE, WHOLE, Calls, together
@@ -44,7 +45,6 @@ from veilmatch.server.keyholder.refresh.hand import STAGES, Hand
 from veilmatch.server.keyholder.refresh.recovery import Found, plan
 from veilmatch.server.keyholder.refresh.settling import Stage, Step, Word, next_step
 from veilmatch.server.keyholder.session.serving import KeyHolder
-from veilmatch.server.transport.own_failures import described, level_of
 
 #: How often something unfinished is looked at again.
 _SETTLE_EVERY_S = 0.5

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from veilmatch.crypto.errors import InvalidInputError, KeyMismatchError
-from veilmatch.crypto.keys.shares import PARTIES, Party
+from veilmatch.crypto.keys.parties import PARTIES, Party
 from veilmatch.protos.v1 import keyholder_pb2 as pb
 from veilmatch.protos.v1 import keyholder_pb2_grpc as rpc
+from veilmatch.server.ground.own_failures import Self
 from veilmatch.server.keyholder.peers import party_name
 from veilmatch.server.keyholder.refresh.refresh import Refresher
 from veilmatch.server.transport.channels import Context, require_caller
-from veilmatch.server.transport.own_failures import Self
 from veilmatch.server.transport.status import unary
 
 

@@ -1,26 +1,32 @@
 """The other key holder of a pair, about one request: met, waited for, and told why there will be no session.
 
-The plus holder calls and the minus holder is called (transport/links.py). Either may fail by itself, or refuse a
-request, before they have met: the other one then hears it at once, with the pairs that could serve instead.
+The minus holder calls, as it speaks first, and the plus holder is called (transport/links.py). Either may fail by
+itself, or refuse a request, before they have met: the other one then hears it at once, with the pairs that could serve
+instead.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import Any, TypeVar
 
+from veilmatch.crypto.claims import written
 from veilmatch.crypto.errors import BudgetExceededError, UnavailableError, VeilmatchError
-from veilmatch.crypto.keys.shares import Party, other_party, pairs_without
+from veilmatch.crypto.keys.parties import Party, other_party, pairs_without
 from veilmatch.crypto.pair.request import Request
 from veilmatch.protos.v1 import keyholder_pb2 as pb
+from veilmatch.server.ground.own_failures import Self, own_failures
 from veilmatch.server.keyholder.peers import Peers, others_of, party_name
 from veilmatch.server.transport.limits import WHOLE_CALL
-from veilmatch.server.transport.links import AcceptedLink, Link, Rendezvous, dialled
-from veilmatch.server.transport.own_failures import Self, own_failures
+from veilmatch.server.transport.links import AcceptedLink, Link, Rendezvous, dialled, require_subject
+from veilmatch.server.transport.sign_of_life import unless_silent
 
 #: How many times longer than here the same conversions may take at the peer.
 _PEER_SLOWER = 3.0
+
+_R = TypeVar("_R")
 
 
 class PairLinks:
@@ -37,7 +43,11 @@ class PairLinks:
         self._refusing: set[asyncio.Task[None]] = set()
 
     def bring(self, matter: bytes, link: AcceptedLink[pb.PairMessage]) -> None:
-        """Take in a peer's call about the subject matter of a request. Raises what Rendezvous.bring raises."""
+        """Take in a peer's call about the subject matter of a request.
+
+        Raises what Rendezvous.bring and require_subject raise.
+        """
+        require_subject(matter, link.peer)
         # The caller's name is part of the key: a peer of another pair cannot take this one's place.
         self.rendezvous.bring(link.peer.encode() + matter, link)
 
@@ -46,29 +56,38 @@ class PairLinks:
         """Meet the peer about a request that both were brought. Raises UnavailableError if the peer is not there."""
         peer = self._peer(request)
         matter, name, alternatives = request.subject_matter(), party_name(peer), pairs_without(peer)
-        if request.pair[0] != self._party:
-            async with self.rendezvous.take(name.encode() + matter, name, alternatives, self._timeout_s) as accepted:
-                yield accepted
+        if request.pair[1] != self._party:
+            coming = self.rendezvous.take(name.encode() + matter, name, alternatives, self._timeout_s)
+            async with AsyncExitStack() as stack:
+                yield await self._unless_silent(peer, stack.enter_async_context(coming))
             return
         first = pb.PairMessage(rendezvous=pb.PairRendezvous(subject_matter=matter))
         others = others_of(peer, self._party)
         call = self._peers.stub(peer).Pair(timeout=WHOLE_CALL * self._timeout_s)
         async with AsyncExitStack() as stack:
             # A stopped process still accepts connections, and then says nothing.
-            async with self.waiting_for(peer):
-                link = await stack.enter_async_context(dialled(call, first, name, alternatives, others))
-            yield link
+            connected = stack.enter_async_context(dialled(call, first, name, alternatives, others))
+            yield await self.by_peer(peer, connected)
 
-    @asynccontextmanager
-    async def waiting_for(self, peer: Party, worked_s: float = 0.0) -> AsyncIterator[None]:
-        """Bound a wait: a peer that takes much longer than this holder worked on the same counts as down."""
+    async def by_peer(self, peer: Party, owed: Coroutine[Any, Any, _R], worked_s: float = 0.0) -> _R:
+        """Return what waits for a peer. One that gives no sign of life counts as down, and so does one that takes much
+        longer than this holder, which worked so long on the same: the matchers keep a gallery meanwhile."""
         try:
             async with asyncio.timeout(self._timeout_s + _PEER_SLOWER * worked_s):
-                yield
+                return await self._unless_silent(peer, owed)
         except TimeoutError:
-            raise UnavailableError(
-                f"{party_name(peer)} does not answer", party=party_name(peer), alternatives=pairs_without(peer)
-            ) from None
+            raise self._silent(peer) from None
+
+    async def _unless_silent(self, peer: Party, owed: Coroutine[Any, Any, _R]) -> _R:
+        try:
+            return await unless_silent(owed, self._peers.gives_sign(peer))
+        except TimeoutError:
+            raise self._silent(peer) from None
+
+    @staticmethod
+    def _silent(peer: Party) -> UnavailableError:
+        name = party_name(peer)
+        return UnavailableError(f"{name} does not answer", party=name, alternatives=pairs_without(peer))
 
     @asynccontextmanager
     async def before_meeting(self, request: Request) -> AsyncIterator[None]:
@@ -90,10 +109,10 @@ class PairLinks:
         peer = self._peer(request)
         with suppress(VeilmatchError):
             async with self.about(request) as link:
-                if request.pair[0] == self._party:
+                if request.pair[1] == self._party:
                     # A call that is cancelled before it was taken would be as if it had never come.
-                    async with self.waiting_for(peer):
-                        await link.receive()
+                    await self.by_peer(peer, link.send(pb.PairMessage(ended=written(error))))
+                    await self.by_peer(peer, link.receive())
                 raise error
 
     def _peer(self, request: Request) -> Party:

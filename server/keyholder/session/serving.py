@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from functools import partial
@@ -22,19 +21,19 @@ from veilmatch.crypto.dealing import Kind
 from veilmatch.crypto.digests import NONCE_BYTES
 from veilmatch.crypto.encryption.paillier import Paillier
 from veilmatch.crypto.encryption.public_key_format import PublicFile
+from veilmatch.crypto.encryption.scheme import LocalShare
 from veilmatch.crypto.errors import (
     GalleryMismatchError,
     KeyMismatchError,
-    PartyRefusedError,
     ProtocolError,
     UnavailableError,
     VeilmatchError,
 )
 from veilmatch.crypto.gates.answer import answer_bits
-from veilmatch.crypto.keys.shares import KeyHolderKey, Pair, Party, other_party, pairs_without, seat_of
+from veilmatch.crypto.keys.parties import Party, other_party, pairs_without
+from veilmatch.crypto.keys.shares import KeyHolderKey
 from veilmatch.crypto.pair.mask import MASK_SECRET_BYTES
 from veilmatch.crypto.pair.messages import (
-    Action,
     AwaitResults,
     DecisionShare,
     LocalWork,
@@ -52,34 +51,40 @@ from veilmatch.crypto.requests import WITH_PROBE, Operation
 from veilmatch.crypto.secret_access import SECRET_ACCESS
 from veilmatch.protos.v1 import keyholder_pb2 as pb
 from veilmatch.protos.v1.request_pb2 import RequestBody
-from veilmatch.server.config import KeyHolderSettings
-from veilmatch.server.keyholder.allowance import Allowance
-from veilmatch.server.keyholder.audit.log import AuditLog
-from veilmatch.server.keyholder.audit.record import Auditor, Record
-from veilmatch.server.keyholder.peers import Peers, party_name
-from veilmatch.server.keyholder.session.pair_link import PairLinks
-from veilmatch.server.keyholder.session.share_worker import ShareWorkers
-from veilmatch.server.keyholder.session.turnstile import Turnstile
-from veilmatch.server.keyholder.stock.stock import SessionStock, Stock
-from veilmatch.server.keyholder.stock.stocks import Stocks
-from veilmatch.server.keyholder.stock.store import StockStore
-from veilmatch.server.keyholder.wire import from_wire, to_wire
-from veilmatch.server.transport.budgets import Budgets, budgets_of
-from veilmatch.server.transport.devices import Devices
-from veilmatch.server.transport.limits import WHOLE_CALL
-from veilmatch.server.transport.links import Link
-from veilmatch.server.transport.own_failures import Self, own_failures
-from veilmatch.server.transport.replay import ReplayLog
-from veilmatch.server.transport.requests import (
+from veilmatch.server.admission.budgets import budgets_of
+from veilmatch.server.admission.devices import Devices
+from veilmatch.server.admission.ledger import Entry, Ledger
+from veilmatch.server.admission.recipients import Recipients
+from veilmatch.server.admission.requests import (
     WITH_LANES,
     CheckedRequest,
     RequestChecker,
     check_knowledge,
     check_payload,
+    require_pair,
 )
+from veilmatch.server.admission.revoked import Revoked
+from veilmatch.server.config import KeyHolderSettings
+from veilmatch.server.ground.organisation import OrganisationKey
+from veilmatch.server.ground.own_failures import Self, own_failures
+from veilmatch.server.keyholder.allowance import Allowance
+from veilmatch.server.keyholder.audit.log import AuditLog
+from veilmatch.server.keyholder.audit.record import Auditor, Record
+from veilmatch.server.keyholder.peers import Peers, party_name
+from veilmatch.server.keyholder.session.pair_link import PairLinks
+from veilmatch.server.keyholder.session.sealing import SealedAnswerShare, Sealer
+from veilmatch.server.keyholder.session.share_worker import ShareWorkers
+from veilmatch.server.keyholder.session.turns import Turns, ending
+from veilmatch.server.keyholder.session.turnstile import Turnstile
+from veilmatch.server.keyholder.stock.stock import SessionStock, Stock
+from veilmatch.server.keyholder.stock.stocks import Stocks
+from veilmatch.server.keyholder.stock.store import StockStore
+from veilmatch.server.transport.limits import WHOLE_CALL
+from veilmatch.server.transport.links import Link
 
-#: What the caller is given, in order: a probe share and then a decision share, or the shares of templates.
-Answer = ProbeShare | TemplateShare | DecisionShare
+#: What the caller is given, in order: a probe share and then a decision share, sealed if the request names a
+#: recipient; or the shares of templates.
+Answer = ProbeShare | TemplateShare | DecisionShare | SealedAnswerShare
 
 #: Part of the time-out for which sessions may go on once the shares are to be replaced. Short, because the other holder
 #: of a session may be waiting before its turnstile already.
@@ -91,13 +96,20 @@ _log = structlog.get_logger(__name__)
 
 
 class KeyHolder:
-    """One key holder: its key, its workers, its stocks and its peers."""
+    """One key holder: its key, its organisation's signing key, its workers, its stocks and its peers."""
 
     def __init__(
-        self, settings: KeyHolderSettings, public: PublicFile, key: KeyHolderKey, workers: ShareWorkers
+        self,
+        settings: KeyHolderSettings,
+        public: PublicFile,
+        key: KeyHolderKey,
+        workers: ShareWorkers,
+        organisation: OrganisationKey,
     ) -> None:
         self.party: Party = key.party
-        self.server = Self(party_name(key.party), pairs_without(key.party))
+        self.organisation = organisation
+        self._pairs = settings.pairs
+        self.server = Self(party_name(key.party), pairs_without(key.party), settings.served)
         self.key = key
         #: That of the epoch which was left, until nothing of it can be under way any more. Nobody is served with it.
         self._left: KeyHolderKey | None = None
@@ -119,10 +131,9 @@ class KeyHolder:
         self.stocks = Stocks(
             key.party, key.epoch, self._store, self._peers, targets, self._public_key.modulus, self._timeout_s
         )
-        self._replays = ReplayLog(settings.data_dir)
         audit_log = AuditLog(settings.data_dir, key.party, key.key_id, settings.audit_file_bytes)
         self._auditor = Auditor(audit_log, key.party)
-        self._budgets = Budgets(
+        self._ledger = Ledger(
             settings.data_dir, budgets_of(settings.budgets.model_dump()), settings.party_name, pairs_without(key.party)
         )
         #: Of dealing, for each peer.
@@ -135,7 +146,9 @@ class KeyHolder:
             settings.max_request_lifetime_s,
             settings.party_name,
             after_another=True,
+            recipients=Recipients(public, Revoked(settings.revoked_dir)),
         )
+        self._sealer = Sealer(organisation, public.installation, self._public_key.key_id)
 
     # -- epochs ---------------------------------------------------------------------------------
 
@@ -205,7 +218,8 @@ class KeyHolder:
     ) -> AsyncIterator[Answer]:
         """Serve one request that the matcher `caller` brings; yields the answers for it.
 
-        The audit log has it before anything made from its ciphertexts leaves, and has it too if it is refused.
+        The audit log has it before anything made from its ciphertexts leaves but hashes that the peer computes as well,
+        and has it too if it is refused, or given up after those hashes.
         """
         async with (
             self._auditor.about(caller) as record,
@@ -222,13 +236,13 @@ class KeyHolder:
         by_device = self._by_device(checked.operation, opening)
         output_bits = opening.output_bits if search else _told(checked.operation, by_device)
         record.identify(checked, RequestBody.FromString(opening.request.body).model, output_bits)
-        self._require_seat(checked.pair, caller)
+        require_pair(checked, self._pairs, self.server.name)
         cost = {"requests": 1, "searches": int(search), "bits": output_bits}
         names = {"device": checked.device, "gallery": checked.gallery}
         before_meeting = partial(self.links.before_meeting, self._request(checked, opening, b""))
         async with before_meeting():
             # A device whose budget is used up costs no proof and no commit to disk.
-            await asyncio.to_thread(self._budgets.look, names, cost)
+            await asyncio.to_thread(self._ledger.look, names, cost)
         if checked.operation in ON_RECORDS:
             check_payload(checked, [])
             data: Sequence[bytes] = opening.record
@@ -239,8 +253,8 @@ class KeyHolder:
         if checked.operation in WITH_LANES:
             await asyncio.to_thread(check_knowledge, checked, data, self._public_key)
         async with before_meeting():
-            await asyncio.to_thread(self._replays.register, checked.nonce, checked.expires_at_ms)
-            await asyncio.to_thread(self._budgets.admit, names, cost)
+            entry = Entry(checked.nonce, checked.expires_at_ms, names, cost)
+            await asyncio.wrap_future(self._ledger.enter(entry))
         peer = other_party(checked.pair, self.party)
         if search:
             results = _within(results, checked.operation, output_bits)
@@ -249,14 +263,14 @@ class KeyHolder:
             try:
                 stock = await self.stocks.of(checked.pair)
                 session = self._session(checked, opening, ciphertexts, by_device, stock)
-                action = session.start()
+                begun = self._begun(session)
                 # What this session was given of the stock stays with the peer until the link has ended.
-                with stock.session() as own:
+                with stock.session() as own, ending(begun):
                     async with self.links.about(session.request) as link:
                         # In here, so that the peer is told who failed, too.
                         with own_failures(self.server):
-                            async for answer in self._drive(session, action, link, own, results, record):
-                                yield answer
+                            async for answer in self._drive(session, begun, link, own, results, record):
+                                yield self._for_recipient(checked, opening, session.session_id, answer)
             except GalleryMismatchError:
                 raise  # between the matchers: it says nothing of the key holders
             except KeyMismatchError:
@@ -266,12 +280,13 @@ class KeyHolder:
                 raise
         _log.info("served", operation=checked.operation, pair=checked.pair, peer=party_name(peer))
 
-    def _require_seat(self, pair: Pair, caller: str) -> None:
-        if self.party not in pair:
-            raise PartyRefusedError("this key holder is not in the pair of the request", got=self.party, expected=pair)
-        expected = f"matcher-{seat_of(pair, self.party)}"
-        if caller != expected:
-            raise PartyRefusedError("another matcher than the one served for this pair", got=caller, expected=expected)
+    def _for_recipient(
+        self, checked: CheckedRequest, opening: pb.OpenSession, session_id: bytes, answer: Answer
+    ) -> Answer:
+        """Return what leaves in the place of an answer: a share of the decision only sealed, if it is a recipient's."""
+        if checked.recipient is None or not isinstance(answer, DecisionShare):
+            return answer
+        return self._sealer.seal(checked, session_id, opening.sequence, opening.chain, opening.labels_digest, answer)
 
     def _by_device(self, operation: Operation, opening: pb.OpenSession) -> NDArray[np.bool_]:
         """Return which of the vectors of a request were encrypted by a device. Raises ProtocolError if it does not say.
@@ -318,49 +333,62 @@ class KeyHolder:
             stock=stock,
         )
 
+    def _begun(self, session: PairSession) -> asyncio.Future[list[LocalShare]]:
+        """Begin a session: its ciphertexts are converted while the peer is met."""
+        action = session.start()
+        assert isinstance(action, LocalWork)
+        pair, epoch = session.request.pair, session.request.epoch
+        return asyncio.ensure_future(self._workers.local_shares(pair, epoch, action.ciphertexts))
+
     async def _drive(
         self,
         session: PairSession,
-        action: Action,
+        begun: asyncio.Future[list[LocalShare]],
         link: Link[pb.PairMessage],
         stock: SessionStock,
         results: AsyncIterator[Results],
         record: Record,
     ) -> AsyncIterator[Answer]:
-        peer = other_party(session.request.pair, self.party)
-        worked_s = 0.0
+        """Do what a session asks for, from its first local shares on, until it has its last share."""
+        request, peer = session.request, other_party(session.request.pair, self.party)
+        turns = Turns(partial(self.links.by_peer, peer), link)
+        async with turns.working():
+            action = session.resume(await begun)
         while True:
+            # From here on, what leaves this holder depends on a share of the key, but for hashes that the peer computes
+            # as well: the minus holder says those before there is a session id.
+            await record.begin(session.session_id, request.sequence, request.chain)
             outcome: object = None
             match action:
                 case Send(envelope):
-                    async with self.links.waiting_for(peer, worked_s):
-                        await link.send(to_wire(envelope))
+                    record.spoken = True
+                    await turns.say(envelope)
                 case Receive():
-                    async with self.links.waiting_for(peer, worked_s):
-                        outcome = from_wire(await link.receive())
+                    outcome = await turns.hear()
                 case LocalWork(ciphertexts):
-                    started = time.monotonic()
-                    outcome = await self._workers.local_shares(session.request.pair, session.request.epoch, ciphertexts)
-                    worked_s = time.monotonic() - started
+                    async with turns.working():
+                        outcome = await self._workers.local_shares(request.pair, request.epoch, ciphertexts)
                 case SafetyWork(ciphertexts, exponents):
-                    started = time.monotonic()
-                    outcome = await self._workers.safety_shares(
-                        session.request.pair, session.request.epoch, ciphertexts, exponents
-                    )
-                    worked_s = time.monotonic() - started
+                    async with turns.working():
+                        outcome = await self._workers.safety_shares(request.pair, request.epoch, ciphertexts, exponents)
                 case Reserve():
                     outcome = await stock.reserve(action)
                 case AwaitResults():
+                    await turns.flush()
                     outcome = await anext(results)
                 case ProbeShare():
                     yield action
                 case TemplateShare() | DecisionShare():
+                    await turns.flush()
                     record.answered = True
                     yield action
                     return
-            action = session.resume(outcome)
-            # From here on, what leaves this holder is made from the ciphertexts.
-            await record.begin(session.session_id, session.request.sequence, session.request.chain)
+            try:
+                action = session.resume(outcome)
+            except VeilmatchError:
+                # The other one may find out for itself what is wrong.
+                await turns.flush()
+                raise
 
     async def close(self) -> None:
         """Close stores and channels."""
@@ -368,8 +396,7 @@ class KeyHolder:
         self.stocks.retire()
         await self._peers.close()
         self._store.close()
-        self._replays.close()
-        self._budgets.close()
+        self._ledger.close()
         self._auditor.close()
 
 

@@ -16,7 +16,9 @@ from veilmatch.crypto.arithmetic import Integer, from_bytes, to_bytes
 from veilmatch.crypto.encryption.paillier import Paillier, PublicKey
 from veilmatch.crypto.encryption.scheme import LocalShare
 from veilmatch.crypto.errors import ProtocolError, UnavailableError
-from veilmatch.crypto.keys.shares import KeyHolderKey, Pair, pairs_of, safety_exponent_bits
+from veilmatch.crypto.keys.parties import Pair, pairs_of
+from veilmatch.crypto.keys.shares import KeyHolderKey, safety_exponent_bits
+from veilmatch.crypto.rings.grid import WEIGHT_BYTES, WIDTH, Grid, rows_of
 from veilmatch.crypto.secret_access import SECRET_ACCESS
 from veilmatch.server.workers.threads import Pool
 
@@ -25,8 +27,8 @@ _SETUP, _SHARES, _SAFETY = b"S", b"W", b"K"
 _NAME = struct.Struct(">2sIc")
 #: What an exponent is for.
 _CONVERT, _VERIFY, _PROVE = b"o", b"v", b"p"
-#: Room for an exponent of a combination: sums of a few weights of 64 bits.
-_PUBLIC_BYTES = 16
+#: How many ciphertexts a combination has, before the weights of its columns and rows.
+_COUNT = struct.Struct(">I")
 
 
 def make_handler(public_key: PublicKey) -> Callable[[bytes], bytes]:
@@ -67,11 +69,11 @@ def make_handler(public_key: PublicKey) -> Callable[[bytes], bytes]:
     def safety(body: bytes) -> bytes:
         names, data = (body[: _NAME.size], body[_NAME.size : 2 * _NAME.size]), body[2 * _NAME.size :]
         exponents = [exponent(name) for name in names]
-        step = ciphertext_size + _PUBLIC_BYTES
-        terms = [data[at : at + step] for at in range(0, len(data), step)]
-        bases = [from_bytes(term[:ciphertext_size]) for term in terms]
-        powers = [int.from_bytes(term[ciphertext_size:], "big") for term in terms]
-        return answer(scheme.local_shares_of_one(scheme.combine(bases, powers), exponents))
+        weights, ciphertexts = _read_grid(data)
+        bases = [
+            from_bytes(ciphertexts[at : at + ciphertext_size]) for at in range(0, len(ciphertexts), ciphertext_size)
+        ]
+        return answer(scheme.local_shares_of_one(scheme.combine(bases, weights), exponents))
 
     handlers = {_SETUP: setup, _SHARES: shares, _SAFETY: safety}
 
@@ -119,19 +121,16 @@ class ShareWorkers:
         return self._shares(await self._in_turn(parts), len(ciphertexts))
 
     async def safety_shares(
-        self, pair: Pair, epoch: int, ciphertexts: Sequence[Integer], exponents: Sequence[int]
+        self, pair: Pair, epoch: int, ciphertexts: Sequence[Integer], exponents: Grid
     ) -> tuple[LocalShare, LocalShare]:
         """Return the local shares of c* = Scheme.combine(ciphertexts, exponents): as verifier, and as prover.
 
         Raises UnavailableError as `local_shares` does.
         """
         size = self._public_key.parameters.ciphertext_bytes
-        terms = (
-            to_bytes(c, size) + int(exponent).to_bytes(_PUBLIC_BYTES, "big")
-            for c, exponent in zip(ciphertexts, exponents, strict=True)
-        )
+        terms = _write_grid(exponents) + b"".join(to_bytes(c, size) for c in ciphertexts)
         names = b"".join(_NAME.pack(pair.encode(), epoch, use) for use in (_VERIFY, _PROVE))
-        verifying, proving = self._shares(await self._in_turn([_SAFETY + names + b"".join(terms)]), 2)
+        verifying, proving = self._shares(await self._in_turn([_SAFETY + names + terms]), 2)
         return verifying, proving
 
     async def _in_turn(self, requests: Sequence[bytes]) -> bytes:
@@ -155,3 +154,15 @@ class ShareWorkers:
 def _exponent_bytes(public_key: PublicKey) -> int:
     """Return the size of every exponent on its way to a worker: that of the longest kind."""
     return (safety_exponent_bits(public_key) + 7) // 8
+
+
+def _write_grid(grid: Grid) -> bytes:
+    return _COUNT.pack(len(grid)) + b"".join(w.to_bytes(WEIGHT_BYTES, "big") for w in (*grid.columns, *grid.rows))
+
+
+def _read_grid(data: bytes) -> tuple[Grid, bytes]:
+    """Return the grid with which `data` begins, and what follows it."""
+    (count,) = _COUNT.unpack_from(data)
+    end = _COUNT.size + WEIGHT_BYTES * (WIDTH + rows_of(count))
+    weights = [int.from_bytes(data[at : at + WEIGHT_BYTES], "big") for at in range(_COUNT.size, end, WEIGHT_BYTES)]
+    return Grid(tuple(weights[WIDTH:]), tuple(weights[:WIDTH]), count), data[end:]

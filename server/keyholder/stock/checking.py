@@ -24,7 +24,7 @@ from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.dealing import BLOCK_UNITS, Block, BlockCheck, BlockName, check_tagged_block
 from veilmatch.crypto.digests import NONCE_BYTES
 from veilmatch.crypto.errors import DealtStockError, ProtocolError, UnavailableError, VeilmatchError
-from veilmatch.crypto.keys.shares import dealer_of
+from veilmatch.crypto.keys.parties import dealer_of
 from veilmatch.protos.v1 import keyholder_pb2 as pb
 from veilmatch.server.keyholder.stock.standing import Standing
 from veilmatch.server.keyholder.stock.store import StockStore

@@ -25,7 +25,7 @@ import structlog
 
 from veilmatch.crypto.dealing import BlockName
 from veilmatch.crypto.errors import DealtStockError, UnavailableError, VeilmatchError
-from veilmatch.server.transport.own_failures import said
+from veilmatch.server.ground.own_failures import said
 
 FIRST_WAIT_S = 60.0
 LONGEST_WAIT_S = 3600.0

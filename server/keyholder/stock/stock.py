@@ -1,7 +1,7 @@
 """One pair's stock at one holder: ranges of checked randomness, each handed out once.
 
 The plus holder allocates; the minus holder takes the range it is told, if no index of it was used.
-Both write their own mark before the range is used (stock_store.py), so neither has to trust the
+Both write their own mark before the range is used (store.py), so neither has to trust the
 other's, and a crash of either skips indices instead of repeating them. Only blocks that the pair has checked are
 here (checking.py); the plus holder has them checked, and a number whose check was begun and not ended is a gap in
 the stock that no range crosses. DESIGN.md sections 2 and 9.
@@ -20,15 +20,15 @@ from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.dealing import BLOCK_UNITS, STOCK_KINDS, BlockName, CheckedBlock, Kind, material
 from veilmatch.crypto.digests import digest
 from veilmatch.crypto.errors import BudgetExceededError, IntegrityError, ProtocolError, UnavailableError
-from veilmatch.crypto.keys.shares import Pair, dealer_of
+from veilmatch.crypto.keys.parties import Pair, dealer_of
 from veilmatch.crypto.pair.messages import Reserve, Reserved
 from veilmatch.protos.v1 import keyholder_pb2 as pb
+from veilmatch.server.ground.own_failures import said
+from veilmatch.server.ground.request_id import about_nothing
 from veilmatch.server.keyholder.stock.checking import MAX_SKIP_BLOCKS, Checker, Dealer, Dial
 from veilmatch.server.keyholder.stock.standing import Standing
 from veilmatch.server.keyholder.stock.store import StockStore
 from veilmatch.server.transport.links import Link
-from veilmatch.server.transport.own_failures import said
-from veilmatch.server.transport.request_id import about_nothing
 
 #: The mark is moved this many units at a time, so that not every session waits for an fsync.
 _MARK_AHEAD: dict[Kind, int] = {"triples": 64, "bits": 32768, "products": 2048}

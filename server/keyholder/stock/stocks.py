@@ -16,15 +16,15 @@ import structlog
 from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.dealing import Kind
 from veilmatch.crypto.errors import KeyMismatchError, UnavailableError, VeilmatchError
-from veilmatch.crypto.keys.shares import Pair, Party, dealer_of, other_party, pairs_of
+from veilmatch.crypto.keys.parties import Pair, Party, dealer_of, other_party, pairs_of
 from veilmatch.protos.v1 import keyholder_pb2 as pb
+from veilmatch.server.ground.own_failures import described, level_of
 from veilmatch.server.keyholder.peers import Peers, party_name
 from veilmatch.server.keyholder.stock.standing import Standing
 from veilmatch.server.keyholder.stock.stock import Stock, stock_name
 from veilmatch.server.keyholder.stock.store import StockStore
 from veilmatch.server.keyholder.wire import kind_from_wire
 from veilmatch.server.transport.links import Link
-from veilmatch.server.transport.own_failures import described, level_of
 
 #: After each failure in a row a refill waits so many times as long, up to the longest.
 _BACK_OFF = 2.0
@@ -146,6 +146,7 @@ class Stocks:
         when a peer comes. Sessions do not wait for it: they have blocks checked themselves.
         """
         stocked: Stock | None = None
+        complete: Stock | None = None
         #: What was last reported to keep it from being refilled: a code, and who failed.
         failing: tuple[str, str | None] | None = None
         retry_s = every_s
@@ -158,6 +159,9 @@ class Stocks:
                 if (failing or stocked is not stock) and all(stock.remaining.values()):
                     _log.info("stocked", pair=pair, epoch=self._epoch, **stock.remaining)
                     stocked, failing = stock, None
+                if pair[0] == self._party and complete is not stock and not more:
+                    _log.info("stock complete", pair=pair, epoch=self._epoch)
+                    complete = stock
                 await asyncio.sleep(_REFILL_PAUSE_S if more else every_s)
             except Exception as error:
                 if isinstance(error, KeyMismatchError):

@@ -37,8 +37,8 @@ from sqlalchemy.dialects.sqlite import insert
 from veilmatch.crypto.dealing import BlockName, CheckedBlock, Kind
 from veilmatch.crypto.digests import digest
 from veilmatch.crypto.errors import IntegrityError
-from veilmatch.crypto.keys.shares import Pair
-from veilmatch.server.transport.database import open_database
+from veilmatch.crypto.keys.parties import Pair
+from veilmatch.server.ground.database import open_database
 
 GENERATION_BYTES = 16
 _NONCE_BYTES = 12

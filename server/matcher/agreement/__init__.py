@@ -1,1 +1,1 @@
-"""How the two matchers meet, and agree on what a crash left open."""
+"""How the two matchers of a pair meet, and agree on what a crash left open."""

@@ -1,52 +1,50 @@
-"""The two matchers about one request: matcher a leads (calls), matcher b follows (is called).
+"""The two matchers of a pair about one request: the first of the pair leads (calls), the second follows (is called).
 
 Both must have been brought the request by the device itself. Each says so with a rendezvous, and a second one of
-matcher a says that the request's turn has come: before that nothing is done for it. Both must hold the same gallery
-state while they work on it. What a crash left pending is settled here first (reconcile.py).
+the leader says that the request's turn has come: before that nothing is done for it. Both must hold the same gallery
+state while they work on it: see `sitting`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
 from typing import Any
 
-import grpc
-
-from veilmatch.crypto.claims import KEY_HOLDERS, Others
+from veilmatch.crypto.claims import Others
 from veilmatch.crypto.digests import digest, digest_all
 from veilmatch.crypto.errors import (
-    GalleryMismatchError,
     ProtocolError,
     RequestExpiredError,
     UnavailableError,
     VeilmatchError,
     WrongClockError,
 )
-from veilmatch.crypto.keys.shares import Seat
+from veilmatch.crypto.keys.parties import Pair, Party, dealer_of, other_party, pairs_among, pairs_without
 from veilmatch.protos.v1 import matcher_pb2 as pb
 from veilmatch.protos.v1 import matcher_pb2_grpc as rpc
-from veilmatch.server.matcher.agreement.reconcile import reconcile, unsettled
-from veilmatch.server.matcher.gallery.gallery import Gallery, state_from_wire
-from veilmatch.server.transport.finishing import to_the_end
+from veilmatch.server.ground.own_failures import Self
 from veilmatch.server.transport.limits import CHUNK_BYTES, WHOLE_CALL
-from veilmatch.server.transport.links import Link, Rendezvous, dialled
-from veilmatch.server.transport.own_failures import Self, alert
-from veilmatch.server.transport.status import from_rpc
-
-#: A crash leaves at most one mutation to settle, so the second comparison must succeed.
-_ATTEMPTS = 2
+from veilmatch.server.transport.links import AcceptedLink, Link, Rendezvous, dialled, require_subject
+from veilmatch.server.transport.sign_of_life import Sign, unless_silent
 
 #: What one pack may take at the other matcher, generously: for time-outs only.
 _MATCH_S = 0.1
-#: A change may have to wait for others, and tens of megabytes for the disk.
-_CHANGE_PATIENCE = 6
+#: What comes in parts has to come at least this fast, in bytes a second, after what is waited for one message.
+_SLOWEST = 1 << 20
+#: Kinds of messages that are parts of something, and the fields that have some of it.
+_PARTS = {"results": ("results",), "column": ("ciphertexts",), "changes": ("changes", "contents")}
 
-#: Whom one matcher may name to the other: the key holders that serve it.
-OTHERS = Others(partners=KEY_HOLDERS)
 
-Hold = Callable[[], AbstractAsyncContextManager[None]]
+def matcher_name(party: Party) -> str:
+    """Return the name in a matcher's certificate."""
+    return f"matcher-{party}"
+
+
+def others_of(pair: Pair) -> Others:
+    """Return whom one matcher of a pair may name to the other: the key holders of both, and as missing their dealer."""
+    return Others(tuple(f"keyholder-{party}" for party in pair), (f"keyholder-{dealer_of(pair)}",))
 
 
 class Meeting:
@@ -58,15 +56,21 @@ class Meeting:
         hello: pb.MatcherMessage,
         *,
         leads: bool,
+        party: str,
         peer: str,
         timeout_s: float,
+        alternatives: tuple[str, ...] = (),
+        gives_sign: Sign | None = None,
     ) -> None:
         self._link = link
         self._hello = hello
         self.leads = leads
         #: This side's name: who is to blame for what fails here.
-        self.party = "matcher-a" if leads else "matcher-b"
-        self._peer = peer
+        self.party = party
+        #: Name of the other matcher of the pair, and pairs that can do without it.
+        self.peer = peer
+        self._alternatives = alternatives
+        self._gives_sign = gives_sign
         # The other matcher may have to wait for its key holder that long, and then it is the one to say so.
         self._timeout_s = 2 * timeout_s
 
@@ -77,24 +81,41 @@ class Meeting:
         else:
             await self._next("rendezvous", patience_s)
 
-    async def swap_states(self, mine: Callable[[], pb.GalleryState], kind: str) -> pb.GalleryState:
-        """Exchange gallery states; the leader's goes first. Used for begin, prepared and committed."""
-        if self.leads:
-            await self.send_state(mine(), kind)
-            return await self.receive_state(kind)
-        theirs = await self.receive_state(kind)
-        await self.send_state(mine(), kind)
-        return theirs
+    async def send(self, **content: Any) -> None:
+        """Send one message: the name of its kind, and what it says."""
+        await self._link.send(pb.MatcherMessage(**content))
 
-    async def send_state(self, state: pb.GalleryState, kind: str) -> None:
-        """Send a gallery state alone."""
-        await self._link.send(pb.MatcherMessage(**{kind: state}))  # type: ignore[arg-type]
+    async def receive(self, kind: str, patience: float = 0.0) -> Any:
+        """Return what the next message says, which must be of this kind. patience: waits so many times longer."""
+        return getattr(await self._next(kind, patience * self._timeout_s), kind)
 
-    async def receive_state(self, kind: str) -> pb.GalleryState:
-        """Receive a gallery state alone."""
-        # The leader says "begin" when it has got hold of its gallery, and "prepared" when a change is on its disk.
-        patience_s = 0.0 if kind == "begin" and self.leads else _CHANGE_PATIENCE * self._timeout_s
-        return getattr(await self._next(kind, patience_s), kind)  # type: ignore[no-any-return]
+    async def parts(self, kind: str, patience_s: float = 0.0) -> AsyncGenerator[Any, None]:
+        """Yield what the parts of this kind say, to the last one.
+
+        One deadline for all of them, which goes on only with what comes: whoever sends next to nothing, again and
+        again, would keep the gallery held, and others from it. Raises UnavailableError past it, ProtocolError for a
+        part with nothing in it that is not the last. patience_s: what to wait beyond the usual, once.
+        """
+        clock = asyncio.get_running_loop().time
+        until = clock() + self._timeout_s + patience_s
+        while True:
+            message = await self._next(kind, until - clock() - self._timeout_s)
+            part = getattr(message, kind)
+            if not part.last and not any(getattr(part, name) for name in _PARTS[kind]):
+                raise ProtocolError(
+                    f"{self.peer} sends a part with nothing in it",
+                    got=kind,
+                    party=self.peer,
+                    alternatives=self._alternatives,
+                )
+            yield part
+            if part.last:
+                return
+            until += message.ByteSize() / _SLOWEST
+
+    def changes(self, patience: float) -> AsyncGenerator[pb.ChangesChunk, None]:
+        """Yield the changes that the other side hands over, in parts; see `parts`. patience: as in `receive`."""
+        return self.parts("changes", patience * self._timeout_s)
 
     async def swap_results(self, session_id: bytes, results: Sequence[bytes]) -> list[bytes]:
         """Exchange R of the same packs; returns the other matcher's, in order."""
@@ -113,13 +134,14 @@ class Meeting:
 
     async def _receive_results(self, session_id: bytes, mine: Sequence[bytes]) -> bytes:
         received = bytearray()
-        while True:
-            chunk = (await self._next("results", _MATCH_S * len(mine))).results
-            if chunk.session_id != session_id:
-                raise ProtocolError("the two matchers are in different sessions")
-            received += chunk.results
-            if chunk.last or len(received) > len(mine) * len(mine[0]):
-                return bytes(received)
+        async with aclosing(self.parts("results", _MATCH_S * len(mine))) as chunks:
+            async for chunk in chunks:
+                if chunk.session_id != session_id:
+                    raise ProtocolError("the two matchers are in different sessions")
+                received += chunk.results
+                if len(received) > len(mine) * len(mine[0]):
+                    break
+        return bytes(received)
 
     async def swap_columns(self, session_id: bytes, mine: bytes, patience_s: float = 0.0) -> bytes:
         """Exchange contributions of equal size; both commit to theirs first, so that none can depend on the other.
@@ -144,19 +166,23 @@ class Meeting:
 
     async def _receive_column(self, size: int) -> bytes:
         received = bytearray()
-        while True:
-            chunk = (await self._next("column")).column
-            received += chunk.ciphertexts
-            if chunk.last or len(received) > size:
-                return bytes(received)
+        async with aclosing(self.parts("column")) as chunks:
+            async for chunk in chunks:
+                received += chunk.ciphertexts
+                if len(received) > size:
+                    break
+        return bytes(received)
 
     async def _next(self, kind: str, patience_s: float = 0.0) -> pb.MatcherMessage:
         """Return the next message, of this kind. patience_s: what to wait beyond the usual."""
         try:
             async with asyncio.timeout(self._timeout_s + patience_s):
-                message = await self._link.receive()
+                owed = self._link.receive()
+                message = await (owed if self._gives_sign is None else unless_silent(owed, self._gives_sign))
         except TimeoutError:
-            raise UnavailableError(f"{self._peer} does not answer", party=self._peer, needed=self._peer) from None
+            raise UnavailableError(
+                f"{self.peer} does not answer", party=self.peer, needed=self.peer, alternatives=self._alternatives
+            ) from None
         if message.WhichOneof("content") != kind:
             raise ProtocolError(
                 "another message from the other matcher", got=message.WhichOneof("content"), expected=kind
@@ -165,127 +191,130 @@ class Meeting:
 
 
 class Meetings:
-    """Where this matcher meets the other one."""
+    """Where this matcher meets the others, one for each pair that it is in.
 
-    def __init__(self, seat: Seat, stub: rpc.MatcherPeerAsyncStub, timeout_s: float) -> None:
+    party: of this matcher. stubs: the other matchers, by letter. signs: what asks them for a sign of life while they
+    owe a message. Requests of pairs that are not among `pairs` are not for this matcher: whoever calls with one has to
+    refuse it before.
+    """
+
+    def __init__(
+        self,
+        party: Party,
+        stubs: Mapping[Party, rpc.MatcherPeerAsyncStub],
+        timeout_s: float,
+        signs: Mapping[Party, Sign] | None = None,
+    ) -> None:
         self.rendezvous: Rendezvous[pb.MatcherMessage] = Rendezvous(6 * timeout_s)
-        self.me, self.peer = f"matcher-{seat}", f"matcher-{'b' if seat == 'a' else 'a'}"
-        self.leads = seat == "a"
-        self._stub = stub
+        self.party: Party = party
+        self.me = matcher_name(party)
+        self._stubs = stubs
+        self._signs = signs or {}
         self._timeout_s = timeout_s
+        served = pairs_among((party, *stubs))
+        #: The pairs that this matcher serves, and the matchers that it meets, by name.
+        self.pairs = tuple(pair for pair in served if party in pair)
+        self.peers = tuple(map(matcher_name, stubs))
+        #: Those of them that call this one.
+        self.leaders = tuple(self._peer(pair) for pair in self.pairs if pair[0] != party)
+        #: This matcher, for its own errors.
+        self.server = Self(self.me, tuple(pair for pair in pairs_without(party) if pair in served), served)
+
+    def leads(self, pair: Pair) -> bool:
+        """Return whether this matcher leads requests of a pair."""
+        return pair in self.pairs and pair[0] == self.party
+
+    def pair_with(self, peer: str) -> Pair:
+        """Return the pair of this matcher and another one, by its name."""
+        return next(pair for pair in self.pairs if self._peer(pair) == peer)
+
+    def without(self, peer: str) -> tuple[str, ...]:
+        """Return the pairs that serve while another matcher is down."""
+        down = next(party for party in self._stubs if matcher_name(party) == peer)
+        return tuple(pair for pair in pairs_without(down) if pair in self.server.pairs)
+
+    def bring(self, request_digest: bytes, link: AcceptedLink[pb.MatcherMessage]) -> None:
+        """Take in the call of a leader about a request. Raises what Rendezvous.bring and require_subject raise."""
+        require_subject(request_digest, link.peer)
+        # The caller's name is part of the key: a matcher of another pair cannot take this one's place.
+        self.rendezvous.bring(link.peer.encode() + request_digest, link)
 
     @asynccontextmanager
-    async def about(self, request_digest: bytes, patience: float = 1.0) -> AsyncIterator[Meeting]:
+    async def about(self, request_digest: bytes, pair: Pair, patience: float = 1.0) -> AsyncIterator[Meeting]:
         """Meet about a request that both were brought, and begin it. patience: multiplies the time to wait."""
-        async with self.met(request_digest, patience) as meeting:
+        async with self.met(request_digest, pair, patience) as meeting:
             await meeting.begin()
             yield meeting
 
     @asynccontextmanager
-    async def met(self, request_digest: bytes, patience: float = 1.0) -> AsyncIterator[Meeting]:
-        """Meet about a request that both were brought; nothing is done for it before `Meeting.begin`.
+    async def met(self, request_digest: bytes, pair: Pair, patience: float = 1.0) -> AsyncIterator[Meeting]:
+        """Meet about a request of a pair that both were brought; nothing is done for it before `Meeting.begin`.
 
         patience: multiplies the time to wait for the other. An error in the body is told to the other matcher.
         """
         hello = pb.MatcherMessage(rendezvous=pb.Rendezvous(request_digest=request_digest))
-        wait_s = self._timeout_s * patience
-        if self.leads:
+        wait_s, peer, leads = self._timeout_s * patience, self._peer(pair), self.leads(pair)
+        alternatives = self.without(peer)
+
+        def meeting_at(link: Link[pb.MatcherMessage]) -> Meeting:
+            return Meeting(
+                link, hello, leads=leads, party=self.me, peer=peer, timeout_s=self._timeout_s,
+                alternatives=alternatives, gives_sign=self._signs.get(other_party(pair, self.party)),
+            )  # fmt: skip
+
+        if leads:
             async with AsyncExitStack() as stack:
                 try:
                     async with asyncio.timeout(wait_s):
-                        call = dialled(
-                            self._stub.Exchange(timeout=WHOLE_CALL * wait_s), hello, self.peer, others=OTHERS
-                        )
-                        link = await stack.enter_async_context(call)
-                        meeting = Meeting(link, hello, leads=True, peer=self.peer, timeout_s=self._timeout_s)
+                        meeting = meeting_at(await stack.enter_async_context(self._call(pair, hello, wait_s)))
                         await meeting._next("rendezvous", wait_s)
                 except TimeoutError:
                     raise UnavailableError(
-                        f"{self.peer} was not brought the request, or does not answer",
-                        party=self.peer,
-                        needed=self.peer,
+                        f"{peer} was not brought the request, or does not answer",
+                        party=peer,
+                        needed=peer,
+                        alternatives=alternatives,
                     ) from None
                 yield meeting
         else:
-            async with self.rendezvous.take(request_digest, self.peer, (), wait_s) as link:
+            async with self.rendezvous.take(peer.encode() + request_digest, peer, alternatives, wait_s) as link:
                 await link.send(hello)
-                yield Meeting(link, hello, leads=False, peer=self.peer, timeout_s=self._timeout_s)
+                yield meeting_at(link)
 
-    async def compare_clocks(self, request_digest: bytes, refused: RequestExpiredError) -> None:
+    async def compare_clocks(self, request_digest: bytes, pair: Pair, refused: RequestExpiredError) -> None:
         """Raise WrongClockError if the other matcher takes a request that is far from right by the clock of this one.
 
         The other one is told. What a device has dated wrong both refuse, and then nothing is wrong with either clock.
         """
-        details = refused.fields() | {"code": WrongClockError.code, "party": self.me}
-        wrong = VeilmatchError.from_fields(details)
+        own = {"code": WrongClockError.code, "party": self.me, "alternatives": list(self.server.without)}
+        wrong, peer = VeilmatchError.from_fields(refused.fields() | own), self._peer(pair)
         hello = pb.MatcherMessage(rendezvous=pb.Rendezvous(request_digest=request_digest, refused=True))
         try:
-            if not self.leads:
-                async with self.rendezvous.take(request_digest, self.peer, (), self._timeout_s) as link:
+            if not self.leads(pair):
+                async with self.rendezvous.take(
+                    peer.encode() + request_digest, peer, self.without(peer), self._timeout_s
+                ) as link:
                     raise refused if link.first is None or link.first.rendezvous.refused else wrong
             async with asyncio.timeout(self._timeout_s):
-                call = self._stub.Exchange(timeout=WHOLE_CALL * self._timeout_s)
-                async with dialled(call, hello, self.peer, others=OTHERS) as link:
+                async with self._call(pair, hello, self._timeout_s) as link:
                     if (await link.receive()).WhichOneof("content") == "rendezvous":
                         raise wrong
         except (TimeoutError, VeilmatchError) as error:
             if error is wrong:
                 raise
 
-    @asynccontextmanager
-    async def agreed(self, meeting: Meeting, gallery: Gallery, hold: Hold) -> AsyncIterator[None]:
-        """Hold the gallery's lock while both matchers are in the same state, with nothing pending.
+    def _call(
+        self, pair: Pair, hello: pb.MatcherMessage, wait_s: float
+    ) -> AbstractAsyncContextManager[Link[pb.MatcherMessage]]:
+        peer = self._peer(pair)
+        call = self._stub(peer).Exchange(timeout=WHOLE_CALL * wait_s)
+        return dialled(call, hello, peer, self.without(peer), others_of(pair))
 
-        hold: gallery.lock.shared or .exclusive. Raises GalleryMismatchError, an alert, if they cannot be: no crash
-        explains their states; UnavailableError, naming a matcher, if what one left pending is not settled in time.
-        """
-        theirs = gallery.state
-        for _ in range(_ATTEMPTS):
-            if meeting.leads:
-                async with hold():
-                    theirs = state_from_wire(await meeting.swap_states(gallery.to_wire, "begin"))
-                    if _settled(gallery, theirs):
-                        yield
-                        return
-            else:
-                theirs = state_from_wire(await meeting.receive_state("begin"))
-                async with hold():
-                    await meeting.send_state(gallery.to_wire(), "begin")
-                    if _settled(gallery, theirs):
-                        yield
-                        return
-            with self._watched(gallery):
-                reconcile(gallery.state, theirs, self.me, self.peer)  # raises if they have parted for good
-            if meeting.leads:
-                await to_the_end(self.settle(gallery))
-        raise unsettled(gallery.state, theirs, self.me, self.peer)
+    def _peer(self, pair: Pair) -> str:
+        return matcher_name(other_party(pair, self.party))
 
-    async def settle(self, gallery: Gallery) -> None:
-        """Leader: settle with the follower what a crash left pending, both galleries locked."""
-        async with gallery.lock.exclusive():
-            try:
-                theirs = await self._stub.Reconcile(gallery.to_wire(), timeout=WHOLE_CALL * self._timeout_s)
-            except grpc.aio.AioRpcError as error:
-                raise from_rpc(error, self.peer, others=OTHERS) from None
-            with self._watched(gallery):
-                await gallery.reconcile(state_from_wire(theirs), self.me, self.peer)
-
-    async def answer_reconcile(self, gallery: Gallery, theirs: pb.GalleryState) -> pb.GalleryState:
-        """Follower's part of `settle`: answer with the state before acting on it."""
-        async with gallery.lock.exclusive():
-            before = gallery.to_wire()
-            with self._watched(gallery):
-                await gallery.reconcile(state_from_wire(theirs), self.me, self.peer)
-            return before
-
-    @contextmanager
-    def _watched(self, gallery: Gallery) -> Iterator[None]:
-        """Log galleries that have parted for good as an alert, once for the same two states."""
-        try:
-            yield
-        except GalleryMismatchError as error:
-            alert(error, Self(self.me), gallery.name, error.got, error.expected, gallery=gallery.name)
-            raise
+    def _stub(self, peer: str) -> rpc.MatcherPeerAsyncStub:
+        return next(stub for party, stub in self._stubs.items() if matcher_name(party) == peer)
 
 
 async def _at_once(sending: Coroutine[Any, Any, None], receiving: Coroutine[Any, Any, bytes]) -> bytes:
@@ -298,10 +327,6 @@ async def _at_once(sending: Coroutine[Any, Any, None], receiving: Coroutine[Any,
     finally:
         sent.cancel()
         await asyncio.gather(sent, return_exceptions=True)
-
-
-def _settled(gallery: Gallery, theirs: object) -> bool:
-    return gallery.state == theirs and gallery.state.pending_chain is None
 
 
 def _commitment(session_id: bytes, role: str, data: bytes) -> bytes:

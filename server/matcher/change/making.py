@@ -17,7 +17,7 @@ from veilmatch.crypto.parameters import ParameterSet
 from veilmatch.server.matcher.agreement.meeting import Meeting
 from veilmatch.server.matcher.gallery.mutation import Record
 from veilmatch.server.matcher.query.keyholder_call import Records, TemplateShares
-from veilmatch.server.matcher.query.pack_worker import PackWorkers
+from veilmatch.server.matcher.query.packs import Packs
 
 Place = tuple[int, int]
 #: What one template's encryption may take at the other matcher, generously: for time-outs only.
@@ -28,7 +28,7 @@ async def contents(
     share: TemplateShares,
     places: Sequence[Place],
     scheme: Paillier,
-    workers: PackWorkers,
+    workers: Packs,
     meeting: Meeting,
     *,
     is_plus: bool,
@@ -52,7 +52,7 @@ async def contents(
     return made
 
 
-async def _part(values: Words, slot: int, workers: PackWorkers, *, is_plus: bool) -> bytes:
+async def _part(values: Words, slot: int, workers: Packs, *, is_plus: bool) -> bytes:
     """Return this matcher's part of one template: D ciphertexts of its column, then those of its record."""
     column, record = await asyncio.gather(
         workers.column(values, slot, is_plus=is_plus, erase=False), workers.record(values, is_plus=is_plus)

@@ -1,30 +1,31 @@
-"""Changes of a gallery at a matcher: enrol, erase and bulk, committed by both matchers or by neither.
+"""Changes of a gallery at a matcher: enrol, erase and bulk, accepted and signed by the two of the pair, or by neither.
 
 DESIGN.md section 6. enrol and erase get this matcher's share of the template from its key holder; each matcher
-encrypts its own part of the column and of the record, they exchange and multiply both in. Then both prepare durably,
-compare, and commit; what a crash interrupts is settled at the next meeting. A change whose device leaves before both
-galleries are held is dropped; afterwards it is done to the end, and all that the request holds is held until then.
+encrypts its own part of the column and of the record, they exchange and multiply both in. Then both accept the change
+and commit it (`agreement.sitting`); what a crash interrupts is finished at the next meeting. A change whose device
+leaves before both galleries are held is dropped; afterwards it is done to the end, and all that the request holds is
+held until then.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from veilmatch.crypto.digests import digest, digest_all
-from veilmatch.crypto.errors import DuplicateTokenError, GalleryMismatchError, UnavailableError, UnknownSubjectError
+from veilmatch.crypto.errors import DuplicateTokenError, UnknownSubjectError
 from veilmatch.protos.v1 import matcher_pb2 as pb
 from veilmatch.protos.v1 import request_pb2
+from veilmatch.server.admission.requests import CheckedRequest
+from veilmatch.server.ground.finishing import to_the_end
 from veilmatch.server.matcher.agreement.meeting import Meeting
+from veilmatch.server.matcher.agreement.sitting import Sitting
 from veilmatch.server.matcher.change.making import contents, pieces, records_of
 from veilmatch.server.matcher.gallery.gallery import Gallery
 from veilmatch.server.matcher.gallery.mutation import LogEntry, Mutation, Record, Template
 from veilmatch.server.matcher.query.matching import Surroundings
-from veilmatch.server.transport.finishing import to_the_end
-from veilmatch.server.transport.requests import CheckedRequest
 
 #: Both matchers must have received a whole bulk stream before they meet.
 _BULK_PATIENCE = 6.0
@@ -51,8 +52,8 @@ async def enrol(
     Column and record are made from both matchers' shares of the vector, or of zero if it is not valid: no server knows
     which. The reply has this organisation's share of that bit, for the device.
     """
-    async with on.meetings.agreed(meeting, gallery, gallery.lock.exclusive):
-        return await to_the_end(_enrol(checked, request, model, gallery, meeting, on))
+    async with on.agreement.changing(meeting, gallery) as sitting:
+        return await to_the_end(_enrol(checked, request, model, gallery, sitting, meeting, on))
 
 
 async def _enrol(
@@ -60,12 +61,15 @@ async def _enrol(
     request: request_pb2.SignedRequest,
     model: str,
     gallery: Gallery,
+    sitting: Sitting,
     meeting: Meeting,
     on: Surroundings,
 ) -> pb.MutateReply:
     identity = _identity(checked, request.subject, model)
     if (done := await gallery.find_token(checked.token)) is not None:
-        return await _done_before(done, identity, checked.token, gallery)
+        reply = await _done_before(done, identity, checked.token, gallery)
+        reply.valid_share = await _valid_again(checked, request, gallery, on)
+        return reply
     gallery.require_changeable()
     gallery.require_model(model)
     places = gallery.index.allocate(1)
@@ -78,7 +82,26 @@ async def _enrol(
     mutation = Mutation(
         "enrol", checked.token, identity, {number: pack}, [template], [], _result(1), model, checked.device
     )
-    return await commit_both(mutation, meeting, gallery, share.valid)
+    reply = await _committed(mutation, sitting, gallery)
+    reply.valid_share = _bit(share.valid)
+    return reply
+
+
+async def _valid_again(
+    checked: CheckedRequest, request: request_pb2.SignedRequest, gallery: Gallery, on: Surroundings
+) -> bool:
+    """Return this organisation's share, for the device, of whether what it enrols is a vector.
+
+    Nobody keeps the first answer, and any pair may be asked again. What is gated is what the device sends, as the first
+    time, and nothing of it is stored. Never the record: a matcher that put somebody else's into its half could have it
+    gated as often as it likes, by a device that may not even verify. Of a template that is gone the device is told
+    that, and nothing else.
+    """
+    if not await gallery.places_of(checked.token):
+        return on.is_plus(checked.pair)
+    async with on.open_session(checked, request, gallery.state) as call:
+        share = await call.template_shares(1, told=1)
+    return _bit(share.valid)
 
 
 async def erase(
@@ -93,12 +116,17 @@ async def erase(
     and not the other matcher's patience with a session that never begins, while everybody else waits.
     """
     await gallery.require_intact(await _named(checked, request.subject, gallery))
-    async with on.meetings.agreed(meeting, gallery, gallery.lock.exclusive):
-        return await to_the_end(_erase(checked, request, gallery, meeting, on))
+    async with on.agreement.changing(meeting, gallery) as sitting:
+        return await to_the_end(_erase(checked, request, gallery, sitting, meeting, on))
 
 
 async def _erase(
-    checked: CheckedRequest, request: request_pb2.SignedRequest, gallery: Gallery, meeting: Meeting, on: Surroundings
+    checked: CheckedRequest,
+    request: request_pb2.SignedRequest,
+    gallery: Gallery,
+    sitting: Sitting,
+    meeting: Meeting,
+    on: Surroundings,
 ) -> pb.MutateReply:
     identity = _identity(checked, request.subject, checked.enrolment)
     if (done := await gallery.find_token(checked.token)) is not None:
@@ -111,7 +139,7 @@ async def _erase(
     mutation = Mutation(
         "erase", checked.token, identity, packs, [], places, _result(len(places)), "", checked.device, retired
     )
-    return await commit_both(mutation, meeting, gallery)
+    return await _committed(mutation, sitting, gallery)
 
 
 async def _without(
@@ -168,14 +196,14 @@ async def enrol_bulk(
 ) -> pb.MutateReply:
     """Append ready packs of embeddings of `model`, already checked, after the last pack."""
     async with (
-        on.meetings.about(checked.digest, _BULK_PATIENCE) as meeting,
-        on.meetings.agreed(meeting, gallery, gallery.lock.exclusive),
+        on.meetings.about(checked.digest, checked.pair, _BULK_PATIENCE) as meeting,
+        on.agreement.changing(meeting, gallery) as sitting,
     ):
-        return await to_the_end(_append(checked, ready, model, gallery, meeting))
+        return await to_the_end(_append(checked, ready, model, gallery, sitting))
 
 
 async def _append(
-    checked: CheckedRequest, ready: Sequence[ReadyPack], model: str, gallery: Gallery, meeting: Meeting
+    checked: CheckedRequest, ready: Sequence[ReadyPack], model: str, gallery: Gallery, sitting: Sitting
 ) -> pb.MutateReply:
     subjects = [subject.encode() for pack in ready for subject, _ in pack.templates]
     identity = _identity(checked, digest_all("subjects", subjects), model)
@@ -191,48 +219,14 @@ async def _append(
     ]
     packs = {number: pack.ciphertexts for number, pack in zip(numbers, ready, strict=True)}
     mutation = Mutation("bulk", checked.token, identity, packs, added, [], _result(len(added)), model, checked.device)
-    return await commit_both(mutation, meeting, gallery)
+    return await _committed(mutation, sitting, gallery)
 
 
-async def commit_both(
-    mutation: Mutation, meeting: Meeting, gallery: Gallery, valid_share: bytes = b""
-) -> pb.MutateReply:
-    """Prepare here, see that the other prepared the same, commit; the leader commits first.
-
-    valid_share: this organisation's share of whether an enrolled vector is valid: kept, so that a retry is told too.
-    If the other matcher is lost on the way the mutation stays pending, and the next meeting commits
-    or discards it at both.
-    """
-    with _own_failures_of(meeting.party):
-        chain = await gallery.prepare(mutation, valid_share)
-    theirs = await meeting.swap_states(gallery.to_wire, "prepared")
-    if theirs.pending_chain != chain:
-        # Both sides see this, so neither commits.
-        await gallery.discard()
-        raise GalleryMismatchError("the two matchers prepared different mutations")
-    if meeting.leads:
-        with _own_failures_of(meeting.party):
-            await gallery.commit(mutation, chain)
-        await meeting.swap_states(gallery.to_wire, "committed")
-    else:
-        await meeting.receive_state("committed")
-        with _own_failures_of(meeting.party):
-            await gallery.commit(mutation, chain)
-        await meeting.send_state(gallery.to_wire(), "committed")
+async def _committed(mutation: Mutation, sitting: Sitting, gallery: Gallery) -> pb.MutateReply:
+    """Let both accept and commit the mutation, and say so."""
+    chain = await sitting.commit(mutation)
     templates = len(mutation.added) or len(mutation.removed)
-    return pb.MutateReply(
-        sequence=gallery.state.sequence, chain=chain, templates=templates, valid_share=_bit(valid_share)
-    )
-
-
-@contextmanager
-def _own_failures_of(party: str) -> Iterator[None]:
-    """Let what the database cannot do be blamed on its matcher: the device hears it from whoever is first."""
-    try:
-        yield
-    except UnavailableError as error:
-        error.party = error.party or party
-        raise
+    return pb.MutateReply(sequence=gallery.state.sequence, chain=chain, templates=templates)
 
 
 def _identity(checked: CheckedRequest, *what: bytes | str) -> bytes:
@@ -254,7 +248,6 @@ async def _done_before(done: LogEntry, identity: bytes, token: bytes, gallery: G
     return pb.MutateReply(
         sequence=done.sequence,
         templates=templates,
-        valid_share=_bit(done.valid_share),
         repeated=True,
         present=len(await gallery.places_of(token)),
     )

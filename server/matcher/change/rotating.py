@@ -2,8 +2,9 @@
 
 DESIGN.md section 6. The pair converts the records of the templates, as for an erasure; what a device encrypted is gated
 without opening anything, and becomes zero if it is not valid. The matchers make columns and records under the new key
-from their shares (`making`). The step is one mutation of the gallery under the new key, prepared and committed by
-both like any other; the old gallery serves queries all the time and may change between two steps (`progress`).
+from their shares (`making`). The step is one mutation of the gallery under the new key, accepted and committed by
+both like any other; the old gallery serves queries all the time and may change between two steps (`progress`). When
+all is converted the old gallery is closed, by a last change of its own, and then the new one is complete.
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ from veilmatch.crypto.digests import digest
 from veilmatch.crypto.errors import ConfigurationError
 from veilmatch.protos.v1 import matcher_pb2 as pb
 from veilmatch.protos.v1 import request_pb2
+from veilmatch.server.admission.requests import CheckedRequest
+from veilmatch.server.ground.finishing import to_the_end
 from veilmatch.server.matcher.agreement.meeting import Meeting
+from veilmatch.server.matcher.agreement.sitting import Sitting
 from veilmatch.server.matcher.change.making import Place, contents, records_of
-from veilmatch.server.matcher.change.mutating import commit_both
 from veilmatch.server.matcher.change.progress import (
     Close,
     Convert,
@@ -35,8 +38,6 @@ from veilmatch.server.matcher.change.succession import Succession, Successor
 from veilmatch.server.matcher.gallery.gallery import Gallery
 from veilmatch.server.matcher.gallery.mutation import GalleryState, Kind, Mutation, Record, Template
 from veilmatch.server.matcher.query.matching import Surroundings
-from veilmatch.server.transport.finishing import to_the_end
-from veilmatch.server.transport.requests import CheckedRequest
 
 _log = structlog.get_logger(__name__)
 
@@ -63,8 +64,8 @@ async def rotate(
     if succession is None:
         raise ConfigurationError("no rotation is configured at this matcher", expected="[rotation] in matcher.toml")
     new = succession.of(checked.gallery, checked.new_key_id)
-    async with on.meetings.agreed(meeting, new.gallery, new.gallery.lock.exclusive):
-        return await to_the_end(_step(checked, request, gallery, new, succession, meeting, on))
+    async with succession.agreement.changing(meeting, new.gallery) as sitting:
+        return await to_the_end(_step(checked, request, gallery, new, succession, sitting, meeting, on))
 
 
 async def _step(
@@ -73,35 +74,55 @@ async def _step(
     gallery: Gallery,
     new: Successor,
     succession: Succession,
+    sitting: Sitting,
     meeting: Meeting,
     on: Surroundings,
 ) -> pb.RotateReply:
-    async with on.meetings.agreed(meeting, gallery, gallery.lock.shared):
+    async with on.agreement.reading(meeting, gallery):
         progress, sources = await new.progress(), await new.sources(gallery)
         complete = await new.is_complete()
         # What is complete may have been served from and changed: it is touched no more.
         step = Close() if complete else progress.next_step(sources)
-        if isinstance(step, Close):
-            # Within the lock: nothing changes the old gallery between its last conversion and its closing. It is
-            # closed before the last step, which may end half done: at the other matcher alone, or there and here.
-            gallery.successor = succession.key_id
-            if not complete:
-                last = _mutation("rotated", checked, {}, [], [], json.dumps({"templates": 0}), "")
-                await commit_both(last, meeting, new.gallery)
-            await succession.finish()
-            return _reply(new, progress, len(sources), done=True)
         batch = await _read(step.sources, gallery) if isinstance(step, Convert) else None
     # The old gallery may change from here on; the next step sees it.
+    if isinstance(step, Close):
+        return await _close(checked, gallery, new, succession, sitting, meeting, on)
     gated, valid_share = [], b""
     if isinstance(step, Empty):
-        await commit_both(_emptied(step.pack, checked, new, succession), meeting, new.gallery)
+        await sitting.commit(_emptied(step.pack, checked, new, succession))
     elif batch is not None:
-        valid_share = await _convert(batch, checked, request, new, succession, meeting, on)
+        valid_share = await _convert(batch, checked, request, new, succession, sitting, meeting, on)
         gated = [subject for subject, of in zip(batch.subjects, batch.records, strict=True) if of.by_device]
     reply = _reply(new, await new.progress(), len(sources), done=False)
     reply.by_device.extend(gated)
     reply.valid_share = valid_share
     return reply
+
+
+async def _close(
+    checked: CheckedRequest,
+    gallery: Gallery,
+    new: Successor,
+    succession: Succession,
+    sitting: Sitting,
+    meeting: Meeting,
+    on: Surroundings,
+) -> pb.RotateReply:
+    """Close the old gallery and complete the new one, unless something was changed since all was converted.
+
+    The old one is closed first, by a change of its own: from then on nothing can be missing in the new one.
+    """
+    async with on.agreement.changing(meeting, gallery) as old:
+        progress, sources = await new.progress(), await new.sources(gallery)
+        if not await new.is_complete() and not isinstance(progress.next_step(sources), Close):
+            return _reply(new, progress, len(sources), done=False)
+        if not gallery.is_closed:
+            await old.commit(_mutation("closed", checked, {}, [], [], json.dumps({"templates": 0}), ""))
+        gallery.successor = succession.key_id
+        if not await new.is_complete():
+            await sitting.commit(_mutation("rotated", checked, {}, [], [], json.dumps({"templates": 0}), ""))
+        await succession.finish()
+    return _reply(new, progress, len(sources), done=True)
 
 
 async def _read(sources: Sequence[Source], gallery: Gallery) -> _Batch:
@@ -120,6 +141,7 @@ async def _convert(
     request: request_pb2.SignedRequest,
     new: Successor,
     succession: Succession,
+    sitting: Sitting,
     meeting: Meeting,
     on: Surroundings,
 ) -> bytes:
@@ -141,7 +163,7 @@ async def _convert(
         parts = [part for place, (both, _) in zip(places, made, strict=True) if place[0] == number for part in both]
         packs[number] = await succession.workers.apply(new.gallery.number, number, [*await new.pack(number), *parts])
     mutation = _mutation("rotate", checked, packs, added, [], converted_result(batch.sources, places), batch.model)
-    await commit_both(mutation, meeting, new.gallery)
+    await sitting.commit(mutation)
     _log.info("templates converted", gallery=new.gallery.name, templates=len(added))
     return share.valid
 

@@ -16,10 +16,11 @@ import structlog
 from veilmatch.crypto.encryption.paillier import Paillier, PublicKey
 from veilmatch.crypto.errors import ConfigurationError, IntegrityError, KeyMismatchError
 from veilmatch.crypto.parameters import ParameterSet
+from veilmatch.server.matcher.agreement.sitting import Agreement
 from veilmatch.server.matcher.change.progress import Progress, Source
+from veilmatch.server.matcher.gallery.disk.store import Store
 from veilmatch.server.matcher.gallery.gallery import Gallery
-from veilmatch.server.matcher.gallery.store import Store
-from veilmatch.server.matcher.query.pack_worker import PackWorkers
+from veilmatch.server.matcher.query.packs import Packs
 
 _log = structlog.get_logger(__name__)
 
@@ -52,8 +53,8 @@ class Successor:
         return bool(await asyncio.to_thread(self._results, "rotated", 0))
 
     async def is_ending(self) -> bool:
-        """Return whether the last step is prepared here: the other matcher may have committed it."""
-        return await asyncio.to_thread(self._store.pending_kind, self.gallery.name) == "rotated"
+        """Return whether the last step is accepted here: another organisation may have committed it."""
+        return await asyncio.to_thread(self._store.accepted_kind, self.gallery.name) == "rotated"
 
     async def sources(self, old: Gallery) -> list[Source]:
         """Return the templates of the old gallery, in order. Hold its lock."""
@@ -74,8 +75,12 @@ class Successor:
 class Succession:
     """All galleries of this matcher under the new key; `load` before use."""
 
-    def __init__(self, data_dir: Path, scheme: Paillier, workers: PackWorkers, names: Iterable[str]) -> None:
+    def __init__(
+        self, data_dir: Path, scheme: Paillier, workers: Packs, agreement: Agreement, names: Iterable[str]
+    ) -> None:
         self.scheme = scheme
+        #: With the signing keys of the new installation, which vouch for the new galleries.
+        self.agreement = agreement
         self.workers = workers
         self.key_id = scheme.public_key.key_id
         self._store = Store(data_dir, self.key_id, scheme.parameters, rotating=True)

@@ -3,25 +3,37 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Protocol
 
 from veilmatch.crypto.errors import GalleryRotatedError
-from veilmatch.protos.v1 import matcher_pb2 as pb
-from veilmatch.server.matcher.agreement.reconcile import Action, reconcile
-from veilmatch.server.matcher.gallery.checks import DamagedRecord
+from veilmatch.crypto.keys.parties import PARTIES, Party
+from veilmatch.server.ground.finishing import to_the_end
+from veilmatch.server.matcher.agreement.ballots import Ballot
+from veilmatch.server.matcher.agreement.certificates import Certificate, Scope, Statement
+from veilmatch.server.matcher.agreement.lies import Proof
+from veilmatch.server.matcher.gallery.body import Body
+from veilmatch.server.matcher.gallery.changes import Change, Content, Contents
+from veilmatch.server.matcher.gallery.disk.checks import DamagedRecord
+from veilmatch.server.matcher.gallery.disk.pending import Pending
+from veilmatch.server.matcher.gallery.disk.store import Store
 from veilmatch.server.matcher.gallery.index import SlotIndex
 from veilmatch.server.matcher.gallery.locks import ReadWriteLock
 from veilmatch.server.matcher.gallery.mutation import GalleryState, LogEntry, Mutation, Record, require_same_model
-from veilmatch.server.matcher.gallery.store import Store
 
-#: Packs read from the store and given to the workers at a time.
-_LOAD_BATCH = 4
+#: Packs read from the store and given to the workers at a time: whole groups of a backend, some megabytes.
+_LOAD_BATCH = 16
+#: How long large changes that are written wait for queries to end. Other writers of the database wait up to 8 s.
+SWITCH_S = 3.0
 
 
 class PackHolder(Protocol):
-    """Who is given every pack that is loaded or changed; `pack_worker.PackWorkers` of a gallery in service."""
+    """Who is given every pack that is loaded or changed; `query.packs.Packs` of a gallery in service."""
 
     async def load(self, gallery: int, packs: Mapping[int, bytes]) -> None:
         """Take packs, in place of what was there under these numbers."""
@@ -31,7 +43,10 @@ class Gallery:
     """A named gallery. Queries hold `lock` shared, mutations exclusively; `state` is what is committed.
 
     model: the embedding model of all its templates; None while there is none, so that any may be the first.
-    successor: id of the key under which the gallery goes on; None while it may be changed here.
+    is_closed: whether its last change was the one that closes it. successor: id of the key under which the gallery
+    goes on; None while it may be changed here, or while that is not known. heard, votes: the last
+    statement and the last vote of each other organisation that is kept. head: the certificate of the last change.
+    unmet: whom it has still to meet if it was restored from an old copy.
     """
 
     def __init__(self, name: str, number: int, store: Store, workers: PackHolder, slots: int) -> None:
@@ -41,15 +56,37 @@ class Gallery:
         self.state = GalleryState(0, b"")
         self.index = SlotIndex(slots)
         self.model: str | None = None
+        self.is_closed = False
         self.successor: bytes | None = None
+        self.heard: dict[Party, Statement] = {}
+        self.votes: dict[Party, Certificate] = {}
+        self.head: Certificate | None = None
+        self.unmet: set[Party] = set()
+        #: Whether the store may hold more than is known here: after what failed between the two.
+        self._is_stale = False
         self._slots = slots
         self._store = store
         self._workers = workers
 
     @property
+    def store(self) -> Store:
+        """Where it lies on disk."""
+        return self._store
+
+    @property
     def key_id(self) -> bytes:
         """Id of the key that the gallery is encrypted under, 16 bytes."""
         return self._store.key_id
+
+    @property
+    def scope(self) -> Scope:
+        """What signatures about this gallery name."""
+        return Scope(self.name, self.key_id)
+
+    @property
+    def initial_chain(self) -> bytes:
+        """The chain value before the first change, 32 bytes."""
+        return self._store.initial_chain(self.name)
 
     async def load(self) -> None:
         """Read everything from the store: slots, packs, model, and at last the state, which vouches for all of it."""
@@ -62,7 +99,15 @@ class Gallery:
             lambda: SlotIndex.load(self._slots, count, self._store.templates(self.name), self._store.retired(self.name))
         )
         self.model = await asyncio.to_thread(self._store.model, self.name)
-        self.state = state
+        await asyncio.to_thread(self._read_evidence, state.sequence)
+        self.state, self._is_stale = state, False
+
+    def _read_evidence(self, sequence: int) -> None:
+        self.heard = self._store.heard(self.name)
+        self.votes = self._store.last_votes(self.name)
+        self.head = self._store.certificate(self.name, sequence)
+        self.unmet = self._store.unmet(self.name)
+        self.is_closed = bool(self._store.results(self.name, "closed"))
 
     async def damaged_records(self) -> list[DamagedRecord]:
         """Return every template whose record is not what was written: it cannot be erased, nor be rotated.
@@ -79,30 +124,8 @@ class Gallery:
         """Raise GalleryRotatedError if the gallery was rotated to a new key: what changed here now would be lost."""
         if self.successor is not None:
             raise GalleryRotatedError("the gallery goes on under a new key", expected=f"key {self.successor.hex()}")
-
-    # -- agreeing with the other matcher ------------------------------------------------------
-
-    def to_wire(self, *, committed_before: bool = False) -> pb.GalleryState:
-        """Return this side's state as it is sent to the other matcher."""
-        return pb.GalleryState(
-            gallery=self.name, sequence=self.state.sequence, chain=self.state.chain,
-            pending_chain=self.state.pending_chain or b"", committed_before=committed_before, key_id=self.key_id,
-        )  # fmt: skip
-
-    async def reconcile(self, theirs: GalleryState, me: str, peer: str) -> None:
-        """Commit or discard what is pending, as the other matcher's state demands. Hold the lock exclusively.
-
-        me, peer: names of the two matchers. Raises GalleryMismatchError if the two have parted for good.
-        """
-        match reconcile(self.state, theirs, me, peer):
-            case Action.COMMIT_PENDING:
-                pending = self.state.pending_chain or b""
-                await asyncio.to_thread(self._store.commit, self.name, pending)
-            case Action.DISCARD_PENDING:
-                await asyncio.to_thread(self._store.discard, self.name)
-            case Action.NOTHING:
-                return
-        await self.load()
+        if self.is_closed:
+            raise GalleryRotatedError("the gallery is closed: it goes on under a new key")
 
     # -- mutations ----------------------------------------------------------------------------
 
@@ -126,29 +149,219 @@ class Gallery:
         """Raise IntegrityError if a record at these places is damaged; see `Store.require_intact`."""
         await asyncio.to_thread(self._store.require_intact, self.name, places)
 
-    async def prepare(self, mutation: Mutation, valid_share: bytes = b"") -> bytes:
-        """Write the mutation as pending, durably; return the chain value it leads to. valid_share: see Store."""
-        self.state = await asyncio.to_thread(self._store.prepare, self.name, mutation, valid_share)
-        return self.state.pending_chain or b""
+    # -- agreeing with other organisations ------------------------------------------------------
 
-    async def commit(self, mutation: Mutation, chain: bytes) -> None:
-        """Make the prepared mutation count, durably, then bring slots and workers up to it, and at last the state."""
-        state = await asyncio.to_thread(self._store.commit, self.name, chain)
-        for pack, slot in mutation.removed:
+    async def refresh(self) -> None:
+        """Read the store again if something failed between it and what is known here. Hold the lock exclusively."""
+        if self._is_stale:
+            await self.load()
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether `refresh` has something to do."""
+        return self._is_stale
+
+    async def promise(self, ballot: Ballot, heard: Sequence[Statement] = ()) -> None:
+        """Promise a ballot, durably. heard: what is kept with it of what others have signed; so below."""
+        async with self._written(heard):
+            self.state = await asyncio.to_thread(self._store.promise, self.name, ballot, heard)
+
+    async def accept(
+        self, mutation: Mutation, origin: Certificate, ballot: Ballot, heard: Sequence[Statement] = ()
+    ) -> None:
+        """Accept the next change under a promised ballot, durably; see `Store.accept`."""
+        async with self._written(heard):
+            self.state = await asyncio.to_thread(self._store.accept, self.name, mutation, origin, ballot, heard)
+
+    async def accepted(self) -> tuple[Mutation, Certificate]:
+        """Return what is accepted and not committed; see `Store.accepted`."""
+        return await asyncio.to_thread(self._store.accepted, self.name)
+
+    async def commit(self, mutation: Mutation, certificate: Certificate) -> None:
+        """Make the accepted mutation count, durably, then bring slots and workers up to it, and at last the state."""
+        async with self._written(()):
+            state = await asyncio.to_thread(self._store.commit, self.name, certificate)
+            self._take(mutation.body, {(t.pack, t.slot): t.subject for t in mutation.added})
+            await self._workers.load(self.number, mutation.packs)
+            self._know(certificate)
+            self.state = state
+
+    async def apply(self, changes: Sequence[Change], given: Contents, heard: Sequence[Statement] = ()) -> None:
+        """Commit what others have committed, durably; see `Store.apply`. The signatures have been checked."""
+        async with self._written(heard):
+            state = await asyncio.to_thread(self._store.apply, self.name, changes, given, heard)
+            # In a thread: nobody reads the slots meanwhile, and other galleries are served.
+            for number in await asyncio.to_thread(self._take_all, changes):
+                content = await asyncio.to_thread(self._store.pack, self.name, number)
+                await self._workers.load(self.number, {number: content})
+            self.state = state
+
+    async def apply_beside(self, changes: Sequence[Change], given: Contents) -> float:
+        """The same for many changes: written while queries go on with what there was before. Hold the lock, preparing.
+
+        Only the switch is made alone; return for how many seconds. Whoever is cancelled before it leaves nothing
+        changed, when all of it was written; after that it is made to its end. Raises TimeoutError, and changes nothing,
+        if queries leave no time for the switch: the database waits for it, with all its galleries.
+        """
+        clock, written, go = asyncio.get_running_loop().time, asyncio.Event(), Go()
+        notify = partial(asyncio.get_running_loop().call_soon_threadsafe, written.set)
+        prepared: list[_Prepared] = []
+
+        def before_commit(pending: Pending) -> None:
+            prepared.append(_Prepared.of(self._slots, pending, changes))
+            notify()
+            go.wait()
+
+        apply = partial(self._store.apply, self.name, changes, given, (), before_commit)
+        writing = asyncio.ensure_future(asyncio.to_thread(apply))
+        writing.add_done_callback(lambda _: written.set())
+        try:
+            await written.wait()
+            if writing.done():
+                await writing  # raises
+            async with AsyncExitStack() as switched:
+                async with asyncio.timeout(SWITCH_S):
+                    await switched.enter_async_context(self.lock.switching())
+                started = clock()
+                await to_the_end(self._switch(prepared[0], go, writing))
+                locked_s = clock() - started
+        except BaseException:
+            go.give_up()
+            with suppress(Exception):
+                await to_the_end(_ended(writing))
+                if not writing.cancelled() and writing.exception() is None:
+                    await asyncio.to_thread(self._store.tidy)
+            raise
+        await asyncio.to_thread(self._store.tidy)
+        return locked_s
+
+    async def _switch(self, prepared: _Prepared, go: Go, writing: asyncio.Future[GalleryState]) -> None:
+        """Commit, and bring everything that is known here up to it, at last the state."""
+        async with self._written(()):
+            go.give()
+            state = await writing
+            self.index, self.model, self.is_closed = prepared.index, prepared.pending.model, prepared.pending.is_closed
+            self.head, self.votes = prepared.head, prepared.pending.votes
+            for start in range(0, len(prepared.packs), _LOAD_BATCH):
+                some = prepared.packs[start : start + _LOAD_BATCH]
+                await self._workers.load(self.number, await asyncio.to_thread(self._packs, some))
+            self.state = state
+
+    def _packs(self, numbers: Sequence[int]) -> dict[int, bytes]:
+        return {number: self._store.pack(self.name, number) for number in numbers}
+
+    async def changes_after(self, sequence: int, count: int) -> list[Change]:
+        """Return committed changes; see `Store.changes_after`."""
+        return await asyncio.to_thread(self._store.changes_after, self.name, sequence, count)
+
+    async def contents_after(self, sequence: int) -> list[Content]:
+        """Return what changes after number `sequence` brought and is still there; ask `bytes_after` first."""
+        return await asyncio.to_thread(lambda: list(self._store.contents_after(self.name, sequence)))
+
+    async def bytes_after(self, sequence: int) -> int:
+        """Return the size of `contents_after`."""
+        return await asyncio.to_thread(self._store.bytes_after, self.name, sequence)
+
+    async def certificate(self, sequence: int) -> Certificate | None:
+        """Return the certificate of a committed change, or None."""
+        return await asyncio.to_thread(self._store.certificate, self.name, sequence)
+
+    async def keep_proof(self, proof: Proof) -> None:
+        """Keep a proof that an organisation has lied, durably."""
+        await asyncio.to_thread(self._store.keep_proof, self.name, proof)
+
+    async def hear_again(self, statement: Statement) -> None:
+        """Keep the statement of an organisation that was restored, which may say less than what was kept of it."""
+        await asyncio.to_thread(self._store.keep_heard, self.name, [statement])
+        self.heard[statement.party] = statement
+
+    async def met(self, party: Party, ballot: Ballot) -> None:
+        """Note, after it was restored, that it has caught up with `party`; see `Store.met`."""
+        async with self._written(()):
+            self.state = await asyncio.to_thread(self._store.met, self.name, party, ballot)
+            self.unmet -= {party}
+
+    @asynccontextmanager
+    async def _written(self, heard: Sequence[Statement]) -> AsyncIterator[None]:
+        """Around a write and what follows from it: whatever fails in between, the store is read again before use."""
+        self._is_stale = True
+        yield
+        self.heard |= {statement.party: statement for statement in heard}
+        self._is_stale = False
+
+    def _take_all(self, changes: Sequence[Change]) -> list[int]:
+        """Bring slots and model up to changes that the store holds; return the packs that they touch, ascending."""
+        touched = {at[:2] for change in changes for at in Body.decode(change.body).added}
+        found = self._store.templates(self.name)
+        named = {(pack, slot): subject for pack, slot, subject in found if (pack, slot) in touched}
+        packs: set[int] = set()
+        for change in changes:
+            body = Body.decode(change.body)
+            self._place(body, named)
+            self.model = body.model or self.model
+            packs.update(number for number, _ in body.packs)
+            self._know(Certificate.decode(change.certificate))
+        self.model = self.model if len(self.index) else None
+        return sorted(packs)
+
+    def _take(self, body: Body, subjects: Mapping[tuple[int, int], str]) -> None:
+        """Bring slots and model up to a change. subjects: of what it adds; what is gone since may be left out."""
+        self._place(body, subjects)
+        self.model = (body.model or self.model) if len(self.index) else None
+
+    def _place(self, body: Body, subjects: Mapping[tuple[int, int], str]) -> None:
+        for pack, slot in body.removed:
             self.index.remove(pack, slot)
-        for pack, slot in mutation.retired:
+        for pack, slot in body.retired:
             self.index.retire(pack, slot)
-        for template in sorted(mutation.added, key=lambda t: (t.pack, t.slot)):
-            self.index.add(template.subject, template.pack, template.slot)
-        self.model = (mutation.model or self.model) if len(self.index) else None
-        await self._workers.load(self.number, mutation.packs)
-        self.state = state
+        for at in body.added:
+            self.index.add(subjects.get((at.pack, at.slot), _GONE), at.pack, at.slot)
+        self.is_closed |= body.kind == "closed"
 
-    async def discard(self) -> None:
-        """Forget a prepared mutation. Only where the other matcher is known not to have prepared the same."""
-        self.state = await asyncio.to_thread(self._store.discard, self.name)
+    def _know(self, certificate: Certificate) -> None:
+        self.head = certificate
+        self.votes |= {party: certificate for party in PARTIES if party in certificate.vote.ballot.pair}
 
 
-def state_from_wire(wire: pb.GalleryState) -> GalleryState:
-    """Return the other matcher's state."""
-    return GalleryState(wire.sequence, wire.chain, wire.pending_chain or None)
+@dataclass(frozen=True)
+class _Prepared:
+    """What takes the place of what is known here. packs: numbers of those that are others then, ascending."""
+
+    pending: Pending
+    index: SlotIndex
+    packs: list[int]
+    head: Certificate
+
+    @staticmethod
+    def of(slots: int, pending: Pending, changes: Sequence[Change]) -> _Prepared:
+        """Return it after these changes."""
+        packs = {number for change in changes for number, _ in Body.decode(change.body).packs}
+        index = SlotIndex.load(slots, pending.pack_count, pending.templates, pending.retired)
+        return _Prepared(pending, index, sorted(packs), Certificate.decode(changes[-1].certificate))
+
+
+class Go:
+    """Told to a thread that waits for it: to go on, or to give up."""
+
+    def __init__(self) -> None:
+        self._said: Future[None] = Future()
+
+    def give(self) -> None:
+        """Let it go on."""
+        self._said.set_result(None)
+
+    def give_up(self) -> None:
+        """Let `wait` raise, unless it was told before to go on."""
+        self._said.cancel()
+
+    def wait(self) -> None:
+        """Return when it may go on. Raises CancelledError of `concurrent.futures` if it is to give up."""
+        self._said.result()
+
+
+async def _ended(writing: asyncio.Future[GalleryState]) -> None:
+    await asyncio.wait([writing])
+
+
+#: For templates that come and go within what is applied at once.
+_GONE = "?"

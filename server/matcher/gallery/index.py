@@ -1,4 +1,4 @@
-"""Which subject occupies which slot of one gallery. In memory, public to both matchers, no I/O.
+"""Which subject occupies which slot of one gallery. In memory, public to all matchers, no I/O.
 
 Built from `store.Store.templates` at start-up and changed when a mutation is committed. Both
 matchers allocate with the same rule on the same content, so they choose the same slots.

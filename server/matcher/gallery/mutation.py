@@ -1,9 +1,8 @@
-"""What changes a gallery, and the hash chain that two matchers compare.
+"""What changes a gallery, and the hash chain that organisations compare and sign.
 
-A mutation is prepared (durable, not visible) and then committed or discarded. Number `sequence` of
-a gallery has the chain value next_chain(previous chain value, sequence, digest of the mutation), so
-equal chain values mean equal histories. Made by the matcher's service; kept by `store.Store`;
-compared by `agreement.reconcile`.
+A mutation is its body (`body.Body`) with the contents that the body names by leaves. It is accepted (durable, not
+visible) and then committed, or gives way to another one. Number `sequence` of a gallery has the chain value
+next_chain(previous chain value, sequence, digest of the body), so equal chain values mean equal histories.
 """
 
 from __future__ import annotations
@@ -11,19 +10,17 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from functools import cached_property
 
 from veilmatch.crypto.errors import IntegrityError, ModelMismatchError
 from veilmatch.crypto.parameters import ParameterSet
+from veilmatch.server.matcher.agreement.acceptor import Accepted, GalleryState
+from veilmatch.server.matcher.gallery.body import Added, Body, Kind, pack_leaf, template_leaf
 
-#: rotate: a step of a rotation, in the gallery under the new key; rotated: its last one.
-Kind = Literal["enrol", "erase", "bulk", "rotate", "rotated"]
-KINDS: tuple[str, ...] = get_args(Kind)
+__all__ = ["Accepted", "GalleryState", "Kind", "LogEntry", "Mutation", "Record", "Template"]
 
 #: Size of a chain value and of a digest: SHA-256.
 CHAIN_BYTES = 32
-#: No gallery has as many packs; a larger number is a mistake, not a size.
-_PACKS_MAX = 1 << 31
 
 
 @dataclass(frozen=True)
@@ -65,84 +62,49 @@ class Mutation:
     device: str
     retired: Sequence[tuple[int, int]] = field(default=(), repr=False)
 
-    def digest(self) -> bytes:
-        """Return SHA-256 (32 bytes) over an unambiguous encoding of every field.
+    @cached_property
+    def body(self) -> Body:
+        """What the log keeps of it: contents as leaves, all lists in order."""
+        return Body(
+            self.kind,
+            self.token,
+            self.request_digest,
+            self.result,
+            self.model,
+            self.device,
+            tuple((number, pack_leaf(content)) for number, content in sorted(self.packs.items())),
+            tuple(sorted(Added(t.pack, t.slot, template_leaf(t.subject, t.record), t.by_device) for t in self.added)),
+            tuple(sorted(self.removed)),
+            tuple(sorted(self.retired)),
+        )
 
-        The order of packs, added, removed and retired has no meaning and does not change the digest.
-        """
-        h = hashlib.sha256(b"veilmatch mutation v4\0")
-        texts = (self.kind, self.result, self.model, self.device)
-        for part in (self.token, self.request_digest, *(text.encode() for text in texts)):
-            _update(h, part)
-        _update(h, _number(len(self.packs)))
-        for pack in sorted(self.packs):
-            _update(h, _number(pack))
-            _update(h, self.packs[pack])
-        _update(h, _number(len(self.added)))
-        for t in sorted(self.added, key=lambda t: (t.pack, t.slot)):
-            for part in (_number(t.pack), _number(t.slot), t.subject.encode(), t.record, _number(t.by_device)):
-                _update(h, part)
-        _update(h, _number(len(self.removed)))
-        _update(h, _number(len(self.retired)))
-        for places in (self.removed, self.retired):
-            for pack, slot in sorted(places):
-                _update(h, _number(pack))
-                _update(h, _number(slot))
-        return h.digest()
+    def digest(self) -> bytes:
+        """Return the digest of the body, 32 bytes; it covers every content by its leaf."""
+        return self.body.digest()
 
     def check(self, parameters: ParameterSet) -> None:
         """Raise IntegrityError if the mutation contradicts itself or the sizes of `parameters`."""
         pack_bytes = parameters.dimension * parameters.ciphertext_bytes
         record_bytes = parameters.lane_ciphertexts * parameters.ciphertext_bytes
-        added = {(t.pack, t.slot) for t in self.added}
-        removed = set(self.removed)
-        touched = added | removed
         for wrong, message in (
-            (self.kind not in KINDS, "a mutation of unknown kind"),
-            (not self.token or not self.request_digest, "a mutation without token or request digest"),
-            (bool(self.model) != bool(self.added), "a mutation that names no model, or one for nothing"),
             (any(len(c) != pack_bytes for c in self.packs.values()), "a pack of the wrong size"),
             (any(len(t.record) != record_bytes for t in self.added), "a record of the wrong size"),
-            (not all(0 <= pack < _PACKS_MAX for pack in self.packs), "a pack out of range"),
-            (not all(0 <= slot < parameters.slots for _, slot in touched), "a slot out of range"),
             (any(not t.subject for t in self.added), "a template without a subject"),
-            (not self.device, "a mutation of no device"),
-            (len(added) != len(self.added), "a mutation fills a slot twice"),
-            (len(removed) != len(self.removed), "a mutation empties a slot twice"),
-            (not set(self.retired) <= removed - added, "a slot is given up that is not emptied"),
-            (len(set(self.retired)) != len(self.retired), "a mutation gives a slot up twice"),
-            (any(pack not in self.packs for pack, _ in touched), "a changed slot in an unchanged pack"),
         ):
             if wrong:
                 raise IntegrityError(message)
-
-
-@dataclass(frozen=True)
-class GalleryState:
-    """What two matchers compare: mutations committed, chain value of the last one and of the pending one."""
-
-    sequence: int
-    chain: bytes
-    pending_chain: bytes | None = None
-
-    def __str__(self) -> str:
-        pending = f", pending {self.pending_chain.hex()[:8]}" if self.pending_chain is not None else ""
-        return f"sequence {self.sequence}, chain {self.chain.hex()[:8]}{pending}"
+        self.body.check(parameters)
 
 
 @dataclass(frozen=True)
 class LogEntry:
-    """A committed mutation as a retry with its token sees it.
-
-    valid_share: what this matcher keeps for the device, its XOR share of whether the vector was valid; b"" for none.
-    """
+    """A committed mutation as a retry with its token sees it."""
 
     sequence: int
     kind: str
     request_digest: bytes
     result: str
     device: str
-    valid_share: bytes = field(repr=False)
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from veilmatch.crypto.claims import Others
 from veilmatch.crypto.dealing import Words
 from veilmatch.crypto.errors import ProtocolError, UnavailableError
-from veilmatch.crypto.keys.shares import Pair, Party, dealer_of, other_party, pairs_without, seat_of
+from veilmatch.crypto.keys.parties import Pair, Party, dealer_of, other_party, pairs_without
 from veilmatch.crypto.packing.fields import Array
 from veilmatch.crypto.parameters import ParameterSet
 from veilmatch.crypto.secret_access import SecretHolder
@@ -23,9 +24,12 @@ from veilmatch.protos.v1 import request_pb2
 from veilmatch.server.matcher.gallery.mutation import GalleryState
 from veilmatch.server.transport.limits import CHUNK_BYTES, WHOLE_CALL
 from veilmatch.server.transport.links import Link, dialled
+from veilmatch.server.transport.sign_of_life import Sign, unless_silent
 
 #: What one conversion may take at a key holder, generously: for time-outs only.
 _CONVERSION_S = 0.2
+
+_R = TypeVar("_R")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -68,6 +72,7 @@ class KeyHolderCall:
         party: Party,
         parameters: ParameterSet,
         timeout_s: float,
+        gives_sign: Sign,
         *,
         is_plus: bool,
     ) -> None:
@@ -77,6 +82,7 @@ class KeyHolderCall:
         self._is_plus = is_plus
         # The key holder may have to wait for its peer that long, and then it is the one to say so.
         self._timeout_s = 1.5 * timeout_s
+        self._gives_sign = gives_sign
 
     async def probe_share(self) -> Share:
         """Return this matcher's share of the probe."""
@@ -109,8 +115,8 @@ class KeyHolderCall:
                 packs=len(part),
                 last=start + step >= len(results),
             )
-            async with _waiting_for(self._party, self._timeout_s):
-                await self._link.send(pb.MatcherToKeyHolder(results=chunk))  # type: ignore[arg-type]
+            sending = self._link.send(pb.MatcherToKeyHolder(results=chunk))  # type: ignore[arg-type]
+            await _by(self._party, sending, self._gives_sign, self._timeout_s)
 
     async def decision_share(self, count: int, packs: int) -> tuple[bytes, bool]:
         """Return this organisation's XOR shares of `count` answer bits, packed little-endian, and of "valid probe"."""
@@ -119,9 +125,15 @@ class KeyHolderCall:
             raise ProtocolError("a decision share of the wrong size", got=share.count, expected=count)
         return share.share, share.valid_share
 
+    async def sealed_share(self, count: int, packs: int) -> bytes:
+        """Return what this organisation states about `count` answer bits, with its shares sealed to the recipient."""
+        sealed = (await self._next("sealed_share", _CONVERSION_S * packs)).sealed_share
+        if sealed.count != count or not sealed.statement:
+            raise ProtocolError("a statement that does not fit", got=sealed.count, expected=count)
+        return sealed.statement
+
     async def _next(self, kind: str, work_s: float = 0.0) -> pb.KeyHolderToMatcher:
-        async with _waiting_for(self._party, self._timeout_s + work_s):
-            message = await self._link.receive()
+        message = await _by(self._party, self._link.receive(), self._gives_sign, self._timeout_s + work_s)
         if message.WhichOneof("content") != kind:
             raise ProtocolError("another answer from the key holder", got=message.WhichOneof("content"), expected=kind)
         return message
@@ -142,19 +154,25 @@ async def opened(
     state: GalleryState,
     records: Records,
     parameters: ParameterSet,
+    gives_sign: Sign,
     *,
     is_plus: bool,
     timeout_s: float,
     output_bits: int = 0,
+    labels_digest: bytes = b"",
 ) -> AsyncIterator[KeyHolderCall]:
     """Open a session for this request and gallery state.
 
     records: for erase and rotate. output_bits: most answer bits that will be asked for; the key holder counts them
-    before it begins and refuses results that ask for more.
+    before it begins and refuses results that ask for more. labels_digest: of the subjects that are compared, for the
+    statement to a recipient.
     """
     # The subject's name and its salt stay here.
     forwarded = request_pb2.SignedRequest(
-        body=request.body, signature=request.signature, ciphertexts=request.ciphertexts
+        body=request.body,
+        signature=request.signature,
+        ciphertexts=request.ciphertexts,
+        recipient_certificate=request.recipient_certificate,
     )
     first = pb.OpenSession(
         request=forwarded,
@@ -163,6 +181,7 @@ async def opened(
         record=records.ciphertexts,
         by_device=np.packbits(records.by_device, bitorder="little").tobytes(),
         output_bits=output_bits,
+        labels_digest=labels_digest,
     )
     call = stub.Serve(timeout=WHOLE_CALL * timeout_s)
     # One stream carries two message types, one in each direction; the link is typed by what comes back.
@@ -170,24 +189,22 @@ async def opened(
     connected = dialled(call, pb.MatcherToKeyHolder(open=first), f"keyholder-{party}", pairs_without(party), others)
     async with AsyncExitStack() as stack:
         # A stopped process still accepts connections, and then says nothing.
-        async with _waiting_for(party, timeout_s):
-            link = await stack.enter_async_context(connected)
-        yield KeyHolderCall(link, party, parameters, timeout_s, is_plus=is_plus)  # type: ignore[arg-type]
+        link = await _by(party, stack.enter_async_context(connected), gives_sign, timeout_s)
+        yield KeyHolderCall(link, party, parameters, timeout_s, gives_sign, is_plus=is_plus)  # type: ignore[arg-type]
 
 
 def _others_of(party: Party, pair: Pair) -> Others:
     """Return whom the key holder may name to its matcher: its peer, of their dealer and the other matcher no more than
     that they are missing."""
-    other_seat = "b" if seat_of(pair, party) == "a" else "a"
-    suppliers = (f"keyholder-{dealer_of(pair)}", f"matcher-{other_seat}")
-    return Others(partners=(f"keyholder-{other_party(pair, party)}",), suppliers=suppliers)
+    other = other_party(pair, party)
+    return Others(partners=(f"keyholder-{other}",), suppliers=(f"keyholder-{dealer_of(pair)}", f"matcher-{other}"))
 
 
-@asynccontextmanager
-async def _waiting_for(party: Party, limit_s: float) -> AsyncIterator[None]:
+async def _by(party: Party, owed: Coroutine[Any, Any, _R], gives_sign: Sign, limit_s: float) -> _R:
+    """Return what waits for a key holder. The gallery is kept meanwhile, so one that is silent is not waited for."""
     try:
         async with asyncio.timeout(limit_s):
-            yield
+            return await unless_silent(owed, gives_sign)
     except TimeoutError:
         name = f"keyholder-{party}"
         raise UnavailableError(f"{name} does not answer", party=name, alternatives=pairs_without(party)) from None

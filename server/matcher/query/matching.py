@@ -1,56 +1,74 @@
 """A query at a matcher: verify, candidates and identify, from the signed probe to this side's half of the answer.
 
 DESIGN.md section 4. The matcher sees a uniformly random share of the probe, ciphertexts, and one
-XOR share of the answer.
+XOR share of the answer; where a recipient is named, that share is sealed to it.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
+from veilmatch.crypto.answer_share import labels_digest
 from veilmatch.crypto.encryption.paillier import Paillier
+from veilmatch.crypto.encryption.public_key_format import PublicFile
 from veilmatch.crypto.gates.answer import answer_bits
-from veilmatch.crypto.keys.shares import Pair, Seat, holder_at
+from veilmatch.crypto.keys.parties import Pair, Party
 from veilmatch.crypto.packing import slots
 from veilmatch.protos.v1 import keyholder_pb2_grpc as keyholder_rpc
 from veilmatch.protos.v1 import matcher_pb2 as pb
 from veilmatch.protos.v1 import request_pb2
+from veilmatch.server.admission.requests import CheckedRequest, require_current
+from veilmatch.server.ground.organisation import OrganisationKey
+from veilmatch.server.ground.own_failures import Self
 from veilmatch.server.matcher.agreement.meeting import Meeting, Meetings
+from veilmatch.server.matcher.agreement.sitting import Agreement
 from veilmatch.server.matcher.change.succession import Succession
 from veilmatch.server.matcher.gallery.gallery import Gallery
 from veilmatch.server.matcher.gallery.mutation import GalleryState
 from veilmatch.server.matcher.query.keyholder_call import NO_RECORDS, KeyHolderCall, Records, opened
-from veilmatch.server.matcher.query.pack_worker import PackWorkers
-from veilmatch.server.transport.own_failures import Self
-from veilmatch.server.transport.requests import CheckedRequest, require_current
+from veilmatch.server.matcher.query.packs import Packs
+from veilmatch.server.transport.sign_of_life import Sign
 
 
 @dataclass(frozen=True)
 class Surroundings:
     """What the operations of a matcher work with."""
 
-    seat: Seat
+    party: Party
     scheme: Paillier
-    workers: PackWorkers
+    workers: Packs
     meetings: Meetings
-    key_holders: dict[str, keyholder_rpc.KeyHolderAsyncStub]
+    #: That of this organisation.
+    key_holder: keyholder_rpc.KeyHolderAsyncStub
+    #: What asks it for a sign of life.
+    key_holder_sign: Sign
     timeout_s: float
+    #: Whose keys the three organisations sign with, and the key of this one.
+    public: PublicFile
+    organisation: OrganisationKey
     #: Where a rotation goes; None if none is configured.
     succession: Succession | None = None
 
     @property
     def server(self) -> Self:
-        """This matcher, for its own errors; no pair can do without it."""
-        return Self(f"matcher-{self.seat}")
+        """This matcher, for its own errors."""
+        return self.meetings.server
+
+    @cached_property
+    def agreement(self) -> Agreement:
+        """What changes of the galleries are agreed with."""
+        return Agreement(self.organisation, self.public.signer)
 
     def is_plus(self, pair: Pair) -> bool:
-        """Return whether this matcher's key holder is the plus holder of `pair`."""
-        return holder_at(pair, self.seat) == pair[0]
+        """Return whether this organisation's key holder is the plus holder of `pair`."""
+        return pair[0] == self.party
 
     def open_session(
         self,
@@ -59,17 +77,18 @@ class Surroundings:
         state: GalleryState,
         records: Records = NO_RECORDS,
         output_bits: int = 0,
+        labels_digest: bytes = b"",
     ) -> AbstractAsyncContextManager[KeyHolderCall]:
-        """Open a session at the key holder that serves this matcher in the request's pair; see `opened`.
+        """Open a session at the key holder of this organisation; see `opened`.
 
         Raises RequestExpiredError for a request that has waited too long here: what expired by the clock of this server
         says nothing about that of the key holder (requests.py).
         """
         require_current(checked, self.server.name)
-        party = holder_at(checked.pair, self.seat)
         return opened(
-            self.key_holders[party], party, checked.pair, request, state, records, self.scheme.parameters,
-            is_plus=self.is_plus(checked.pair), timeout_s=self.timeout_s, output_bits=output_bits,
+            self.key_holder, self.party, checked.pair, request, state, records, self.scheme.parameters,
+            self.key_holder_sign, is_plus=self.is_plus(checked.pair), timeout_s=self.timeout_s, output_bits=output_bits,
+            labels_digest=labels_digest,
         )  # fmt: skip
 
 
@@ -81,15 +100,19 @@ async def match(
     gallery: Gallery,
     meeting: Meeting,
     on: Surroundings,
+    counted: Callable[[], Awaitable[None]] | None = None,
 ) -> pb.MatchReply:
     """Serve verify, candidates or identify with a probe of this embedding model.
 
-    Raises UnknownSubjectError for verify of a subject that is not there, ModelMismatchError for a probe that
-    cannot be compared.
+    counted: counts the request, once both hold the same: one of them may not have had the subject before. Raises
+    UnknownSubjectError for verify of a subject that is not there, ModelMismatchError for a probe that cannot be
+    compared.
     """
     verify = checked.operation == "verify"
-    async with on.meetings.agreed(meeting, gallery, gallery.lock.shared):
-        gallery.require_model(model)  # the first templates may have come meanwhile
+    async with on.agreement.reading(meeting, gallery):
+        gallery.require_model(model)
+        if counted is not None:
+            await counted()
         index = gallery.index
         slots_asked = index.occupied_by(request.subject) if verify else index.occupied()
         reply = pb.MatchReply(sequence=gallery.state.sequence, chain=gallery.state.chain)
@@ -100,16 +123,22 @@ async def match(
         wanted = slots_asked[packs]
         started = time.perf_counter()
         count = answer_bits(checked.operation, int(wanted.sum()))
-        async with on.open_session(checked, request, gallery.state, output_bits=count) as call:
+        labels = b""
+        if checked.recipient is not None and not verify:
+            labels = await asyncio.to_thread(lambda: labels_digest(index.labels()))
+        async with on.open_session(checked, request, gallery.state, output_bits=count, labels_digest=labels) as call:
             share = await call.probe_share()
             converted = time.perf_counter()
-            mine = await on.workers.match(gallery.number, packs, share.values)
+            mine = await on.workers.match(gallery.number, gallery.state, packs, share.values)
             theirs = await meeting.swap_results(share.session_id, mine)
             combined = _combine(mine, theirs, on, is_plus=on.is_plus(checked.pair))
             matched = time.perf_counter()
             await call.send_results(combined, wanted)
             reply.count = count
-            reply.share, reply.valid_share = await call.decision_share(reply.count, len(packs))
+            if checked.recipient is None:
+                reply.share, reply.valid_share = await call.decision_share(count, len(packs))
+            else:
+                reply.statement = await call.sealed_share(count, len(packs))
             decided = time.perf_counter()
         reply.session_id = share.session_id
         reply.timings.convert_s = converted - started
@@ -126,5 +155,4 @@ def _combine(mine: Sequence[bytes], theirs: Sequence[bytes], on: Surroundings, *
     scheme = on.scheme
     half = scheme.encode(slots.half(scheme.parameters))
     plus, minus = (mine, theirs) if is_plus else (theirs, mine)
-    scores = scheme.divide_many(scheme.parse_many(plus), scheme.parse_many(minus))
-    return [scheme.serialise(scheme.multiply(score, half)) for score in scores]
+    return scheme.quotients(plus, minus, half)

@@ -20,10 +20,11 @@ from veilmatch.crypto.errors import ProtocolError
 from veilmatch.crypto.packing import lanes, slots
 from veilmatch.crypto.packing.fields import Array
 from veilmatch.crypto.rings.ring import PackGroup
+from veilmatch.server.matcher.gallery.mutation import GalleryState
 from veilmatch.server.workers.threads import Pool
 
 _LOAD, _MATCH, _COLUMN, _RECORD, _APPLY = b"L", b"M", b"C", b"R", b"A"
-_GALLERY = struct.Struct(">HI")  # number of the gallery, number of the pack
+_GALLERY = struct.Struct(">HI")  # number of the gallery, number or count of packs
 _COLUMN_HEAD = struct.Struct(">I??")  # slot, is_plus, erase
 
 
@@ -40,7 +41,9 @@ class _Packs:
         self._parameters = public_key.parameters
         self._groups: dict[tuple[int, int], PackGroup] = {}
         self._known: set[tuple[int, int]] = set()
-        self._scheme.encrypt_zeros(1)  # builds the fixed-base table before the first query
+        # Before the first query: the table of the fixed base, and how long programs are.
+        self._scheme.encrypt_zeros(1)
+        self._scheme.ring.compile([1] * self._parameters.dimension, self._parameters.ring_bits)
 
     def handle(self, message: bytes) -> bytes:
         steps = {
@@ -50,29 +53,32 @@ class _Packs:
         return steps[message[:1]](message[1:])
 
     def _load(self, body: bytes) -> bytes:
-        gallery, pack = _GALLERY.unpack_from(body)
-        group, lane = divmod(pack, self._scheme.ring.lanes)
+        """gallery, count of packs, their numbers, all of one group, and contents -> nothing."""
+        gallery, numbers, data = self._split_packs(body)
+        group, size = numbers[0] // self._scheme.ring.lanes, len(data) // len(numbers)
         if (gallery, group) not in self._groups:
             self._groups[gallery, group] = self._scheme.pack_group()
-        self._groups[gallery, group].put(lane, self._split(body[_GALLERY.size :]))
-        self._known.add((gallery, pack))
+        self._groups[gallery, group].load(
+            {number % self._scheme.ring.lanes: data[i * size : (i + 1) * size] for i, number in enumerate(numbers)}
+        )
+        self._known.update((gallery, number) for number in numbers)
         return b""
 
     def _match(self, body: bytes) -> bytes:
-        """gallery, count of packs, their numbers, exponents -> R of each pack, re-randomised, joined."""
+        """gallery, count of packs, their numbers in order, compiled exponents -> R of each pack, re-randomised."""
+        gallery, numbers, compiled = self._split_packs(body)
+        lanes_asked: dict[int, list[int]] = {}
+        for number in numbers:
+            lanes_asked.setdefault(number // self._scheme.ring.lanes, []).append(number % self._scheme.ring.lanes)
+        asked = [(self._groups[gallery, group], lanes) for group, lanes in lanes_asked.items()]
+        # Fresh randomness for every pack: without it the peer reads the exponents out of R.
+        return self._scheme.randomised_products(asked, compiled)
+
+    @staticmethod
+    def _split_packs(body: bytes) -> tuple[int, list[int], bytes]:
         gallery, count = _GALLERY.unpack_from(body)
         at = _GALLERY.size + 4 * count
-        numbers = np.frombuffer(body[_GALLERY.size : at], dtype=">u4").tolist()
-        exponents = np.frombuffer(body[at:], dtype="<u4").tolist()
-        k, width, scheme = self._parameters.ring_bits, self._scheme.ring.lanes, self._scheme
-        groups = dict.fromkeys(number // width for number in numbers)
-        asked = [self._groups[gallery, group] for group in groups]
-        products = dict(zip(groups, scheme.ring.products_of_powers(asked, exponents, k), strict=True))
-        # Fresh randomness for every pack: without it the peer reads the exponents out of R.
-        return b"".join(
-            scheme.serialise(scheme.multiply(products[number // width][number % width], zero))
-            for number, zero in zip(numbers, scheme.encrypt_zeros(count), strict=True)
-        )
+        return gallery, np.frombuffer(body[_GALLERY.size : at], dtype=">u4").tolist(), body[at:]
 
     def _column(self, body: bytes) -> bytes:
         """slot, role, erase, lanes of some coordinates -> this matcher's encrypted part of their column."""
@@ -105,35 +111,41 @@ class _Packs:
 
 
 class PackWorkers:
-    """The workers of a matcher: a group of packs belongs to one of them, in turn."""
+    """The workers of a matcher, as `packs.Packs`: a group of packs belongs to one of them, in turn."""
 
     def __init__(self, pool: Pool, scheme: Paillier) -> None:
         self._pool = pool
         self._parameters = scheme.parameters
+        self._ring = scheme.ring
         self._lanes = scheme.ring.lanes
 
     async def load(self, gallery: int, packs: Mapping[int, bytes]) -> None:
         """Give packs to their workers, in place of what they had under these numbers."""
+        groups: dict[int, list[int]] = {}
+        for pack in packs:
+            groups.setdefault(pack // self._lanes, []).append(pack)
         await asyncio.gather(
             *(
-                self._pool.call(self._worker_of(pack), _LOAD + _GALLERY.pack(gallery, pack) + data)
-                for pack, data in packs.items()
+                self._pool.call(
+                    self._worker_of(group[0]),
+                    _LOAD + _packs_head(gallery, group) + b"".join(packs[pack] for pack in group),
+                )
+                for group in groups.values()
             )
         )
 
-    async def match(self, gallery: int, packs: Sequence[int], exponents: Array) -> list[bytes]:
-        """Return R of every pack in `packs`, re-randomised, for this matcher's probe share, int64[D] in [0, 2^k)."""
-        query = exponents.astype("<u4").tobytes()
+    async def match(self, gallery: int, state: GalleryState, packs: Sequence[int], exponents: Array) -> list[bytes]:
+        """Return R of every pack in `packs`, re-randomised, for this matcher's probe share, int64[D] in [0, 2^k).
+
+        state: is not looked at; what was loaded last is what the lock of the gallery lets be asked.
+        """
+        # Once for all workers: under Python's lock they would do it one after the other.
+        query = self._ring.compile(exponents.tolist(), self._parameters.ring_bits)
         shares: dict[int, list[int]] = {}
-        for pack in packs:
+        for pack in sorted(packs):
             shares.setdefault(self._worker_of(pack), []).append(pack)
         answers = await asyncio.gather(
-            *(
-                self._pool.call(
-                    worker, _MATCH + _GALLERY.pack(gallery, len(share)) + np.array(share, dtype=">u4").tobytes() + query
-                )
-                for worker, share in shares.items()
-            )
+            *(self._pool.call(worker, _MATCH + _packs_head(gallery, share) + query) for worker, share in shares.items())
         )
         size = self._parameters.ciphertext_bytes
         results: dict[int, bytes] = {}
@@ -163,3 +175,7 @@ class PackWorkers:
 
     def _worker_of(self, pack: int) -> int:
         return pack // self._lanes % self._pool.count
+
+
+def _packs_head(gallery: int, packs: Sequence[int]) -> bytes:
+    return _GALLERY.pack(gallery, len(packs)) + np.array(packs, dtype=">u4").tobytes()

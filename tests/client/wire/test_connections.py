@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import grpc
 import pytest
 
-from tests.client.fakes import FakePair
+from tests.client.fakes import FakeMatchers
 from tests.client.wire.test_transport import Servicer
 from tests.silent_relay import SilentRelay
 from veilmatch.client.wire import transport
@@ -23,11 +23,11 @@ from veilmatch.protos.v1.request_pb2 import SignedRequest
 
 
 @pytest.fixture
-async def server(pair: FakePair) -> AsyncIterator[str]:
+async def server(fakes: FakeMatchers) -> AsyncIterator[str]:
     """The address of a fake matcher A, which allows pings as daemons do."""
     pings = [("grpc.http2.min_recv_ping_interval_without_data_ms", 100), ("grpc.keepalive_permit_without_calls", 1)]
     server = grpc.aio.server(options=pings)
-    rpc.add_MatcherServicer_to_server(Servicer(pair.a), server)
+    rpc.add_MatcherServicer_to_server(Servicer(fakes.a), server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     yield f"127.0.0.1:{port}"
@@ -77,9 +77,9 @@ async def test_a_call_that_was_given_up_replaces_a_connection_that_is_doubted(se
         await matcher.close()
 
 
-async def test_calls_that_wait_on_the_old_connection_are_not_disturbed(server: str, pair: FakePair) -> None:
+async def test_calls_that_wait_on_the_old_connection_are_not_disturbed(server: str, fakes: FakeMatchers) -> None:
     matcher = matcher_at(server)
-    pair.a.before = lambda kind, request: asyncio.sleep(transport.SILENCE_S + 0.6)
+    fakes.a.before = lambda kind, request: asyncio.sleep(transport.SILENCE_S + 0.6)
     patient = asyncio.ensure_future(ask(matcher, 10.0))
     with pytest.raises(UnavailableError):
         await ask(matcher, transport.SILENCE_S + 0.1)
@@ -88,10 +88,10 @@ async def test_calls_that_wait_on_the_old_connection_are_not_disturbed(server: s
     await matcher.close()
 
 
-async def test_a_quick_cancellation_replaces_nothing(server: str, pair: FakePair) -> None:
+async def test_a_quick_cancellation_replaces_nothing(server: str, fakes: FakeMatchers) -> None:
     with SilentRelay(server) as relay:
         matcher = matcher_at(relay.address)
-        pair.a.before = lambda kind, request: asyncio.sleep(0.2)
+        fakes.a.before = lambda kind, request: asyncio.sleep(0.2)
         call = asyncio.ensure_future(ask(matcher))
         await asyncio.sleep(0.1)
         call.cancel()
@@ -162,17 +162,17 @@ async def test_a_connection_closed_at_first_may_be_for_the_certificate() -> None
         await matcher.close()
 
 
-async def test_a_matcher_that_answered_before_and_ends_a_call_is_said_to_have_stopped(pair: FakePair) -> None:
+async def test_a_matcher_that_answered_before_and_ends_a_call_is_said_to_have_stopped(fakes: FakeMatchers) -> None:
     server = grpc.aio.server()
-    rpc.add_MatcherServicer_to_server(Servicer(pair.a), server)
+    rpc.add_MatcherServicer_to_server(Servicer(fakes.a), server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     with SilentRelay(f"127.0.0.1:{port}") as relay:
         matcher = matcher_at(relay.address)
         await ask(matcher)
-        pair.a.before = lambda kind, request: asyncio.sleep(60)
+        fakes.a.before = lambda kind, request: asyncio.sleep(60)
         call = asyncio.ensure_future(ask(matcher, 10.0))
-        while len(pair.a.requests) < 2:
+        while len(fakes.a.requests) < 2:
             await asyncio.sleep(0.01)
         relay.__exit__(None, None, None)
         with pytest.raises(VeilmatchError) as caught:

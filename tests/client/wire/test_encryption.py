@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from tests.client.conftest import PARAMETERS, faces
-from veilmatch.client import bulk, bulk_worker
 from veilmatch.client.capture.quantiser import quantise
+from veilmatch.client.operations import bulk, bulk_worker
 from veilmatch.client.wire.encryption import EncryptedPack, Encryptor, groups
 from veilmatch.crypto.errors import IntegrityError, ParameterError
 from veilmatch.crypto.keys.ceremony import Ceremony

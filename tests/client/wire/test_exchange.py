@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.client.fakes import FakePair
+from tests.client.fakes import FakeMatchers
 from veilmatch.client.wire import exchange
 from veilmatch.client.wire.exchange import ask_both
 from veilmatch.client.wire.exchange import with_fallback as with_fallback_and_count
@@ -37,12 +37,12 @@ class Scripted:
         self.ends, self.cancelled = ends, []
 
     async def __call__(self, matcher: Any) -> Any:
-        seat = matcher.party[-1]
-        delay, end = self.ends[seat] if isinstance(self.ends[seat], tuple) else (0, self.ends[seat])
+        party = matcher.party[-1]
+        delay, end = self.ends[party] if isinstance(self.ends[party], tuple) else (0, self.ends[party])
         try:
             await asyncio.sleep(60 if end is None else delay)
         except asyncio.CancelledError:
-            self.cancelled.append(seat)
+            self.cancelled.append(party)
             raise
         if isinstance(end, BaseException):
             raise end
@@ -50,7 +50,7 @@ class Scripted:
 
 
 async def ask(script: Scripted, timeout_s: float = 5, others: tuple[Any, ...] = ()) -> Any:
-    return await ask_both(FakePair().both, script, timeout_s, others)
+    return await ask_both(FakeMatchers().both, script, timeout_s, others)
 
 
 async def test_answers_come_in_the_order_of_the_matchers() -> None:
@@ -186,10 +186,10 @@ async def test_what_still_runs_after_an_error_can_be_handed_over_and_after_an_an
     handed: list[asyncio.Future[Any]] = []
     script = Scripted(a=(0.2, KeySafetyError("altered")), b=UnavailableError("gone", alternatives=("ac",)))
     with pytest.raises(UnavailableError, match="gone"):
-        await ask_both(FakePair().both, script, 5, ("ac",), handed.append)
+        await ask_both(FakeMatchers().both, script, 5, ("ac",), handed.append)
     assert script.cancelled == [] and len(handed) == 1
     assert isinstance((await asyncio.gather(*handed, return_exceptions=True))[0], KeySafetyError)
-    await ask_both(FakePair().both, Scripted(a="A", b="B"), 5, ("ac",), handed.append)
+    await ask_both(FakeMatchers().both, Scripted(a="A", b="B"), 5, ("ac",), handed.append)
     assert len(handed) == 1
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from veilmatch.client.wire.health import FIRST_S, LONGEST_S, PairHealth
+from veilmatch.client.wire.pairs.health import FIRST_S, LONGEST_S, PairHealth
 from veilmatch.crypto.errors import (
     BudgetExceededError,
     DealtOpeningError,

@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from tests.client.conftest import face
-from tests.client.fakes import FakeMatcher, FakePair
+from tests.client.fakes import FakeMatcher, FakeMatchers
 from veilmatch import AsyncClient, DeviceSettings
 from veilmatch.client.wire.statuses import ERROR_METADATA_KEY
 from veilmatch.client.wire.transport import GrpcMatcher, channel_options, open_matchers
@@ -41,6 +41,7 @@ from veilmatch.crypto.errors import (
     UnknownSubjectError,
     VeilmatchError,
 )
+from veilmatch.crypto.keys.parties import pairs_among
 from veilmatch.protos.v1 import matcher_pb2 as pb
 from veilmatch.protos.v1 import matcher_pb2_grpc as rpc
 from veilmatch.protos.v1.request_pb2 import SignedRequest
@@ -91,7 +92,7 @@ class Server:
 
 @pytest.fixture
 async def server() -> AsyncIterator[Server]:
-    fake = FakePair().a
+    fake = FakeMatchers().a
     servicer, server = Servicer(fake), grpc.aio.server()
     rpc.add_MatcherServicer_to_server(servicer, server)
     port = server.add_insecure_port("127.0.0.1:0")
@@ -213,7 +214,7 @@ async def test_absent_server_is_unavailable() -> None:
 async def test_bulk_stream_is_a_header_and_its_packs(server: Server) -> None:
     packs = [pb.BulkPack(ciphertexts=bytes([i]), templates=[pb.BulkTemplate(subject="s")]) for i in range(3)]
     reply = await server.matcher.bulk_enrol(SignedRequest(), packs, 5)
-    assert reply.templates == 3 and server.fake.pair.bulk_packs == packs
+    assert reply.templates == 3 and server.fake.fakes.bulk_packs == packs
 
 
 async def test_too_large_a_message_is_refused_by_type(server: Server) -> None:
@@ -268,47 +269,53 @@ class Authority:
 
 
 @pytest.fixture
-async def installation(settings: DeviceSettings, pair: FakePair, tmp_path: Path) -> AsyncIterator[Callable[..., Any]]:
-    """Starts both matchers with certificates of these names; returns the settings of the device."""
+async def installation(
+    settings: DeviceSettings, fakes: FakeMatchers, tmp_path: Path
+) -> AsyncIterator[Callable[..., Any]]:
+    """Starts three matchers with certificates of these names; returns the settings of the device."""
     authority, servers = Authority(tmp_path), []
     authority.issue("kiosk-1")
 
-    async def start(name_a: str = "matcher-a", name_b: str = "matcher-b") -> DeviceSettings:
+    async def start(name_a: str = "matcher-a", name_b: str = "matcher-b", parties: str = "abc") -> DeviceSettings:
         addresses = {}
-        for seat, fake, name in (("a", pair.a, name_a), ("b", pair.b, name_b)):
+        names = {"a": name_a, "b": name_b, "c": "matcher-c"}
+        for party in parties:
             server = grpc.aio.server()
-            rpc.add_MatcherServicer_to_server(Servicer(fake), server)
-            credentials = grpc.ssl_server_credentials([authority.issue(name)], authority.pem, require_client_auth=True)
-            addresses[seat] = f"127.0.0.1:{server.add_secure_port('127.0.0.1:0', credentials)}"
+            rpc.add_MatcherServicer_to_server(Servicer(getattr(fakes, party)), server)
+            credentials = grpc.ssl_server_credentials(
+                [authority.issue(names[party])], authority.pem, require_client_auth=True
+            )
+            addresses[party] = f"127.0.0.1:{server.add_secure_port('127.0.0.1:0', credentials)}"
             await server.start()
             servers.append(server)
         files = {"authority": "authority.pem", "certificate": "kiosk-1.pem", "key": "kiosk-1.key"}
         tls = settings.tls.model_copy(update={field: tmp_path / name for field, name in files.items()})
-        return settings.model_copy(update={"matchers": addresses, "tls": tls})
+        pairs = list(pairs_among(addresses))
+        return settings.model_copy(update={"matchers": addresses, "pairs": pairs, "tls": tls})
 
     yield start
     for server in servers:
         await server.stop(None)
 
 
-async def test_whole_client_over_mutual_tls(installation: Callable[..., Any], pair: FakePair) -> None:
-    pair.looks_like = {"alice"}
+async def test_whole_client_over_mutual_tls(installation: Callable[..., Any], fakes: FakeMatchers) -> None:
+    fakes.looks_like = {"alice"}
     async with AsyncClient(await installation()) as client:
         await client.enrol_embedding("alice", face(1), model="toy")
         assert await client.verify_embedding("alice", face(1), model="toy")
         assert (await client.candidates_embedding(face(1), model="toy")).subjects == ("alice",)
 
 
-async def test_server_with_another_name_is_not_talked_to(installation: Callable[..., Any], pair: FakePair) -> None:
-    async with AsyncClient(await installation(name_b="matcher-a")) as client:
+async def test_server_with_another_name_is_not_talked_to(installation: Callable[..., Any], fakes: FakeMatchers) -> None:
+    async with AsyncClient(await installation(name_b="matcher-a", parties="ab")) as client:
         with pytest.raises(UnavailableError, match="matcher-b") as caught:
             await client.verify_embedding("alice", face(1), model="toy")
     assert "TLS" in str(caught.value.available)
-    assert pair.b.requests == []
+    assert fakes.b.requests == []
 
 
 async def test_device_of_another_authority_is_not_served(
-    installation: Callable[..., Any], pair: FakePair, tmp_path: Path
+    installation: Callable[..., Any], fakes: FakeMatchers, tmp_path: Path
 ) -> None:
     settings = await installation()
     (tmp_path / "other").mkdir()
@@ -320,7 +327,7 @@ async def test_device_of_another_authority_is_not_served(
         with pytest.raises(UnavailableError) as caught:
             await client.verify_embedding("alice", face(1), model="toy")
     assert "certificate of this device" in str(caught.value.available)
-    assert pair.a.requests == pair.b.requests == []
+    assert fakes.a.requests == fakes.b.requests == []
 
 
 @pytest.mark.parametrize("field", ["authority", "certificate", "key"])
@@ -332,7 +339,7 @@ async def test_a_tls_file_that_holds_something_else_is_named_with_its_field(
     tls = settings.tls.model_copy(update={name: tmp_path / file for name, file in files.items()})
     addresses = {"a": "localhost:1", "b": "localhost:2"}
     settings = settings.model_copy(update={"tls": tls, "matchers": addresses})
-    for matcher in open_matchers(settings):
+    for matcher in open_matchers(settings).values():
         await matcher.close()
     wrong = tmp_path / files[field]
     wrong.write_text("nothing of the kind")
@@ -341,11 +348,20 @@ async def test_a_tls_file_that_holds_something_else_is_named_with_its_field(
     assert caught.value.got == str(wrong) and "PEM" in str(caught.value.expected)
 
 
-async def test_missing_tls_file_or_address_is_a_configuration_error(settings: DeviceSettings, tmp_path: Path) -> None:
+async def test_a_missing_tls_file_is_a_configuration_error(settings: DeviceSettings) -> None:
     with pytest.raises(ConfigurationError, match=r"ca\.pem"):
         open_matchers(settings)
+
+
+@pytest.mark.parametrize("parties", ["ab", "ac", "bc", "abc"])
+async def test_there_is_a_matcher_of_every_organisation_that_has_an_address(
+    settings: DeviceSettings, tmp_path: Path, parties: str
+) -> None:
     Authority(tmp_path).issue("kiosk-1")
     files = {"authority": "authority.pem", "certificate": "kiosk-1.pem", "key": "kiosk-1.key"}
     tls = settings.tls.model_copy(update={field: tmp_path / name for field, name in files.items()})
-    with pytest.raises(ConfigurationError, match="matcher b"):
-        open_matchers(settings.model_copy(update={"tls": tls, "matchers": {"a": "localhost:1"}}))
+    addresses = dict.fromkeys(parties, "localhost:1")
+    matchers = open_matchers(settings.model_copy(update={"tls": tls, "matchers": addresses}))
+    assert {party: matcher.party for party, matcher in matchers.items()} == {p: f"matcher-{p}" for p in parties}
+    for matcher in matchers.values():
+        await matcher.close()

@@ -26,7 +26,7 @@ FIELDS: dict[str, Any] = {
     "parameter_set": TOY.name, "key_id": KEY.key_id, "device": "kiosk-1", "device_key": bytes(range(32)),
     "gallery": "main", "operation": 1, "threshold": 40, "pair": "ab", "nonce": bytes(range(32)), "token": b"",
     "issued_at_ms": 1_700_000_000_000, "expires_at_ms": 1_700_000_060_000, "payload_digest": bytes(32),
-    "subject_digest": bytes(32), "model": "embedding",
+    "subject_digest": bytes(32), "model": "embedding", "recipient": bytes(range(32)), "challenge": b"question",
 }  # fmt: skip
 CONTEXT = knowledge.context_digest(**FIELDS)
 

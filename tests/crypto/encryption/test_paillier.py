@@ -135,6 +135,36 @@ def test_one_bad_ciphertext_among_many_is_noticed(at: int) -> None:
 # -- local shares -----------------------------------------------------------------------------------------
 
 
+#: Below and above where the kernel divides whole groups.
+FEW_AND_MANY = (1, 16, 17, 20)
+
+
+@pytest.mark.parametrize("count", FEW_AND_MANY)
+def test_quotients_are_those_of_single_ciphertexts(count: int) -> None:
+    cs, ds = ([SCHEME.encrypt(Integer(i)) for i in range(count)] for _ in "cd")
+    factor = SCHEME.encode(Integer(99))
+    expected = [SCHEME.serialise(SCHEME.multiply(SCHEME.divide(c, d), factor)) for c, d in zip(cs, ds, strict=True)]
+    assert SCHEME.quotients(*(list(map(SCHEME.serialise, x)) for x in (cs, ds)), factor) == expected
+
+
+@pytest.mark.parametrize("count", FEW_AND_MANY)
+@pytest.mark.parametrize("side", [0, 1])
+def test_what_is_no_ciphertext_is_not_divided(side: int, count: int) -> None:
+    N, size = PUBLIC_KEY.modulus, TOY.ciphertext_bytes
+    both = [[SCHEME.serialise(c) for c in SCHEME.encrypt_zeros(count)] for _ in range(2)]
+    p = int(toy_key(TOY.modulus_bits).P)
+    square = int(N) ** 2
+    wrong = [bytes(size), bytes([255]) * size, b"", both[0][0][:-1], both[0][0] + b"\0"]
+    wrong += [x.to_bytes(size, "big") for x in (square, square + 1, int(N), p, square - p)]
+    for data in wrong:
+        changed = [list(x) for x in both]
+        changed[side][-1] = data
+        with pytest.raises(CiphertextError):
+            SCHEME.quotients(*changed, Integer(1))
+    with pytest.raises(CiphertextError):
+        SCHEME.quotients(both[0], both[1][:-1], Integer(1))
+
+
 @given(PLAINTEXTS)
 @settings(max_examples=30, deadline=None)
 def test_local_shares_differ_by_o_times_the_plaintext(m: Integer) -> None:

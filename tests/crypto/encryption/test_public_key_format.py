@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.crypto.toys import ORGANISATIONS, TOY, toy_public_key
+from tests.crypto.toys import ORGANISATIONS, SIGNERS, TOY, toy_public_key
 from veilmatch.crypto.encryption.public_key_format import PublicFile
 from veilmatch.crypto.errors import KeyFileError, KeyMismatchError, VeilmatchError
-from veilmatch.crypto.keys.shares import PARTIES
+from veilmatch.crypto.keys.parties import PARTIES
 from veilmatch.crypto.parameters import ParameterSet
 
-FILE = PublicFile(toy_public_key(TOY), bytes(range(16)), ORGANISATIONS)
+FILE = PublicFile(toy_public_key(TOY), bytes(range(16)), ORGANISATIONS, SIGNERS)
 DATA = FILE.encode()
 
 
@@ -30,20 +30,29 @@ def test_file_comes_back_as_it_was() -> None:
 
 
 def test_fresh_installations_differ() -> None:
-    assert len({PublicFile.fresh(FILE.public_key, ORGANISATIONS).installation for _ in range(10)}) == 10
+    assert len({PublicFile.fresh(FILE.public_key, ORGANISATIONS, SIGNERS).installation for _ in range(10)}) == 10
 
 
 @pytest.mark.parametrize("bits", [512, 1024, 3072])
 def test_every_modulus_size_comes_back(bits: int) -> None:
-    file = PublicFile.fresh(toy_public_key(ParameterSet(128, 60, 23, bits)), ORGANISATIONS)
+    file = PublicFile.fresh(toy_public_key(ParameterSet(128, 60, 23, bits)), ORGANISATIONS, SIGNERS)
     assert PublicFile.decode(file.encode()) == file
 
 
 def test_each_organisation_has_its_key() -> None:
     assert [FILE.organisation(party) for party in PARTIES] == list(ORGANISATIONS)
+    assert [FILE.signer(party) for party in PARTIES] == list(SIGNERS)
 
 
-N, HS, OWN = (json.loads(DATA)[name] for name in ("modulus", "hs", "organisations"))
+def test_file_of_the_format_before_is_refused_and_says_what_to_do() -> None:
+    fields = json.loads(DATA) | {"format": "veilmatch public key 1"}
+    del fields["signers"]
+    with pytest.raises(KeyFileError, match="two matchers") as caught:
+        PublicFile.decode((json.dumps(fields, indent=1) + "\n").encode())
+    assert caught.value.expected == "veilmatch public key 2" and "Move the installation" in str(caught.value.hint)
+
+
+N, HS, OWN, SIGN = (json.loads(DATA)[name] for name in ("modulus", "hs", "organisations", "signers"))
 
 
 @pytest.mark.parametrize(
@@ -51,7 +60,7 @@ N, HS, OWN = (json.loads(DATA)[name] for name in ("modulus", "hs", "organisation
     [
         b"", b"{}", b"[]", b"null", b"7", DATA[:-1], DATA + b"\n", DATA.replace(b" ", b"", 1), DATA[:-2] + b",\n}\n",
         b"\xff" + DATA, b"\xef\xbb\xbf" + DATA, b"[" * 100_000, DATA.replace(b"{", b'{\n "format": "",', 1),
-        changed(format="veilmatch public key 2"), changed(extra=1), changed(modulus=None), changed(modulus=5),
+        changed(format="veilmatch public key 3"), changed(extra=1), changed(modulus=None), changed(modulus=5),
         changed(modulus="0x" + N), changed(modulus="0" + N), changed(modulus=N.upper()),
         changed(modulus=N[:1] + "_" + N[1:]), changed(modulus=" " + N), changed(modulus="-" + N),
         changed(modulus="+" + N), changed(modulus=N[:-1] + "2"), changed(modulus="0"), changed(modulus=""),
@@ -64,7 +73,10 @@ N, HS, OWN = (json.loads(DATA)[name] for name in ("modulus", "hs", "organisation
         changed(organisations=OWN | {"d": "00" * 32}), changed(organisations={"a": OWN["a"], "b": OWN["b"]}),
         changed(organisations=OWN | {"b": OWN["a"]}), changed(organisations=OWN | {"c": OWN["c"][2:]}),
         changed(organisations=OWN | {"c": "AB" * 32}), changed(organisations=OWN | {"c": 7}),
-        changed(organisations=dict(reversed(OWN.items()))),
+        changed(organisations=dict(reversed(OWN.items()))), changed(signers=None), changed(signers={}),
+        changed(signers=OWN), changed(signers=SIGN | {"c": OWN["a"]}), changed(signers=SIGN | {"b": SIGN["a"]}),
+        changed(signers=SIGN | {"d": "00" * 32}), changed(signers=SIGN | {"c": SIGN["c"][2:]}),
+        changed(signers=dict(reversed(SIGN.items()))),
     ],
 )  # fmt: skip
 def test_what_is_not_the_one_encoding_is_refused(data: bytes) -> None:

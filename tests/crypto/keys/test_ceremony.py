@@ -16,7 +16,8 @@ from veilmatch.crypto.encryption.paillier import PublicKey
 from veilmatch.crypto.errors import IntegrityError
 from veilmatch.crypto.keys import ceremony as module
 from veilmatch.crypto.keys.ceremony import Ceremony, run_ceremony
-from veilmatch.crypto.keys.shares import PAIRS, PARTIES, PairShare
+from veilmatch.crypto.keys.parties import PAIRS, PARTIES
+from veilmatch.crypto.keys.shares import PairShare
 from veilmatch.crypto.parameters import ParameterSet
 from veilmatch.crypto.rings.primes import SpecialPrime, _survivors, random_prime, special_prime
 from veilmatch.crypto.secret_access import SECRET_ACCESS

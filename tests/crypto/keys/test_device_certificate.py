@@ -14,6 +14,7 @@ from veilmatch.crypto.errors import DeviceCertificateError, DeviceRightsError, L
 from veilmatch.crypto.keys.device_certificate import (
     ALL_GALLERIES,
     FORMAT,
+    FORMAT_RECIPIENT_ONLY,
     MAX_BYTES,
     MAX_THRESHOLD,
     DeviceCertificate,
@@ -45,7 +46,7 @@ def test_what_is_signed_covers_every_field() -> None:
     other: dict[str, Any] = {
         "installation": bytes(16), "device": "door-3", "public_key": bytes(32), "rights": ("verify",),
         "galleries": ("main",), "lowest": (("verify", 6350),), "not_before_s": 1_700_000_001,
-        "not_after_s": 1_800_000_001, "serial": bytes(16),
+        "not_after_s": 1_800_000_001, "serial": bytes(16), "recipient_only": True,
     }  # fmt: skip
     assert set(other) == set(STATEMENT.__dataclass_fields__)
     made = {replace(STATEMENT, **{name: value}).signed_bytes() for name, value in other.items()}
@@ -84,6 +85,7 @@ def test_galleries_and_lowest_thresholds_are_told_apart_in_what_is_signed() -> N
         {"lowest": (("enrol", 1), ("verify", 1))}, {"lowest": (("verify", 1), ("verify", 1))},
         {"lowest": (("identify", 1), ("verify", 1))}, {"rights": ("enrol",)}, {"rights": ("identify", "verify")},
         {"rights": ("identify", "verify"), "lowest": (("verify", 1), ("identify", 1))},
+        {"rights": ("enrol",), "lowest": (), "recipient_only": True},
     ],
 )  # fmt: skip
 def test_a_field_without_sense_is_refused(changes: dict[str, Any]) -> None:
@@ -130,6 +132,51 @@ def test_another_encoding_of_the_same_is_refused(change: str) -> None:
         data = b"[" * 60_000
     with pytest.raises(DeviceCertificateError):
         DeviceCertificate.decode(data)
+
+
+SEALED_ONLY = DeviceCertificate(replace(STATEMENT, recipient_only=True), SIGNED.signatures)
+
+
+def test_only_a_certificate_that_needs_it_is_of_the_newer_format() -> None:
+    for certificate, format_, more in (
+        (SIGNED, FORMAT, set()),
+        (SEALED_ONLY, FORMAT_RECIPIENT_ONLY, {"recipient_only"}),
+    ):
+        fields = json.loads(certificate.encode())
+        assert fields["format"] == format_ and set(fields) - set(json.loads(SIGNED.encode())) == more
+        assert DeviceCertificate.decode(certificate.encode()) == certificate
+    assert not SIGNED.statement.recipient_only and SEALED_ONLY.statement.recipient_only
+
+
+@pytest.mark.parametrize(
+    ("certificate", "changes"),
+    [
+        (SIGNED, {"format": FORMAT_RECIPIENT_ONLY}),
+        (SIGNED, {"recipient_only": True}),
+        (SEALED_ONLY, {"format": FORMAT}),
+        (SEALED_ONLY, {"recipient_only": False}),
+        (SEALED_ONLY, {"recipient_only": 1}),
+        (SEALED_ONLY, {"recipient_only": "true"}),
+        (SEALED_ONLY, {"recipient_only": None}),
+        (SEALED_ONLY, {"format": "veilmatch device certificate 4"}),
+    ],
+)
+def test_the_format_and_its_field_belong_together(certificate: DeviceCertificate, changes: dict[str, Any]) -> None:
+    fields = json.loads(certificate.encode()) | changes
+    with pytest.raises(DeviceCertificateError):
+        DeviceCertificate.decode((json.dumps(fields, indent=1) + "\n").encode())
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_what_compares_is_for_a_recipient_only_if_the_certificate_says_so(operation: Operation) -> None:
+    for said, named in ((STATEMENT, False), (STATEMENT, True), (SEALED_ONLY.statement, True)):
+        said.require_recipient(operation, named)
+    if operation not in WITH_PROBE:
+        return SEALED_ONLY.statement.require_recipient(operation, named=False)
+    with pytest.raises(DeviceRightsError, match="for a recipient only") as caught:
+        SEALED_ONLY.statement.require_recipient(operation, named=False)
+    assert caught.value.got == f"{operation} without a recipient"
+    return None
 
 
 def test_a_device_may_do_what_its_certificate_says_while_it_is_valid() -> None:

@@ -10,25 +10,18 @@ from tests.crypto.toys import TOY, toy_key, toy_public_key
 from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.encryption.paillier import PublicKey
 from veilmatch.crypto.errors import KeyFileError, KeyMismatchError, ParameterError, VeilmatchError
-from veilmatch.crypto.keys.shares import (
+from veilmatch.crypto.keys.parties import (
     PAIRS,
     PARTIES,
-    SEATS,
-    DealerGammas,
-    KeyHolderKey,
     Pair,
-    PairShare,
     Party,
-    SafetyShare,
     dealer_of,
-    exponent_bits,
-    holder_at,
     other_party,
+    pairs_among,
     pairs_of,
     pairs_without,
-    seat_of,
-    share_bytes,
 )
+from veilmatch.crypto.keys.shares import DealerGammas, KeyHolderKey, PairShare, SafetyShare, exponent_bits, share_bytes
 from veilmatch.crypto.parameters import D512, DEFAULT, ParameterSet
 from veilmatch.crypto.secret_access import SECRET_ACCESS
 
@@ -135,21 +128,20 @@ def test_holder_has_shares_of_its_own_pairs_only(party: Party) -> None:
                 key.share(pair)
 
 
-# -- who sits where -----------------------------------------------------------------------------------
+# -- organisations and pairs --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("pair", PAIRS)
-def test_every_pair_has_two_holders_a_dealer_and_two_seats(pair: Pair) -> None:
-    first, second = holder_at(pair, "a"), holder_at(pair, "b")
-    assert {first, second} == set(pair) and {first, second, dealer_of(pair)} == set(PARTIES)
-    assert other_party(pair, first) == second and other_party(pair, second) == first
-    assert [seat_of(pair, holder_at(pair, seat)) for seat in SEATS] == list(SEATS)
+def test_every_pair_has_two_holders_and_a_dealer(pair: Pair) -> None:
+    plus, minus = (party for party in PARTIES if party in pair)
+    assert pair == plus + minus and {plus, minus, dealer_of(pair)} == set(PARTIES)
+    assert other_party(pair, plus) == minus and other_party(pair, minus) == plus
 
 
-@pytest.mark.parametrize("party", ["a", "b"])
-@pytest.mark.parametrize("pair", PAIRS)
-def test_the_organisations_of_the_matchers_keep_their_own_seat(pair: Pair, party: Party) -> None:
-    assert party not in pair or seat_of(pair, party) == party
+def test_pairs_need_a_matcher_of_both_organisations() -> None:
+    assert pairs_among(PARTIES) == PAIRS and pairs_among("ab") == ("ab",)  # type: ignore[arg-type]
+    for party in PARTIES:
+        assert pairs_among([one for one in PARTIES if one != party]) == pairs_without(party)
 
 
 @pytest.mark.parametrize("party", PARTIES)
@@ -158,5 +150,3 @@ def test_a_party_that_is_down_leaves_the_pair_that_it_deals_for(party: Party) ->
     assert dealer_of(pair) == party and set(pairs_of(party)) == set(PAIRS) - {pair}
     with pytest.raises(ParameterError):
         other_party(pair, party)
-    with pytest.raises(ParameterError):
-        seat_of(pair, party)

@@ -13,6 +13,7 @@ from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.encryption.paillier import Paillier, PublicKey
 from veilmatch.crypto.errors import KeyMismatchError, ParameterError, ProtocolError
 from veilmatch.crypto.keys.ceremony import run_ceremony, split_safety
+from veilmatch.crypto.keys.parties import PAIRS, Pair, pairs_of
 from veilmatch.crypto.keys.refreshing import (
     DECISION_BYTES,
     FIT_BYTES,
@@ -33,14 +34,11 @@ from veilmatch.crypto.keys.refreshing import (
 from veilmatch.crypto.keys.shares import (
     GAMMA_BITS,
     MAX_EPOCH,
-    PAIRS,
     DealerGammas,
     KeyHolderKey,
-    Pair,
     PairShare,
     SafetyShare,
     exponent_bits,
-    pairs_of,
     safety_exponent_bits,
 )
 from veilmatch.crypto.parameters import DEFAULT, ParameterSet

@@ -12,7 +12,7 @@ from veilmatch.crypto.arithmetic import Integer, random_below
 from veilmatch.crypto.encryption.paillier import Paillier
 from veilmatch.crypto.encryption.scheme import LocalShare
 from veilmatch.crypto.keys.ceremony import run_ceremony
-from veilmatch.crypto.keys.shares import PAIRS, PARTIES, dealer_of
+from veilmatch.crypto.keys.parties import PAIRS, PARTIES, dealer_of
 from veilmatch.crypto.pair.conversion import Triple, fingerprint_hashes, hashes_agree, open_masked, output_share
 from veilmatch.crypto.parameters import ParameterSet
 from veilmatch.crypto.secret_access import SECRET_ACCESS

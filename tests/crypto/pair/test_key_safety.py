@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,11 +16,14 @@ from tests.simulator import MINUS, PLUS, PairSimulator, SimulatedGallery, first_
 from veilmatch.crypto.arithmetic import Integer, from_bytes, to_bytes
 from veilmatch.crypto.encryption.scheme import LocalShare
 from veilmatch.crypto.errors import KeySafetyError, ProtocolError
-from veilmatch.crypto.pair.key_safety import draw_weights, session_nonce
+from veilmatch.crypto.pair import converting
+from veilmatch.crypto.pair.key_safety import Conversion, Weights, combination, draw_weights, session_nonce
 from veilmatch.crypto.pair.messages import Coins, Envelope, Openings, SafetyProof
 from veilmatch.crypto.pair.request import Operation
+from veilmatch.crypto.rings.grid import Grid
 
-PROBE, *TEMPLATES = unit_vectors(np.random.default_rng(33), TOY.slots + 4, TOY)
+RANDOM = np.random.default_rng(33)
+PROBE, *TEMPLATES = unit_vectors(RANDOM, TOY.slots + 4, TOY)
 OPERATIONS: tuple[Operation, ...] = ("verify", "candidates", "identify", "enrol", "erase", "rotate")
 QUERIES = OPERATIONS[:3]
 
@@ -32,6 +37,11 @@ def run(simulator: PairSimulator, operation: Operation) -> None:
 
 def adding(simulator: PairSimulator, sender: int, message: int, value: int, amount: int) -> PairSimulator:
     """A holder adds an amount to one of the values of its Openings number `message`."""
+    return adding_all(simulator, sender, message, {value: amount})
+
+
+def adding_all(simulator: PairSimulator, sender: int, message: int, amounts: dict[int, int]) -> PairSimulator:
+    """A holder adds amounts to some of the values of its Openings number `message`, by their places."""
     N = simulator.keys.scheme.modulus
     size, count = (N.bit_length() + 7) // 8, -1
 
@@ -44,8 +54,9 @@ def adding(simulator: PairSimulator, sender: int, message: int, value: int, amou
             return [envelope]
         values = envelope.message.values
         parts = [from_bytes(values[i : i + size]) for i in range(0, len(values), size)]
-        at = value % len(parts)
-        parts[at] = (parts[at] + amount) % N
+        for value, amount in amounts.items():
+            at = value % len(parts)
+            parts[at] = (parts[at] + amount) % N
         return [replace(envelope, message=Openings(b"".join(to_bytes(p, size) for p in parts)))]
 
     simulator.on_the_way = on_the_way
@@ -122,9 +133,7 @@ def test_nothing_leaves_a_session_that_was_refused(operation: Operation) -> None
         run(adding(simulator, MINUS, 0, 0, 1), operation)
     assert not {"TemplateShare", "DecisionShare"} & set(seen)
     after = [type(e.message).__name__ for _, e in simulator.sent][::-1]
-    assert after[0] == "SafetyProof" and set(after[:4]) <= {"SafetyProof", "Coins"}, (
-        "the check is the last that was said"
-    )
+    assert set(after[: after.index("Coins")]) <= {"SafetyProof", "GateLayer"}, "layers are masked afresh"
 
 
 def test_a_proof_of_one_direction_is_none_of_the_other() -> None:
@@ -154,11 +163,74 @@ def test_coins_that_were_not_committed_to_are_refused() -> None:
 
 def test_weights_come_from_the_coins_of_both_and_differ() -> None:
     def drawn(*coins: bytes) -> list[int]:
-        return [x for w in draw_weights(bytes(32), *coins, 40) for x in (w.rho, w.sigma)]
+        weights = draw_weights(bytes(32), *coins, 40)
+        assert len(weights.rho) == len(weights.sigma) == 40 and weights.rho.rows[0] == 1
+        return [*weights.rho.rows[1:], *weights.rho.columns, *weights.sigma]
 
     one = drawn(b"a" * 32, b"b" * 32)
-    assert len(set(one)) == 80 and max(one) >> 63 == 1 and max(one) < 1 << 64
+    assert len(set(one)) == len(one) == 4 + 8 + 40 and max(one) >> 63 == 1 and max(one) < 1 << 64
     assert not set(one) & set(drawn(b"c" * 32, b"b" * 32)) and not set(one) & set(drawn(b"a" * 32, b"c" * 32))
+
+
+@pytest.mark.parametrize(("count", "rows"), [(1, 1), (8, 1), (9, 2), (16, 2), (17, 3)])
+def test_every_conversion_has_weights_of_its_place(count: int, rows: int) -> None:
+    weights = draw_weights(bytes(32), b"a", b"b", count)
+    assert (len(weights.rho.rows), len(weights.rho.columns)) == (rows, 8)
+    assert list(weights.rho) == [weights.rho.rows[i // 8] * weights.rho.columns[i % 8] for i in range(count)]
+    assert len(set(weights.rho)) == count
+
+
+def test_a_ciphertext_that_was_converted_twice_is_there_twice() -> None:
+    made = [Conversion(Integer(c), *[None] * 3) for c in (5, 7, 5)]  # type: ignore[arg-type]
+    bases, exponents = combination(made, draw_weights(bytes(32), b"a", b"b", 3))
+    assert bases == [5, 7, 5] and len(set(exponents)) == 3
+
+
+# -- errors that cancel under weights that are not drawn -----------------------------------------------
+
+#: Results lie behind the ciphertexts of the probe in the grid of conversions, so that result 0 is in its first row.
+FIRST, PACKS = TOY.lane_ciphertexts, 16
+#: By what holds of the weights: errors of the d of some results, by their number.
+CANCELLING = {
+    "all alike": {0: 1, 3: -1},
+    "rows alike": {0: 1, 8: -1},
+    "columns alike": {8: 1, 9: -1},
+    "all alike, rectangle": {0: 1, 1: -1, 8: -1, 9: 1},
+    "rows alike, rectangle": {0: 1, 1: -1, 8: -1, 9: 1},
+    "sigma": {0: 1, 1: -1},
+}
+
+
+def with_weights(alike: str) -> Callable[..., Weights]:
+    def draw(*about: Any) -> Weights:
+        drawn = draw_weights(*about)
+        rho, sigma = drawn.rho, drawn.sigma
+        rows = (1,) * len(rho.rows) if alike in ("rows", "all") else rho.rows
+        columns = (3,) * len(rho.columns) if alike in ("columns", "all") else rho.columns
+        return Weights(Grid(rows, columns, len(rho)), (5,) * len(sigma) if alike == "sigma" else sigma)
+
+    return draw
+
+
+@pytest.mark.parametrize("sender", [PLUS, MINUS])
+@pytest.mark.parametrize("kind", CANCELLING)
+def test_errors_that_cancel_under_equal_weights_are_refused(
+    kind: str, sender: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They pass when the weights of rows, columns or both are equal, and never when they are drawn."""
+    opened = 1 if kind == "sigma" else 0  # e or d
+    amounts = {2 * result + opened: amount << 100 for result, amount in CANCELLING[kind].items()}
+    gallery = SimulatedGallery.of(keys_of("stand-in").scheme, unit_vectors(RANDOM, PACKS * TOY.slots, TOY))
+
+    def run_with_errors() -> None:
+        simulator = adding_all(PairSimulator(keys_of("stand-in")), sender, 1, amounts)
+        probe = simulator.encrypt(PROBE)
+        simulator.run(simulator.request("candidates", 1), probe, gallery, gallery.places)
+
+    with pytest.raises(KeySafetyError):
+        run_with_errors()
+    monkeypatch.setattr(converting, "draw_weights", with_weights(kind.split()[0].rstrip(",")))
+    run_with_errors()
 
 
 def test_a_nonce_hides_and_binds_its_coins() -> None:

@@ -145,7 +145,7 @@ class AimedWords:
         #: Whether FIRST was taken, of every last mask of words.
         self.taken: list[bool] = []
         self._masked: Words | None = None
-        self._of_plus: Words | None = None
+        self._of_minus: Words | None = None
         self._of_words = False
         self._draw_seed = exchange.draw_seed
         monkeypatch.setattr(records, "only_valid", self._only_valid)
@@ -154,14 +154,13 @@ class AimedWords:
 
     def _only_valid(self, *arguments: object, is_plus: bool) -> Multiplication:
         share = yield from only_valid(*arguments, is_plus=is_plus)  # type: ignore[arg-type]
-        if is_plus:
-            self._of_plus = share
+        self._of_minus = share - self._lanes if is_plus else share
         return share
 
     def _words(self) -> Words:
-        assert self._of_plus is not None
+        assert self._of_minus is not None
         self._of_words = True  # the next seed; both holders add the mask of the session before it is drawn
-        return self._target - last_masked_words(self._of_plus - self._lanes, FIRST)
+        return self._target - last_masked_words(self._of_minus, FIRST)
 
     def _draw(self, is_safe: Callable[[bytes], bool]) -> bytes:
         if not self._of_words:
@@ -186,7 +185,7 @@ def test_word_at_the_wrap_point_gets_another_seed_and_stays_exact(
     assert np.array_equal(found, [FACE]) and valid == [1]
     assert words.taken == [False] and len(seeds(simulator)) == 2 and FIRST not in seeds(simulator)
     kinds = [type(e.message) for h, e in simulator.sent if h == PLUS]
-    assert kinds.count(Openings) == 1 and kinds.count(GateLayer) == 9 + 2, "a seed costs no conversion and no product"
+    assert kinds.count(Openings) == 1 and kinds.count(GateLayer) == 4 + 2, "a seed costs no conversion and no product"
 
 
 @pytest.mark.parametrize("value", [0, 1, EDGE - 1])

@@ -25,9 +25,10 @@ from veilmatch.crypto.packing.fields import Array
 from veilmatch.crypto.pair import mask
 from veilmatch.crypto.pair.messages import (
     Agreement,
-    Allocation,
     AwaitResults,
     Coins,
+    DecisionShare,
+    Envelope,
     GateLayer,
     Hello,
     LastMask,
@@ -41,6 +42,7 @@ from veilmatch.crypto.pair.messages import (
     SafetyProof,
     SafetyWork,
     Send,
+    TemplateShare,
 )
 from veilmatch.crypto.pair.request import Operation, Request
 from veilmatch.crypto.parameters import ParameterSet
@@ -139,7 +141,7 @@ def test_records_of_a_device_that_are_not_valid_become_zero(
     assert valid.tolist() == ([] if operation == "erase" else kept)
     assert conversions(simulator) == 1
     kinds = [type(e.message) for _, e in simulator.sent]
-    assert kinds.count(LastMask) == 2 and kinds.count(GateLayer) == 2 * (9 + 2), "once for all five"
+    assert kinds.count(LastMask) == 2 and kinds.count(GateLayer) == 2 * (4 + 2), "once for all five"
 
 
 def note_probe_shares(simulator: PairSimulator) -> dict[int, list[ProbeShare]]:
@@ -189,53 +191,122 @@ def kind_of(action: Any) -> Any:
     return type(action.envelope.message) if isinstance(action, Send) else type(action)
 
 
-CONVERSION_OF_PLUS = [LocalWork, Agreement, Receive, Reserve, Allocation, Openings, Receive, Receive]
-KEY_SAFETY = [Coins, Receive, SafetyWork, SafetyProof, Receive]
-CONVERSION_OF_MINUS = [LocalWork, Agreement, Receive, Receive, Reserve, Openings, Receive, LastMask]
+def steps_of(keys: Keys, operation: Operation, gallery: SimulatedGallery, by_device: bool = True) -> Any:
+    """What each holder does: kinds of actions, of messages that it sends, and ("got", kind) of those it receives."""
+    simulator = PairSimulator(keys)
+    seen: tuple[list[Any], list[Any]] = ([], [])
+    on_wire: tuple[list[Any], list[Any]] = ([], [])
+
+    def observe(holder: int, action: Any) -> None:
+        kind = kind_of(action)
+        if isinstance(action, Send):
+            on_wire[1 - holder].append(kind)
+        seen[holder].append(("got", on_wire[holder].pop(0)) if kind is Receive else kind)
+
+    simulator.observe = observe
+    simulator.run(simulator.request(operation, 1), simulator.encrypt(PROBE), gallery, gallery.places[:3], [by_device])
+    return seen
+
+
+def got(*kinds: Any) -> list[Any]:
+    return [("got", kind) for kind in kinds]
 
 
 def test_template_is_converted_in_the_order_of_the_rules(keys: Keys, gallery: SimulatedGallery) -> None:
-    plus, minus = actions_of(keys, "enrol", gallery)
-    gate, product = [GateLayer, Receive] * 9, [GateLayer, Receive] * 2
-    of_plus, of_minus = [Reserve, Allocation], [Receive, Reserve]
-    assert [kind_of(a) for a in plus] == [
-        Hello, Receive, *CONVERSION_OF_PLUS, *KEY_SAFETY, *of_plus * 2, *gate, *of_plus, *product, Receive,
+    plus, minus = steps_of(keys, "enrol", gallery)
+    layers = (4 + 2) * [GateLayer, *got(GateLayer)]
+    assert plus == [
+        LocalWork, *got(Hello), *[Reserve] * 3, Hello, Openings,
+        *got(Openings, LastMask, Coins), Coins, *layers[:3], SafetyWork, SafetyProof,
+        *got(SafetyProof), *layers[3:], *got(LastMask),
     ]  # fmt: skip
-    assert [kind_of(a) for a in minus] == [
-        Hello, Receive, *CONVERSION_OF_MINUS, *KEY_SAFETY, *of_minus * 2, *gate, *of_minus, *product, LastMask,
+    assert minus == [
+        LocalWork, Hello, *got(Hello), *[Reserve] * 3,
+        *got(Openings), Openings, LastMask, Coins, GateLayer, *got(Coins), SafetyWork, SafetyProof,
+        *layers[1:5], *got(SafetyProof), *layers[5:], LastMask,
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize("operation", ["erase", "rotate"])
-def test_records_of_the_matchers_are_converted_without_any_gate(keys: Keys, operation: Operation) -> None:
-    simulator = PairSimulator(keys)
-    seen = note_actions(simulator)
-    simulator.run(simulator.request(operation, 0), simulator.encrypt(PROBE), by_device=[False])
-    assert [kind_of(a) for a in seen[PLUS]] == [Hello, Receive, *CONVERSION_OF_PLUS, *KEY_SAFETY]
-    assert [kind_of(a) for a in seen[MINUS]] == [Hello, Receive, *CONVERSION_OF_MINUS, *KEY_SAFETY]
+def test_records_of_the_matchers_are_converted_without_any_gate(
+    keys: Keys, operation: Operation, gallery: SimulatedGallery
+) -> None:
+    plus, minus = steps_of(keys, operation, gallery, by_device=False)
+    assert plus == [
+        LocalWork, *got(Hello), Reserve, Hello, Openings,
+        *got(Openings, LastMask, Coins), Coins, SafetyWork, SafetyProof, *got(SafetyProof),
+    ]  # fmt: skip
+    assert minus == [
+        LocalWork, Hello, *got(Hello), Reserve,
+        *got(Openings), Openings, LastMask, Coins, *got(Coins), SafetyWork, SafetyProof, *got(SafetyProof),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("operation", ["verify", "candidates", "identify"])
 def test_probe_is_validated_while_the_matchers_work(
     keys: Keys, gallery: SimulatedGallery, operation: Operation
 ) -> None:
-    for actions in actions_of(keys, operation, gallery):
-        kinds = [kind_of(a) for a in actions]
-        handed, awaited = kinds.index(ProbeShare), kinds.index(AwaitResults)
-        assert kinds[handed:awaited].count(GateLayer) == 9
+    """The first layer, which is most of the work; the others travel with the results."""
+    for holder, steps in enumerate(steps_of(keys, operation, gallery)):
+        handed, awaited = steps.index(ProbeShare), steps.index(AwaitResults)
+        assert steps[handed:awaited].count(GateLayer) == (2 if holder == PLUS else 1)
 
 
-def test_nothing_is_opened_before_both_comparisons_and_the_reservation(keys: Keys, gallery: SimulatedGallery) -> None:
-    for actions in actions_of(keys, "verify", gallery):
-        kinds = [kind_of(a) for a in actions]
-        for opened in (i for i, kind in enumerate(kinds) if kind is Openings):
-            agreed = max(i for i in range(opened) if kinds[i] is Agreement)
-            assert kinds[agreed + 1] is Receive, "the other's agreement came first"
-            assert Reserve in kinds[agreed + 2 : opened]
-        layers = [i for i, kind in enumerate(kinds) if kind is GateLayer]
-        assert any(isinstance(a, Reserve) and a.kind == "bits" for a in actions[: layers[0]])
-        reserved = [(a.kind, a.count) for a in actions if isinstance(a, Reserve)]
-        assert [kind for kind, _ in reserved] == ["triples", "products", "bits", "triples", "bits"]
+@pytest.mark.parametrize("operation", ["verify", "candidates", "identify", "enrol", "rotate"])
+def test_nothing_is_opened_before_both_comparisons_and_the_reservation(
+    keys: Keys, gallery: SimulatedGallery, operation: Operation
+) -> None:
+    for steps in steps_of(keys, operation, gallery):
+        opened = [i for i, step in enumerate(steps) if step is Openings]
+        for number, at in enumerate(opened):
+            said = ("got", Agreement if number else Hello)
+            assert steps[:at].count(said) == 1, "the other's digest and fingerprints came first, and were compared"
+            assert LocalWork in steps[opened[number - 1] if number else 0 : at]
+            assert Reserve in steps[opened[number - 1] if number else 0 : at]
+        assert Reserve in steps[: steps.index(GateLayer)]
+
+
+@pytest.mark.parametrize("operation", ["verify", "candidates", "identify", "enrol", "erase", "rotate"])
+@pytest.mark.parametrize("by_device", [True, False])
+def test_coins_are_shown_when_all_is_opened(
+    keys: Keys, gallery: SimulatedGallery, operation: Operation, by_device: bool
+) -> None:
+    """By each holder when it has the last opening of the other, and with its own or after it."""
+    if not by_device and operation not in ("erase", "rotate"):
+        pytest.skip("a device's own")
+    for steps in steps_of(keys, operation, gallery, by_device):
+        shown = steps.index(Coins)
+        assert not {Openings, ("got", Openings)} & set(steps[shown:])
+        assert steps[:shown].count(Openings) == steps[:shown].count(("got", Openings)) >= 1
+
+
+@pytest.mark.parametrize("operation", ["verify", "candidates", "identify", "enrol", "erase", "rotate"])
+def test_nothing_is_handed_over_before_the_other_one_has_proved_its_openings(
+    keys: Keys, gallery: SimulatedGallery, operation: Operation
+) -> None:
+    """But a share of a probe, which goes to the holder's own matcher."""
+    simulator, ended = PairSimulator(keys), []
+
+    def on_the_way(sender: int, envelope: Envelope) -> list[Envelope]:
+        return [] if isinstance(envelope.message, SafetyProof) else [envelope]
+
+    simulator.on_the_way = on_the_way
+    simulator.observe = lambda holder, action: ended.append(kind_of(action))
+    with pytest.raises((TimeoutError, ProtocolError)):
+        simulator.run(simulator.request(operation, 1), simulator.encrypt(PROBE), gallery, gallery.places[:3])
+    assert {DecisionShare, TemplateShare}.isdisjoint(ended)
+
+
+def test_stock_is_reserved_above_the_floors_of_both(simulator: PairSimulator, gallery: SimulatedGallery) -> None:
+    """The minus holder has restarted, say, and counts more as used than the plus holder knows of."""
+    for kind in STOCK_KINDS:
+        simulator.stocks[MINUS].marks[kind] += 100
+        floor = simulator.stocks[MINUS].marks[kind]
+        bits = simulator.decide("verify", PROBE, gallery, THRESHOLD, gallery.places[:1])
+        assert bits.tolist() == [int(SCORES[0] >= THRESHOLD)]
+        said = next(e.message for h, e in simulator.sent if h == PLUS and isinstance(e.message, Hello))
+        assert said.starts[kind] == floor
+        assert simulator.stocks[PLUS].marks == simulator.stocks[MINUS].marks
 
 
 def test_no_index_of_stock_is_handed_out_twice(simulator: PairSimulator, gallery: SimulatedGallery) -> None:

@@ -41,8 +41,8 @@ ON_RECORDS = ("erase", "erase, ungated", "rotate", "rotate, ungated")
 OPERATIONS = ("verify", "candidates", "identify", "enrol", *ON_RECORDS)
 #: Messages that each holder sends in one session.
 LENGTHS = {
-    "verify": (31, 28), "candidates": (27, 24), "identify": (40, 37), "enrol": (20, 18), "erase": (20, 18),
-    "erase, ungated": (6, 6), "rotate": (20, 18), "rotate, ungated": (6, 6),
+    "verify": (17, 17), "candidates": (15, 15), "identify": (24, 24), "enrol": (10, 12), "erase": (10, 12),
+    "erase, ungated": (4, 5), "rotate": (10, 12), "rotate, ungated": (4, 5),
 }  # fmt: skip
 
 Delivery = Sequence[Envelope]
@@ -240,7 +240,7 @@ def test_message_swapped_for_one_of_the_receiver_s_own_ends_the_session(
             error = disturbed(simulator, gallery, operation, holder, position, meet)
             # Nothing to swap it for: the receiver has not come so far.
             assert isinstance(error, ProtocolError | CiphertextError | TimeoutError)
-    error = disturbed(simulator, gallery, operation, MINUS, 0, same_position)
+    error = disturbed(simulator, gallery, operation, PLUS, 0, same_position)
     assert isinstance(error, ProtocolError), "its own hello"
 
 
@@ -281,9 +281,9 @@ def test_hello_of_another_session_of_the_same_request_leads_nowhere(
 
 
 KINDS = [
-    Hello(bytes(96), bytes(32), bytes(32), 0, 0, 0), Agreement(bytes(32), bytes(64)), Allocation("triples", 0),
-    Allocation("bits", 0), Openings(bytes(256)), LastMask(b""), LastMask(bytes(15)), LastMask(bytes(16)),
-    GateLayer(b""), Coins(bytes(32)), SafetyProof(bytes(64)), None, b"bytes",
+    Hello(bytes(96), bytes(32), bytes(32), 0, 0, 0, 0, 0, 0, bytes(32), bytes(64)), Agreement(bytes(32), bytes(64)),
+    Allocation("triples", 0), Allocation("bits", 0), Openings(bytes(256)), LastMask(b""),
+    LastMask(bytes(15)), LastMask(bytes(16)), GateLayer(b""), Coins(bytes(32)), SafetyProof(bytes(64)), None, b"bytes",
 ]  # fmt: skip
 
 
@@ -410,19 +410,29 @@ def test_mask_seed_of_the_plus_holder_ends_the_session(simulator: PairSimulator,
                 assert isinstance(error, ProtocolError)
 
 
+def with_start(kind: str, start: int, kinds: tuple[type, ...]) -> Callable[[int, Envelope], Delivery]:
+    """The plus holder says another start of this kind of stock."""
+
+    def on_the_way(sender: int, envelope: Envelope) -> Delivery:
+        message = envelope.message
+        if sender == PLUS and isinstance(message, Hello) and Hello in kinds:
+            return [replace(envelope, message=replace(message, **{f"{kind}_start": start}))]
+        if isinstance(message, Allocation) and message.kind == kind and Allocation in kinds:
+            return [replace(envelope, message=replace(message, start=start))]
+        return [envelope]
+
+    return on_the_way
+
+
 def test_stock_allocated_below_a_floor_ends_the_session(simulator: PairSimulator, gallery: SimulatedGallery) -> None:
     outcome_of(simulator, "verify", gallery)
     for kind in STOCK_KINDS:
-
-        def used(sender: int, envelope: Envelope, kind: str = kind) -> Delivery:
-            message = envelope.message
-            if isinstance(message, Allocation) and message.kind == kind:
-                return [replace(envelope, message=replace(message, start=0))]
-            return [envelope]
-
-        simulator.on_the_way = used
-        with pytest.raises(ProtocolError):
-            outcome_of(simulator, "verify", gallery)
+        for where in (Hello, Allocation):
+            if (where, kind) == (Allocation, "products"):
+                continue  # all of them are said in the hello
+            simulator.on_the_way = with_start(kind, 0, (where,))
+            with pytest.raises(ProtocolError):
+                outcome_of(simulator, "verify", gallery)
 
 
 def test_stock_allocated_below_a_floor_ends_the_session_even_if_the_stock_would_give_it(
@@ -432,16 +442,11 @@ def test_stock_allocated_below_a_floor_ends_the_session_even_if_the_stock_would_
     forgetful.stocks[MINUS].reuse_triples = True
     assert outcome_of(forgetful, "verify", gallery) == expected_of("verify")
     assert forgetful.stocks[MINUS].floors[0] == 0 < forgetful.stocks[PLUS].floors[0], "the floor is the peer's"
-
-    def used(sender: int, envelope: Envelope) -> Delivery:
-        if isinstance(envelope.message, Allocation) and envelope.message.kind == "triples":
-            return [replace(envelope, message=replace(envelope.message, start=0))]
-        return [envelope]
-
-    forgetful.on_the_way = used
-    with pytest.raises(ProtocolError):
-        outcome_of(forgetful, "verify", gallery)
-    assert not any(isinstance(e.message, Openings) and holder == MINUS for holder, e in forgetful.sent)
+    for where, opened in ((Hello, 0), (Allocation, 1)):
+        forgetful.on_the_way = with_start("triples", 0, (where,))
+        with pytest.raises(ProtocolError):
+            outcome_of(forgetful, "verify", gallery)
+        assert sum(isinstance(e.message, Openings) for holder, e in forgetful.sent if holder == MINUS) == opened
 
 
 @pytest.mark.parametrize("holder", [PLUS, MINUS])

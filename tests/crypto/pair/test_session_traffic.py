@@ -63,7 +63,7 @@ def with_match_at(*places: int) -> Array:
 @pytest.mark.parametrize("operation", ["verify", "candidates", "identify"])
 def test_holders_see_the_same_whoever_matches(keys: Keys, operation: Operation) -> None:
     nobody = seen_by_holders(keys, operation, STRANGERS)
-    assert len(nobody) > 100
+    assert len(nobody) > 70
     for places in ((0,), (len(STRANGERS) - 1,), (3, 4, TOY.slots + 1)):
         assert seen_by_holders(keys, operation, with_match_at(*places)) == nobody
 

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 
 from tests.crypto.toys import TOY, toy_key, toy_public_key
 from veilmatch.crypto.arithmetic import Integer
-from veilmatch.crypto.rings import fixed_base, multiexp
+from veilmatch.crypto.rings import fixed_base, multiexp, public_base
 from veilmatch.crypto.rings.fixed_base import FixedBaseTable
 from veilmatch.crypto.rings.multiexp import product_of_powers, product_of_public_powers, window_bits
 from veilmatch.crypto.rings.pairs import Pair, Pairs
+from veilmatch.crypto.rings.public_base import PublicBase
 
 MODULUS = Integer(toy_key(512).N)
 PAIRS, SQUARE = Pairs(MODULUS), int(MODULUS) ** 2
@@ -188,6 +189,27 @@ def test_product_of_public_powers_equals_naive_powers(terms: list[tuple[int, int
     bases, exponents = [Integer(base) for base, _ in terms], [exponent for _, exponent in terms]
     found = product_of_public_powers(bases, exponents, 24, Integer(SQUARE))
     assert found == naive([int(base) for base in bases], exponents)
+
+
+ODD = st.one_of(st.sampled_from((1, 3, int(MODULUS), SQUARE)), st.integers(0, 1 << 200).map(lambda x: 2 * x + 1))
+
+
+@given(st.data(), st.integers(0, 1 << 220), ODD, st.integers(1, 80))
+@settings(max_examples=60, deadline=None)
+def test_powers_by_a_public_table_equal_plain_ones(data: st.DataObject, base: int, modulus: int, bits: int) -> None:
+    """For exponents that the table covers and longer ones."""
+    top, room = (1 << bits) - 1, 6 * -(-bits // 6)
+    edges = (0, 1, 63, 64, top, 1 << bits - 1, (1 << room) - 1, 1 << room, (1 << room + 70) - 1)
+    exponent = data.draw(st.one_of(st.sampled_from(edges), st.integers(0, top), st.integers(0, 1 << bits + 90)))
+    found = PublicBase(Integer(base), Integer(modulus), bits).power(Integer(exponent))
+    assert found == pow(base, exponent, modulus)
+
+
+def test_a_public_table_makes_one_product_a_digit_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(public_base, "power", lambda *_: pytest.fail("a power without the table"))
+    table = PublicBase(Integer(7), MODULUS, 61)
+    assert len(table._rows) == 11 and {len(row) for row in table._rows} == {64}
+    assert table.power(Integer((1 << 66) - 1)) == pow(7, (1 << 66) - 1, int(MODULUS))
 
 
 def test_every_power_costs_one_multiplication_a_row(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from veilmatch.client.commands._application import build_app
+from veilmatch.client.commands.base.application import build_app
 from veilmatch.crypto.errors import ConfigurationError, InvalidInputError
-from veilmatch.crypto.keys.shares import Party
+from veilmatch.crypto.keys.parties import Party
+from veilmatch.server.keyholder.audit import log as audit_log
 from veilmatch.server.keyholder.audit.chain import decode, encode, files_in
 from veilmatch.server.keyholder.audit.check import check_log, compare
 from veilmatch.server.keyholder.audit.log import AuditLog
@@ -218,3 +219,72 @@ def test_show_filters_and_shows_the_latest(tmp_path: Path) -> None:
     shown = run("show", tmp_path, "--event", "session")
     assert shown.exit_code == 0 and "\x1b[31m" not in shown.stdout and "5 of 6" in shown.stdout
     assert json.loads(run("show", tmp_path, "--since", "2030", "--json").stdout)["entries"] == []
+
+
+def test_show_finds_the_requests_of_a_disagreement_and_how_they_ended(tmp_path: Path) -> None:
+    requests = [digest * 8 for digest in ("0a1b2c3d", "0a1b2c3e", "ffffffff")]
+    entries = [entry | {"request": request} for entry, request in zip(session_entries(range(3)), requests, strict=True)]
+    failed = {"event": "failed", "session": f"{1:064x}", "code": "unavailable"}
+    refused = {"event": "refused", "request": requests[2], "code": "budget_exceeded"}
+    write(tmp_path, "a", [*entries, failed, refused])
+
+    def found(*arguments: str) -> list[tuple[str, str | None]]:
+        shown = json.loads(run("show", tmp_path, *arguments, "--json").stdout)["entries"]
+        return [(entry["event"], entry.get("request")) for entry in shown]
+
+    assert found("--request", requests[1][:16].upper()) == [("session", requests[1]), ("failed", None)]
+    both = found("--request", requests[0], "--request", "ffffffff")
+    assert both == [("session", requests[0]), ("session", requests[2]), ("refused", requests[2])]
+    assert found("--request", "0a1b2c3d", "--event", "failed") == []
+    assert found("--request", "0a1b2c3e", "--event", "failed") == [("failed", None)]
+    assert found("--request", "12345678") == []
+    for wrong in ("0a1b2c", "0a1b2c3g", "0a1b2c3d" * 9, ""):
+        assert run("show", tmp_path, "--request", wrong).exit_code == 3
+
+
+BANK = {"recipient": "bank", "recipient_id": "ab" * 32}
+
+
+def test_the_recipient_is_shown_found_and_covered_by_the_chain(tmp_path: Path) -> None:
+    shop = {"recipient": "B\u00fcro\x1b[31m", "recipient_id": "cd" * 32}
+    entries = [
+        *session_entries(range(2)), *session_entries(range(2, 4), **BANK), *session_entries(range(4, 5), **shop),
+    ]  # fmt: skip
+    first = files_in(write(tmp_path, entries=entries) / "audit")[0]
+    for name, numbers in (("bank", [3, 4]), ("ab" * 32, [3, 4]), ("cd" * 32, [5]), ("nobody", [])):
+        shown = json.loads(run("show", tmp_path, "--recipient", name, "--json").stdout)["entries"]
+        assert [entry["seq"] for entry in shown] == numbers
+        assert all({entry["recipient"], entry["recipient_id"]} & {name} for entry in shown)
+    bare = json.loads(run("show", tmp_path, "--device", "device-1", "--json").stdout)["entries"]
+    assert ["recipient" in entry for entry in bare] == [False, False, True, True, True]
+    text = run("show", tmp_path).stdout
+    assert text.count("bank") == 2 and "\x1b[31m" not in text
+    lines = lines_of(first)
+    for old, new in ((b'"bank"', b'"bang"'), (b"abab", b"abac")):
+        first.write_bytes(b"".join([*lines[:3], lines[3].replace(old, new), *lines[4:]]))
+        assert (broken := check_log(tmp_path).broken) and (broken.line, "was changed" in broken.why) == (4, True)
+
+
+def test_two_logs_that_name_different_recipients_do_not_agree(tmp_path: Path) -> None:
+    ours = write(tmp_path / "a", "a", session_entries(range(3), **BANK))
+    for number, changes in enumerate(({"recipient": "shop"}, {"recipient_id": "cd" * 32}, None)):
+        other = session_entries(range(2, 3), **(BANK | changes if changes else {}))
+        theirs = write(tmp_path / f"b{number}", "b", session_entries(range(2), **BANK) + other)
+        _, _, found = compare(ours, theirs)
+        (difference,) = found.differences
+        assert not found.agree and set(difference.fields) == set(changes or BANK)
+
+
+def test_a_log_from_before_recipients_were_noted_verifies_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit_log, "FORMAT", 1)
+    write(tmp_path, entries=session_entries(range(3)), file_bytes=1 << 20)
+    checked = check_log(tmp_path)
+    assert checked.head == "e390171d570ea85124b00916ff8bf739aca63b59d8cc5568a68cf130d3661137", "what that version wrote"
+    monkeypatch.undo()
+    write(tmp_path, entries=session_entries(range(3, 5), **BANK), file_bytes=1 << 20)
+    checked = check_log(tmp_path)
+    assert (checked.broken, checked.entries, len(checked.files)) == (None, 7, 1)
+    shown = json.loads(run("show", tmp_path, "--event", "open", "--json").stdout)["entries"]
+    assert [entry["format"] for entry in shown] == [1, 2]

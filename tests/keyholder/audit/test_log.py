@@ -7,7 +7,8 @@ import fcntl
 import os
 import shutil
 import stat
-from collections.abc import Callable, MutableMapping
+import time
+from collections.abc import Callable, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from veilmatch.crypto.errors import AuditLogError, IntegrityError
+from veilmatch.server.ground.own_failures import Self, own_failures
 from veilmatch.server.keyholder.audit import log as audit_log
 from veilmatch.server.keyholder.audit.chain import decode, encode, files_in
 from veilmatch.server.keyholder.audit.check import check_log, entries_of
@@ -47,7 +49,7 @@ def test_the_first_entry_names_the_party_and_its_key(tmp_path: Path) -> None:
     (entry,) = entries_of(tmp_path)
     assert (entry.number, entry.prev) == (0, "00" * 32)
     assert entry.fields == {
-        "event": "open", "party": "keyholder-a", "key_id": KEY_ID.hex(), "format": 1, "at": "1970-01-01T00:00:00.000Z",
+        "event": "open", "party": "keyholder-a", "key_id": KEY_ID.hex(), "format": 2, "at": "1970-01-01T00:00:00.000Z",
     }  # fmt: skip
     assert stat.S_IMODE(last_file(tmp_path).stat().st_mode) == 0o600
 
@@ -344,3 +346,91 @@ def test_a_log_that_begins_is_told_of(tmp_path: Path) -> None:
         with capture_logs() as said:
             opened(tmp_path).close()
         assert [line["event"] for line in said] == expected
+
+
+# -- entries that come together ------------------------------------------------------------------------
+
+
+def together(log: AuditLog, entries: Sequence[dict[str, object]]) -> list[BaseException | None]:
+    """What becomes of entries that all wait for one that is being written."""
+    with log._lock:
+        first = log.enter(session(-1))
+        while not first.running():
+            time.sleep(0.001)
+        futures = [log.enter(fields) for fields in entries]
+    first.exception(10)
+    return [future.exception(10) for future in futures]
+
+
+def test_entries_that_wait_are_written_with_one_sync_in_their_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, synced, sync = opened(tmp_path), [], os.fsync
+
+    def counting(descriptor: int) -> None:
+        synced.append(descriptor)
+        sync(descriptor)
+
+    monkeypatch.setattr(audit_log.os, "fsync", counting)
+    assert together(log, [session(n) for n in range(20)]) == [None] * 20
+    assert len(synced) == 2
+    log.append(session(20))
+    log.close()
+    assert noted(tmp_path) == [-1, *range(21)]
+
+
+def test_an_entry_that_is_no_json_is_refused_among_many_alone(tmp_path: Path) -> None:
+    log = opened(tmp_path)
+    bad = [{"event": "session", "n": float("nan")}, {"event": "session", "n": b"bytes"}]
+    found = together(log, [session(0), bad[0], session(1), bad[1], session(2)])
+    assert [type(error) for error in found] == [type(None), ValueError, type(None), TypeError, type(None)]
+    log.append(session(3))
+    log.close()
+    assert noted(tmp_path) == [-1, 0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("call", ["fsync", "write"])
+def test_a_disk_that_fails_refuses_all_entries_that_wait_and_then_heals(
+    tmp_path: Path, call: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = opened(tmp_path)
+    log.append(session(0))
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as broken:
+        broken.setattr(audit_log.os, call, full)
+        found = together(log, [session(n) for n in range(1, 9)])
+    assert {type(error) for error in found} == {AuditLogError} and len({id(error) for error in found}) == 8
+    assert {error.party for error in found if isinstance(error, AuditLogError)} == {"keyholder-a"}
+    assert together(log, [session(9), session(10)]) == [None] * 2
+    log.close()
+    assert noted(tmp_path) == [0, -1, 9, 10]
+
+
+def test_a_log_that_was_closed_takes_nothing_more(tmp_path: Path) -> None:
+    log = opened(tmp_path)
+    log.close()
+    with pytest.raises(AuditLogError) as caught:
+        log.append(session(0))
+    assert (caught.value.party, caught.value.available) == ("keyholder-a", "stopped")
+    assert noted(tmp_path) == []
+
+
+def test_a_log_that_is_not_in_its_place_is_said_once_for_all_that_wait(tmp_path: Path) -> None:
+    log = opened(tmp_path)
+    with capture_logs() as lines:
+        path = last_file(tmp_path)
+        path.rename(tmp_path / "elsewhere")
+        found = together(log, [session(n) for n in range(5)])
+        (tmp_path / "elsewhere").rename(path)
+    assert {type(error) for error in found} == {AuditLogError} and len({id(error) for error in found}) == 5
+    server = Self("keyholder-a", ("bc",))
+    with capture_logs() as later:
+        for error in found:
+            with pytest.raises(AuditLogError), own_failures(server):
+                raise error or AssertionError
+    assert [line["event"] for line in lines] == ["alert"] and not [line for line in later if line["event"] == "alert"]
+    log.append(session(9))
+    log.close()

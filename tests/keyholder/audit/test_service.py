@@ -14,7 +14,7 @@ from tests.keyholder.test_service_refusals import nothing_was_computed, serve
 from tests.keyholder.test_service_sessions import gallery_of, vectors
 from tests.keyholder.trio import STATE, TOY, Trio, answers, ceremony, results_of, signed
 from veilmatch.crypto.errors import AuditLogError, RequestExpiredError, VeilmatchError
-from veilmatch.crypto.keys.shares import Party
+from veilmatch.crypto.keys.parties import Party
 from veilmatch.protos.v1 import request_pb2
 from veilmatch.server.keyholder.audit import log as audit_log
 from veilmatch.server.keyholder.audit import record as audit_record
@@ -39,9 +39,9 @@ async def test_both_holders_note_a_session_alike_and_its_dealer_nothing(trio: Tr
     assert dict(a.fields) | {"at": "", "session": "", "request": ""} == {
         "at": "", "caller": "matcher-a", "chain": STATE.chain.hex(), "device": "device-1", "event": "session",
         "gallery": "main", "model": body.model, "operation": "candidates", "output_bits": 4096, "pair": "ab",
-        "request": "", "seat": "a", "sequence": STATE.sequence, "session": "", "threshold": 9,
+        "request": "", "sequence": STATE.sequence, "session": "", "threshold": 9,
     }  # fmt: skip
-    assert b.fields["seat"] == "b"
+    assert b.fields["caller"] == "matcher-b"
     assert (a.fields["session"], a.fields["request"]) == (b.fields["session"], b.fields["request"])
     _, _, found = compare(trio.data_dir("a"), trio.data_dir("b"))
     assert found.common == 1 and found.agree
@@ -64,13 +64,13 @@ async def test_the_logs_of_all_pairs_agree_after_many_requests(trio: Trio) -> No
 
 async def test_a_refusal_is_noted_with_its_code_and_with_what_is_known(trio: Trio) -> None:
     await serve(trio, "matcher-a", "a", signed(PROBE, now=lambda: time.time() - 61))
-    await serve(trio, "matcher-b", "a", signed(PROBE))
-    expired, seat = noted(trio, "a", "refused")
+    await serve(trio, "matcher-a", "a", signed(PROBE, "bc"))
+    expired, dealt = noted(trio, "a", "refused")
     assert expired.fields["code"] == "request_expired" and "device" not in expired.fields
-    assert (seat.fields["code"], seat.fields["device"], seat.fields["caller"]) == (
-        "party_refused", "device-1", "matcher-b",
+    assert (dealt.fields["code"], dealt.fields["device"], dealt.fields["caller"]) == (
+        "party_refused", "device-1", "matcher-a",
     )  # fmt: skip
-    assert "session" not in seat.fields
+    assert "session" not in dealt.fields
 
 
 async def test_a_flood_of_refusals_is_counted_and_not_listed(trio: Trio, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,9 +78,9 @@ async def test_a_flood_of_refusals_is_counted_and_not_listed(trio: Trio, monkeyp
     now = [0.0]
     trio["a"]._auditor._monotonic = lambda: now[0]
     for _ in range(8):
-        await serve(trio, "matcher-b", "a", signed(PROBE))
+        await serve(trio, "matcher-a", "a", signed(PROBE, "bc"))
     now[0] = 61.0
-    await serve(trio, "matcher-b", "a", signed(PROBE))
+    await serve(trio, "matcher-a", "a", signed(PROBE, "bc"))
     entries = noted(trio, "a", "refused")
     assert [entry.fields.get("unlisted") for entry in entries] == [None, None, None, 5]
 
@@ -91,10 +91,26 @@ async def test_a_session_that_fails_is_noted_as_failed(trio: Trio) -> None:
         async with trio.both(request, "ab", output_bits=4) as calls:
             gallery = gallery_of(vectors(3, 5))
             await answers(calls, await results_of(calls, gallery, range(5), "ab"))
+    await asyncio.sleep(0.5)
     for party in ("a", "b"):
         (session,), (failed,) = noted(trio, party), noted(trio, party, "failed")  # type: ignore[arg-type]
         assert session.fields["session"] == failed.fields["session"]
         assert failed.fields["code"] in ("protocol", "unavailable")
+
+
+async def test_a_request_whose_peer_keeps_silent_is_noted_however_often(
+    trio: Trio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The minus holder has said hashes of what it converted by then, and there is no session yet."""
+    monkeypatch.setattr(audit_record, "REFUSALS_A_MINUTE", 1)
+    for _ in range(3):
+        with pytest.raises(ConnectionError):
+            async with trio.call(signed(PROBE), "b", "ab"):
+                await asyncio.sleep(0.5)
+                raise ConnectionError
+    await asyncio.sleep(0.5)
+    assert [entry.fields["code"] for entry in noted(trio, "b", "refused")] == 3 * ["abandoned"]
+    assert not noted(trio, "b")
 
 
 @pytest.mark.parametrize("both", [True, False])
@@ -146,7 +162,9 @@ async def test_what_cannot_be_noted_is_not_served_and_another_pair_can_serve(
         error = await serve_both(trio, party)
     assert isinstance(error, AuditLogError)
     assert (error.party, error.alternatives) == (f"keyholder-{party}", ("bc",) if party == "a" else ("ac",))
-    assert not any(any(stock.floors) for holder in (trio["a"], trio["b"]) for stock in holder.stocks.by_pair.values())
+    # The plus holder has reserved its stock when the minus holder learns the session.
+    unused = (trio["a"], trio["b"]) if party == "a" else (trio["b"],)
+    assert not any(any(stock.floors) for holder in unused for stock in holder.stocks.by_pair.values())
     assert await trio.decide(signed(PROBE), "ab", gallery, range(3)) == [int(s >= 1) for s in vectors(4, 3) @ PROBE]
 
 

@@ -10,7 +10,7 @@ import pytest
 from tests.keyholder.refreshables import Refreshables
 from tests.keyholder.trio import ceremony
 from veilmatch.crypto.errors import UnavailableError, VeilmatchError
-from veilmatch.crypto.keys.shares import PARTIES, Party
+from veilmatch.crypto.keys.parties import PARTIES, Party
 from veilmatch.protos.v1 import keyholder_pb2 as pb
 from veilmatch.server.keyholder.refresh.hand import Hand
 

@@ -17,7 +17,7 @@ from tests.keyholder.refresh.leaders import NONE, READY, USED, DeviatingLeader
 from tests.keyholder.refresh.test_refresh import ALL_STEPS
 from tests.keyholder.refreshables import Refreshables, refreshables
 from veilmatch.crypto.errors import KeyMismatchError, UnavailableError, VeilmatchError
-from veilmatch.crypto.keys.shares import PARTIES, Party
+from veilmatch.crypto.keys.parties import PARTIES, Party
 from veilmatch.protos.v1 import keyholder_pb2 as pb
 from veilmatch.server.keyholder.audit.check import entries_of
 from veilmatch.server.keyholder.refresh import refresh as refresh_module

@@ -16,7 +16,7 @@ from tests.keyholder.trio import refused, signed
 from veilmatch.crypto.dealing import Kind
 from veilmatch.crypto.digests import DIGEST_BYTES
 from veilmatch.crypto.errors import KeyMismatchError, UnavailableError
-from veilmatch.crypto.keys.shares import PARTIES, Pair, Party, dealer_of
+from veilmatch.crypto.keys.parties import PARTIES, Pair, Party, dealer_of
 from veilmatch.protos.v1 import keyholder_pb2 as pb
 from veilmatch.protos.v1 import keyholder_pb2_grpc as rpc
 from veilmatch.server.keyholder.wire import KIND_TO_WIRE

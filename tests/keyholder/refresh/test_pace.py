@@ -13,7 +13,7 @@ from sqlalchemy import text
 
 from tests.keyholder.refreshables import Refreshables, refreshables
 from veilmatch.crypto.errors import IntegrityError, ProtocolError, RefreshIntervalError, UnavailableError
-from veilmatch.crypto.keys.shares import PARTIES, Party
+from veilmatch.crypto.keys.parties import PARTIES, Party
 from veilmatch.server.keyholder.refresh.pace import BEGUN_AT_MOST, Pace
 
 INTERVAL_S = 600.0

@@ -24,7 +24,7 @@ from veilmatch.crypto.errors import (
     UnavailableError,
     VeilmatchError,
 )
-from veilmatch.crypto.keys.shares import PARTIES, Party
+from veilmatch.crypto.keys.parties import PARTIES, Party
 from veilmatch.protos.v1 import keyholder_pb2 as pb
 from veilmatch.protos.v1 import keyholder_pb2_grpc as rpc
 from veilmatch.server.keyholder.audit.check import entries_of

@@ -12,7 +12,7 @@ import pytest
 
 from tests.keyholder.refreshables import Refreshables, refreshables
 from veilmatch.crypto.errors import UnavailableError
-from veilmatch.crypto.keys.shares import PAIRS, PARTIES, Pair, Party
+from veilmatch.crypto.keys.parties import PAIRS, PARTIES, Pair, Party
 
 
 @pytest.fixture

@@ -23,7 +23,8 @@ from veilmatch.crypto.errors import (
     UnavailableError,
     VeilmatchError,
 )
-from veilmatch.crypto.keys.shares import MAX_EPOCH, PAIRS, PARTIES, KeyHolderKey, PairShare, Party, pairs_of
+from veilmatch.crypto.keys.parties import PAIRS, PARTIES, Party, pairs_of
+from veilmatch.crypto.keys.shares import MAX_EPOCH, KeyHolderKey, PairShare
 from veilmatch.crypto.secret_access import SECRET_ACCESS
 from veilmatch.protos.v1 import keyholder_pb2 as pb
 from veilmatch.protos.v1 import keyholder_pb2_grpc as rpc

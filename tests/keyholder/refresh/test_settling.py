@@ -15,7 +15,7 @@ from typing import TypeAlias
 import pytest
 
 from veilmatch.crypto.errors import VeilmatchError
-from veilmatch.crypto.keys.shares import PARTIES, Party
+from veilmatch.crypto.keys.parties import PARTIES, Party
 from veilmatch.server.keyholder.refresh.recovery import Found, plan
 from veilmatch.server.keyholder.refresh.settling import Position, Stage, Step, Word, next_step
 

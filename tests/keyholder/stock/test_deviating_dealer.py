@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
-from tests.keyholder.trio import TOY, Trio, signed
+from tests.keyholder.trio import TOY, Trio, holders, signed
 from veilmatch.crypto.dealing import Block
 from veilmatch.crypto.errors import DealtOpeningError, DealtStockError, UnavailableError
-from veilmatch.crypto.keys.shares import SEATS, Seat
+from veilmatch.crypto.keys.parties import Party
 from veilmatch.protos.v1 import request_pb2
 from veilmatch.server.keyholder import service
 from veilmatch.server.keyholder.stock import checking, standing
@@ -29,11 +29,11 @@ def short_wait(monkeypatch: pytest.MonkeyPatch) -> None:
 async def enrol(trio: Trio) -> list[Any]:
     request = signed(TEMPLATE, "ab", operation=request_pb2.OPERATION_ENROL)
 
-    async def one(seat: Seat) -> Any:
-        async with trio.call(request, seat, "ab") as call:
+    async def one(party: Party) -> Any:
+        async with trio.call(request, party, "ab") as call:
             return await call.template_shares(1, told=1)
 
-    return await asyncio.gather(*(one(seat) for seat in SEATS), return_exceptions=True)
+    return await asyncio.gather(*map(one, holders("ab")), return_exceptions=True)
 
 
 async def served_again(trio: Trio) -> None:

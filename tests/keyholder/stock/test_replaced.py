@@ -23,7 +23,7 @@ from tests.simulator import SimulatedGallery
 from veilmatch.crypto.dealing import STOCK_KINDS, BlockName, CheckedBlock
 from veilmatch.crypto.encryption.paillier import Paillier
 from veilmatch.crypto.errors import GalleryMismatchError, KeyMismatchError, UnavailableError
-from veilmatch.crypto.keys.shares import Party
+from veilmatch.crypto.keys.parties import Party
 from veilmatch.crypto.pair.messages import Reserve
 from veilmatch.protos.v1 import request_pb2
 from veilmatch.server.keyholder.stock.stock import Stock

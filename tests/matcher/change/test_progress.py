@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from veilmatch.server.matcher.change.progress import (
@@ -73,6 +73,7 @@ def sources(count: int) -> list[Source]:
     return [(i // 7, i % 7, i % 3) for i in range(count)]
 
 
+@settings(deadline=None)
 @given(
     count=st.integers(0, 50),
     changes=st.lists(st.tuples(st.integers(0, 4), st.sets(st.integers(0, 49)), st.integers(0, 6)), max_size=5),

@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.matcher.galleries import KEY_ID, PARAMETERS, content, mutation, run
+from tests.matcher.galleries import KEY_ID, PARAMETERS, accept, change_gallery, commit, content, mutation, run
 from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.encryption.paillier import Paillier, PublicKey
 from veilmatch.crypto.errors import ConfigurationError, GalleryRotatedError, IntegrityError, KeyMismatchError
 from veilmatch.crypto.parameters import ParameterSet
 from veilmatch.server.config import MatcherSettings
 from veilmatch.server.matcher.change.succession import OnDisk, Succession, require_rotatable
+from veilmatch.server.matcher.gallery.disk.store import Store
 from veilmatch.server.matcher.gallery.gallery import Gallery
 from veilmatch.server.matcher.gallery.index import SlotIndex
 from veilmatch.server.matcher.gallery.mutation import Mutation
-from veilmatch.server.matcher.gallery.store import Store
 
 ENROL = mutation(1, added=[(0, 0, "ada"), (0, 1, "bela"), (1, 0, "ada")])
 RETIRE = replace(mutation(2, removed=[(0, 0), (1, 0)]), retired=[(0, 0)])
@@ -70,7 +70,7 @@ def test_results_are_those_of_committed_mutations_of_the_kind_in_order(tmp_path:
     assert store.results("staff", "enrol") == [(1, ENROL.result)]
     assert store.results("staff", "enrol", after=1) == []
     assert store.results("staff", "rotated") == [(2, LAST.result)]
-    store.prepare("staff", mutation(3, added=[(0, 2, "cid")]))
+    accept(store, "staff", mutation(3, added=[(0, 2, "cid")]))
     assert store.results("staff", "enrol") == [(1, ENROL.result)]
     assert store.pack("staff", 0) == ENROL.packs[0]
     with pytest.raises(IntegrityError):
@@ -92,7 +92,7 @@ async def succession(data_dir: Path, *names: str) -> tuple[Succession, dict[str,
     galleries = {name: Gallery(name, i, store, OnDisk(), PARAMETERS.slots) for i, name in enumerate(names)}
     for gallery in galleries.values():
         await gallery.load()
-    made = Succession(data_dir / "new", scheme(), None, names)  # type: ignore[arg-type]
+    made = Succession(data_dir / "new", scheme(), None, None, names)  # type: ignore[arg-type]
     await made.load(galleries)
     return made, galleries
 
@@ -104,8 +104,7 @@ async def test_the_database_is_finished_when_every_gallery_is_complete_and_not_b
             Store(tmp_path / "new", rotation.key_id, PARAMETERS)
         new = rotation.of(name, rotation.key_id)
         assert not await new.is_complete()
-        chain = await new.gallery.prepare(LAST)
-        await new.gallery.commit(LAST, chain)
+        await change_gallery(new.gallery, LAST)
         assert await new.is_complete()
         await rotation.finish()
     Store(tmp_path / "new", rotation.key_id, PARAMETERS).close()
@@ -120,7 +119,7 @@ async def test_the_database_is_finished_when_every_gallery_is_complete_and_not_b
 async def test_a_crash_between_the_last_step_and_the_end_is_made_good_at_the_next_start(tmp_path: Path) -> None:
     rotation, _ = await succession(tmp_path, "staff")
     new = rotation.of("staff", rotation.key_id)
-    await new.gallery.commit(LAST, await new.gallery.prepare(LAST))
+    await change_gallery(new.gallery, LAST)
     rotation.close()
     again, galleries = await succession(tmp_path, "staff")
     again.close()
@@ -156,8 +155,10 @@ def test_a_rotation_goes_to_another_key_and_to_the_same_vectors() -> None:
 
 
 def test_the_configuration_of_a_rotation_is_relative_to_its_file(tmp_path: Path) -> None:
-    fields = 'listen = "h:1"\ndata_dir = "d"\ndevices_dir = "devices"\npublic_key = "p"\nseat = "a"\npeer = "h:2"\n'
-    tables = '[tls]\nauthority = "a"\ncertificate = "c"\nkey = "k"\n[key_holders]\na = "h:3"\nc = "h:4"\n'
+    fields = (
+        'listen = "h:1"\ndata_dir = "d"\ndevices_dir = "devices"\npublic_key = "p"\nparty = "a"\nkey_holder = "h:2"\n'
+    )
+    tables = '[tls]\nauthority = "a"\ncertificate = "c"\nkey = "k"\n[peers]\nb = "h:3"\nc = "h:4"\n'
     path = tmp_path / "matcher.toml"
     path.write_text(fields + tables)
     assert MatcherSettings.load(path).rotation is None
@@ -175,14 +176,13 @@ def test_the_configuration_of_a_rotation_is_relative_to_its_file(tmp_path: Path)
 
 def test_a_slot_is_given_up_at_the_commit_and_is_never_filled_again(tmp_path: Path) -> None:
     store = made(tmp_path, ENROL)
-    store.prepare("staff", RETIRE)
+    accept(store, "staff", RETIRE)
     assert store.retired("staff") == []
-    store.discard("staff")
     refill = mutation(3, added=[(0, 0, "cid")])
-    run(store, "staff", RETIRE)
+    commit(store, "staff")
     assert store.retired("staff") == [(0, 0)]
     with pytest.raises(IntegrityError, match="given up"):
-        store.prepare("staff", refill)
+        accept(store, "staff", refill)
     run(store, "staff", mutation(4, added=[(1, 0, "cid")]))
     store.close()
     again = Store(tmp_path, KEY_ID, PARAMETERS, rotating=True)

@@ -71,3 +71,77 @@ async def test_whoever_leaves_holds_nobody_up(leaves: int, after_s: float) -> No
     await asyncio.gather(*tasks, return_exceptions=True)
     async with asyncio.timeout(1), log.lock.exclusive():
         pass
+
+
+async def test_who_prepares_lets_readers_in_and_keeps_writers_out() -> None:
+    """Readers pass a writer that waits for it, and none while it switches; the writer comes right after it."""
+    lock, seen = ReadWriteLock(), []
+
+    async def read(name: str) -> None:
+        async with lock.shared():
+            seen.append(name)
+
+    async def write() -> None:
+        async with lock.exclusive():
+            seen.append("written")
+
+    async with lock.preparing():
+        assert lock.is_preparing
+        writing = asyncio.ensure_future(write())
+        await asyncio.sleep(0)
+        async with asyncio.timeout(1):
+            await read("before")
+        async with lock.shared():
+            switching = lock.switching()
+            entering = asyncio.ensure_future(switching.__aenter__())
+            await asyncio.sleep(0)
+            assert not entering.done()
+            reading = asyncio.ensure_future(read("after"))
+            await asyncio.sleep(0)
+            assert seen == ["before"]
+        async with asyncio.timeout(1):
+            await entering
+        assert not reading.done()
+        seen.append("switched")
+        await switching.__aexit__(None, None, None)
+        async with asyncio.timeout(1):
+            await reading
+        assert not writing.done()
+    async with asyncio.timeout(1):
+        await writing
+    assert seen == ["before", "switched", "after", "written"]
+    assert not lock.is_preparing
+
+
+async def test_who_prepares_waits_for_writers_and_for_others_who_do() -> None:
+    lock, order = ReadWriteLock(), []
+
+    async def prepare(name: str) -> None:
+        async with lock.preparing():
+            order.append(name)
+            await asyncio.sleep(0)
+            async with lock.switching():
+                order.append(name)
+
+    async with lock.exclusive():
+        both = asyncio.gather(prepare("one"), prepare("two"))
+        await asyncio.sleep(0.01)
+        assert order == []
+    async with asyncio.timeout(1):
+        await both
+    assert order == ["one", "one", "two", "two"]
+
+
+async def test_a_switch_that_is_given_up_keeps_nobody_out() -> None:
+    lock = ReadWriteLock()
+    async with lock.preparing():
+        async with lock.shared():
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.01), lock.switching():
+                    raise AssertionError("a reader is there")
+        async with asyncio.timeout(1), lock.shared():
+            pass
+        async with asyncio.timeout(1), lock.switching():
+            pass
+    async with asyncio.timeout(1), lock.exclusive():
+        pass

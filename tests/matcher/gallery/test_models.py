@@ -8,13 +8,14 @@ from typing import cast
 
 import pytest
 
-from tests.matcher.galleries import KEY_ID, MODEL, PARAMETERS, mutation, run
+from tests.matcher.galleries import KEY_ID, MODEL, PARAMETERS, accept, change_gallery, commit, mutation, run
 from veilmatch.crypto.errors import InvalidInputError, ModelMismatchError, UnavailableError
 from veilmatch.protos.v1 import request_pb2 as pb
 from veilmatch.server.matcher.admission import _signed_model
+from veilmatch.server.matcher.agreement.ballots import Ballot
+from veilmatch.server.matcher.gallery.disk.store import Store
 from veilmatch.server.matcher.gallery.gallery import Gallery
 from veilmatch.server.matcher.gallery.mutation import Mutation
-from veilmatch.server.matcher.gallery.store import Store
 from veilmatch.server.matcher.query.pack_worker import PackWorkers
 
 FIRST = mutation(1, added=[(0, 0, "ada"), (0, 1, "bela")])
@@ -38,10 +39,9 @@ def refused(error: pytest.ExceptionInfo[ModelMismatchError]) -> tuple[str | None
 
 def test_the_first_enrolment_fixes_the_model(store: Store, tmp_path: Path) -> None:
     assert store.model("staff") is None
-    pending = store.prepare("staff", FIRST).pending_chain
+    accept(store, "staff", FIRST)
     assert store.model("staff") is None, "not before it is committed"
-    assert pending is not None
-    store.commit("staff", pending)
+    commit(store, "staff")
     assert store.model("staff") == MODEL
     again = Store(tmp_path, KEY_ID, PARAMETERS)
     again.open_gallery("staff")
@@ -53,7 +53,7 @@ def test_templates_of_another_model_are_refused_and_change_nothing(store: Store)
     run(store, "staff", FIRST)
     before = store.state("staff"), dict(store.packs("staff")), list(store.templates("staff"))
     with pytest.raises(ModelMismatchError) as caught:
-        store.prepare("staff", OTHER)
+        accept(store, "staff", OTHER)
     assert refused(caught) == ("model-2", MODEL)
     assert (store.state("staff"), dict(store.packs("staff")), list(store.templates("staff"))) == before
     run(store, "staff", mutation(3, added=[(0, 2, "cid")]))
@@ -76,11 +76,11 @@ def test_an_empty_gallery_takes_any_model(store: Store) -> None:
     assert store.model("staff") == "model-2"
 
 
-def test_a_discarded_enrolment_fixes_nothing(store: Store) -> None:
-    store.prepare("staff", FIRST)
-    store.discard("staff")
-    assert store.model("staff") is None
-    run(store, "staff", OTHER)
+def test_an_enrolment_that_gives_way_fixes_nothing(store: Store) -> None:
+    accept(store, "staff", FIRST)
+    accept(store, "staff", OTHER, Ballot(2, "ab"))
+    commit(store, "staff")
+    assert store.model("staff") == "model-2"
 
 
 # -- the gallery in service ----------------------------------------------------------------------
@@ -98,7 +98,7 @@ async def served(store: Store) -> Gallery:
 
 
 async def change(gallery: Gallery, mutation: Mutation) -> None:
-    await gallery.commit(mutation, await gallery.prepare(mutation))
+    await change_gallery(gallery, mutation)
 
 
 async def test_a_gallery_in_service_knows_its_model_as_the_store_does(store: Store) -> None:
@@ -122,8 +122,7 @@ async def test_a_gallery_that_was_not_read_to_the_end_does_not_claim_the_state_o
     """Otherwise it would pass for what the other matcher holds, with other packs and slots in it."""
     gallery = await served(store)
     before = gallery.state
-    pending = store.prepare("staff", FIRST).pending_chain
-    store.commit("staff", pending or b"")
+    run(store, "staff", FIRST)
     gallery._workers = cast(PackWorkers, LostWorkers())
     with pytest.raises(UnavailableError):
         await gallery.load()

@@ -14,7 +14,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.matcher.galleries import KEY_ID, PACK_BYTES, PARAMETERS, Model, mutation, run
+from tests.matcher.galleries import (
+    BALLOT,
+    KEY_ID,
+    PACK_BYTES,
+    PARAMETERS,
+    Model,
+    accept,
+    commit,
+    mutation,
+    run,
+    signed,
+)
 from veilmatch.crypto.errors import (
     DuplicateTokenError,
     IntegrityError,
@@ -23,10 +34,13 @@ from veilmatch.crypto.errors import (
     VeilmatchError,
 )
 from veilmatch.crypto.parameters import ParameterSet
-from veilmatch.server.matcher.gallery.database import FILE_NAME, Database
+from veilmatch.server.matcher.agreement.acceptor import Accepted
+from veilmatch.server.matcher.agreement.ballots import Ballot
+from veilmatch.server.matcher.agreement.certificates import PROPOSAL
+from veilmatch.server.matcher.gallery.disk.database import FILE_NAME, Database
+from veilmatch.server.matcher.gallery.disk.schema import SCHEMA_VERSION
+from veilmatch.server.matcher.gallery.disk.store import Store
 from veilmatch.server.matcher.gallery.mutation import GalleryState, Mutation, initial_chain, next_chain
-from veilmatch.server.matcher.gallery.schema import SCHEMA_VERSION
-from veilmatch.server.matcher.gallery.store import Store
 
 ENROL = mutation(1, added=[(0, 0, "ada"), (0, 1, "bela"), (1, 0, "ada")])
 ERASE = mutation(2, removed=[(0, 0), (1, 0)])
@@ -49,7 +63,10 @@ def snapshot(store: Store, name: str = "staff") -> tuple[object, ...]:
     return store.state(name), dict(store.packs(name)), list(store.templates(name))
 
 
-# -- prepare, commit, discard -----------------------------------------------------------------
+HIGHER = Ballot(2, "bc")
+
+
+# -- accept, commit, give way -----------------------------------------------------------------
 
 
 def test_a_new_gallery_is_empty(store: Store) -> None:
@@ -59,18 +76,24 @@ def test_a_new_gallery_is_empty(store: Store) -> None:
     assert store.galleries() == ["staff"]
 
 
-def test_prepared_is_not_visible_and_committed_is(store: Store) -> None:
+def test_accepted_is_not_visible_and_committed_is(store: Store) -> None:
     state, *empty = snapshot(store)
-    prepared = store.prepare("staff", ENROL)
+    accepted = accept(store, "staff", ENROL)
     assert isinstance(state, GalleryState)
-    assert prepared == replace(state, pending_chain=next_chain(state.chain, 1, ENROL.digest()))
+    chain = next_chain(state.chain, 1, ENROL.digest())
+    assert accepted == replace(state, promised=BALLOT, accepted=Accepted(BALLOT, chain)) == store.state("staff")
     assert [dict(store.packs("staff")), list(store.templates("staff"))] == empty
     assert store.find_token("staff", ENROL.token) is None
+    assert store.accepted_kind("staff") == "enrol"
+    held, origin = store.accepted("staff")
+    assert (held.body, origin) == (ENROL.body, signed("staff", 1, chain, PROPOSAL))
+    assert (held.packs, {t.record for t in held.added}) == (ENROL.packs, {t.record for t in ENROL.added})
     with pytest.raises(IntegrityError):
         store.record("staff", 0, 0)
 
-    assert prepared.pending_chain is not None
-    assert store.commit("staff", prepared.pending_chain) == GalleryState(1, prepared.pending_chain)
+    assert commit(store, "staff") == GalleryState(1, chain, BALLOT)
+    assert store.certificate("staff", 1) == signed("staff", 1, chain)
+    assert store.certificate("staff", 2) is None
     expected = Model("staff")
     expected.commit(ENROL)
     expected.check(store)
@@ -80,43 +103,59 @@ def test_an_erasure_takes_effect_at_its_commit_only(store: Store) -> None:
     run(store, "staff", ENROL)
     expected = Model("staff")
     expected.commit(ENROL)
-    pending = store.prepare("staff", ERASE).pending_chain
+    accept(store, "staff", ERASE)
     expected.check(store)
-    assert pending is not None
-    store.commit("staff", pending)
+    commit(store, "staff")
     expected.commit(ERASE)
     expected.check(store)
     assert list(store.templates("staff")) == [(0, 1, "bela")]
     assert sorted(dict(store.packs("staff"))) == [0, 1]
 
 
-def test_discarding_leaves_no_trace_and_frees_the_token(store: Store) -> None:
+def test_what_gives_way_leaves_no_trace_and_frees_its_token(store: Store) -> None:
     run(store, "staff", ENROL)
-    before = snapshot(store)
-    store.prepare("staff", ERASE)
-    assert store.discard("staff") == before[0]
-    assert snapshot(store) == before
-    run(store, "staff", ERASE)
-    assert list(store.templates("staff")) == [(0, 1, "bela")]
-
-
-def test_what_a_discarded_mutation_would_have_removed_is_not_removed_by_the_next(store: Store) -> None:
-    run(store, "staff", ENROL)
-    store.prepare("staff", ERASE)
-    store.discard("staff")
+    accept(store, "staff", ERASE)
     elsewhere = mutation(3, added=[(2, 0, "cid")])
-    run(store, "staff", elsewhere)
+    accept(store, "staff", elsewhere, HIGHER)
+    commit(store, "staff")
     expected = Model("staff")
     expected.commit(ENROL)
     expected.commit(elsewhere)
     expected.check(store)
+    run(store, "staff", ERASE)
+    expected.commit(ERASE)
+    expected.check(store)
 
 
-def test_discarding_nothing_changes_nothing(store: Store) -> None:
-    run(store, "staff", ENROL)
-    before = snapshot(store)
-    assert store.discard("staff") == before[0]
-    assert snapshot(store) == before
+def test_the_same_change_under_a_higher_ballot_is_written_once(store: Store) -> None:
+    accept(store, "staff", ENROL)
+    again = accept(store, "staff", ENROL, HIGHER)
+    assert again.accepted is not None and again.accepted.ballot == HIGHER == again.promised
+    assert store.accepted("staff")[0].body == ENROL.body
+    commit(store, "staff")
+    expected = Model("staff")
+    expected.commit(ENROL)
+    expected.check(store)
+
+
+def test_what_was_promised_is_kept_and_nothing_below_it_is_accepted(tmp_path: Path) -> None:
+    with closing(open_store(tmp_path)) as store:
+        store.promise("staff", HIGHER)
+    with closing(open_store(tmp_path)) as store:
+        assert store.state("staff").promised == HIGHER
+        with pytest.raises(IntegrityError, match="higher ballot"):
+            store.promise("staff", BALLOT)
+        chain = next_chain(store.state("staff").chain, 1, ENROL.digest())
+        with pytest.raises(IntegrityError, match="another ballot"):
+            store.accept("staff", ENROL, signed("staff", 1, chain, PROPOSAL), BALLOT)
+        assert store.state("staff").accepted is None
+
+
+def test_proposals_of_another_change_do_not_bring_one_in(store: Store) -> None:
+    store.promise("staff", BALLOT)
+    with pytest.raises(IntegrityError, match="proposals"):
+        store.accept("staff", ENROL, signed("staff", 1, bytes(32), PROPOSAL), BALLOT)
+    assert store.state("staff").accepted is None
 
 
 def test_a_slot_can_change_hands_in_one_mutation(store: Store) -> None:
@@ -129,30 +168,29 @@ def test_a_slot_can_change_hands_in_one_mutation(store: Store) -> None:
     expected.check(store)
 
 
-def test_only_the_pending_mutation_can_be_committed(store: Store) -> None:
+def test_only_the_accepted_mutation_can_be_committed(store: Store) -> None:
     with pytest.raises(IntegrityError):
-        store.commit("staff", store.state("staff").chain)
-    pending = store.prepare("staff", ENROL).pending_chain
-    assert pending is not None
+        store.commit("staff", signed("staff", 1, store.state("staff").chain))
+    accept(store, "staff", ENROL)
     with pytest.raises(IntegrityError):
-        store.commit("staff", bytes(32))
-    store.commit("staff", pending)
+        store.commit("staff", signed("staff", 1, bytes(32)))
+    committed = commit(store, "staff")
     with pytest.raises(IntegrityError):
-        store.commit("staff", pending)
+        store.commit("staff", signed("staff", 1, committed.chain))
 
 
-def test_a_second_pending_mutation_is_refused(store: Store) -> None:
+def test_a_second_change_under_one_ballot_is_refused(store: Store) -> None:
     run(store, "staff", ENROL)
-    prepared = store.prepare("staff", ERASE)
-    with pytest.raises(IntegrityError, match="pending"):
-        store.prepare("staff", mutation(3, added=[(0, 5, "cid")]))
-    assert store.state("staff") == prepared
+    accepted = accept(store, "staff", ERASE)
+    with pytest.raises(IntegrityError, match="in this ballot"):
+        accept(store, "staff", mutation(3, added=[(0, 5, "cid")]))
+    assert store.state("staff") == accepted
 
 
 def test_a_used_token_is_refused_and_found(store: Store) -> None:
     run(store, "staff", ENROL)
     with pytest.raises(DuplicateTokenError):
-        store.prepare("staff", replace(ERASE, token=ENROL.token))
+        accept(store, "staff", replace(ERASE, token=ENROL.token))
     entry = store.find_token("staff", ENROL.token)
     assert entry is not None
     assert (entry.sequence, entry.kind, entry.result) == (1, "enrol", ENROL.result)
@@ -174,9 +212,10 @@ def test_a_used_token_is_refused_and_found(store: Store) -> None:
 )
 def test_a_mutation_that_does_not_fit_changes_nothing(store: Store, misfit: Mutation) -> None:
     run(store, "staff", ENROL)
+    store.promise("staff", BALLOT)
     before = snapshot(store)
     with pytest.raises(IntegrityError):
-        store.prepare("staff", misfit)
+        accept(store, "staff", misfit)
     assert snapshot(store) == before
 
 
@@ -184,12 +223,11 @@ def test_galleries_do_not_see_each_other(store: Store) -> None:
     store.open_gallery("guests")
     run(store, "staff", ENROL)
     guests = mutation(1, added=[(0, 0, "gast")])
-    pending = store.prepare("guests", guests).pending_chain
-    assert store.state("staff").pending_chain is None
+    accept(store, "guests", guests)
+    assert store.state("staff").accepted is None
     assert list(store.templates("guests")) == []
     run(store, "staff", ERASE)
-    assert pending is not None
-    store.commit("guests", pending)
+    commit(store, "guests")
     for name, mutations in [("staff", [ENROL, ERASE]), ("guests", [guests])]:
         expected = Model(name)
         for done in mutations:
@@ -202,7 +240,7 @@ def test_a_gallery_that_was_never_opened_is_not_there(store: Store) -> None:
     with pytest.raises(KeyMismatchError):
         store.state("visitors")
     with pytest.raises(KeyMismatchError):
-        store.prepare("visitors", ENROL)
+        accept(store, "visitors", ENROL)
     assert store.galleries() == ["staff"]
 
 
@@ -212,14 +250,13 @@ def test_a_gallery_that_was_never_opened_is_not_there(store: Store) -> None:
 def test_everything_survives_a_restart(tmp_path: Path) -> None:
     with closing(open_store(tmp_path)) as store:
         run(store, "staff", ENROL)
-        prepared = store.prepare("staff", ERASE)
+        accepted = accept(store, "staff", ERASE)
     with closing(Store(tmp_path, KEY_ID, PARAMETERS)) as store:
-        assert store.open_gallery("staff") == prepared
+        assert store.open_gallery("staff") == accepted
         expected = Model("staff")
         expected.commit(ENROL)
         expected.check(store)
-        assert prepared.pending_chain is not None
-        store.commit("staff", prepared.pending_chain)
+        commit(store, "staff")
         expected.commit(ERASE)
         expected.check(store)
 
@@ -279,12 +316,12 @@ def test_what_is_erased_is_in_no_file_any_more(tmp_path: Path) -> None:
     store.close()
 
 
-def test_what_is_discarded_is_in_no_file_any_more(store: Store, tmp_path: Path) -> None:
-    store.prepare("staff", ENROL)
-    store.discard("staff")
+def test_what_gave_way_is_in_no_file_any_more(store: Store, tmp_path: Path) -> None:
+    accept(store, "staff", ENROL)
+    accept(store, "staff", mutation(3, added=[(0, 0, "cid")]), HIGHER)
     files = b"".join(path.read_bytes() for path in tmp_path.iterdir())
     assert not any(t.record in files or t.subject.encode() in files for t in ENROL.added)
-    assert b"staff" in files
+    assert b"staff" in files and b"cid" in files
 
 
 # -- what is refused --------------------------------------------------------------------------
@@ -364,11 +401,17 @@ def test_a_flipped_bit_in_a_pack_or_record_is_noticed(tmp_path: Path) -> None:
         "UPDATE galleries SET sequence = 1",
         "UPDATE galleries SET sequence = 3",
         "UPDATE galleries SET chain = zeroblob(32)",
-        "UPDATE galleries SET pending_chain = zeroblob(32)",
-        "UPDATE galleries SET pending_chain = NULL",
+        "UPDATE galleries SET accepted_chain = zeroblob(32)",
+        "UPDATE galleries SET accepted_chain = NULL",
         "UPDATE galleries SET name = 'stuff'",
-        "UPDATE log SET digest = zeroblob(32) WHERE sequence = 1",
-        "UPDATE log SET digest = zeroblob(32) WHERE sequence = 3",
+        "UPDATE log SET body = (SELECT body FROM log WHERE sequence = 2) WHERE sequence = 1",
+        "UPDATE log SET body = (SELECT body FROM log WHERE sequence = 2) WHERE sequence = 3",
+        "UPDATE log SET body = x'7b7d' WHERE sequence = 1",
+        "UPDATE log SET token = x'00' WHERE sequence = 1",
+        "DELETE FROM certificates WHERE sequence = 1",
+        "UPDATE certificates SET certificate = x'' WHERE sequence = 1",
+        "UPDATE certificates SET sequence = 3 WHERE sequence = 1",
+        "INSERT INTO certificates SELECT gallery_id, 3, certificate FROM certificates WHERE sequence = 2",
         "UPDATE log SET sequence = 7 WHERE sequence = 2",
         "DELETE FROM log WHERE sequence = 3",
     ],
@@ -377,7 +420,7 @@ def test_a_log_that_contradicts_the_state_is_refused(tmp_path: Path, statement: 
     with closing(open_store(tmp_path)) as store:
         run(store, "staff", ENROL)
         run(store, "staff", ERASE)
-        store.prepare("staff", mutation(3, added=[(0, 0, "cid")]))
+        accept(store, "staff", mutation(3, added=[(0, 0, "cid")]))
     damage(tmp_path, statement)
     with closing(Store(tmp_path, KEY_ID, PARAMETERS)) as store, pytest.raises(IntegrityError):
         store.open_gallery(store.galleries()[0])
@@ -405,10 +448,10 @@ def test_errors_quote_no_statement_and_no_value(store: Store, tmp_path: Path) ->
         connection.execute("CREATE TRIGGER no BEFORE INSERT ON templates BEGIN SELECT RAISE(ABORT, 'ada'); END")
         connection.commit()
     with pytest.raises(VeilmatchError) as caught:
-        store.prepare("staff", ENROL)
+        accept(store, "staff", ENROL)
     assert str(caught.value) == "the gallery database is damaged (got SQLITE_CONSTRAINT_TRIGGER)"
     assert caught.value.__suppress_context__
-    assert store.state("staff").pending_chain is None
+    assert store.state("staff").accepted is None
 
 
 # -- threads ----------------------------------------------------------------------------------
@@ -491,7 +534,7 @@ def test_a_damaged_record_is_listed_and_refused_by_its_place_and_everything_else
                 refused()
             assert caught.value.party == "matcher-b"
             assert caught.value.got == f"pack {found.pack}, slot {found.slot} of staff"
-            assert "gallery.db of the other matcher" in str(caught.value.expected)
+            assert "gallery fetch --restored" in str(caught.value.expected)
         assert len(list(store.packs("staff"))) == len(ENROL.packs)
 
 

@@ -1,0 +1,1 @@
+"""The faces of an evaluation: from photos, good and made worse, to comparisons."""

@@ -1,0 +1,1 @@
+"""What an evaluation counts, and how it is shown: rates, intervals, curves and the report."""

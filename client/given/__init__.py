@@ -1,0 +1,1 @@
+"""What callers give to the SDK: checked where it comes in, and never quoted whole in an error."""

@@ -1,0 +1,166 @@
+"""Queries of a device: a probe to the matchers of a pair, or of all pairs, and from their answers to a result.
+
+What stands behind `verify`, `candidates` and `identify` of the clients. Labels of a gallery are kept from one search to
+the next, so that servers send them once for each state of the gallery.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass
+
+from veilmatch.client.given.quoting import naming
+from veilmatch.client.operations.device import Device, Embedding
+from veilmatch.client.results import Candidates, IdentifyResult, Timings, Verification
+from veilmatch.client.wire import agreement
+from veilmatch.client.wire.connection import Answered, Connection, Opening
+from veilmatch.client.wire.pairs.assurance import assured
+from veilmatch.client.wire.signing import Draft
+from veilmatch.client.wire.transport import Matcher
+from veilmatch.crypto.keys.parties import PAIRS, Pair
+from veilmatch.protos.v1 import matcher_pb2, request_pb2
+
+Answer = Answered[matcher_pb2.MatchReply, agreement.Opened]
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How a query is to be answered. assured: by all three pairs alike. hedge: by a second pair if one is slow."""
+
+    timeout_s: float
+    assured: bool
+    hedge: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Answers:
+    """What was answered: the answer that counts, and the requests of all pairs where it is an assured one."""
+
+    newest: Answer
+    all: Collection[Answer]
+    request_ids: tuple[str, ...]
+
+
+class Queries:
+    """One device's queries to one gallery."""
+
+    def __init__(self, device: Device, connection: Connection) -> None:
+        self._device = device
+        self._connection = connection
+        self._labels = agreement.Labels()
+
+    async def verify(
+        self, started: float, subject: str, embedding: Embedding, model: str, t: int, way: Way
+    ) -> Verification:
+        """Return whether the probe is the subject's. started: when the call began; t: the threshold in 1..S^2."""
+        probe = await self._device.lanes(embedding)
+        draft = Draft(request_pb2.OPERATION_VERIFY, probe, t, subject, model=model)
+        prepared = time.perf_counter()
+        with naming(subject):
+            answers = await self._match(draft, b"", way, agreement.open_verification, _decision)
+        answered = answers.newest
+        return Verification(
+            decision=_decision(answered.opened),
+            subject=subject,
+            sequence=answered.opened.sequence,
+            pair=answered.pair,
+            shares=(answered.replies[0].share, answered.replies[1].share),
+            probe_bytes=answered.request.ByteSize(),
+            request_id=answered.request_id,
+            timings=_timings(started, prepared, answers.all),
+            request_ids=answers.request_ids,
+        )
+
+    async def candidates(self, started: float, embedding: Embedding, model: str, t: int, way: Way) -> Candidates:
+        """Return every subject that the probe matches. started, t: see `verify`."""
+        probe = await self._device.lanes(embedding)
+        draft = Draft(request_pb2.OPERATION_CANDIDATES, probe, t, model=model)
+        prepared = time.perf_counter()
+        known = self._labels
+        answers = await self._match(
+            draft,
+            known.chain,
+            way,
+            lambda a, b, pair: agreement.open_candidates(a, b, pair, known),
+            lambda opened: sorted(agreement.matching_subjects(opened)),
+        )
+        answered = answers.newest
+        self._labels = answered.opened.labels
+        return Candidates(
+            subjects=agreement.matching_subjects(answered.opened),
+            compared=len(answered.opened.bits),
+            sequence=answered.opened.sequence,
+            pair=answered.pair,
+            shares=(answered.replies[0].share, answered.replies[1].share),
+            probe_bytes=answered.request.ByteSize(),
+            request_id=answered.request_id,
+            timings=_timings(started, prepared, answers.all),
+            request_ids=answers.request_ids,
+        )
+
+    async def identify(self, started: float, embedding: Embedding, model: str, t: int, way: Way) -> IdentifyResult:
+        """Return the subject that the probe matches best. started, t: see `verify`."""
+        probe = await self._device.lanes(embedding)
+        draft = Draft(request_pb2.OPERATION_IDENTIFY, probe, t, model=model)
+        prepared = time.perf_counter()
+        known = self._labels
+        answers = await self._match(
+            draft,
+            known.chain,
+            way,
+            lambda a, b, pair: agreement.open_identification(a, b, pair, known),
+            agreement.best_subject,
+        )
+        answered = answers.newest
+        self._labels = answered.opened.labels
+        return IdentifyResult(
+            subject=agreement.best_subject(answered.opened),
+            compared=len(answered.opened.labels.subjects),
+            sequence=answered.opened.sequence,
+            pair=answered.pair,
+            shares=(answered.replies[0].share, answered.replies[1].share),
+            probe_bytes=answered.request.ByteSize(),
+            request_id=answered.request_id,
+            timings=_timings(started, prepared, answers.all),
+            request_ids=answers.request_ids,
+        )
+
+    async def _match(
+        self,
+        draft: Draft,
+        known_chain: bytes,
+        way: Way,
+        opening: Opening[matcher_pb2.MatchReply, agreement.Opened],
+        said: Callable[[agreement.Opened], object],
+    ) -> _Answers:
+        """said: what an answer says, whatever the state of the gallery."""
+
+        def ask(matcher: Matcher, signed: request_pb2.SignedRequest, left: float) -> Awaitable[matcher_pb2.MatchReply]:
+            return matcher.match(matcher_pb2.MatchRequest(request=signed, known_chain=known_chain), left)
+
+        async def ask_pair(pair: Pair, left: float) -> Answer:
+            return await self._connection.ask_one(draft, pair, left, ask, opening)
+
+        if not way.assured:
+            answer = await self._connection.ask(draft, way.timeout_s, ask, opening, hedge=way.hedge)
+            return _Answers(answer, [answer], ())
+        question = request_pb2.Operation.Name(draft.operation).removeprefix("OPERATION_").lower()
+        answers = await assured(ask_pair, lambda answer: said(answer.opened), question, way.timeout_s)
+        newest = max(answers.values(), key=lambda answer: answer.opened.sequence)
+        return _Answers(newest, answers.values(), tuple(answers[pair].request_id for pair in PAIRS))
+
+
+def _decision(opened: agreement.Opened) -> bool:
+    return bool(opened.bits[0])
+
+
+def _timings(started: float, prepared: float, answers: Collection[Answer]) -> Timings:
+    each = [reply.timings for answer in answers for reply in answer.replies]
+    return Timings(
+        device_s=prepared - started,
+        convert_s=max(timings.convert_s for timings in each),
+        match_s=max(timings.match_s for timings in each),
+        decide_s=max(timings.decide_s for timings in each),
+        total_s=time.perf_counter() - started,
+    )

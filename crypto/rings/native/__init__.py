@@ -1,0 +1,1 @@
+"""The rings on the native kernel (crypto/kernel), which may not have been built."""

@@ -1,0 +1,1 @@
+"""Devices and recipients of an installation, and the organisations that certify them."""

@@ -1,0 +1,75 @@
+"""What the two holders of a pair say to each other, by turns: messages that follow one another travel together.
+
+A session sends as soon as it can and receives as late as it can (crypto/pair/exchange.py), so what it sends in a row is
+all that it can say for now. It is held back until the session waits: for the peer, for work or for its matcher.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+from veilmatch.crypto.pair.messages import Envelope
+from veilmatch.protos.v1 import keyholder_pb2 as pb
+from veilmatch.server.keyholder.wire import TURN_MESSAGES, to_wire, turn_from_wire, turn_to_wire
+from veilmatch.server.transport.links import Link
+
+#: What is said in a turn goes in one message up to about this size.
+_TURN_BYTES = 4 << 20
+
+
+class Turns:
+    """What the two holders say, by turns: messages that follow one another travel together."""
+
+    def __init__(
+        self, by_peer: Callable[[Coroutine[Any, Any, Any], float], Coroutine[Any, Any, Any]], link: Link[pb.PairMessage]
+    ) -> None:
+        """by_peer: waits for what the peer owes, given how long this holder has worked on the same."""
+        self._by_peer = by_peer
+        self._link = link
+        self._said: list[Envelope] = []
+        self._said_bytes = 0
+        self._heard: deque[Envelope] = deque()
+        self._worked_s = 0.0
+
+    async def say(self, envelope: Envelope) -> None:
+        """Say something in this turn. What is large does not wait for its end."""
+        self._said.append(envelope)
+        self._said_bytes += to_wire(envelope).ByteSize()
+        if self._said_bytes >= _TURN_BYTES or len(self._said) == TURN_MESSAGES:
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Let go what was said."""
+        if self._said:
+            turn, self._said, self._said_bytes = turn_to_wire(self._said), [], 0
+            await self._by_peer(self._link.send(turn), self._worked_s)
+
+    async def hear(self) -> Envelope:
+        """Return the next message of the peer."""
+        if not self._heard:
+            await self.flush()
+            self._heard.extend(turn_from_wire(await self._by_peer(self._link.receive(), self._worked_s)))
+        return self._heard.popleft()
+
+    @asynccontextmanager
+    async def working(self) -> AsyncIterator[None]:
+        """Work in the block, on something that the peer works on as well; it hears first what was said."""
+        await self.flush()
+        started = time.monotonic()
+        yield
+        self._worked_s = time.monotonic() - started
+
+
+@contextmanager
+def ending(task: asyncio.Future[Any]) -> Iterator[None]:
+    """Nobody may be left to take the outcome of a task after the block."""
+    try:
+        yield
+    finally:
+        task.cancel()
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
