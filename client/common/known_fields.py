@@ -35,7 +35,7 @@ FIELDS: dict[str, frozenset[str]] = {
         audit_file_bytes refresh_interval_s dealing"""
     ),
     "matcher.toml": _DAEMON
-    | _names("party key_holder peers galleries max_bulk_bytes bulk_memory_bytes max_bulk_s rotation admission"),
+    | _names("party key_holder peers galleries max_bulk_bytes bulk_memory_bytes max_bulk_s rotation admission cluster"),
 }
 #: Variables of the environment that are no field of a file.
 VARIABLES = _names(

@@ -15,7 +15,7 @@ import grpc
 import numpy as np
 import pytest
 
-from tests.e2e.world import World, running, unit
+from tests.e2e.world import World, running, stopped, unit
 from veilmatch.client.async_client import AsyncClient
 from veilmatch.client.config import DeviceSettings
 from veilmatch.client.wire.signing import Draft
@@ -147,8 +147,14 @@ async def test_lists_and_rotations_pass_a_turn(flooded: World) -> None:
         requests = [
             await asyncio.to_thread(device.device.sign, Draft(request_pb2.OPERATION_SUBJECTS), "ab") for _ in range(120)
         ]
-        calls = [matcher.Subjects(one, timeout=20) for matcher in (device.a, device.b) for one in requests]
-        outcomes = (await asyncio.gather(*calls, return_exceptions=True))[: len(requests)]
+        with stopped(flooded, "keyholder-b"):  # so that these searches keep every turn
+            searches = [m.Match(one, timeout=20) for one in await device.searches(24) for m in (device.a, device.b)]
+            await asyncio.sleep(0.5)
+            calls = [matcher.Subjects(one, timeout=20) for matcher in (device.a, device.b) for one in requests]
+            lists = [asyncio.ensure_future(call) for call in calls]
+            await asyncio.wait(lists, return_when=asyncio.FIRST_COMPLETED)
+        outcomes = (await asyncio.gather(*lists, return_exceptions=True))[: len(requests)]
+        await left(searches)
         refused = [from_rpc(one, "matcher-a") for one in outcomes if isinstance(one, grpc.aio.AioRpcError)]
     assert {error.code for error in refused} == {"overloaded"}, "one device has half of the places"
     assert len(refused) < len(requests)

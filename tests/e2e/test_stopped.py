@@ -5,16 +5,13 @@ Whoever waits for it says so before the device's own deadline, and goes on witho
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
 
-from tests.e2e.world import ENVIRONMENT, World, hold_ceremony, settle, supervised, unit
+from tests.e2e.world import ENVIRONMENT, World, hold_ceremony, settle, stopped, supervised, unit
 from veilmatch.crypto.errors import UnavailableError
 from veilmatch.crypto.keys.parties import PAIRS, Pair, pairs_of, pairs_without
 from veilmatch.crypto.parameters import ParameterSet
@@ -40,17 +37,6 @@ def patient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         with world.client() as client:
             client.enrol_embedding("known", KNOWN, model="toy")
         yield world
-
-
-@contextmanager
-def stopped(world: World, party: str) -> Iterator[None]:
-    """Stop a party and its workers where they are, and let them go on at the end."""
-    pid = world.parties.pid(party)
-    os.killpg(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.killpg(pid, signal.SIGCONT)
 
 
 def restart(world: World, *parties: str) -> None:

@@ -170,6 +170,17 @@ MATCHERS = ("matcher-a", "matcher-b", "matcher-c")
 EVERYBODY = (*KEY_HOLDERS, *MATCHERS)
 
 
+@contextmanager
+def stopped(world: World, party: str) -> Iterator[None]:
+    """Stop a party and its workers where they are, and let them go on at the end."""
+    pid = world.parties.pid(party)
+    os.killpg(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.killpg(pid, signal.SIGCONT)
+
+
 def settle(world: World, timeout_s: float = 90.0) -> None:
     """Wait until every key holder has stock for its pairs, and has no more of it checked.
 

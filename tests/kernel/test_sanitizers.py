@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.kernel.conftest import VARIABLE
+from veilmatch.crypto.rings.choice import available
 
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted((ROOT / "crypto" / "kernel").glob("*.c"))
@@ -27,6 +28,8 @@ TESTS = {
     "test_limbs.py": "rest",
     "test_arguments.py": "",
 }
+#: Of kernels that not every processor runs.
+WITH_IFMA = ("test_few.py", "test_two.py")
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +66,8 @@ def run_python(extension: Path, *arguments: object) -> subprocess.CompletedProce
 
 @pytest.mark.parametrize("name", TESTS)
 def test_the_tests_of_the_kernel_pass_without_a_report(sanitized: Path, name: str) -> None:
+    if name in WITH_IFMA and "ifma4" not in available():
+        pytest.skip("this processor has no AVX-512 IFMA")
     result = run_python(
         sanitized,
         # The sanitizers write to the standard error of the process, which pytest would take for itself.
