@@ -15,7 +15,6 @@ import argparse
 import json
 import signal
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -24,17 +23,15 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from tests.e2e.world import MATCHERS
+from tests.e2e.world import MATCHERS, settle
 from tests.faults import catching_up
 from tests.faults.harness import OPERATIONS, PARTIES, Faults, Outcome, faults, moments
 from tests.faults.outage import STOPPED, outage
-from tests.faults.partitions import CUTS, STOCK, partitions
+from tests.faults.partitions import CUTS, FILLING_S, MANY, partitions
 from tests.faults.rotation import rotation_faults
 
 THIRD_S = 0.5
 REQUESTS, AT_ONCE = 200, 4
-#: Until the stock for the requests after the stop is there.
-FILLING_S = 30.0
 #: Over so long a cut comes after three requests have begun.
 CUT_S = 1.5
 #: A rotation of one template has about so many messages at a matcher.
@@ -83,7 +80,7 @@ def _rows(folder: Path, parts: Sequence[str], runs: int) -> Iterator[dict[str, A
                     rotating.give_up()
                 yield _row(party, "rotate", "kill", ROTATION_MESSAGES, outcomes)
     if "partitions" in parts:
-        with partitions(folder / "partitions" / "x") as parting:
+        with partitions(folder / "partitions" / "x", MANY) as parting:
             for cut in CUTS:
                 parted = [parting.during(cut, CUT_S * i / runs) for i in range(runs)]
                 yield {
@@ -122,8 +119,8 @@ def catching(dying: Faults, runs: int) -> Iterator[dict[str, Any]]:
 def outages(folder: Path) -> dict[str, Any]:
     """Return what became of many requests while a key holder was stopped."""
     # The pair that is left has no dealer: it goes on with the stock that it has, here enough for all requests.
-    with faults(folder / "outages" / "x", **STOCK) as dying:
-        time.sleep(FILLING_S)
+    with faults(folder / "outages" / "x", **MANY) as dying:
+        settle(dying.world, FILLING_S)
         return {how.name: asdict(outage(dying, REQUESTS, AT_ONCE, how)) for how in (signal.SIGKILL, signal.SIGSTOP)}
 
 

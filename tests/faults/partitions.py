@@ -31,12 +31,21 @@ CUTS = (
     *(f"{kind} {pair[0]}|{pair[1]}" for kind in ("matcher", "keyholder") for pair in PAIRS),
     *(f"organisation {party}" for party in PARTIES),
 )
-#: Who is cut off from the dealer of a pair goes on with the stock that there is.
-STOCK = {
-    "VEILMATCH_STOCK_TRIPLES": "4096",
-    "VEILMATCH_STOCK_BYTES": str(8 << 17),
-    "VEILMATCH_STOCK_PRODUCTS": str(4 << 14),
-}
+
+
+def stock(blocks: int) -> dict[str, str]:
+    """The settings of a stock: who is cut off from the dealer of a pair goes on with what there is."""
+    return {
+        "VEILMATCH_STOCK_TRIPLES": str(blocks * 1024),
+        "VEILMATCH_STOCK_BYTES": str(2 * blocks << 17),
+        "VEILMATCH_STOCK_PRODUCTS": str(blocks << 14),
+    }
+
+
+#: A few cuts, and many one after the other on a machine that has other work: the stock is not filled in between.
+FEW, MANY = stock(4), stock(16)
+#: Until that is there.
+FILLING_S = 600.0
 
 
 @dataclass(frozen=True)
@@ -141,13 +150,13 @@ def _tried(ask: Callable[[], object]) -> bool:
 
 
 @contextmanager
-def partitions(directory: Path) -> Iterator[Partitions]:
-    """Run an installation whose network can be cut, with one subject."""
+def partitions(directory: Path, dealt: dict[str, str] = FEW) -> Iterator[Partitions]:
+    """Run an installation whose network can be cut, with one subject. dealt: settings of its stock."""
     hold_ceremony(directory, PARAMETERS)
     patience = {"VEILMATCH_PEER_TIMEOUT_S": str(PEER_TIMEOUT_S)}
-    with Relays(directory) as relays, supervised(directory, ENVIRONMENT | patience | STOCK) as parties:
+    with Relays(directory) as relays, supervised(directory, ENVIRONMENT | patience | dealt) as parties:
         parties.start()
         parties.wait_ready()
         world = World(directory, PARAMETERS, parties)
-        settle(world)
+        settle(world, FILLING_S)
         yield Partitions(world, relays)
