@@ -8,12 +8,12 @@ PHOTOS := $(VENV)/.photos
 # Each daemon of each test would compile every module again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check lint types protos imports bench fuzz faults constant-time models lowest clean
+.PHONY: demo test check lint types protos imports bench fuzz faults constant-time portable arm models lowest clean
 
 demo: $(PHOTOS)  ## the demonstration; JSON=path writes its figures as well
 	$(BIN)/veilmatch demo $(if $(JSON),--json-file $(JSON))
 
-test: check $(PHOTOS)  ## everything that CI runs
+test: check $(PHOTOS) arm  ## everything that CI runs
 	$(BIN)/python -m pytest
 
 check: lint types protos imports
@@ -29,6 +29,14 @@ faults: $(INSTALLED)  ## every daemon killed in the middle of requests, many tim
 
 constant-time:  ## no branch or address of the kernel depends on a secret; needs valgrind
 	tests/kernel/constant_time.sh
+
+portable: $(INSTALLED)  ## the portable kernel on a 64-bit Arm, by qemu; installs what is missing with apt-get
+	@tests/kernel/arm_tools.sh sudo
+	$(BIN)/python -m pytest tests/kernel/test_portable_elsewhere.py
+
+# A compiler for 64-bit Arm and qemu, where apt-get may install them: as root and in CI. Elsewhere their test is left out.
+arm:
+	@tests/kernel/arm_tools.sh
 
 models: $(PHOTOS)
 

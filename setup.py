@@ -48,7 +48,7 @@ setup(
     ext_modules=[
         Extension(
             "veilmatch.crypto._kernel",
-            sources=[str(KERNEL / name) for name in ("module.c", "ifma.c", "ifma4.c", "avx2.c")],
+            sources=[str(KERNEL / name) for name in ("module.c", "ifma.c", "ifma4.c", "avx2.c", "portable.c")],
             depends=sorted(map(str, KERNEL.glob("*.h"))),
             extra_compile_args=["-std=c11", "-O3"],
             py_limited_api=True,

@@ -32,8 +32,8 @@ from rich.table import Table
 
 from veilmatch.crypto import _kernel
 from veilmatch.crypto.arithmetic import Integer
-from veilmatch.crypto.rings.native.limbs import empty
-from veilmatch.crypto.rings.native.ring import NativeRing
+from veilmatch.crypto.rings.native.limbs import empty, empty_bytes
+from veilmatch.crypto.rings.native.ring import WITH_CONSTANTS, NativeRing
 
 BOUND = 4.5
 LEAKY = "gmpy2.powmod"
@@ -87,6 +87,8 @@ def kernel_cases(N: int, exponent_bits: int) -> Iterator[Case]:
             yield _power_case(ring, operation, exponent_bits, of_exponent=True)
             yield _power_case(ring, operation, exponent_bits, of_exponent=False)
         yield _select_case(ring)
+        if backend in WITH_CONSTANTS:
+            yield _constants_case(ring)
 
 
 def _power_case(ring: NativeRing, operation: str, exponent_bits: int, *, of_exponent: bool) -> Case:
@@ -131,6 +133,23 @@ def _select_case(ring: NativeRing) -> Case:
     return Case(
         f"{ring.backend} select_and_multiply", "digits", prepare, lambda: ring.select_and_multiply(out, table, digits)
     )
+
+
+def _constants_case(ring: NativeRing) -> Case:
+    random_parts = [Integer(secrets.randbelow(int(ring.modulus))) for _ in range(3 * ROWS * ENTRIES)]
+    words = ring.constants(random_parts).reshape(ROWS, ENTRIES, -1).transpose(0, 2, 1)
+    table = empty_bytes(words.nbytes).view(words.dtype).reshape(words.shape)
+    table[...] = words
+    digits = empty((ROWS, 1, ring.lanes))
+    data = bytearray(4 * ring.lanes * ring._limbs * ring._limb_bits // 8)
+    fixed = np.zeros(digits.shape, dtype=np.uint8)
+
+    def prepare(is_fixed: bool) -> None:
+        drawn = np.frombuffer(secrets.token_bytes(digits.size), dtype=np.uint8).reshape(digits.shape) % ENTRIES
+        digits[...] = fixed if is_fixed else drawn
+
+    given = (ring.backend, ring._ring, data, table, ROWS, 1, digits)
+    return Case(f"{ring.backend} multiply_constants", "digits", prepare, lambda: _kernel.multiply_constants(*given))
 
 
 def gmpy2_cases(N: int, exponent_bits: int) -> Iterator[Case]:

@@ -33,6 +33,7 @@ from veilmatch.crypto import _kernel
 from veilmatch.crypto.arithmetic import Integer, random_below, random_bits
 from veilmatch.crypto.parameters import SUBGROUP_BITS
 from veilmatch.crypto.rings.choice import NATIVE, choose
+from veilmatch.crypto.rings.native.constants import ConstantsFixedBase
 from veilmatch.crypto.rings.native.ring import NativeRing
 from veilmatch.crypto.rings.programs import compile_program, usual_length
 from veilmatch.crypto.rings.reference import ReferenceRing
@@ -45,6 +46,8 @@ GROUPS = 4
 SLACK_BITS = 145
 WINDOW_BITS = 5
 DIGIT_BITS = 6
+#: How many are encrypted at once: what a verification needs, and a template.
+BATCHES = (1, 2, 3, 4, 8, 128)
 
 
 @dataclass(frozen=True)
@@ -143,15 +146,16 @@ def measure(backend: str, bits: int) -> Iterator[Row]:
 
     randomiser_bits = SUBGROUP_BITS[bits] + 1 + 128
     ours_base, their_base = native.fixed_base(x, randomiser_bits), reference.fixed_base(x, randomiser_bits)
-    digits = -(-randomiser_bits // DIGIT_BITS)
-    for batch in (8, 128):
-        groups = -(-batch // lanes)
+    rows = ours_base.exponent_bits // DIGIT_BITS
+    per_row = costs.constant if isinstance(ours_base, ConstantsFixedBase) else costs.multiply
+    for batch in BATCHES:
+        groups = batch / lanes if isinstance(ours_base, ConstantsFixedBase) else -(-batch // lanes)
         yield Row(
             f"encryption, batch of {batch}",
             2 * bits,
             1e6 * median(lambda: their_base.random_powers(8), 1) / 8,
             1e6 * median(lambda count=batch: ours_base.random_powers(count), 1) / batch,
-            (digits - 1) * costs.multiply * groups * lanes / batch,
+            (rows - 1) * per_row * groups * lanes / batch,
         )
 
 
@@ -214,15 +218,22 @@ def reference_pack(ring: ReferenceRing, dimension: int, square: Integer) -> Call
 
 
 class Costs:
-    """Multiply instructions of one level of Karatsuba in pair form, as time for one number (pair_form.h)."""
+    """Multiply instructions in pair form, with one level of Karatsuba where there are lanes, as time for one number.
+
+    constant: of a product by a constant of a table (constants.h).
+    """
 
     def __init__(self, limbs: int, *, halves: bool, instruction_us: float, lanes: int) -> None:
         half, per_product = limbs // 2, 2 if halves else 1
         reductions = 2 * (limbs * limbs * per_product + (0 if halves else limbs))
-        products = 9 * half * half * per_product
-        squares = (3 * half * (half + 1) // 2 + 3 * half * half) * per_product
+        if lanes > 1:
+            products = 9 * half * half * per_product
+            squares = (3 * half * (half + 1) // 2 + 3 * half * half) * per_product
+        else:
+            products, squares = 3 * limbs * limbs, limbs * (limbs + 1) // 2 + limbs * limbs
         self.multiply = (products + reductions) * instruction_us / lanes
         self.square = (squares + reductions) * instruction_us / lanes
+        self.constant = (3 * limbs * limbs + 5 * limbs) * instruction_us / lanes
 
 
 def instruction_us(backend: str) -> float:

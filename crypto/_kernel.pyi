@@ -21,4 +21,14 @@ def power_of_two(backend: str, ring: _Words, out: _Words, a: _Words, each: bool,
 def select_and_multiply(
     backend: str, ring: _Words, out: _Words, table: _Words, rows: int, entries: int, digits: _Words, /
 ) -> None: ...
+def multiply_constants(
+    backend: str,
+    ring: _Words,
+    data: bytearray,
+    table: NDArray[np.uint32] | _Words,
+    rows: int,
+    pieces: int,
+    digits: _Words,
+    /,
+) -> None: ...
 def saturate(backend: str, rounds: int, /) -> int: ...

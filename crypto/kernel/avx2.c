@@ -9,10 +9,12 @@
 
 #include "operations.h"
 
+#include "constants.h"
+
 static int is_available(void) { return __builtin_cpu_supports("avx2"); }
 
 const Backend veilmatch_avx2 = {
     "avx2", LANES, LIMB_BITS, is_available, multiply, square, power, NULL, select_and_multiply,
-    enter, leave, compress, expand, run, saturate,
+    enter, leave, compress, expand, run, saturate, multiply_constants,
 };
 #endif

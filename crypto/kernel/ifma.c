@@ -17,6 +17,6 @@ static int is_available(void) {
 
 const Backend veilmatch_ifma = {
     "ifma", LANES, LIMB_BITS, is_available, multiply, square, power, NULL, select_and_multiply,
-    enter, leave, compress, expand, run, saturate,
+    enter, leave, compress, expand, run, saturate, NULL,
 };
 #endif

@@ -2,7 +2,7 @@
  *
  * A number mod N^2 is held in pair form: x = x0 + x1*N, two numbers below 2N of n limbs each, in
  * Montgomery form with R = 2^(n * limb_bits). A *group* is `lanes` such numbers side by side:
- * uint64_t[2][n][lanes], 64-byte aligned. All operations take the same time for all values.
+ * uint64_t[2][n][lanes], 64-byte aligned; one lane needs no more than a word does. All operations take the same time for all values.
  */
 #ifndef VEILMATCH_KERNEL_H
 #define VEILMATCH_KERNEL_H
@@ -18,12 +18,13 @@ enum {
     SATURATING = 12,  /* independent multiplications that keep the multiplier busy */
     MAX_LANES = 8,    /* of any backend */
     MAX_ENTRIES = 64, /* in a row of a table that is read by digits */
+    CONSTANTS = 64,   /* in a row of a table of constants */
     ROW_SLACK = 64,
 };
 
 /* What an operation needs to know of N. Digits are limbs, least significant first. */
 typedef struct {
-    size_t limbs;            /* n, a multiple of 2 * TILE */
+    size_t limbs;            /* n, a multiple of 2 * TILE where there are lanes */
     uint64_t inverse;        /* -N^-1 mod 2^limb_bits */
     const uint64_t *modulus; /* N */
     const uint64_t *one;     /* R mod N^2 in pair form, 2n digits */
@@ -73,8 +74,15 @@ typedef struct {
                 const Step *steps, size_t step_count, uint64_t *scratch);
     /* Does rounds * SATURATING multiply instructions and nothing else, for measuring how fast they can be. */
     void (*saturate)(size_t rounds);
+    /* What select_and_multiply does, from a table of constants that makes it faster (constants.h), with the rows of a
+     * number in `pieces` of its lanes: 1, 2 or all. NULL if the backend has none.
+     * table: [rows][3][n][CONSTANTS], words of 32 bits if limbs are shorter, else of 64; piece i has the rows from
+     * i * rows / pieces on. digits: uint64_t[rows / pieces][groups][lanes].
+     * out: uint64_t[groups][4][n][lanes] of digits: x, e, and the sum of all l. */
+    void (*multiply_constants)(const Ring *ring, uint64_t *out, size_t groups, const void *table, size_t rows,
+                               size_t pieces, const uint64_t *digits);
 } Backend;
 
-extern const Backend veilmatch_ifma, veilmatch_ifma4, veilmatch_avx2;
+extern const Backend veilmatch_ifma, veilmatch_ifma4, veilmatch_avx2, veilmatch_portable;
 
 #endif

@@ -13,11 +13,12 @@
 
 #include "kernel.h"
 
+static const Backend *const compiled[] = {
 #if defined(__x86_64__) && defined(__GNUC__)
-static const Backend *const compiled[] = {&veilmatch_ifma, &veilmatch_ifma4, &veilmatch_avx2, NULL};
-#else
-static const Backend *const compiled[] = {NULL};
+    &veilmatch_ifma, &veilmatch_ifma4, &veilmatch_avx2,
 #endif
+    &veilmatch_portable, NULL,
+};
 
 /* The first arguments of every function, checked. */
 typedef struct {
@@ -43,7 +44,8 @@ static int begin(Call *call, const char *name, const Py_buffer *ring) {
     const Backend *backend = find_backend(name);
     if (!backend) return 0;
     const size_t words = (size_t)ring->len / 8, n = (words - 1) / 3;
-    if (ring->len % 8 != 0 || words != 3 * n + 1 || n == 0 || n % (2 * TILE) != 0 || n > MAX_LIMBS ||
+    const size_t step = backend->lanes > 1 ? 2 * TILE : 1;
+    if (ring->len % 8 != 0 || words != 3 * n + 1 || n == 0 || n % step != 0 || n > MAX_LIMBS ||
         !is_aligned(ring, sizeof(uint64_t))) {
         PyErr_Format(PyExc_ValueError, "a ring of %zd bytes", ring->len);
         return 0;
@@ -55,11 +57,14 @@ static int begin(Call *call, const char *name, const Py_buffer *ring) {
     return 1;
 }
 
+/* Of arrays of groups: vectors lie where a cache line begins. */
+static size_t alignment_of(const Call *call) { return call->backend->lanes > 1 ? ALIGNMENT : sizeof(uint64_t); }
+
 /* The number of groups in an array; -1 with an exception if it is not a whole number of aligned ones. */
 static Py_ssize_t groups_in(const Call *call, const Py_buffer *array) {
-    if ((size_t)array->len % call->group_bytes != 0 || !is_aligned(array, ALIGNMENT)) {
-        PyErr_Format(PyExc_ValueError, "an array of %zd bytes at offset %zu: not groups of %zu bytes aligned to %d",
-                     array->len, (size_t)((uintptr_t)array->buf % ALIGNMENT), call->group_bytes, ALIGNMENT);
+    if ((size_t)array->len % call->group_bytes != 0 || !is_aligned(array, alignment_of(call))) {
+        PyErr_Format(PyExc_ValueError, "an array of %zd bytes at offset %zu: not groups of %zu bytes aligned to %zu",
+                     array->len, (size_t)((uintptr_t)array->buf % ALIGNMENT), call->group_bytes, alignment_of(call));
         return -1;
     }
     return array->len / (Py_ssize_t)call->group_bytes;
@@ -73,7 +78,8 @@ static int is_as_long(const Call *call, const Py_buffer *array, Py_ssize_t group
 }
 
 static uint64_t *make_scratch(const Call *call, size_t groups) {
-    uint64_t *scratch = aligned_alloc(ALIGNMENT, groups * call->group_bytes);
+    const size_t bytes = (groups * call->group_bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    uint64_t *scratch = aligned_alloc(ALIGNMENT, bytes);
     if (!scratch) PyErr_NoMemory();
     return scratch;
 }
@@ -197,7 +203,7 @@ static PyObject *select_and_multiply(PyObject *module, PyObject *args) {
         const size_t digit_bytes = call.backend->lanes * sizeof(uint64_t) * (size_t)(groups < 0 ? 0 : groups);
         if (groups >= 0 && (rows == 0 || entries == 0 || entries % call.backend->lanes != 0 || entries > MAX_ENTRIES ||
                             (size_t)b[2].len != rows * row_bytes || (size_t)b[3].len != rows * digit_bytes ||
-                            !is_aligned(&b[2], ALIGNMENT) || !is_aligned(&b[3], ALIGNMENT)))
+                            !is_aligned(&b[2], alignment_of(&call)) || !is_aligned(&b[3], alignment_of(&call))))
             PyErr_Format(PyExc_ValueError, "a table of %zd bytes for %u rows of %u entries with %zd bytes of digits",
                          b[2].len, rows, entries, b[3].len);
         uint64_t *scratch = PyErr_Occurred() ? NULL : make_scratch(&call, 1);
@@ -224,13 +230,13 @@ static uint64_t word_at(const uint8_t *number, size_t size, size_t at) {
 }
 
 /* Numbers that stand one after the other, big-endian and `size` bytes each, to digits in their lanes, and back. A
- * digit and what comes before it in its first byte fit a word: limb_bits is at most 56. */
+ * digit and what comes before it in its first byte fit a word: limb_bits is at most 56, or 64. */
 static void read_numbers(const Call *call, uint64_t *groups, const uint8_t *data, size_t count, size_t size) {
     const size_t lanes = call->backend->lanes, bits = call->backend->limb_bits, digits = 2 * call->ring.limbs;
     for (size_t i = 0; i < count; i++, data += size) {
         uint64_t *to = groups + i / lanes * lanes * digits + i % lanes;
         for (size_t d = 0; d < digits; d++)
-            to[d * lanes] = word_at(data, size, d * bits / 8) >> d * bits % 8 & ((1ULL << bits) - 1);
+            to[d * lanes] = word_at(data, size, d * bits / 8) >> d * bits % 8 & ~0ULL >> (64 - bits);
     }
 }
 
@@ -304,6 +310,42 @@ static PyObject *leave(PyObject *module, PyObject *args) {
         }
     }
     return finish(b, 3);
+}
+
+static PyObject *multiply_constants(PyObject *module, PyObject *args) {
+    (void)module;
+    const char *name;
+    unsigned int rows, pieces;
+    Py_buffer b[4] = {{0}};
+    Call call;
+    if (PyArg_ParseTuple(args, "sy*w*y*IIy*", &name, &b[0], &b[1], &b[2], &rows, &pieces, &b[3]) &&
+        begin(&call, name, &b[0])) {
+        const Backend *backend = call.backend;
+        const size_t n = call.ring.limbs, lanes = backend->lanes, word = backend->limb_bits <= 32 ? 4 : 8;
+        const size_t number_bytes = 2 * n * backend->limb_bits / 8, numbers = (size_t)b[1].len / number_bytes;
+        const size_t groups = numbers / (2 * lanes);
+        uint64_t *products = NULL;
+        if (!backend->multiply_constants)
+            PyErr_Format(PyExc_ValueError, "backend '%s' is not available for tables of constants", name);
+        else if (rows == 0 || pieces == 0 || lanes % pieces != 0 || rows % pieces != 0 || groups == 0 ||
+                 (size_t)b[1].len != groups * 2 * lanes * number_bytes ||
+                 (size_t)b[2].len != 3 * n * word * rows * CONSTANTS ||
+                 (size_t)b[3].len != rows / pieces * groups * lanes * sizeof(uint64_t) ||
+                 !is_aligned(&b[2], alignment_of(&call)) || !is_aligned(&b[3], alignment_of(&call)))
+            PyErr_Format(PyExc_ValueError,
+                         "a table of %zd bytes for %u rows in %u pieces with %zd bytes of digits for %zd", b[2].len,
+                         rows, pieces, b[3].len, b[1].len);
+        else
+            products = make_scratch(&call, 2 * groups);
+        if (products) {
+            Py_BEGIN_ALLOW_THREADS
+            backend->multiply_constants(&call.ring, products, groups, b[2].buf, rows, pieces, b[3].buf);
+            write_numbers(&call, b[1].buf, products, numbers, number_bytes);
+            Py_END_ALLOW_THREADS
+        }
+        free(products);
+    }
+    return finish(b, 4);
 }
 
 /* The number of groups in an array of rows of so many lanes; -1 with an exception if it is not a whole number of them
@@ -385,7 +427,8 @@ static Py_ssize_t scratch_numbers(const Step *steps, size_t count, size_t bases)
 /* Whether a backend can read its lanes of rows of so many, from this one on: rows are cut at its own width only. */
 static int are_lanes_of_a_row(const Backend *backend, size_t row_lanes, size_t lane) {
     const size_t lanes = backend->lanes;
-    if (row_lanes <= MAX_LANES && row_lanes % lanes == 0 && lane % lanes == 0 && lane < row_lanes) return 1;
+    const size_t most = lanes > 1 ? MAX_LANES : 1;
+    if (row_lanes <= most && row_lanes % lanes == 0 && lane % lanes == 0 && lane < row_lanes) return 1;
     PyErr_Format(PyExc_ValueError, "%zu lanes from lane %zu on of rows of %zu", lanes, lane, row_lanes);
     return 0;
 }
@@ -446,6 +489,9 @@ static PyMethodDef methods[] = {
     {"power_of_two", power_of_two, METH_VARARGS, "power_of_two(backend, ring, out, a, each, exponents): power of the first two of one group."},
     {"select_and_multiply", select_and_multiply, METH_VARARGS,
      "select_and_multiply(backend, ring, out, table, rows, entries, digits): products of an entry of each row."},
+    {"multiply_constants", multiply_constants, METH_VARARGS,
+     "multiply_constants(backend, ring, data, table, rows, pieces, digits): products of a constant of each row,\n"
+     "as big-endian numbers: group by group e*R + x of each lane, then its sum of l."},
     {"saturate", saturate, METH_VARARGS, "saturate(backend, rounds) -> how many multiply instructions it did."},
     {NULL, NULL, 0, NULL},
 };

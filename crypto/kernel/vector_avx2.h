@@ -21,12 +21,15 @@ static inline V broadcast(uint64_t x) { return _mm256_set1_epi64x((long long)x);
 static inline V add(V a, V b) { return _mm256_add_epi64(a, b); }
 static inline V sub(V a, V b) { return _mm256_sub_epi64(a, b); }
 static inline V and(V a, V b) { return _mm256_and_si256(a, b); }
+static inline V or(V a, V b) { return _mm256_or_si256(a, b); }
 /* Division by 2^LIMB_BITS, rounding down, of a signed column. AVX2 shifts 64-bit words as unsigned
  * ones only: 2^63 is added before the shift and its share taken off again after it. */
 static inline V carry_of(V a) {
     const V half = broadcast(1ULL << 63), shifted_half = broadcast(1ULL << (63 - LIMB_BITS));
     return sub(_mm256_srli_epi64(add(a, half), LIMB_BITS), shifted_half);
 }
+/* The same of a column that is not negative. */
+static inline V shift_down(V a) { return _mm256_srli_epi64(a, LIMB_BITS); }
 /* A choice for each lane, made without a branch. */
 typedef V Mask;
 static inline Mask equal(V a, V b) { return _mm256_cmpeq_epi64(a, b); }
@@ -46,6 +49,10 @@ static inline V places_of(V index) {
 static inline V look_up(V table, V places) { return _mm256_permutevar8x32_epi32(table, places); }
 static inline V high_part(V index) { return _mm256_srli_epi64(index, LOG_LANES); }
 
+/* The same for a table of words of 32 bits, twice as many: look_up leaves them in the lower halves. */
+static inline V half_places_of(V index) { return and(index, broadcast(2 * LANES - 1)); }
+static inline V half_part(V index) { return _mm256_srli_epi64(index, LOG_LANES + 1); }
+
 /* Four limbs of a row, see operations.h: the bytes of each go to their word, those at odd places come down by
  * half a byte. */
 static inline V load_row(const uint8_t *row) {
@@ -56,7 +63,9 @@ static inline V load_row(const uint8_t *row) {
     return and(_mm256_srlv_epi64(_mm256_shuffle_epi8(twice, bytes), shifts), broadcast((1ULL << LIMB_BITS) - 1));
 }
 
-static inline V add_product(V c, V a, V b) { return add(c, _mm256_mul_epu32(a, b)); }
+/* One product after the other, as they stand: gcc would add them up in a tree, for which there are not enough
+ * registers. */
+static inline V add_product(V c, V a, V b) { return loaded(add(c, _mm256_mul_epu32(a, b))); }
 static inline V multiply_only(V a, V b) { return _mm256_mul_epu32(a, b); }
 /* (a * b) mod 2^LIMB_BITS */
 static inline V product_low(V a, V b) {

@@ -26,7 +26,7 @@ except ImportError:  # installed without a compiler
 
 VARIABLE = "VEILMATCH_BACKEND"
 REFERENCE = "gmpy2"
-NATIVE = ("ifma", "ifma4", "avx2")
+NATIVE = ("ifma", "ifma4", "avx2", "portable")
 #: Who takes the few numbers that would leave most lanes of a backend empty.
 FEW = {"ifma": "ifma4"}
 #: Who raises one or two numbers. Both parts of a number side by side take 1.8 steps where pair form takes 3.1, so that

@@ -65,7 +65,7 @@ class Ring(Protocol):
         """Return bases[i]^exponents[i] for all i, in constant time for positive exponents of one bit length."""
 
     def fixed_base(self, base: Integer, exponent_bits: int) -> FixedBase:
-        """Return the table of `base` for random exponents of at least exponent_bits bits."""
+        """Return the table of `base`, a unit, for random exponents of at least exponent_bits bits."""
 
     def pack_group(self, dimension: int) -> PackGroup:
         """Return room for `lanes` packs of `dimension` numbers each."""

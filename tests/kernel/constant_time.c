@@ -2,7 +2,7 @@
  * on one. Run by constant_time.sh; an argument chooses what to look at.
  *
  * All limbs of all operands are secret as well, so that a product is checked together with what calls it. The
- * backend avx2 as it is, and ifma4 in plain C, for memcheck does not know AVX-512; ifma is the text of that over wider
+ * backends avx2 and portable as they are, and ifma4 in plain C, for memcheck does not know AVX-512; ifma is the text of that over wider
  * vectors.
  */
 #include <stdio.h>
@@ -44,7 +44,7 @@ static Ring make_ring(size_t limbs, uint64_t bound) {
 }
 
 static void check(const Backend *backend, size_t limbs) {
-    const uint64_t bound = 1ULL << backend->limb_bits;
+    const uint64_t bound = backend->limb_bits < 64 ? 1ULL << backend->limb_bits : UINT64_MAX;
     const Ring ring = make_ring(limbs, bound);
     const size_t size = 2 * limbs * backend->lanes, row_bytes = size * backend->limb_bits / 8;
     uint64_t *a = make_secret(GROUPS * size, bound), *b = make_secret(GROUPS * size, bound);
@@ -74,7 +74,20 @@ static void check(const Backend *backend, size_t limbs) {
     uint64_t *digits = make_secret(ROWS * GROUPS * backend->lanes, MAX_ENTRIES);
     backend->select_and_multiply(&ring, out, GROUPS, table, ROWS, MAX_ENTRIES, digits, scratch);
 
-    /* The steps of a program are public here; docs/kernel.md says what they tell. */
+    if (backend->multiply_constants) {
+        enum { OF_LANES = 4 };
+        const size_t row_words = 3 * limbs * CONSTANTS;
+        uint64_t *constants = make_secret(OF_LANES * row_words, backend->limb_bits <= 32 ? UINT32_MAX : bound);
+        uint64_t *chosen = make_secret(OF_LANES * GROUPS * backend->lanes, CONSTANTS);
+        uint64_t *products = make_words(2 * GROUPS * size);
+        for (size_t pieces = 1; pieces <= backend->lanes; pieces *= 2)
+            backend->multiply_constants(&ring, products, GROUPS, constants, OF_LANES, pieces, chosen);
+        free(constants), free(chosen), free(products);
+    }
+
+    /* c* of the key-safety check (crypto/rings/grid.py) is what these make of ciphertexts, by weights that both holders
+     * have seen: enter, run, and power with an exponent for each number. The steps of a program are public here; docs/kernel.md
+     * says what they tell. */
     uint8_t *rows = malloc(BASES * row_bytes + ROW_SLACK);
     if (!rows) abort();
     memset(rows, 0, BASES * row_bytes + ROW_SLACK);
@@ -108,7 +121,7 @@ int main(int count, char **arguments) {
     else {
         /* One tile a half, an even and an odd number of them, and the size of a 3072-bit modulus on avx2. */
         const size_t limbs[] = {10, 40, 50, 110};
-        const Backend *const backends[] = {&veilmatch_avx2, &veilmatch_ifma4};
+        const Backend *const backends[] = {&veilmatch_avx2, &veilmatch_ifma4, &veilmatch_portable};
         for (size_t b = 0; b < sizeof backends / sizeof *backends; b++)
             for (size_t i = 0; i < sizeof limbs / sizeof *limbs; i++) check(backends[b], limbs[i]);
     }

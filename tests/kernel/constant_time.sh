@@ -12,7 +12,7 @@ fi
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 ${CC:-gcc} -std=c11 -O3 -g -Wall -Wextra -o "$folder/constant_time" \
-    tests/kernel/constant_time.c tests/kernel/ifma4_in_plain_c.c crypto/kernel/avx2.c
+    tests/kernel/constant_time.c tests/kernel/ifma4_in_plain_c.c crypto/kernel/avx2.c crypto/kernel/portable.c
 
 check() { valgrind --quiet --error-exitcode=1 --track-origins="$1" "$folder/constant_time" "$2"; }
 

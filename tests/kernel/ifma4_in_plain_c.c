@@ -69,5 +69,5 @@ static int is_available(void) { return 1; }
 
 const Backend veilmatch_ifma4 = {
     "ifma4", LANES, LIMB_BITS, is_available, multiply, square, power, power_of_two, select_and_multiply,
-    enter, leave, compress, expand, run, saturate,
+    enter, leave, compress, expand, run, saturate, NULL,
 };

@@ -46,7 +46,8 @@ def test_the_installed_kernel_is_chosen_if_nothing_is_said() -> None:
     ("kernel", "backend", "reason"),
     [
         (KernelOf("ifma", "avx2"), "ifma", "fastest"),
-        (KernelOf("avx2"), "avx2", "fastest"),
+        (KernelOf("avx2", "portable"), "avx2", "fastest"),
+        (KernelOf("portable"), "portable", "fastest"),
         (KernelOf(), "gmpy2", "lacks the instructions"),
         (None, "gmpy2", "not built"),
     ],
@@ -80,7 +81,7 @@ def test_a_name_of_no_backend_is_refused(wish: str, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv(choice.VARIABLE, wish)
     with pytest.raises(ConfigurationError, match="VEILMATCH_BACKEND names no backend") as caught:
         choice.choose()
-    assert (caught.value.expected, caught.value.got) == ("ifma or ifma4 or avx2 or gmpy2", wish[:40])
+    assert (caught.value.expected, caught.value.got) == ("ifma or ifma4 or avx2 or portable or gmpy2", wish[:40])
 
 
 @pytest.mark.parametrize(

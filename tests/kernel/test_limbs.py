@@ -13,7 +13,7 @@ from tests.kernel.numbers import MODULI, edge_pairs, limbs_of, ring_of, to_group
 from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.rings.native.limbs import empty, one_by_one, side_by_side, to_limbs
 
-LIMB_BITS = (28, 52)
+LIMB_BITS = (28, 52, 64)
 
 
 def edges(limbs: int, bits: int) -> list[int]:
@@ -48,7 +48,7 @@ def test_a_number_that_does_not_fit_is_refused(bits: int, number: str) -> None:
         to_limbs([Integer(-1 if number == "negative" else 1 << 10 * bits)], 10, bits)
 
 
-@pytest.mark.parametrize("lanes", [4, 8])
+@pytest.mark.parametrize("lanes", [1, 4, 8])
 def test_groups_hold_numbers_side_by_side_and_zeros_after_them(lanes: int) -> None:
     n = 10
     for count in range(3 * lanes + 1):

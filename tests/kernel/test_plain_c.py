@@ -25,7 +25,7 @@ def extension(tmp_path_factory: pytest.TempPathFactory) -> Path:
     compiler = shutil.which("gcc")
     assert compiler
     built = tmp_path_factory.mktemp("plain") / "_kernel.abi3.so"
-    kernel = [ROOT / "crypto" / "kernel" / name for name in ("module.c", "ifma.c", "avx2.c")]
+    kernel = [ROOT / "crypto" / "kernel" / name for name in ("module.c", "ifma.c", "avx2.c", "portable.c")]
     sources = [*kernel, ROOT / "tests" / "kernel" / "ifma4_in_plain_c.c"]
     include = sysconfig.get_path("include")
     command = [compiler, "-std=c11", "-shared", "-fPIC", "-O2", f"-I{include}", "-o", built, *sources]

@@ -168,9 +168,9 @@ def test_powers_by_an_exponent_for_each_number_equal_plain_ones(backend: str, bi
 
 def test_exponents_that_are_not_one_for_each_number_are_refused(backend: str) -> None:
     ring = ring_of(backend, MODULI["random"](512))
-    groups = ring.enter([Integer(2)] * ring.lanes)
+    groups = ring.enter([Integer(2)] * 2 * ring.lanes)
     with pytest.raises(ValueError, match="not exponents for"):
-        _kernel.power(ring.backend, ring._ring, groups, groups, True, b"\1" * (2 * ring.lanes + 1))
+        _kernel.power(ring.backend, ring._ring, groups, groups, True, b"\1" * (4 * ring.lanes + 1))
     with pytest.raises(ValueError, match="argument 2 is"):
         ring.powers_secret_each([Integer(2)] * 2, [Integer(1)])
 

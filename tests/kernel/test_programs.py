@@ -160,14 +160,16 @@ def test_packs_are_kept_lane_by_lane_and_replaced(backend: str) -> None:
     ring = ring_of(backend, N)
     group = ring.pack_group(3)
     first, second = [Integer(2), Integer(3), Integer(5)], [Integer(7), Integer(N), Integer(0)]
+    lanes = range(ring.lanes)
     assert group.get(0) == [0, 0, 0]
-    group.put(1, first)
-    group.put(ring.lanes - 1, second)
-    assert (group.get(0), group.get(1), group.get(ring.lanes - 1)) == ([0, 0, 0], first, second)
-    group.put(1, second)
-    assert group.get(1) == second
-    products = group.products_of_powers([1, 2, 0], 14)
-    assert products[1] == products[-1] == 7 * N**2 % N**2 and products[0] == 0
+    for lane in lanes:
+        group.put(lane, first)
+        expected = [first if other <= lane else [0, 0, 0] for other in lanes]
+        assert [group.get(other) for other in lanes] == expected
+    assert group.products_of_powers([1, 2, 0], 14) == [18] * ring.lanes
+    group.put(lanes[-1], second)
+    assert [group.get(lane) for lane in lanes] == [first] * (ring.lanes - 1) + [second]
+    assert group.products_of_powers([1, 2, 0], 14) == [18] * (ring.lanes - 1) + [7 * N**2 % N**2]
 
 
 def test_a_long_program_of_a_single_number(backend: str) -> None:

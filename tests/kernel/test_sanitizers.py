@@ -22,6 +22,7 @@ TESTS = {
     "test_products.py": "512 or most or edge_meets or any_modulus",
     "test_powers.py": "512 or leading or window or partial",
     "test_selections.py": "512 or every_entry",
+    "test_constants.py": "512 or limbs or arguments or column or every_entry",
     "test_programs.py": "512 or 26 or lane or long",
     "test_few.py": "512",
     "test_two.py": "512 or limbs or digit or arguments",

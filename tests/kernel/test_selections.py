@@ -16,6 +16,7 @@ from veilmatch.crypto.rings.fixed_base import ROUNDING_BITS
 from veilmatch.crypto.rings.native import tables
 from veilmatch.crypto.rings.native.limbs import Limbs, empty, side_by_side
 from veilmatch.crypto.rings.native.ring import NativeRing
+from veilmatch.crypto.rings.native.tables import NativeFixedBase
 
 N = MODULI["random"](512)
 
@@ -113,7 +114,7 @@ def test_random_powers_are_those_of_the_digits_drawn(
 ) -> None:
     ring, base = ring_of(backend, N), Integer(N) ** 2 - 5
     drawn = bytes(map(digit, range(100_000)))
-    table = ring.fixed_base(base, exponent_bits)
+    table = NativeFixedBase(ring, base, exponent_bits)
     monkeypatch.setattr(tables.secrets, "token_bytes", lambda size: drawn[:size])
     rows, columns = -(-exponent_bits // 6), -(-count // ring.lanes) * ring.lanes
     exponents = [sum((drawn[r * columns + c] % 64 + 1) * 64**r for r in range(rows)) for c in range(count)]
@@ -128,7 +129,7 @@ def test_random_powers_are_those_of_the_digits_drawn(
 def test_random_powers_at_every_size(backend: str, bits: int, monkeypatch: pytest.MonkeyPatch) -> None:
     modulus = MODULI["random"](bits)
     ring, base = ring_of(backend, modulus), Integer(modulus - 1)
-    table = ring.fixed_base(base + 7, 60)
+    table = NativeFixedBase(ring, base + 7, 60)
     drawn = random.Random(bits).randbytes(10 * ring.lanes)
     monkeypatch.setattr(tables.secrets, "token_bytes", lambda size: drawn[:size])
     exponents = [sum((drawn[r * ring.lanes + c] % 64 + 1) * 64**r for r in range(10)) for c in range(ring.lanes)]
@@ -140,7 +141,7 @@ def test_every_draw_is_of_fresh_bytes_of_the_operating_system(backend: str, monk
     draw = tables.secrets.token_bytes
     monkeypatch.setattr(tables.secrets, "token_bytes", lambda size: sizes.append(size) or draw(size))
     ring = ring_of(backend, N)
-    table = ring.fixed_base(Integer(3), 128)
+    table = NativeFixedBase(ring, Integer(3), 128)
     powers = [x for _ in range(3) for x in table.random_powers(ring.lanes + 1)]
     assert sizes == [22 * 2 * ring.lanes] * 3  # a byte a digit, also for the lanes that are left over
     assert len(set(powers)) == len(powers)
@@ -148,7 +149,7 @@ def test_every_draw_is_of_fresh_bytes_of_the_operating_system(backend: str, monk
 
 def test_no_row_of_the_table_holds_the_neutral_element_or_a_power_twice(backend: str) -> None:
     ring = ring_of(backend, N)
-    table = ring.fixed_base(Integer(3), 13)._table
+    table = NativeFixedBase(ring, Integer(3), 13)._table
     rows, _, n, entries = table.shape
     for row in range(rows):
         numbers = np.ascontiguousarray(np.moveaxis(table[row], 2, 0)).reshape(entries, 2, n)
@@ -158,5 +159,5 @@ def test_no_row_of_the_table_holds_the_neutral_element_or_a_power_twice(backend:
 
 
 def test_no_random_powers_are_no_work(backend: str) -> None:
-    table = ring_of(backend, N).fixed_base(Integer(3), 12)
+    table = NativeFixedBase(ring_of(backend, N), Integer(3), 12)
     assert table.random_powers(0) == table.known_powers(0) == []

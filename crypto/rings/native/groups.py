@@ -7,12 +7,14 @@ as bytes, through one or two products; between them nothing is converted.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from veilmatch.crypto import _kernel
 from veilmatch.crypto.arithmetic import Integer, from_bytes, invert, to_bytes
 from veilmatch.crypto.rings.native.limbs import (
+    Constants,
     Limbs,
     Rows,
     empty,
@@ -22,12 +24,20 @@ from veilmatch.crypto.rings.native.limbs import (
 )
 from veilmatch.crypto.rings.programs import Program
 
-#: The kernel works in two halves of whole tiles of 5 limbs.
+#: In lanes the kernel works in two halves of whole tiles of 5 limbs.
 _LIMBS_STEP = 10
 #: R > 64 N keeps results below 2N without a subtraction.
 _HEADROOM_BITS = 6
 #: Bytes after the last row that the kernel may read.
 _ROW_SLACK = 64
+
+
+class Product(NamedTuple):
+    """The number (x + e*N) * (1 + l*N) mod N^2, nothing of it reduced."""
+
+    x: Integer
+    e: Integer
+    l: Integer  # noqa: E741 (its name in constants.h)
 
 
 class Groups:
@@ -41,9 +51,10 @@ class Groups:
         self.backend = backend
         self.lanes, self._limb_bits = {name: sizes for name, *sizes in _kernel.backends()}[backend]
         self.modulus, self._square = modulus, modulus**2
-        step = _LIMBS_STEP * self._limb_bits
-        self._limbs = -(-(modulus.bit_length() + _HEADROOM_BITS) // step) * _LIMBS_STEP
-        R = Integer(1) << (self._limbs * self._limb_bits)
+        step = _LIMBS_STEP if self.lanes > 1 else 1
+        self._limbs = -(-(modulus.bit_length() + _HEADROOM_BITS) // (step * self._limb_bits)) * step
+        #: R of the Montgomery form, and what a part of a number is below.
+        self.radix = R = Integer(1) << (self._limbs * self._limb_bits)
         self._ring = self._describe(R)
         factors = [self._in_every_lane(R**exponent % self._square) for exponent in (2, 3)]
         self._enter_factors = empty(self.group_shape(2))
@@ -135,6 +146,30 @@ class Groups:
         """
         rows, _, _, entries = table.shape
         _kernel.select_and_multiply(self.backend, self._ring, out, table, rows, entries, digits)
+
+    def constants(self, parts: Sequence[Integer]) -> Constants:
+        """Return numbers below R as words of a table of constants, [number, limb]."""
+        limbs = to_limbs(parts, self._limbs, self._limb_bits)
+        return limbs.astype(np.uint32) if self._limb_bits <= 32 else limbs
+
+    def multiply_constants(self, table: Constants, pieces: int, digits: Limbs) -> list[Product]:
+        """Return prod over rows of table[row, :, digits[row, group, lane]] of every lane. Only some backends can.
+
+        table: [rows, 3 * n, 64] with the limbs of y, floor(y*R/N) and l of a number y*(1 + l*N) each. If `pieces`
+        is not 1, every number has so many lanes, side by side: the i-th has the i-th part of all rows. Takes the same
+        time for all digits.
+        """
+        rows = len(table)
+        size = self._limbs * self._limb_bits // 8
+        data = bytearray(4 * digits.shape[1] * self.lanes * size)
+        _kernel.multiply_constants(self.backend, self._ring, data, table, rows, pieces, digits)
+        parts = [from_bytes(data[at : at + size]) for at in range(0, len(data), size)]
+        products: list[Product] = []
+        for at in range(0, len(parts), 4 * self.lanes):
+            pairs, sums = parts[at : at + 2 * self.lanes], parts[at + 2 * self.lanes : at + 4 * self.lanes]
+            for e, x, carried, low in zip(pairs[::2], pairs[1::2], sums[::2], sums[1::2], strict=True):
+                products.append(Product(x, e, low + carried * self.radix))
+        return products
 
     def group_shape(self, count: int) -> tuple[int, int, int, int]:
         """Return the shape of `count` groups."""

@@ -1,6 +1,6 @@
 """Big integers as limbs side by side, the form in which the kernel takes them.
 
-A *group* holds as many numbers as the backend has lanes: uint64[2, n, lanes], limbs of 52 or 28
+A *group* holds as many numbers as the backend has lanes: uint64[2, n, lanes], limbs of 64, 52 or 28
 bits, least significant first; [0] and [1] are the two parts of pair form (crypto/kernel/kernel.h).
 """
 
@@ -17,6 +17,8 @@ from veilmatch.crypto.arithmetic import Integer, to_little_endian
 Limbs = npt.NDArray[np.uint64]
 #: Groups as they rest in memory: limbs without gaps between them.
 Rows = npt.NDArray[np.uint8]
+#: Words of tables of constants: of 32 bits where limbs are shorter.
+Constants = npt.NDArray[np.uint32] | Limbs
 
 _ALIGNMENT = 64
 
@@ -34,7 +36,13 @@ def empty_bytes(size: int) -> Rows:
 
 
 def to_limbs(numbers: Iterable[Integer], limbs: int, limb_bits: int) -> Limbs:
-    """Return uint64[count, limbs]. limbs: even; limb_bits: 4 mod 8. Raises OverflowError for too large a number."""
+    """Return uint64[count, limbs]. limb_bits: 64, or 4 mod 8 and an even number of limbs.
+
+    Raises OverflowError for too large a number.
+    """
+    if limb_bits == 64:
+        words = b"".join(to_little_endian(x, limbs * 8) for x in numbers)
+        return np.frombuffer(words, dtype="<u8").astype(np.uint64).reshape(-1, limbs)
     pair_bytes = limb_bits // 4  # two limbs are a whole number of bytes, one ends with half of one
     half = pair_bytes // 2
     data = b"".join(to_little_endian(x, limbs * limb_bits // 8) for x in numbers)

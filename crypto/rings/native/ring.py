@@ -11,6 +11,7 @@ import numpy as np
 
 from veilmatch.crypto.arithmetic import Integer, product_mod, to_little_endian
 from veilmatch.crypto.rings.grid import WIDTH, Grid
+from veilmatch.crypto.rings.native.constants import ConstantsFixedBase
 from veilmatch.crypto.rings.native.division import quotients
 from veilmatch.crypto.rings.native.groups import Groups
 from veilmatch.crypto.rings.native.limbs import side_by_side
@@ -22,6 +23,8 @@ from veilmatch.crypto.rings.ring import FixedBase, PackGroup
 #: Few numbers have to take less than this part of the time of a whole group: more is hardly worth a second backend.
 _WORTHWHILE = 0.9
 _TRIALS, _PRODUCTS = 7, 4
+#: The backends that have tables of constants (crypto/kernel/constants.h).
+WITH_CONSTANTS = ("avx2", "portable")
 
 
 class NativeRing(Groups):
@@ -67,8 +70,10 @@ class NativeRing(Groups):
         rest = count % self.lanes
         return rest if self.two is not None and rest <= 2 else 0
 
-    def fixed_base(self, base: Integer, exponent_bits: int) -> NativeFixedBase:
-        """Return a table for random powers of `base` with exponents of at least `exponent_bits` bits."""
+    def fixed_base(self, base: Integer, exponent_bits: int) -> ConstantsFixedBase | NativeFixedBase:
+        """Return a table for random powers of `base`, a unit, with exponents of at least `exponent_bits` bits."""
+        if self.backend in WITH_CONSTANTS:
+            return ConstantsFixedBase(self, base, exponent_bits)
         return NativeFixedBase(self, base, exponent_bits)
 
     def pack_group(self, dimension: int) -> NativePackGroup:
@@ -86,7 +91,7 @@ class NativeRing(Groups):
         program = Program.from_bytes(compiled)
         products = np.concatenate([cast(NativePackGroup, group).run(program, lanes) for group, lanes in asked])
         answer, done = b"", 0
-        for on, fresh, size in cast(NativeFixedBase, zeros).random_groups(len(products)):
+        for on, fresh, size in cast(ConstantsFixedBase | NativeFixedBase, zeros).random_groups(len(products)):
             groups = side_by_side(products[done : done + size], on.lanes)
             answer += on.leave_bytes(on.multiply(groups, groups, fresh), size)
             done += size

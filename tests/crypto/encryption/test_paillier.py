@@ -190,13 +190,13 @@ def test_local_shares_use_the_exponent_in_constant_time_only(monkeypatch: pytest
     share, seen = split_toy_key(PUBLIC_KEY)[0], []
     exponent = share.exponent(PUBLIC_KEY, SECRET_ACCESS)
     scheme = Paillier(PUBLIC_KEY)
+    ciphertexts = [scheme.encrypt(Integer(5))] * 3
     original = scheme.ring.powers_secret
     monkeypatch.setattr(scheme.ring, "powers_secret", lambda c, e: seen.append(e) or original(c, e))
     inverted: list[Integer] = []
     real_invert = gmpy2.invert
     monkeypatch.setattr(gmpy2, "invert", lambda x, n: inverted.append(x) or real_invert(x, n))
     monkeypatch.delattr(gmpy2, "powmod")
-    ciphertexts = [scheme.encrypt(Integer(5))] * 3
     first, second = (scheme.local_shares(ciphertexts, exponent) for _ in range(2))
     assert [(s.z, s.fingerprint) for s in first] == [(s.z, s.fingerprint) for s in second]
     assert seen == [exponent] * 2 and exponent.bit_length() == exponent_bits(PUBLIC_KEY)
