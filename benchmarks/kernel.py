@@ -30,7 +30,7 @@ from rich.console import Console
 from rich.table import Table
 
 from veilmatch.crypto import _kernel
-from veilmatch.crypto.arithmetic import Integer, random_below, random_bits
+from veilmatch.crypto.arithmetic import Integer, power, random_below, random_bits
 from veilmatch.crypto.parameters import SUBGROUP_BITS
 from veilmatch.crypto.rings.choice import NATIVE, choose
 from veilmatch.crypto.rings.native.constants import ConstantsFixedBase
@@ -113,7 +113,7 @@ def measure(backend: str, bits: int) -> Iterator[Row]:
     native, reference, square = NativeRing(N, backend), ReferenceRing(N), N**2
     lanes, limbs = native.lanes, native.group_shape(1)[2]
     costs = Costs(limbs, halves=backend in ("ifma", "ifma4"), instruction_us=instruction_us(backend), lanes=lanes)
-    x, y = random_below(square), random_below(square)
+    x, y = power(Integer(2), random_below(square), square), random_below(square)  # x is a unit
     numbers = [random_below(square) for _ in range(lanes)]
     batch = [random_below(square) for _ in range(lanes * GROUPS)]
     a, b, out = native.enter(batch), native.enter(batch[::-1]), native.enter(batch)

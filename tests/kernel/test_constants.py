@@ -23,7 +23,7 @@ N = MODULI["random"](512)
 ENTRIES = 64
 HAVING = tuple(name for name in BACKENDS if name in WITH_CONSTANTS)
 
-#: y and l of a number y * (1 + l*N)
+#: y and log of a number y * (1 + log*N)
 Constant = tuple[int, int]
 
 
@@ -39,15 +39,18 @@ def make_table(ring: NativeRing, rows: Sequence[Sequence[Constant]]) -> Constant
     table = empty_bytes(len(rows) * 3 * n * len(rows[0]) * word().itemsize).view(word)
     table = table.reshape(len(rows), 3 * n, len(rows[0]))
     for r, row in enumerate(rows):
-        for e, (y, l) in enumerate(row):
-            table[r, :, e] = [limb for part in (y, y * R // modulus, l) for limb in limbs_of(part, n, bits)]
+        for e, (y, log) in enumerate(row):
+            table[r, :, e] = [limb for part in (y, y * R // modulus, log) for limb in limbs_of(part, n, bits)]
     return table
 
 
 def random_rows(modulus: int, rows: int, seed: int = 0) -> list[list[Constant]]:
     chance = random.Random(modulus + seed)
     edges = [0, 1, modulus - 1, modulus // 2]
-    draw: Callable[[], int] = lambda: chance.choice(edges) if chance.random() < 0.2 else chance.randrange(modulus)  # noqa: E731
+
+    def draw() -> int:
+        return chance.choice(edges) if chance.random() < 0.2 else chance.randrange(modulus)
+
     return [[(draw(), draw()) for _ in range(ENTRIES)] for _ in range(rows)]
 
 
@@ -61,14 +64,14 @@ def assert_products(ring: NativeRing, rows: list[list[Constant]], digits: list[l
             flat[row % steps, number * pieces + row // steps] = digit
     found = ring.multiply_constants(make_table(ring, rows), pieces, words)
     assert len(found) == count * pieces
-    for at, (x, e, l) in enumerate(found):
+    for at, (x, e, log) in enumerate(found):
         number, piece = divmod(at, pieces)
         product = 1
         for row in range(piece * steps, (piece + 1) * steps):
             y, of_y = rows[row][digits[row][number]]
             product = product * y * (1 + of_y * modulus) % modulus**2
         assert 0 <= x < 3 * modulus and 0 <= e < 6 * modulus
-        assert (x + e * modulus) * (1 + l * modulus) % modulus**2 == product
+        assert (x + e * modulus) * (1 + log * modulus) % modulus**2 == product
 
 
 def pieces_of(ring: NativeRing) -> list[int]:
@@ -153,9 +156,7 @@ def test_random_powers_are_those_of_the_digits_drawn(
     monkeypatch.setattr(constants.secrets, "token_bytes", lambda size: drawn[:size])
     rows, entries = -(-exponent_bits // width), 1 << width
     for count in range(3 * ring.lanes + 2):
-        exponents = [
-            sum((drawn[r * count + c] % entries + 1) * entries**r for r in range(rows)) for c in range(count)
-        ]
+        exponents = [sum((drawn[r * count + c] % entries + 1) * entries**r for r in range(rows)) for c in range(count)]
         powers = [pow(int(base), e, N**2) for e in exponents]
         assert table.random_powers(count) == powers
         known = table.known_powers(count)
@@ -175,9 +176,7 @@ def test_random_powers_at_every_size(backend: str, bits: int, monkeypatch: pytes
     count, rows = 2 * ring.lanes + 1, -(-60 // width)
     drawn = random.Random(bits).randbytes(rows * count)
     monkeypatch.setattr(constants.secrets, "token_bytes", lambda size: drawn[:size])
-    exponents = [
-        sum((drawn[r * count + c] % (1 << width) + 1) << width * r for r in range(rows)) for c in range(count)
-    ]
+    exponents = [sum((drawn[r * count + c] % (1 << width) + 1) << width * r for r in range(rows)) for c in range(count)]
     assert table.random_powers(count) == [pow(base, e, modulus**2) for e in exponents]
 
 
@@ -198,9 +197,9 @@ def test_no_row_of_the_table_holds_the_neutral_element_or_a_power_twice(backend:
     for r, row in enumerate(table):
         for e in range(entries):
             parts = [sum(int(limb) << bits * i for i, limb in enumerate(row[at : at + n, e])) for at in (0, n, 2 * n)]
-            y, quotient, l = parts
+            y, quotient, log = parts
             expected = pow(3, (e + 1) * entries**r, N**2) if r < 3 else 1  # what fills the last lanes up
-            assert y * (1 + l * N) % N**2 == expected and quotient == (y << n * bits) // N and max(y, l) < N
+            assert y * (1 + log * N) % N**2 == expected and quotient == (y << n * bits) // N and max(y, log) < N
     assert len(table) == -(-3 // ring.lanes) * ring.lanes
 
 

@@ -10,7 +10,7 @@ import os
 import random
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -162,7 +162,7 @@ def test_products_of_table_entries(command: list[str], limbs: int) -> None:
         digits[0][0], digits[-1][0] = 0, entries - 1
         pairs = [[(chance.randrange(4 * N), chance.randrange(4 * N)) for _ in range(entries)] for _ in range(rows)]
         pairs[0][0] = (4 * N - 1, 4 * N - 1)
-        given = call(ring, SELECT, columns, table(ring, pairs), sum(digits, []), rows, entries)
+        given = call(ring, SELECT, columns, table(ring, pairs), flat(digits), rows, entries)
         found = pairs_in(answers(command, given), limbs)
         for column, pair in enumerate(found):
             product = pow(R, 1 - rows, N**2)
@@ -173,17 +173,21 @@ def test_products_of_table_entries(command: list[str], limbs: int) -> None:
         constants = [[(chance.randrange(N), chance.randrange(N)) for _ in range(CONSTANTS_OF_ROW)] for _ in range(rows)]
         digits = [[8 * digit + 7 for digit in row] for row in digits]
         constants[0][0], constants[-1][-1] = (N - 1, N - 1), (N - 1, N - 1)
-        whole = [[(y, y * R // N, l) for y, l in row] for row in constants]
-        given = call(ring, OF_CONSTANTS, columns, table(ring, whole), sum(digits, []), rows)
+        whole = [[(y, y * R // N, log) for y, log in row] for row in constants]
+        given = call(ring, OF_CONSTANTS, columns, table(ring, whole), flat(digits), rows)
         parts = numbers_in(answers(command, given), limbs)
         for column in range(columns):
             x, e, low, high = parts[4 * column : 4 * column + 4]
             product = 1
             for row, chosen in zip(constants, digits, strict=True):
-                y, l = row[chosen[column]]
-                product = product * y * (1 + l * N) % N**2
+                y, log = row[chosen[column]]
+                product = product * y * (1 + log * N) % N**2
             assert x < 3 * N and e < 6 * N
             assert (x + e * N) * (1 + (low + high * R) * N) % N**2 == product
+
+
+def flat(rows: Iterable[Sequence[int]]) -> list[int]:
+    return [word for row in rows for word in row]
 
 
 def table(ring: NativeRing, rows: Sequence[Sequence[Sequence[int]]]) -> list[int]:
@@ -201,7 +205,7 @@ def test_programs_of_products(command: list[str], limbs: int) -> None:
     N, R = int(ring.modulus), 1 << 64 * limbs
     bases = operands(ring)[3:6]
     steps = [(3, 0, 1), (4, 3, 3), (3, 4, 2), (5, 3, 4)]
-    given = call(ring, RUN, len(bases), words_of(ring, bases), sum(map(list, steps), []), len(steps))
+    given = call(ring, RUN, len(bases), words_of(ring, bases), flat(steps), len(steps))
     made = [value(pair, N) for pair in bases] + [0] * 3
     for to, left, right in steps:
         made[to] = made[left] * made[right] * pow(R, -1, N**2) % N**2

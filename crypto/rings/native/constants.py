@@ -1,27 +1,28 @@
 """Tables of one base whose products need no Montgomery form: faster than `tables.py`, where the kernel has them.
 
-An entry is a number y*(1 + l*N) mod N^2, kept as y, its quotient floor(y*R/N) and l (crypto/kernel/constants.h). The
-kernel returns x + e*N and the sum of the l, from which a power is made here. Every entry of a row is read for each
-digit of a secret exponent. The last numbers, where they are fewer than lanes, have several lanes each: the rows are
-shared between these, and the powers that they make are multiplied.
+An entry is y*(1 + log*N) mod N^2, kept as y, its quotient floor(y*R/N) and log (crypto/kernel/constants.h). The
+kernel returns x + e*N and the sum of the logs, from which a power is made here. Every entry of a row is read for each
+digit of a secret exponent. Where half of the lanes or more would be empty in the last group, a number has several: the
+rows are shared between these, and what they make is multiplied.
 """
 
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from veilmatch.crypto.arithmetic import Integer, from_little_endian, invert, product_mod
+from veilmatch.crypto.arithmetic import Integer, from_little_endian, invert
 from veilmatch.crypto.rings.fixed_base import KnownPower, shift_of
-from veilmatch.crypto.rings.native.groups import Groups
+from veilmatch.crypto.rings.native.groups import Groups, Product
 from veilmatch.crypto.rings.native.limbs import Constants, Limbs, empty, empty_bytes
 from veilmatch.crypto.rings.pairs import Pairs
 
 _DIGIT_BITS = 6
 _ENTRIES = 1 << _DIGIT_BITS
-#: y, floor(y*R/N), l
+#: y, floor(y*R/N), log
 _Entry = tuple[Integer, Integer, Integer]
 _Digits = npt.NDArray[np.uint8]
 
@@ -37,7 +38,7 @@ class ConstantsFixedBase:
         self._ring = ring
         self._rows = -(-exponent_bits // _DIGIT_BITS)
         self.exponent_bits = self._rows * _DIGIT_BITS
-        self._square = ring.modulus**2
+        self._pairs = Pairs(ring.modulus)
         # Lanes that share a number have as many rows each: those that are missing are of ones.
         spare = -self._rows % ring.lanes
         rows = [*_multiples(base, self._rows, ring), *[_ones(ring)] * spare]
@@ -75,35 +76,36 @@ class ConstantsFixedBase:
 
     def _powers(self, digits: _Digits) -> list[Integer]:
         """Return the power of each column of digits."""
-        powers: list[Integer] = []
-        for pieces, first, end in self._shares(digits.shape[1]):
-            powers += self._share(digits[:, first:end], pieces)
-        return powers
+        count, lanes = digits.shape[1], self._ring.lanes
+        rest = count % lanes
+        width = 1 << max(0, rest - 1).bit_length()  # places for the last ones, which share the lanes of one group
+        if rest and width < lanes:
+            last = self._share(digits[:, count - rest :], width, lanes // width)
+            return self._share(digits[:, : count - rest], lanes, 1) + last
+        return self._share(digits, lanes, 1)
 
-    def _shares(self, count: int) -> list[tuple[int, int, int]]:
-        """Return how many lanes each number has, the first and the end of those that have so many."""
-        pieces, first = 1, 0
-        shares: list[tuple[int, int, int]] = []
-        while first < count:
-            end = first + (count - first) // (self._ring.lanes // pieces) * (self._ring.lanes // pieces)
-            shares += [(pieces, first, end)] if end > first else []
-            pieces, first = 2 * pieces, end
-        return shares
-
-    def _share(self, digits: _Digits, pieces: int) -> list[Integer]:
-        """Return the powers of columns of digits that fill groups, if each has so many lanes."""
+    def _share(self, digits: _Digits, width: int, pieces: int) -> list[Integer]:
+        """Return the power of each column of digits, `width` of them in a group and so many lanes for each."""
         ring, count = self._ring, digits.shape[1]
-        rows = self._rows if pieces == 1 else len(self._table)
-        everywhere = np.zeros((rows, count), dtype=np.uint8)
-        everywhere[: self._rows] = digits
-        words = empty((rows // pieces, count * pieces // ring.lanes, ring.lanes))
-        words[...] = everywhere.reshape(pieces, -1, count).transpose(1, 2, 0).reshape(words.shape)
-        products = ring.multiply_constants(self._table[:rows], pieces, words)
-        N, square = ring.modulus, self._square
-        powers = [(x + (e + x * l) % N * N) % square for x, e, l in products]
-        if pieces == 1:
-            return powers
-        return [product_mod(powers[at : at + pieces], square) for at in range(0, len(powers), pieces)]
+        if not count:
+            return []
+        rows, places = self._rows if pieces == 1 else len(self._table), -(-count // width) * width
+        everywhere = np.zeros((rows, places), dtype=np.uint8)
+        everywhere[: self._rows, :count] = digits
+        words = empty((rows // pieces, places // width, ring.lanes))
+        words[...] = everywhere.reshape(pieces, -1, places).transpose(1, 2, 0).reshape(words.shape)
+        products = ring.multiply_constants(self._table[:rows], pieces, words)[: count * pieces]
+        return [self._joined(products[at : at + pieces]) for at in range(0, len(products), pieces)]
+
+    def _joined(self, products: Sequence[Product]) -> Integer:
+        """Return the product of these, mod N^2."""
+        N, pairs = self._ring.modulus, self._pairs
+        (x, e, log), *others = products
+        for product in others:
+            x, e = pairs.multiply((x, e), (product.x, product.e))
+            log += product.log
+        carried, low = divmod(x, N)
+        return pairs.join((low, (e + carried + low * log) % N))
 
 
 def _ones(ring: Groups) -> list[_Entry]:

@@ -33,11 +33,11 @@ _ROW_SLACK = 64
 
 
 class Product(NamedTuple):
-    """The number (x + e*N) * (1 + l*N) mod N^2, nothing of it reduced."""
+    """The number (x + e*N) * (1 + log*N) mod N^2, nothing of it reduced. log: the sum of all l of constants.h."""
 
     x: Integer
     e: Integer
-    l: Integer  # noqa: E741 (its name in constants.h)
+    log: Integer
 
 
 class Groups:
@@ -155,7 +155,7 @@ class Groups:
     def multiply_constants(self, table: Constants, pieces: int, digits: Limbs) -> list[Product]:
         """Return prod over rows of table[row, :, digits[row, group, lane]] of every lane. Only some backends can.
 
-        table: [rows, 3 * n, 64] with the limbs of y, floor(y*R/N) and l of a number y*(1 + l*N) each. If `pieces`
+        table: [rows, 3 * n, 64] with the limbs of y, floor(y*R/N) and log of a number y*(1 + log*N) each. If `pieces`
         is not 1, every number has so many lanes, side by side: the i-th has the i-th part of all rows. Takes the same
         time for all digits.
         """
