@@ -43,11 +43,9 @@ class ConstantsFixedBase:
         spare = -self._rows % ring.lanes
         rows = [*_multiples(base, self._rows, ring), *[_ones(ring)] * spare]
         words = [ring.constants([part for entry in row for part in entry]).reshape(_ENTRIES, -1).T for row in rows]
-        shape = len(rows), *words[0].shape
         table = empty_bytes(len(rows) * words[0].nbytes).view(words[0].dtype)
-        self._table: Constants = table.reshape(shape)
-        for row, place in zip(words, self._table, strict=True):
-            place[...] = row
+        self._table: Constants = table.reshape(len(rows), *words[0].shape)
+        np.stack(words, out=self._table)
 
     def random_powers(self, count: int) -> list[Integer]:
         """Return base^e for `count` fresh uniform exponents."""

@@ -163,7 +163,7 @@ class Groups:
         size = self._limbs * self._limb_bits // 8
         data = bytearray(4 * digits.shape[1] * self.lanes * size)
         _kernel.multiply_constants(self.backend, self._ring, data, table, rows, pieces, digits)
-        parts = [from_bytes(data[at : at + size]) for at in range(0, len(data), size)]
+        parts = [from_bytes(bytes(data[at : at + size])) for at in range(0, len(data), size)]
         products: list[Product] = []
         for at in range(0, len(parts), 4 * self.lanes):
             pairs, sums = parts[at : at + 2 * self.lanes], parts[at + 2 * self.lanes : at + 4 * self.lanes]

@@ -41,8 +41,8 @@ def to_limbs(numbers: Iterable[Integer], limbs: int, limb_bits: int) -> Limbs:
     Raises OverflowError for too large a number.
     """
     if limb_bits == 64:
-        words = b"".join(to_little_endian(x, limbs * 8) for x in numbers)
-        return np.frombuffer(words, dtype="<u8").astype(np.uint64).reshape(-1, limbs)
+        whole = b"".join(to_little_endian(x, limbs * 8) for x in numbers)
+        return np.frombuffer(whole, dtype="<u8").astype(np.uint64).reshape(-1, limbs)
     pair_bytes = limb_bits // 4  # two limbs are a whole number of bytes, one ends with half of one
     half = pair_bytes // 2
     data = b"".join(to_little_endian(x, limbs * limb_bits // 8) for x in numbers)
