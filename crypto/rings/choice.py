@@ -1,7 +1,9 @@
 """Which backend does the arithmetic mod N^2, and why.
 
 The best one that the processor runs, unless the environment variable VEILMATCH_BACKEND names another:
-`ifma` (AVX-512 IFMA, eight numbers at a time), `ifma4` (four), `avx2`, or `gmpy2`, which runs everywhere.
+`ifma` (AVX-512 IFMA, eight numbers at a time), `ifma4` (four), `avx2`, `portable` (one, on any 64-bit processor), or
+`gmpy2`, which runs everywhere. `portable` comes before `gmpy2` by rule: pair form saves a third of the limb products
+and more on whatever processor, tables are read whole, and threads work side by side.
 
 With `ifma`, up to four numbers go to `ifma4` where that is faster. Some processors do two instructions a cycle on
 registers of 256 bits and one on those of 512 (Zen 4), others as many on either, and none has a flag that says which. So
