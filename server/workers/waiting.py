@@ -106,7 +106,7 @@ class Waiting:
     def _filled(self, owners: OrderedDict[str, deque[Job]], room: int) -> list[Part]:
         """Return parts for so many lanes; one item is taken even if it is wider."""
         parts: list[Part] = []
-        while owners:
+        while owners and room > 0:
             owner, jobs = next(iter(owners.items()))
             job = jobs[0]
             if job.outcome.done():

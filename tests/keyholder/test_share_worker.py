@@ -195,7 +195,8 @@ async def test_a_refresh_in_the_middle_never_converts_with_the_exponent_of_anoth
         ahead = asyncio.ensure_future(workers.of("ab", new.epoch, "ahead").local_shares(many[:1]))
         await asyncio.sleep(0)
         refresh = asyncio.ensure_future(workers.setup(new))
-        await asyncio.sleep(0)
+        while not pool._threads[0]._work_queue.qsize():
+            await asyncio.sleep(0)
         stopping.let.release(1 << 20)
         await refresh
         for of_old in (long, short):

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from veilmatch.crypto.errors import ProtocolError, UnavailableError, VeilmatchError
 from veilmatch.server.workers.parts import in_parts, join, outcomes, split
 
+RELAXED = settings(deadline=None)
 parts = st.lists(st.binary(max_size=40), max_size=6)
 
 
+@RELAXED
 @given(parts)
 def test_parts_come_out_as_they_went_in(joined: list[bytes]) -> None:
     assert split(join(joined)) == joined
 
 
+@RELAXED
 @given(st.binary(max_size=60))
 def test_what_is_no_message_of_parts_is_refused(data: bytes) -> None:
     try:
@@ -26,6 +29,7 @@ def test_what_is_no_message_of_parts_is_refused(data: bytes) -> None:
     assert join(found) == data
 
 
+@RELAXED
 @given(parts)
 def test_each_part_has_its_own_outcome(asked: list[bytes]) -> None:
     error = UnavailableError("left", needed="another attempt")
@@ -38,6 +42,7 @@ def test_each_part_has_its_own_outcome(asked: list[bytes]) -> None:
             assert outcome == part * 2
 
 
+@RELAXED
 @given(st.one_of(st.binary(max_size=60), parts.map(join)), st.integers(0, 4))
 def test_an_answer_is_one_outcome_for_each_part_or_refused(answer: bytes, count: int) -> None:
     try:

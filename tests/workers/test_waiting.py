@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from veilmatch.server.workers.waiting import GROUPS_AT_ONCE, Job, Part, Waiting
@@ -29,10 +29,12 @@ def lanes_of(parts: list[Part]) -> int:
     return sum(len(part.items) * part.job.width for part in parts)
 
 
+RELAXED = settings(deadline=None)
 owners, kinds = st.sampled_from("abc"), st.sampled_from((b"x", b"y"))
 jobs = st.builds(job, owners, st.integers(1, 40), kinds, st.integers(1, 3))
 
 
+@RELAXED
 @given(st.integers(1, 8), st.lists(st.one_of(jobs, st.integers(1, 4), st.none()), max_size=40), st.data())
 def test_all_of_every_job_is_taken_once_and_in_order(
     lanes: int, steps: list[Job | int | None], data: st.DataObject
@@ -65,6 +67,7 @@ def test_all_of_every_job_is_taken_once_and_in_order(
     assert all(taken.get(id(one), 0) == len(one.items) for one in put if not one.outcome.done())
 
 
+@RELAXED
 @given(st.integers(1, 8), st.lists(st.builds(job, owners, st.integers(1, 40)), min_size=1, max_size=20))
 def test_a_group_is_part_empty_only_if_nothing_else_waits(lanes: int, asked: list[Job]) -> None:
     waiting = Waiting(lanes)
@@ -74,6 +77,7 @@ def test_a_group_is_part_empty_only_if_nothing_else_waits(lanes: int, asked: lis
         assert lanes_of(parts) % lanes == 0 or not waiting
 
 
+@RELAXED
 @given(st.integers(1, 8), st.integers(1, 8), st.integers(1, 200))
 def test_free_workers_share_what_waits(lanes: int, workers: int, count: int) -> None:
     """A worker that is free leaves something to the others that are."""
@@ -85,6 +89,7 @@ def test_free_workers_share_what_waits(lanes: int, workers: int, count: int) -> 
     assert sum(map(bool, sizes)) >= min(workers, groups) // GROUPS_AT_ONCE
 
 
+@RELAXED
 @given(st.integers(1, 8), st.integers(1, 6), st.data())
 def test_a_short_job_waits_for_a_turn_of_each_other_device_at_most(
     lanes: int, others: int, data: st.DataObject
