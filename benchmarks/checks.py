@@ -129,7 +129,7 @@ def session(pair: Pair, packs: int) -> dict[str, Any]:
     theirs = key_safety.proof(both[1], weights, stars[1][1], pair.safety[1], N)
 
     def powers() -> None:
-        scheme.local_shares_of_one(c_star[0], exponents[0])
+        scheme.local_shares_each([c_star[0]] * len(exponents[0]), exponents[0])
 
     def proofs() -> None:
         drawn = key_safety.draw_weights(session_id, coins[0], coins[1], len(ciphertexts))

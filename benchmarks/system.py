@@ -158,7 +158,7 @@ def _safety_s(scheme: Paillier, conversions: int, clock: Callable[[], float]) ->
     bits = safety_exponent_bits(scheme.public_key)
     secret = random_bits(bits) | 1 << (bits - 1)
     combine_s = median(lambda: scheme.combine(ciphertexts, weights), 9, clock)
-    return combine_s + median(lambda: scheme.local_shares_of_one(ciphertexts[0], [secret, secret]), 9, clock)
+    return combine_s + median(lambda: scheme.local_shares_each([ciphertexts[0]] * 2, [secret] * 2), 9, clock)
 
 
 def _encryption(key: PublicKey) -> dict[str, Any]:

@@ -27,7 +27,7 @@ LEAST_S = 2e-4
 REMEMBERED = 256
 #: What workers are asked for, by kind of party and first byte of a request.
 WORK = {
-    "keyholder": {b"W": "secret powers", b"K": "key-safety powers"},
+    "keyholder": {b"W": "secret powers", b"K": "key-safety powers", b"C": "combine ciphertexts"},
     "matcher": {b"M": "products of packs", b"C": "encrypt columns", b"R": "encrypt record", b"A": "apply columns"},
 }
 _KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
@@ -195,23 +195,19 @@ class Notes:
 
     def workers(self, names: dict[bytes, str]) -> None:
         """Note the arithmetic. names: by the first byte of a request to a worker."""
-        from veilmatch.server.workers.pool import WorkerPool
+        from veilmatch.server.workers.pool import _Worker
         from veilmatch.server.workers.threads import WorkerThreads
 
-        answer, call = WorkerThreads._answer, WorkerPool.call
+        def noting(answer: Any) -> Any:
+            def answered(worker: Any, request: bytes) -> bytes:
+                found: bytes = self._noting(answer, names.get(request[:1], "worker"))(worker, request)
+                return found
 
-        def answered(pool: Any, request: bytes) -> bytes:
-            name = names.get(request[:1])
-            return (answer if name is None else self._noting(answer, name))(pool, request)
+            return answered
 
-        async def called(pool: Any, worker: int, request: bytes) -> bytes:
-            began = time.perf_counter()
-            found = await call(pool, worker, request)
-            self.work("thread", names.get(request[:1], "worker"), began)
-            return found
-
-        WorkerThreads._answer = answered  # type: ignore[method-assign]
-        WorkerPool.call = called  # type: ignore[method-assign]
+        # In the thread of a worker: whatever asked, and whoever computes.
+        WorkerThreads._answer = noting(WorkerThreads._answer)  # type: ignore[method-assign]
+        _Worker._exchange = noting(_Worker._exchange)  # type: ignore[method-assign]
 
     def _noting(self, function: Callable[..., Any], name: str) -> Callable[..., Any]:
         def noted(*args: Any, **named: Any) -> Any:

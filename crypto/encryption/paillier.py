@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 
 from veilmatch.crypto.arithmetic import (
     Integer,
@@ -207,6 +208,24 @@ class Paillier:
         """Return prod ciphertexts[i]^exponents[i] mod N^2 for public exponents. Not constant time."""
         return self.ring.grid_product(ciphertexts, exponents)
 
+    def combine_many(self, asked: Sequence[tuple[Sequence[Integer], Grid]]) -> list[Integer]:
+        """Return `combine` of each. Those of a single row fill groups of lanes together."""
+        bases, weights = list[Integer](), list[Integer]()
+        for ciphertexts, grid in asked:
+            if self._fills_lanes(grid):
+                bases += ciphertexts
+                weights += map(Integer, grid)
+        powers = iter(self.ring.powers_secret_each(bases, weights))
+        return [
+            product_mod(islice(powers, len(grid)), self._square)
+            if self._fills_lanes(grid)
+            else self.combine(ciphertexts, grid)
+            for ciphertexts, grid in asked
+        ]
+
+    def _fills_lanes(self, grid: Grid) -> bool:
+        return self.ring.lanes > 1 and grid.rows == (1,) and 0 not in grid.columns
+
     def local_shares(self, ciphertexts: Sequence[Integer], exponent: Integer) -> list[LocalShare]:
         """Return z = floor(g/N) * (g mod N)^-1 mod N and g mod N, for g = c^exponent mod N^2, of every c.
 
@@ -215,9 +234,9 @@ class Paillier:
         """
         return self._shares_of(self.ring.powers_secret(ciphertexts, exponent))
 
-    def local_shares_of_one(self, c: Integer, exponents: Sequence[Integer]) -> list[LocalShare]:
-        """Return what `local_shares` returns for c under each of the exponents, which are of one fixed length."""
-        return self._shares_of(self.ring.powers_secret_each([c] * len(exponents), exponents))
+    def local_shares_each(self, ciphertexts: Sequence[Integer], exponents: Sequence[Integer]) -> list[LocalShare]:
+        """Return what `local_shares` returns for each c under an exponent of its own; all are of one fixed length."""
+        return self._shares_of(self.ring.powers_secret_each(ciphertexts, exponents))
 
     def _shares_of(self, powers: Sequence[Integer]) -> list[LocalShare]:
         N = self.modulus

@@ -39,21 +39,37 @@ def sign_over(channel: grpc.aio.Channel) -> Sign:
 
 
 async def unless_silent(owed: Coroutine[Any, Any, _R], gives_sign: Sign) -> _R:
-    """Return what `owed` returns, or raise its error, or TimeoutError once who owes it gives no sign of life."""
-    waiting = asyncio.ensure_future(owed)
-    sign: asyncio.Future[bool] | None = None
-    try:
-        while True:
-            await asyncio.wait({waiting}, timeout=ASK_AFTER_S)
-            if not waiting.done():
-                sign = asyncio.ensure_future(gives_sign())
-                await asyncio.wait({waiting, sign}, return_when=asyncio.FIRST_COMPLETED)
-            if waiting.done():
-                return waiting.result()
-            if sign is not None and not sign.result():
-                raise TimeoutError
-    finally:
-        asked = [task for task in (waiting, sign) if task is not None]
-        for task in asked:
-            task.cancel()
-        await asyncio.gather(*asked, return_exceptions=True)
+    """Return what `owed` returns, or raise its error, or TimeoutError once who owes it gives no sign of life.
+
+    Costs a timer where nothing is silent: every message between servers is waited for like this.
+    """
+    async with asyncio.timeout(None) as limit:
+        watch = _Watch(limit, gives_sign)
+        try:
+            return await owed
+        finally:
+            watch.end()
+
+
+class _Watch:
+    """Asks for signs of life until there is none, and ends the wait then."""
+
+    def __init__(self, limit: asyncio.Timeout, gives_sign: Sign) -> None:
+        self._limit = limit
+        self._gives_sign = gives_sign
+        self._loop = asyncio.get_running_loop()
+        self._asking: asyncio.Task[None] | None = None
+        self._timer = self._loop.call_later(ASK_AFTER_S, self._ask)
+
+    def end(self) -> None:
+        self._timer.cancel()
+        if self._asking is not None:
+            self._asking.cancel()
+
+    def _ask(self) -> None:
+        self._asking = self._loop.create_task(self._until_silent())
+
+    async def _until_silent(self) -> None:
+        while await self._gives_sign():
+            await asyncio.sleep(ASK_AFTER_S)
+        self._limit.reschedule(self._loop.time())

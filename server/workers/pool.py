@@ -24,6 +24,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
+from functools import partial
 from multiprocessing import connection as mp_connection
 from multiprocessing import get_context, parent_process
 from queue import SimpleQueue
@@ -33,6 +34,8 @@ from typing import Any, Self
 from veilmatch.crypto.errors import IntegrityError, UnavailableError, VeilmatchError
 
 Handler = Callable[[bytes], bytes]
+#: Has a worker answer one request; raises what `WorkerPool.call` raises.
+Exchange = Callable[[bytes], bytes]
 
 #: A factory that has not returned after this long never will.
 START_TIMEOUT_S = 120.0
@@ -96,6 +99,14 @@ class WorkerPool:
         if not 0 <= worker < self.count:
             raise IndexError(f"no worker {worker} of {self.count}")
         return await asyncio.wrap_future(self._workers[worker].submit(request))
+
+    def lend(self, worker: int, work: Callable[[Exchange], None]) -> None:
+        """Have `work` called with a worker for itself, in its turn among the calls of that worker.
+
+        work: runs in the thread that alone uses the worker, and must not raise. Raises UnavailableError if the pool is
+        closed.
+        """
+        self._workers[worker].lend(work)
 
     async def map(self, requests: Sequence[bytes]) -> list[bytes]:
         """Return the answers to at most `count` requests, the i-th given by worker i.
@@ -165,7 +176,7 @@ class _Worker:
     """The parent's side of one worker: its process, the pipe, and the thread that alone uses the pipe."""
 
     def __init__(self, number: int, factory: Callable[..., Handler], args: tuple[object, ...]) -> None:
-        self._queue: SimpleQueue[tuple[bytes, Future[bytes]] | None] = SimpleQueue()
+        self._queue: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._submitting = threading.Lock()
         self._stopped = False
         context = get_context("spawn")
@@ -193,12 +204,20 @@ class _Worker:
 
     def submit(self, request: bytes) -> Future[bytes]:
         answer: Future[bytes] = Future()
+        try:
+            self._put(partial(self._answer, request, answer))
+        except UnavailableError as error:
+            answer.set_exception(error)
+        return answer
+
+    def lend(self, work: Callable[[Exchange], None]) -> None:
+        self._put(partial(work, self._exchange))
+
+    def _put(self, work: Callable[[], None]) -> None:
         with self._submitting:
             if self._stopped:
-                answer.set_exception(_closed())
-            else:
-                self._queue.put((request, answer))
-        return answer
+                raise _closed()
+            self._queue.put(work)
 
     def stop(self) -> None:
         """Take no more requests and let the process end after the one in progress."""
@@ -219,20 +238,22 @@ class _Worker:
         self._process.close()
 
     def _exchange_all(self) -> None:
-        while (item := self._queue.get()) is not None:
-            request, answer = item
-            if not answer.set_running_or_notify_cancel():
-                continue
-            try:
-                if self._stopped:
-                    raise _closed()
-                answer.set_result(self._exchange(request))
-            except BaseException as error:
-                answer.set_exception(error)
-            del item, request, answer  # the next request may be hours away
+        while (work := self._queue.get()) is not None:
+            work()
+            del work  # the next one may be hours away
         self._pipe.close()
 
+    def _answer(self, request: bytes, answer: Future[bytes]) -> None:
+        if not answer.set_running_or_notify_cancel():
+            return
+        try:
+            answer.set_result(self._exchange(request))
+        except BaseException as error:
+            answer.set_exception(error)
+
     def _exchange(self, request: bytes) -> bytes:
+        if self._stopped:
+            raise _closed()
         try:
             self._pipe.send_bytes(request)
             return self._receive()

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol, Self, TypeVar
 
 from veilmatch.crypto.errors import IntegrityError, UnavailableError, VeilmatchError
-from veilmatch.server.workers.pool import Handler, WorkerPool
+from veilmatch.server.workers.pool import Exchange, Handler, WorkerPool
+
+_A = TypeVar("_A")
+_R = TypeVar("_R")
 
 
 class Pool(Protocol):
@@ -26,6 +29,9 @@ class Pool(Protocol):
 
     async def call(self, worker: int, request: bytes) -> bytes:
         """Return the answer of one worker."""
+
+    def lend(self, worker: int, work: Callable[[Exchange], None]) -> None:
+        """Have `work` called with a worker for itself, in its turn."""
 
     async def map(self, requests: Sequence[bytes]) -> list[bytes]:
         """Return the answers to at most `count` requests, the i-th given by worker i."""
@@ -70,13 +76,11 @@ class WorkerThreads:
         """Return the answer of worker number `worker`. Raises as `WorkerPool.call` does."""
         if not 0 <= worker < self.count:
             raise IndexError(f"no worker {worker} of {self.count}")
-        try:
-            answer = self._threads[worker].submit(self._answer, request)
-        except RuntimeError:  # the thread was shut down
-            if not self._closed:
-                raise
-            raise _closed() from None
-        return await asyncio.wrap_future(answer)
+        return await asyncio.wrap_future(self._submit(worker, self._answer, request))
+
+    def lend(self, worker: int, work: Callable[[Exchange], None]) -> None:
+        """Have `work` called in the thread of a worker, in its turn. Raises as `WorkerPool.lend` does."""
+        self._submit(worker, work, self._answer)
 
     async def map(self, requests: Sequence[bytes]) -> list[bytes]:
         """Return the answers to at most `count` requests, the i-th given by worker i. Raises as `WorkerPool.map`."""
@@ -107,6 +111,14 @@ class WorkerThreads:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _submit(self, worker: int, work: Callable[[_A], _R], argument: _A) -> Future[_R]:
+        try:
+            return self._threads[worker].submit(work, argument)
+        except RuntimeError:  # the thread was shut down
+            if not self._closed:
+                raise
+            raise _closed() from None
 
     def _answer(self, request: bytes) -> bytes:
         if self._closed:

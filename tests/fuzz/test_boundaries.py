@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -31,6 +31,8 @@ from veilmatch.server.keyholder.audit.check import check_log
 from veilmatch.server.keyholder.service import KeyHolderService
 from veilmatch.server.keyholder.session.share_worker import ShareWorkers
 from veilmatch.server.matcher.query.keyholder_call import KeyHolderCall
+from veilmatch.server.workers.parts import join
+from veilmatch.server.workers.pool import Exchange
 
 SCHEME = Paillier(ceremony().public_key)
 PARAMETERS = SCHEME.parameters
@@ -178,17 +180,18 @@ def test_an_encryption_worker_answers_a_pack_or_has_ended(data: st.DataObject) -
 @RELAXED
 @given(st.data())
 def test_a_share_worker_answers_as_many_shares_as_it_was_asked_for(data: st.DataObject) -> None:
-    answer = data.draw(mangled([bytes(2 * PARAMETERS.ciphertext_bytes), bytes(PARAMETERS.ciphertext_bytes)]))
+    share = b"a" + bytes(PARAMETERS.ciphertext_bytes)
+    answer = data.draw(mangled([join([share, share]), join([share])]))
 
-    async def call(number: int, message: bytes) -> bytes:
-        return answer
+    def lend(number: int, work: Callable[[Exchange], None]) -> None:
+        work(lambda message: answer)
 
-    workers = ShareWorkers(SimpleNamespace(count=1, call=call), SCHEME)  # type: ignore[arg-type]
+    workers = ShareWorkers(SimpleNamespace(count=1, lend=lend), SCHEME)  # type: ignore[arg-type]
     try:
-        shares = at_once(workers.local_shares("ab", 1, [Integer(1), Integer(2)]))
-    except ProtocolError:
+        shares = at_once(workers.of("ab", 1, "device").local_shares([Integer(1), Integer(2)]))
+    except VeilmatchError:
         return
-    assert len(shares) == 2 and len(answer) == 2 * PARAMETERS.ciphertext_bytes
+    assert len(shares) == 2 and len(answer) == len(join([share, share]))
 
 
 @RELAXED

@@ -110,17 +110,19 @@ async def test_a_matcher_that_leaves_ends_the_session(hasty: Trio, leaving: tupl
             await call.probe_share()
 
     at_work = {party: asyncio.Event() for party in holders("ab")}
+    worked = asyncio.Event()
 
-    async def work_for_ever(party: Party) -> None:
+    async def work_for_long(party: Party) -> None:
         at_work[party].set()
-        await asyncio.Event().wait()
+        await worked.wait()
 
     for party in leaving if working else ():
-        hasty.running[party].pool.before = partial(work_for_ever, party)
+        hasty.running[party].pool.before = partial(work_for_long, party)
     outcomes = await asyncio.gather(*(one(party) for party in holders("ab")), return_exceptions=True)
     for party, outcome in zip(holders("ab"), outcomes, strict=True):
         assert isinstance(outcome, LeftError if party in leaving else UnavailableError)
         hasty.running[party].pool.before = None
+    worked.set()
     await nothing_is_left(hasty, tasks)
     await query(hasty)
 

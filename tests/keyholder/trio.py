@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from contextvars import Context
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,7 @@ from veilmatch.server.matcher.query.keyholder_call import KeyHolderCall, Records
 from veilmatch.server.transport.channels import channel_to, server_credentials, server_options
 from veilmatch.server.transport.sign_of_life import sign_over
 from veilmatch.server.transport.status import from_rpc
+from veilmatch.server.workers.pool import Exchange
 
 TOY = ParameterSet(dimension=12, scale=8, clip=3, modulus_bits=512)
 #: Everybody with a certificate of the installation. The mallory of these tests has one too, of no known role.
@@ -96,7 +98,7 @@ def tls_of(name: str, folder: Path) -> TlsSettings:
 
 
 class LocalPool:
-    """The worker pool's two calls, in this process. `before`: awaited before every batch of ciphertexts."""
+    """The worker pool in this process. `before`: awaited before every batch of ciphertexts."""
 
     count = 1
 
@@ -104,15 +106,29 @@ class LocalPool:
         self._handle = make_handler(ceremony().public_key)
         self.batches = 0
         self.before: Any = None
+        self._lent: set[asyncio.Task[None]] = set()
 
-    async def call(self, _worker: int, request: bytes) -> bytes:
+    def lend(self, _worker: int, work: Callable[[Exchange], None]) -> None:
+        lent = asyncio.create_task(self._lend(work), context=Context())
+        self._lent.add(lent)
+        lent.add_done_callback(self._lent.discard)
+
+    async def _lend(self, work: Callable[[Exchange], None]) -> None:
         self.batches += 1
-        if self.before is not None:
-            await self.before()
-        return self._handle(request)
+        try:
+            if self.before is not None:
+                await self.before()
+        except Exception as error:
+            work(partial(_failing, error))
+        else:
+            work(self._handle)
 
     async def map(self, requests: Sequence[bytes]) -> list[bytes]:
         return [self._handle(request) for request in requests]
+
+
+def _failing(error: Exception, _request: bytes) -> bytes:
+    raise error
 
 
 @dataclass

@@ -73,7 +73,7 @@ from veilmatch.server.keyholder.audit.record import Auditor, Record
 from veilmatch.server.keyholder.peers import Peers, party_name
 from veilmatch.server.keyholder.session.pair_link import PairLinks
 from veilmatch.server.keyholder.session.sealing import SealedAnswerShare, Sealer
-from veilmatch.server.keyholder.session.share_worker import ShareWorkers
+from veilmatch.server.keyholder.session.share_worker import ShareWork, ShareWorkers
 from veilmatch.server.keyholder.session.turns import Turns, ending
 from veilmatch.server.keyholder.session.turnstile import Turnstile
 from veilmatch.server.keyholder.stock.stock import SessionStock, Stock
@@ -263,13 +263,14 @@ class KeyHolder:
             try:
                 stock = await self.stocks.of(checked.pair)
                 session = self._session(checked, opening, ciphertexts, by_device, stock)
-                begun = self._begun(session)
+                work = self._workers.of(checked.pair, session.request.epoch, checked.device)
+                begun = _begun(session, work)
                 # What this session was given of the stock stays with the peer until the link has ended.
                 with stock.session() as own, ending(begun):
                     async with self.links.about(session.request) as link:
                         # In here, so that the peer is told who failed, too.
                         with own_failures(self.server):
-                            async for answer in self._drive(session, begun, link, own, results, record):
+                            async for answer in self._drive(session, work, begun, link, own, results, record):
                                 yield self._for_recipient(checked, opening, session.session_id, answer)
             except GalleryMismatchError:
                 raise  # between the matchers: it says nothing of the key holders
@@ -333,16 +334,10 @@ class KeyHolder:
             stock=stock,
         )
 
-    def _begun(self, session: PairSession) -> asyncio.Future[list[LocalShare]]:
-        """Begin a session: its ciphertexts are converted while the peer is met."""
-        action = session.start()
-        assert isinstance(action, LocalWork)
-        pair, epoch = session.request.pair, session.request.epoch
-        return asyncio.ensure_future(self._workers.local_shares(pair, epoch, action.ciphertexts))
-
     async def _drive(
         self,
         session: PairSession,
+        work: ShareWork,
         begun: asyncio.Future[list[LocalShare]],
         link: Link[pb.PairMessage],
         stock: SessionStock,
@@ -367,10 +362,10 @@ class KeyHolder:
                     outcome = await turns.hear()
                 case LocalWork(ciphertexts):
                     async with turns.working():
-                        outcome = await self._workers.local_shares(request.pair, request.epoch, ciphertexts)
+                        outcome = await work.local_shares(ciphertexts)
                 case SafetyWork(ciphertexts, exponents):
                     async with turns.working():
-                        outcome = await self._workers.safety_shares(request.pair, request.epoch, ciphertexts, exponents)
+                        outcome = await work.safety_shares(ciphertexts, exponents)
                 case Reserve():
                     outcome = await stock.reserve(action)
                 case AwaitResults():
@@ -398,6 +393,13 @@ class KeyHolder:
         self._store.close()
         self._ledger.close()
         self._auditor.close()
+
+
+def _begun(session: PairSession, work: ShareWork) -> asyncio.Future[list[LocalShare]]:
+    """Begin a session: its ciphertexts are converted while the peer is met."""
+    action = session.start()
+    assert isinstance(action, LocalWork)
+    return asyncio.ensure_future(work.local_shares(action.ciphertexts))
 
 
 def _refreshing(peer: Party, needed: str, available: str) -> UnavailableError:

@@ -175,7 +175,7 @@ def test_local_shares_differ_by_o_times_the_plaintext(m: Integer) -> None:
         assert (x.z - y.z) % N == KEY.o * m % N
         assert x.fingerprint == y.fingerprint
     exponents = [s.exponent(PUBLIC_KEY, SECRET_ACCESS) for s in shares]
-    assert SCHEME.local_shares_of_one(c[0], exponents) == [plus[0], minus[0]]
+    assert SCHEME.local_shares_each([c[0]] * 2, exponents) == [plus[0], minus[0]]
 
 
 def test_ciphertexts_of_python_paillier_are_outside_the_subgroup_and_told_by_their_fingerprint() -> None:

@@ -277,9 +277,9 @@ async def test_a_stolen_old_share_that_claims_the_new_epoch_gets_no_opening(thre
 
 async def test_workers_convert_nothing_with_the_exponent_of_another_epoch(three: Refreshables) -> None:
     workers = three["a"]._workers
-    await workers.local_shares("ab", 1, [three["a"].scheme.encode(1)])  # type: ignore[arg-type]
+    await workers.of("ab", 1, "device-1").local_shares([three["a"].scheme.encode(1)])  # type: ignore[arg-type]
     assert await three.refresh() == 2
     for epoch in (1, 3):
         with pytest.raises(UnavailableError, match="refreshed"):
-            await workers.local_shares("ab", epoch, [three["a"].scheme.encode(1)])  # type: ignore[arg-type]
+            await workers.of("ab", epoch, "device-1").local_shares([three["a"].scheme.encode(1)])  # type: ignore[arg-type]
     await asyncio.sleep(0)
