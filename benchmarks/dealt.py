@@ -13,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+import numpy as np
+
 from veilmatch.crypto.arithmetic import Integer, random_bits
 from veilmatch.crypto.dealing import (
     BLOCK_UNITS,
@@ -28,6 +30,7 @@ from veilmatch.crypto.dealing.opening import commitment
 from veilmatch.crypto.gates.answer import answer_cost
 from veilmatch.crypto.gates.validity import validity_cost
 from veilmatch.crypto.keys.shares import DealerGammas
+from veilmatch.crypto.pair.verification import verification_stock
 from veilmatch.crypto.parameters import ParameterSet
 from veilmatch.protos.v1 import keyholder_pb2 as pb
 from veilmatch.server.keyholder.wire import KIND_TO_WIRE
@@ -60,7 +63,13 @@ class Dealt:
 
 
 def units_of_query(operation: str, slots: int, packs: int, parameters: ParameterSet) -> dict[Kind, int]:
-    """Return how many units of each kind a query uses that compares `slots` slots in `packs` packs."""
+    """Return how many units of each kind a query uses that compares `slots` slots in `packs` packs.
+
+    A verification has no packs: `slots` are the templates of its subject, as the matchers made them.
+    """
+    if operation == "verify":
+        by_device = np.arange(1 + slots) == 0
+        return {"triples": (1 + slots) * parameters.lane_ciphertexts, **verification_stock(by_device, parameters)}
     return {
         "triples": parameters.lane_ciphertexts + packs,
         "bits": validity_cost(1, parameters) + answer_cost(operation, slots, parameters.ring_bits),

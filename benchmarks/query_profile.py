@@ -132,15 +132,16 @@ def _steps(key: PublicKey, identities: int) -> dict[str, dict[str, dict[str, flo
         "prove to know it": _cpu_s(lambda: probe.prove(context)),
     }
     steps = {}
-    for operation, packs, slots in (("verify", 1, 1), ("candidates", -(-identities // p.slots), identities)):
-        groups = -(-packs // width)
+    # A verification converts the record of one template with the probe, and has no packs and no results.
+    for operation, packs, slots in (("verify", 0, 1), ("candidates", -(-identities // p.slots), identities)):
+        groups, vectors = -(-packs // width), 2 if operation == "verify" else 1
         matcher = {
             "packs to exponents": groups * width * found["pack_s"],
             "re-randomise": groups * width * found["rerandomise_s"],
-            "join results": _joining_s(scheme, packs),
+            "join results": _joining_s(scheme, packs) if packs else 0.0,
         }
         holder = {
-            "convert probe": -(-p.lane_ciphertexts // width) * width * found["conversion_s"],
+            "convert probe": -(-vectors * p.lane_ciphertexts // width) * width * found["conversion_s"],
             "convert results": groups * width * found["conversion_s"],
             "check proof": found["check_proof_s"],
             "key-safety check": found[f"{operation}_safety_s"],

@@ -136,9 +136,13 @@ def limits(key: PublicKey, identities: int, clock: Callable[[], float] = time.pe
         "conversion_s": powers_s / lanes,
         "check_proof_s": median(lambda: knowledge.check(key, context, probe.ciphertexts, proof), 9, clock),
     }
-    for operation, count in (("candidates", packs), ("verify", 1)):
-        groups, converted = -(-count // lanes), -(-count // lanes) + -(-p.lane_ciphertexts // lanes)
-        safety_s = _safety_s(scheme, p.lane_ciphertexts + count, clock)
+    # Of a verification the record of one template is converted with the probe, and no pack is multiplied.
+    for operation, count, together in (
+        ("candidates", packs, p.lane_ciphertexts),
+        ("verify", 0, 2 * p.lane_ciphertexts),
+    ):
+        groups, converted = -(-count // lanes), -(-count // lanes) + -(-together // lanes)
+        safety_s = _safety_s(scheme, together + count, clock)
         # Two matchers and two key holders.
         cpu_s = 2 * (groups * (products_s + zeros_s) + converted * powers_s + figures["check_proof_s"] + safety_s)
         # The two organisations work side by side, but each step of a verification waits for the one before.

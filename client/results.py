@@ -17,7 +17,8 @@ from veilmatch.crypto.keys.parties import Pair
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """Seconds. device_s: capture, encryption and signing. convert_s, match_s, decide_s: at the slower matcher.
+    """Seconds. device_s: capture, encryption and signing. convert_s, match_s, decide_s: at the slower matcher; of a
+    verification, which has no such parts, decide_s is all of it.
 
     total_s: from the call to its result, with the network and any attempt that failed before.
     """

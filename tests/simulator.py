@@ -1,6 +1,7 @@
 """All parties of a query in one process, without gRPC: what the protocol tests run on.
 
-`PairSimulator` drives two `PairSession`s against each other with dealt randomness and local matchers.
+`PairSimulator` drives two `PairSession`s against each other with dealt randomness and local matchers. A verification
+is given the records of the wanted places, as the matchers made them.
 Every hook that an attack needs (a message changed on its way, other ciphertexts for one holder, a
 stock used twice) is an argument, so that attacks read as one call. `Aim` makes the minus holder's w
 whatever a test wants under the first last mask that it tries, which no test could wait for.
@@ -174,7 +175,7 @@ class SimulatedStock:
 
 @dataclass
 class SimulatedGallery:
-    """An encrypted gallery as both matchers hold it: packs of D ciphertexts."""
+    """An encrypted gallery as both matchers hold it: packs of D ciphertexts, and records."""
 
     scheme: Scheme
     templates: Array
@@ -183,6 +184,8 @@ class SimulatedGallery:
     places: list[tuple[int, int]]
     #: False: a matcher's R leaves as it was computed. An attack (ATTACKS.md F9).
     rerandomised: bool = True
+    #: The records of those places that were asked for.
+    recorded: dict[tuple[int, int], list[Integer]] = field(default_factory=dict)
 
     @staticmethod
     def of(scheme: Scheme, templates: Array) -> SimulatedGallery:
@@ -199,6 +202,17 @@ class SimulatedGallery:
         for pack, slot in wanted:
             mask[indices.index(pack), slot] = True
         return Results([self._combined(i, shares) for i in indices], mask)
+
+    def records(self, wanted: Iterable[tuple[int, int]]) -> list[Integer]:
+        """What each matcher gives its key holder in a verification: the lane ciphertexts of templates, one by one."""
+        scheme, size = self.scheme, self.scheme.parameters.slots
+        found = []
+        for pack, slot in sorted(wanted):
+            if (pack, slot) not in self.recorded:
+                plaintexts = lanes.pack(self.templates[pack * size + slot], scheme.parameters)
+                self.recorded[pack, slot] = [scheme.encrypt(m) for m in plaintexts]
+            found += self.recorded[pack, slot]
+        return found
 
     def partial(self, pack: int, share: ProbeShare) -> Integer:
         """What one matcher computes from its probe share and sends to the other: R of one pack."""
@@ -222,6 +236,8 @@ class PairSimulator:
     #: Called with (holder, action) before it is done.
     observe: Callable[[int, Any], None] = lambda holder, action: None
     local_work: Callable[[int, Sequence[Integer]], Any] | None = None
+    #: Changes the records of a verification before a holder gets them.
+    records_for: Callable[[int, list[Integer]], list[Integer]] = lambda holder, records: records
     #: Changes the results before a holder gets them.
     results_for: Callable[[int, Results], Results] = lambda holder, results: results
     aim: Aim | None = None
@@ -280,6 +296,9 @@ class PairSimulator:
     ) -> tuple[Any, Any]:
         """Drive both holders until both have their TemplateShare or DecisionShare; errors of either are raised.
 
+        Of a verification the ciphertexts are the probe; records of the wanted places are added, and by_device is about
+        those, one flag for each or one for all: None stands for records that the matchers made.
+
         TimeoutError: both wait for a message. A message that comes after its receiver has ended is delivered too.
         """
         draw = self.seed_of or exchange.draw_seed
@@ -295,6 +314,10 @@ class PairSimulator:
         by_device: Origins,
     ) -> tuple[Any, Any]:
         both = ciphertexts if isinstance(ciphertexts, tuple) else (ciphertexts, ciphertexts)
+        wanted = list(wanted)
+        if (request[0] if isinstance(request, tuple) else request).operation == "verify":
+            assert gallery is not None
+            both, by_device = self._with_records(both, gallery.records(wanted), by_device, len(wanted))
         sessions = self.last_sessions = self.sessions(request, both, by_device)
         self.sent, self.tried_first, self._conversions = [], [], 0
         self._aimed: _Aimed | None = None
@@ -302,7 +325,6 @@ class PairSimulator:
         wires: tuple[deque[Envelope], deque[Envelope]] = (deque(), deque())
         probe_shares: dict[bool, ProbeShare] = {}
         actions = [session.start() for session in sessions]
-        wanted = list(wanted)
         results: Results | None = None
         while not all(isinstance(a, TemplateShare | DecisionShare) for a in actions):
             progress = False
@@ -342,6 +364,16 @@ class PairSimulator:
             for late in wires[holder]:
                 sessions[holder].resume(late)
         return actions[PLUS], actions[MINUS]
+
+    def _with_records(
+        self, probe: tuple[Sequence[Integer], Sequence[Integer]], records: list[Integer], by_device: Origins, count: int
+    ) -> tuple[tuple[Sequence[Integer], Sequence[Integer]], tuple[list[bool], list[bool]]]:
+        """What each holder of a verification is given: the probe, which a device encrypted, and records after it."""
+        told = by_device if isinstance(by_device, tuple) else (by_device, by_device)
+        listed = [which or [False] for which in told]
+        flags = [[True, *(which * count if len(which) == 1 else which)] for which in listed]
+        given = [[*part, *self.records_for(holder, records)] for holder, part in enumerate(probe)]
+        return (given[PLUS], given[MINUS]), (flags[PLUS], flags[MINUS])
 
     def _reserve(self, holder: int, wanted: Reserve) -> Reserved:
         reserved = self.stocks[holder].reserve(wanted)

@@ -22,10 +22,13 @@ def empty_gallery(scheme: Scheme) -> SimulatedGallery:
 
 
 def store(gallery: SimulatedGallery, slot: int, shares: Shares, *, erase: bool = False) -> None:
-    """Multiply both parts of one template's column into the first pack."""
+    """Multiply both parts of one template's column into the first pack, and keep its record."""
     for share in shares:
         column = slots.lane_column(share.lanes, slot, gallery.scheme.parameters, is_plus=share.is_plus, erase=erase)
         gallery.packs[0] = _multiplied(gallery.scheme, gallery.packs[0], column)
+    gallery.recorded.pop((0, slot), None)
+    if not erase:
+        gallery.recorded[0, slot] = records_of(gallery.scheme, shares)
 
 
 def records_of(scheme: Scheme, shares: Shares) -> list[Integer]:

@@ -1,8 +1,8 @@
-"""What a query answers: the circuit of each operation over the compared slots, and how large its answer is.
+"""What a search answers: the circuit of each operation over the compared slots, and how large its answer is.
 
-verify: one bit, whether any of the slots reaches the threshold. candidates: one bit a slot. identify: the number
-of the best slot plus one, or 0 for nobody, the lowest bit first. Whatever it is, every bit of it is ANDed with
-"the probe is valid". Slots are numbered from 0 in the order of packs and slots. DESIGN.md section 4.
+candidates: one bit a slot. identify: the number of the best slot plus one, or 0 for nobody, the lowest bit first.
+Whatever it is, every bit of it is ANDed with "the probe is valid". Slots are numbered from 0 in the order of packs and
+slots. A verification compares no slots: verification.py. DESIGN.md section 4.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 
 from veilmatch.crypto.gates.boolean import Circuit, Evaluator, Wire
-from veilmatch.crypto.gates.decision import any_cost, any_of, decide, decide_cost, only_if, only_if_cost
-from veilmatch.crypto.gates.lookup import every, every_cost, reaches, reaches_cost
+from veilmatch.crypto.gates.decision import decide, decide_cost, only_if, only_if_cost
+from veilmatch.crypto.gates.lookup import reaches, reaches_cost
 from veilmatch.crypto.gates.tournament import best_cost, best_of, label_bits
 from veilmatch.crypto.packing.fields import Array
 
@@ -27,20 +27,14 @@ def answer(operation: str, inputs: Array, ring_bits: int, valid: Wire, evaluator
     if operation == "identify":
         bits = yield from best_of(inputs, ring_bits, evaluator)
     elif len(inputs) <= FEW_SLOTS:
-        found = yield from reaches(inputs, ring_bits, evaluator)
-        if operation == "verify":
-            none = yield from every((found ^ np.uint8(evaluator.is_plus))[:, None], evaluator)
-            found = none ^ np.uint8(evaluator.is_plus)
-        bits = np.packbits(found, bitorder="little")
+        bits = np.packbits((yield from reaches(inputs, ring_bits, evaluator)), bitorder="little")
     else:
         bits = yield from decide(inputs, ring_bits, evaluator)
-        if operation == "verify":
-            bits = yield from any_of(bits, len(inputs), evaluator)
     return (yield from only_if(valid, bits, evaluator))
 
 
 def answer_bits(operation: str, slots: int) -> int:
-    """Return how many bits the answer about so many compared slots has; at most one a slot."""
+    """Return how many bits the answer about so many compared slots has; at most one a slot. A verification has one."""
     if operation == "identify":
         return label_bits(slots)
     return 1 if operation == "verify" else slots
@@ -51,7 +45,7 @@ def answer_cost(operation: str, slots: int, ring_bits: int) -> int:
     if operation == "identify":
         cost = best_cost(slots, ring_bits)
     elif slots <= FEW_SLOTS:
-        cost = reaches_cost(slots, ring_bits) + (every_cost(slots, 1) if operation == "verify" else 0)
+        cost = reaches_cost(slots, ring_bits)
     else:
-        cost = decide_cost(slots, ring_bits) + (any_cost(slots) if operation == "verify" else 0)
+        cost = decide_cost(slots, ring_bits)
     return cost + only_if_cost(answer_bits(operation, slots))

@@ -53,23 +53,6 @@ def _join_level(level: list[Group], evaluator: Evaluator) -> Generator[bytes, by
     return joined + level[2 * len(pairs) :]
 
 
-def every_of(bits: Wire, count: int, evaluator: Evaluator) -> Circuit:
-    """Circuit: return one byte whose lowest bit shares the AND of the first `count` bits."""
-    flags = np.unpackbits(bits, count=count, bitorder="little")
-    while len(flags) > 1:
-        half = len(flags) // 2
-        pair = [np.packbits(part, bitorder="little") for part in (flags[:half], flags[half : 2 * half])]
-        (both,) = yield from evaluator.all_of(pair[:1], pair[1:])
-        flags = np.concatenate([np.unpackbits(both, count=half, bitorder="little"), flags[2 * half :]])
-    return np.packbits(flags, bitorder="little")
-
-
-def any_of(bits: Wire, count: int, evaluator: Evaluator) -> Circuit:
-    """Circuit: return one byte whose lowest bit shares the OR of the first `count` bits."""
-    none = yield from every_of(evaluator.negate(bits), count, evaluator)
-    return evaluator.negate(none) & np.uint8(1)
-
-
 def only_if(valid: Wire, bits: Wire, evaluator: Evaluator) -> Circuit:
     """Circuit: return shares of every bit AND the lowest bit of `valid`, one byte. One layer."""
     (answered,) = yield from evaluator.all_of([bits], [np.repeat(np.uint8(0) - (valid & np.uint8(1)), len(bits))])
@@ -84,15 +67,6 @@ def decide_cost(slots: int, ring_bits: int) -> int:
         ands += 2 * pairs - 1
         groups -= pairs
     return ands * -(-slots // 8)
-
-
-def any_cost(count: int) -> int:
-    """Return how many triple bytes `any_of` or `every_of` uses for `count` bits."""
-    used = 0
-    while count > 1:
-        used += -(-(count // 2) // 8)
-        count -= count // 2
-    return used
 
 
 def only_if_cost(count: int) -> int:

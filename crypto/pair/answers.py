@@ -1,4 +1,4 @@
-"""Verify, candidates and identify: from the lanes of a probe to this holder's share of the answer.
+"""Candidates and identify: from the lanes of a probe to this holder's share of the answer about a whole gallery.
 
 The matchers get their shares of the probe and work while the validity gate runs. What leaves towards the device are
 shares of answer AND valid, and of valid, both masked (mask.py). DESIGN.md section 4.
@@ -21,7 +21,7 @@ from veilmatch.crypto.pair.messages import AwaitResults, DecisionShare, ProbeSha
 from veilmatch.crypto.pair.records import validity_of, validity_stock
 
 
-def query_steps(
+def search_steps(
     exchange: Exchange, converter: Converter, ciphertexts: list[Integer], operation: str, threshold: int
 ) -> Steps[None]:
     """Convert a probe, then the results that the matchers make with it, and end the session with the decision."""
@@ -30,7 +30,7 @@ def query_steps(
     counts = validity_stock(1, parameters)
     probe = yield from converter.lanes(ciphertexts, listed, counts, wraps_bounded=True, last=False)
     yield ProbeShare(exchange.session_id, probe.ring, exchange.is_plus)
-    validity = validity_of(exchange, probe)
+    validity = exchange.running(validity_of(exchange, probe))
     yield from validity.start()
     results: Results = yield AwaitResults()
     converter.require_fit(results)
@@ -58,4 +58,4 @@ def masked(exchange: Exchange, packed: Wire, count: int, valid: Wire) -> Decisio
     """Return what leaves: this holder's shares of `count` answer bits, and of valid, under the session's mask."""
     bits = np.unpackbits(packed, count=count, bitorder="little")
     mask = exchange.mask.bits(count + 1)
-    return DecisionShare(bits ^ mask[:count], int(valid[0] & 1 ^ mask[count]))
+    return DecisionShare(exchange.session_id, bits ^ mask[:count], int(valid[0] & 1 ^ mask[count]))

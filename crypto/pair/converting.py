@@ -22,7 +22,7 @@ from veilmatch.crypto.dealing import Kind
 from veilmatch.crypto.digests import NONCE_BYTES, digest, digest_all
 from veilmatch.crypto.encryption.scheme import LocalShare
 from veilmatch.crypto.errors import CiphertextError, KeySafetyError, ProtocolError, VeilmatchError
-from veilmatch.crypto.keys.parties import other_party
+from veilmatch.crypto.keys.parties import Party, other_party
 from veilmatch.crypto.keys.shares import PairShare, SafetyShare
 from veilmatch.crypto.packing import lanes
 from veilmatch.crypto.pair.conversion import (
@@ -183,8 +183,9 @@ class Converter(SecretHolder):
         if len(received.proof) != len(expected):
             raise ProtocolError("a proof of the wrong size", got=len(received.proof), expected=len(expected))
         if not proofs_agree(received.proof, expected):
-            peer = other_party(self._share.pair, self._share.party)
-            raise KeySafetyError(f"key holder {peer} did not prove that it opened true values", got="another proof")
+            raise KeySafetyError(
+                f"key holder {self._peer} did not prove that it opened true values", got="another proof"
+            )
 
     # -- the first messages ------------------------------------------------------------------
 
@@ -250,6 +251,10 @@ class Converter(SecretHolder):
 
     # -- parts of steps ----------------------------------------------------------------------
 
+    @property
+    def _peer(self) -> Party:
+        return other_party(self._share.pair, self._share.party)
+
     def _roles(self) -> tuple[str, str]:
         return ("plus", "minus") if self._exchange.is_plus else ("minus", "plus")
 
@@ -264,7 +269,9 @@ class Converter(SecretHolder):
     ) -> None:
         """Compare what the peer has converted with what this holder has: nothing is opened before that."""
         if not hashes_agree(theirs, listed):
-            raise ProtocolError("the two key holders were given different ciphertexts")
+            # Which of their matchers deviates neither can know.
+            both = " and ".join(sorted((self._share.party, self._peer)))
+            raise ProtocolError(f"key holders {both} were given different ciphertexts")
         if not hashes_agree(fingerprints, fingerprint_hashes(local, bound_to, self._roles()[1], self._scheme.modulus)):
             raise CiphertextError("a ciphertext is not well-formed under this key and epoch")
 

@@ -183,7 +183,8 @@ class Reserved(SecretHolder):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class ProbeShare(SecretHolder):
-    """For this holder's matcher: e_*, int64[D] in [0, 2^k), and whether it is the plus share; resume with None."""
+    """Of a search, for this holder's matcher: e_*, int64[D] in [0, 2^k), and whether it is the plus share; resume with
+    None."""
 
     session_id: bytes
     exponents: Array
@@ -227,6 +228,7 @@ class DecisionShare(SecretHolder):
     valid: share of whether the probe is valid, 0 or 1; if it is not, every answer bit is 0.
     """
 
+    session_id: bytes
     bits: NDArray[np.uint8]
     valid: int
 

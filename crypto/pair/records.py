@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.dealing import Kind, Words
 from veilmatch.crypto.digests import digest, digest_all
-from veilmatch.crypto.gates.boolean import Wire
+from veilmatch.crypto.gates.boolean import Circuit, Wire
 from veilmatch.crypto.gates.multiplication import only_valid, only_valid_cost
 from veilmatch.crypto.gates.validity import validate, validity_cost
 from veilmatch.crypto.packing import lanes
 from veilmatch.crypto.pair.converting import Converter
-from veilmatch.crypto.pair.exchange import Exchange, Running, Steps
+from veilmatch.crypto.pair.exchange import Exchange, Steps
 from veilmatch.crypto.pair.mask import last_masked_words
 from veilmatch.crypto.pair.messages import TemplateShare
 from veilmatch.crypto.parameters import ParameterSet
@@ -45,7 +45,7 @@ def template_steps(
         yield from converter.check_key_safety()
     else:
         gated = vectors.chosen(by_device)
-        validity = validity_of(exchange, gated)
+        validity = exchange.running(validity_of(exchange, gated))
         yield from validity.start()
         yield from converter.check_key_safety(validity)
         flags = yield from validity.finish()
@@ -60,13 +60,12 @@ def validity_stock(vectors: int, parameters: ParameterSet) -> dict[Kind, int]:
     return {"products": vectors * parameters.dimension, "bits": validity_cost(vectors, parameters)}
 
 
-def validity_of(exchange: Exchange, vectors: lanes.Vectors) -> Running[Wire]:
-    """Return what computes this holder's shares of which of the vectors are valid, packed little-endian."""
+def validity_of(exchange: Exchange, vectors: lanes.Vectors) -> Circuit:
+    """Circuit: return this holder's shares of which of the vectors are valid, packed little-endian."""
     parameters = exchange.scheme.parameters
     products = exchange.products(len(vectors.lanes))
     evaluator = exchange.evaluator(validity_cost(len(vectors.lanes) // parameters.dimension, parameters))
-    circuit = validate(vectors.lanes, vectors.above, parameters, exchange.session_id, products, evaluator)
-    return exchange.running(circuit)
+    return validate(vectors.lanes, vectors.above, parameters, exchange.session_id, products, evaluator)
 
 
 def _only_valid(exchange: Exchange, values: Words, flags: Wire) -> Steps[Words]:

@@ -12,6 +12,8 @@ from veilmatch.crypto.keys.parties import Pair
 Operation = Literal["verify", "candidates", "identify", "enrol", "erase", "rotate"]
 #: Operations on records of the gallery, any number of them in one session.
 ON_RECORDS: tuple[Operation, ...] = ("erase", "rotate")
+#: Templates that one verification compares, at most: the records of so many are converted together with the probe.
+MAX_TEMPLATES = 64
 
 
 @dataclass(frozen=True, slots=True)

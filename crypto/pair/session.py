@@ -8,12 +8,14 @@ surroundings do it and resume it with the outcome. Both holders run the same ste
    the minus holder draws the last mask, under which nothing carries or wraps;
 2. for enrol, erase and rotate (records.py): the validity gate and a multiplication by its bit for what a device
    encrypted; hand the matcher its shares of the templates. The session ends here;
-3. for queries (answers.py): hand the matcher its share of the probe, begin the validity gate, await the results;
-4. convert the matchers' results in the same way, the plus holder speaking first; the other layers of the validity
+3. for verify (verification.py): the records of the subject were converted with the probe. Validity gate, inner products
+   and decision on all of them; hand over this holder's share of answer AND valid, and of valid. The session ends here;
+4. for searches (answers.py): hand the matcher its share of the probe, begin the validity gate, await the results;
+5. convert the matchers' results in the same way, the plus holder speaking first; the other layers of the validity
    gate travel with that;
-5. decision gate or tournament on the wanted slots; hand over this holder's share of answer AND valid, and of valid.
+6. decision gate or tournament on the wanted slots; hand over this holder's share of answer AND valid, and of valid.
 
-Beside the layers of 2 and 5 both prove to each other that all conversions of the session were of true values
+Beside the layers of 2, 3 and 6 both prove to each other that all conversions of the session were of true values
 (key_safety.py). The holders speak in turn: each sends as soon as it can and receives as late as it can, so that a
 turn is one message on the way. docs/protocol.md has the turns as a figure.
 
@@ -21,9 +23,9 @@ Rules: a holder sends no opening before its own comparisons have succeeded; a tr
 coins are shown by a holder that has received the last opening of the other; no share leaves towards a device or a
 gallery before the other's proof of true openings is right. What leaves before that tells nobody anything, whatever
 was opened: fingerprints are hashes of what the other computes itself, openings and gate messages are masked afresh,
-the last mask is uniform but for its rule, and the share of a probe goes to the holder's own matcher and is uniform
-also for whoever dealt for this session. Validity is opened to no server, in no operation; a message of another kind,
-number or session ends in ProtocolError, and a session that ended with an error answers nothing more. DESIGN.md
+the last mask is uniform but for its rule, and the share of a probe in a search goes to the holder's own matcher and is
+uniform also for whoever dealt for this session. Validity is opened to no server, in no operation; a message of another
+kind, number or session ends in ProtocolError, and a session that ended with an error answers nothing more. DESIGN.md
 sections 2 to 6.
 """
 
@@ -38,12 +40,13 @@ from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.encryption.scheme import Scheme
 from veilmatch.crypto.errors import CiphertextError, ProtocolError
 from veilmatch.crypto.keys.shares import PairShare, SafetyShare
-from veilmatch.crypto.pair.answers import query_steps
+from veilmatch.crypto.pair.answers import search_steps
 from veilmatch.crypto.pair.converting import Converter
 from veilmatch.crypto.pair.exchange import Exchange, Steps
 from veilmatch.crypto.pair.messages import Action, DecisionShare, TemplateShare
 from veilmatch.crypto.pair.records import template_steps
-from veilmatch.crypto.pair.request import ON_RECORDS, Request
+from veilmatch.crypto.pair.request import MAX_TEMPLATES, ON_RECORDS, Request
+from veilmatch.crypto.pair.verification import verification_steps
 from veilmatch.crypto.secret_access import SecretHolder
 
 
@@ -62,7 +65,8 @@ class PairSession(SecretHolder):
         mask_secret: bytes,
         floors: tuple[int, int, int],
     ) -> None:
-        """ciphertexts: the lanes of n vectors, parsed. by_device: bool[n], all True unless they are records.
+        """ciphertexts: the lanes of n vectors, parsed. by_device: bool[n], all True unless they are records. Of a
+        verification the first one is the probe, and its records follow.
 
         coins, mask_secret: 32 random bytes each, fresh. floors: of triples, bits and products.
         """
@@ -105,15 +109,24 @@ class PairSession(SecretHolder):
         if request.operation == "enrol" or request.operation in ON_RECORDS:
             told = request.operation != "erase"
             yield from template_steps(self._exchange, self._converter, self._ciphertexts, self._by_device, told=told)
+        elif request.operation == "verify":
+            yield from verification_steps(
+                self._exchange, self._converter, self._ciphertexts, self._by_device, request.threshold
+            )
         else:
-            yield from query_steps(
+            yield from search_steps(
                 self._exchange, self._converter, self._ciphertexts, request.operation, request.threshold
             )
 
     def _check_vectors(self) -> None:
         size, count = self._exchange.scheme.parameters.lane_ciphertexts, len(self._by_device)
-        on_records = self.request.operation in ON_RECORDS
-        if count < 1 or len(self._ciphertexts) != count * size or (count > 1 and not on_records):
+        operation = self.request.operation
+        if count < 1 or len(self._ciphertexts) != count * size:
             raise CiphertextError("number of lane ciphertexts", got=len(self._ciphertexts), expected=count * size)
-        if not on_records and not self._by_device.all():
+        if operation in ON_RECORDS:
+            return
+        vectors = range(2, 2 + MAX_TEMPLATES) if operation == "verify" else range(1, 2)
+        if count not in vectors:
+            raise CiphertextError("number of vectors", got=count, expected=f"{vectors[0]}..{vectors[-1]}")
+        if not self._by_device[0]:
             raise ProtocolError("a vector of a device without its gate", expected="by_device")

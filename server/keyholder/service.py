@@ -222,9 +222,15 @@ def _answer_to_wire(answer: Answer) -> pb.KeyHolderToMatcher:
         )
     if isinstance(answer, SealedAnswerShare):
         return pb.KeyHolderToMatcher(
-            sealed_share=pb.SealedShareMessage(statement=answer.statement.encode(), count=answer.count)
+            sealed_share=pb.SealedShareMessage(
+                statement=answer.statement.encode(), count=answer.count, session_id=answer.session_id
+            )
         )
-    share = np.packbits(answer.bits, bitorder="little").tobytes()
     return pb.KeyHolderToMatcher(
-        decision_share=pb.DecisionShareMessage(share=share, count=len(answer.bits), valid_share=bool(answer.valid))
+        decision_share=pb.DecisionShareMessage(
+            share=np.packbits(answer.bits, bitorder="little").tobytes(),
+            count=len(answer.bits),
+            valid_share=bool(answer.valid),
+            session_id=answer.session_id,
+        )
     )

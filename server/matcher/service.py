@@ -32,6 +32,7 @@ from veilmatch.server.matcher.follow.followed import Followed
 from veilmatch.server.matcher.follow.serving import FollowedServicer
 from veilmatch.server.matcher.gallery.gallery import Gallery
 from veilmatch.server.matcher.query.matching import Surroundings, match
+from veilmatch.server.matcher.query.verifying import verify
 from veilmatch.server.transport.channels import Context, caller, require_caller
 from veilmatch.server.transport.links import AcceptedLink
 from veilmatch.server.transport.status import unary
@@ -59,11 +60,10 @@ class MatcherService(rpc.MatcherServicer):
             admitted = await self._admission.admit(signed, context, *WITH_PROBE)
             checked, gallery = admitted.checked, admitted.gallery
             self._check_lanes(checked, signed)
-            verify = checked.operation == "verify"
-            counted = partial(self._admission.count, admitted, signed.subject) if verify else None
-            return await match(
-                checked, signed, admitted.model, request.known_chain, gallery, meeting, self._on, counted
-            )
+            if checked.operation == "verify":
+                counted = partial(self._admission.count, admitted, signed.subject)
+                return await verify(checked, signed, admitted.model, gallery, meeting, self._on, counted)
+            return await match(checked, signed, admitted.model, request.known_chain, gallery, meeting, self._on)
 
     @unary
     async def Mutate(self, request: request_pb2.SignedRequest, context: Context) -> pb.MutateReply:

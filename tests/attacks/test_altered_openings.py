@@ -281,9 +281,9 @@ class FromBlocks(SimulatedStock):
         return Reserved(start, material("bits", [(self.block, start, wanted.count)], self.modulus))
 
 
-def test_one_bit_of_a_triple_is_the_answer_of_an_honest_verification(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_bit_of_a_triple_is_the_answer_of_an_honest_search_of_one_template(monkeypatch: pytest.MonkeyPatch) -> None:
     take_opening_check_out(monkeypatch)
-    keys, cost = keys_of("stand-in"), answer_cost("verify", 1, TOY.ring_bits)
+    keys, cost = keys_of("stand-in"), answer_cost("candidates", 1, TOY.ring_bits)
     templates, known, stranger = faces(TOY)
     for number, probe in enumerate((known, stranger, stranger, known)):
         name, nonces = BlockName("ab", bytes(32), 1, "bits", number), (bytes([number]) * 32, bytes(32))
@@ -308,7 +308,7 @@ def test_one_bit_of_a_triple_is_the_answer_of_an_honest_verification(monkeypatch
             )
             for stock, block in zip(simulator.stocks, blocks, strict=True)
         )
-        truth = simulator.decide("verify", probe, SimulatedGallery.of(keys.scheme, templates[:1]), 1)
+        truth = simulator.decide("candidates", probe, SimulatedGallery.of(keys.scheme, templates[:1]), 1)
         layers = {
             h: [e.message.payload for x, e in simulator.sent if x == h and isinstance(e.message, GateLayer)][-1]
             for h in (PLUS, MINUS)

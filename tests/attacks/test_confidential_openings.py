@@ -66,7 +66,7 @@ def material(message: Any) -> list[str]:
 def secret_messages(keys: Keys) -> list[tuple[int, Envelope]]:
     """Everything confidential that the two holders say in a whole query."""
     simulator = PairSimulator(keys)
-    simulator.decide("verify", PROBE, SimulatedGallery.of(keys.scheme, np.array(OTHERS)), 1)
+    simulator.decide("candidates", PROBE, SimulatedGallery.of(keys.scheme, np.array(OTHERS)), 1)
     return [(h, e) for h, e in simulator.sent if isinstance(e.message, Openings | Agreement | GateLayer | LastMask)]
 
 

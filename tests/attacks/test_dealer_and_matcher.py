@@ -222,7 +222,7 @@ def key_from_probe_of_zeros(keys: Keys, holder: int) -> Integer | None:
     simulator.observe = lambda h, a: shares.append(a) if h == holder and isinstance(a, ProbeShare) else None
     zeros = [keys.scheme.encrypt(Integer(0)) for _ in range(WIDE.lane_ciphertexts)]
     gallery = SimulatedGallery.of(keys.scheme, np.zeros((1, WIDE.dimension), dtype=np.int64))
-    ends = simulator.run(simulator.request("verify", 1), zeros, gallery, gallery.places)
+    ends = simulator.run(simulator.request("candidates", 1), zeros, gallery, gallery.places)
     assert ends[PLUS].valid == ends[MINUS].valid, "it is refused"
     (share,), k = shares, WIDE.ring_bits
     seen = (share.exponents + WIDE.offset * share.is_plus) % (1 << k)

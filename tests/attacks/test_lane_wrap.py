@@ -40,7 +40,7 @@ def victim_is_accepted(keys: Keys, *, first: bool) -> bool:
     simulator = PairSimulator(keys, aim=aimed(lane_shares(fields, P)))
     store(gallery, 0, simulator.run(simulator.request("enrol", 0), simulator.encrypt(enrolled)))
     assert first_taken(simulator) == [first, None]
-    accepted = PairSimulator(keys).decide("verify", victim, gallery, int(victim @ victim), [(0, SLOT)])
+    accepted = PairSimulator(keys).decide("candidates", victim, gallery, int(victim @ victim), [(0, SLOT)])
     return bool(accepted[0])
 
 

@@ -56,10 +56,23 @@ def test_malformed_ciphertext_is_refused_before_anything_is_opened(keys: Keys, a
     simulator = PairSimulator(keys)
     ciphertexts = simulator.encrypt(PROBE)
     ciphertexts[at] = malformed(keys, ciphertexts[at])
+    gallery = SimulatedGallery.of(keys.scheme, np.array(OTHERS))
     for operation in ("verify", "candidates", "identify", "enrol", "erase", "rotate"):
         with pytest.raises(CiphertextError):
-            simulator.run(simulator.request(operation, 1), ciphertexts)
+            simulator.run(simulator.request(operation, 1), ciphertexts, gallery, gallery.places)
         assert not opened(simulator)
+
+
+@pytest.mark.parametrize("by_device", [True, False])
+@pytest.mark.parametrize("at", [0, 3])
+def test_malformed_record_is_refused_before_anything_is_opened(keys: Keys, at: int, by_device: bool) -> None:
+    """One that a device put there by a bulk enrolment, and that both matchers hold."""
+    simulator, gallery = PairSimulator(keys), SimulatedGallery.of(keys.scheme, np.array(OTHERS[:2]))
+    simulator.records_for = lambda holder, records: [*records[:at], bad, *records[at + 1 :]]
+    bad = malformed(keys, gallery.records(gallery.places)[at])
+    with pytest.raises(CiphertextError):
+        simulator.run(simulator.request("verify", 1), simulator.encrypt(PROBE), gallery, gallery.places, [by_device])
+    assert not opened(simulator)
 
 
 def test_malformed_result_is_refused_before_it_is_opened(keys: Keys) -> None:
@@ -69,7 +82,7 @@ def test_malformed_result_is_refused_before_it_is_opened(keys: Keys) -> None:
     bad = malformed(keys, keys.scheme.encrypt(Integer(5)))
     simulator = PairSimulator(keys, results_for=spoil)
     with pytest.raises(CiphertextError):
-        simulator.decide("verify", PROBE, SimulatedGallery.of(keys.scheme, np.array(OTHERS)), 1)
+        simulator.decide("candidates", PROBE, SimulatedGallery.of(keys.scheme, np.array(OTHERS)), 1)
     assert sorted(h for h, e in simulator.sent if isinstance(e.message, Openings)) == [PLUS, MINUS], "of the probe"
 
 

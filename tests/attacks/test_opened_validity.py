@@ -23,11 +23,11 @@ import pytest
 from tests.crypto.toys import SCHEMES, TOY, keys_of
 from tests.simulator import MINUS, PLUS, Keys, PairSimulator, unit_vectors
 from veilmatch.crypto.gates import validity
-from veilmatch.crypto.gates.boolean import Circuit, Evaluator, Wire
+from veilmatch.crypto.gates.boolean import Circuit, Evaluator
 from veilmatch.crypto.packing.fields import Array
 from veilmatch.crypto.packing.lanes import Vectors
 from veilmatch.crypto.pair import records
-from veilmatch.crypto.pair.exchange import Exchange, Running
+from veilmatch.crypto.pair.exchange import Exchange
 from veilmatch.crypto.pair.request import Operation
 from veilmatch.crypto.parameters import LANE_BITS
 
@@ -66,32 +66,21 @@ class Deviator:
             lanes = lanes.ravel() & ((1 << LANE_BITS) - 1)
         return (yield from self._honest(lanes, clip, width, evaluator))
 
-    def _noting(self, exchange: Exchange, vectors: Vectors) -> Running[Wire]:
-        running = self._validity_of(exchange, vectors)
-        circuit = running._circuit
-
-        def noting() -> Circuit:
-            flags = yield from circuit
-            if exchange.is_plus == (self.holder == PLUS):
-                self.own = np.unpackbits(flags, bitorder="little")[: len(vectors.lanes) // TOY.dimension].tolist()
-            return flags
-
-        return exchange.running(noting())
+    def _noting(self, exchange: Exchange, vectors: Vectors) -> Circuit:
+        flags = yield from self._validity_of(exchange, vectors)
+        if exchange.is_plus == (self.holder == PLUS):
+            self.own = np.unpackbits(flags, bitorder="little")[: len(vectors.lanes) // TOY.dimension].tolist()
+        return flags
 
 
 def open_validity(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sessions as they were: behind the gate, both holders show each other their shares of the valid bits."""
     gate = records.validity_of
 
-    def opened(exchange: Exchange, vectors: Vectors) -> Running[Wire]:
-        circuit = gate(exchange, vectors)._circuit
-
-        def opening() -> Circuit:
-            flags = yield from circuit
-            yield flags.tobytes()
-            return flags
-
-        return exchange.running(opening())
+    def opened(exchange: Exchange, vectors: Vectors) -> Circuit:
+        flags = yield from gate(exchange, vectors)
+        yield flags.tobytes()
+        return flags
 
     monkeypatch.setattr(records, "validity_of", opened)
 

@@ -79,7 +79,7 @@ HANDLES: list[Any] = [
     ProbeShare(bytes(32), ARRAY, True),
     TemplateShare(bytes(32), ARRAY.astype(np.uint64), True, BITS),
     Results([NUMBER], BITS.astype(bool)),
-    DecisionShare(BITS, 1),
+    DecisionShare(bytes(32), BITS, 1),
     Vectors(ARRAY, BITS, ARRAY),
     KnownCiphertexts((BYTES,), (NUMBER,), Paillier(toy_public_key(TOY))),
 ]
@@ -111,7 +111,7 @@ CHECKS: list[Any] = [
 MASK = SessionMask(bytes(32), BYTES, BYTES)
 PARTS: list[Any] = [MASK, SESSION, SESSION._exchange, SESSION._converter]
 #: Shares of one bit: nothing that could be told from other text.
-BIT, OTHER_BIT = (DecisionShare(np.array([bit], dtype=np.uint8), bit) for bit in (0, 1))
+BIT, OTHER_BIT = (DecisionShare(bytes(32), np.array([bit], dtype=np.uint8), bit) for bit in (0, 1))
 
 
 def name_of(thing: Any) -> str:

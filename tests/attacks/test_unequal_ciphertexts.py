@@ -38,11 +38,37 @@ def test_without_the_digests_the_result_depends_on_the_key(keys: Keys, monkeypat
 
 def test_different_probe_ciphertexts_are_refused_before_anything_is_opened(keys: Keys) -> None:
     simulator, ciphertexts = PairSimulator(keys), unequal(keys)
+    gallery = SimulatedGallery.of(keys.scheme, np.array(OTHERS))
     for operation in ("verify", "candidates", "identify", "enrol", "erase", "rotate"):
         for both in (ciphertexts, ciphertexts[::-1]):
             with pytest.raises(ProtocolError):
-                simulator.run(simulator.request(operation, 1), (both[0], both[1]))
+                simulator.run(simulator.request(operation, 1), (both[0], both[1]), gallery, gallery.places)
             assert not opened(simulator)
+
+
+@pytest.mark.parametrize("change", ["another plaintext", "another order", "one less"])
+@pytest.mark.parametrize("holder", [PLUS, MINUS])
+def test_different_records_are_refused_before_anything_is_opened(keys: Keys, holder: int, change: str) -> None:
+    simulator, size = PairSimulator(keys), TOY.lane_ciphertexts
+    gallery = SimulatedGallery.of(keys.scheme, np.array(OTHERS))
+    shift = keys.scheme.encode(Integer(DELTA))
+
+    def other(to: int, records: list[Integer]) -> list[Integer]:
+        if to != holder:
+            return records
+        return {
+            "another plaintext": [*records[:-1], keys.scheme.multiply(records[-1], shift)],
+            "another order": records[size:] + records[:size], "one less": records[size:],
+        }[change]  # fmt: skip
+
+    simulator.records_for = other
+    count = len(gallery.places)
+    told = [[False] * (count - (h == holder and change == "one less")) for h in (PLUS, MINUS)]
+    with pytest.raises(ProtocolError, match="key holders a and b were given different"):
+        simulator.run(
+            simulator.request("verify", 1), simulator.encrypt(PROBE), gallery, gallery.places, (told[PLUS], told[MINUS])
+        )
+    assert not opened(simulator)
 
 
 @pytest.mark.parametrize("holder", [PLUS, MINUS])
@@ -53,7 +79,7 @@ def test_different_results_are_refused_before_they_are_opened(keys: Keys, holder
 
     simulator = PairSimulator(keys, results_for=shift)
     with pytest.raises(ProtocolError):
-        simulator.decide("verify", PROBE, SimulatedGallery.of(keys.scheme, np.array(OTHERS)), 1)
+        simulator.decide("candidates", PROBE, SimulatedGallery.of(keys.scheme, np.array(OTHERS)), 1)
     assert sorted(h for h, e in simulator.sent if isinstance(e.message, Openings)) == [PLUS, MINUS], "of the probe"
 
 

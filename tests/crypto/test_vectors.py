@@ -329,12 +329,13 @@ def test_session_has_the_known_context_and_id(case: Case) -> None:
     coins = {role: bytes.fromhex(case[f"{role}_coins"]) for role in ("plus", "minus")}
     nonces = {role: bytes.fromhex(case[f"{role}_nonce"]) for role in ("plus", "minus")}
     masks = {role: bytes.fromhex(case[f"{role}_mask"]) for role in ("plus", "minus")}
-    ciphertexts = [scheme.encrypt(Integer(1))]
+    vectors = 2 if request.operation == "verify" else 1  # a record beside the probe
+    ciphertexts = [scheme.encrypt(Integer(1)) for _ in range(vectors)]
     sessions = [
         PairSession(
             request,
             ciphertexts,
-            np.array([True]),
+            np.arange(vectors) == 0,
             PairShare(request.pair, party, Integer(5), Integer(7)),  # type: ignore[arg-type]
             SafetyShare(request.pair, party, *(Integer(i) for i in range(5))),  # type: ignore[arg-type]
             scheme,
@@ -347,7 +348,7 @@ def test_session_has_the_known_context_and_id(case: Case) -> None:
     begun = [session.start() for session in sessions]
     assert all(isinstance(action, LocalWork) for action in begun)
     plus, minus = sessions
-    local = [LocalShare(Integer(3), Integer(4))]
+    local = [LocalShare(Integer(3), Integer(4))] * vectors
     assert plus.resume(local) == Receive()
     hello = minus.resume(local)
     assert isinstance(hello, Send) and minus.resume(None) == Receive()

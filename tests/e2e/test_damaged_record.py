@@ -1,4 +1,4 @@
-"""One flipped bit in the record of a template: found at the start, said to whoever erases, mended by a copy."""
+"""One flipped bit in the record of a template: found at the start, said to whoever needs it, mended by a copy."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def errors_of(world: World, party: str) -> list[str]:
 
 
 @pytest.mark.parametrize(("damaged", "other"), [("matcher-a", "matcher-b"), ("matcher-b", "matcher-a")])
-def test_everything_but_erasing_the_subject_is_served_and_after_a_copy_that_too(
+def test_everything_that_needs_no_such_record_is_served_and_after_a_copy_that_too(
     world: World, damaged: str, other: str
 ) -> None:
     with world.client() as client:
@@ -63,10 +63,14 @@ def test_everything_but_erasing_the_subject_is_served_and_after_a_copy_that_too(
     assert "ben" not in json.dumps(alert)
 
     with world.client() as client:
-        assert client.verify_embedding("ben", FACES[1], model="toy")
-        started = time.monotonic()
         before, elsewhere = (len(errors_of(world, party)) for party in (damaged, other))
+        assert client.verify_embedding("ben", FACES[1], model="toy").pair != "ab", "the others verify it"
+        assert client.candidates_embedding(FACES[1], model="toy").subjects == ("ben",)
+        started = time.monotonic()
     with world.client(pairs=["ab"]) as client:
+        with pytest.raises(IntegrityError, match="record of a template is damaged") as caught:
+            client.verify_embedding("ben", FACES[1], model="toy")
+        assert caught.value.party == damaged
         with pytest.raises(IntegrityError, match="record of a template is damaged") as caught:
             client.erase("ben")
         assert caught.value.party == damaged

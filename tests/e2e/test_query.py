@@ -9,7 +9,8 @@ import pytest
 
 from tests.e2e.world import World, integers, near, running, unit, veilmatch
 from veilmatch.client.client import Client
-from veilmatch.crypto.errors import DuplicateTokenError, ModelMismatchError, UnknownSubjectError
+from veilmatch.crypto.errors import DuplicateTokenError, InvalidInputError, ModelMismatchError, UnknownSubjectError
+from veilmatch.crypto.pair.request import MAX_TEMPLATES
 from veilmatch.crypto.parameters import D512, DEFAULT, ParameterSet
 
 
@@ -81,6 +82,49 @@ def test_any_of_several_templates_of_a_subject_is_enough(world: World) -> None:
             client.verify_embedding("many", faces[0], model="toy")
         assert client.candidates_embedding(faces[0], model="toy").subjects == ()
         client.erase("one")
+
+
+def test_verifications_are_exact_at_every_edge_whoever_made_the_records(world: World) -> None:
+    """Random faces, and some of few coordinates that are clipped, against one subject's enrolled and bulk templates.
+
+    At its best score, one below and one above.
+    """
+    rng = np.random.default_rng(18)
+    p = world.parameters
+    few = np.zeros((4, p.dimension))
+    for row, places in zip(few, (range(6), range(6), range(3, 9), range(60, 66)), strict=True):
+        row[list(places)] = rng.choice([-1.0, 1.0], 6)
+    few[1] = -few[0]
+    faces = np.concatenate([unit(rng, 4, p.dimension), few / 6**0.5])
+    templates = integers(faces, p)
+    assert (np.abs(templates[4:]).max(axis=1) == p.clip).all() and (templates[4] @ templates[4]) < p.scale**2
+    probes = [*faces, *(near(rng, face, 0.9) for face in faces), *unit(rng, 2, p.dimension)]
+    with world.client() as client:
+        client.enrol_embedding("mixed", *faces[::2], model="toy")
+        client.enrol_many_embeddings([("mixed", face) for face in faces[1::2]], model="toy")
+        for probe in probes:
+            best = int((templates @ integers(probe, p)[0]).max())
+            for t in {max(1, min(best + more, p.threshold_max)) for more in (-1, 0, 1)}:
+                found = client.verify_embedding("mixed", probe, model="toy", threshold=(t - 0.5) / p.scale**2)
+                assert found.decision == (best >= t)
+        assert client.erase("mixed").templates == 8
+
+
+def test_a_subject_with_more_templates_than_a_verification_compares_is_refused_by_name_of_the_limit(
+    world: World,
+) -> None:
+    rng = np.random.default_rng(19)
+    faces = unit(rng, MAX_TEMPLATES + 1, world.parameters.dimension)
+    with world.client(timeout_s=60.0) as client:
+        client.enrol_many_embeddings([("crowd", face) for face in faces[:-1]], model="toy")
+        assert client.verify_embedding("crowd", faces[-2], model="toy")
+        assert not client.verify_embedding("crowd", faces[-1], model="toy")
+        client.enrol_embedding("crowd", faces[-1], model="toy")
+        with pytest.raises(InvalidInputError, match="more templates") as caught:
+            client.verify_embedding("crowd", faces[-1], model="toy")
+        assert (caught.value.got, caught.value.expected) == (str(MAX_TEMPLATES + 1), f"<= {MAX_TEMPLATES}")
+        assert client.candidates_embedding(faces[-1], model="toy").subjects == ("crowd",)
+        assert client.erase("crowd").templates == MAX_TEMPLATES + 1
 
 
 def test_an_erased_template_is_gone_from_its_pack_and_its_slot_is_used_again(world: World) -> None:

@@ -89,7 +89,7 @@ def test_every_party_sees_the_same_whatever_comes_out(folder: Path, client: Clie
         seen.append(noted)
     nobody, *others = seen
     assert {party for party, _ in nobody} == {"matcher-a", "matcher-b", "keyholder-a", "keyholder-b"}
-    assert len(nobody["keyholder-b", "receives PairMessage"]) >= 8
+    assert len(nobody["keyholder-b", "receives PairMessage"]) >= (5 if name.startswith("verify") else 8)
     assert len(nobody["matcher-a", "answers MatchReply"]) == 1
     for other in others:
         assert other == nobody

@@ -53,7 +53,8 @@ OPERATIONS: dict[str, Callable[[Client], object]] = {
     "bulk": lambda client: client.enrol_many_embeddings([(f"{NAME}-bulk", FACES[2])], model="toy"),
     "subjects": lambda client: client.subjects(),
 }
-QUERIES, CHANGES = ("verify", "candidates", "identify"), ("enrol", "erase")
+SEARCHES, CHANGES = ("candidates", "identify"), ("enrol", "erase")
+QUERIES = ("verify", *SEARCHES)
 
 
 def of(kind: str, fields: str) -> set[str]:
@@ -69,10 +70,9 @@ EXCHANGED = MET | of("MatcherMessage.results", "session_id results last")
 #: Its part of a column, committed to before it is shown, and two signatures under a ballot promised before.
 TWO_PHASES = MET | of("MatcherMessage.proposed", "vote signature") | of("MatcherMessage.accepted", "vote signature")
 COLUMN = of("MatcherMessage.commitment", "session_id digest") | of("MatcherMessage.column", "ciphertexts last")
-#: Its share of the probe, and its organisation's share of the answer.
-PROBE_AND_ANSWER = of("KeyHolderToMatcher.probe_share", "session_id exponents is_plus") | of(
-    "KeyHolderToMatcher.decision_share", "share count valid_share"
-)
+#: Its organisation's share of the answer; of a search its share of the probe before.
+ANSWER_SHARE = of("KeyHolderToMatcher.decision_share", "share count valid_share session_id")
+PROBE_AND_ANSWER = of("KeyHolderToMatcher.probe_share", "session_id exponents is_plus") | ANSWER_SHARE
 #: Its share of what it stores; of an erasure nobody is told what was valid.
 SHARES = of("KeyHolderToMatcher.template_share", "session_id lanes is_plus")
 TOLD = {"KeyHolderToMatcher.template_share.valid_share"}
@@ -81,7 +81,7 @@ BETWEEN_REQUESTS = ("GalleryNews", "ChangesRequest", "ChangePart", "WatchRequest
 SIGNED, NAMED, ENCRYPTED = "body signature", "subject subject_salt", "ciphertexts"
 
 MATCHER: dict[str, set[str]] = {
-    "verify": of("MatchRequest.request", f"{SIGNED} {ENCRYPTED} {NAMED}") | EXCHANGED | PROBE_AND_ANSWER,
+    "verify": of("MatchRequest.request", f"{SIGNED} {ENCRYPTED} {NAMED}") | MET | ANSWER_SHARE,
     "candidates": of("MatchRequest.request", f"{SIGNED} {ENCRYPTED}") | EXCHANGED | PROBE_AND_ANSWER,
     "identify": of("MatchRequest.request", f"{SIGNED} {ENCRYPTED}") | EXCHANGED | PROBE_AND_ANSWER,
     "enrol": of("SignedRequest", f"{SIGNED} {ENCRYPTED} {NAMED}") | TWO_PHASES | COLUMN | SHARES | TOLD,
@@ -100,7 +100,7 @@ PAIR = of("PairMessage", "session_id number openings gate_layer") | of(
     "context nonce mask_secret ciphertexts fingerprints triples_floor bits_floor products_floor triples_start "
     "bits_start products_start",
 )
-#: What comes after the hello: the results that are converted, and the stock for the answer.
+#: What comes after the hello in a search: the results that are converted, and the stock for the answer.
 RESULTS_MET = of("PairMessage.agreement", "ciphertexts fingerprints") | of("PairMessage.allocation", "kind start")
 #: Coins behind the nonce, and a number that the receiver could compute itself.
 PAIR |= of("PairMessage", "coins safety_proof")
@@ -108,12 +108,14 @@ PAIR |= of("PairMessage", "coins safety_proof")
 PAIR |= of("PairMessage", "last_mask") | of("PairMessage.rendezvous", "subject_matter")
 PROBE = of("MatcherToKeyHolder.open.request", ENCRYPTED)
 RESULTS = of("MatcherToKeyHolder.results", "results wanted packs last")
+RECORDS = of("MatcherToKeyHolder.open", "record by_device")
 
 KEY_HOLDER: dict[str, set[str]] = {
-    **dict.fromkeys(QUERIES, OPENED | PROBE | RESULTS | PAIR | RESULTS_MET),
+    "verify": OPENED | PROBE | RECORDS | PAIR,
+    **dict.fromkeys(SEARCHES, OPENED | PROBE | RESULTS | PAIR | RESULTS_MET),
     "enrol": OPENED | PROBE | PAIR,
     # What the matchers made is converted without any gate.
-    "erase": OPENED | of("MatcherToKeyHolder.open", "record by_device") | PAIR - {"PairMessage.gate_layer"},
+    "erase": OPENED | RECORDS | PAIR - {"PairMessage.gate_layer"},
     "bulk": set(),
     "subjects": set(),
 }

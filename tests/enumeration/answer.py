@@ -1,8 +1,8 @@
 """Answers: decision AND valid, its masks, and what of it reaches the dealer's organisation.
 
 The real last step of a query (pair/answers.py) runs at both holders. `candidates` is bit-sliced: a compared slot is
-an assignment, the share of the validity bit is the same for all slots of a run. `verify` of two templates runs once
-for every assignment. Scores have k = 2 bits here: the sign and one more.
+an assignment, the share of the validity bit is the same for all slots of a run. Scores have k = 2 bits here: the sign
+and one more.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from unittest.mock import patch
 
 import numpy as np
 
-from tests.enumeration.dealt import EnumeratedMask, bit_material, bits_of, pattern, unwire
+from tests.enumeration.dealt import EnumeratedMask, bit_material, bits_of, unwire
 from tests.enumeration.steps import MINUS, PLUS, Run, run_steps
 from tests.enumeration.views import DEALER_VIEW, MINUS_VIEW, PLUS_VIEW, Case, Codes, Views, assignments, joined
 from veilmatch.crypto.gates import answer
 from veilmatch.crypto.gates.answer import answer_bits, answer_cost
-from veilmatch.crypto.gates.decision import any_cost, decide_cost, only_if_cost
+from veilmatch.crypto.gates.decision import decide_cost, only_if_cost
 from veilmatch.crypto.pair.answers import answer_of as answering
 from veilmatch.crypto.pair.answers import masked
 from veilmatch.crypto.pair.exchange import Exchange, Steps
@@ -31,8 +31,6 @@ K, THRESHOLD = 2, 1
 SECRETS = tuple(product(range(1 << K), (0, 1)))
 #: Of `candidates` over many slots: the ANDs of a slot.
 ANDS = decide_cost(8, K) + only_if_cost(8)
-#: Shares of the scores of two templates that a holder of `verify` holds, and of the validity bit.
-HELD_SLOTS, HELD_VALID = (1, 2), 1
 
 
 def decided(
@@ -134,48 +132,12 @@ def leaving(whose: tuple[int, ...], *, masked: bool = True) -> Views:
     return Views(np.array(codes), may_know)
 
 
-def verify_seen_by(holder: int) -> Views:
-    """What a holder sees in `verify` of two templates, for every pair of scores and validity.
-
-    Only bits of slots are compared: the others of a byte are masked by bits of their own, which `candidates`, where all
-    eight are slots, enumerates.
-    """
-    size = decide_cost(2, K) + any_cost(2) + only_if_cost(1)
-    # A byte of triples for each layer: both slots are compared in the first, one bit is left in the others.
-    used = [(at, bit) for at in range(size) for bit in ((0, 1) if at == 0 else (0,))]
-    other = bits_of(np.arange(1 << 2 * len(used)), 2 * len(used))
-    sign = -1 if holder == PLUS else 1
-    codes = []
-    for scores, valid in product(product(range(1 << K), repeat=2), (0, 1)):
-        row = []
-        for column in other.T:
-            a, b = np.zeros((2, size, 8), dtype=np.uint8)
-            for (at, bit), x, y in zip(used, column[0::2], column[1::2], strict=True):
-                a[at, bit], b[at, bit] = x, y
-            held = np.split(pattern(3 * size, 8, 0), 3)
-            material = bit_material((held[0], held[1], held[2]), a, b)
-            slots, flags = (
-                (np.array(HELD_SLOTS), HELD_SLOTS + sign * np.array(scores)),
-                (HELD_VALID, HELD_VALID ^ valid),
-            )
-            if holder == MINUS:
-                material, slots, flags = material[::-1], slots[::-1], flags[::-1]
-            draws = [np.zeros(2, dtype=np.uint8)]
-            run = decided("verify", slots, flags, material, (draws, draws))
-            masks = [3 if layer == 0 else 1 for layer in range(size)]
-            messages = [bytes(x & mask for x in part) for part, mask in zip(layers(run, holder), masks, strict=True)]
-            row.append((*messages, run.ended[holder].bits.tobytes()))
-        codes.append(row)
-    return Views.of(codes)
-
-
 def cases() -> Iterator[Case]:
     """Both holders, and the dealer with the share of either or both."""
     for holder, name in ((PLUS, PLUS_VIEW), (MINUS, MINUS_VIEW)):
         yield Case(
             "answer AND valid, a slot", name, "its shares, its triples, masks", lambda h=holder: candidates_seen_by(h)
         )
-        yield Case("answer of verify, 2 slots", name, "one value of all it holds", lambda h=holder: verify_seen_by(h))
     for holder, name in ((PLUS, PLUS_VIEW), (MINUS, MINUS_VIEW)):
         yield Case("answer AND valid, a slot", DEALER_VIEW, f"all triples; share of the {name}",
                    lambda h=holder: leaving((h,)))  # fmt: skip

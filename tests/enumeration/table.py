@@ -16,10 +16,13 @@ from tests.enumeration import (
     multiplication,
     refresh,
     validity,
+    verification,
 )
 from tests.enumeration.views import Case
 
-BLOCKS = (conversion, multiplication, validity, decision, answer, enrolment, last_mask, dealt_check, refresh)
+BLOCKS = (
+    conversion, multiplication, validity, decision, answer, verification, enrolment, last_mask, dealt_check, refresh,
+)  # fmt: skip
 HEADINGS = ("block", "organisation", "what it holds or does", "views", "worst distance", "formula")
 
 

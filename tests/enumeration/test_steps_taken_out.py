@@ -20,6 +20,7 @@ from tests.enumeration import (
     multiplication,
     refresh,
     validity,
+    verification,
 )
 from tests.enumeration.dealt import last_masks
 from tests.enumeration.steps import MINUS, PLUS
@@ -84,6 +85,8 @@ def test_a_bit_triple_that_is_used_twice_gives_inputs_of_gates_away(holder: int)
 @HOLDERS
 def test_a_product_that_is_used_twice_gives_a_number_away(holder: int) -> None:
     refused(multiplication.product_seen_by(holder, 3, reused=True))
+    # One that masks the probe and the template: what they differ by.
+    refused(verification.inner_product_seen_by(holder, 2, reused=True))
 
 
 # -- what is not opened --------------------------------------------------------------------------
@@ -160,6 +163,7 @@ def test_only_secrets_of_which_the_same_may_be_known_are_compared() -> None:
 
 def test_what_is_enumerated_computes_what_the_protocol_computes() -> None:
     assert multiplication.masked_vector_opened_is_right(3)
+    assert verification.scores_are_right(3) and verification.answers_are_right()
     outcomes = {}
     for m in enrolment.PLAINTEXTS:
         with last_masks(0, 6):

@@ -42,7 +42,7 @@ GALLERY = SimulatedGallery.of(KEYS.scheme, TEMPLATES)
 class Case:
     """An operation, its threshold, and the opened outcome of a right run.
 
-    vector: what is encrypted. gated: False for a record that the matchers made.
+    vector: what is encrypted. gated: False for records that the matchers made.
     """
 
     operation: Operation
@@ -75,6 +75,8 @@ _MATCHES = (TEMPLATES @ PROBE >= THRESHOLD).astype(int).tolist()
 CASES = (
     Case("verify", THRESHOLD, (1, 1), _bits),
     Case("verify", TOY.threshold_max, (1, int((TEMPLATES @ PROBE).max() >= TOY.threshold_max)), _bits),
+    Case("verify", THRESHOLD, (1, 1), _bits, gated=False),
+    Case("verify", 1, (0, 0), _bits, vector=tuple((3 * PROBE).tolist())),
     Case("candidates", THRESHOLD, (1, *_MATCHES), _bits),
     Case("identify", THRESHOLD, (1, *_numbered(int(np.argmax(TEMPLATES @ PROBE)) + 1)), _bits),
     Case("identify", TOY.threshold_max, (1, *_numbered(_TOPPED)), _bits),
@@ -103,7 +105,11 @@ class Exchange:
         self.simulator = PairSimulator(self.keys)
         request = self.simulator.request(self.case.operation, self.case.threshold)
         ciphertexts = self.simulator.encrypt(np.array(self.case.vector))
-        self.sessions = self.simulator.sessions(request, (ciphertexts, ciphertexts), [self.case.gated])
+        told = [self.case.gated]
+        if self.case.operation == "verify":
+            ciphertexts += self.gallery.records(self.gallery.places)
+            told = [True, *told * len(self.gallery.places)]
+        self.sessions = self.simulator.sessions(request, (ciphertexts, ciphertexts), told)
         self._shares: dict[bool, ProbeShare] = {}
         self._results: Results | None = None
         self._actions: list[Any] = [session.start() for session in self.sessions]

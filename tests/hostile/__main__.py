@@ -27,12 +27,12 @@ from tests.hostile.alone import WORK, faces, run, two_vectors
 from tests.hostile.checked import ALONE, WITH_A_DEVICE
 from tests.hostile.dealt_blocks import BLOCK_DEVIATIONS, outcome
 from tests.hostile.deviations import DEVIATIONS
-from tests.hostile.together import GateInputsOfItsChoice, ResultsOfItsChoice, flipped_answer
+from tests.hostile.together import GateInputsOfItsChoice, LanesOfItsChoice, ResultsOfItsChoice, flipped_answer
 from tests.simulator import SimulatedGallery
 from veilmatch.crypto.parameters import DEFAULT
 
-#: What budgets let a device and a gallery have in a day (docs/budgets.md).
-SEARCHES_A_DAY, GALLERY_SEARCHES_A_DAY = 100, 1000
+#: What budgets let a device, a gallery and a subject have in a day (docs/budgets.md).
+SEARCHES_A_DAY, GALLERY_SEARCHES_A_DAY, VERIFICATIONS_A_DAY = 100, 1000, 60
 #: Of each request and vector.
 RUNS = 3
 
@@ -94,12 +94,19 @@ def together() -> list[dict[str, Any]]:
     with pytest.MonkeyPatch.context() as patch:
         holder = GateInputsOfItsChoice(keys, gallery, patch)
         scored = np.array_equal(holder.scores(stranger), templates[: TOY.slots] @ stranger)
+    with pytest.MonkeyPatch.context() as patch:
+        lanes = LanesOfItsChoice(keys, gallery, stranger, patch)
+        template_read = np.array_equal(lanes.read((0, 0)), templates[0])
     flipped = flipped_answer(keys, gallery, stranger, 1)
     whole = DEFAULT.dimension * (2 * DEFAULT.clip).bit_length()
     days = -(-whole // SEARCHES_A_DAY), -(-whole // GALLERY_SEARCHES_A_DAY)
     gallery_read = (
         f"not closed: all templates, {matcher.queries} queries at D={TOY.dimension}, c={TOY.clip}; {whole} "
         f"at the default set: {days[0]} days of one device's budget, {days[1]} of a gallery's"
+    )
+    one_template = (
+        f"not closed: a template that its device verifies, {lanes.queries} verifications; {whole} at the default set: "
+        f"{-(-whole // VERIFICATIONS_A_DAY)} days of a subject's budget"
     )
     scores = f"not closed: exact scores of its probes, {holder.queries} queries (k = {TOY.ring_bits})"
     acceptance = "not closed: a refusal becomes an acceptance, 1 query"
@@ -112,6 +119,7 @@ def together() -> list[dict[str, Any]]:
          "refused by the others (tests/attacks/test_uncertified_device.py)"),
         ("matcher", "chooses the results", "", gallery_read if read else "nothing"),
         ("key holder", "chooses its gate inputs", "", scores if scored else "nothing"),
+        ("key holder", "chooses its lanes of a probe", "", one_template if template_read else "nothing"),
         ("any server", "flips its share of an answer", "", acceptance if flipped else "nothing"),
     ]  # fmt: skip
     return [dict(zip(("who", "does", "without_its_check", "with_it"), row, strict=True)) for row in rows]

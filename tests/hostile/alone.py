@@ -17,8 +17,10 @@ from veilmatch.crypto.pair.messages import Reserve
 from veilmatch.crypto.pair.request import Operation
 from veilmatch.crypto.parameters import ParameterSet
 
-#: Queries; changes of what a device encrypted; changes of what the matchers made of it.
-Kind = Literal["query", "change", "record"]
+#: Verifications against what the matchers made, and against what a device encrypted; searches; changes of what a device
+#: encrypted; changes of what the matchers made of it.
+Kind = Literal["verify", "verify bulk", "search", "change", "record"]
+QUERIES = ("verify", "verify bulk", "search")
 
 
 @dataclass(frozen=True)
@@ -29,11 +31,14 @@ class Work:
     kind: Kind
 
     def __str__(self) -> str:
-        return f"{self.operation} of a record" if self.kind == "record" else self.operation
+        of = {"record": " of a record", "verify bulk": " against a device's record"}
+        return f"{self.operation}{of.get(self.kind, '')}"
 
 
 WORK = (
-    *(Work(operation, "query") for operation in ("verify", "candidates", "identify")),
+    Work("verify", "verify"),
+    Work("verify", "verify bulk"),
+    *(Work(operation, "search") for operation in ("candidates", "identify")),
     *(Work(operation, "change") for operation in ("enrol", "erase", "rotate")),
     *(Work(operation, "record") for operation in ("erase", "rotate")),
 )
@@ -54,7 +59,7 @@ def two_vectors(work: Work, parameters: ParameterSet) -> tuple[Array, Array]:
     Who is in the gallery and who is not; a valid template and a refused one; a template and an empty one.
     """
     _, known, stranger = faces(parameters)
-    return known, {"query": stranger, "change": 3 * known, "record": 0 * known}[work.kind]
+    return known, {"change": 3 * known, "record": 0 * known}.get(work.kind, stranger)
 
 
 def run(keys: Keys, deviation: Deviation | None, work: Work, vector: Array) -> tuple[Outcome, list[tuple[Any, ...]]]:
@@ -66,9 +71,10 @@ def run(keys: Keys, deviation: Deviation | None, work: Work, vector: Array) -> t
     if deviation is not None:
         deviation.apply(simulator, gallery)
     places = gallery.places[:1] if work.operation == "verify" else gallery.places
-    request = simulator.request(work.operation, int(work.kind == "query"))
+    request = simulator.request(work.operation, int(work.kind in QUERIES))
+    by_device = [work.kind not in ("verify", "record")]
     try:
-        ends = simulator.run(request, simulator.encrypt(vector), gallery, places, [work.kind != "record"])
+        ends = simulator.run(request, simulator.encrypt(vector), gallery, places, by_device)
     except VeilmatchError as error:
         seen.append(("refused", type(error).__name__))
         return "refused", seen
@@ -82,14 +88,14 @@ def run(keys: Keys, deviation: Deviation | None, work: Work, vector: Array) -> t
 def opened(work: Work, ends: tuple[Any, Any]) -> list[int]:
     """What the device or the gallery gets: the valid bits, then answer bits or coordinates with their offset."""
     plus, minus = ends
-    if work.kind == "query":
+    if work.kind in QUERIES:
         return [plus.valid ^ minus.valid, *(plus.bits ^ minus.bits).tolist()]
     return [*(plus.valid ^ minus.valid).tolist(), *PairSimulator.added_up(ends)]
 
 
 def expected(work: Work, vector: Array, templates: Array, parameters: ParameterSet) -> list[int]:
     """The same from plain integers, queries at threshold 1."""
-    if work.kind != "query":
+    if work.kind not in QUERIES:
         valid = work.kind == "record" or parameters.norm_min <= int(vector @ vector) <= parameters.norm_max
         told = [int(valid)] if work.kind == "change" and work.operation != "erase" else []
         return [*told, *(int(valid) * vector + parameters.offset).tolist()]

@@ -26,6 +26,7 @@ from veilmatch.crypto.pair.messages import (
     Message,
     Openings,
     Results,
+    SafetyProof,
 )
 
 Who = Literal["plus holder", "minus holder", "matcher of the plus holder", "matcher of the minus holder"]
@@ -89,6 +90,10 @@ def _flipped(message: GateLayer, simulator: PairSimulator) -> GateLayer:
     return GateLayer(bytes([message.payload[0] ^ 1]) + message.payload[1:])
 
 
+def _flipped_last(message: GateLayer, simulator: PairSimulator) -> GateLayer:
+    return GateLayer(message.payload[:-1] + bytes([message.payload[-1] ^ 1]))
+
+
 def _other_results(holder: int) -> Callable[[PairSimulator, SimulatedGallery], None]:
     def apply(simulator: PairSimulator, gallery: SimulatedGallery) -> None:
         def results_for(receiver: int, results: Results) -> Results:
@@ -130,17 +135,23 @@ def _random_part(is_plus: bool) -> Callable[[PairSimulator, SimulatedGallery], N
 
 
 def _told(holder: int, *, ciphertexts: bool) -> Callable[[PairSimulator, SimulatedGallery], None]:
-    """A matcher gives its key holder other lane ciphertexts of a record, or says that it comes from elsewhere."""
+    """A matcher gives its key holder other lane ciphertexts of a record, or says that it comes from elsewhere.
+
+    Of a verification the probe comes first, and the device has signed it.
+    """
 
     def apply(simulator: PairSimulator, gallery: SimulatedGallery) -> None:
         honest = simulator.sessions
 
         def sessions(request: Any, both: Sequence[Any], by_device: Any = None) -> Any:
+            probes = int(request.operation == "verify")
+            at = probes * simulator.keys.scheme.parameters.lane_ciphertexts
             if ciphertexts:
-                other = [simulator.keys.scheme.encrypt(Integer(1)) for _ in both[holder]]
+                mine = both[holder]
+                other = [*mine[:at], *(simulator.keys.scheme.encrypt(Integer(1)) for _ in mine[at:])]
                 return honest(request, [other if h == holder else both[h] for h in (PLUS, MINUS)], by_device)
-            told = [by_device, by_device]
-            told[holder] = [not gated for gated in by_device]
+            told = list(by_device) if isinstance(by_device, tuple) else [by_device, by_device]
+            told[holder] = [*told[holder][:probes], *(not gated for gated in told[holder][probes:])]
             return honest(request, both, (told[PLUS], told[MINUS]))
 
         simulator.sessions = sessions  # type: ignore[method-assign]
@@ -156,9 +167,9 @@ def _chooses_seeds(simulator: PairSimulator, gallery: SimulatedGallery) -> None:
     simulator.seed_of = lambda is_safe: bytes(SEED_BYTES)
 
 
-#: Kinds of requests: any; those with a gate; with results; with a multiplication; of what is kept.
-ALL = ("query", "change", "record")
-GATED, QUERY, CHANGE, ON_RECORD = ("query", "change"), ("query",), ("change",), ("change", "record")
+#: Kinds of requests: any; those with a gate; with results; of one subject; with a multiplication; of what is kept.
+VERIFY, SEARCH, CHANGE = ("verify", "verify bulk"), ("search",), ("change",)
+ALL, GATED, ON_RECORD = (*VERIFY, *SEARCH, *CHANGE, "record"), (*VERIFY, *SEARCH, *CHANGE), (*VERIFY, *CHANGE, "record")
 
 
 def of_key_holder(holder: int) -> list[Deviation]:
@@ -172,14 +183,21 @@ def of_key_holder(holder: int) -> list[Deviation]:
     rows: list[tuple[str, tuple[Outcome, ...], Any, tuple[str, ...]]] = [
         ("adds 1 to d of a lane", refused, sends(Openings, _added(0, 1)), ALL),
         ("adds 2^20 to e of a lane", refused, sends(Openings, _added(1, 1 << 20)), ALL),
-        ("adds 1 to d of a result", refused, sends(Openings, _added(-2, 1), 1), QUERY),
-        ("adds 2^20 to e of a result", refused, sends(Openings, _added(-1, 1 << 20), 1), QUERY),
+        ("adds 1 to d of a result", refused, sends(Openings, _added(-2, 1), 1), SEARCH),
+        ("adds 2^20 to e of a result", refused, sends(Openings, _added(-1, 1 << 20), 1), SEARCH),
         ("flips a bit in an AND of the validity gate", unnoticed, sends(GateLayer, _flipped), GATED),
+        ("adds 1 to d of a record beside a probe", refused, sends(Openings, _added(-2, 1)), VERIFY),
+        ("adds 2^20 to e of a record beside a probe", refused, sends(Openings, _added(-1, 1 << 20)), VERIFY),
+        ("flips a bit in an inner product", unnoticed, sends(GateLayer, _flipped_last), VERIFY),
+        ("flips a bit in a comparison of scores", unnoticed, sends(GateLayer, _flipped_last, 1), VERIFY),
+        ("flips a bit where scores are joined", unnoticed, sends(GateLayer, _flipped_last, 2), VERIFY),
+        ("flips a bit where the answer is made", unnoticed, sends(GateLayer, _flipped, 4), VERIFY),
+        ("cuts an inner product short", refused, sends(GateLayer, lambda m, s: GateLayer(m.payload[:-1])), VERIFY),
         ("flips a bit in every layer of the gates", unnoticed, sends(GateLayer, _flipped, -1), GATED),
         ("flips a bit where the valid bit becomes a number", unnoticed, sends(GateLayer, _flipped, 4), CHANGE),
         ("flips a bit where a template is multiplied by it", unnoticed, sends(GateLayer, _flipped, 5), CHANGE),
         ("names other ciphertexts", refused, sends(Hello, lambda m, s: replace(m, ciphertexts=bytes(32))), ALL),
-        ("names other results", refused, sends(Agreement, lambda m, s: replace(m, ciphertexts=bytes(32))), QUERY),
+        ("names other results", refused, sends(Agreement, lambda m, s: replace(m, ciphertexts=bytes(32))), SEARCH),
         (
             "has a share of another epoch",
             refused,
@@ -190,7 +208,7 @@ def of_key_holder(holder: int) -> list[Deviation]:
             "has another share of the results",
             refused,
             sends(Agreement, lambda m, s: replace(m, fingerprints=bytes(len(m.fingerprints)))),
-            QUERY,
+            SEARCH,
         ),
         (
             "says that the session is about something else",
@@ -207,8 +225,11 @@ def of_key_holder(holder: int) -> list[Deviation]:
         ),
         ("goes away before its openings", silence, _goes_away(holder, Openings), ALL),
         ("goes away within the validity gate", silence, _goes_away(holder, GateLayer, 2), GATED),
+        ("goes away before an inner product", silence, _goes_away(holder, GateLayer), VERIFY),
+        ("goes away before the answer is made", silence, _goes_away(holder, GateLayer, 4), VERIFY),
+        ("goes away before it proves what it opened", silence, _goes_away(holder, SafetyProof), ALL),
         ("goes away before a template is multiplied", silence, _goes_away(holder, GateLayer, 5), CHANGE),
-        ("goes away before it opens a result", silence, _goes_away(holder, Openings, 1), QUERY),
+        ("goes away before it opens a result", silence, _goes_away(holder, Openings, 1), SEARCH),
     ]
     if holder == PLUS:
         rows += [
@@ -217,19 +238,24 @@ def of_key_holder(holder: int) -> list[Deviation]:
                 "allocates stock for results that was used",
                 refused,
                 sends(Allocation, lambda m, s: replace(m, start=-1)),
-                QUERY,
+                SEARCH,
             ),
         ]
     else:
         half, other = LastMask(bytes(SEED_BYTES // 2)), LastMask(bytes(SEED_BYTES))
         rows += [
             ("sends half a seed of a last mask", refused, sends(LastMask, lambda m, s: half), ALL),
-            ("sends half a seed for the results", refused, sends(LastMask, lambda m, s: half, 1), QUERY),
+            ("sends half a seed for the results", refused, sends(LastMask, lambda m, s: half, 1), SEARCH),
             ("sends half a seed for a template", refused, sends(LastMask, lambda m, s: half, 1), CHANGE),
             ("goes away before it sends a seed", silence, _goes_away(holder, LastMask), ALL),
             ("goes away before it sends a seed for a template", silence, _goes_away(holder, LastMask, 1), CHANGE),
             ("masks a conversion with another seed than it sends", unnoticed, sends(LastMask, lambda m, s: other), ALL),
-            ("masks results with another seed than it sends", unnoticed, sends(LastMask, lambda m, s: other, 1), QUERY),
+            (
+                "masks results with another seed",
+                unnoticed,
+                sends(LastMask, lambda m, s: other, 1),
+                SEARCH,
+            ),
             ("masks a template with another seed", unnoticed, sends(LastMask, lambda m, s: other, 1), CHANGE),
             ("takes a seed of its choice, whatever its shares", unnoticed, _chooses_seeds, ALL),
         ]
@@ -240,9 +266,9 @@ def of_matcher(holder: int) -> list[Deviation]:
     """What the matcher of a key holder can do to a request."""
     who, refused = MATCHERS[holder], ("refused",)
     rows: list[tuple[str, tuple[Outcome, ...], Any, tuple[str, ...]]] = [
-        ("gives its key holder other results", refused, _other_results(holder), QUERY),
-        ("asks for slots that are free", ("refused", "right"), _other_slots(holder), QUERY),
-        ("sends something random to the other matcher", ("wrong", "right"), _random_part(holder == PLUS), QUERY),
+        ("gives its key holder other results", refused, _other_results(holder), SEARCH),
+        ("asks for slots that are free", ("refused", "right"), _other_slots(holder), SEARCH),
+        ("sends something random to the other matcher", ("wrong", "right"), _random_part(holder == PLUS), SEARCH),
         ("gives its key holder another record", refused, _told(holder, ciphertexts=True), ON_RECORD),
         ("says that a record comes from elsewhere", refused, _told(holder, ciphertexts=False), ON_RECORD),
     ]

@@ -13,10 +13,15 @@ import pytest
 
 from tests.simulator import Keys, PairSimulator, SimulatedGallery
 from veilmatch.crypto.arithmetic import Integer
+from veilmatch.crypto.dealing import Products
+from veilmatch.crypto.gates import verification
 from veilmatch.crypto.gates.decision import decision_input
+from veilmatch.crypto.gates.multiplication import Multiplication
+from veilmatch.crypto.gates.verification import inner_products
 from veilmatch.crypto.packing.fields import Array, join
 from veilmatch.crypto.pair import answers
 from veilmatch.crypto.pair.messages import ProbeShare
+from veilmatch.crypto.parameters import ParameterSet
 
 
 class ResultsOfItsChoice:
@@ -95,6 +100,47 @@ class GateInputsOfItsChoice:
     def _input(self, fields: Array, threshold: int, k: int, *, is_plus: bool) -> Array:
         honest = decision_input(fields, threshold, k, is_plus=is_plus)
         return honest if is_plus else (honest + self._shift) & ((1 << k) - 1)
+
+
+class LanesOfItsChoice:
+    """A minus holder that takes other lanes of the probe into the inner products than into the validity gate.
+
+    Its device's probe is valid, and it knows it. In its place stands what it likes, a unit vector say: then the answer
+    is a comparison of one coordinate of the template with a bound of its choice, a bit for each verification, of
+    subjects that its device verifies and of nobody else: both matchers have given the record.
+    """
+
+    def __init__(self, keys: Keys, gallery: SimulatedGallery, own: Array, monkeypatch: pytest.MonkeyPatch) -> None:
+        """own: a valid vector of its device."""
+        self._keys, self._gallery, self._own = keys, gallery, own
+        self._weights, self._shift = np.zeros_like(own), 0
+        self.queries = 0
+        monkeypatch.setattr(verification, "inner_products", self._chosen)
+
+    def read(self, place: tuple[int, int]) -> Array:
+        """Return the template in a place, int64[D]: a bisection of each coordinate."""
+        return np.array([self._coordinate(i, place) for i in range(len(self._own))])
+
+    def _coordinate(self, i: int, place: tuple[int, int]) -> int:
+        clip = self._keys.scheme.parameters.clip
+        self._weights = np.eye(len(self._own), dtype=np.int64)[i]
+        low, high = -clip, clip
+        while low < high:
+            middle = (low + high + 1) // 2
+            self._shift = 1 - middle  # x + 1 - middle reaches 1
+            self.queries += 1
+            reached = PairSimulator(self._keys).decide("verify", self._own, self._gallery, 1, [place])[0]
+            low, high = (middle, high) if reached else (low, middle - 1)
+        return low
+
+    def _chosen(
+        self, probe: Array, templates: Array, parameters: ParameterSet, products: Products, *, is_plus: bool
+    ) -> Multiplication:
+        if is_plus:
+            return (yield from inner_products(probe, templates, parameters, products, is_plus=True))
+        other = probe + self._own - self._weights
+        scores = yield from inner_products(other, templates, parameters, products, is_plus=False)
+        return scores - np.array(self._shift).astype(np.uint64)
 
 
 def flipped_answer(keys: Keys, gallery: SimulatedGallery, stranger: Array, threshold: int) -> bool:

@@ -17,6 +17,7 @@ from tests.keyholder.trio import (
     Trio,
     ceremony,
     device_key,
+    encrypted,
     known,
     public_file,
     results_of,
@@ -24,7 +25,8 @@ from tests.keyholder.trio import (
 )
 from tests.simulator import SimulatedGallery, unit_vectors
 from veilmatch.client.wire.signing import DeviceKey, Draft, RequestSigner
-from veilmatch.crypto.answer_share import SealedShare, labels_digest
+from veilmatch.crypto.answer_share import SealedShare as StatedShare
+from veilmatch.crypto.answer_share import labels_digest
 from veilmatch.crypto.encryption.paillier import Paillier
 from veilmatch.crypto.errors import (
     DeviceRightsError,
@@ -44,7 +46,7 @@ from veilmatch.protos.v1 import request_pb2
 from veilmatch.relying import RecipientKey, Statement, Trust
 from veilmatch.server.admission.revoked import revoked_path
 from veilmatch.server.keyholder.audit.check import compare, entries_of
-from veilmatch.server.matcher.query.keyholder_call import KeyHolderCall
+from veilmatch.server.matcher.query.keyholder_call import KeyHolderCall, SealedShare
 
 TEMPLATES = unit_vectors(np.random.default_rng(5), 6, TOY)
 LABELS = ("ada", "bob", "bob", "cyd", "dan", "eve")
@@ -95,18 +97,27 @@ async def answered(
     """The statements of both key holders of a pair, as their matchers get them, and the salt."""
     request, salt = request_for(operation, probe, pair, threshold, key)
     gallery = SimulatedGallery.of(Paillier(ceremony().public_key), TEMPLATES)
-    wanted = [0] if operation == "verify" else range(len(TEMPLATES))
     stated = labels_digest(LABELS) if labels is None and operation != "verify" else labels or b""
     count = {"verify": 1, "identify": 3, "candidates": 6}[operation]
-    async with trio.both(request, pair, labels_digest=stated) as calls:
-        results = await results_of(calls, gallery, wanted, pair)
-        data = [Paillier(ceremony().public_key).serialise(c) for c in results.ciphertexts]
+    async with trio.both(request, pair, labels_digest=stated, **records(operation)) as calls:
+        if operation == "verify":
+            shares = await asyncio.gather(*(call.sealed_share(count, 2) for call in calls.values()))
+        else:
+            results = await results_of(calls, gallery, range(len(TEMPLATES)), pair)
+            data = [Paillier(ceremony().public_key).serialise(c) for c in results.ciphertexts]
 
-        async def one(call: KeyHolderCall) -> str:
-            await call.send_results(data, results.wanted)
-            return (await call.sealed_share(count, len(data))).decode()
+            async def one(call: KeyHolderCall) -> SealedShare:
+                await call.send_results(data, results.wanted)
+                return await call.sealed_share(count, len(data))
 
-        return tuple(await asyncio.gather(*(one(call) for call in calls.values()))), salt
+            shares = await asyncio.gather(*(one(call) for call in calls.values()))
+        assert shares[0].session_id == shares[1].session_id
+        return tuple(share.statement.decode() for share in shares), salt
+
+
+def records(operation: str) -> dict[str, Any]:
+    """What a matcher gives its key holder beside the request: of a verification, the record of the first template."""
+    return {"record": encrypted(TEMPLATES[0]), "by_device": [False]} if operation == "verify" else {}
 
 
 def read(statements: tuple[str, ...], salt: bytes, operation: str, key: RecipientKey = BANK) -> Statement:
@@ -148,22 +159,21 @@ async def test_each_share_by_itself_is_a_fair_coin(trio: Trio) -> None:
 
 
 def share_of(statement: str) -> bytes:
-    said = SealedShare.decode(base64.urlsafe_b64decode(statement.split(".")[1] + "=="))
+    said = StatedShare.decode(base64.urlsafe_b64decode(statement.split(".")[1] + "=="))
     return BANK.open(said.sealed, said.about.info())
 
 
 async def test_a_matcher_is_given_no_share_in_clear(trio: Trio) -> None:
     request, _ = request_for("verify", TEMPLATES[0], "ab", 1)
-    gallery = SimulatedGallery.of(Paillier(ceremony().public_key), TEMPLATES)
-    async with trio.both(request, "ab") as calls:
-        results = await results_of(calls, gallery, [0], "ab")
-        data = [Paillier(ceremony().public_key).serialise(c) for c in results.ciphertexts]
-        for call in calls.values():
-            await call.send_results(data, results.wanted)
+    async with trio.both(request, "ab", **records("verify")) as calls:
         for call in calls.values():
             message = await call._link.receive()
             assert message.WhichOneof("content") == "sealed_share"
-            assert [field.name for field, _ in message.sealed_share.ListFields()] == ["statement", "count"]
+            assert [field.name for field, _ in message.sealed_share.ListFields()] == [
+                "statement",
+                "count",
+                "session_id",
+            ]
 
 
 async def test_a_matcher_that_says_nothing_of_the_subjects_gets_no_statement(trio: Trio) -> None:
@@ -241,8 +251,9 @@ async def test_both_holders_note_who_the_recipient_is_and_nothing_of_the_answer(
 
 
 async def first_share(trio: Trio, request: request_pb2.SignedRequest, party: Party = "a") -> None:
-    async with trio.call(request, party, "ab") as call:
-        await call.probe_share()
+    verify = request_pb2.RequestBody.FromString(request.body).operation == request_pb2.OPERATION_VERIFY
+    async with trio.call(request, party, "ab", **records("verify" if verify else "")) as call:
+        await (call.sealed_share(1, 2) if verify else call.probe_share())
 
 
 def test_every_organisation_states_with_its_own_key() -> None:

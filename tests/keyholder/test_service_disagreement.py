@@ -21,6 +21,7 @@ from veilmatch.protos.v1 import keyholder_pb2 as pb
 from veilmatch.protos.v1 import request_pb2
 from veilmatch.server.keyholder.session import turns
 from veilmatch.server.matcher.gallery.mutation import GalleryState
+from veilmatch.server.matcher.query.keyholder_call import AnswerShare
 
 TEMPLATES = np.random.default_rng(1).integers(-TOY.clip, TOY.clip + 1, (TOY.slots + 3, TOY.dimension))
 PROBE = TEMPLATES[0]
@@ -68,6 +69,33 @@ async def test_different_ciphertexts_end_the_session_at_both(trio: Trio, pair: P
     assert all("different ciphertexts" in error.message for error in errors)
     assert not openings
     assert all(stock.floors == (0, 0, 0) for party in "abc" for stock in trio[party].stocks.by_pair.values())  # type: ignore[index]
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+@pytest.mark.parametrize("change", ["encrypted anew", "another order", "one less", "of a device"])
+async def test_different_records_end_a_verification_at_both(
+    trio: Trio, pair: Pair, change: str, openings: list[Envelope]
+) -> None:
+    request = signed(PROBE, pair, 5, request_pb2.OPERATION_VERIFY)
+    first, second = holders(pair)
+    templates = [encrypted(PROBE), encrypted(TEMPLATES[1])]
+    others = {
+        "encrypted anew": [templates[0], encrypted(TEMPLATES[1])], "another order": templates[::-1],
+        "one less": templates[:1], "of a device": templates,
+    }[change]  # fmt: skip
+    given = (
+        {"record": [c for record in records for c in record], "by_device": [said] * len(records)}
+        for records, said in ((templates, False), (others, change == "of a device"))
+    )
+    async with (
+        trio.call(request, first, pair, **next(given)) as a,
+        trio.call(request, second, pair, **next(given)) as b,
+    ):
+        errors = await ends(a.decision_share(1, 6), b.decision_share(1, 6))
+    assert [type(error) for error in errors] == [ProtocolError] * 2
+    assert all(f"key holders {first} and {second} were given different" in error.message for error in errors)
+    assert not openings
+    await query(trio, pair)
 
 
 @pytest.mark.parametrize("state", [GalleryState(8, bytes(32)), GalleryState(7, bytes([1]) * 32)])
@@ -130,7 +158,7 @@ async def test_different_results_end_the_session_at_both(
         results = await results_of(calls, gallery(), range(len(TEMPLATES)), "ab")
         converted = len(openings)
 
-        async def bring(party: Any) -> bytes:
+        async def bring(party: Any) -> AnswerShare:
             mine = change(results) if party == deviant else results
             await calls[party].send_results([scheme.serialise(c) for c in mine.ciphertexts], mine.wanted)
             return await calls[party].decision_share(int(mine.wanted.sum()), len(mine.ciphertexts))

@@ -14,6 +14,7 @@ from veilmatch.crypto.encryption.paillier import Paillier
 from veilmatch.crypto.errors import ProtocolError
 from veilmatch.crypto.keys.parties import PAIRS, PARTIES, Pair, dealer_of
 from veilmatch.crypto.packing.fields import Array
+from veilmatch.crypto.pair.request import MAX_TEMPLATES
 from veilmatch.protos.v1 import request_pb2
 
 
@@ -45,15 +46,40 @@ async def test_only_the_slots_that_are_asked_for_are_answered(trio: Trio, pair: 
     assert bits == [int(templates[i] @ probe >= 1) for i in wanted]
 
 
-async def test_verify_joins_the_templates_of_a_subject_into_one_bit(trio: Trio) -> None:
+@pytest.mark.parametrize("pair", PAIRS)
+@pytest.mark.parametrize("by_device", [(), (True, True), (True, False)], ids=str)
+async def test_verify_joins_the_templates_of_a_subject_into_one_bit(
+    trio: Trio, pair: Pair, by_device: tuple[bool, ...]
+) -> None:
     templates = vectors(4, 6)
-    gallery, probe = gallery_of(templates), templates[5]
+    probe = templates[5]
     threshold = int(min(probe @ probe, TOY.threshold_max))
-    for wanted in ([0, 5], [0, 1], [5]):
-        request = signed(probe, "ab", threshold, request_pb2.OPERATION_VERIFY)
-        async with trio.both(request, "ab") as calls:
-            results = await results_of(calls, gallery, wanted, "ab")
-            assert await answers(calls, results, 1) == [int((templates[wanted] @ probe >= threshold).any())]
+    for wanted in ([0, 5], [0, 1], [5, 5]):
+        found = await trio.verify(probe, pair, threshold, templates[wanted], by_device)
+        assert found == bool((templates[wanted] @ probe >= threshold).any())
+    assert trio.running[dealer_of(pair)].pool.batches == 0
+
+
+@pytest.mark.parametrize("valid", [(False, False), (True, False), (False, True)], ids=str)
+async def test_a_record_of_a_device_that_is_no_vector_matches_nobody(trio: Trio, valid: tuple[bool, ...]) -> None:
+    (probe,) = vectors(4, 1)
+    templates = [probe if fits else 3 * probe for fits in valid]
+    assert await trio.verify(probe, "ab", 1, templates, (True, True)) == any(valid)
+
+
+@pytest.mark.parametrize("count", [0, MAX_TEMPLATES + 1])
+async def test_another_number_of_templates_than_a_verification_compares_is_refused(trio: Trio, count: int) -> None:
+    (probe,) = vectors(4, 1)
+    with pytest.raises(ProtocolError, match="number of records") as raised:
+        await trio.verify(probe, "ab", 1, [probe] * count)
+    assert raised.value.got == str(count)
+
+
+async def test_a_search_is_given_no_records(trio: Trio) -> None:
+    record = encrypted(vectors(4, 1)[0])
+    async with trio.call(signed(vectors(4, 1)[0]), "a", "ab", record=record) as call:
+        with pytest.raises(ProtocolError, match="number of records"):
+            await call.probe_share()
 
 
 @pytest.mark.parametrize("pair", PAIRS)

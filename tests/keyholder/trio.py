@@ -47,7 +47,8 @@ from veilmatch.server.keyholder.service import KeyHolderPeerService, KeyHolderSe
 from veilmatch.server.keyholder.session.serving import KeyHolder
 from veilmatch.server.keyholder.session.share_worker import ShareWorkers, make_handler
 from veilmatch.server.matcher.gallery.mutation import GalleryState
-from veilmatch.server.matcher.query.keyholder_call import KeyHolderCall, Records, opened
+from veilmatch.server.matcher.query.keyholder_call import AnswerShare, KeyHolderCall, opened
+from veilmatch.server.matcher.query.records import Records
 from veilmatch.server.transport.channels import channel_to, server_credentials, server_options
 from veilmatch.server.transport.sign_of_life import sign_over
 from veilmatch.server.transport.status import from_rpc
@@ -267,6 +268,20 @@ class Trio:
             results = await results_of(calls, gallery, wanted, pair)
             return await answers(calls, results)
 
+    async def verify(
+        self, probe: Array, pair: Pair, threshold: int, templates: Sequence[Array], by_device: Sequence[bool] = ()
+    ) -> bool:
+        """Play both matchers in a verification against these templates; the opened answer.
+
+        by_device: of each record; none given: the matchers made all of them.
+        """
+        record = [c for template in templates for c in encrypted(template)]
+        told = list(by_device) or [False] * len(templates)
+        request = signed(probe, pair, threshold, request_pb2.OPERATION_VERIFY)
+        async with self.both(request, pair, record=record, by_device=told) as calls:
+            shares = await asyncio.gather(*(call.decision_share(1, len(record)) for call in calls.values()))
+        return opened_bits(*shares, 1) == [1]
+
     async def close(self) -> None:
         for channel in self.channels.values():
             await channel.close()
@@ -375,11 +390,16 @@ async def answers(calls: dict[Party, KeyHolderCall], results: Results, count: in
     expected = int(results.wanted.sum()) if count is None else count
     data = [Paillier(ceremony().public_key).serialise(c) for c in results.ciphertexts]
 
-    async def one(call: KeyHolderCall) -> tuple[bytes, bool]:
+    async def one(call: KeyHolderCall) -> AnswerShare:
         await call.send_results(data, results.wanted)
         return await call.decision_share(expected, len(data))
 
-    (plus, plus_valid), (minus, minus_valid) = await asyncio.gather(*(one(call) for call in calls.values()))
-    if plus_valid == minus_valid:
+    return opened_bits(*await asyncio.gather(*(one(call) for call in calls.values())), expected)
+
+
+def opened_bits(plus: AnswerShare, minus: AnswerShare, count: int) -> list[int]:
+    """Open an answer as the device would."""
+    assert plus.session_id == minus.session_id
+    if plus.valid == minus.valid:
         raise ServerDeviationError("an invalid vector")
-    return [(plus[i // 8] ^ minus[i // 8]) >> (i % 8) & 1 for i in range(expected)]
+    return [(plus.bits[i // 8] ^ minus.bits[i // 8]) >> (i % 8) & 1 for i in range(count)]

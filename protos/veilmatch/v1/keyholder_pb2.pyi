@@ -115,7 +115,7 @@ class OpenSession(_message.Message):
     output_bits: _builtins.int
     """most answer bits that the results will ask for: they are counted before the session"""
     by_device: _builtins.bytes
-    """erase and rotate: which of the records a device encrypted, one bit each, packed little-endian"""
+    """which of the records a device encrypted, one bit each, packed little-endian"""
     labels_digest: _builtins.bytes
     """candidates and identify for a recipient: digest of the subjects of what is compared"""
     @_builtins.property
@@ -124,7 +124,7 @@ class OpenSession(_message.Message):
 
     @_builtins.property
     def record(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
-        """erase and rotate: the lane ciphertexts on record"""
+        """verify, erase and rotate: the lane ciphertexts of the records"""
 
     def __init__(
         self,
@@ -274,21 +274,24 @@ class DecisionShareMessage(_message.Message):
     SHARE_FIELD_NUMBER: _builtins.int
     COUNT_FIELD_NUMBER: _builtins.int
     VALID_SHARE_FIELD_NUMBER: _builtins.int
+    SESSION_ID_FIELD_NUMBER: _builtins.int
     share: _builtins.bytes
     """of the answer bits, packed little-endian"""
     count: _builtins.int
     valid_share: _builtins.bool
     """XOR share of whether the probe is valid"""
+    session_id: _builtins.bytes
     def __init__(
         self,
         *,
         share: _builtins.bytes = ...,
         count: _builtins.int = ...,
         valid_share: _builtins.bool = ...,
+        session_id: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "share", b"share", "valid_share", b"valid_share"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "session_id", b"session_id", "share", b"share", "valid_share", b"valid_share"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -300,18 +303,21 @@ class SealedShareMessage(_message.Message):
 
     STATEMENT_FIELD_NUMBER: _builtins.int
     COUNT_FIELD_NUMBER: _builtins.int
+    SESSION_ID_FIELD_NUMBER: _builtins.int
     statement: _builtins.bytes
     """a compact JWS of this organisation, in which both shares are sealed to the recipient"""
     count: _builtins.int
+    session_id: _builtins.bytes
     def __init__(
         self,
         *,
         statement: _builtins.bytes = ...,
         count: _builtins.int = ...,
+        session_id: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "statement", b"statement"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "session_id", b"session_id", "statement", b"statement"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -45,7 +45,7 @@ class KeyHolderServicer:
     """Missing associated documentation comment in .proto file."""
 
     def Serve(self, request_iterator, context):
-        """One request, from its lane ciphertexts to this organisation's share of the answer.
+        """One request, from its lane ciphertexts to this organisation's share of the answer. A search has results in between.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

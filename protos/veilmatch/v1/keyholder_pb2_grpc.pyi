@@ -32,13 +32,13 @@ class KeyHolderStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> KeyHolderAsyncStub: ...
     Serve: _grpc.StreamStreamMultiCallable[_keyholder_pb2.MatcherToKeyHolder, _keyholder_pb2.KeyHolderToMatcher]
-    """One request, from its lane ciphertexts to this organisation's share of the answer."""
+    """One request, from its lane ciphertexts to this organisation's share of the answer. A search has results in between."""
 
 @_typing.type_check_only
 class KeyHolderAsyncStub(KeyHolderStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Serve: _aio.StreamStreamMultiCallable[_keyholder_pb2.MatcherToKeyHolder, _keyholder_pb2.KeyHolderToMatcher]  # type: ignore[assignment]
-    """One request, from its lane ciphertexts to this organisation's share of the answer."""
+    """One request, from its lane ciphertexts to this organisation's share of the answer. A search has results in between."""
 
 class KeyHolderServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -47,7 +47,7 @@ class KeyHolderServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_keyholder_pb2.MatcherToKeyHolder],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_keyholder_pb2.KeyHolderToMatcher], _abc.AsyncIterator[_keyholder_pb2.KeyHolderToMatcher]]:
-        """One request, from its lane ciphertexts to this organisation's share of the answer."""
+        """One request, from its lane ciphertexts to this organisation's share of the answer. A search has results in between."""
 
 def add_KeyHolderServicer_to_server(servicer: KeyHolderServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 

@@ -98,7 +98,7 @@ Global___MatchReply: _TypeAlias = MatchReply  # noqa: Y015
 
 @_typing.final
 class Timings(_message.Message):
-    """Seconds, as this matcher saw them."""
+    """Seconds, as this matcher saw them; of a verification decide_s is all of it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

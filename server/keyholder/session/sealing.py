@@ -32,6 +32,7 @@ LIFETIME_S = 600
 class SealedAnswerShare:
     """What leaves for a request that names a recipient. statement: a compact JWS. count: of answer bits."""
 
+    session_id: bytes
     statement: str
     count: int
 
@@ -50,7 +51,6 @@ class Sealer:
     def seal(
         self,
         checked: CheckedRequest,
-        session_id: bytes,
         sequence: int,
         chain: bytes,
         labels: bytes,
@@ -72,7 +72,7 @@ class Sealer:
             party=self._organisation.party,
             pair=checked.pair,
             request=checked.digest,
-            session=session_id,
+            session=share.session_id,
             device=checked.device,
             operation=checked.operation,
             subject=checked.subject_digest,
@@ -90,4 +90,5 @@ class Sealer:
         data = share_data(np.packbits(share.bits, bitorder="little").tobytes(), bool(share.valid))
         public = X25519PublicKey.from_public_bytes(recipient.public_key)
         sealed = SUITE.encrypt(data, public, info=about.info())
-        return SealedAnswerShare(self._organisation.sign_statement(SealedShare(about, sealed).encode()), about.count)
+        statement = self._organisation.sign_statement(SealedShare(about, sealed).encode())
+        return SealedAnswerShare(share.session_id, statement, about.count)

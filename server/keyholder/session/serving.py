@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from functools import partial
 
@@ -45,7 +45,7 @@ from veilmatch.crypto.pair.messages import (
     Send,
     TemplateShare,
 )
-from veilmatch.crypto.pair.request import ON_RECORDS, Request
+from veilmatch.crypto.pair.request import MAX_TEMPLATES, ON_RECORDS, Request
 from veilmatch.crypto.pair.session import PairSession
 from veilmatch.crypto.requests import WITH_PROBE, Operation
 from veilmatch.crypto.secret_access import SECRET_ACCESS
@@ -82,8 +82,8 @@ from veilmatch.server.keyholder.stock.store import StockStore
 from veilmatch.server.transport.limits import WHOLE_CALL
 from veilmatch.server.transport.links import Link
 
-#: What the caller is given, in order: a probe share and then a decision share, sealed if the request names a
-#: recipient; or the shares of templates.
+#: What the caller is given: of a verification a decision share, sealed if the request names a recipient; of a search a
+#: probe share before it; of a change the shares of templates.
 Answer = ProbeShare | TemplateShare | DecisionShare | SealedAnswerShare
 
 #: Part of the time-out for which sessions may go on once the shares are to be replaced. Short, because the other holder
@@ -243,15 +243,11 @@ class KeyHolder:
         async with before_meeting():
             # A device whose budget is used up costs no proof and no commit to disk.
             await asyncio.to_thread(self._ledger.look, names, cost)
-        if checked.operation in ON_RECORDS:
-            check_payload(checked, [])
-            data: Sequence[bytes] = opening.record
-        else:
-            check_payload(checked, opening.request.ciphertexts)
-            data = opening.request.ciphertexts
-        ciphertexts = self.scheme.parse_many(data)
-        if checked.operation in WITH_LANES:
-            await asyncio.to_thread(check_knowledge, checked, data, self._public_key)
+        sent = opening.request.ciphertexts if checked.operation in WITH_LANES else []
+        check_payload(checked, sent)
+        ciphertexts = self.scheme.parse_many([*sent, *opening.record])
+        if sent:
+            await asyncio.to_thread(check_knowledge, checked, sent, self._public_key)
         async with before_meeting():
             entry = Entry(checked.nonce, checked.expires_at_ms, names, cost)
             await asyncio.wrap_future(self._ledger.enter(entry))
@@ -271,7 +267,7 @@ class KeyHolder:
                         # In here, so that the peer is told who failed, too.
                         with own_failures(self.server):
                             async for answer in self._drive(session, work, begun, link, own, results, record):
-                                yield self._for_recipient(checked, opening, session.session_id, answer)
+                                yield self._for_recipient(checked, opening, answer)
             except GalleryMismatchError:
                 raise  # between the matchers: it says nothing of the key holders
             except KeyMismatchError:
@@ -281,26 +277,27 @@ class KeyHolder:
                 raise
         _log.info("served", operation=checked.operation, pair=checked.pair, peer=party_name(peer))
 
-    def _for_recipient(
-        self, checked: CheckedRequest, opening: pb.OpenSession, session_id: bytes, answer: Answer
-    ) -> Answer:
+    def _for_recipient(self, checked: CheckedRequest, opening: pb.OpenSession, answer: Answer) -> Answer:
         """Return what leaves in the place of an answer: a share of the decision only sealed, if it is a recipient's."""
         if checked.recipient is None or not isinstance(answer, DecisionShare):
             return answer
-        return self._sealer.seal(checked, session_id, opening.sequence, opening.chain, opening.labels_digest, answer)
+        return self._sealer.seal(checked, opening.sequence, opening.chain, opening.labels_digest, answer)
 
     def _by_device(self, operation: Operation, opening: pb.OpenSession) -> NDArray[np.bool_]:
-        """Return which of the vectors of a request were encrypted by a device. Raises ProtocolError if it does not say.
+        """Return which of the vectors of a session were encrypted by a device: what the request brings, then records.
 
-        The other key holder is told the same, or the two find out that they were not.
+        The other key holder is told the same, or the two find out that they were not. Raises ProtocolError for records
+        of which that is not said, and for more or fewer of them than the operation has.
         """
-        if operation not in ON_RECORDS:
-            return np.array([True])
         records, rest = divmod(len(opening.record), self.scheme.parameters.lane_ciphertexts)
         if rest or len(opening.by_device) != -(-records // 8):
             raise ProtocolError("records and what is said of them do not fit", got=len(opening.by_device))
+        fewest, most = (1, MAX_TEMPLATES) if operation == "verify" else (0, 0)
+        if operation not in ON_RECORDS and not fewest <= records <= most:
+            raise ProtocolError("another number of records", got=records, expected=f"{fewest}..{most}")
         packed = np.frombuffer(opening.by_device, dtype=np.uint8)
-        return np.unpackbits(packed, count=records, bitorder="little").astype(np.bool_)
+        of_records = np.unpackbits(packed, count=records, bitorder="little").astype(np.bool_)
+        return np.concatenate([np.ones(int(operation in WITH_LANES), dtype=np.bool_), of_records])
 
     def _session(
         self,

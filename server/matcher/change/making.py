@@ -9,15 +9,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-import numpy as np
-
 from veilmatch.crypto.dealing import Words
 from veilmatch.crypto.encryption.paillier import Paillier
-from veilmatch.crypto.parameters import ParameterSet
 from veilmatch.server.matcher.agreement.meeting import Meeting
-from veilmatch.server.matcher.gallery.mutation import Record
-from veilmatch.server.matcher.query.keyholder_call import Records, TemplateShares
+from veilmatch.server.matcher.query.keyholder_call import TemplateShares
 from veilmatch.server.matcher.query.packs import Packs
+from veilmatch.server.matcher.query.records import pieces
 
 Place = tuple[int, int]
 #: What one template's encryption may take at the other matcher, generously: for time-outs only.
@@ -58,14 +55,3 @@ async def _part(values: Words, slot: int, workers: Packs, *, is_plus: bool) -> b
         workers.column(values, slot, is_plus=is_plus, erase=False), workers.record(values, is_plus=is_plus)
     )
     return column + record
-
-
-def records_of(found: Sequence[Record], parameters: ParameterSet) -> Records:
-    """Return records as the key holder is given them."""
-    ciphertexts = [c for record in found for c in pieces(record.ciphertexts, parameters.ciphertext_bytes)]
-    return Records(ciphertexts, np.array([record.by_device for record in found]))
-
-
-def pieces(data: bytes, size: int) -> list[bytes]:
-    """Cut `data` into pieces of this size."""
-    return [data[i : i + size] for i in range(0, len(data), size)]

@@ -22,10 +22,11 @@ from veilmatch.server.admission.requests import CheckedRequest
 from veilmatch.server.ground.finishing import to_the_end
 from veilmatch.server.matcher.agreement.meeting import Meeting
 from veilmatch.server.matcher.agreement.sitting import Sitting
-from veilmatch.server.matcher.change.making import contents, pieces, records_of
+from veilmatch.server.matcher.change.making import contents
 from veilmatch.server.matcher.gallery.gallery import Gallery
 from veilmatch.server.matcher.gallery.mutation import LogEntry, Mutation, Record, Template
 from veilmatch.server.matcher.query.matching import Surroundings
+from veilmatch.server.matcher.query.records import pieces, records_of
 
 #: Both matchers must have received a whole bulk stream before they meet.
 _BULK_PATIENCE = 6.0

@@ -24,7 +24,7 @@ from veilmatch.server.admission.requests import CheckedRequest
 from veilmatch.server.ground.finishing import to_the_end
 from veilmatch.server.matcher.agreement.meeting import Meeting
 from veilmatch.server.matcher.agreement.sitting import Sitting
-from veilmatch.server.matcher.change.making import Place, contents, records_of
+from veilmatch.server.matcher.change.making import Place, contents
 from veilmatch.server.matcher.change.progress import (
     Close,
     Convert,
@@ -38,6 +38,7 @@ from veilmatch.server.matcher.change.succession import Succession, Successor
 from veilmatch.server.matcher.gallery.gallery import Gallery
 from veilmatch.server.matcher.gallery.mutation import GalleryState, Kind, Mutation, Record, Template
 from veilmatch.server.matcher.query.matching import Surroundings
+from veilmatch.server.matcher.query.records import records_of
 
 _log = structlog.get_logger(__name__)
 

@@ -22,6 +22,7 @@ from veilmatch.protos.v1 import keyholder_pb2 as pb
 from veilmatch.protos.v1 import keyholder_pb2_grpc as rpc
 from veilmatch.protos.v1 import request_pb2
 from veilmatch.server.matcher.gallery.mutation import GalleryState
+from veilmatch.server.matcher.query.records import Records
 from veilmatch.server.transport.limits import CHUNK_BYTES, WHOLE_CALL
 from veilmatch.server.transport.links import Link, dialled
 from veilmatch.server.transport.sign_of_life import Sign, unless_silent
@@ -41,17 +42,6 @@ class Share(SecretHolder):
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Records(SecretHolder):
-    """Lane ciphertexts of records, joined, and which of the records a device encrypted, bool[n]."""
-
-    ciphertexts: Sequence[bytes]
-    by_device: NDArray[np.bool_]
-
-
-NO_RECORDS = Records((), np.zeros(0, dtype=np.bool_))
-
-
-@dataclass(frozen=True, slots=True, repr=False)
 class TemplateShares(SecretHolder):
     """Shares of n templates, uint64[n, D].
 
@@ -61,6 +51,23 @@ class TemplateShares(SecretHolder):
     session_id: bytes
     values: Words
     valid: bytes
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class AnswerShare(SecretHolder):
+    """This organisation's XOR shares of answer bits, packed little-endian, and of whether the probe is valid."""
+
+    session_id: bytes
+    bits: bytes
+    valid: bool
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class SealedShare(SecretHolder):
+    """What this organisation states about answer bits, with its shares of them sealed to a recipient."""
+
+    session_id: bytes
+    statement: bytes
 
 
 class KeyHolderCall:
@@ -118,19 +125,19 @@ class KeyHolderCall:
             sending = self._link.send(pb.MatcherToKeyHolder(results=chunk))  # type: ignore[arg-type]
             await _by(self._party, sending, self._gives_sign, self._timeout_s)
 
-    async def decision_share(self, count: int, packs: int) -> tuple[bytes, bool]:
-        """Return this organisation's XOR shares of `count` answer bits, packed little-endian, and of "valid probe"."""
-        share = (await self._next("decision_share", _CONVERSION_S * packs)).decision_share
+    async def decision_share(self, count: int, conversions: int) -> AnswerShare:
+        """Return this organisation's shares of `count` answer bits, of a session that converts so many ciphertexts."""
+        share = (await self._next("decision_share", _CONVERSION_S * conversions)).decision_share
         if share.count != count or len(share.share) != -(-count // 8):
             raise ProtocolError("a decision share of the wrong size", got=share.count, expected=count)
-        return share.share, share.valid_share
+        return AnswerShare(share.session_id, share.share, share.valid_share)
 
-    async def sealed_share(self, count: int, packs: int) -> bytes:
-        """Return what this organisation states about `count` answer bits, with its shares sealed to the recipient."""
-        sealed = (await self._next("sealed_share", _CONVERSION_S * packs)).sealed_share
+    async def sealed_share(self, count: int, conversions: int) -> SealedShare:
+        """Return the same for the recipient that the request names."""
+        sealed = (await self._next("sealed_share", _CONVERSION_S * conversions)).sealed_share
         if sealed.count != count or not sealed.statement:
             raise ProtocolError("a statement that does not fit", got=sealed.count, expected=count)
-        return sealed.statement
+        return SealedShare(sealed.session_id, sealed.statement)
 
     async def _next(self, kind: str, work_s: float = 0.0) -> pb.KeyHolderToMatcher:
         message = await _by(self._party, self._link.receive(), self._gives_sign, self._timeout_s + work_s)
@@ -163,9 +170,9 @@ async def opened(
 ) -> AsyncIterator[KeyHolderCall]:
     """Open a session for this request and gallery state.
 
-    records: for erase and rotate. output_bits: most answer bits that will be asked for; the key holder counts them
-    before it begins and refuses results that ask for more. labels_digest: of the subjects that are compared, for the
-    statement to a recipient.
+    records: for verify, erase and rotate. output_bits: most answer bits that will be asked for; the key holder counts
+    them before it begins and refuses results that ask for more. labels_digest: of the subjects that are compared, for
+    the statement to a recipient.
     """
     # The subject's name and its salt stay here.
     forwarded = request_pb2.SignedRequest(

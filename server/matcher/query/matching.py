@@ -1,4 +1,4 @@
-"""A query at a matcher: verify, candidates and identify, from the signed probe to this side's half of the answer.
+"""A search at a matcher: candidates and identify, from the signed probe to this side's half of the answer.
 
 DESIGN.md section 4. The matcher sees a uniformly random share of the probe, ciphertexts, and one
 XOR share of the answer; where a recipient is named, that share is sealed to it.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from functools import cached_property
@@ -32,8 +32,9 @@ from veilmatch.server.matcher.agreement.sitting import Agreement
 from veilmatch.server.matcher.change.succession import Succession
 from veilmatch.server.matcher.gallery.gallery import Gallery
 from veilmatch.server.matcher.gallery.mutation import GalleryState
-from veilmatch.server.matcher.query.keyholder_call import NO_RECORDS, KeyHolderCall, Records, opened
+from veilmatch.server.matcher.query.keyholder_call import KeyHolderCall, opened
 from veilmatch.server.matcher.query.packs import Packs
+from veilmatch.server.matcher.query.records import NO_RECORDS, Records
 from veilmatch.server.transport.sign_of_life import Sign
 
 
@@ -100,21 +101,15 @@ async def match(
     gallery: Gallery,
     meeting: Meeting,
     on: Surroundings,
-    counted: Callable[[], Awaitable[None]] | None = None,
 ) -> pb.MatchReply:
-    """Serve verify, candidates or identify with a probe of this embedding model.
+    """Serve candidates or identify with a probe of this embedding model.
 
-    counted: counts the request, once both hold the same: one of them may not have had the subject before. Raises
-    UnknownSubjectError for verify of a subject that is not there, ModelMismatchError for a probe that cannot be
-    compared.
+    Raises ModelMismatchError for a probe that cannot be compared.
     """
-    verify = checked.operation == "verify"
     async with on.agreement.reading(meeting, gallery):
         gallery.require_model(model)
-        if counted is not None:
-            await counted()
         index = gallery.index
-        slots_asked = index.occupied_by(request.subject) if verify else index.occupied()
+        slots_asked = index.occupied()
         reply = pb.MatchReply(sequence=gallery.state.sequence, chain=gallery.state.chain)
         packs = np.flatnonzero(slots_asked.any(axis=1)).tolist()
         if not packs:
@@ -124,7 +119,7 @@ async def match(
         started = time.perf_counter()
         count = answer_bits(checked.operation, int(wanted.sum()))
         labels = b""
-        if checked.recipient is not None and not verify:
+        if checked.recipient is not None:
             labels = await asyncio.to_thread(lambda: labels_digest(index.labels()))
         async with on.open_session(checked, request, gallery.state, output_bits=count, labels_digest=labels) as call:
             share = await call.probe_share()
@@ -134,20 +129,31 @@ async def match(
             combined = _combine(mine, theirs, on, is_plus=on.is_plus(checked.pair))
             matched = time.perf_counter()
             await call.send_results(combined, wanted)
-            reply.count = count
-            if checked.recipient is None:
-                reply.share, reply.valid_share = await call.decision_share(count, len(packs))
-            else:
-                reply.statement = await call.sealed_share(count, len(packs))
+            await take_answer(reply, call, checked, count, len(packs))
             decided = time.perf_counter()
-        reply.session_id = share.session_id
         reply.timings.convert_s = converted - started
         reply.timings.match_s = matched - converted
         reply.timings.decide_s = decided - matched
         # Last, so that the labels of a large gallery are not in memory together with its results.
-        if not verify and known_chain != gallery.state.chain:
+        if known_chain != gallery.state.chain:
             reply.labels.extend(index.labels())
         return reply
+
+
+async def take_answer(
+    reply: pb.MatchReply, call: KeyHolderCall, checked: CheckedRequest, count: int, conversions: int
+) -> None:
+    """Put this organisation's share of an answer of `count` bits into the reply, for the device or its recipient.
+
+    conversions: how many ciphertexts the key holder converts for it.
+    """
+    reply.count = count
+    if checked.recipient is None:
+        share = await call.decision_share(count, conversions)
+        reply.session_id, reply.share, reply.valid_share = share.session_id, share.bits, share.valid
+    else:
+        sealed = await call.sealed_share(count, conversions)
+        reply.session_id, reply.statement = sealed.session_id, sealed.statement
 
 
 def _combine(mine: Sequence[bytes], theirs: Sequence[bytes], on: Surroundings, *, is_plus: bool) -> list[bytes]:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from veilmatch.crypto.dealing import BitTriples
 from veilmatch.crypto.errors import ProtocolError
 from veilmatch.crypto.gates.boolean import Evaluator, Wire
-from veilmatch.crypto.gates.decision import any_cost, any_of, decide, decide_cost, decision_input
+from veilmatch.crypto.gates.decision import decide, decide_cost, decision_input
 from veilmatch.crypto.packing.fields import Array
 from veilmatch.crypto.parameters import D512, DEFAULT
 
@@ -166,32 +166,6 @@ def test_decision_at_the_real_sizes_is_right_at_every_boundary() -> None:
                 u = decision_input((2 * s + carry + minus) % 2**k, t, k, is_plus=True)
                 v = decision_input(minus, t, k, is_plus=False)
                 assert np.array_equal(decided(u, v, k)[0], s >= t)
-
-
-# -- any of ------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("count", [*range(1, 18), 31, 32, 33, 125])
-def test_any_is_true_for_each_single_bit_and_false_for_none(count: int) -> None:
-    cases = [np.zeros(count, bool), np.ones(count, bool), *np.eye(count, dtype=bool)]
-    for clear in cases:
-        packed = np.packbits(clear, bitorder="little")
-        mask = random_bytes(len(packed))
-        dirt = np.packbits(np.arange(8 * len(packed)) >= count, bitorder="little")
-        both = BothHolders(any_cost(count))
-        shares = {True: packed ^ mask ^ dirt, False: mask}  # bits beyond the count are not looked at
-        plus, minus = both.run(lambda e, shares=shares: any_of(shares[e.is_plus], count, e))
-        assert len(plus) == len(minus) == 1 and plus[0] < 2 and minus[0] < 2
-        assert bool((plus ^ minus)[0]) == clear.any()
-        assert both.used == any_cost(count) and both.layers == (count - 1).bit_length()
-
-
-@given(st.lists(st.booleans(), min_size=1, max_size=70))
-def test_any_is_or(clear: list[bool]) -> None:
-    packed = np.packbits(clear, bitorder="little")
-    mask, count = random_bytes(len(packed)), len(clear)
-    plus, minus = BothHolders(any_cost(count)).run(lambda e: any_of(packed ^ mask if e.is_plus else mask, count, e))
-    assert bool((plus ^ minus)[0]) == any(clear)
 
 
 def test_circuit_with_too_little_stock_stops() -> None:

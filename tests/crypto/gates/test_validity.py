@@ -19,7 +19,8 @@ from veilmatch.crypto.arithmetic import Integer, random_below
 from veilmatch.crypto.dealing import Products
 from veilmatch.crypto.errors import ProtocolError
 from veilmatch.crypto.gates.boolean import Evaluator, together
-from veilmatch.crypto.gates.decision import every_of, only_if, only_if_cost
+from veilmatch.crypto.gates.decision import only_if, only_if_cost
+from veilmatch.crypto.gates.lookup import every, every_cost
 from veilmatch.crypto.gates.validity import _PIECE_BYTES, PARITIES, _parities, deviations, validate, validity_cost
 from veilmatch.crypto.packing import lanes
 from veilmatch.crypto.packing.fields import Array, join
@@ -289,14 +290,6 @@ def test_parities_of_another_session_are_others() -> None:
     assert np.all((ones > 40) & (ones < 160)), "each of the 64 is a fair coin"
 
 
-@given(st.lists(st.booleans(), min_size=1, max_size=70))
-def test_every_is_and(clear: list[bool]) -> None:
-    bits = np.packbits(clear, bitorder="little")
-    mask, count = random_bytes(len(bits)), len(clear)
-    plus, minus = BothHolders(9).run(lambda e: every_of(bits ^ mask if e.is_plus else mask, count, e))
-    assert bool((plus ^ minus)[0] & 1) == all(clear)
-
-
 @pytest.mark.parametrize("valid", [0, 1])
 def test_answer_is_decision_and_valid(valid: int) -> None:
     bits, mask = random_bytes(17), random_bytes(17)
@@ -310,17 +303,16 @@ def test_answer_is_decision_and_valid(valid: int) -> None:
 
 
 def test_circuits_run_together_as_they_do_alone() -> None:
-    clear = [[True] * 5, [True, False], [True], [True] * 40]
-    masks = [random_bytes(-(-len(c) // 8)) for c in clear]
+    clear = [np.array(bits, dtype=np.uint8)[:, None] for bits in ([1] * 5, [1, 0], [1], [1] * 70)]
+    masks = [random_bytes(len(bits))[:, None] & 1 for bits in clear]
 
     def circuit(e: Evaluator, i: int) -> Any:
-        bits = np.packbits(clear[i], bitorder="little")
-        return every_of(bits ^ masks[i] if e.is_plus else masks[i], len(clear[i]), e)
+        return every(clear[i] ^ masks[i] if e.is_plus else masks[i], e)
 
-    both = BothHolders(40)
+    both = BothHolders(sum(every_cost(len(bits), 1) for bits in clear))
     plus, minus = both.run(lambda e: together(*(circuit(e, i) for i in range(4))))
-    assert [bool((x ^ y)[0] & 1) for x, y in zip(plus, minus, strict=True)] == [True, False, True, True]
-    assert both.layers == 6, "those of the longest"
+    assert [int((x ^ y)[0]) for x, y in zip(plus, minus, strict=True)] == [1, 0, 1, 1]
+    assert both.layers == 3, "those of the longest"
 
 
 @pytest.mark.parametrize("change", [lambda b: b[:-1], lambda b: b + b"\0", lambda b: b""])

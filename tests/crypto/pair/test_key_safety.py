@@ -25,7 +25,7 @@ from veilmatch.crypto.rings.grid import Grid
 RANDOM = np.random.default_rng(33)
 PROBE, *TEMPLATES = unit_vectors(RANDOM, TOY.slots + 4, TOY)
 OPERATIONS: tuple[Operation, ...] = ("verify", "candidates", "identify", "enrol", "erase", "rotate")
-QUERIES = OPERATIONS[:3]
+QUERIES, SEARCHES = OPERATIONS[:3], OPERATIONS[1:3]
 
 
 def run(simulator: PairSimulator, operation: Operation) -> None:
@@ -86,8 +86,16 @@ AMOUNTS = st.one_of(
 )  # fmt: skip
 
 
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("sender", [PLUS, MINUS])
+@pytest.mark.parametrize("value", range(2 * TOY.lane_ciphertexts, 4 * TOY.lane_ciphertexts))
+def test_an_error_in_any_opening_of_a_record_beside_a_probe_is_refused(scheme: str, sender: int, value: int) -> None:
+    with pytest.raises(KeySafetyError, match=f"key holder {'ab'[sender]}"):
+        run(adding(PairSimulator(keys_of(scheme)), sender, 0, value, 1), "verify")
+
+
 @settings(max_examples=60, deadline=None)
-@given(st.sampled_from([PLUS, MINUS]), st.sampled_from(QUERIES), st.integers(0, 99), AMOUNTS)
+@given(st.sampled_from([PLUS, MINUS]), st.sampled_from(SEARCHES), st.integers(0, 99), AMOUNTS)
 def test_an_error_of_any_size_in_the_opening_of_a_result_is_refused(
     sender: int, operation: Operation, value: int, amount: int
 ) -> None:

@@ -21,7 +21,7 @@ from veilmatch.crypto.packing.fields import Array
 from veilmatch.crypto.pair import exchange, mask, records
 from veilmatch.crypto.pair.mask import SessionMask, last_masked_words
 from veilmatch.crypto.pair.messages import GateLayer, Openings
-from veilmatch.crypto.pair.request import Operation
+from veilmatch.crypto.pair.request import MAX_TEMPLATES, Operation
 from veilmatch.crypto.parameters import ParameterSet
 
 VECTORS = unit_vectors(np.random.default_rng(401), TOY.slots + 4, TOY)
@@ -107,7 +107,7 @@ def test_holders_that_are_told_different_origins_stop_before_anything_is_opened(
     assert not any(isinstance(e.message, Openings | GateLayer) for _, e in simulator.sent)
 
 
-@pytest.mark.parametrize("operation", ["verify", "candidates", "identify", "enrol"])
+@pytest.mark.parametrize("operation", ["candidates", "identify", "enrol"])
 @pytest.mark.parametrize("by_device", [[False], [], [True, True], [False, False], [True, False]], ids=str)
 def test_vector_of_a_device_is_never_taken_without_its_gate(
     keys: Keys, operation: Operation, by_device: list[bool]
@@ -119,6 +119,20 @@ def test_vector_of_a_device_is_never_taken_without_its_gate(
             simulator.run(simulator.request(operation, 1), ciphertexts, by_device=by_device)
         assert type(raised.value) is (ProtocolError if by_device == [False] else CiphertextError)
         assert simulator.sent == []
+
+
+@pytest.mark.parametrize(
+    "by_device", [[False, False], [False, True], [True], [], [True] * (2 + MAX_TEMPLATES)], ids=len
+)
+def test_verification_has_a_gated_probe_and_one_to_as_many_records_as_are_compared(
+    keys: Keys, by_device: list[bool]
+) -> None:
+    simulator, request = PairSimulator(keys), PairSimulator(keys).request("verify", 1)
+    both = (simulator.encrypt(FACE) * len(by_device),) * 2
+    for session in simulator.sessions(request, both, by_device):
+        with pytest.raises((ProtocolError, CiphertextError)) as raised:
+            session.start()
+        assert type(raised.value) is (ProtocolError if by_device[:1] == [False] else CiphertextError)
 
 
 @pytest.mark.parametrize("by_device", [[], [True, True], [False] * 4], ids=str)

@@ -242,7 +242,22 @@ def test_records_of_the_matchers_are_converted_without_any_gate(
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("operation", ["verify", "candidates", "identify"])
+def test_everything_of_a_verification_follows_one_conversion(keys: Keys, gallery: SimulatedGallery) -> None:
+    """Validity, inner products and decision side by side: nothing goes to a matcher before the answer."""
+    plus, minus = steps_of(keys, "verify", gallery)
+    layers = 5 * [GateLayer, *got(GateLayer)]
+    assert plus == [
+        LocalWork, *got(Hello), *[Reserve] * 3, Hello, Openings,
+        *got(Openings, LastMask, Coins), Coins, *layers[:3], SafetyWork, SafetyProof, *got(SafetyProof), *layers[3:],
+    ]  # fmt: skip
+    assert minus == [
+        LocalWork, Hello, *got(Hello), *[Reserve] * 3,
+        *got(Openings), Openings, LastMask, Coins, GateLayer, *got(Coins), SafetyWork, SafetyProof,
+        *layers[1:5], *got(SafetyProof), *layers[5:],
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("operation", ["candidates", "identify"])
 def test_probe_is_validated_while_the_matchers_work(
     keys: Keys, gallery: SimulatedGallery, operation: Operation
 ) -> None:
@@ -272,7 +287,7 @@ def test_coins_are_shown_when_all_is_opened(
     keys: Keys, gallery: SimulatedGallery, operation: Operation, by_device: bool
 ) -> None:
     """By each holder when it has the last opening of the other, and with its own or after it."""
-    if not by_device and operation not in ("erase", "rotate"):
+    if not by_device and operation not in ("verify", "erase", "rotate"):
         pytest.skip("a device's own")
     for steps in steps_of(keys, operation, gallery, by_device):
         shown = steps.index(Coins)
@@ -339,7 +354,7 @@ def changed_request(simulator: PairSimulator, **changes: Any) -> tuple[Request, 
 @pytest.mark.parametrize(
     ("changes", "error"),
     [
-        ({"operation": "verify"}, ProtocolError), ({"threshold": THRESHOLD + 1}, ProtocolError),
+        ({"operation": "identify"}, ProtocolError), ({"threshold": THRESHOLD + 1}, ProtocolError),
         ({"request_digest": bytes(32)}, ProtocolError), ({"device_nonce": bytes(32)}, ProtocolError),
         ({"gallery": "other"}, ProtocolError), ({"sequence": 8}, GalleryMismatchError),
         ({"chain": b"x" * 32}, GalleryMismatchError), ({"key_id": b"x" * 16}, KeyMismatchError),
@@ -525,11 +540,15 @@ def test_without_the_rule_a_decision_at_the_threshold_is_wrong(keys: Keys, monke
     template[4] = -1  # the lane after the one that carries
     gallery, probe = SimulatedGallery.of(keys.scheme, template[None]), repeated(2, TOY)
     score = int(template @ probe)
-    aim = aimed(lane_shares(fields_with(3, 2**48 - 1), TOY))
-    assert PairSimulator(keys, aim=aim).decide("verify", probe, gallery, score).tolist() == [1]
+    at_risk, safe = lane_shares(fields_with(3, 2**48 - 1), TOY), lane_shares(SAFE, TOY)
+    # Of the probe the coordinate is one more and the score one less; of the record it is one more, and the score two.
+    cases = ((aimed([*at_risk, *safe]), score, 1), (aimed([*safe, *at_risk]), score + 1, 0))
+    for aim, threshold, right in cases:
+        assert PairSimulator(keys, aim=aim).decide("verify", probe, gallery, threshold).tolist() == [right]
     monkeypatch.setattr(lanes, "at_risk", lambda fields, parameters: False)
     take_validity_out(monkeypatch)
-    assert PairSimulator(keys, aim=aim).decide("verify", probe, gallery, score).tolist() == [0]
+    for aim, threshold, right in cases:
+        assert PairSimulator(keys, aim=aim).decide("verify", probe, gallery, threshold).tolist() == [1 - right]
 
 
 # -- shares at the modulus -----------------------------------------------------------------------------------------

@@ -36,13 +36,13 @@ RNG = np.random.default_rng(77)
 TEMPLATES = unit_vectors(RNG, 9, TOY)
 PROBE = TEMPLATES[4]
 THRESHOLD = int(PROBE @ PROBE)
-#: Of a record that a device encrypted, and of one that the matchers made.
+#: Of records that a device encrypted, and of those that the matchers made.
 ON_RECORDS = ("erase", "erase, ungated", "rotate", "rotate, ungated")
-OPERATIONS = ("verify", "candidates", "identify", "enrol", *ON_RECORDS)
+OPERATIONS = ("verify", "verify, ungated", "candidates", "identify", "enrol", *ON_RECORDS)
 #: Messages that each holder sends in one session.
 LENGTHS = {
-    "verify": (17, 17), "candidates": (15, 15), "identify": (24, 24), "enrol": (10, 12), "erase": (10, 12),
-    "erase, ungated": (4, 5), "rotate": (10, 12), "rotate, ungated": (4, 5),
+    "verify": (10, 11), "verify, ungated": (9, 10), "candidates": (15, 15), "identify": (24, 24), "enrol": (10, 12),
+    "erase": (10, 12), "erase, ungated": (4, 5), "rotate": (10, 12), "rotate, ungated": (4, 5),
 }  # fmt: skip
 
 Delivery = Sequence[Envelope]
@@ -99,7 +99,7 @@ def expected_bits(operation: str) -> list[int]:
     bits = TEMPLATES @ PROBE >= THRESHOLD
     if operation == "identify":
         return [(int(np.argmax(TEMPLATES @ PROBE)) + 1) >> i & 1 for i in range(4)]
-    return [int(bits.any())] if operation == "verify" else bits.astype(int).tolist()
+    return [int(bits.any())] if operation.startswith("verify") else bits.astype(int).tolist()
 
 
 @pytest.fixture(scope="module", params=SCHEMES)
@@ -349,8 +349,12 @@ def test_opening_that_is_not_reduced_ends_the_session(
                 outcome_of(simulator, operation, gallery)
 
 
-#: Those of the lanes and of the results of a query, of the lanes and of the words of a template, and of a record's.
-LAST_MASKS = [("candidates", 0), ("candidates", 1), ("enrol", 0), ("enrol", 1), ("rotate, ungated", 0)]
+#: Those of the lanes and of the results of a search, of the lanes and of the words of a template, of a record's, and of
+#: all that a verification converts.
+LAST_MASKS = [
+    ("candidates", 0), ("candidates", 1), ("enrol", 0), ("enrol", 1), ("rotate, ungated", 0), ("verify", 0),
+    ("verify, ungated", 0),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("size", [0, 1, 15, 17, 32])
@@ -396,7 +400,7 @@ def test_second_mask_seed_where_there_is_one_ends_the_session(
 
 def test_mask_seed_of_the_plus_holder_ends_the_session(simulator: PairSimulator, gallery: SimulatedGallery) -> None:
     """It is the minus holder that draws; in place of each of the plus holder's messages, and after it."""
-    for operation in ("candidates", "enrol", "rotate, ungated"):
+    for operation in ("verify", "candidates", "enrol", "rotate, ungated"):
         for position in range(LENGTHS[operation][PLUS]):
 
             def instead(way: Way, envelope: Envelope) -> Delivery:
@@ -425,14 +429,14 @@ def with_start(kind: str, start: int, kinds: tuple[type, ...]) -> Callable[[int,
 
 
 def test_stock_allocated_below_a_floor_ends_the_session(simulator: PairSimulator, gallery: SimulatedGallery) -> None:
-    outcome_of(simulator, "verify", gallery)
+    outcome_of(simulator, "candidates", gallery)
     for kind in STOCK_KINDS:
-        for where in (Hello, Allocation):
+        for operation, where in (("candidates", Hello), ("candidates", Allocation), ("verify", Hello)):
             if (where, kind) == (Allocation, "products"):
                 continue  # all of them are said in the hello
             simulator.on_the_way = with_start(kind, 0, (where,))
             with pytest.raises(ProtocolError):
-                outcome_of(simulator, "verify", gallery)
+                outcome_of(simulator, operation, gallery)
 
 
 def test_stock_allocated_below_a_floor_ends_the_session_even_if_the_stock_would_give_it(
@@ -440,12 +444,12 @@ def test_stock_allocated_below_a_floor_ends_the_session_even_if_the_stock_would_
 ) -> None:
     forgetful = PairSimulator(simulator.keys)
     forgetful.stocks[MINUS].reuse_triples = True
-    assert outcome_of(forgetful, "verify", gallery) == expected_of("verify")
+    assert outcome_of(forgetful, "candidates", gallery) == expected_of("candidates")
     assert forgetful.stocks[MINUS].floors[0] == 0 < forgetful.stocks[PLUS].floors[0], "the floor is the peer's"
-    for where, opened in ((Hello, 0), (Allocation, 1)):
+    for operation, where, opened in (("candidates", Hello, 0), ("candidates", Allocation, 1), ("verify", Hello, 0)):
         forgetful.on_the_way = with_start("triples", 0, (where,))
         with pytest.raises(ProtocolError):
-            outcome_of(forgetful, "verify", gallery)
+            outcome_of(forgetful, operation, gallery)
         assert sum(isinstance(e.message, Openings) for holder, e in forgetful.sent if holder == MINUS) == opened
 
 
@@ -474,4 +478,4 @@ def test_stock_of_the_other_kind_ends_the_session(simulator: PairSimulator, gall
 
     simulator.on_the_way = swapped
     with pytest.raises(ProtocolError):
-        outcome_of(simulator, "verify", gallery)
+        outcome_of(simulator, "candidates", gallery)
