@@ -60,7 +60,7 @@ def load(templates: int) -> tuple[SlotIndex, dict[str, Any]]:
     listed = ((*divmod(place, slots), f"person-{place}") for place in range(templates))
     index = SlotIndex.load(slots, -(-templates // slots), listed)
     seconds = time.perf_counter() - started
-    return index, {"load_s": seconds, "bytes_each": (memory() - before) / templates}
+    return index, {"load_s": seconds, "peak_bytes_each": (memory() - before) / templates}
 
 
 def of_index(index: SlotIndex) -> dict[str, Any]:

@@ -11,7 +11,10 @@ The hash is Python's own, which is keyed anew in every process: nobody can choos
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
 
 _NONE = -1
 
@@ -27,6 +30,21 @@ class SubjectPlaces:
         #: For each place the next one and the one before in the chain of its bucket.
         self._next = array("q")
         self._before = array("q")
+
+    def fill(self, subjects: Sequence[str], places: NDArray[np.int64]) -> None:
+        """Note many places at once, in a table without any. places: of these subjects, in any order."""
+        buckets = _buckets_of(np.fromiter(map(hash, subjects), dtype=np.int64, count=len(subjects)), len(subjects))
+        # Who shares a bucket comes one after the other, and is linked to the one before.
+        order = np.argsort(buckets, kind="stable")
+        sorted_places, sorted_buckets = places[order], buckets[order]
+        follows = np.concatenate([[False], sorted_buckets[1:] == sorted_buckets[:-1]])
+        heads = np.full(max(1, len(subjects)), _NONE, dtype=np.int64)
+        links = np.full((2, int(places.max()) + 1), _NONE, dtype=np.int64)
+        heads[sorted_buckets[~follows]] = sorted_places[~follows]
+        links[0, sorted_places[:-1][follows[1:]]] = sorted_places[1:][follows[1:]]
+        links[1, sorted_places[1:][follows[1:]]] = sorted_places[:-1][follows[1:]]
+        self._heads, self._next, self._before = (array("q", found.tobytes()) for found in (heads, *links))
+        self._count = len(subjects)
 
     def of(self, subject: str) -> list[int]:
         """Return the places of this subject, ascending."""
@@ -83,3 +101,10 @@ class SubjectPlaces:
         self._heads.append(_NONE)
         for place in reversed(places):
             self._link(self._bucket(self._subject_at(place)), place)
+
+
+def _buckets_of(hashes: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """Return what `SubjectPlaces._bucket` says of subjects with these hashes, where there are `count` buckets."""
+    mask = (1 << count.bit_length()) - 1
+    numbers = hashes & mask
+    return np.where(numbers < count, numbers, numbers & (mask >> 1))

@@ -185,8 +185,20 @@ def test_places_of_subjects_are_those_of_a_dictionary(data: st.DataObject) -> No
             names.append(data.draw(st.one_of(st.just("ada"), st.text(max_size=2))))
             places.add(names[-1], len(names) - 1)
             model[len(names) - 1] = names[-1]
-    for name in {*names, "nobody"}:
-        assert places.of(name) == [place for place, other in model.items() if other == name]
+    filled = SubjectPlaces(lambda place: names[place])
+    if model:
+        filled.fill(list(model.values()), np.array(list(model), dtype=np.int64))
+    for table in (places, filled):
+        for name in {*names, "nobody"}:
+            assert table.of(name) == [place for place, other in model.items() if other == name]
+    for place in list(model)[::2]:
+        filled.remove(model.pop(place), place)
+    for name in ("ada", "ada", "new"):
+        names.append(name)
+        filled.add(name, len(names) - 1)
+        model[len(names) - 1] = name
+    for name in names:
+        assert filled.of(name) == [place for place, other in model.items() if other == name]
 
 
 @pytest.mark.parametrize("templates", [[(0, 0, "ada"), (0, 0, "bela")], [(1, 0, "ada")], [(0, 2, "ada")]])
