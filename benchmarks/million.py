@@ -1,7 +1,7 @@
 """A gallery as large as the machine bears, built by bulk enrolment, and what it costs: every answer is checked.
 
     python benchmarks/million.py --templates 100000 --folder DIR    builds there, or goes on where it stopped
-    python benchmarks/million.py --templates 1000000 --folder DIR   with patience: a day or two on two cores, 15 GB
+    python benchmarks/million.py --templates 1000000 --folder DIR   with patience: some hours on two cores, 12 GB
     python benchmarks/million.py --templates 20000                  in a folder of temporary files
     python benchmarks/million.py --json PATH                        writes the figures as well
 

@@ -27,6 +27,10 @@ class PackVersions:
         #: For each group its versions, ascending, by the generation that brought them. Lists are replaced, not changed.
         self._versions: dict[Key, list[tuple[int, PackGroup]]] = {}
 
+    def __len__(self) -> int:
+        """Number of versions of all groups."""
+        return sum(map(len, self._versions.values()))
+
     def load(self, key: Key, packs: Mapping[int, bytes], generation: int, oldest: int) -> None:
         """Let a group have these packs, by lane, from this generation on."""
         before = self._versions.get(key, [])
