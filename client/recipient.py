@@ -10,7 +10,7 @@ DESIGN.md section 10.
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
@@ -20,6 +20,7 @@ from veilmatch.client.given.quoting import naming
 from veilmatch.client.operations.device import Device, Embedding
 from veilmatch.client.operations.queries import Way
 from veilmatch.client.wire.connection import Answered, Connection
+from veilmatch.client.wire.labels import Labels, agreed_labels
 from veilmatch.client.wire.pairs import assurance
 from veilmatch.client.wire.signing import Draft
 from veilmatch.client.wire.transport import Matcher
@@ -100,8 +101,8 @@ class _Asking:
         self._connection = connection
         self._way = way
         self._recipient = recipient
-        #: Chain and subjects of the last search, which servers need not send again.
-        self._known: tuple[bytes, tuple[str, ...]] = (b"", ())
+        #: Of the last search: servers send what has changed since.
+        self._known = Labels()
 
     async def of_photo(self, question: _Question, photo: ImageSource) -> SealedResult:
         started, question = time.perf_counter(), self._checked(question)
@@ -134,13 +135,14 @@ class _Asking:
             _OPERATIONS[operation], await self._device.lanes(embedding), t, question.subject, model=model,
             recipient=self._recipient, challenge=question.challenge,
         )  # fmt: skip
-        known_chain, known = self._known if operation != "verify" else (b"", ())
+        known = self._known if operation != "verify" else Labels()
 
         def ask(matcher: Matcher, signed: request_pb2.SignedRequest, left: float) -> Awaitable[matcher_pb2.MatchReply]:
-            return matcher.match(matcher_pb2.MatchRequest(request=signed, known_chain=known_chain), left)
+            asked = matcher_pb2.MatchRequest(request=signed, known_chain=known.chain, known_sequence=known.sequence)
+            return matcher.match(asked, left)
 
-        def opening(a: matcher_pb2.MatchReply, b: matcher_pb2.MatchReply, _pair: Pair) -> _Sealed:
-            return _sealed(a, b, known_chain, known)
+        def opening(a: matcher_pb2.MatchReply, b: matcher_pb2.MatchReply, pair: Pair) -> _Sealed:
+            return _sealed(a, b, pair, known)
 
         async def ask_pair(pair: Pair, left: float) -> Answered[matcher_pb2.MatchReply, _Sealed]:
             return await self._connection.ask_one(draft, pair, left, ask, opening)
@@ -148,17 +150,17 @@ class _Asking:
         with naming(question.subject):
             if way.assured:
                 # What is said nobody here knows. Of a search all must be about one list of subjects.
-                about = (lambda one: None) if operation == "verify" else (lambda one: one.opened.chain)
+                about = (lambda one: None) if operation == "verify" else (lambda one: one.opened.labels.chain)
                 found = await assurance.assured(ask_pair, about, f"{operation} for a recipient", way.timeout_s)
                 answers = [found[pair] for pair in PAIRS]
             else:
                 answers = [await self._connection.ask(draft, way.timeout_s, ask, opening)]
         newest = answers[-1].opened
         if operation != "verify":
-            self._known = newest.chain, newest.labels
+            self._known = newest.labels
         statements = tuple(statement for answer in answers for statement in answer.opened.statements)
         return SealedResult(
-            answer=SealedAnswer(statements, draft.salt if question.subject else b"", newest.labels),
+            answer=SealedAnswer(statements, draft.salt if question.subject else b"", _subjects(newest)),
             operation=operation,
             pairs=tuple(answer.pair for answer in answers),
             requests=tuple(request_digest(answer.request.body) for answer in answers),
@@ -312,11 +314,14 @@ def read_recipient(certificate: RecipientCertificate | str | Path) -> RecipientC
 @dataclass(frozen=True, slots=True)
 class _Sealed:
     statements: tuple[str, ...]
-    labels: tuple[str, ...]
-    chain: bytes
+    labels: Labels
 
 
-def _sealed(a: matcher_pb2.MatchReply, b: matcher_pb2.MatchReply, known_chain: bytes, known: Sequence[str]) -> _Sealed:
+def _subjects(sealed: _Sealed) -> tuple[str, ...]:
+    return tuple(sealed.labels.subjects.tolist())
+
+
+def _sealed(a: matcher_pb2.MatchReply, b: matcher_pb2.MatchReply, pair: Pair, known: Labels) -> _Sealed:
     """Return the statements of both organisations, and whom they are about, if the two say the same.
 
     The recipient checks what is stated itself. What is found here is told where the device can ask again.
@@ -332,8 +337,4 @@ def _sealed(a: matcher_pb2.MatchReply, b: matcher_pb2.MatchReply, known_chain: b
     for reply in (a, b):
         if not reply.statement or not reply.statement.isascii() or reply.share or reply.valid_share:
             raise IntegrityError("an answer that is not sealed to the recipient", expected="a statement")
-    remembered = tuple(known) if a.chain == known_chain else ()
-    first, second = (tuple(reply.labels) or remembered for reply in (a, b))
-    if first != second:
-        raise IntegrityError("the two matchers name different subjects", got=len(second), expected=len(first))
-    return _Sealed((a.statement.decode(), b.statement.decode()), first, a.chain)
+    return _Sealed((a.statement.decode(), b.statement.decode()), agreed_labels(a, b, pair, known))

@@ -111,10 +111,15 @@ class KeyHolderSettings(DaemonSettings):
     peers: dict[Party, Address]
     #: An organisation that has no matcher: its pairs never serve, and no stock is kept for them.
     dealer_only: Party | None = None
-    #: How much dealt stock to keep for each pair: triples mod N, bytes of eight bit triples, products mod 2^64.
+    #: How much dealt stock to keep for each pair, at least: triples mod N, bytes of eight bit triples, products mod
+    #: 2^64.
     stock_triples: int = Field(default=10240, ge=256)
     stock_bytes: int = Field(default=8 << 20, ge=1 << 17)
     stock_products: int = Field(default=1 << 19, ge=1 << 14)
+    #: For how many of the largest search since the start to keep stock, and how much of the disk that may take, for
+    #: each pair; 0 keeps no more than the least.
+    stock_searches: int = Field(default=4, ge=0, le=10_000)
+    stock_disk_bytes: int = Field(default=1 << 30, ge=0, le=1 << 50)
     #: A file of the audit log that has reached this size is followed by another.
     audit_file_bytes: int = Field(default=64 << 20, ge=1 << 12)
     #: How long after a refresh of the shares this key holder takes part in no other one with the same leader.

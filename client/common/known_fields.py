@@ -31,8 +31,8 @@ FIELDS: dict[str, frozenset[str]] = {
     ),
     "keyholder.toml": _DAEMON
     | _names(
-        """party key_file certifier_key peers dealer_only stock_triples stock_bytes stock_products
-        audit_file_bytes refresh_interval_s dealing"""
+        """party key_file certifier_key peers dealer_only stock_triples stock_bytes stock_products stock_searches
+        stock_disk_bytes audit_file_bytes refresh_interval_s dealing"""
     ),
     "matcher.toml": _DAEMON
     | _names("party key_holder peers galleries max_bulk_bytes bulk_memory_bytes max_bulk_s rotation admission cluster"),

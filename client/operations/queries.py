@@ -1,7 +1,7 @@
 """Queries of a device: a probe to the matchers of a pair, or of all pairs, and from their answers to a result.
 
 What stands behind `verify`, `candidates` and `identify` of the clients. Labels of a gallery are kept from one search to
-the next, so that servers send them once for each state of the gallery.
+the next, so that servers send what has changed since.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from veilmatch.client.operations.device import Device, Embedding
 from veilmatch.client.results import Candidates, IdentifyResult, Timings, Verification
 from veilmatch.client.wire import agreement
 from veilmatch.client.wire.connection import Answered, Connection, Opening
+from veilmatch.client.wire.labels import Labels
 from veilmatch.client.wire.pairs.assurance import assured
 from veilmatch.client.wire.signing import Draft
 from veilmatch.client.wire.transport import Matcher
@@ -48,7 +49,7 @@ class Queries:
     def __init__(self, device: Device, connection: Connection) -> None:
         self._device = device
         self._connection = connection
-        self._labels = agreement.Labels()
+        self._labels = Labels()
 
     async def verify(
         self, started: float, subject: str, embedding: Embedding, model: str, t: int, way: Way
@@ -58,7 +59,7 @@ class Queries:
         draft = Draft(request_pb2.OPERATION_VERIFY, probe, t, subject, model=model)
         prepared = time.perf_counter()
         with naming(subject):
-            answers = await self._match(draft, b"", way, agreement.open_verification, _decision)
+            answers = await self._match(draft, Labels(), way, agreement.open_verification, _decision)
         answered = answers.newest
         return Verification(
             decision=_decision(answered.opened),
@@ -80,7 +81,7 @@ class Queries:
         known = self._labels
         answers = await self._match(
             draft,
-            known.chain,
+            known,
             way,
             lambda a, b, pair: agreement.open_candidates(a, b, pair, known),
             lambda opened: sorted(agreement.matching_subjects(opened)),
@@ -107,7 +108,7 @@ class Queries:
         known = self._labels
         answers = await self._match(
             draft,
-            known.chain,
+            known,
             way,
             lambda a, b, pair: agreement.open_identification(a, b, pair, known),
             agreement.best_subject,
@@ -129,7 +130,7 @@ class Queries:
     async def _match(
         self,
         draft: Draft,
-        known_chain: bytes,
+        known: Labels,
         way: Way,
         opening: Opening[matcher_pb2.MatchReply, agreement.Opened],
         said: Callable[[agreement.Opened], object],
@@ -137,7 +138,8 @@ class Queries:
         """said: what an answer says, whatever the state of the gallery."""
 
         def ask(matcher: Matcher, signed: request_pb2.SignedRequest, left: float) -> Awaitable[matcher_pb2.MatchReply]:
-            return matcher.match(matcher_pb2.MatchRequest(request=signed, known_chain=known_chain), left)
+            asked = matcher_pb2.MatchRequest(request=signed, known_chain=known.chain, known_sequence=known.sequence)
+            return matcher.match(asked, left)
 
         async def ask_pair(pair: Pair, left: float) -> Answer:
             return await self._connection.ask_one(draft, pair, left, ask, opening)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from veilmatch.client.wire.labels import Labels, agreed_labels
 from veilmatch.crypto.digests import DIGEST_BYTES
 from veilmatch.crypto.errors import GalleryMismatchError, IntegrityError, ServerDeviationError
 from veilmatch.crypto.gates.answer import answer_bits
@@ -21,17 +22,6 @@ from veilmatch.protos.v1 import matcher_pb2 as pb
 
 _log = logging.getLogger(__name__)
 _Reply = pb.MatchReply | pb.MutateReply | pb.SubjectsReply | pb.RotateReply
-
-
-@dataclass(frozen=True, slots=True)
-class Labels:
-    """The subject of each compared template in one gallery state, as both matchers told it.
-
-    Immutable: a call keeps those that it told the matchers it knows, whatever other calls learn meanwhile.
-    """
-
-    chain: bytes = b""
-    subjects: Sequence[str] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +57,7 @@ def open_identification(a: pb.MatchReply, b: pb.MatchReply, pair: Pair, known: L
 
 def matching_subjects(opened: Opened) -> tuple[str, ...]:
     """Return the subjects whose bit is set, each once, in order of their first template."""
-    return tuple(dict.fromkeys(opened.labels.subjects[i] for i in np.flatnonzero(opened.bits).tolist()))
+    return tuple(dict.fromkeys(opened.labels.subjects[np.flatnonzero(opened.bits)].tolist()))
 
 
 def best_subject(opened: Opened) -> str | None:
@@ -75,7 +65,7 @@ def best_subject(opened: Opened) -> str | None:
     number = sum(int(bit) << i for i, bit in enumerate(opened.bits))
     if number > len(opened.labels.subjects):
         raise IntegrityError("an answer that names no template", got=number, expected=len(opened.labels.subjects))
-    return opened.labels.subjects[number - 1] if number else None
+    return str(opened.labels.subjects[number - 1]) if number else None
 
 
 def agreed_mutation(a: pb.MutateReply, b: pb.MutateReply, pair: Pair) -> pb.MutateReply:
@@ -135,15 +125,12 @@ def agreed_subjects(a: pb.SubjectsReply, b: pb.SubjectsReply, pair: Pair) -> lis
 
 def _open_search(operation: str, a: pb.MatchReply, b: pb.MatchReply, pair: Pair, known: Labels) -> Opened:
     _check_match(a, b, pair)
-    remembered = known.subjects if a.chain == known.chain else ()
-    first, second = (reply.labels or remembered for reply in (a, b))
-    if any(answer_bits(operation, len(labels)) != a.count for labels in (first, second)):
-        raise IntegrityError("an answer that does not fit the subjects it is about", got=a.count, expected=len(first))
-    if first is not second and list(first) != list(second):
+    labels = agreed_labels(a, b, pair, known)
+    if answer_bits(operation, len(labels.subjects)) != a.count:
         raise IntegrityError(
-            "the two matchers name different subjects", got=f"matcher-{pair[1]}", expected=f"matcher-{pair[0]}"
+            "an answer that does not fit the subjects it is about", got=a.count, expected=len(labels.subjects)
         )
-    return Opened(_answer(a, b), Labels(a.chain, tuple(first)), a.sequence)
+    return Opened(_answer(a, b), labels, a.sequence)
 
 
 def _check_match(a: pb.MatchReply, b: pb.MatchReply, pair: Pair) -> None:

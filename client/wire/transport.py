@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar
 
 import grpc
 
@@ -33,8 +33,10 @@ if TYPE_CHECKING:
     from veilmatch.common.settings import TlsSettings
 
 MIB = 1 << 20
-#: Answers hold the labels of a gallery: up to a million slots.
-RECEIVE_BYTES = 64 * MIB
+#: One message of an answer. The subjects of a gallery come in as many as they take, of 4 MiB at most.
+RECEIVE_BYTES = 16 * MIB
+#: All messages of an answer together, and the subjects in them: with sixteen million they are no gallery's.
+ANSWER_BYTES, SUBJECTS_MOST = 1 << 30, 1 << 24
 #: A probe is 3 kB, a bulk pack with its records less than 2 MB.
 SEND_BYTES = 4 * MIB
 #: A connection is pinged when it has been quiet for so long; servers allow one a second.
@@ -58,6 +60,7 @@ _REFUSED_S = 0.1
 _LOOK_S = 0.02
 
 _T = TypeVar("_T")
+_M = TypeVar("_M", pb.MatchReply, pb.SubjectsReply)
 ConnectionState: TypeAlias = Literal["up", "down", "new"]
 """new: in place of one that was silent, and not connected yet."""
 
@@ -187,7 +190,7 @@ class GrpcMatcher:
 
     async def match(self, request: pb.MatchRequest, timeout_s: float) -> pb.MatchReply:
         """See Matcher."""
-        return await self._call(lambda stub: stub.Match(request, timeout=timeout_s), timeout_s)
+        return await self._call(lambda stub: _whole(stub.Match(request, timeout=timeout_s), "labels"), timeout_s)
 
     async def mutate(self, request: request_pb2.SignedRequest, timeout_s: float) -> pb.MutateReply:
         """See Matcher."""
@@ -201,7 +204,7 @@ class GrpcMatcher:
 
     async def subjects(self, request: request_pb2.SignedRequest, timeout_s: float) -> pb.SubjectsReply:
         """See Matcher."""
-        return await self._call(lambda stub: stub.Subjects(request, timeout=timeout_s), timeout_s)
+        return await self._call(lambda stub: _whole(stub.Subjects(request, timeout=timeout_s), "subjects"), timeout_s)
 
     async def rotate(self, request: request_pb2.SignedRequest, timeout_s: float) -> pb.RotateReply:
         """See Matcher."""
@@ -308,6 +311,31 @@ async def _chunks(header: request_pb2.SignedRequest, packs: Sequence[pb.BulkPack
     await asyncio.sleep(_REFUSED_S)
     for pack in packs:
         yield pb.BulkChunk(pack=pack)
+
+
+async def _whole(call: grpc.aio.UnaryStreamCall[Any, _M], more: str) -> _M:
+    """Return the first message of an answer with what the others have more of. more: that field.
+
+    Raises IntegrityError if there is none, if they have anything else, or more than any gallery has.
+    """
+    whole: _M | None = None
+    size = 0
+    try:
+        async for part in call:
+            size += part.ByteSize()
+            if whole is None:
+                whole = part
+            elif [field.name for field, _ in part.ListFields()] != [more]:
+                raise IntegrityError("an answer that goes on with something else", expected=more)
+            else:
+                getattr(whole, more).extend(getattr(part, more))
+            if size > ANSWER_BYTES or len(getattr(whole, more)) > SUBJECTS_MOST:
+                raise IntegrityError("more subjects than any gallery has", got=f"{size} bytes")
+    finally:
+        call.cancel()
+    if whole is None:
+        raise IntegrityError("an answer without a message")
+    return whole
 
 
 def _read(tls: TlsSettings) -> tuple[bytes, bytes, bytes]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 
 import numpy as np
 
@@ -100,6 +101,10 @@ class ReferencePackGroup:
     def get(self, lane: int) -> list[Integer]:
         """Return the pack. lane: 0."""
         return [self._pairs.join(c) for c in self._pack]
+
+    def copy(self) -> ReferencePackGroup:
+        """Return a group with the same pack: its numbers are replaced together, and never changed."""
+        return copy(self)
 
     def products_of_powers(self, exponents: Sequence[int], exponent_bits: int) -> list[Integer]:
         """Return prod pack[i]^exponents[i]; see multiexp.product_of_powers."""

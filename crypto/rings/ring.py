@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, Self
 
 from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.rings.fixed_base import KnownPower
@@ -21,6 +21,9 @@ class PackGroup(Protocol):
 
     def get(self, lane: int) -> list[Integer]:
         """Return the pack of a lane, D zeros if none was put there."""
+
+    def copy(self) -> Self:
+        """Return a group with the same packs; what is put into one of the two is not in the other."""
 
     def products_of_powers(self, exponents: Sequence[int], exponent_bits: int) -> list[Integer]:
         """Return prod pack[i]^exponents[i] of every lane, for D exponents in [0, 2^exponent_bits).

@@ -15,6 +15,7 @@ from veilmatch.crypto.errors import IntegrityError
 from veilmatch.crypto.parameters import ParameterSet
 from veilmatch.server.check.databases import check_mode, check_pages, reading
 from veilmatch.server.check.report import Report
+from veilmatch.server.check.sizes import note_searches
 from veilmatch.server.matcher.gallery.disk import schema
 from veilmatch.server.matcher.gallery.disk.checks import check_chain, damaged_packs, damaged_records
 from veilmatch.server.matcher.gallery.disk.rows import retired_slots, state_of, visible
@@ -96,6 +97,7 @@ def _check_gallery(
             f"{name}: {len(numbers)} packs, {len(index)} templates, {state_of(gallery)}, "
             f"fingerprint {_fingerprint(connection, gallery)[:16]}",
         )
+        note_searches(gallery.name, len(index), len(index.asked().packs), parameters, report)
 
 
 def _numbers(gallery: Row[Any]) -> Any:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+
+from google.protobuf.message import DecodeError
 
 from veilmatch.crypto.dealing import Kind
 from veilmatch.crypto.errors import ProtocolError
@@ -22,6 +24,11 @@ from veilmatch.protos.v1 import keyholder_pb2 as pb
 
 #: A turn has about half as many.
 TURN_MESSAGES = 16
+#: What is said in a turn goes in one message up to this size, and in pieces of this size beyond it.
+PIECE_BYTES = 8 << 20
+#: Most that a turn has in a session of few packs, and more of each pack that is converted: its opening, two residues
+#: mod N, and what one layer of gates opens of its slots.
+TURN_BYTES, PACK_BYTES = 16 << 20, 1 << 12
 
 KIND_TO_WIRE: dict[Kind, pb.StockKind.ValueType] = {
     "triples": pb.STOCK_KIND_TRIPLES,
@@ -79,6 +86,47 @@ def turn_from_wire(wire: pb.PairMessage) -> list[Envelope]:
     if len(wire.then) >= TURN_MESSAGES or any(one.then for one in wire.then):
         raise ProtocolError("not a turn of a session", got=1 + len(wire.then), expected=f"<= {TURN_MESSAGES}")
     return [from_wire(one) for one in (wire, *wire.then)]
+
+
+def in_pieces(turn: pb.PairMessage) -> Iterator[pb.PairMessage]:
+    """Yield the messages that a turn goes in: itself, or its pieces."""
+    if turn.ByteSize() <= PIECE_BYTES:
+        yield turn
+        return
+    data = turn.SerializeToString()
+    for end in range(PIECE_BYTES, len(data) + PIECE_BYTES, PIECE_BYTES):
+        yield pb.PairMessage(piece=pb.PairPiece(data=data[end - PIECE_BYTES : end], more=end < len(data)))
+
+
+class Joined:
+    """A turn as it comes in. most: bytes that it may have."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._pieces: list[bytes] = []
+        self._size = 0
+
+    def take(self, message: pb.PairMessage) -> pb.PairMessage | None:
+        """Return the turn that a message completes, None if more has to come. Raises ProtocolError if it is none."""
+        if message.WhichOneof("content") != "piece":
+            if self._pieces:
+                raise ProtocolError("a turn that breaks off", got=message.WhichOneof("content"), expected="a piece")
+            return message
+        data, more = message.piece.data, message.piece.more
+        beside = message.session_id or message.number or message.then
+        if beside or len(data) > PIECE_BYTES or (more and len(data) < PIECE_BYTES):
+            raise ProtocolError("not a piece of a turn", got=len(data), expected=f"{PIECE_BYTES} bytes")
+        self._pieces.append(data)
+        self._size += len(data)
+        if self._size > self._most:
+            expected = f"<= {self._most} bytes"
+            raise ProtocolError("a turn larger than any of its session", got=self._size, expected=expected)
+        if more:
+            return None
+        try:
+            return pb.PairMessage.FromString(b"".join(self._pieces))
+        except DecodeError:
+            raise ProtocolError("pieces that are no turn", got=f"{self._size} bytes") from None
 
 
 def from_wire(wire: pb.PairMessage) -> Envelope:

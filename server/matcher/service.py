@@ -30,13 +30,16 @@ from veilmatch.server.matcher.change.rotating import rotate
 from veilmatch.server.matcher.entrance import Entrance
 from veilmatch.server.matcher.follow.followed import Followed
 from veilmatch.server.matcher.follow.serving import FollowedServicer
-from veilmatch.server.matcher.gallery.gallery import Gallery
-from veilmatch.server.matcher.query.matching import Surroundings, match
+from veilmatch.server.matcher.gallery.labels import Known
+from veilmatch.server.matcher.query.matching import Matched, Surroundings, in_parts, match
 from veilmatch.server.matcher.query.verifying import verify
 from veilmatch.server.transport.channels import Context, caller, require_caller
 from veilmatch.server.transport.links import AcceptedLink
-from veilmatch.server.transport.status import unary
+from veilmatch.server.transport.status import streaming, unary
 from veilmatch.server.transport.streams import first_message, next_message, silent
+
+#: Of one message: 4 MiB with the longest names.
+_PART_SUBJECTS = 1 << 14
 
 
 class MatcherService(rpc.MatcherServicer):
@@ -52,8 +55,8 @@ class MatcherService(rpc.MatcherServicer):
         self._bulk_room = bulk_room
         self._bulk_s = bulk_s
 
-    @unary
-    async def Match(self, request: pb.MatchRequest, context: Context) -> pb.MatchReply:
+    @streaming
+    async def Match(self, request: pb.MatchRequest, context: Context) -> AsyncIterator[pb.MatchReply]:
         """See matcher.proto."""
         signed = request.request
         async with self._entrance.meeting(signed, context, *WITH_PROBE) as meeting:
@@ -62,8 +65,13 @@ class MatcherService(rpc.MatcherServicer):
             self._check_lanes(checked, signed)
             if checked.operation == "verify":
                 counted = partial(self._admission.count, admitted, signed.subject)
-                return await verify(checked, signed, admitted.model, gallery, meeting, self._on, counted)
-            return await match(checked, signed, admitted.model, request.known_chain, gallery, meeting, self._on)
+                matched = Matched(await verify(checked, signed, admitted.model, gallery, meeting, self._on, counted))
+            else:
+                known = Known(request.known_sequence, request.known_chain)
+                matched = await match(checked, signed, admitted.model, known, gallery, meeting, self._on)
+        # The turn is over: a device may read as slowly as it likes.
+        async for part in in_parts(matched):
+            yield part
 
     @unary
     async def Mutate(self, request: request_pb2.SignedRequest, context: Context) -> pb.MutateReply:
@@ -92,8 +100,8 @@ class MatcherService(rpc.MatcherServicer):
                 raise silent(device, self._bulk_s) from None
             return await enrol_bulk(admitted.checked, ready, admitted.model, admitted.gallery, self._on)
 
-    @unary
-    async def Subjects(self, request: request_pb2.SignedRequest, context: Context) -> pb.SubjectsReply:
+    @streaming
+    async def Subjects(self, request: request_pb2.SignedRequest, context: Context) -> AsyncIterator[pb.SubjectsReply]:
         """See matcher.proto."""
         async with self._entrance.meeting(request, context, "subjects") as meeting:
             admitted = await self._admission.admit(request, context, "subjects")
@@ -101,7 +109,12 @@ class MatcherService(rpc.MatcherServicer):
             # One of the two may be behind, as the third organisation of a change a moment ago.
             async with self._on.agreement.reading(meeting, admitted.gallery):
                 # In a thread: tens of thousands of them take as long as a verification.
-                return await asyncio.to_thread(_subjects, admitted.gallery)
+                state, listed = admitted.gallery.state, await asyncio.to_thread(admitted.gallery.index.subjects)
+        reply = pb.SubjectsReply(sequence=state.sequence, chain=state.chain)
+        for start in range(0, max(1, len(listed)), _PART_SUBJECTS):
+            await asyncio.to_thread(_list_subjects, reply, listed[start : start + _PART_SUBJECTS])
+            yield reply
+            reply = pb.SubjectsReply()
 
     @unary
     async def Rotate(self, request: request_pb2.SignedRequest, context: Context) -> pb.RotateReply:
@@ -152,9 +165,8 @@ class MatcherService(rpc.MatcherServicer):
         self._on.scheme.parse_many([data[i : i + size] for i in range(0, len(data), size)])
 
 
-def _subjects(gallery: Gallery) -> pb.SubjectsReply:
-    subjects = [pb.Subject(subject=subject, templates=count) for subject, count in gallery.index.subjects()]
-    return pb.SubjectsReply(sequence=gallery.state.sequence, chain=gallery.state.chain, subjects=subjects)
+def _list_subjects(reply: pb.SubjectsReply, listed: Sequence[tuple[str, int]]) -> None:
+    reply.subjects.extend(pb.Subject(subject=subject, templates=count) for subject, count in listed)
 
 
 class MatcherPeerService(FollowedServicer):

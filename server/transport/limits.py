@@ -5,13 +5,13 @@ from __future__ import annotations
 MIB = 1 << 20
 #: What a matcher takes: a bulk pack with its records has at most about 2 MB, a chunk of the other matcher CHUNK_BYTES.
 DEVICE_MESSAGE_BYTES = 4 * MIB
-#: What a key holder takes, from servers. Results travel in chunks; openings and gate layers whole: 5 MB for a million
-#: slots.
+#: What a key holder takes, from servers. Results travel in chunks, and so do openings and gate layers, which have 7 MB
+#: for a million slots (keyholder/wire.py).
 PEER_MESSAGE_BYTES = 16 * MIB
 #: Payload of one chunk of a list of ciphertexts.
 CHUNK_BYTES = 2 * MIB
-#: Answers to a device: the labels of a million slots.
-REPLY_MESSAGE_BYTES = 64 * MIB
+#: One message to a device: labels come in as many as they take.
+REPLY_MESSAGE_BYTES = 16 * MIB
 #: How long a connection may take to be encrypted and to show its certificate.
 HANDSHAKE_S = 5.0
 #: A connection without calls is closed after this.

@@ -94,7 +94,7 @@ async def verifications(world: World, count: int) -> tuple[Counter[str], float]:
 async def left(calls: list[Any]) -> None:
     for call in calls:
         call.cancel()
-    await asyncio.gather(*calls, return_exceptions=True)
+    await asyncio.gather(*(call.code() for call in calls), return_exceptions=True)
 
 
 async def test_requests_that_come_to_the_leader_alone_take_no_turn(flooded: World) -> None:
@@ -151,7 +151,7 @@ async def test_lists_and_rotations_pass_a_turn(flooded: World) -> None:
             searches = [m.Match(one, timeout=20) for one in await device.searches(24) for m in (device.a, device.b)]
             await asyncio.sleep(0.5)
             calls = [matcher.Subjects(one, timeout=20) for matcher in (device.a, device.b) for one in requests]
-            lists = [asyncio.ensure_future(call) for call in calls]
+            lists = [asyncio.ensure_future(call.read()) for call in calls]
             await asyncio.wait(lists, return_when=asyncio.FIRST_COMPLETED)
         outcomes = (await asyncio.gather(*lists, return_exceptions=True))[: len(requests)]
         await left(searches)
@@ -169,7 +169,7 @@ async def test_what_does_not_belong_to_a_request_is_refused_before_it_waits(floo
         for wrong in (search, padded):
             async with asyncio.timeout(2):
                 with pytest.raises(grpc.aio.AioRpcError) as caught:
-                    await device.b.Match(wrong)
+                    await device.b.Match(wrong).read()
             assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 
@@ -22,7 +23,6 @@ from tests.installation.making import PARAMETERS, ceremony
 from tests.transport.signed import OPERATIONS, body, checker, signed
 from veilmatch.client.operations.bulk import read_frame, write_frame
 from veilmatch.client.wire.agreement import (
-    Labels,
     Opened,
     agreed_mutation,
     agreed_rotation,
@@ -32,6 +32,7 @@ from veilmatch.client.wire.agreement import (
     open_identification,
     open_verification,
 )
+from veilmatch.client.wire.labels import Labels
 from veilmatch.client.wire.statuses import read_error
 from veilmatch.crypto.answer_share import SealedShare
 from veilmatch.crypto.encryption import knowledge
@@ -57,7 +58,7 @@ from veilmatch.protos.v1 import keyholder_pb2, matcher_pb2, request_pb2
 from veilmatch.server.admission.certification import certified_statement
 from veilmatch.server.installation import sealed
 from veilmatch.server.keyholder.audit.chain import decode, encode
-from veilmatch.server.keyholder.wire import from_wire, to_wire
+from veilmatch.server.keyholder.wire import Joined, from_wire, to_wire, turn_from_wire
 from veilmatch.server.transport.status import METADATA_KEY, from_metadata
 
 
@@ -79,6 +80,23 @@ def pair_message(data: bytes) -> None:
     except ProtocolError:
         return
     assert from_wire(keyholder_pb2.PairMessage.FromString(to_wire(envelope).SerializeToString())) == envelope
+
+
+def pair_pieces(data: bytes) -> None:
+    """A stream of messages between key holders, each behind its length in two bytes: turns, some of them in pieces."""
+    joined, most = Joined(1 << 12), 1 << 12
+    while data:
+        length, data = int.from_bytes(data[:2], "big"), data[2:]
+        try:
+            turn = joined.take(keyholder_pb2.PairMessage.FromString(data[:length]))
+        except (DecodeError, ProtocolError):
+            return
+        if turn is not None:
+            assert turn.ByteSize() <= max(most, length)
+            joined = Joined(most)
+            with suppress(ProtocolError):
+                turn_from_wire(turn)
+        data = data[length:]
 
 
 def signed_request(data: bytes) -> None:
@@ -195,7 +213,7 @@ def two_replies(data: bytes) -> None:
     """The answers of both matchers at the device; a length of two bytes tells where the second one begins."""
     length = int.from_bytes(data[:2], "big")
     parts = data[2 : 2 + length], data[2 + length :]
-    known = Labels(bytes(32), ("ada", "bob"))
+    known = Labels(bytes(32), ("ada", "bob"), 7)
     for kind, agree in (
         (matcher_pb2.MatchReply, open_verification),
         (matcher_pb2.MatchReply, lambda a, b, pair: open_candidates(a, b, pair, known)),
@@ -278,6 +296,7 @@ def _scheme() -> Paillier:
 
 DECODERS: dict[str, Decoder] = {
     "pair message": Decoder(seeds.pair_messages, pair_message),
+    "pieces of a turn": Decoder(seeds.pair_pieces, pair_pieces),
     "signed request": Decoder(seeds.signed_requests, signed_request),
     "signed body": Decoder(seeds.bodies, signed_body),
     "public file": Decoder(seeds.public_files, public_file),

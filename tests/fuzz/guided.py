@@ -19,6 +19,7 @@ import atheris
 PARSERS = (
     "json",
     "veilmatch.client.wire.agreement",
+    "veilmatch.client.wire.labels",
     "veilmatch.client.operations.bulk",
     "veilmatch.client.wire.statuses",
     "veilmatch.crypto.errors",

@@ -78,6 +78,15 @@ def pair_messages() -> list[bytes]:
 
 
 @cache
+def pair_pieces() -> list[bytes]:
+    whole = pair_messages()[1]
+    piece = keyholder_pb2.PairMessage(piece=keyholder_pb2.PairPiece(data=whole))
+    more = keyholder_pb2.PairMessage(piece=keyholder_pb2.PairPiece(data=whole, more=True))
+    streams = [[whole], [piece.SerializeToString()] * 2, [more.SerializeToString(), whole]]
+    return [b"".join(len(one).to_bytes(2, "big") + one for one in stream) for stream in streams]
+
+
+@cache
 def bodies() -> list[bytes]:
     found = [body(operation).SerializeToString() for operation in OPERATIONS]
     edges = body("verify", threshold=(1 << 31) - 1, issued_at_ms=(1 << 63) - 1, expires_at_ms=(1 << 63) - 1)
@@ -183,6 +192,10 @@ def two_replies() -> list[bytes]:
     match = {"session_id": _SESSION, **state}
     known = matcher_pb2.MatchReply(count=2, share=b"\x01", valid_share=True, **match)
     told = matcher_pb2.MatchReply(count=2, share=b"\x03", valid_share=False, labels=["ada", "bob"], **match)
+    changed = matcher_pb2.MatchReply(count=2, share=b"\x01", valid_share=True, **match)
+    changed.difference.slots.extend([0, 3])
+    changed.difference.subjects.extend(["", "bob"])
+    spread = matcher_pb2.MatchReply(count=2, share=b"\x03", labels=["", "bob", "", "bob"], **match)
     one = matcher_pb2.MatchReply(count=1, share=b"\x01", valid_share=True, **match)
     other = matcher_pb2.MatchReply(count=1, share=b"\x00", valid_share=False, **match)
     mutated = matcher_pb2.MutateReply(templates=1, **state)
@@ -195,8 +208,8 @@ def two_replies() -> list[bytes]:
     ]
     done = matcher_pb2.RotateReply(converted=9, total=9, done=True, **state)
     pairs = (
-        (known, told), (told, told), (one, other), (mutated, mutated), (enrolled, mutated), (listed, listed),
-        (rotated[0], rotated[1]), (done, done),
+        (known, told), (told, told), (changed, spread), (one, other), (mutated, mutated), (enrolled, mutated),
+        (listed, listed), (rotated[0], rotated[1]), (done, done),
     )  # fmt: skip
     found = []
     for pair in pairs:

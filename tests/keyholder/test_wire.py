@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 import pytest
 from google.protobuf.message import DecodeError
 from hypothesis import example, given
@@ -22,15 +25,21 @@ from veilmatch.crypto.pair.messages import (
     SafetyProof,
 )
 from veilmatch.protos.v1 import keyholder_pb2 as pb
+from veilmatch.server.keyholder import wire
 from veilmatch.server.keyholder.wire import (
     KIND_TO_WIRE,
+    PACK_BYTES,
+    TURN_BYTES,
     TURN_MESSAGES,
+    Joined,
     from_wire,
+    in_pieces,
     kind_from_wire,
     to_wire,
     turn_from_wire,
     turn_to_wire,
 )
+from veilmatch.server.transport.limits import PEER_MESSAGE_BYTES
 
 bytes_ = st.binary(max_size=80)
 index = st.integers(0, (1 << 64) - 1)
@@ -75,10 +84,10 @@ def test_a_turn_of_too_many_messages_or_within_another_is_refused() -> None:
     one = Envelope(b"", 0, Openings(b""))
     with pytest.raises(ProtocolError):
         turn_from_wire(turn_to_wire([one] * (TURN_MESSAGES + 1)))
-    wire = turn_to_wire([one, one])
-    wire.then[0].then.append(to_wire(one))
+    turn = turn_to_wire([one, one])
+    turn.then[0].then.append(to_wire(one))
     with pytest.raises(ProtocolError):
-        turn_from_wire(wire)
+        turn_from_wire(turn)
 
 
 @pytest.mark.parametrize("wire", [pb.PairMessage(), pb.PairMessage(session_id=b"x", number=3)])
@@ -128,3 +137,69 @@ def test_no_message_shows_its_content(envelope: Envelope) -> None:
     if isinstance(message, Hello | Allocation):
         return  # public: digests, nonces and indices
     assert repr(message) == f"<{type(message).__name__}>"
+
+
+# -- turns that are too large for one message --------------------------------------------------------
+
+
+def joined(pieces: Iterable[pb.PairMessage], most: int = 1 << 20) -> pb.PairMessage | None:
+    """Return the turn that pieces are, None if they have no end."""
+    whole, found = Joined(most), None
+    for piece in pieces:
+        assert found is None
+        found = whole.take(pb.PairMessage.FromString(piece.SerializeToString()))
+    return found
+
+
+@given(st.lists(envelopes, min_size=1, max_size=TURN_MESSAGES), st.integers(1, 60))
+def test_a_turn_in_pieces_is_the_turn(turn: list[Envelope], size: int) -> None:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(wire, "PIECE_BYTES", size)
+        pieces = list(in_pieces(turn_to_wire(turn)))
+        assert all(len(piece.piece.data) <= size for piece in pieces)
+        again = joined(pieces)
+    assert again is not None and turn_from_wire(again) == turn
+
+
+def test_the_openings_of_ten_million_templates_are_said_in_messages_that_are_taken() -> None:
+    turn = turn_to_wire([Envelope(b"s" * 32, 4, Openings(bytes(768 * 90_091)))])
+    pieces = list(in_pieces(turn))
+    assert all(piece.ByteSize() <= PEER_MESSAGE_BYTES for piece in pieces)
+    assert joined(pieces, TURN_BYTES + PACK_BYTES * 90_091) == turn
+
+
+def test_what_goes_in_one_message_is_not_cut() -> None:
+    turn = turn_to_wire([Envelope(b"s" * 32, 4, Openings(b"x"))])
+    assert list(in_pieces(turn)) == [turn]
+
+
+def piece(data: bytes, *, more: bool, **beside: Any) -> pb.PairMessage:
+    return pb.PairMessage(piece=pb.PairPiece(data=data, more=more), **beside)
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [piece(b"ab", more=True)],
+        [piece(b"", more=True)],
+        [piece(b"abcde", more=False)],
+        [piece(b"abcd", more=True), pb.PairMessage(openings=b"x")],
+        [piece(b"abcd", more=True)] * 3,
+        [piece(b"\xff", more=False)],
+        [piece(b"abcd", more=True, session_id=b"s")],
+        [piece(b"abcd", more=True, number=1)],
+        [piece(b"abcd", more=True, then=[pb.PairMessage()])],
+    ],
+)
+def test_pieces_that_are_no_turn_are_refused(pieces: list[pb.PairMessage], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "PIECE_BYTES", 4)
+    with pytest.raises(ProtocolError):
+        joined(pieces, most=11)
+
+
+def test_pieces_within_pieces_are_no_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+    inner = piece(b"abcd", more=False).SerializeToString()
+    found = joined([piece(inner, more=False)])
+    assert found is not None
+    with pytest.raises(ProtocolError):
+        turn_from_wire(found)

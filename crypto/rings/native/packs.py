@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 
 import numpy as np
 
 from veilmatch.crypto.arithmetic import Integer, to_bytes
 from veilmatch.crypto.rings.native.groups import Groups
-from veilmatch.crypto.rings.native.limbs import Limbs, empty, one_by_one, side_by_side
+from veilmatch.crypto.rings.native.limbs import Limbs, empty, empty_bytes, one_by_one, side_by_side
 from veilmatch.crypto.rings.programs import Program, compile_program
 
 
@@ -39,6 +40,13 @@ class NativePackGroup:
         """Return the pack of a lane."""
         values = np.ascontiguousarray(self._ring.expand(self._rows, self._dimension)[:, :, :, lane])
         return self._ring.leave(side_by_side(values, self._ring.lanes), self._dimension)
+
+    def copy(self) -> NativePackGroup:
+        """Return a group with the same packs."""
+        twin = copy(self)
+        twin._rows = empty_bytes(self._rows.nbytes)
+        twin._rows[:] = self._rows
+        return twin
 
     def products_of_powers(self, exponents: Sequence[int], exponent_bits: int) -> list[Integer]:
         """Return prod pack[i]^exponents[i] of every lane, 0 for an empty one; 0 <= exponents[i] < 2^exponent_bits."""

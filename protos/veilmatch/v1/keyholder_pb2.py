@@ -25,17 +25,17 @@ _sym_db = _symbol_database.Default()
 from veilmatch.protos.v1 import request_pb2 as veilmatch_dot_v1_dot_request__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cveilmatch/v1/keyholder.proto\x12\x0cveilmatch.v1\x1a\x1aveilmatch/v1/request.proto\"y\n\x12MatcherToKeyHolder\x12)\n\x04open\x18\x01 \x01(\x0b\x32\x19.veilmatch.v1.OpenSessionH\x00\x12-\n\x07results\x18\x02 \x01(\x0b\x32\x1a.veilmatch.v1.ResultsChunkH\x00\x42\t\n\x07\x63ontent\"\xab\x01\n\x0bOpenSession\x12,\n\x07request\x18\x01 \x01(\x0b\x32\x1b.veilmatch.v1.SignedRequest\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12\r\n\x05\x63hain\x18\x03 \x01(\x0c\x12\x0e\n\x06record\x18\x04 \x03(\x0c\x12\x13\n\x0boutput_bits\x18\x05 \x01(\r\x12\x11\n\tby_device\x18\x06 \x01(\x0c\x12\x15\n\rlabels_digest\x18\x07 \x01(\x0c\"L\n\x0cResultsChunk\x12\x0f\n\x07results\x18\x01 \x01(\x0c\x12\x0e\n\x06wanted\x18\x02 \x01(\x0c\x12\r\n\x05packs\x18\x03 \x01(\r\x12\x0c\n\x04last\x18\x04 \x01(\x08\"\x8d\x02\n\x12KeyHolderToMatcher\x12\x36\n\x0bprobe_share\x18\x01 \x01(\x0b\x32\x1f.veilmatch.v1.ProbeShareMessageH\x00\x12<\n\x0etemplate_share\x18\x02 \x01(\x0b\x32\".veilmatch.v1.TemplateShareMessageH\x00\x12<\n\x0e\x64\x65\x63ision_share\x18\x03 \x01(\x0b\x32\".veilmatch.v1.DecisionShareMessageH\x00\x12\x38\n\x0csealed_share\x18\x04 \x01(\x0b\x32 .veilmatch.v1.SealedShareMessageH\x00\x42\t\n\x07\x63ontent\"K\n\x11ProbeShareMessage\x12\x12\n\nsession_id\x18\x01 \x01(\x0c\x12\x11\n\texponents\x18\x02 \x01(\x0c\x12\x0f\n\x07is_plus\x18\x03 \x01(\x08\"_\n\x14TemplateShareMessage\x12\x12\n\nsession_id\x18\x01 \x01(\x0c\x12\r\n\x05lanes\x18\x02 \x01(\x0c\x12\x0f\n\x07is_plus\x18\x03 \x01(\x08\x12\x13\n\x0bvalid_share\x18\x04 \x01(\x0c\"]\n\x14\x44\x65\x63isionShareMessage\x12\r\n\x05share\x18\x01 \x01(\x0c\x12\r\n\x05\x63ount\x18\x02 \x01(\r\x12\x13\n\x0bvalid_share\x18\x03 \x01(\x08\x12\x12\n\nsession_id\x18\x04 \x01(\x0c\"J\n\x12SealedShareMessage\x12\x11\n\tstatement\x18\x01 \x01(\x0c\x12\r\n\x05\x63ount\x18\x02 \x01(\r\x12\x12\n\nsession_id\x18\x03 \x01(\x0c\"\xb7\x03\n\x0bPairMessage\x12\x12\n\nsession_id\x18\x01 \x01(\x0c\x12\x0e\n\x06number\x18\x02 \x01(\r\x12\x32\n\nrendezvous\x18\x03 \x01(\x0b\x32\x1c.veilmatch.v1.PairRendezvousH\x00\x12+\n\x05hello\x18\x04 \x01(\x0b\x32\x1a.veilmatch.v1.HelloMessageH\x00\x12\x33\n\tagreement\x18\x05 \x01(\x0b\x32\x1e.veilmatch.v1.AgreementMessageH\x00\x12\x35\n\nallocation\x18\x06 \x01(\x0b\x32\x1f.veilmatch.v1.AllocationMessageH\x00\x12\x12\n\x08openings\x18\x07 \x01(\x0cH\x00\x12\x14\n\ngate_layer\x18\t \x01(\x0cH\x00\x12\x0f\n\x05\x63oins\x18\x0b \x01(\x0cH\x00\x12\x16\n\x0csafety_proof\x18\x0c \x01(\x0cH\x00\x12\x13\n\tlast_mask\x18\r \x01(\x0cH\x00\x12\x0f\n\x05\x65nded\x18\x0e \x01(\x0cH\x00\x12\'\n\x04then\x18\x0f \x03(\x0b\x32\x19.veilmatch.v1.PairMessageB\t\n\x07\x63ontentJ\x04\x08\x08\x10\tJ\x04\x08\n\x10\x0b\"(\n\x0ePairRendezvous\x12\x16\n\x0esubject_matter\x18\x01 \x01(\x0c\"\xf4\x01\n\x0cHelloMessage\x12\x0f\n\x07\x63ontext\x18\x01 \x01(\x0c\x12\r\n\x05nonce\x18\x02 \x01(\x0c\x12\x15\n\rtriples_floor\x18\x03 \x01(\x04\x12\x12\n\nbits_floor\x18\x04 \x01(\x04\x12\x16\n\x0eproducts_floor\x18\x05 \x01(\x04\x12\x13\n\x0bmask_secret\x18\x06 \x01(\x0c\x12\x13\n\x0b\x63iphertexts\x18\x07 \x01(\x0c\x12\x14\n\x0c\x66ingerprints\x18\x08 \x01(\x0c\x12\x15\n\rtriples_start\x18\t \x01(\x04\x12\x12\n\nbits_start\x18\n \x01(\x04\x12\x16\n\x0eproducts_start\x18\x0b \x01(\x04\"=\n\x10\x41greementMessage\x12\x13\n\x0b\x63iphertexts\x18\x01 \x01(\x0c\x12\x14\n\x0c\x66ingerprints\x18\x02 \x01(\x0c\"I\n\x11\x41llocationMessage\x12%\n\x04kind\x18\x01 \x01(\x0e\x32\x17.veilmatch.v1.StockKind\x12\r\n\x05start\x18\x02 \x01(\x04\"B\n\x0fStockGeneration\x12\x0c\n\x04pair\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\r\x12\x12\n\ngeneration\x18\x03 \x01(\x0c\"~\n\x0b\x44\x65\x61lRequest\x12\x0c\n\x04pair\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\r\x12\r\n\x05stock\x18\x03 \x01(\x0c\x12%\n\x04kind\x18\x04 \x01(\x0e\x32\x17.veilmatch.v1.StockKind\x12\r\n\x05\x66irst\x18\x05 \x01(\x04\x12\r\n\x05\x63ount\x18\x06 \x01(\r\"?\n\nDealtBlock\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x0c\n\x04seed\x18\x02 \x01(\x0c\x12\x13\n\x0b\x63orrections\x18\x03 \x01(\x0c\"\x86\x01\n\x13\x44\x65\x61ltOpeningRequest\x12\x0c\n\x04pair\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\r\x12\r\n\x05stock\x18\x03 \x01(\x0c\x12%\n\x04kind\x18\x04 \x01(\x0e\x32\x17.veilmatch.v1.StockKind\x12\x0e\n\x06number\x18\x05 \x01(\x04\x12\x0c\n\x04\x63oin\x18\x06 \x01(\x0c\",\n\x16\x44\x65\x61ltOpeningCommitment\x12\x12\n\ncommitment\x18\x01 \x01(\x0c\"\x1e\n\x0cRefreshQuery\x12\x0e\n\x06key_id\x18\x01 \x01(\x0c\"\xa5\x01\n\x0cRefreshState\x12\x0e\n\x06key_id\x18\x01 \x01(\x0c\x12\r\n\x05\x65poch\x18\x02 \x01(\r\x12)\n\x05stage\x18\x03 \x01(\x0e\x32\x1a.veilmatch.v1.RefreshStage\x12\x12\n\nrefresh_id\x18\x04 \x01(\x0c\x12\x10\n\x08\x64\x65\x63ision\x18\x05 \x01(\x0c\x12\x12\n\ngoing_back\x18\x06 \x01(\x08\x12\x11\n\tswitching\x18\x07 \x01(\x08\"=\n\x0eRecoverRequest\x12\x0e\n\x06key_id\x18\x01 \x01(\x0c\x12\x0f\n\x07without\x18\x02 \x01(\t\x12\n\n\x02go\x18\x03 \x01(\x08\"\x83\x01\n\rRecoverReport\x12)\n\x05state\x18\x01 \x01(\x0b\x32\x1a.veilmatch.v1.RefreshState\x12(\n\x05peers\x18\x02 \x03(\x0b\x32\x19.veilmatch.v1.RecoverPeer\x12\x0c\n\x04will\x18\x03 \x01(\t\x12\x0f\n\x07refused\x18\x04 \x01(\t\";\n\x0bRecoverPeer\x12\r\n\x05party\x18\x01 \x01(\t\x12\x0e\n\x06\x63ounts\x18\x02 \x01(\x08\x12\r\n\x05\x66ound\x18\x03 \x01(\t\"@\n\x0bRefreshStep\x12\x0e\n\x06key_id\x18\x01 \x01(\x0c\x12\r\n\x05\x65poch\x18\x02 \x01(\r\x12\x12\n\nrefresh_id\x18\x03 \x01(\x0c\"V\n\x0eRefreshMessage\x12\'\n\x04step\x18\x01 \x01(\x0b\x32\x19.veilmatch.v1.RefreshStep\x12\x0c\n\x04pair\x18\x02 \x01(\t\x12\r\n\x05value\x18\x03 \x01(\x0c\"\xbf\x01\n\x0c\x43heckMessage\x12)\n\x05\x62\x65gin\x18\x01 \x01(\x0b\x32\x18.veilmatch.v1.CheckBeginH\x00\x12\x10\n\x06number\x18\x02 \x01(\x04H\x00\x12\x0f\n\x05ready\x18\x03 \x01(\x08H\x00\x12\x0f\n\x05nonce\x18\x04 \x01(\x0cH\x00\x12\x11\n\x07opening\x18\x05 \x01(\x0cH\x00\x12\x0f\n\x05proof\x18\x06 \x01(\x0cH\x00\x12\x10\n\x06stored\x18\x07 \x01(\x08H\x00\x12\x0f\n\x05\x65nded\x18\x08 \x01(\x0cH\x00\x42\t\n\x07\x63ontent\"\x7f\n\nCheckBegin\x12\x0c\n\x04pair\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\r\x12\r\n\x05stock\x18\x03 \x01(\x0c\x12%\n\x04kind\x18\x04 \x01(\x0e\x32\x17.veilmatch.v1.StockKind\x12\x0e\n\x06number\x18\x05 \x01(\x04\x12\x0e\n\x06oldest\x18\x06 \x01(\x04*m\n\tStockKind\x12\x1a\n\x16STOCK_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12STOCK_KIND_TRIPLES\x10\x01\x12\x13\n\x0fSTOCK_KIND_BITS\x10\x02\x12\x17\n\x13STOCK_KIND_PRODUCTS\x10\x03*\xb0\x01\n\x0cRefreshStage\x12\x1d\n\x19REFRESH_STAGE_UNSPECIFIED\x10\x00\x12\x16\n\x12REFRESH_STAGE_NONE\x10\x01\x12\x1b\n\x17REFRESH_STAGE_PREPARING\x10\x02\x12\x17\n\x13REFRESH_STAGE_READY\x10\x03\x12\x1b\n\x17REFRESH_STAGE_WITHDRAWN\x10\x04\x12\x16\n\x12REFRESH_STAGE_USED\x10\x05\x32\\\n\tKeyHolder\x12O\n\x05Serve\x12 .veilmatch.v1.MatcherToKeyHolder\x1a .veilmatch.v1.KeyHolderToMatcher(\x01\x30\x01\x32\xfe\x02\n\rKeyHolderPeer\x12@\n\x04Pair\x12\x19.veilmatch.v1.PairMessage\x1a\x19.veilmatch.v1.PairMessage(\x01\x30\x01\x12I\n\tMeetStock\x12\x1d.veilmatch.v1.StockGeneration\x1a\x1d.veilmatch.v1.StockGeneration\x12=\n\x04\x44\x65\x61l\x12\x19.veilmatch.v1.DealRequest\x1a\x18.veilmatch.v1.DealtBlock0\x01\x12W\n\x0c\x44\x65\x61ltOpening\x12!.veilmatch.v1.DealtOpeningRequest\x1a$.veilmatch.v1.DealtOpeningCommitment\x12H\n\nCheckDealt\x12\x1a.veilmatch.v1.CheckMessage\x1a\x1a.veilmatch.v1.CheckMessage(\x01\x30\x01\x32\xb5\x05\n\x10KeyHolderRefresh\x12?\n\x05State\x12\x1a.veilmatch.v1.RefreshQuery\x1a\x1a.veilmatch.v1.RefreshState\x12\x41\n\x07Refresh\x12\x1a.veilmatch.v1.RefreshQuery\x1a\x1a.veilmatch.v1.RefreshState\x12\x44\n\x07Recover\x12\x1c.veilmatch.v1.RecoverRequest\x1a\x1b.veilmatch.v1.RecoverReport\x12@\n\x06Settle\x12\x1a.veilmatch.v1.RefreshQuery\x1a\x1a.veilmatch.v1.RefreshState\x12>\n\x05\x42\x65gin\x12\x19.veilmatch.v1.RefreshStep\x1a\x1a.veilmatch.v1.RefreshState\x12@\n\x07Prepare\x12\x19.veilmatch.v1.RefreshStep\x1a\x1a.veilmatch.v1.RefreshState\x12H\n\nCommitment\x12\x1c.veilmatch.v1.RefreshMessage\x1a\x1c.veilmatch.v1.RefreshMessage\x12\x44\n\x06Reveal\x12\x1c.veilmatch.v1.RefreshMessage\x1a\x1c.veilmatch.v1.RefreshMessage\x12\x41\n\x03\x46it\x12\x1c.veilmatch.v1.RefreshMessage\x1a\x1c.veilmatch.v1.RefreshMessage\x12@\n\x07\x41\x62\x61ndon\x12\x19.veilmatch.v1.RefreshStep\x1a\x1a.veilmatch.v1.RefreshStateb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cveilmatch/v1/keyholder.proto\x12\x0cveilmatch.v1\x1a\x1aveilmatch/v1/request.proto\"y\n\x12MatcherToKeyHolder\x12)\n\x04open\x18\x01 \x01(\x0b\x32\x19.veilmatch.v1.OpenSessionH\x00\x12-\n\x07results\x18\x02 \x01(\x0b\x32\x1a.veilmatch.v1.ResultsChunkH\x00\x42\t\n\x07\x63ontent\"\xab\x01\n\x0bOpenSession\x12,\n\x07request\x18\x01 \x01(\x0b\x32\x1b.veilmatch.v1.SignedRequest\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12\r\n\x05\x63hain\x18\x03 \x01(\x0c\x12\x0e\n\x06record\x18\x04 \x03(\x0c\x12\x13\n\x0boutput_bits\x18\x05 \x01(\r\x12\x11\n\tby_device\x18\x06 \x01(\x0c\x12\x15\n\rlabels_digest\x18\x07 \x01(\x0c\"L\n\x0cResultsChunk\x12\x0f\n\x07results\x18\x01 \x01(\x0c\x12\x0e\n\x06wanted\x18\x02 \x01(\x0c\x12\r\n\x05packs\x18\x03 \x01(\r\x12\x0c\n\x04last\x18\x04 \x01(\x08\"\x8d\x02\n\x12KeyHolderToMatcher\x12\x36\n\x0bprobe_share\x18\x01 \x01(\x0b\x32\x1f.veilmatch.v1.ProbeShareMessageH\x00\x12<\n\x0etemplate_share\x18\x02 \x01(\x0b\x32\".veilmatch.v1.TemplateShareMessageH\x00\x12<\n\x0e\x64\x65\x63ision_share\x18\x03 \x01(\x0b\x32\".veilmatch.v1.DecisionShareMessageH\x00\x12\x38\n\x0csealed_share\x18\x04 \x01(\x0b\x32 .veilmatch.v1.SealedShareMessageH\x00\x42\t\n\x07\x63ontent\"K\n\x11ProbeShareMessage\x12\x12\n\nsession_id\x18\x01 \x01(\x0c\x12\x11\n\texponents\x18\x02 \x01(\x0c\x12\x0f\n\x07is_plus\x18\x03 \x01(\x08\"_\n\x14TemplateShareMessage\x12\x12\n\nsession_id\x18\x01 \x01(\x0c\x12\r\n\x05lanes\x18\x02 \x01(\x0c\x12\x0f\n\x07is_plus\x18\x03 \x01(\x08\x12\x13\n\x0bvalid_share\x18\x04 \x01(\x0c\"]\n\x14\x44\x65\x63isionShareMessage\x12\r\n\x05share\x18\x01 \x01(\x0c\x12\r\n\x05\x63ount\x18\x02 \x01(\r\x12\x13\n\x0bvalid_share\x18\x03 \x01(\x08\x12\x12\n\nsession_id\x18\x04 \x01(\x0c\"J\n\x12SealedShareMessage\x12\x11\n\tstatement\x18\x01 \x01(\x0c\x12\r\n\x05\x63ount\x18\x02 \x01(\r\x12\x12\n\nsession_id\x18\x03 \x01(\x0c\"\xe1\x03\n\x0bPairMessage\x12\x12\n\nsession_id\x18\x01 \x01(\x0c\x12\x0e\n\x06number\x18\x02 \x01(\r\x12\x32\n\nrendezvous\x18\x03 \x01(\x0b\x32\x1c.veilmatch.v1.PairRendezvousH\x00\x12+\n\x05hello\x18\x04 \x01(\x0b\x32\x1a.veilmatch.v1.HelloMessageH\x00\x12\x33\n\tagreement\x18\x05 \x01(\x0b\x32\x1e.veilmatch.v1.AgreementMessageH\x00\x12\x35\n\nallocation\x18\x06 \x01(\x0b\x32\x1f.veilmatch.v1.AllocationMessageH\x00\x12\x12\n\x08openings\x18\x07 \x01(\x0cH\x00\x12\x14\n\ngate_layer\x18\t \x01(\x0cH\x00\x12\x0f\n\x05\x63oins\x18\x0b \x01(\x0cH\x00\x12\x16\n\x0csafety_proof\x18\x0c \x01(\x0cH\x00\x12\x13\n\tlast_mask\x18\r \x01(\x0cH\x00\x12\x0f\n\x05\x65nded\x18\x0e \x01(\x0cH\x00\x12(\n\x05piece\x18\x10 \x01(\x0b\x32\x17.veilmatch.v1.PairPieceH\x00\x12\'\n\x04then\x18\x0f \x03(\x0b\x32\x19.veilmatch.v1.PairMessageB\t\n\x07\x63ontentJ\x04\x08\x08\x10\tJ\x04\x08\n\x10\x0b\"\'\n\tPairPiece\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\x0c\n\x04more\x18\x02 \x01(\x08\"(\n\x0ePairRendezvous\x12\x16\n\x0esubject_matter\x18\x01 \x01(\x0c\"\xf4\x01\n\x0cHelloMessage\x12\x0f\n\x07\x63ontext\x18\x01 \x01(\x0c\x12\r\n\x05nonce\x18\x02 \x01(\x0c\x12\x15\n\rtriples_floor\x18\x03 \x01(\x04\x12\x12\n\nbits_floor\x18\x04 \x01(\x04\x12\x16\n\x0eproducts_floor\x18\x05 \x01(\x04\x12\x13\n\x0bmask_secret\x18\x06 \x01(\x0c\x12\x13\n\x0b\x63iphertexts\x18\x07 \x01(\x0c\x12\x14\n\x0c\x66ingerprints\x18\x08 \x01(\x0c\x12\x15\n\rtriples_start\x18\t \x01(\x04\x12\x12\n\nbits_start\x18\n \x01(\x04\x12\x16\n\x0eproducts_start\x18\x0b \x01(\x04\"=\n\x10\x41greementMessage\x12\x13\n\x0b\x63iphertexts\x18\x01 \x01(\x0c\x12\x14\n\x0c\x66ingerprints\x18\x02 \x01(\x0c\"I\n\x11\x41llocationMessage\x12%\n\x04kind\x18\x01 \x01(\x0e\x32\x17.veilmatch.v1.StockKind\x12\r\n\x05start\x18\x02 \x01(\x04\"B\n\x0fStockGeneration\x12\x0c\n\x04pair\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\r\x12\x12\n\ngeneration\x18\x03 \x01(\x0c\"~\n\x0b\x44\x65\x61lRequest\x12\x0c\n\x04pair\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\r\x12\r\n\x05stock\x18\x03 \x01(\x0c\x12%\n\x04kind\x18\x04 \x01(\x0e\x32\x17.veilmatch.v1.StockKind\x12\r\n\x05\x66irst\x18\x05 \x01(\x04\x12\r\n\x05\x63ount\x18\x06 \x01(\r\"?\n\nDealtBlock\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x0c\n\x04seed\x18\x02 \x01(\x0c\x12\x13\n\x0b\x63orrections\x18\x03 \x01(\x0c\"\x86\x01\n\x13\x44\x65\x61ltOpeningRequest\x12\x0c\n\x04pair\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\r\x12\r\n\x05stock\x18\x03 \x01(\x0c\x12%\n\x04kind\x18\x04 \x01(\x0e\x32\x17.veilmatch.v1.StockKind\x12\x0e\n\x06number\x18\x05 \x01(\x04\x12\x0c\n\x04\x63oin\x18\x06 \x01(\x0c\",\n\x16\x44\x65\x61ltOpeningCommitment\x12\x12\n\ncommitment\x18\x01 \x01(\x0c\"\x1e\n\x0cRefreshQuery\x12\x0e\n\x06key_id\x18\x01 \x01(\x0c\"\xa5\x01\n\x0cRefreshState\x12\x0e\n\x06key_id\x18\x01 \x01(\x0c\x12\r\n\x05\x65poch\x18\x02 \x01(\r\x12)\n\x05stage\x18\x03 \x01(\x0e\x32\x1a.veilmatch.v1.RefreshStage\x12\x12\n\nrefresh_id\x18\x04 \x01(\x0c\x12\x10\n\x08\x64\x65\x63ision\x18\x05 \x01(\x0c\x12\x12\n\ngoing_back\x18\x06 \x01(\x08\x12\x11\n\tswitching\x18\x07 \x01(\x08\"=\n\x0eRecoverRequest\x12\x0e\n\x06key_id\x18\x01 \x01(\x0c\x12\x0f\n\x07without\x18\x02 \x01(\t\x12\n\n\x02go\x18\x03 \x01(\x08\"\x83\x01\n\rRecoverReport\x12)\n\x05state\x18\x01 \x01(\x0b\x32\x1a.veilmatch.v1.RefreshState\x12(\n\x05peers\x18\x02 \x03(\x0b\x32\x19.veilmatch.v1.RecoverPeer\x12\x0c\n\x04will\x18\x03 \x01(\t\x12\x0f\n\x07refused\x18\x04 \x01(\t\";\n\x0bRecoverPeer\x12\r\n\x05party\x18\x01 \x01(\t\x12\x0e\n\x06\x63ounts\x18\x02 \x01(\x08\x12\r\n\x05\x66ound\x18\x03 \x01(\t\"@\n\x0bRefreshStep\x12\x0e\n\x06key_id\x18\x01 \x01(\x0c\x12\r\n\x05\x65poch\x18\x02 \x01(\r\x12\x12\n\nrefresh_id\x18\x03 \x01(\x0c\"V\n\x0eRefreshMessage\x12\'\n\x04step\x18\x01 \x01(\x0b\x32\x19.veilmatch.v1.RefreshStep\x12\x0c\n\x04pair\x18\x02 \x01(\t\x12\r\n\x05value\x18\x03 \x01(\x0c\"\xbf\x01\n\x0c\x43heckMessage\x12)\n\x05\x62\x65gin\x18\x01 \x01(\x0b\x32\x18.veilmatch.v1.CheckBeginH\x00\x12\x10\n\x06number\x18\x02 \x01(\x04H\x00\x12\x0f\n\x05ready\x18\x03 \x01(\x08H\x00\x12\x0f\n\x05nonce\x18\x04 \x01(\x0cH\x00\x12\x11\n\x07opening\x18\x05 \x01(\x0cH\x00\x12\x0f\n\x05proof\x18\x06 \x01(\x0cH\x00\x12\x10\n\x06stored\x18\x07 \x01(\x08H\x00\x12\x0f\n\x05\x65nded\x18\x08 \x01(\x0cH\x00\x42\t\n\x07\x63ontent\"\x7f\n\nCheckBegin\x12\x0c\n\x04pair\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\r\x12\r\n\x05stock\x18\x03 \x01(\x0c\x12%\n\x04kind\x18\x04 \x01(\x0e\x32\x17.veilmatch.v1.StockKind\x12\x0e\n\x06number\x18\x05 \x01(\x04\x12\x0e\n\x06oldest\x18\x06 \x01(\x04*m\n\tStockKind\x12\x1a\n\x16STOCK_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12STOCK_KIND_TRIPLES\x10\x01\x12\x13\n\x0fSTOCK_KIND_BITS\x10\x02\x12\x17\n\x13STOCK_KIND_PRODUCTS\x10\x03*\xb0\x01\n\x0cRefreshStage\x12\x1d\n\x19REFRESH_STAGE_UNSPECIFIED\x10\x00\x12\x16\n\x12REFRESH_STAGE_NONE\x10\x01\x12\x1b\n\x17REFRESH_STAGE_PREPARING\x10\x02\x12\x17\n\x13REFRESH_STAGE_READY\x10\x03\x12\x1b\n\x17REFRESH_STAGE_WITHDRAWN\x10\x04\x12\x16\n\x12REFRESH_STAGE_USED\x10\x05\x32\\\n\tKeyHolder\x12O\n\x05Serve\x12 .veilmatch.v1.MatcherToKeyHolder\x1a .veilmatch.v1.KeyHolderToMatcher(\x01\x30\x01\x32\xfe\x02\n\rKeyHolderPeer\x12@\n\x04Pair\x12\x19.veilmatch.v1.PairMessage\x1a\x19.veilmatch.v1.PairMessage(\x01\x30\x01\x12I\n\tMeetStock\x12\x1d.veilmatch.v1.StockGeneration\x1a\x1d.veilmatch.v1.StockGeneration\x12=\n\x04\x44\x65\x61l\x12\x19.veilmatch.v1.DealRequest\x1a\x18.veilmatch.v1.DealtBlock0\x01\x12W\n\x0c\x44\x65\x61ltOpening\x12!.veilmatch.v1.DealtOpeningRequest\x1a$.veilmatch.v1.DealtOpeningCommitment\x12H\n\nCheckDealt\x12\x1a.veilmatch.v1.CheckMessage\x1a\x1a.veilmatch.v1.CheckMessage(\x01\x30\x01\x32\xb5\x05\n\x10KeyHolderRefresh\x12?\n\x05State\x12\x1a.veilmatch.v1.RefreshQuery\x1a\x1a.veilmatch.v1.RefreshState\x12\x41\n\x07Refresh\x12\x1a.veilmatch.v1.RefreshQuery\x1a\x1a.veilmatch.v1.RefreshState\x12\x44\n\x07Recover\x12\x1c.veilmatch.v1.RecoverRequest\x1a\x1b.veilmatch.v1.RecoverReport\x12@\n\x06Settle\x12\x1a.veilmatch.v1.RefreshQuery\x1a\x1a.veilmatch.v1.RefreshState\x12>\n\x05\x42\x65gin\x12\x19.veilmatch.v1.RefreshStep\x1a\x1a.veilmatch.v1.RefreshState\x12@\n\x07Prepare\x12\x19.veilmatch.v1.RefreshStep\x1a\x1a.veilmatch.v1.RefreshState\x12H\n\nCommitment\x12\x1c.veilmatch.v1.RefreshMessage\x1a\x1c.veilmatch.v1.RefreshMessage\x12\x44\n\x06Reveal\x12\x1c.veilmatch.v1.RefreshMessage\x1a\x1c.veilmatch.v1.RefreshMessage\x12\x41\n\x03\x46it\x12\x1c.veilmatch.v1.RefreshMessage\x1a\x1c.veilmatch.v1.RefreshMessage\x12@\n\x07\x41\x62\x61ndon\x12\x19.veilmatch.v1.RefreshStep\x1a\x1a.veilmatch.v1.RefreshStateb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'veilmatch.v1.keyholder_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_STOCKKIND']._serialized_start=3314
-  _globals['_STOCKKIND']._serialized_end=3423
-  _globals['_REFRESHSTAGE']._serialized_start=3426
-  _globals['_REFRESHSTAGE']._serialized_end=3602
+  _globals['_STOCKKIND']._serialized_start=3397
+  _globals['_STOCKKIND']._serialized_end=3506
+  _globals['_REFRESHSTAGE']._serialized_start=3509
+  _globals['_REFRESHSTAGE']._serialized_end=3685
   _globals['_MATCHERTOKEYHOLDER']._serialized_start=74
   _globals['_MATCHERTOKEYHOLDER']._serialized_end=195
   _globals['_OPENSESSION']._serialized_start=198
@@ -53,47 +53,49 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SEALEDSHAREMESSAGE']._serialized_start=990
   _globals['_SEALEDSHAREMESSAGE']._serialized_end=1064
   _globals['_PAIRMESSAGE']._serialized_start=1067
-  _globals['_PAIRMESSAGE']._serialized_end=1506
-  _globals['_PAIRRENDEZVOUS']._serialized_start=1508
-  _globals['_PAIRRENDEZVOUS']._serialized_end=1548
-  _globals['_HELLOMESSAGE']._serialized_start=1551
-  _globals['_HELLOMESSAGE']._serialized_end=1795
-  _globals['_AGREEMENTMESSAGE']._serialized_start=1797
-  _globals['_AGREEMENTMESSAGE']._serialized_end=1858
-  _globals['_ALLOCATIONMESSAGE']._serialized_start=1860
-  _globals['_ALLOCATIONMESSAGE']._serialized_end=1933
-  _globals['_STOCKGENERATION']._serialized_start=1935
-  _globals['_STOCKGENERATION']._serialized_end=2001
-  _globals['_DEALREQUEST']._serialized_start=2003
-  _globals['_DEALREQUEST']._serialized_end=2129
-  _globals['_DEALTBLOCK']._serialized_start=2131
-  _globals['_DEALTBLOCK']._serialized_end=2194
-  _globals['_DEALTOPENINGREQUEST']._serialized_start=2197
-  _globals['_DEALTOPENINGREQUEST']._serialized_end=2331
-  _globals['_DEALTOPENINGCOMMITMENT']._serialized_start=2333
-  _globals['_DEALTOPENINGCOMMITMENT']._serialized_end=2377
-  _globals['_REFRESHQUERY']._serialized_start=2379
-  _globals['_REFRESHQUERY']._serialized_end=2409
-  _globals['_REFRESHSTATE']._serialized_start=2412
-  _globals['_REFRESHSTATE']._serialized_end=2577
-  _globals['_RECOVERREQUEST']._serialized_start=2579
-  _globals['_RECOVERREQUEST']._serialized_end=2640
-  _globals['_RECOVERREPORT']._serialized_start=2643
-  _globals['_RECOVERREPORT']._serialized_end=2774
-  _globals['_RECOVERPEER']._serialized_start=2776
-  _globals['_RECOVERPEER']._serialized_end=2835
-  _globals['_REFRESHSTEP']._serialized_start=2837
-  _globals['_REFRESHSTEP']._serialized_end=2901
-  _globals['_REFRESHMESSAGE']._serialized_start=2903
-  _globals['_REFRESHMESSAGE']._serialized_end=2989
-  _globals['_CHECKMESSAGE']._serialized_start=2992
-  _globals['_CHECKMESSAGE']._serialized_end=3183
-  _globals['_CHECKBEGIN']._serialized_start=3185
-  _globals['_CHECKBEGIN']._serialized_end=3312
-  _globals['_KEYHOLDER']._serialized_start=3604
-  _globals['_KEYHOLDER']._serialized_end=3696
-  _globals['_KEYHOLDERPEER']._serialized_start=3699
-  _globals['_KEYHOLDERPEER']._serialized_end=4081
-  _globals['_KEYHOLDERREFRESH']._serialized_start=4084
-  _globals['_KEYHOLDERREFRESH']._serialized_end=4777
+  _globals['_PAIRMESSAGE']._serialized_end=1548
+  _globals['_PAIRPIECE']._serialized_start=1550
+  _globals['_PAIRPIECE']._serialized_end=1589
+  _globals['_PAIRRENDEZVOUS']._serialized_start=1591
+  _globals['_PAIRRENDEZVOUS']._serialized_end=1631
+  _globals['_HELLOMESSAGE']._serialized_start=1634
+  _globals['_HELLOMESSAGE']._serialized_end=1878
+  _globals['_AGREEMENTMESSAGE']._serialized_start=1880
+  _globals['_AGREEMENTMESSAGE']._serialized_end=1941
+  _globals['_ALLOCATIONMESSAGE']._serialized_start=1943
+  _globals['_ALLOCATIONMESSAGE']._serialized_end=2016
+  _globals['_STOCKGENERATION']._serialized_start=2018
+  _globals['_STOCKGENERATION']._serialized_end=2084
+  _globals['_DEALREQUEST']._serialized_start=2086
+  _globals['_DEALREQUEST']._serialized_end=2212
+  _globals['_DEALTBLOCK']._serialized_start=2214
+  _globals['_DEALTBLOCK']._serialized_end=2277
+  _globals['_DEALTOPENINGREQUEST']._serialized_start=2280
+  _globals['_DEALTOPENINGREQUEST']._serialized_end=2414
+  _globals['_DEALTOPENINGCOMMITMENT']._serialized_start=2416
+  _globals['_DEALTOPENINGCOMMITMENT']._serialized_end=2460
+  _globals['_REFRESHQUERY']._serialized_start=2462
+  _globals['_REFRESHQUERY']._serialized_end=2492
+  _globals['_REFRESHSTATE']._serialized_start=2495
+  _globals['_REFRESHSTATE']._serialized_end=2660
+  _globals['_RECOVERREQUEST']._serialized_start=2662
+  _globals['_RECOVERREQUEST']._serialized_end=2723
+  _globals['_RECOVERREPORT']._serialized_start=2726
+  _globals['_RECOVERREPORT']._serialized_end=2857
+  _globals['_RECOVERPEER']._serialized_start=2859
+  _globals['_RECOVERPEER']._serialized_end=2918
+  _globals['_REFRESHSTEP']._serialized_start=2920
+  _globals['_REFRESHSTEP']._serialized_end=2984
+  _globals['_REFRESHMESSAGE']._serialized_start=2986
+  _globals['_REFRESHMESSAGE']._serialized_end=3072
+  _globals['_CHECKMESSAGE']._serialized_start=3075
+  _globals['_CHECKMESSAGE']._serialized_end=3266
+  _globals['_CHECKBEGIN']._serialized_start=3268
+  _globals['_CHECKBEGIN']._serialized_end=3395
+  _globals['_KEYHOLDER']._serialized_start=3687
+  _globals['_KEYHOLDER']._serialized_end=3779
+  _globals['_KEYHOLDERPEER']._serialized_start=3782
+  _globals['_KEYHOLDERPEER']._serialized_end=4164
+  _globals['_KEYHOLDERREFRESH']._serialized_start=4167
+  _globals['_KEYHOLDERREFRESH']._serialized_end=4860
 # @@protoc_insertion_point(module_scope)

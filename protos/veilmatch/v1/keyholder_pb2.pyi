@@ -339,6 +339,7 @@ class PairMessage(_message.Message):
     SAFETY_PROOF_FIELD_NUMBER: _builtins.int
     LAST_MASK_FIELD_NUMBER: _builtins.int
     ENDED_FIELD_NUMBER: _builtins.int
+    PIECE_FIELD_NUMBER: _builtins.int
     THEN_FIELD_NUMBER: _builtins.int
     session_id: _builtins.bytes
     number: _builtins.int
@@ -361,6 +362,10 @@ class PairMessage(_message.Message):
     @_builtins.property
     def allocation(self) -> Global___AllocationMessage: ...
     @_builtins.property
+    def piece(self) -> Global___PairPiece:
+        """of a turn that is too large for one message, and nothing beside it"""
+
+    @_builtins.property
     def then(self) -> _containers.RepeatedCompositeFieldContainer[Global___PairMessage]:
         """what the sender says in the same turn, in order; they have none of their own"""
 
@@ -379,17 +384,43 @@ class PairMessage(_message.Message):
         safety_proof: _builtins.bytes = ...,
         last_mask: _builtins.bytes = ...,
         ended: _builtins.bytes = ...,
+        piece: Global___PairPiece | None = ...,
         then: _abc.Iterable[Global___PairMessage] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["agreement", b"agreement", "allocation", b"allocation", "coins", b"coins", "content", b"content", "ended", b"ended", "gate_layer", b"gate_layer", "hello", b"hello", "last_mask", b"last_mask", "openings", b"openings", "rendezvous", b"rendezvous", "safety_proof", b"safety_proof"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agreement", b"agreement", "allocation", b"allocation", "coins", b"coins", "content", b"content", "ended", b"ended", "gate_layer", b"gate_layer", "hello", b"hello", "last_mask", b"last_mask", "openings", b"openings", "piece", b"piece", "rendezvous", b"rendezvous", "safety_proof", b"safety_proof"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement", b"agreement", "allocation", b"allocation", "coins", b"coins", "content", b"content", "ended", b"ended", "gate_layer", b"gate_layer", "hello", b"hello", "last_mask", b"last_mask", "number", b"number", "openings", b"openings", "rendezvous", b"rendezvous", "safety_proof", b"safety_proof", "session_id", b"session_id", "then", b"then"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement", b"agreement", "allocation", b"allocation", "coins", b"coins", "content", b"content", "ended", b"ended", "gate_layer", b"gate_layer", "hello", b"hello", "last_mask", b"last_mask", "number", b"number", "openings", b"openings", "piece", b"piece", "rendezvous", b"rendezvous", "safety_proof", b"safety_proof", "session_id", b"session_id", "then", b"then"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["rendezvous", "hello", "agreement", "allocation", "openings", "gate_layer", "coins", "safety_proof", "last_mask", "ended"]  # noqa: Y015
+    _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["rendezvous", "hello", "agreement", "allocation", "openings", "gate_layer", "coins", "safety_proof", "last_mask", "ended", "piece"]  # noqa: Y015
     _WhichOneofArgType_content: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_content) -> _WhichOneofReturnType_content | None: ...
 
 Global___PairMessage: _TypeAlias = PairMessage  # noqa: Y015
+
+@_typing.final
+class PairPiece(_message.Message):
+    """A piece of an encoded PairMessage; the joined pieces are one."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATA_FIELD_NUMBER: _builtins.int
+    MORE_FIELD_NUMBER: _builtins.int
+    data: _builtins.bytes
+    more: _builtins.bool
+    """false in the last one"""
+    def __init__(
+        self,
+        *,
+        data: _builtins.bytes = ...,
+        more: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "more", b"more"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PairPiece: _TypeAlias = PairPiece  # noqa: Y015
 
 @_typing.final
 class PairRendezvous(_message.Message):

@@ -25,8 +25,10 @@ class MatchRequest(_message.Message):
 
     REQUEST_FIELD_NUMBER: _builtins.int
     KNOWN_CHAIN_FIELD_NUMBER: _builtins.int
+    KNOWN_SEQUENCE_FIELD_NUMBER: _builtins.int
     known_chain: _builtins.bytes
     """labels of this gallery state are already known; may be empty"""
+    known_sequence: _builtins.int
     @_builtins.property
     def request(self) -> _request_pb2.SignedRequest: ...
     def __init__(
@@ -34,10 +36,11 @@ class MatchRequest(_message.Message):
         *,
         request: _request_pb2.SignedRequest | None = ...,
         known_chain: _builtins.bytes = ...,
+        known_sequence: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["known_chain", b"known_chain", "request", b"request"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["known_chain", b"known_chain", "known_sequence", b"known_sequence", "request", b"request"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -56,6 +59,7 @@ class MatchReply(_message.Message):
     TIMINGS_FIELD_NUMBER: _builtins.int
     VALID_SHARE_FIELD_NUMBER: _builtins.int
     STATEMENT_FIELD_NUMBER: _builtins.int
+    DIFFERENCE_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     chain: _builtins.bytes
     session_id: _builtins.bytes
@@ -71,10 +75,14 @@ class MatchReply(_message.Message):
     """
     @_builtins.property
     def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """candidates and identify: the subject of each compared template; empty if known_chain is current"""
+        """candidates and identify: the subject of every slot of every pack, in order, "" where none is compared"""
 
     @_builtins.property
     def timings(self) -> Global___Timings: ...
+    @_builtins.property
+    def difference(self) -> Global___LabelDifference:
+        """in the place of labels, if known_chain is a state that this can be told of"""
+
     def __init__(
         self,
         *,
@@ -87,14 +95,43 @@ class MatchReply(_message.Message):
         timings: Global___Timings | None = ...,
         valid_share: _builtins.bool = ...,
         statement: _builtins.bytes = ...,
+        difference: Global___LabelDifference | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["timings", b"timings"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["difference", b"difference", "timings", b"timings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chain", b"chain", "count", b"count", "labels", b"labels", "sequence", b"sequence", "session_id", b"session_id", "share", b"share", "statement", b"statement", "timings", b"timings", "valid_share", b"valid_share"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chain", b"chain", "count", b"count", "difference", b"difference", "labels", b"labels", "sequence", b"sequence", "session_id", b"session_id", "share", b"share", "statement", b"statement", "timings", b"timings", "valid_share", b"valid_share"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___MatchReply: _TypeAlias = MatchReply  # noqa: Y015
+
+@_typing.final
+class LabelDifference(_message.Message):
+    """Slots whose subjects may differ from those of the known state: number of the slot through all packs, ascending, and
+    its subject now, "" where none is compared.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SLOTS_FIELD_NUMBER: _builtins.int
+    SUBJECTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def slots(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def subjects(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        slots: _abc.Iterable[_builtins.int] | None = ...,
+        subjects: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["slots", b"slots", "subjects", b"subjects"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LabelDifference: _TypeAlias = LabelDifference  # noqa: Y015
 
 @_typing.final
 class Timings(_message.Message):

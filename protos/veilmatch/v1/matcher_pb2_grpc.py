@@ -35,7 +35,7 @@ class MatcherStub:
         Args:
             channel: A grpc.Channel.
         """
-        self.Match = channel.unary_unary(
+        self.Match = channel.unary_stream(
                 '/veilmatch.v1.Matcher/Match',
                 request_serializer=veilmatch_dot_v1_dot_matcher__pb2.MatchRequest.SerializeToString,
                 response_deserializer=veilmatch_dot_v1_dot_matcher__pb2.MatchReply.FromString,
@@ -50,7 +50,7 @@ class MatcherStub:
                 request_serializer=veilmatch_dot_v1_dot_matcher__pb2.BulkChunk.SerializeToString,
                 response_deserializer=veilmatch_dot_v1_dot_matcher__pb2.MutateReply.FromString,
                 _registered_method=True)
-        self.Subjects = channel.unary_unary(
+        self.Subjects = channel.unary_stream(
                 '/veilmatch.v1.Matcher/Subjects',
                 request_serializer=veilmatch_dot_v1_dot_request__pb2.SignedRequest.SerializeToString,
                 response_deserializer=veilmatch_dot_v1_dot_matcher__pb2.SubjectsReply.FromString,
@@ -66,7 +66,8 @@ class MatcherServicer:
     """Missing associated documentation comment in .proto file."""
 
     def Match(self, request, context):
-        """verify, candidates and identify: one matcher's half of the answer.
+        """verify, candidates and identify: one matcher's half of the answer. Messages after the first one have more labels,
+        and nothing else.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -87,7 +88,8 @@ class MatcherServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Subjects(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Messages after the first one have more subjects, and nothing else.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -102,7 +104,7 @@ class MatcherServicer:
 
 def add_MatcherServicer_to_server(servicer, server):
     rpc_method_handlers = {
-            'Match': grpc.unary_unary_rpc_method_handler(
+            'Match': grpc.unary_stream_rpc_method_handler(
                     servicer.Match,
                     request_deserializer=veilmatch_dot_v1_dot_matcher__pb2.MatchRequest.FromString,
                     response_serializer=veilmatch_dot_v1_dot_matcher__pb2.MatchReply.SerializeToString,
@@ -117,7 +119,7 @@ def add_MatcherServicer_to_server(servicer, server):
                     request_deserializer=veilmatch_dot_v1_dot_matcher__pb2.BulkChunk.FromString,
                     response_serializer=veilmatch_dot_v1_dot_matcher__pb2.MutateReply.SerializeToString,
             ),
-            'Subjects': grpc.unary_unary_rpc_method_handler(
+            'Subjects': grpc.unary_stream_rpc_method_handler(
                     servicer.Subjects,
                     request_deserializer=veilmatch_dot_v1_dot_request__pb2.SignedRequest.FromString,
                     response_serializer=veilmatch_dot_v1_dot_matcher__pb2.SubjectsReply.SerializeToString,
@@ -149,7 +151,7 @@ class Matcher:
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.unary_unary(
+        return grpc.experimental.unary_stream(
             request,
             target,
             '/veilmatch.v1.Matcher/Match',
@@ -230,7 +232,7 @@ class Matcher:
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.unary_unary(
+        return grpc.experimental.unary_stream(
             request,
             target,
             '/veilmatch.v1.Matcher/Subjects',

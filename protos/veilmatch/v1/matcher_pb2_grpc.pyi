@@ -32,26 +32,32 @@ class MatcherStub:
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> MatcherAsyncStub: ...
-    Match: _grpc.UnaryUnaryMultiCallable[_matcher_pb2.MatchRequest, _matcher_pb2.MatchReply]
-    """verify, candidates and identify: one matcher's half of the answer."""
+    Match: _grpc.UnaryStreamMultiCallable[_matcher_pb2.MatchRequest, _matcher_pb2.MatchReply]
+    """verify, candidates and identify: one matcher's half of the answer. Messages after the first one have more labels,
+    and nothing else.
+    """
     Mutate: _grpc.UnaryUnaryMultiCallable[_request_pb2.SignedRequest, _matcher_pb2.MutateReply]
     """enrol and erase. Acknowledged once both matchers hold it durably."""
     BulkEnrol: _grpc.StreamUnaryMultiCallable[_matcher_pb2.BulkChunk, _matcher_pb2.MutateReply]
     """Ready packs from an enrolling authority. First message: header; then packs in order."""
-    Subjects: _grpc.UnaryUnaryMultiCallable[_request_pb2.SignedRequest, _matcher_pb2.SubjectsReply]
+    Subjects: _grpc.UnaryStreamMultiCallable[_request_pb2.SignedRequest, _matcher_pb2.SubjectsReply]
+    """Messages after the first one have more subjects, and nothing else."""
     Rotate: _grpc.UnaryUnaryMultiCallable[_request_pb2.SignedRequest, _matcher_pb2.RotateReply]
     """One step of the rotation to a new key; ask again until it is done."""
 
 @_typing.type_check_only
 class MatcherAsyncStub(MatcherStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
-    Match: _aio.UnaryUnaryMultiCallable[_matcher_pb2.MatchRequest, _matcher_pb2.MatchReply]  # type: ignore[assignment]
-    """verify, candidates and identify: one matcher's half of the answer."""
+    Match: _aio.UnaryStreamMultiCallable[_matcher_pb2.MatchRequest, _matcher_pb2.MatchReply]  # type: ignore[assignment]
+    """verify, candidates and identify: one matcher's half of the answer. Messages after the first one have more labels,
+    and nothing else.
+    """
     Mutate: _aio.UnaryUnaryMultiCallable[_request_pb2.SignedRequest, _matcher_pb2.MutateReply]  # type: ignore[assignment]
     """enrol and erase. Acknowledged once both matchers hold it durably."""
     BulkEnrol: _aio.StreamUnaryMultiCallable[_matcher_pb2.BulkChunk, _matcher_pb2.MutateReply]  # type: ignore[assignment]
     """Ready packs from an enrolling authority. First message: header; then packs in order."""
-    Subjects: _aio.UnaryUnaryMultiCallable[_request_pb2.SignedRequest, _matcher_pb2.SubjectsReply]  # type: ignore[assignment]
+    Subjects: _aio.UnaryStreamMultiCallable[_request_pb2.SignedRequest, _matcher_pb2.SubjectsReply]  # type: ignore[assignment]
+    """Messages after the first one have more subjects, and nothing else."""
     Rotate: _aio.UnaryUnaryMultiCallable[_request_pb2.SignedRequest, _matcher_pb2.RotateReply]  # type: ignore[assignment]
     """One step of the rotation to a new key; ask again until it is done."""
 
@@ -61,8 +67,10 @@ class MatcherServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _matcher_pb2.MatchRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_matcher_pb2.MatchReply, _abc.Awaitable[_matcher_pb2.MatchReply]]:
-        """verify, candidates and identify: one matcher's half of the answer."""
+    ) -> _typing.Union[_abc.Iterator[_matcher_pb2.MatchReply], _abc.AsyncIterator[_matcher_pb2.MatchReply]]:
+        """verify, candidates and identify: one matcher's half of the answer. Messages after the first one have more labels,
+        and nothing else.
+        """
 
     @_abc_1.abstractmethod
     def Mutate(
@@ -85,7 +93,8 @@ class MatcherServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _request_pb2.SignedRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_matcher_pb2.SubjectsReply, _abc.Awaitable[_matcher_pb2.SubjectsReply]]: ...
+    ) -> _typing.Union[_abc.Iterator[_matcher_pb2.SubjectsReply], _abc.AsyncIterator[_matcher_pb2.SubjectsReply]]:
+        """Messages after the first one have more subjects, and nothing else."""
 
     @_abc_1.abstractmethod
     def Rotate(

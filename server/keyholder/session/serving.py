@@ -79,6 +79,7 @@ from veilmatch.server.keyholder.session.turnstile import Turnstile
 from veilmatch.server.keyholder.stock.stock import SessionStock, Stock
 from veilmatch.server.keyholder.stock.stocks import Stocks
 from veilmatch.server.keyholder.stock.store import StockStore
+from veilmatch.server.keyholder.stock.targets import Targets
 from veilmatch.server.transport.limits import WHOLE_CALL
 from veilmatch.server.transport.links import Link
 
@@ -123,11 +124,13 @@ class KeyHolder:
         self.links = PairLinks(key.party, self._peers, settings.peer_timeout_s)
         self._turnstile = Turnstile()
         self._store = StockStore(settings.data_dir, key.storage_seed(SECRET_ACCESS))
-        targets: dict[Kind, int] = {
+        least: dict[Kind, int] = {
             "triples": settings.stock_triples,
             "bits": settings.stock_bytes,
             "products": settings.stock_products,
         }
+        residue_bytes = self._public_key.parameters.ciphertext_bytes // 2
+        targets = Targets(least, settings.stock_searches, settings.stock_disk_bytes, residue_bytes)
         self.stocks = Stocks(
             key.party, key.epoch, self._store, self._peers, targets, self._public_key.modulus, self._timeout_s
         )
@@ -367,7 +370,8 @@ class KeyHolder:
                     outcome = await stock.reserve(action)
                 case AwaitResults():
                     await turns.flush()
-                    outcome = await anext(results)
+                    outcome = found = await anext(results)
+                    turns.expect(len(found.ciphertexts))
                 case ProbeShare():
                     yield action
                 case TemplateShare() | DecisionShare():

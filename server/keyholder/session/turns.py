@@ -15,11 +15,20 @@ from typing import Any
 
 from veilmatch.crypto.pair.messages import Envelope
 from veilmatch.protos.v1 import keyholder_pb2 as pb
-from veilmatch.server.keyholder.wire import TURN_MESSAGES, to_wire, turn_from_wire, turn_to_wire
+from veilmatch.server.keyholder.wire import (
+    PACK_BYTES,
+    TURN_BYTES,
+    TURN_MESSAGES,
+    Joined,
+    in_pieces,
+    to_wire,
+    turn_from_wire,
+    turn_to_wire,
+)
 from veilmatch.server.transport.links import Link
 
-#: What is said in a turn goes in one message up to about this size.
-_TURN_BYTES = 4 << 20
+#: A turn that has reached this size is over.
+_FULL_BYTES = 4 << 20
 
 
 class Turns:
@@ -35,26 +44,39 @@ class Turns:
         self._said_bytes = 0
         self._heard: deque[Envelope] = deque()
         self._worked_s = 0.0
+        self._most_bytes = TURN_BYTES
+
+    def expect(self, packs: int) -> None:
+        """Let the peer say as much in a turn as the results of so many packs take."""
+        self._most_bytes = TURN_BYTES + PACK_BYTES * packs
 
     async def say(self, envelope: Envelope) -> None:
         """Say something in this turn. What is large does not wait for its end."""
         self._said.append(envelope)
         self._said_bytes += to_wire(envelope).ByteSize()
-        if self._said_bytes >= _TURN_BYTES or len(self._said) == TURN_MESSAGES:
+        if self._said_bytes >= _FULL_BYTES or len(self._said) == TURN_MESSAGES:
             await self.flush()
 
     async def flush(self) -> None:
         """Let go what was said."""
         if self._said:
             turn, self._said, self._said_bytes = turn_to_wire(self._said), [], 0
-            await self._by_peer(self._link.send(turn), self._worked_s)
+            for piece in in_pieces(turn):
+                await self._by_peer(self._link.send(piece), self._worked_s)
 
     async def hear(self) -> Envelope:
         """Return the next message of the peer."""
         if not self._heard:
             await self.flush()
-            self._heard.extend(turn_from_wire(await self._by_peer(self._link.receive(), self._worked_s)))
+            self._heard.extend(turn_from_wire(await self._turn()))
         return self._heard.popleft()
+
+    async def _turn(self) -> pb.PairMessage:
+        joined = Joined(self._most_bytes)
+        while True:
+            message = await self._by_peer(self._link.receive(), self._worked_s)
+            if (turn := joined.take(message)) is not None:
+                return turn
 
     @asynccontextmanager
     async def working(self) -> AsyncIterator[None]:

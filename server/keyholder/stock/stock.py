@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import structlog
@@ -79,16 +79,16 @@ class Shelf:
     """One kind of stock of one pair: marks, checked blocks, and how there come to be more."""
 
     def __init__(
-        self, name: BlockName, store: StockStore, checker: Checker, dial: Dial, target: int, modulus: Integer,
-        *, is_plus: bool,
+        self, name: BlockName, store: StockStore, checker: Checker, dial: Dial, targets: Mapping[Kind, int],
+        modulus: Integer, *, is_plus: bool,
     ) -> None:  # fmt: skip
-        """name: of block 0. target: units to keep ahead."""
+        """name: of block 0. targets: units to keep ahead, now."""
         self._name = name
         self._store = store
         self._checker = checker
         self._dial = dial
         self._units = BLOCK_UNITS[name.kind]
-        self._target_blocks = -(-target // self._units)
+        self._targets = targets
         self._modulus = modulus
         self._is_plus = is_plus
         self._durable = store.mark(name.stock, name.kind)
@@ -113,6 +113,10 @@ class Shelf:
     def floor(self) -> int:
         """First index that this holder may still use."""
         return self._next if self._is_plus else max(self._used.low, self._spoilt_below)
+
+    @property
+    def _target_blocks(self) -> int:
+        return -(-self._targets[self._name.kind] // self._units)
 
     @property
     def remaining(self) -> int:
@@ -327,19 +331,22 @@ class Stock:
         dealer: Dealer,
         dial: Dial,
         standing: Standing,
-        targets: dict[Kind, int],
+        targets: Mapping[Kind, int],
         modulus: Integer,
         *,
         is_plus: bool,
+        note: Callable[[Mapping[Kind, int]], None] = lambda _: None,
     ) -> None:
+        """note: is told what each session has used."""
         self.name = stock
+        self._note = note
         #: Kinds that were half used up and are not yet at their target again.
         self._filling: set[Kind] = set()
         self._shelves = {}
         for kind in STOCK_KINDS:
             first = BlockName(pair, stock, epoch, kind, 0)
             checker = Checker(first, store, dealer, standing, modulus, is_plus=is_plus)
-            self._shelves[kind] = Shelf(first, store, checker, dial, targets[kind], modulus, is_plus=is_plus)
+            self._shelves[kind] = Shelf(first, store, checker, dial, targets, modulus, is_plus=is_plus)
 
     @property
     def floors(self) -> tuple[int, int, int]:
@@ -365,6 +372,7 @@ class Stock:
         finally:
             for kind, start in session.taken:
                 self._shelves[kind].end_use(start)
+            self._note(session.used)
 
     async def check_for_peer(self, link: Link[pb.CheckMessage], kind: Kind, first: int, oldest: int) -> None:
         """See Shelf.check_for_peer."""
@@ -398,9 +406,11 @@ class SessionStock:
     def __init__(self, stock: Stock) -> None:
         self._stock = stock
         self.taken: list[tuple[Kind, int]] = []
+        self.used: Counter[Kind] = Counter()
 
     async def reserve(self, wanted: Reserve) -> Reserved:
         """See Shelf.reserve."""
         reserved = await self._stock.reserve(wanted)
         self.taken.append((wanted.kind, reserved.start))
+        self.used[wanted.kind] += wanted.count
         return reserved

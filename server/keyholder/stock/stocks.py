@@ -14,7 +14,6 @@ from functools import partial
 import structlog
 
 from veilmatch.crypto.arithmetic import Integer
-from veilmatch.crypto.dealing import Kind
 from veilmatch.crypto.errors import KeyMismatchError, UnavailableError, VeilmatchError
 from veilmatch.crypto.keys.parties import Pair, Party, dealer_of, other_party, pairs_of
 from veilmatch.protos.v1 import keyholder_pb2 as pb
@@ -23,6 +22,7 @@ from veilmatch.server.keyholder.peers import Peers, party_name
 from veilmatch.server.keyholder.stock.standing import Standing
 from veilmatch.server.keyholder.stock.stock import Stock, stock_name
 from veilmatch.server.keyholder.stock.store import StockStore
+from veilmatch.server.keyholder.stock.targets import Targets
 from veilmatch.server.keyholder.wire import kind_from_wire
 from veilmatch.server.transport.links import Link
 
@@ -44,7 +44,7 @@ class Stocks:
         epoch: int,
         store: StockStore,
         peers: Peers,
-        targets: dict[Kind, int],
+        targets: Targets,
         modulus: Integer,
         timeout_s: float,
     ) -> None:
@@ -108,7 +108,7 @@ class Stocks:
             self._store.adopt(pair, name, only_of=self._epoch if self.keeps_other_epochs else None)
             stock = self.by_pair[pair] = Stock(
                 pair, name, self._epoch, self._store, self._peers, partial(self._peers.check_dealt, pair),
-                self._standings[pair], self._targets, self._modulus, is_plus=is_plus,
+                self._standings[pair], self._targets, self._modulus, is_plus=is_plus, note=self._targets.note,
             )  # fmt: skip
         self._met.add(pair)
         return stock

@@ -173,7 +173,7 @@ def _emptied(number: int, checked: CheckedRequest, new: Successor, succession: S
     """Return the mutation that takes every template of a pack away: what is left holds nothing at all."""
     index, parameters = new.gallery.index, succession.scheme.parameters
     nothing = succession.scheme.serialise(succession.scheme.encode(Integer(0))) * parameters.dimension
-    removed = [(number, int(slot)) for slot in index.occupied()[number].nonzero()[0]]
+    removed = [(number, slot) for slot in index.occupied_in(number)]
     return _mutation("rotate", checked, {number: nothing}, [], removed, emptied_result(number), "")
 
 

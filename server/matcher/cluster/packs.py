@@ -84,7 +84,14 @@ class ClusterPacks:
         for changed in self._changed:
             changed.set()
 
-    async def match(self, gallery: int, state: GalleryState, packs: Sequence[int], exponents: Array) -> list[bytes]:
+    @asynccontextmanager
+    async def held(self, gallery: int) -> AsyncIterator[int | None]:
+        """See `Packs.held`: shards follow the gallery, and keep nothing of what it was."""
+        yield None
+
+    async def match(
+        self, gallery: int, state: GalleryState, packs: Sequence[int], exponents: Array, held: int | None = None
+    ) -> list[bytes]:
         """Return R of every pack; see `Packs.match`."""
         asked: dict[int, list[int]] = {}
         for pack in sorted(packs):

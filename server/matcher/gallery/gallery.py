@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from concurrent.futures import Future
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from typing import Protocol
+from typing import Any, Protocol
+from weakref import ReferenceType, ref
+
+from numpy.typing import NDArray
 
 from veilmatch.crypto.errors import GalleryRotatedError
 from veilmatch.crypto.keys.parties import PARTIES, Party
@@ -23,8 +24,10 @@ from veilmatch.server.matcher.gallery.disk.checks import DamagedRecord
 from veilmatch.server.matcher.gallery.disk.pending import Pending
 from veilmatch.server.matcher.gallery.disk.store import Store
 from veilmatch.server.matcher.gallery.index import SlotIndex
+from veilmatch.server.matcher.gallery.labels import Known, Listed, touched_since
 from veilmatch.server.matcher.gallery.locks import ReadWriteLock
 from veilmatch.server.matcher.gallery.mutation import GalleryState, LogEntry, Mutation, Record, require_same_model
+from veilmatch.server.matcher.gallery.prepared import FEW, Go, Prepared, few_bodies, places_of
 
 #: Packs read from the store and given to the workers at a time: whole groups of a backend, some megabytes.
 _LOAD_BATCH = 16
@@ -64,6 +67,8 @@ class Gallery:
         self.unmet: set[Party] = set()
         #: Whether the store may hold more than is known here: after what failed between the two.
         self._is_stale = False
+        #: The last copy of all subjects, as long as anybody needs it, and the state that it is of.
+        self._places: tuple[GalleryState, ReferenceType[NDArray[Any]]] | None = None
         self._slots = slots
         self._store = store
         self._workers = workers
@@ -127,6 +132,24 @@ class Gallery:
         if self.is_closed:
             raise GalleryRotatedError("the gallery is closed: it goes on under a new key")
 
+    # -- subjects -----------------------------------------------------------------------------
+
+    async def listed(self, known: Known) -> Listed:
+        """Return what a device that knows this state is told of the subjects. Hold the lock, at least shared."""
+        touched = await asyncio.to_thread(touched_since, self._store, self.name, self.state, known)
+        return Listed(await self.places(), []) if touched is None else Listed(None, self.index.at(touched))
+
+    async def places(self) -> NDArray[Any]:
+        """Return the subject of every place, "" where there is none: one copy for all who ask in one state.
+
+        It stays as it is when the gallery changes; write nothing to it. Hold the lock, at least shared.
+        """
+        places = self._places[1]() if self._places is not None and self._places[0] is self.state else None
+        if places is None:
+            places = await asyncio.to_thread(self.index.places)
+            self._places = self.state, ref(places)
+        return places
+
     # -- mutations ----------------------------------------------------------------------------
 
     async def find_token(self, token: bytes) -> LogEntry | None:
@@ -181,7 +204,9 @@ class Gallery:
         """Make the accepted mutation count, durably, then bring slots and workers up to it, and at last the state."""
         async with self._written(()):
             state = await asyncio.to_thread(self._store.commit, self.name, certificate)
-            self._take(mutation.body, {(t.pack, t.slot): t.subject for t in mutation.added})
+            take = partial(self._take, mutation.body, {(t.pack, t.slot): t.subject for t in mutation.added})
+            # Nobody reads the slots meanwhile; of a bulk enrolment others are served.
+            await asyncio.to_thread(take) if len(mutation.added) > FEW else take()
             await self._workers.load(self.number, mutation.packs)
             self._know(certificate)
             self.state = state
@@ -205,14 +230,16 @@ class Gallery:
         """
         clock, written, go = asyncio.get_running_loop().time, asyncio.Event(), Go()
         notify = partial(asyncio.get_running_loop().call_soon_threadsafe, written.set)
-        prepared: list[_Prepared] = []
+        prepared: list[Prepared] = []
+        few = await asyncio.to_thread(few_bodies, changes)
 
         def before_commit(pending: Pending) -> None:
-            prepared.append(_Prepared.of(self._slots, pending, changes))
+            prepared.append(Prepared.of(self._slots, pending, changes, few))
             notify()
             go.wait()
 
-        apply = partial(self._store.apply, self.name, changes, given, (), before_commit)
+        touched = None if few is None else places_of(few)
+        apply = partial(self._store.apply, self.name, changes, given, (), before_commit, touched=touched)
         writing = asyncio.ensure_future(asyncio.to_thread(apply))
         writing.add_done_callback(lambda _: written.set())
         try:
@@ -235,12 +262,17 @@ class Gallery:
         await asyncio.to_thread(self._store.tidy)
         return locked_s
 
-    async def _switch(self, prepared: _Prepared, go: Go, writing: asyncio.Future[GalleryState]) -> None:
+    async def _switch(self, prepared: Prepared, go: Go, writing: asyncio.Future[GalleryState]) -> None:
         """Commit, and bring everything that is known here up to it, at last the state."""
         async with self._written(()):
             go.give()
             state = await writing
-            self.index, self.model, self.is_closed = prepared.index, prepared.pending.model, prepared.pending.is_closed
+            if prepared.index is not None:
+                self.index, self.is_closed = prepared.index, prepared.pending.is_closed
+            else:
+                for body in prepared.bodies:
+                    self._place(body, prepared.pending.subjects)
+            self.model = prepared.pending.model
             self.head, self.votes = prepared.head, prepared.pending.votes
             for start in range(0, len(prepared.packs), _LOAD_BATCH):
                 some = prepared.packs[start : start + _LOAD_BATCH]
@@ -291,9 +323,9 @@ class Gallery:
 
     def _take_all(self, changes: Sequence[Change]) -> list[int]:
         """Bring slots and model up to changes that the store holds; return the packs that they touch, ascending."""
+        # Twice through them, one at a time: the bodies of all may be large together.
         touched = {at[:2] for change in changes for at in Body.decode(change.body).added}
-        found = self._store.templates(self.name)
-        named = {(pack, slot): subject for pack, slot, subject in found if (pack, slot) in touched}
+        named = self._store.subjects_at(self.name, touched)
         packs: set[int] = set()
         for change in changes:
             body = Body.decode(change.body)
@@ -321,42 +353,6 @@ class Gallery:
     def _know(self, certificate: Certificate) -> None:
         self.head = certificate
         self.votes |= {party: certificate for party in PARTIES if party in certificate.vote.ballot.pair}
-
-
-@dataclass(frozen=True)
-class _Prepared:
-    """What takes the place of what is known here. packs: numbers of those that are others then, ascending."""
-
-    pending: Pending
-    index: SlotIndex
-    packs: list[int]
-    head: Certificate
-
-    @staticmethod
-    def of(slots: int, pending: Pending, changes: Sequence[Change]) -> _Prepared:
-        """Return it after these changes."""
-        packs = {number for change in changes for number, _ in Body.decode(change.body).packs}
-        index = SlotIndex.load(slots, pending.pack_count, pending.templates, pending.retired)
-        return _Prepared(pending, index, sorted(packs), Certificate.decode(changes[-1].certificate))
-
-
-class Go:
-    """Told to a thread that waits for it: to go on, or to give up."""
-
-    def __init__(self) -> None:
-        self._said: Future[None] = Future()
-
-    def give(self) -> None:
-        """Let it go on."""
-        self._said.set_result(None)
-
-    def give_up(self) -> None:
-        """Let `wait` raise, unless it was told before to go on."""
-        self._said.cancel()
-
-    def wait(self) -> None:
-        """Return when it may go on. Raises CancelledError of `concurrent.futures` if it is to give up."""
-        self._said.result()
 
 
 async def _ended(writing: asyncio.Future[GalleryState]) -> None:

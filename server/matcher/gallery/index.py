@@ -3,22 +3,34 @@
 Built from `store.Store.templates` at start-up and changed when a mutation is committed. Both
 matchers allocate with the same rule on the same content, so they choose the same slots.
 
-Slots are numbered through all packs, place = pack * slots + slot. There is one array, the subject of
-every place, and every question reads all of it: 0.8 ms for a hundred thousand places, 16 bytes each
-(numpy keeps short strings in the array itself). Python strings in a dict were ten times as large.
+Slots are numbered through all packs, place = pack * slots + slot. What a change or a question about one subject takes
+does not grow with its templates: where a subject is says a hash table (subject_places.py), where there is room a
+number for each pack (a million templates have 9,010 of them), and both are kept up to date. Names are in one array, 16
+bytes each (numpy keeps short strings in the array itself; Python strings in a dictionary were ten times as large).
+What is about all slots, `asked`, `subjects`, `labels` and `places`, copies or reads arrays of a million: ask for it in
+a thread.
 """
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from veilmatch.crypto.errors import IntegrityError, UnknownSubjectError
+from veilmatch.server.matcher.gallery.subject_places import SubjectPlaces
 
 _FREE = ""
+
+
+class Asked(NamedTuple):
+    """What a query compares: numbers of packs, ascending, and which of their slots, bool[len(packs), slots]."""
+
+    packs: list[int]
+    wanted: NDArray[np.bool_]
 
 
 class SlotIndex:
@@ -33,9 +45,14 @@ class SlotIndex:
             raise IntegrityError("an index without slots", got=(slots, pack_count))
         self.slots = slots
         self.pack_count = pack_count  # number of packs, those with free slots only included
-        # The subject of every place, and room for packs to come.
+        # The subject of every place, whether there is one, and for each pack how many more fit: with room for packs
+        # to come.
         self._room: NDArray[Any] = np.empty(pack_count * slots, dtype=np.dtypes.StringDType())
+        self._taken = np.zeros(pack_count * slots, dtype=np.bool_)
+        self._vacant = np.full(pack_count, slots, dtype=np.int32)
+        self._count = 0
         self._retired: set[int] = set()
+        self._places = SubjectPlaces(lambda place: str(self._room[place]))
 
     @classmethod
     def load(
@@ -50,17 +67,33 @@ class SlotIndex:
         retired: slots that were given up. Raises IntegrityError if a slot is out of range or listed twice.
         """
         index = cls(slots, pack_count)
-        for pack, slot, subject in templates:
-            if pack >= pack_count:
-                raise IntegrityError("a template in a pack that does not exist", got=pack, expected=f"< {pack_count}")
-            index.add(subject, pack, slot)
+        index._fill(templates)
         for pack, slot in retired:
             index.retire(pack, slot)
         return index
 
+    def _fill(self, templates: Iterable[tuple[int, int, str]]) -> None:
+        """Add many templates at once, in an index without any; as `add` does."""
+        subjects: list[str] = []
+        numbers = array("q")
+        for pack, slot, subject in templates:
+            if not 0 <= pack < self.pack_count or not 0 <= slot < self.slots or not subject:
+                raise IntegrityError("a template in no slot, or of nobody", got=(pack, slot), expected=self.pack_count)
+            numbers.append(pack * self.slots + slot)
+            subjects.append(subject)
+        if not subjects:
+            return
+        places = np.array(numbers, dtype=np.int64)
+        self._room[places], self._taken[places] = np.array(subjects, dtype=self._room.dtype), True
+        self._count = int(np.count_nonzero(self._taken))
+        if self._count != len(places):
+            raise IntegrityError("a slot is occupied already", got=self._count, expected=len(places))
+        self._vacant -= np.count_nonzero(self._taken.reshape(-1, self.slots), axis=1).astype(np.int32)
+        self._places.fill(subjects, places)
+
     def __len__(self) -> int:
         """Number of occupied slots."""
-        return int(np.count_nonzero(self._occupied))
+        return self._count
 
     # -- where the next templates go --------------------------------------------------------
 
@@ -69,11 +102,13 @@ class SlotIndex:
 
         Reserves nothing: the same call returns the same until `add`.
         """
-        free = ~self._occupied
-        free[list(self._retired)] = False
-        places = np.flatnonzero(free)[:count].tolist()
+        places: list[int] = []
+        for pack in np.flatnonzero(self._vacant[: self.pack_count]):
+            if len(places) >= count:
+                break
+            places += self._vacant_places(int(pack))
         end = self.pack_count * self.slots
-        places += range(end, end + count - len(places))
+        places = [*places[:count], *range(end, end + count - len(places))]
         return [divmod(place, self.slots) for place in places]
 
     def allocate_packs(self, count: int) -> list[int]:
@@ -96,18 +131,23 @@ class SlotIndex:
             raise IntegrityError("a slot was given up", got=(pack, slot))
         if pack == self.pack_count:
             self._append_pack()
-        elif self._room[place] != _FREE:
+        elif self._taken[place]:
             raise IntegrityError("a slot is occupied already", got=(pack, slot))
-        self._room[place] = subject
+        self._room[place], self._taken[place] = subject, True
+        self._vacant[pack] -= 1
+        self._count += 1
+        self._places.add(subject, place)
 
     def remove(self, pack: int, slot: int) -> str:
         """Free a slot and return the subject it held. Raises IntegrityError if it is not occupied."""
         place = pack * self.slots + slot
-        in_range = 0 <= pack < self.pack_count and 0 <= slot < self.slots
-        subject = str(self._room[place]) if in_range else _FREE
-        if subject == _FREE:
+        if not 0 <= pack < self.pack_count or not 0 <= slot < self.slots or not self._taken[place]:
             raise IntegrityError("a slot is not occupied", got=(pack, slot))
-        self._room[place] = _FREE
+        subject = str(self._room[place])
+        self._places.remove(subject, place)
+        self._room[place], self._taken[place] = _FREE, False
+        self._vacant[pack] += 1
+        self._count -= 1
         return subject
 
     def retire(self, pack: int, slot: int) -> None:
@@ -118,15 +158,17 @@ class SlotIndex:
         if not 0 <= pack < self.pack_count or not 0 <= slot < self.slots:
             raise IntegrityError("a slot out of range", got=(pack, slot), expected=(self.pack_count, self.slots))
         place = pack * self.slots + slot
-        if self._room[place] != _FREE:
+        if self._taken[place]:
             raise IntegrityError("a slot is occupied", got=(pack, slot))
-        self._retired.add(place)
+        if place not in self._retired:
+            self._retired.add(place)
+            self._vacant[pack] -= 1
 
     # -- questions --------------------------------------------------------------------------
 
     def slots_of(self, subject: str) -> list[tuple[int, int]]:
         """Return the (pack, slot) of every template of `subject`, ascending; empty if there is none."""
-        places = np.flatnonzero(self._subjects == subject).tolist() if subject else []
+        places = self._places.of(subject) if subject else []
         return [divmod(place, self.slots) for place in places]
 
     def require(self, subject: str) -> list[tuple[int, int]]:
@@ -150,21 +192,45 @@ class SlotIndex:
 
     def occupied(self) -> NDArray[np.bool_]:
         """Return a new array bool[pack_count, slots]: which slots hold a template."""
-        return self._occupied.reshape(-1, self.slots)
+        return self._occupied.reshape(-1, self.slots).copy()
 
-    def occupied_by(self, subject: str) -> NDArray[np.bool_]:
-        """Return a new array bool[pack_count, slots]: which slots hold a template of `subject`.
+    def occupied_in(self, pack: int) -> list[int]:
+        """Return the slots of one pack that hold a template, ascending."""
+        start = pack * self.slots
+        found: list[int] = np.flatnonzero(self._taken[start : start + self.slots]).tolist()
+        return found
+
+    def asked(self) -> Asked:
+        """Return what a search compares: every template."""
+        occupied = self._occupied.reshape(-1, self.slots)
+        packs = np.flatnonzero(occupied.any(axis=1))
+        return Asked(packs.tolist(), occupied[packs])
+
+    def asked_of(self, subject: str) -> Asked:
+        """Return what a verification compares: the templates of `subject`.
 
         Raises UnknownSubjectError if there is none.
         """
-        found = np.zeros((self.pack_count, self.slots), dtype=np.bool_)
-        for pack, slot in self.require(subject):
-            found[pack, slot] = True
-        return found
+        places = self.require(subject)
+        packs = sorted({pack for pack, _ in places})
+        wanted = np.zeros((len(packs), self.slots), dtype=np.bool_)
+        row = {pack: number for number, pack in enumerate(packs)}
+        for pack, slot in places:
+            wanted[row[pack], slot] = True
+        return Asked(packs, wanted)
 
     def labels(self) -> Iterator[str]:
         """Yield the subject of every occupied slot, ascending by (pack, slot), from the index as it is now."""
         return (subject for subject in self._subjects[self._occupied])
+
+    def places(self) -> NDArray[Any]:
+        """Return a new array of the subject of every place, "" where there is none."""
+        return self._subjects.copy()
+
+    def at(self, places: Iterable[tuple[int, int]]) -> list[tuple[int, str]]:
+        """Return (place, subject) of these (pack, slot), "" where there is none now."""
+        numbers = [pack * self.slots + slot for pack, slot in places]
+        return [(place, str(self._room[place])) for place in numbers]
 
     @property
     def _subjects(self) -> NDArray[Any]:
@@ -172,12 +238,19 @@ class SlotIndex:
 
     @property
     def _occupied(self) -> NDArray[np.bool_]:
-        return np.asarray(self._subjects != _FREE)
+        return self._taken[: self.pack_count * self.slots]
+
+    def _vacant_places(self, pack: int) -> list[int]:
+        start = pack * self.slots
+        free = np.flatnonzero(~self._taken[start : start + self.slots])
+        return [place for place in (start + free).tolist() if place not in self._retired]
 
     def _append_pack(self) -> None:
         self.pack_count += 1
-        if len(self._room) < self.pack_count * self.slots:
+        if len(self._vacant) < self.pack_count:
             # An eighth more than is needed, so that a bulk enrolment does not copy everything for every pack.
-            room = self._room
-            self._room = np.empty((self.pack_count + self.pack_count // 8) * self.slots, dtype=room.dtype)
-            self._room[: len(room)] = room
+            packs = self.pack_count + self.pack_count // 8
+            room, self._room = self._room, np.empty(packs * self.slots, dtype=self._room.dtype)
+            taken, self._taken = self._taken, np.zeros(packs * self.slots, dtype=np.bool_)
+            vacant, self._vacant = self._vacant, np.full(packs, self.slots, dtype=np.int32)
+            self._room[: len(room)], self._taken[: len(taken)], self._vacant[: len(vacant)] = room, taken, vacant

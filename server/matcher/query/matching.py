@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, NamedTuple
 
-import numpy as np
+from numpy.typing import NDArray
 
 from veilmatch.crypto.answer_share import labels_digest
 from veilmatch.crypto.encryption.paillier import Paillier
@@ -31,6 +32,7 @@ from veilmatch.server.matcher.agreement.meeting import Meeting, Meetings
 from veilmatch.server.matcher.agreement.sitting import Agreement
 from veilmatch.server.matcher.change.succession import Succession
 from veilmatch.server.matcher.gallery.gallery import Gallery
+from veilmatch.server.matcher.gallery.labels import PART_PLACES, Known, Listed
 from veilmatch.server.matcher.gallery.mutation import GalleryState
 from veilmatch.server.matcher.query.keyholder_call import KeyHolderCall, opened
 from veilmatch.server.matcher.query.packs import Packs
@@ -93,40 +95,53 @@ class Surroundings:
         )  # fmt: skip
 
 
+class Matched(NamedTuple):
+    """The answer to a query. labels: of a search, the subject of every place if the device is told all of them; what
+    changed is in the reply."""
+
+    reply: pb.MatchReply
+    labels: NDArray[Any] | None = None
+
+
 async def match(
     checked: CheckedRequest,
     request: request_pb2.SignedRequest,
     model: str,
-    known_chain: bytes,
+    known: Known,
     gallery: Gallery,
     meeting: Meeting,
     on: Surroundings,
-) -> pb.MatchReply:
-    """Serve candidates or identify with a probe of this embedding model.
+) -> Matched:
+    """Serve candidates or identify with a probe of this embedding model. known: of whoever searches.
 
-    Raises ModelMismatchError for a probe that cannot be compared.
+    The answer is about the gallery as both hold it when they meet; where packs can be kept as they are (`Packs.held`),
+    it may be changed from then on. Raises ModelMismatchError for a probe that cannot be compared.
     """
-    async with on.agreement.reading(meeting, gallery):
+    async with AsyncExitStack() as stack:
+        lock = await stack.enter_async_context(AsyncExitStack())
+        await lock.enter_async_context(on.agreement.reading(meeting, gallery))
         gallery.require_model(model)
-        index = gallery.index
-        slots_asked = index.occupied()
-        reply = pb.MatchReply(sequence=gallery.state.sequence, chain=gallery.state.chain)
-        packs = np.flatnonzero(slots_asked.any(axis=1)).tolist()
+        state = gallery.state
+        packs, wanted = await asyncio.to_thread(gallery.index.asked)
+        listed = await gallery.listed(known)
+        of_all = await gallery.places() if checked.recipient is not None else None
+        held = await stack.enter_async_context(on.workers.held(gallery.number))
+        if held is not None:
+            await lock.aclose()
+        reply = pb.MatchReply(sequence=state.sequence, chain=state.chain)
+        tell(reply, listed)
         if not packs:
             reply.session_id = checked.digest  # no session was needed
-            return reply
-        wanted = slots_asked[packs]
+            return Matched(reply, listed.whole)
         started = time.perf_counter()
         count = answer_bits(checked.operation, int(wanted.sum()))
-        labels = b""
-        if checked.recipient is not None:
-            labels = await asyncio.to_thread(lambda: labels_digest(index.labels()))
-        async with on.open_session(checked, request, gallery.state, output_bits=count, labels_digest=labels) as call:
+        labels = b"" if of_all is None else await asyncio.to_thread(_digest_of, of_all)
+        async with on.open_session(checked, request, state, output_bits=count, labels_digest=labels) as call:
             share = await call.probe_share()
             converted = time.perf_counter()
-            mine = await on.workers.match(gallery.number, gallery.state, packs, share.values)
+            mine = await on.workers.match(gallery.number, state, packs, share.values, held)
             theirs = await meeting.swap_results(share.session_id, mine)
-            combined = _combine(mine, theirs, on, is_plus=on.is_plus(checked.pair))
+            combined = await asyncio.to_thread(_combine, mine, theirs, on, is_plus=on.is_plus(checked.pair))
             matched = time.perf_counter()
             await call.send_results(combined, wanted)
             await take_answer(reply, call, checked, count, len(packs))
@@ -134,10 +149,35 @@ async def match(
         reply.timings.convert_s = converted - started
         reply.timings.match_s = matched - converted
         reply.timings.decide_s = decided - matched
-        # Last, so that the labels of a large gallery are not in memory together with its results.
-        if known_chain != gallery.state.chain:
-            reply.labels.extend(index.labels())
-        return reply
+        return Matched(reply, listed.whole)
+
+
+def tell(reply: pb.MatchReply, listed: Listed) -> None:
+    """Put into the reply what has changed of the subjects, if the device is not told all of them."""
+    if listed.whole is None:
+        reply.difference.SetInParent()
+        reply.difference.slots.extend(place for place, _ in listed.changed)
+        reply.difference.subjects.extend(subject for _, subject in listed.changed)
+
+
+async def in_parts(matched: Matched) -> AsyncIterator[pb.MatchReply]:
+    """Yield the messages of an answer: it, and as many as its labels take."""
+    reply, labels = matched
+    if labels is None:
+        yield reply
+        return
+    for start in range(0, max(1, len(labels)), PART_PLACES):
+        await asyncio.to_thread(_extend, reply, labels[start : start + PART_PLACES])
+        yield reply
+        reply = pb.MatchReply()
+
+
+def _extend(reply: pb.MatchReply, labels: NDArray[Any]) -> None:
+    reply.labels.extend(labels.tolist())
+
+
+def _digest_of(places: NDArray[Any]) -> bytes:
+    return labels_digest(subject for subject in places if subject)
 
 
 async def take_answer(

@@ -2,29 +2,35 @@
 
 They are given the packs once; a query reaches them as exponents only. Messages are bytes: one
 letter for the kind, then fixed-width fields. They carry shares of probes and are never pickled.
-Packs lie in groups of as many as the backend works on at the cost of one, in order of their numbers.
+Packs lie in groups of as many as the backend works on at the cost of one, in order of their numbers. A search over many
+is cut into slices, so that what asks for little, a verification or an enrolment, waits for a slice and not for all.
 """
 
 from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 
 import numpy as np
 
 from veilmatch.crypto.arithmetic import Integer, from_bytes
 from veilmatch.crypto.dealing import Words
 from veilmatch.crypto.encryption.paillier import Paillier, PublicKey
-from veilmatch.crypto.errors import ProtocolError
+from veilmatch.crypto.errors import ProtocolError, UnavailableError
 from veilmatch.crypto.packing import lanes, slots
 from veilmatch.crypto.packing.fields import Array
-from veilmatch.crypto.rings.ring import PackGroup
 from veilmatch.server.matcher.gallery.mutation import GalleryState
+from veilmatch.server.matcher.query.pack_versions import PackVersions
 from veilmatch.server.workers.threads import Pool
 
-_LOAD, _MATCH, _COLUMN, _RECORD, _APPLY = b"L", b"M", b"C", b"R", b"A"
+_LOAD, _MATCH, _COLUMN, _RECORD, _APPLY, _FORGET = b"L", b"M", b"C", b"R", b"A", b"F"
 _GALLERY = struct.Struct(">HI")  # number of the gallery, number or count of packs
+_VERSIONS = struct.Struct(">QQ")  # a generation, the oldest one that is held
+#: Packs that a worker multiplies out at a time, for one search: with D = 128 some 50 ms.
+SLICE_PACKS = 64
 _COLUMN_HEAD = struct.Struct(">I??")  # slot, is_plus, erase
 
 
@@ -34,12 +40,12 @@ def make_handler(public_key: PublicKey) -> Callable[[bytes], bytes]:
 
 
 class _Packs:
-    """Packs by gallery and number. Threads may share it: galleries are locked above while packs change."""
+    """Packs by gallery and number. Threads may share it: a gallery is changed by one at a time."""
 
     def __init__(self, public_key: PublicKey) -> None:
         self._scheme = Paillier(public_key)
         self._parameters = public_key.parameters
-        self._groups: dict[tuple[int, int], PackGroup] = {}
+        self._groups = PackVersions(self._scheme)
         self._known: set[tuple[int, int]] = set()
         # Before the first query: the table of the fixed base, and how long programs are.
         self._scheme.encrypt_zeros(1)
@@ -48,31 +54,37 @@ class _Packs:
     def handle(self, message: bytes) -> bytes:
         steps = {
             _LOAD: self._load, _MATCH: self._match, _COLUMN: self._column, _RECORD: self._record,
-            _APPLY: self._apply,
+            _APPLY: self._apply, _FORGET: self._forget,
         }  # fmt: skip
         return steps[message[:1]](message[1:])
 
     def _load(self, body: bytes) -> bytes:
-        """gallery, count of packs, their numbers, all of one group, and contents -> nothing."""
+        """gallery, count of packs, their numbers, all of one group, versions, and contents -> nothing."""
         gallery, numbers, data = self._split_packs(body)
-        group, size = numbers[0] // self._scheme.ring.lanes, len(data) // len(numbers)
-        if (gallery, group) not in self._groups:
-            self._groups[gallery, group] = self._scheme.pack_group()
-        self._groups[gallery, group].load(
-            {number % self._scheme.ring.lanes: data[i * size : (i + 1) * size] for i, number in enumerate(numbers)}
-        )
+        generation, oldest = _VERSIONS.unpack_from(data)
+        data = data[_VERSIONS.size :]
+        lanes, size = self._scheme.ring.lanes, len(data) // len(numbers)
+        packs = {number % lanes: data[i * size : (i + 1) * size] for i, number in enumerate(numbers)}
+        self._groups.load((gallery, numbers[0] // lanes), packs, generation, oldest)
         self._known.update((gallery, number) for number in numbers)
         return b""
 
     def _match(self, body: bytes) -> bytes:
-        """gallery, count of packs, their numbers in order, compiled exponents -> R of each pack, re-randomised."""
-        gallery, numbers, compiled = self._split_packs(body)
+        """gallery, count of packs, their numbers in order, versions, compiled exponents -> R of each, re-randomised."""
+        gallery, numbers, data = self._split_packs(body)
+        generation, _ = _VERSIONS.unpack_from(data)
         lanes_asked: dict[int, list[int]] = {}
         for number in numbers:
             lanes_asked.setdefault(number // self._scheme.ring.lanes, []).append(number % self._scheme.ring.lanes)
-        asked = [(self._groups[gallery, group], lanes) for group, lanes in lanes_asked.items()]
+        asked = [(self._groups.at((gallery, group), generation), lanes) for group, lanes in lanes_asked.items()]
         # Fresh randomness for every pack: without it the peer reads the exponents out of R.
-        return self._scheme.randomised_products(asked, compiled)
+        return self._scheme.randomised_products(asked, data[_VERSIONS.size :])
+
+    def _forget(self, body: bytes) -> bytes:
+        """gallery, count of groups, their numbers, versions -> nothing."""
+        gallery, groups, data = self._split_packs(body)
+        self._groups.forget([(gallery, group) for group in groups], _VERSIONS.unpack(data)[1])
+        return b""
 
     @staticmethod
     def _split_packs(body: bytes) -> tuple[int, list[int], bytes]:
@@ -99,7 +111,7 @@ class _Packs:
         factors = self._split(body[_GALLERY.size :])
         group, lane = divmod(number, self._scheme.ring.lanes)
         known = (gallery, number) in self._known
-        pack = self._groups[gallery, group].get(lane) if known else [self._scheme.encode(Integer(0))] * D
+        pack = self._groups.newest((gallery, group)).get(lane) if known else [self._scheme.encode(Integer(0))] * D
         for start in range(0, len(factors), D):
             column = factors[start : start + D]
             pack = [self._scheme.multiply(c, f) for c, f in zip(pack, column, strict=True)]
@@ -111,41 +123,69 @@ class _Packs:
 
 
 class PackWorkers:
-    """The workers of a matcher, as `packs.Packs`: a group of packs belongs to one of them, in turn."""
+    """The workers of a matcher, as `packs.Packs`: a group of packs belongs to one of them, in turn.
+
+    Threads share all groups, so that with them this says only who multiplies out what. Processes are given theirs when
+    they start, and have them as long as they live.
+    """
 
     def __init__(self, pool: Pool, scheme: Paillier) -> None:
         self._pool = pool
         self._parameters = scheme.parameters
         self._ring = scheme.ring
         self._lanes = scheme.ring.lanes
+        #: By gallery: its generation, which of them are held by how many, and groups with more versions than one.
+        self._generations: dict[int, int] = defaultdict(int)
+        self._held: dict[int, Counter[int]] = defaultdict(Counter)
+        self._versioned: dict[int, set[int]] = defaultdict(set)
 
     async def load(self, gallery: int, packs: Mapping[int, bytes]) -> None:
         """Give packs to their workers, in place of what they had under these numbers."""
         groups: dict[int, list[int]] = {}
         for pack in packs:
             groups.setdefault(pack // self._lanes, []).append(pack)
+        self._generations[gallery] += 1
+        versions = self._versions(gallery)
+        if self._held[gallery]:
+            self._versioned[gallery].update(groups)
         await asyncio.gather(
             *(
                 self._pool.call(
                     self._worker_of(group[0]),
-                    _LOAD + _packs_head(gallery, group) + b"".join(packs[pack] for pack in group),
+                    _LOAD + _packs_head(gallery, group) + versions + b"".join(packs[pack] for pack in group),
                 )
                 for group in groups.values()
             )
         )
 
-    async def match(self, gallery: int, state: GalleryState, packs: Sequence[int], exponents: Array) -> list[bytes]:
+    @asynccontextmanager
+    async def held(self, gallery: int) -> AsyncIterator[int | None]:
+        """Keep what is loaded now for `match`, whatever is loaded meanwhile; see `packs.Packs`."""
+        generation = self._generations[gallery]
+        self._held[gallery][generation] += 1
+        try:
+            yield generation
+        finally:
+            self._held[gallery] -= Counter({generation: 1})
+            if self._versioned[gallery]:
+                with suppress(UnavailableError):  # the pool is closed, and everything forgotten
+                    await self._forget(gallery)
+
+    async def match(
+        self, gallery: int, state: GalleryState, packs: Sequence[int], exponents: Array, held: int | None = None
+    ) -> list[bytes]:
         """Return R of every pack in `packs`, re-randomised, for this matcher's probe share, int64[D] in [0, 2^k).
 
-        state: is not looked at; what was loaded last is what the lock of the gallery lets be asked.
+        state: is not looked at; what was loaded last is what the lock of the gallery lets be asked, or what is held.
         """
         # Once for all workers: under Python's lock they would do it one after the other.
         query = self._ring.compile(exponents.tolist(), self._parameters.ring_bits)
+        versions = self._versions(gallery, held)
         shares: dict[int, list[int]] = {}
         for pack in sorted(packs):
             shares.setdefault(self._worker_of(pack), []).append(pack)
         answers = await asyncio.gather(
-            *(self._pool.call(worker, _MATCH + _packs_head(gallery, share) + query) for worker, share in shares.items())
+            *(self._of_worker(worker, gallery, share, versions + query) for worker, share in shares.items())
         )
         size = self._parameters.ciphertext_bytes
         results: dict[int, bytes] = {}
@@ -154,6 +194,11 @@ class PackWorkers:
                 raise ProtocolError("a worker's answer of the wrong size", got=len(data), expected=size * len(share))
             results |= {pack: data[i * size : (i + 1) * size] for i, pack in enumerate(share)}
         return [results[pack] for pack in packs]
+
+    async def _of_worker(self, worker: int, gallery: int, packs: Sequence[int], query: bytes) -> bytes:
+        """Return R of these packs of one worker, joined. Others come in between two slices."""
+        slices = [packs[start : start + SLICE_PACKS] for start in range(0, len(packs), SLICE_PACKS)]
+        return b"".join([await self._pool.call(worker, _MATCH + _packs_head(gallery, one) + query) for one in slices])
 
     async def column(self, values: Words, slot: int, *, is_plus: bool, erase: bool) -> bytes:
         """Return this matcher's part of one template's column, from its share uint64[D]: D ciphertexts, joined."""
@@ -172,6 +217,27 @@ class PackWorkers:
         """Return the content of `pack` (empty if it is new) with `columns` multiplied in; nothing is kept yet."""
         body = _GALLERY.pack(gallery, pack) + b"".join(columns)
         return await self._pool.call(self._worker_of(pack), _APPLY + body)
+
+    def _versions(self, gallery: int, held: int | None = None) -> bytes:
+        """Return how a message names a generation, the last one unless one is held, and the oldest that is held."""
+        last = self._generations[gallery]
+        return _VERSIONS.pack(last if held is None else held, min(self._held[gallery], default=last))
+
+    async def _forget(self, gallery: int) -> None:
+        """Let workers go of versions that are not held any more."""
+        oldest = min(self._held[gallery], default=self._generations[gallery])
+        groups = sorted(self._versioned[gallery])
+        if not self._held[gallery]:
+            self._versioned[gallery].clear()
+        by_worker: dict[int, list[int]] = {}
+        for group in groups:
+            by_worker.setdefault(self._worker_of(group * self._lanes), []).append(group)
+        await asyncio.gather(
+            *(
+                self._pool.call(worker, _FORGET + _packs_head(gallery, some) + _VERSIONS.pack(oldest, oldest))
+                for worker, some in by_worker.items()
+            )
+        )
 
     def _worker_of(self, pack: int) -> int:
         return pack // self._lanes % self._pool.count

@@ -4,6 +4,7 @@ other machines of the organisation."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from veilmatch.crypto.dealing import Words
@@ -17,11 +18,20 @@ class Packs(Protocol):
     async def load(self, gallery: int, packs: Mapping[int, bytes]) -> None:
         """Take packs, in place of what was there under these numbers."""
 
-    async def match(self, gallery: int, state: GalleryState, packs: Sequence[int], exponents: Array) -> list[bytes]:
+    def held(self, gallery: int) -> AbstractAsyncContextManager[int | None]:
+        """Keep what is loaded now, while the lock of the gallery is held, for `match` in the block.
+
+        Its value is what to ask for it with when the lock is not held any more and other packs were loaded; None if
+        packs cannot be kept here: then the lock is to be held until `match` has returned.
+        """
+
+    async def match(
+        self, gallery: int, state: GalleryState, packs: Sequence[int], exponents: Array, held: int | None = None
+    ) -> list[bytes]:
         """Return R of every pack in `packs`, re-randomised, for this matcher's probe share, int64[D] in [0, 2^k).
 
-        state: that of the gallery, whose lock is held: nothing is answered for another one. Raises UnavailableError if
-        packs of it are not there in time.
+        state: that of the gallery, which is held by its lock or by `held`: nothing is answered for another one. Raises
+        UnavailableError if packs of it are not there in time.
         """
 
     async def column(self, values: Words, slot: int, *, is_plus: bool, erase: bool) -> bytes:

@@ -10,7 +10,6 @@ import pytest
 
 from tests.client.fakes import xor_shares
 from veilmatch.client.wire.agreement import (
-    Labels,
     agreed_mutation,
     agreed_subjects,
     best_subject,
@@ -19,6 +18,7 @@ from veilmatch.client.wire.agreement import (
     open_identification,
     open_verification,
 )
+from veilmatch.client.wire.labels import Labels
 from veilmatch.crypto.errors import GalleryMismatchError, IntegrityError, ServerDeviationError
 from veilmatch.protos.v1 import matcher_pb2 as pb
 

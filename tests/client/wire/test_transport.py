@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -26,6 +27,7 @@ from cryptography.x509.oid import NameOID
 from tests.client.conftest import face
 from tests.client.fakes import FakeMatcher, FakeMatchers
 from veilmatch import AsyncClient, DeviceSettings
+from veilmatch.client.wire import transport
 from veilmatch.client.wire.statuses import ERROR_METADATA_KEY
 from veilmatch.client.wire.transport import GrpcMatcher, channel_options, open_matchers
 from veilmatch.crypto.errors import (
@@ -44,7 +46,7 @@ from veilmatch.crypto.errors import (
 from veilmatch.crypto.keys.parties import pairs_among
 from veilmatch.protos.v1 import matcher_pb2 as pb
 from veilmatch.protos.v1 import matcher_pb2_grpc as rpc
-from veilmatch.protos.v1.request_pb2 import SignedRequest
+from veilmatch.protos.v1.request_pb2 import OPERATION_CANDIDATES, RequestBody, SignedRequest
 
 
 class Servicer(rpc.MatcherServicer):
@@ -53,8 +55,13 @@ class Servicer(rpc.MatcherServicer):
     def __init__(self, fake: FakeMatcher) -> None:
         self.fake = fake
 
+    #: How many labels or subjects one message has.
+    at_once = 1 << 14
+
     async def Match(self, request: Any, context: Any) -> Any:
-        return await self._typed(self.fake.match(request, 0), context)
+        reply = await self._typed(self.fake.match(request, 0), context)
+        for part in self.parts(reply, "labels"):
+            yield part
 
     async def Mutate(self, request: Any, context: Any) -> Any:
         return await self._typed(self.fake.mutate(request, 0), context)
@@ -64,7 +71,20 @@ class Servicer(rpc.MatcherServicer):
         return await self._typed(self.fake.bulk_enrol(chunks[0].header, [c.pack for c in chunks[1:]], 0), context)
 
     async def Subjects(self, request: Any, context: Any) -> Any:
-        return await self._typed(self.fake.subjects(request, 0), context)
+        reply = await self._typed(self.fake.subjects(request, 0), context)
+        for part in self.parts(reply, "subjects"):
+            yield part
+
+    def parts(self, reply: Any, field: str) -> Iterator[Any]:
+        """Yield the messages of an answer."""
+        more = list(getattr(reply, field))
+        first = type(reply)()
+        first.CopyFrom(reply)
+        first.ClearField(field)
+        for start in range(0, max(1, len(more)), self.at_once):
+            getattr(first, field).extend(more[start : start + self.at_once])
+            yield first
+            first = type(reply)()
 
     async def _typed(self, work: Any, context: Any) -> Any:
         try:
@@ -105,6 +125,47 @@ async def server() -> AsyncIterator[Server]:
 
 async def subjects(matcher: GrpcMatcher, timeout_s: float = 5) -> pb.SubjectsReply:
     return await matcher.subjects(SignedRequest(), timeout_s)
+
+
+async def test_an_answer_in_many_messages_is_one(server: Server) -> None:
+    server.fake.fakes.templates = [f"s{i}" for i in range(10)]
+    server.servicer.at_once = 3
+    search = pb.MatchRequest(
+        request=SignedRequest(body=RequestBody(operation=OPERATION_CANDIDATES).SerializeToString())
+    )
+    reply = await server.matcher.match(search, 5)
+    assert (list(reply.labels), reply.count) == (server.fake.fakes.templates, 10)
+    found = await subjects(server.matcher)
+    assert [(one.subject, one.templates) for one in found.subjects] == [(f"s{i}", 1) for i in range(10)]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        pb.SubjectsReply(),
+        pb.SubjectsReply(sequence=1),
+        pb.SubjectsReply(chain=b"c", subjects=[pb.Subject(subject="x")]),
+    ],
+)
+async def test_an_answer_that_goes_on_with_something_else_is_refused(server: Server, more: pb.SubjectsReply) -> None:
+    server.servicer.parts = lambda reply, field: iter([reply, more])  # type: ignore[method-assign,assignment]
+    with pytest.raises(IntegrityError, match="goes on with something else"):
+        await subjects(server.matcher)
+
+
+async def test_an_answer_without_end_or_without_a_message_is_refused(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = pb.SubjectsReply(subjects=[pb.Subject(subject="x")])
+    server.servicer.parts = lambda reply, field: itertools.repeat(one)  # type: ignore[method-assign,assignment]
+    for limit in ("ANSWER_BYTES", "SUBJECTS_MOST"):
+        with monkeypatch.context() as patched:
+            patched.setattr(transport, limit, 1000)
+            with pytest.raises(IntegrityError, match="more subjects than any gallery has"):
+                await subjects(server.matcher)
+    server.servicer.parts = lambda reply, field: iter([])  # type: ignore[method-assign,assignment]
+    with pytest.raises(IntegrityError, match="without a message"):
+        await subjects(server.matcher)
 
 
 @pytest.mark.parametrize(
@@ -224,7 +285,7 @@ async def test_too_large_a_message_is_refused_by_type(server: Server) -> None:
 
 def test_channel_limits_are_explicit() -> None:
     options = dict(channel_options("matcher-a"))
-    assert options["grpc.max_receive_message_length"] == 64 << 20
+    assert options["grpc.max_receive_message_length"] == 16 << 20
     assert options["grpc.max_send_message_length"] == 4 << 20
     assert options["grpc.ssl_target_name_override"] == "matcher-a"
 

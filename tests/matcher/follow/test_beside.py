@@ -18,6 +18,7 @@ from veilmatch.server.matcher.agreement.meeting import Meeting
 from veilmatch.server.matcher.agreement.sitting import Agreement
 from veilmatch.server.matcher.follow.catching_up import catch_up
 from veilmatch.server.matcher.gallery import gallery as gallery_module
+from veilmatch.server.matcher.gallery import prepared
 from veilmatch.server.matcher.gallery.disk.store import Store
 
 
@@ -28,7 +29,7 @@ class Slow:
         self.written, self.end = threading.Event(), threading.Event()
         honest = Store.apply
 
-        def apply(store: Store, *args: Any) -> Any:
+        def apply(store: Store, *args: Any, **more: Any) -> Any:
             *others, before_commit = args
 
             def slow(pending: Any) -> None:
@@ -36,7 +37,7 @@ class Slow:
                 self.end.wait(20)
                 before_commit(pending)
 
-            return honest(store, *others, slow)
+            return honest(store, *others, slow, **more)
 
         monkeypatch.setattr(Store, "apply", apply)
 
@@ -52,7 +53,9 @@ async def two(tmp_path: Path) -> tuple[Matcher, Matcher, History]:
     return await a.load(), await c.load(), history
 
 
-async def test_queries_go_on_until_the_switch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("few", [0, prepared.FEW])
+async def test_queries_go_on_until_the_switch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, few: int) -> None:
+    monkeypatch.setattr(prepared, "FEW", few)  # with 0 a new index takes the place of the one that is there
     a, c, history = await two(tmp_path)
     before = Model(NAME)
     for change in history.model.committed[:4]:

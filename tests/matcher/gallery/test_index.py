@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from veilmatch.crypto.errors import IntegrityError, UnknownSubjectError
-from veilmatch.server.matcher.gallery.index import SlotIndex
+from veilmatch.server.matcher.gallery.index import Asked, SlotIndex
+from veilmatch.server.matcher.gallery.subject_places import SubjectPlaces
 
 SLOTS = 3
 SUBJECTS = st.sampled_from(["ada", "bela", "cid", "dora"])
+
+
+def asked(found: Asked) -> list[tuple[int, int]]:
+    """Return the places that are asked for, in packs that all have one."""
+    assert found.packs == sorted(set(found.packs)) and found.wanted.any(axis=1).all()
+    return [(found.packs[row], slot) for row, slot in np.argwhere(found.wanted).tolist()]
 
 
 class IndexAgainstModel(RuleBasedStateMachine):
@@ -22,12 +29,14 @@ class IndexAgainstModel(RuleBasedStateMachine):
         super().__init__()
         self.index = SlotIndex(SLOTS)
         self.model: dict[tuple[int, int], str] = {}
+        self.retired: set[tuple[int, int]] = set()
         self.packs = 0
 
     @rule(subject=SUBJECTS, count=st.integers(1, 5))
     def enrol(self, subject: str, count: int) -> None:
-        every = [(p, s) for p in range(self.packs + count) for s in range(SLOTS)]
-        expected = [place for place in every if place not in self.model][:count]
+        enough = self.packs + count + len(self.retired)
+        every = [(p, s) for p in range(enough) for s in range(SLOTS)]
+        expected = [place for place in every if place not in self.model and place not in self.retired][:count]
         assert self.index.allocate(count) == expected
         assert self.index.allocate(count) == expected
         for pack, slot in expected:
@@ -51,6 +60,19 @@ class IndexAgainstModel(RuleBasedStateMachine):
         pack, slot = data.draw(st.sampled_from(sorted(self.model)))
         assert self.index.remove(pack, slot) == self.model.pop((pack, slot))
 
+    @precondition(lambda self: self.model)
+    @rule(data=st.data(), again=st.booleans())
+    def give_up(self, data: st.DataObject, again: bool) -> None:
+        pack, slot = data.draw(st.sampled_from(sorted(self.model)))
+        with pytest.raises(IntegrityError):
+            self.index.retire(pack, slot)
+        self.index.remove(pack, slot)
+        del self.model[pack, slot]
+        self.index.retire(pack, slot)
+        if again:
+            self.index.retire(pack, slot)
+        self.retired.add((pack, slot))
+
     @rule(pack=st.integers(-1, 6), slot=st.integers(-1, SLOTS))
     def remove_what_is_not_there(self, pack: int, slot: int) -> None:
         if (pack, slot) not in self.model:
@@ -59,7 +81,8 @@ class IndexAgainstModel(RuleBasedStateMachine):
 
     @rule(pack=st.integers(-1, 6), slot=st.integers(-1, SLOTS))
     def add_where_nothing_fits(self, pack: int, slot: int) -> None:
-        fits = 0 <= pack <= self.packs and 0 <= slot < SLOTS and (pack, slot) not in self.model
+        taken = (pack, slot) in self.model or (pack, slot) in self.retired
+        fits = 0 <= pack <= self.packs and 0 <= slot < SLOTS and not taken
         if not fits:
             with pytest.raises(IntegrityError):
                 self.index.add("eve", pack, slot)
@@ -67,7 +90,7 @@ class IndexAgainstModel(RuleBasedStateMachine):
     @rule()
     def reload(self) -> None:
         listed = [(pack, slot, subject) for (pack, slot), subject in self.model.items()]
-        self.index = SlotIndex.load(SLOTS, self.packs, listed)
+        self.index = SlotIndex.load(SLOTS, self.packs, listed, self.retired)
 
     @invariant()
     def answers_are_those_of_the_model(self) -> None:
@@ -82,8 +105,14 @@ class IndexAgainstModel(RuleBasedStateMachine):
         occupied = self.index.occupied()
         assert (occupied.dtype, occupied.shape) == (np.bool_, (self.packs, SLOTS))
         assert [tuple(place) for place in np.argwhere(occupied).tolist()] == sorted(self.model)
+        assert [self.index.occupied_in(pack) for pack in range(self.packs)] == [
+            [s for s in range(SLOTS) if (pack, s) in self.model] for pack in range(self.packs)
+        ]
+        assert asked(self.index.asked()) == sorted(self.model)
         for name in names:
-            assert [tuple(p) for p in np.argwhere(self.index.occupied_by(name)).tolist()] == self.index.slots_of(name)
+            assert asked(self.index.asked_of(name)) == self.index.slots_of(name)
+        assert self.index.places().tolist() == [self.model.get(place, "") for place in every]
+        assert self.index.at(every) == [(p * SLOTS + s, self.model.get((p, s), "")) for p, s in every]
 
 
 IndexAgainstModel.TestCase.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
@@ -123,17 +152,53 @@ def test_a_refused_addition_changes_nothing() -> None:
     assert (index.subjects(), index.pack_count) == ([("ada", 1)], 1)
 
 
-def test_changing_an_occupancy_does_not_change_the_index() -> None:
+def test_what_was_given_does_not_change_with_the_index() -> None:
     index = SlotIndex(2)
     index.add("ada", 0, 0)
+    before = index.occupied(), index.asked().wanted, index.asked_of("ada").wanted, index.places()
     index.occupied()[:] = True
-    index.occupied_by("ada")[:] = True
-    assert index.occupied().tolist() == index.occupied_by("ada").tolist() == [[True, False]]
+    index.asked().wanted[:] = True
+    index.asked_of("ada").wanted[:] = True
+    index.places()[:] = "eve"
+    assert [one.tolist() for one in before] == [[[True, False]]] * 3 + [["ada", ""]]
+    index.add("bela", 0, 1)
+    assert [one.tolist() for one in before] == [[[True, False]]] * 3 + [["ada", ""]]
+    assert (index.places().tolist(), index.asked().wanted.tolist()) == (["ada", "bela"], [[True, True]])
 
 
-def test_occupancy_of_an_unknown_subject_is_refused() -> None:
+def test_an_unknown_subject_is_not_asked_for() -> None:
     with pytest.raises(UnknownSubjectError):
-        SlotIndex(2).occupied_by("ada")
+        SlotIndex(2).asked_of("ada")
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.data())
+def test_places_of_subjects_are_those_of_a_dictionary(data: st.DataObject) -> None:
+    """As many buckets as there come to be, subjects that share one, and one with very many places."""
+    names: list[str] = []
+    places, model = SubjectPlaces(lambda place: names[place]), dict[int, str]()
+    for _ in range(data.draw(st.integers(1, 300))):
+        if model and data.draw(st.integers(0, 3)) == 0:
+            place = data.draw(st.sampled_from(sorted(model)))
+            places.remove(model.pop(place), place)
+        else:
+            names.append(data.draw(st.one_of(st.just("ada"), st.text(max_size=2))))
+            places.add(names[-1], len(names) - 1)
+            model[len(names) - 1] = names[-1]
+    filled = SubjectPlaces(lambda place: names[place])
+    if model:
+        filled.fill(list(model.values()), np.array(list(model), dtype=np.int64))
+    for table in (places, filled):
+        for name in {*names, "nobody"}:
+            assert table.of(name) == [place for place, other in model.items() if other == name]
+    for place in list(model)[::2]:
+        filled.remove(model.pop(place), place)
+    for name in ("ada", "ada", "new"):
+        names.append(name)
+        filled.add(name, len(names) - 1)
+        model[len(names) - 1] = name
+    for name in names:
+        assert filled.of(name) == [place for place, other in model.items() if other == name]
 
 
 @pytest.mark.parametrize("templates", [[(0, 0, "ada"), (0, 0, "bela")], [(1, 0, "ada")], [(0, 2, "ada")]])

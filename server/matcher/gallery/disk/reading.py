@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from sqlalchemy import Connection, select
 
@@ -21,12 +21,14 @@ from veilmatch.server.matcher.gallery.disk.checks import (
 )
 from veilmatch.server.matcher.gallery.disk.database import Database
 from veilmatch.server.matcher.gallery.disk.rows import (
+    Place,
     find_entry,
     find_gallery,
     model_of,
     of,
     results_after,
     retired_slots,
+    subjects_at,
     visible,
 )
 from veilmatch.server.matcher.gallery.disk.schema import contents, packs, templates
@@ -91,6 +93,11 @@ class Reader:
             query = query.where(visible(templates, find_gallery(connection, name)))
             for row in connection.execution_options(yield_per=1000).execute(query):
                 yield row.pack, row.slot, row.subject
+
+    def subjects_at(self, name: str, places: Collection[Place]) -> dict[Place, str]:
+        """Return the subject of each of these (pack, slot) that holds a template."""
+        with self._database.reading() as connection:
+            return subjects_at(connection, find_gallery(connection, name), places)
 
     def sources(self, name: str) -> list[tuple[int, int, int]]:
         """Return (pack, slot, sequence number of the mutation that added it) of every template, ascending.

@@ -8,7 +8,7 @@ A gallery is passed as its row of `galleries`, read in the same transaction.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Any
 
@@ -79,6 +79,16 @@ def occupied_in(connection: Connection, gallery: Row[Any], numbers: Sequence[int
     if len(numbers) <= _NAMED_PACKS:
         query = query.where(templates.c.pack.in_(numbers))
     return {(row.pack, row.slot) for row in connection.execute(query)}
+
+
+def subjects_at(connection: Connection, gallery: Row[Any], places: Collection[Place]) -> dict[Place, str]:
+    """Return the subject of each of these places that holds a committed template."""
+    query = select(templates.c.pack, templates.c.slot, templates.c.subject).where(visible(templates, gallery))
+    numbers = sorted({pack for pack, _ in places})
+    if len(numbers) <= _NAMED_PACKS:
+        query = query.where(templates.c.pack.in_(numbers))
+    rows = connection.execution_options(yield_per=1000).execute(query)
+    return {(row.pack, row.slot): row.subject for row in rows if (row.pack, row.slot) in places}
 
 
 def find_gallery(connection: Connection, name: str) -> Row[Any]:

@@ -17,12 +17,12 @@ full, locked), and KeyMismatchError for a gallery that `open_gallery` never made
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
-from sqlalchemy import and_, insert, select
+from sqlalchemy import and_, func, insert, select
 
 from veilmatch.crypto.errors import DuplicateTokenError, IntegrityError
 from veilmatch.crypto.keys.parties import Party
@@ -45,6 +45,7 @@ from veilmatch.server.matcher.gallery.disk.database import is_rotating, mark_fin
 from veilmatch.server.matcher.gallery.disk.pending import Pending, pending
 from veilmatch.server.matcher.gallery.disk.reading import Reader
 from veilmatch.server.matcher.gallery.disk.rows import (
+    Place,
     check_fits,
     find_entry,
     find_gallery,
@@ -217,6 +218,7 @@ class Store(Reader):
         given: Contents,
         heard: Iterable[Statement] = (),
         before_commit: Callable[[Pending], None] | None = None,
+        touched: Collection[Place] | None = None,
     ) -> GalleryState:
         """Commit changes that others have committed, in one transaction; return the new state.
 
@@ -226,7 +228,8 @@ class Store(Reader):
         not fit, or lacks a content. The signatures are the caller's to check (`changes.check_changes`).
 
         before_commit: is called when everything is written and not yet there for others; what it raises undoes it.
-        With it the commit takes a moment whatever was written, and `tidy` has to be called afterwards.
+        With it the commit takes a moment whatever was written, and `tidy` has to be called afterwards. touched: the
+        places that the changes touch, if the rest of the gallery need not be read for it.
         """
         with self._database.writing(moves_log=before_commit is None) as connection:
             gallery = find_gallery(connection, name)
@@ -254,7 +257,7 @@ class Store(Reader):
             write_state(connection, gallery, replace(state, accepted=None), None)
             evidence.keep(connection, gallery, heard)
             if before_commit is not None:
-                before_commit(pending(connection, find_gallery(connection, name)))
+                before_commit(pending(connection, find_gallery(connection, name), touched))
         if erased and before_commit is None:
             self._database.truncate_wal()
         return replace(state, accepted=None)
@@ -277,6 +280,20 @@ class Store(Reader):
             query = select(log.c.sequence, log.c.body, certificates.c.certificate).join(certificates, both)
             query = query.where(of(log, gallery), log.c.sequence > sequence).order_by(log.c.sequence)
             return [Change(*row) for row in connection.execute(query.limit(count))]
+
+    def log_bytes_after(self, name: str, sequence: int) -> int:
+        """Return the size of the bodies of all changes after number `sequence`."""
+        with self._database.reading() as connection:
+            gallery = find_gallery(connection, name)
+            query = select(func.sum(func.length(log.c.body))).where(of(log, gallery), log.c.sequence > sequence)
+            return connection.scalar(query) or 0
+
+    def chain_at(self, name: str, sequence: int) -> bytes | None:
+        """Return the chain value after the committed change of this number, or None if there is none of it."""
+        if not sequence:
+            return self.initial_chain(name)
+        certificate = self.certificate(name, sequence)
+        return None if certificate is None else certificate.vote.chain
 
     def contents_after(self, name: str, sequence: int) -> Iterator[Content]:
         """Yield all that changes after number `sequence` brought and that is still there: packs, then templates.
