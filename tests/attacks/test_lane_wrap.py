@@ -13,7 +13,7 @@ from tests.storing import store
 from veilmatch.crypto.packing import lanes
 from veilmatch.crypto.parameters import ParameterSet
 
-P = ParameterSet(16, 60, 23, 512)
+P = ParameterSet(16, 40, 15, 512)
 #: Its lane wraps at this coordinate, so that 2 * 2^46 is taken from the enrolled column.
 AT = 3
 #: Where that lands: slot and bit within it.
@@ -30,7 +30,7 @@ def victim_is_accepted(keys: Keys, *, first: bool) -> bool:
 
     first: whether the seed is taken under which it lies there.
     """
-    victim = np.resize(np.array([19, 2, -4, 13], dtype=np.int64), P.dimension)
+    victim = np.resize(np.array([10, 5, -4, 13], dtype=np.int64), P.dimension)
     enrolled = repeated(11, P)
     templates = np.zeros((SLOT + 1, P.dimension), dtype=np.int64)
     templates[SLOT] = victim

@@ -117,7 +117,7 @@ def lane_shares(fields: Array, parameters: ParameterSet) -> list[Integer]:
 
 def with_low_bits(ring: Array, parameters: ParameterSet) -> Array:
     """Lanes that are not at risk of a carry and whose ring share at the minus holder is this."""
-    return ring + (1 << 46)
+    return ring + (1 << parameters.lane_bits - 2)
 
 
 def take_validity_out(monkeypatch: pytest.MonkeyPatch) -> None:
