@@ -41,7 +41,7 @@ MODEL = "random"
 def main() -> None:
     """Measure, print a table, write JSON if asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--parameters", default="d128-s126-c38-n3072", help="parameter set (default: %(default)s)")
+    parser.add_argument("--parameters", default="d128-s126-c38-l46-n3072", help="parameter set (default: %(default)s)")
     parser.add_argument("--verifications", type=int, default=30)
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     options = parser.parse_args()

@@ -57,7 +57,7 @@ EVERY_S = 0.01
 def main() -> None:
     """Measure, print a table, write JSON if asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--parameters", default="d128-s126-c38-n3072", help="parameter set (default: %(default)s)")
+    parser.add_argument("--parameters", default="d128-s126-c38-l46-n3072", help="parameter set (default: %(default)s)")
     parser.add_argument("--changes", type=int, default=1000, help="enrolments that are missing (default: %(default)s)")
     parser.add_argument("--templates", type=int, default=100_000, help="of the snapshot (default: %(default)s)")
     parser.add_argument("--folder", type=Path, help="where the databases are put (default: that of temporary files)")

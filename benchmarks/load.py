@@ -52,7 +52,7 @@ PARTS = (0.5, 0.8, 1.75)
 def main(arguments: Sequence[str]) -> None:
     """Measure, print, draw and write what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--parameters", default="d128-s126-c38-n3072", help="parameter set (default: %(default)s)")
+    parser.add_argument("--parameters", default="d128-s126-c38-l46-n3072", help="parameter set (default: %(default)s)")
     parser.add_argument("--identities", type=int, default=1000, help="size of the gallery (default: %(default)s)")
     parser.add_argument("--devices", type=int, nargs="+", default=list(DEVICES), help="at once, in a closed loop")
     parser.add_argument("--operations", nargs="+", choices=OPERATIONS, default=list(OPERATIONS))

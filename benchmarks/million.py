@@ -90,7 +90,7 @@ def main() -> None:
     """Build, measure, print, write JSON if asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--templates", type=int, default=20_000, help="of the gallery (default: %(default)s)")
-    parser.add_argument("--parameters", default="d128-s126-c38-n3072", help="parameter set (default: %(default)s)")
+    parser.add_argument("--parameters", default="d128-s126-c38-l46-n3072", help="parameter set (default: %(default)s)")
     parser.add_argument("--folder", type=Path, help="where the installation is, and stays (default: nowhere)")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     options = parser.parse_args()

@@ -53,7 +53,7 @@ DELAYS_MS = (0.0, 5.0, 10.0, 25.0, 50.0)
 def main(arguments: Sequence[str]) -> None:
     """Measure, print, draw and write what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--parameters", default="d128-s126-c38-n3072", help="parameter set (default: %(default)s)")
+    parser.add_argument("--parameters", default="d128-s126-c38-l46-n3072", help="parameter set (default: %(default)s)")
     parser.add_argument("--identities", type=int, default=1000, help="size of the gallery (default: %(default)s)")
     parser.add_argument("--delays", type=float, nargs="+", default=list(DELAYS_MS), help="each way, in ms")
     parser.add_argument(

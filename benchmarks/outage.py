@@ -72,7 +72,7 @@ class Call:
 def main() -> None:
     """Measure, print a table, write JSON if asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--parameters", default="d128-s126-c38-n3072", help="parameter set (default: %(default)s)")
+    parser.add_argument("--parameters", default="d128-s126-c38-l46-n3072", help="parameter set (default: %(default)s)")
     parser.add_argument("--organisation", choices=("a", "b", "c"), default="a", help="which is down (default: a)")
     parser.add_argument("--verifications", type=int, default=200)
     parser.add_argument("--enrolments", type=int, default=50)

@@ -31,7 +31,7 @@ BENCHMARKS = (
     ("refill", "benchmarks/refill.py"),
     ("identify", "benchmarks/identify.py --slots 1000 10000"),
     ("system", "benchmarks/system.py"),
-    ("system_512", "benchmarks/system.py --parameters d512-s120-c18-n3072 --identities 2000"),
+    ("system_512", "benchmarks/system.py --parameters d512-s120-c18-l46-n3072 --identities 2000"),
     ("network", "benchmarks/network.py --quick"),
     ("load", "benchmarks/load.py --quick"),
     ("query_profile", "benchmarks/query_profile.py --quick"),

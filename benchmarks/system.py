@@ -1,7 +1,7 @@
 """The whole system on this machine: six daemons over loopback, one device, synthetic unit vectors.
 
     python benchmarks/system.py                     the figures that the README quotes (about two minutes)
-    python benchmarks/system.py --parameters d512-s120-c18-n3072
+    python benchmarks/system.py --parameters d512-s120-c18-l46-n3072
     python benchmarks/system.py --json PATH         writes them as well
     python benchmarks/system.py --against REVISION  the same figures of another revision, in turn; see against.py
 
@@ -57,7 +57,7 @@ BATCH = 19_500
 def main(arguments: Sequence[str]) -> None:
     """Measure, print a table, write JSON if asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--parameters", default="d128-s126-c38-n3072", help="parameter set (default: %(default)s)")
+    parser.add_argument("--parameters", default="d128-s126-c38-l46-n3072", help="parameter set (default: %(default)s)")
     parser.add_argument("--identities", type=int, default=10_000, help="size of the gallery (default: %(default)s)")
     parser.add_argument("--verifications", type=int, default=21)
     parser.add_argument("--searches", type=int, default=5)

@@ -1,7 +1,7 @@
-"""Parameter sets: every bound of DESIGN.md section 3, computed from six numbers and checked.
+"""Parameter sets: every bound that lanes, slots and gates need, computed from five numbers and checked.
 
-A set is named by its content, e.g. `d128-s126-c38-n3072`. Sets whose modulus is too small to be
-secure exist for tests and say UNSAFE in their name.
+A set is named by its content, e.g. `d128-s126-c38-l46-n3072`. Earlier installations have lanes of 48 bits, and names
+without `l46`. Sets whose modulus is too small to be secure exist for tests and say UNSAFE in their name.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ from veilmatch.crypto.errors import ParameterError
 SUBGROUP_BITS = {512: 128, 768: 192, 1024: 320, 2048: 448, 3072: 512}
 #: Moduli that may protect real people: 112-bit and 128-bit security.
 SAFE_MODULUS_BITS = (2048, 3072)
-#: Width of a lane, which carries one coordinate of one vector.
-LANE_BITS = 48
+#: Widths of a lane, which carries one coordinate of one vector: of new installations, and of earlier ones. The
+#: narrower, the more a seed tells (docs/security-argument.md, "The last mask").
+LANE_BITS, EARLIER_LANE_BITS = 46, 48
 #: Bits left free below N: the wrap of a conversion mod N then has probability 2^-64.
 HEADROOM_BITS = 64
 #: More than `wrap_limit` coordinates of a query have shares that wrap with at most this probability, as log2.
 WRAP_LOG2 = -40
 
-_NAME = re.compile(r"(?:UNSAFE-)?d(\d{1,4})-s(\d{1,4})-c(\d{1,4})-n(\d{1,5})")
+_NAME = re.compile(r"(?:UNSAFE-)?d(\d{1,4})-s(\d{1,4})-c(\d{1,4})(?:-l(\d\d))?-n(\d{1,5})")
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class ParameterSet:
     """The numbers of one installation, and all that follows from them.
 
     dimension D: coordinates of an embedding, 1..4096. scale S: an embedding of norm 1 is multiplied by S.
-    clip c: coordinates are clipped to [-c, c]. modulus_bits: size of N.
+    clip c: coordinates are clipped to [-c, c]. modulus_bits: size of N. lane_bits: 46, or 48 in earlier installations.
     Raises ParameterError if they do not fit together.
     """
 
@@ -41,10 +42,14 @@ class ParameterSet:
     scale: int = 126
     clip: int = 38
     modulus_bits: int = 3072
+    lane_bits: int = LANE_BITS
 
     def __post_init__(self) -> None:
         if self.modulus_bits not in SUBGROUP_BITS:
             raise ParameterError("unknown modulus size", got=self.modulus_bits, expected=sorted(SUBGROUP_BITS))
+        if self.lane_bits not in (LANE_BITS, EARLIER_LANE_BITS):
+            expected = [LANE_BITS, EARLIER_LANE_BITS]
+            raise ParameterError("unknown width of a lane", got=self.lane_bits, expected=expected)
         for name, value, low, high in (
             ("dimension", self.dimension, 1, 4096),
             ("scale", self.scale, 4, 1024),
@@ -59,8 +64,10 @@ class ParameterSet:
         """Return the set called `name`. Raises ParameterError if no set is called exactly so."""
         found = _NAME.fullmatch(name)
         if found is None:
-            raise ParameterError("not the name of a parameter set", got=name[:60], expected="d128-s126-c38-n3072")
-        parameters = ParameterSet(*map(int, found.groups()))
+            raise ParameterError("not the name of a parameter set", got=name[:60], expected="d128-s126-c38-l46-n3072")
+        dimension, scale, clip, lane, modulus = found.groups()
+        lane_bits = EARLIER_LANE_BITS if lane is None else int(lane)
+        parameters = ParameterSet(int(dimension), int(scale), int(clip), int(modulus), lane_bits)
         if parameters.name != name:
             raise ParameterError("not the name of a parameter set", got=name[:60], expected=parameters.name)
         return parameters
@@ -69,7 +76,8 @@ class ParameterSet:
     def name(self) -> str:
         """The name by content."""
         unsafe = "" if self.modulus_bits in SAFE_MODULUS_BITS else "UNSAFE-"
-        return f"{unsafe}d{self.dimension}-s{self.scale}-c{self.clip}-n{self.modulus_bits}"
+        lane = "" if self.lane_bits == EARLIER_LANE_BITS else f"-l{self.lane_bits}"
+        return f"{unsafe}d{self.dimension}-s{self.scale}-c{self.clip}{lane}-n{self.modulus_bits}"
 
     # -- scores -----------------------------------------------------------------------------
 
@@ -123,7 +131,7 @@ class ParameterSet:
         S, D = self.scale, self.dimension
         return math.ceil(S * S + D / 12 + 8 * (2 * S / math.sqrt(12) + D / 24))
 
-    # -- lanes: one vector, 48 bits a coordinate -----------------------------------------------
+    # -- lanes: one vector, lane_bits a coordinate ---------------------------------------------
 
     @property
     def offset(self) -> int:
@@ -133,7 +141,7 @@ class ParameterSet:
     @property
     def lanes(self) -> int:
         """Lanes in one ciphertext."""
-        return (self.modulus_bits - 1 - HEADROOM_BITS) // LANE_BITS
+        return (self.modulus_bits - 1 - HEADROOM_BITS) // self.lane_bits
 
     @property
     def lane_ciphertexts(self) -> int:
@@ -142,7 +150,7 @@ class ParameterSet:
 
     @property
     def lane_risk(self) -> int:
-        """A lane field of the minus holder at or above 2^48 - this could carry: 2(2c + 2)."""
+        """A lane field of the minus holder at or above 2^lane_bits - this could carry: 2(2c + 2)."""
         return 2 * (2 * self.clip + 2)
 
     # -- slots: one coordinate, or the score, of many identities --------------------------------

@@ -431,7 +431,7 @@ class PairSimulator:
     def opened(shares: tuple[TemplateShare, TemplateShare]) -> tuple[Array, Array]:
         """Return the lanes of the templates, all of them right ones, and what the valid bits open to."""
         found = PairSimulator.added_up(shares)
-        assert all(0 <= x < 1 << 48 for x in found), "parts that wrap do not add up under encryption"
+        assert all(0 <= x < 1 << 64 for x in found), "parts that wrap do not add up under encryption"
         return np.array(found, dtype=np.int64), shares[0].valid ^ shares[1].valid
 
     def decide(

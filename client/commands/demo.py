@@ -22,7 +22,7 @@ def register(app: typer.Typer) -> None:
 
 def demo(
     people: Annotated[int, typer.Option(min=2, max=40, help="How many people of the AT&T/ORL photos.")] = 40,
-    parameters: Annotated[str, typer.Option(help="Parameter set of the ceremony.")] = "d128-s126-c38-n3072",
+    parameters: Annotated[str, typer.Option(help="Parameter set of the ceremony.")] = "d128-s126-c38-l46-n3072",
     json_file: Annotated[Path | None, typer.Option(help="Also write the figures to this file.", readable=False)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON instead of the report.")] = False,
 ) -> None:

@@ -45,7 +45,7 @@ def evaluate(
     ] = False,
     parameters: Annotated[
         str, typer.Option(help="Parameter set. Photos with 512 dimensions: `models install --evaluation`.")
-    ] = "d128-s126-c38-n3072",
+    ] = "d128-s126-c38-l46-n3072",
     fmr: Annotated[float, typer.Option(help="False match rate to choose the threshold for, between 0 and 1.")] = 1e-3,
     write_threshold: Annotated[
         Path | None,

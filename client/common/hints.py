@@ -99,7 +99,7 @@ HINTS: dict[type[VeilmatchError], Hint] = {
     e.KnowledgeProofError: "Update this device's software; if it stays, tell the operators of the servers.",
     e.UnknownSubjectError: "`veilmatch subjects` lists who is enrolled.",
     e.DuplicateTokenError: "A token stands for one change: use a fresh one for another.",
-    e.ParameterError: "Use a parameter set of the documentation: d128-s126-c38-n3072, for example.",
+    e.ParameterError: "Use a parameter set of the documentation: d128-s126-c38-l46-n3072, for example.",
     e.ConfigurationError: "Correct it where the message says, and start again.",
     e.MissingExtraError: lambda error: f"Install what is missing: {error.expected or error.message}.",
     e.ClientUseError: "Make a client where it is used: one for each process, and close it at the end.",

@@ -1,15 +1,15 @@
 """The validity gate: are these plaintexts vectors of the parameter set, on shares and without opening anything.
 
-Valid is a plaintext m = sum v_j * 2^(48*j) over its used lanes with every v_j in [1, 2c+1], and a vector whose
-squared norm is in [M_lo, M]. DESIGN.md section 5. The plus holder has w_plus, the minus holder w_minus, both in
-[0, N), with w_plus - w_minus = m mod N; p_j and q_j are their fields at lane j. After the minus holder's rule
-(`lanes.at_risk`) every q_j < 2^48 - 2(2c+2). The gate checks
+Valid is a plaintext m = sum v_j * 2^(l*j) over its used lanes of l = `lane_bits` bits with every v_j in [1, 2c+1],
+and a vector whose squared norm is in [M_lo, M]. The plus holder has w_plus, the minus holder w_minus, both in [0, N),
+with w_plus - w_minus = m mod N; p_j and q_j are their fields at lane j. After the minus holder's rule
+(`lanes.at_risk`) every q_j < 2^l - 2(2c+2). The gate checks
 
     for every used lane j:  p_j = q_j + d_j as integers, for some d_j in [1, 2c+1];
     for every ciphertext:   the bits of w_plus and w_minus above the last used lane are equal;
     for every vector:       M_lo <= sum (p_j - q_j - offset)^2 <= M.
 
-**Sound for every m in [0, N).** If the first two hold, then w_plus - w_minus = sum d_j * 2^(48*j) over the
+**Sound for every m in [0, N).** If the first two hold, then w_plus - w_minus = sum d_j * 2^(l*j) over the
 integers, field by field. That number is in [0, N), so it is m itself and not merely m mod N: whatever
 wraps mod N, carries between lanes or bits at the top a dishonest m would cause, it does not pass. **Complete:** for
 a valid m nothing wraps or carries (DESIGN.md section 3), so all three hold, always.
@@ -45,7 +45,7 @@ from veilmatch.crypto.gates.boolean import Circuit, Evaluator, Wire, together
 from veilmatch.crypto.gates.lookup import all_at_once, lookup_cost, reaches, reaches_cost
 from veilmatch.crypto.gates.multiplication import Multiplication, multiply
 from veilmatch.crypto.packing.fields import Array
-from veilmatch.crypto.parameters import LANE_BITS, ParameterSet
+from veilmatch.crypto.parameters import ParameterSet
 
 #: A string of checked bits that is not zero passes with probability 2^-64.
 PARITIES = 64
@@ -60,8 +60,9 @@ def validate(
 ) -> Circuit:
     """Circuit: return shares of "this vector is valid" of n vectors, packed, little-endian; 4 layers.
 
-    lanes: this holder's lanes of n vectors, int64[n*D] in [0, 2^48), after the minus holder's rule. above: all bits
-    above the last used lanes, uint8 (lanes.above). products: n*D of them, fresh. Uses `validity_cost` triple bytes.
+    lanes: this holder's lanes of n vectors, int64[n*D] in [0, 2^lane_bits), after the minus holder's rule. above: all
+    bits above the last used lanes, uint8 (lanes.above). products: n*D of them, fresh. Uses `validity_cost` triple
+    bytes.
     """
     coordinates, norms = yield from together(
         _coordinates(lanes, above, parameters, session_id, evaluator),
@@ -74,7 +75,7 @@ def validate(
 def validity_cost(vectors: int, parameters: ParameterSet) -> int:
     """Return how many triple bytes `validate` uses for so many vectors."""
     h, lanes = _low_bits(parameters.clip), -(-vectors * parameters.dimension // 8)
-    deviations = (2 * (1 << h) + LANE_BITS - h) * lanes
+    deviations = (2 * (1 << h) + parameters.lane_bits - h) * lanes
     parities = _GROUPS * lookup_cost(vectors, PARITIES // _GROUPS, 1)
     norms = reaches_cost(2 * vectors, _norm_bits(parameters))
     return deviations + parities + norms + lookup_cost(vectors, _GROUPS + 2, 1)
@@ -119,7 +120,8 @@ def _coordinates(
 
     uint8[_GROUPS, vectors]. Three layers.
     """
-    rows = yield from deviations(lanes & ((1 << LANE_BITS) - 1), parameters.clip, LANE_BITS, evaluator)
+    width = parameters.lane_bits
+    rows = yield from deviations(lanes & ((1 << width) - 1), parameters.clip, width, evaluator)
     of_lanes = np.unpackbits(rows, axis=1, count=len(lanes), bitorder="little")
     vectors = len(lanes) // parameters.dimension
     by_vector = of_lanes.reshape(len(rows), vectors, parameters.dimension).swapaxes(0, 1)

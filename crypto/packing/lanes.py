@@ -1,8 +1,8 @@
-"""Lanes: one vector in a few ciphertexts, 48 bits a coordinate. DESIGN.md section 3.
+"""Lanes: one vector in a few ciphertexts, `lane_bits` a coordinate.
 
 A lane holds coordinate + offset in [1, 2c+1]. After share conversion both holders cut their w into
 lanes; lane_plus - lane_minus is the value again as long as no lane of the minus holder is so near
-2^48 that adding a value would carry. The minus holder sees that (`at_risk`) and draws a last mask under which
+2^lane_bits that adding a value would carry. The minus holder sees that (`at_risk`) and draws a last mask under which
 none is (pair/mask.py), so lanes are exact, not merely almost always right.
 """
 
@@ -19,7 +19,7 @@ from veilmatch.crypto.arithmetic import Integer, to_bytes
 from veilmatch.crypto.dealing import Words
 from veilmatch.crypto.errors import ProtocolError
 from veilmatch.crypto.packing.fields import Array, cut, join
-from veilmatch.crypto.parameters import HEADROOM_BITS, LANE_BITS, ParameterSet
+from veilmatch.crypto.parameters import HEADROOM_BITS, ParameterSet
 from veilmatch.crypto.secret_access import SecretHolder
 
 
@@ -43,7 +43,8 @@ class Vectors(SecretHolder):
 def pack(vector: Array, parameters: ParameterSet) -> list[Integer]:
     """Return the plaintexts that carry int64[D] coordinates of [-c, c]: `lane_ciphertexts` integers."""
     shifted = [int(x) + parameters.offset for x in vector]
-    return [join(shifted[i : i + parameters.lanes], LANE_BITS) for i in range(0, len(shifted), parameters.lanes)]
+    size, width = parameters.lanes, parameters.lane_bits
+    return [join(shifted[i : i + size], width) for i in range(0, len(shifted), size)]
 
 
 def record_part(lanes: Words, parameters: ParameterSet, *, is_plus: bool) -> list[Integer]:
@@ -53,20 +54,24 @@ def record_part(lanes: Words, parameters: ParameterSet, *, is_plus: bool) -> lis
     parts of both add up to exactly what `pack` returns for the vector.
     """
     values, sign = lanes.tolist(), 1 if is_plus else -1
-    return [sign * join(values[i : i + parameters.lanes], LANE_BITS) for i in range(0, len(values), parameters.lanes)]
+    size, width = parameters.lanes, parameters.lane_bits
+    return [sign * join(values[i : i + size], width) for i in range(0, len(values), size)]
 
 
 def unpack(shares: Sequence[Integer], parameters: ParameterSet) -> Array:
-    """Return this holder's lanes in [0, 2^48), int64[n*D], from its w of the lane ciphertexts of n vectors."""
+    """Return this holder's lanes in [0, 2^lane_bits), int64[n*D], from its w of the lane ciphertexts of n vectors."""
     if not shares or len(shares) % parameters.lane_ciphertexts:
         raise ProtocolError("number of lane ciphertexts", got=len(shares), expected=parameters.lane_ciphertexts)
-    return np.concatenate([cut(w, LANE_BITS, used) for w, used in zip(shares, _used(shares, parameters), strict=True)])
+    width = parameters.lane_bits
+    return np.concatenate([cut(w, width, used) for w, used in zip(shares, _used(shares, parameters), strict=True)])
 
 
 def above(shares: Sequence[Integer], parameters: ParameterSet) -> NDArray[np.uint8]:
-    """Return all bits of every w above its last used lane, up to the size of N, joined: uint8[...]."""
-    size, lane = parameters.modulus_bits // 8, LANE_BITS // 8
-    tops = [to_bytes(w, size)[::-1][lane * used :] for w, used in zip(shares, _used(shares, parameters), strict=True)]
+    """Return all bits of every w above its last used lane, up to the size of N, in whole bytes, joined: uint8[...]."""
+    tops = []
+    for w, used in zip(shares, _used(shares, parameters), strict=True):
+        below = parameters.lane_bits * used
+        tops.append(to_bytes(w >> below, -(-(parameters.modulus_bits - below) // 8))[::-1])
     return np.frombuffer(b"".join(tops), dtype=np.uint8)
 
 
@@ -83,8 +88,8 @@ def wraps_modulus(shares: Sequence[Integer], modulus: Integer) -> bool:
 
 
 def at_risk(lanes: Array, parameters: ParameterSet) -> bool:
-    """Return whether a lane of the minus holder is within 2(2c+2) of 2^48 and might carry."""
-    return bool(np.any(lanes >= (1 << LANE_BITS) - parameters.lane_risk))
+    """Return whether a lane of the minus holder is within 2(2c+2) of 2^lane_bits and might carry."""
+    return bool(np.any(lanes >= (1 << parameters.lane_bits) - parameters.lane_risk))
 
 
 def words_at_risk(words: Words, parameters: ParameterSet) -> bool:

@@ -25,7 +25,7 @@ def register(app: typer.Typer) -> None:
 
 def ceremony(
     directory: Annotated[Path, typer.Argument(help="New directory for the installation.", readable=False)],
-    parameters: Annotated[str, typer.Option(help="Parameter set.")] = "d128-s126-c38-n3072",
+    parameters: Annotated[str, typer.Option(help="Parameter set.")] = "d128-s126-c38-l46-n3072",
     devices: Annotated[int, typer.Option(min=1, max=1000, help="How many devices: device-1, device-2, ...")] = 1,
     host: Annotated[str, typer.Option(help="Address in all configuration files; edit them later.")] = "127.0.0.1",
     base_port: Annotated[int, typer.Option(min=1024, max=65500, help="Daemons listen a few ports above this.")] = 7400,

@@ -1,6 +1,6 @@
 """Worker processes for the arithmetic of a server: one request in, one answer out, all of them bytes.
 
-    with WorkerPool(4, make_handler, "d128-s126-c38-n3072") as pool:
+    with WorkerPool(4, make_handler, "d128-s126-c38-l46-n3072") as pool:
         answers = await pool.map([request_0, request_1, request_2, request_3])
 
 A handler keeps state in its process (the packs of a matcher, the share of a key holder), so requests

@@ -28,13 +28,13 @@ from veilmatch.crypto.gates.validity import validity_cost
 from veilmatch.crypto.packing import lanes
 from veilmatch.crypto.packing.fields import Array, join
 from veilmatch.crypto.pair.messages import ProbeShare
-from veilmatch.crypto.parameters import LANE_BITS, ParameterSet
+from veilmatch.crypto.parameters import ParameterSet
 
 #: Two full ciphertexts of nine lanes.
 P = ParameterSet(18, 8, 3, 512)
 TEMPLATE = unit_vectors(np.random.default_rng(501), 1, P)[0]
 #: What is above the lanes of a full ciphertext: all that a matcher does not see of w.
-ABOVE_BITS = P.modulus_bits - LANE_BITS * P.lanes
+ABOVE_BITS = P.modulus_bits - P.lane_bits * P.lanes
 O_BITS = P.subgroup_bits + 1
 
 
@@ -59,8 +59,8 @@ def whole_key(keys: Keys, o: Integer | None) -> bool:
 
 def equation(share: ShareOfW, lanes_of_w: Sequence[int], above: str, **unknown: Integer) -> Relation:
     """w of one ciphertext, of which all lanes are known: an equation in what is above, in kappa, and what is named."""
-    coefficients = {above: Integer(1) << LANE_BITS * P.lanes, "kappa": -share.of_kappa}
-    return Relation(coefficients | unknown, share.constant - join(list(lanes_of_w), LANE_BITS))
+    coefficients = {above: Integer(1) << P.lane_bits * P.lanes, "kappa": -share.of_kappa}
+    return Relation(coefficients | unknown, share.constant - join(list(lanes_of_w), P.lane_bits))
 
 
 def key_from_known_vector(
@@ -177,7 +177,7 @@ def _solved(factor: int, value: int) -> list[int]:
         return []
     size = 1 << (64 - twos)
     first = (value >> twos) * pow(factor >> twos, -1, size) % size
-    return list(range(first, 1 << LANE_BITS, size))
+    return list(range(first, 1 << P.lane_bits, size))
 
 
 def read_enrolment(keys: Keys, holder: int) -> tuple[Array, Integer | None] | None:
@@ -211,7 +211,7 @@ def test_with_the_mask_an_enrolment_is_nothing(keys: Keys, holder: int) -> None:
 
 # -- a probe ---------------------------------------------------------------------------------------------------
 
-#: Probe shares with 24 of a lane's 48 bits, and three full ciphertexts of them: enough equations in one session.
+#: Probe shares with 24 of the bits of a lane, and three full ciphertexts of them: enough equations in one session.
 WIDE = ParameterSet(27, 1024, 300, 512)
 
 
@@ -228,11 +228,11 @@ def key_from_probe_of_zeros(keys: Keys, holder: int) -> Integer | None:
     seen = (share.exponents + WIDE.offset * share.is_plus) % (1 << k)
     relations, bits = [], {}
     for i, dealt in enumerate(dealer.conversions(WIDE.lane_ciphertexts, is_plus=share.is_plus)):
-        known = join(seen[WIDE.lanes * i : WIDE.lanes * (i + 1)].tolist(), LANE_BITS)
-        unseen = {f"lane {i} {j}": Integer(1) << LANE_BITS * j + k for j in range(WIDE.lanes)}
+        known = join(seen[WIDE.lanes * i : WIDE.lanes * (i + 1)].tolist(), WIDE.lane_bits)
+        unseen = {f"lane {i} {j}": Integer(1) << WIDE.lane_bits * j + k for j in range(WIDE.lanes)}
         relations.append(Relation({**unseen, "kappa": -dealt.of_kappa}, dealt.constant - known))
-        bits |= dict.fromkeys(unseen, LANE_BITS - k)
-        bits[f"lane {i} {WIDE.lanes - 1}"] = WIDE.modulus_bits - LANE_BITS * (WIDE.lanes - 1) - k
+        bits |= dict.fromkeys(unseen, WIDE.lane_bits - k)
+        bits[f"lane {i} {WIDE.lanes - 1}"] = WIDE.modulus_bits - WIDE.lane_bits * (WIDE.lanes - 1) - k
     found = small_solution(relations, bits, dealer.N)
     return None if found is None else invert(found["kappa"], dealer.N)
 

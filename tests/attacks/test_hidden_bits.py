@@ -18,7 +18,6 @@ from veilmatch.crypto.arithmetic import Integer, invert
 from veilmatch.crypto.errors import ServerDeviationError
 from veilmatch.crypto.pair import converting
 from veilmatch.crypto.pair.conversion import output_share
-from veilmatch.crypto.parameters import LANE_BITS
 
 VICTIM, MALLORY, COVER = unit_vectors(np.random.default_rng(52), 3, P)
 THRESHOLD = P.threshold(0.6)
@@ -68,7 +67,7 @@ class DeviatingHolder:
     """
 
     def __init__(self, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.keys, self.m, self.at = keys, plaintexts(MALLORY), LANE_BITS * (LAST - 1)
+        self.keys, self.m, self.at = keys, plaintexts(MALLORY), P.lane_bits * (LAST - 1)
         self.guess = 0
         self._index = {True: 0, False: 0}
         monkeypatch.setattr(converting, "output_share", self._output_share)
@@ -103,7 +102,7 @@ def test_with_a_check_mod_2_to_k_an_accepted_template_tells_low_bits_of_the_key(
 
 def test_no_guess_of_low_bits_is_accepted_by_the_gate(paillier_at_p: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
     holder, (o, _) = DeviatingHolder(paillier_at_p, monkeypatch), secrets_of(paillier_at_p)
-    for bits in (0, P.ring_bits, LANE_BITS, 300):
+    for bits in (0, P.ring_bits, P.lane_bits, 300):
         assert not any(holder.accepted(int(o % (1 << bits))) for _ in range(4))
     assert holder.accepted(int(o)), "only the whole key is"
 
@@ -122,7 +121,7 @@ def outcomes(keys: Keys) -> set[int]:
     probe[1], template[1] = 3, 7
     gallery = SimulatedGallery.of(keys.scheme, template[None])
     threshold = int(probe @ template) + 7
-    m = changed(probe, 0, lambda x: x + (Integer(1) << LANE_BITS - 1))
+    m = changed(probe, 0, lambda x: x + (Integer(1) << P.lane_bits - 1))
     simulator, seen = PairSimulator(keys), set()
     for _ in range(40):
         plus, minus = simulator.run(simulator.request("verify", threshold), encrypted(keys, m), gallery, gallery.places)

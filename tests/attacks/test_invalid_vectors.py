@@ -27,7 +27,6 @@ from tests.simulator import Keys, PairSimulator, SimulatedGallery, unit_vectors
 from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.errors import ServerDeviationError
 from veilmatch.crypto.pair.request import Operation
-from veilmatch.crypto.parameters import LANE_BITS
 
 RNG = np.random.default_rng(51)
 TEMPLATES = unit_vectors(RNG, P.slots, P)
@@ -107,14 +106,14 @@ NAMED: dict[str, Sequence[Integer]] = {
 }
 #: Those that are face and valid mod 2^k, and only there.
 HIDDEN: dict[str, Sequence[Integer]] = {
-    "a lane that reaches into its neighbour": changed(FACE, 0, lambda m: m + (BIT << LANE_BITS - 1)),
+    "a lane that reaches into its neighbour": changed(FACE, 0, lambda m: m + (BIT << P.lane_bits - 1)),
     "a multiple of 2^k in a lane": changed(FACE, 0, lambda m: m + (BIT << P.ring_bits)),
     "another slot's column": changed(FACE, 0, lambda m: m + (Integer(9) << P.slot_bits)),
-    "an unused lane of the last ciphertext": changed(FACE, -1, lambda m: m + (BIT << LANE_BITS * LAST)),
+    "an unused lane of the last ciphertext": changed(FACE, -1, lambda m: m + (BIT << P.lane_bits * LAST)),
     "the unused lanes of the last ciphertext": changed(
-        FACE, -1, lambda m: m + ((BIT << LANE_BITS * P.lanes) - (BIT << LANE_BITS * LAST))
+        FACE, -1, lambda m: m + ((BIT << P.lane_bits * P.lanes) - (BIT << P.lane_bits * LAST))
     ),
-    "the lowest bit above the lanes": changed(FACE, 0, lambda m: m + (BIT << LANE_BITS * P.lanes)),
+    "the lowest bit above the lanes": changed(FACE, 0, lambda m: m + (BIT << P.lane_bits * P.lanes)),
     "the top 64 bits": changed(FACE, 0, lambda m: m + (Integer(0x1234567) << P.modulus_bits - 64)),
 }
 ALL = NAMED | HIDDEN

@@ -11,13 +11,13 @@ from tests.crypto.toys import SCHEMES, aimed, keys_of, lane_shares, repeated
 from tests.simulator import Keys, PairSimulator, SimulatedGallery, first_taken
 from tests.storing import store
 from veilmatch.crypto.packing import lanes
-from veilmatch.crypto.parameters import LANE_BITS, ParameterSet
+from veilmatch.crypto.parameters import ParameterSet
 
-P = ParameterSet(16, 60, 23, 512)
-#: Its lane wraps at this coordinate, so that 2 * 2^48 is taken from the enrolled column.
+P = ParameterSet(16, 40, 15, 512)
+#: Its lane wraps at this coordinate, so that 2 * 2^46 is taken from the enrolled column.
 AT = 3
 #: Where that lands: slot and bit within it.
-SLOT, BIT = divmod(LANE_BITS + 1, P.slot_bits)
+SLOT, BIT = divmod(P.lane_bits + 1, P.slot_bits)
 
 
 @pytest.fixture(params=SCHEMES)
@@ -30,13 +30,13 @@ def victim_is_accepted(keys: Keys, *, first: bool) -> bool:
 
     first: whether the seed is taken under which it lies there.
     """
-    victim = np.resize(np.array([19, 2, -4, 13], dtype=np.int64), P.dimension)
+    victim = np.resize(np.array([10, 5, -4, 13], dtype=np.int64), P.dimension)
     enrolled = repeated(11, P)
     templates = np.zeros((SLOT + 1, P.dimension), dtype=np.int64)
     templates[SLOT] = victim
     gallery = SimulatedGallery.of(keys.scheme, templates)
-    fields = repeated(1 << 46, P)
-    fields[AT] = 2**LANE_BITS - 1
+    fields = repeated(1 << P.lane_bits - 2, P)
+    fields[AT] = 2**P.lane_bits - 1
     simulator = PairSimulator(keys, aim=aimed(lane_shares(fields, P)))
     store(gallery, 0, simulator.run(simulator.request("enrol", 0), simulator.encrypt(enrolled)))
     assert first_taken(simulator) == [first, None]

@@ -29,7 +29,6 @@ from veilmatch.crypto.packing.lanes import Vectors
 from veilmatch.crypto.pair import records
 from veilmatch.crypto.pair.exchange import Exchange
 from veilmatch.crypto.pair.request import Operation
-from veilmatch.crypto.parameters import LANE_BITS
 
 TEMPLATES = unit_vectors(np.random.default_rng(701), 40, TOY)
 #: Which coordinate, and what is added to it: it stays in range exactly if it is at most 0.
@@ -63,7 +62,7 @@ class Deviator:
         if evaluator.is_plus == (self.holder == PLUS):
             lanes = lanes.reshape(-1, TOY.dimension).copy()
             lanes[:, AT] += SHIFT if evaluator.is_plus else -SHIFT
-            lanes = lanes.ravel() & ((1 << LANE_BITS) - 1)
+            lanes = lanes.ravel() & ((1 << TOY.lane_bits) - 1)
         return (yield from self._honest(lanes, clip, width, evaluator))
 
     def _noting(self, exchange: Exchange, vectors: Vectors) -> Circuit:

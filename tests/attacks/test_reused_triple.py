@@ -86,7 +86,7 @@ def test_holder_restored_from_a_backup_is_carried_past_what_its_peer_used(small:
 
 
 def test_another_seed_takes_no_triple_and_opens_nothing_again(small: Keys) -> None:
-    risky = lane_shares(repeated(2**48 - 1, SMALL), SMALL)
+    risky = lane_shares(repeated(2**SMALL.lane_bits - 1, SMALL), SMALL)
     simulator, starts, seen = PairSimulator(small, aim=aimed(risky)), [], set()
     for template in TEMPLATES[:3]:
         simulator.enrol(template)

@@ -10,9 +10,10 @@ import pytest
 from tests.simulator import Keys, PairSimulator, SimulatedGallery
 from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.gates import validity
+from veilmatch.crypto.gates.boolean import Circuit, Evaluator
 from veilmatch.crypto.packing import lanes
 from veilmatch.crypto.packing.fields import Array, join
-from veilmatch.crypto.parameters import LANE_BITS, ParameterSet
+from veilmatch.crypto.parameters import ParameterSet
 
 #: The real numbers over a toy modulus.
 P = ParameterSet(128, 60, 23, 1024)
@@ -22,7 +23,12 @@ LAST = P.dimension - (P.lane_ciphertexts - 1) * P.lanes
 
 def check_mod_2_to_k_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """A weaker gate: k bits of every lane, as a matcher uses them, and nothing above the last lane."""
-    monkeypatch.setattr(validity, "LANE_BITS", P.ring_bits)
+    whole = validity.deviations
+
+    def low_bits(fields: Array, clip: int, width: int, evaluator: Evaluator) -> Circuit:
+        return whole(fields & ((1 << P.ring_bits) - 1), clip, P.ring_bits, evaluator)
+
+    monkeypatch.setattr(validity, "deviations", low_bits)
     monkeypatch.setattr(lanes, "above", lambda shares, parameters: np.zeros(0, dtype=np.uint8))
     full = validity._norm_shares
 
@@ -36,7 +42,7 @@ def check_mod_2_to_k_only(monkeypatch: pytest.MonkeyPatch) -> None:
 def plaintexts(x: Array | Sequence[int]) -> list[Integer]:
     """Lane plaintexts of any integers: `lanes.pack` without its range."""
     shifted = [int(v) + P.offset for v in x]
-    return [join(shifted[i : i + P.lanes], LANE_BITS) for i in range(0, len(shifted), P.lanes)]
+    return [join(shifted[i : i + P.lanes], P.lane_bits) for i in range(0, len(shifted), P.lanes)]
 
 
 def changed(x: Array, at: int, change: Callable[[Integer], Integer]) -> list[Integer]:

@@ -24,7 +24,8 @@ def parameter_sets(draw: st.DrawFn) -> ParameterSet:
     S = draw(st.one_of(st.sampled_from((4, 5, 40, 60, 1023, 1024)), st.integers(4, 1024)))
     top = min(S, 1023)
     c = draw(st.one_of(st.sampled_from((1, 2, top // 2, top)), st.integers(1, top)))
-    return ParameterSet(D, S, c, draw(st.sampled_from(sorted(SUBGROUP_BITS))))
+    bits, lane_bits = draw(st.sampled_from(sorted(SUBGROUP_BITS))), draw(st.sampled_from((46, 48)))
+    return ParameterSet(D, S, c, bits, lane_bits)
 
 
 @given(parameter_sets())
@@ -34,7 +35,7 @@ def parameter_sets(draw: st.DrawFn) -> ParameterSet:
 @example(ParameterSet(4096, 4, 4, 512))
 @example(ParameterSet(1, 1024, 1023, 3072))
 def test_every_number_is_that_of_exact_arithmetic(p: ParameterSet) -> None:
-    expected = parameter_numbers(p.dimension, p.scale, p.clip, p.modulus_bits)
+    expected = parameter_numbers(p.dimension, p.scale, p.clip, p.modulus_bits, p.lane_bits)
     assert (p.name, p.ring_bits, p.norm_max, p.wrap_limit, p.slot_bits) == tuple(
         expected[x] for x in ("name", "k", "M", "W", "B")
     )
@@ -49,7 +50,7 @@ def test_bounds_of_the_design_hold_and_are_tight(p: ParameterSet) -> None:
     assert 2 * (M + 2**k * c * W) < 2 ** (B - 1)
     assert not 2 * (M + 2**k * c * W) < 2 ** (B - 2) or k + 1 == B, "B is the smallest"
     assert S * S / 2 - 1 < p.norm_min <= S * S <= M
-    assert p.lanes * 48 <= p.modulus_bits - 65 < (p.lanes + 1) * 48
+    assert p.lanes * p.lane_bits <= p.modulus_bits - 65 < (p.lanes + 1) * p.lane_bits
     assert p.slots * B <= p.modulus_bits - 65 < (p.slots + 1) * B
     assert p.lanes * (p.lane_ciphertexts - 1) < p.dimension <= p.lanes * p.lane_ciphertexts
     assert p.offset + c < p.lane_risk, "no value of a lane reaches over the risk zone"
@@ -133,7 +134,7 @@ def test_text_that_is_no_name_is_refused(text: str) -> None:
         ParameterSet.from_name(text)
 
 
-@pytest.mark.parametrize("field", ["dimension", "scale", "clip", "modulus_bits"])
+@pytest.mark.parametrize("field", ["dimension", "scale", "clip", "modulus_bits", "lane_bits"])
 def test_parameter_set_cannot_be_changed(field: str) -> None:
     with pytest.raises(AttributeError):
         setattr(ParameterSet(), field, 4)

@@ -110,9 +110,12 @@ def test_keys_of_the_vectors_say_unsafe() -> None:
     assert "UNSAFE" in load("key_shares")["warning"]
 
 
+FIELDS = ("dimension", "scale", "clip", "modulus_bits", "lane_bits")
+
+
 @pytest.mark.parametrize("case", cases("parameter_sets", "sets", expect="valid"))
 def test_parameter_set_has_the_known_numbers(case: Case) -> None:
-    p = ParameterSet(case["dimension"], case["scale"], case["clip"], case["modulus_bits"])
+    p = ParameterSet(*(case[x] for x in FIELDS))
     found = {
         "name": p.name, "k": p.ring_bits, "M": p.norm_max, "M_lo": p.norm_min, "W": p.wrap_limit, "B": p.slot_bits,
         "threshold_max": p.threshold_max, "offset": p.offset, "lane_risk": p.lane_risk, "lanes": p.lanes,
@@ -130,7 +133,7 @@ def test_named_sets_are_those_of_the_design() -> None:
 @pytest.mark.parametrize("case", cases("parameter_sets", "sets", expect="ParameterError"))
 def test_unsound_parameter_set_is_refused(case: Case) -> None:
     with pytest.raises(error(case["expect"])):
-        ParameterSet(case["dimension"], case["scale"], case["clip"], case["modulus_bits"])
+        ParameterSet(*(case[x] for x in FIELDS))
 
 
 @pytest.mark.parametrize("case", cases("parameter_sets", "names"))

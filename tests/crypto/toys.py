@@ -19,7 +19,7 @@ from veilmatch.crypto.keys.ceremony import split_safety
 from veilmatch.crypto.keys.shares import PairShare
 from veilmatch.crypto.packing.fields import Array, join
 from veilmatch.crypto.pair import records
-from veilmatch.crypto.parameters import LANE_BITS, ParameterSet
+from veilmatch.crypto.parameters import ParameterSet
 from veilmatch.crypto.rings.primes import SpecialPrime
 
 #: Two lane ciphertexts a vector and 26 slots a pack: small, and nothing in it is a special case.
@@ -112,12 +112,12 @@ def repeated(value: int, parameters: ParameterSet) -> Array:
 def lane_shares(fields: Array, parameters: ParameterSet) -> list[Integer]:
     """The minus holder's w of one vector whose lanes are these."""
     size = parameters.lanes
-    return [join(fields[i : i + size].tolist(), LANE_BITS) for i in range(0, parameters.dimension, size)]
+    return [join(fields[i : i + size].tolist(), parameters.lane_bits) for i in range(0, parameters.dimension, size)]
 
 
 def with_low_bits(ring: Array, parameters: ParameterSet) -> Array:
     """Lanes that are not at risk of a carry and whose ring share at the minus holder is this."""
-    return ring + (1 << 46)
+    return ring + (1 << parameters.lane_bits - 2)
 
 
 def take_validity_out(monkeypatch: pytest.MonkeyPatch) -> None:

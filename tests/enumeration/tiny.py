@@ -23,7 +23,6 @@ from tests.enumeration.steps import MINUS, PLUS, Alter, Run, run_steps
 from veilmatch.crypto.arithmetic import Integer, invert
 from veilmatch.crypto.encryption.scheme import LocalShare
 from veilmatch.crypto.encryption.standin import StandIn
-from veilmatch.crypto.gates import validity
 from veilmatch.crypto.gates.multiplication import only_valid_cost
 from veilmatch.crypto.gates.validity import validity_cost
 from veilmatch.crypto.keys.parties import Party
@@ -75,16 +74,12 @@ class TinyParameters(ParameterSet):
     @contextmanager
     def set_for(self, N: int) -> Iterator[None]:
         """Set what the modules know as constants."""
-        never = 1 << 20  # a lane, or a distance from N, that no share reaches
-        rules = {} if self.headroom is None else {"HEADROOM_BITS": N.bit_length() - self.headroom}
-        with (
-            patch.multiple(lanes, LANE_BITS=self.lane_bits, **rules),
-            patch.object(validity, "LANE_BITS", self.lane_bits),
-        ):
-            if self.headroom is None:
-                with patch.object(lanes, "wraps_modulus", lambda shares, modulus: max(shares) >= never):
-                    yield
-            else:
+        never = 1 << 20  # a distance from N that no share reaches
+        if self.headroom is None:
+            with patch.object(lanes, "wraps_modulus", lambda shares, modulus: max(shares) >= never):
+                yield
+        else:
+            with patch.object(lanes, "HEADROOM_BITS", N.bit_length() - self.headroom):
                 yield
 
 

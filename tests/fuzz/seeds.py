@@ -251,4 +251,10 @@ def knowledge_proofs() -> list[bytes]:
 
 @cache
 def parameter_sets() -> list[bytes]:
-    return [b"d128-s126-c38-n3072", b"d512-s120-c18-n3072", b"UNSAFE-d12-s8-c3-n512", b"UNSAFE-d4096-s1024-c1023-n512"]
+    return [
+        b"d128-s126-c38-l46-n3072",
+        b"d128-s126-c38-n3072",
+        b"d512-s120-c18-n3072",
+        b"UNSAFE-d12-s8-c3-n512",
+        b"UNSAFE-d4096-s1024-c1023-n512",
+    ]

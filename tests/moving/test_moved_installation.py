@@ -14,10 +14,10 @@ from tests.e2e.world import ENVIRONMENT, World, hold_ceremony, settle, unit
 from tests.moving.backwards import write_earlier
 from veilmatch.client.wire.signing import new_token
 from veilmatch.crypto.keys.parties import PAIRS
-from veilmatch.crypto.parameters import ParameterSet
+from veilmatch.crypto.parameters import EARLIER_LANE_BITS, ParameterSet
 from veilmatch.server.supervisor import Supervisor
 
-PARAMETERS = ParameterSet(modulus_bits=1024)
+PARAMETERS = ParameterSet(modulus_bits=1024, lane_bits=EARLIER_LANE_BITS)
 FACES = unit(np.random.default_rng(3), 5, PARAMETERS.dimension)
 
 

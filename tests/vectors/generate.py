@@ -53,8 +53,8 @@ def draw_bytes(label: str, size: int) -> bytes:
 # -- parameter sets ----------------------------------------------------------------------------
 
 
-def parameter_numbers(D: int, S: int, c: int, modulus_bits: int) -> Json:
-    """Return all numbers that DESIGN.md section 3 derives from D, S, c and |N|, in exact arithmetic."""
+def parameter_numbers(D: int, S: int, c: int, modulus_bits: int, lane_bits: int = 48) -> Json:
+    """Return all numbers that follow from D, S, c, |N| and the width of a lane, in exact arithmetic."""
     with localcontext() as context:
         context.prec = 60
         noise = Decimal(D) / 12 + 8 * (2 * S / Decimal(12).sqrt() + Decimal(D) / 24)
@@ -66,11 +66,11 @@ def parameter_numbers(D: int, S: int, c: int, modulus_bits: int) -> Json:
         while W < D and binomial_tail(D, mean / D, W) > Decimal(2) ** -40:
             W += 1
     B = next(B for B in range(k + 1, 128) if 2 * (M + 2**k * c * W) < 2 ** (B - 1))
-    lanes = (modulus_bits - 65) // 48
+    lanes = (modulus_bits - 65) // lane_bits
     unsafe = "" if modulus_bits in (2048, 3072) else "UNSAFE-"
     return {
-        "name": f"{unsafe}d{D}-s{S}-c{c}-n{modulus_bits}",
-        "dimension": D, "scale": S, "clip": c, "modulus_bits": modulus_bits,
+        "name": f"{unsafe}d{D}-s{S}-c{c}{'' if lane_bits == 48 else f'-l{lane_bits}'}-n{modulus_bits}",
+        "dimension": D, "scale": S, "clip": c, "modulus_bits": modulus_bits, "lane_bits": lane_bits,
         "k": k, "M": M, "M_lo": S * S // 2, "W": W, "B": B, "threshold_max": S * S,
         "offset": c + 1, "lane_risk": 4 * c + 4, "lanes": lanes, "lane_ciphertexts": -(-D // lanes),
         "slots": (modulus_bits - 65) // B, "ciphertext_bytes": modulus_bits // 4,
@@ -106,25 +106,31 @@ def parameter_sets() -> Json:
         small, large = cases[at], cases[at + 1]
         found = (*(small[x] for x in ("dimension", "scale", "clip", "k", "M", "W", "B", "slots")), large["slots"])
         assert found == row, f"ATTACKS.md says {row}, DESIGN.md gives {found}"
-    cases.append(parameter_numbers(128, 126, 38, 3072) | {"source": "the default"})
-    cases.append(parameter_numbers(256, 110, 25, 3072) | {"source": "256-d embeddings"})
-    cases.append(parameter_numbers(512, 120, 18, 3072) | {"source": "512-d embeddings"})
-    cases.append(parameter_numbers(128, 60, 23, 3072) | {"source": "DESIGN.md section 3, coarse"})
-    cases.append(parameter_numbers(512, 40, 15, 3072) | {"source": "DESIGN.md section 3, coarse, 512-d"})
+    for lane_bits in (46, 48):
+        for source, numbers in {
+            "the default": (128, 126, 38, 3072), "256-d embeddings": (256, 110, 25, 3072),
+            "512-d embeddings": (512, 120, 18, 3072), "coarse": (128, 60, 23, 3072),
+            "coarse, 512-d": (512, 40, 15, 3072),
+        }.items():  # fmt: skip
+            cases.append(parameter_numbers(*numbers, lane_bits) | {"source": source})
     for numbers in (
         (128, 60, 23, 2048), (512, 40, 15, 2048), (128, 60, 23, 512), (128, 60, 23, 768), (128, 60, 23, 1024),
         (512, 40, 15, 1024), (4, 8, 3, 512), (12, 8, 3, 512), (1, 4, 1, 512), (4096, 1024, 1023, 3072),
         (4096, 4, 4, 512), (1, 1024, 1023, 512),
     ):  # fmt: skip
-        cases.append(parameter_numbers(*numbers) | {"source": "toys and extremes"})
+        cases += [parameter_numbers(*numbers, lane_bits) | {"source": "toys and extremes"} for lane_bits in (46, 48)]
     valid = [{"expect": "valid", **case} for case in cases]
     invalid = [
-        {"expect": "ParameterError", "why": why, "dimension": D, "scale": S, "clip": c, "modulus_bits": bits}
-        for why, D, S, c, bits in (
-            ("modulus of no known size", 128, 60, 23, 4096), ("modulus of no known size", 128, 60, 23, 0),
-            ("dimension", 0, 60, 23, 3072), ("dimension", 4097, 60, 23, 3072), ("dimension", -1, 60, 23, 3072),
-            ("scale", 128, 3, 2, 3072), ("scale", 128, 1025, 23, 3072), ("clip", 128, 60, 0, 3072),
-            ("clip above scale", 128, 60, 61, 3072), ("clip", 128, 1024, 1024, 3072),
+        {"expect": "ParameterError", "why": why, "dimension": D, "scale": S, "clip": c, "modulus_bits": bits,
+         "lane_bits": lane_bits}
+        for why, D, S, c, bits, lane_bits in (
+            ("modulus of no known size", 128, 60, 23, 4096, 46), ("modulus of no known size", 128, 60, 23, 0, 46),
+            ("dimension", 0, 60, 23, 3072, 46), ("dimension", 4097, 60, 23, 3072, 46),
+            ("dimension", -1, 60, 23, 3072, 46),
+            ("scale", 128, 3, 2, 3072, 46), ("scale", 128, 1025, 23, 3072, 46), ("clip", 128, 60, 0, 3072, 46),
+            ("clip above scale", 128, 60, 61, 3072, 46), ("clip", 128, 1024, 1024, 3072, 46),
+            ("lane of no known width", 128, 60, 23, 3072, 45), ("lane of no known width", 128, 60, 23, 3072, 47),
+            ("lane of no known width", 128, 60, 23, 3072, 64),
         )
     ]  # fmt: skip
     names = [
@@ -132,7 +138,8 @@ def parameter_sets() -> Json:
         for name in (
             "", "d128-s60-c23", "D128-s60-c23-n3072", "UNSAFE-d128-s60-c23-n3072", "d128-s60-c23-n1024",
             "d0128-s60-c23-n3072", "d128-s60-c23-n3072 ", "d128-s60-c23-n3072\n", "d128-s-60-c23-n3072",
-            "d١٢٨-s60-c23-n3072", "d0-s60-c23-n3072", "d128-s60-c61-n3072",
+            "d١٢٨-s60-c23-n3072", "d0-s60-c23-n3072", "d128-s60-c61-n3072", "d128-s60-c23-l48-n3072",
+            "d128-s60-c23-l47-n3072", "d128-s60-c23-n3072-l46", "d128-s60-c23-l-n3072", "d128-s60-c23-l046-n3072",
         )
     ]  # fmt: skip
     return {"sets": valid + invalid, "names": names}
@@ -206,19 +213,22 @@ def _vector(label: str, D: int, c: int) -> list[int]:
 
 def packing() -> Json:
     cases: list[Json] = []
-    for D, S, c, bits in ((4, 8, 3, 512), (12, 8, 3, 512), (128, 60, 23, 1024), (128, 60, 23, 3072)):
-        n = parameter_numbers(D, S, c, bits)
+    for D, S, c, bits, width in (
+        *((4, 8, 3, 512, width) for width in (46, 48)), *((12, 8, 3, 512, width) for width in (46, 48)),
+        *((128, 60, 23, bits, width) for bits in (1024, 3072) for width in (46, 48)),
+    ):  # fmt: skip
+        n = parameter_numbers(D, S, c, bits, width)
         vectors = {
             "all c": [c] * D, "all -c": [-c] * D, "all zero": [0] * D, "alternating": [c * (-1) ** i for i in range(D)],
             "drawn": _vector(f"packing {n['name']}", D, c),
         }  # fmt: skip
         for what, vector in vectors.items():
             chunks = [vector[i : i + n["lanes"]] for i in range(0, D, n["lanes"])]
-            plain = [sum((x + c + 1) * 2 ** (48 * j) for j, x in enumerate(chunk)) for chunk in chunks]
+            plain = [sum((x + c + 1) * 2 ** (width * j) for j, x in enumerate(chunk)) for chunk in chunks]
             minus = [draw(f"packing w {n['name']} {what} {i}", bits - 66) for i in range(len(plain))]
             plus = [m + w for m, w in zip(plain, minus, strict=True)]
             lanes = {
-                role: [x for w, chunk in zip(shares, chunks, strict=True) for x in _fields(w, 48, len(chunk))]
+                role: [x for w, chunk in zip(shares, chunks, strict=True) for x in _fields(w, width, len(chunk))]
                 for role, shares in (("plus", plus), ("minus", minus))
             }
             mask = 2 ** n["k"]
@@ -240,7 +250,7 @@ def packing() -> Json:
             }
             parts = {
                 role: [
-                    sign * sum(x * 2 ** (48 * j) for j, x in enumerate(words[i : i + n["lanes"]]))
+                    sign * sum(x * 2 ** (width * j) for j, x in enumerate(words[i : i + n["lanes"]]))
                     for i in range(0, D, n["lanes"])
                 ]
                 for role, sign, words in (("plus", 1, plus), ("minus", -1, minus))

@@ -127,8 +127,8 @@ def multiplied(lanes: Words, x: Sequence[int], valid: Sequence[int], masks: Sequ
 @pytest.mark.parametrize("mask", [0, 1])
 def test_every_coordinate_is_itself_or_zero_whatever_the_shares(p: ParameterSet, valid: int, mask: int) -> None:
     """All x of [-c, c], each with lanes at both ends of what the minus holder's rule admits, and between."""
-    largest = (1 << LANE_BITS) - p.lane_risk - 1
-    lanes = [0, 1, largest, largest - 1, 1 << 47, *RNG.integers(0, largest, 5).tolist()]
+    largest = (1 << p.lane_bits) - p.lane_risk - 1
+    lanes = [0, 1, largest, largest - 1, 1 << p.lane_bits - 1, *RNG.integers(0, largest, 5).tolist()]
     x = np.repeat(np.arange(-p.clip, p.clip + 1), len(lanes)).tolist()
     both = multiplied(words(lanes * (2 * p.clip + 1)), x, [valid], [mask], p.offset)
     assert both.difference == [valid * v + p.offset for v in x]

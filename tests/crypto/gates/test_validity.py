@@ -24,7 +24,7 @@ from veilmatch.crypto.gates.lookup import every, every_cost
 from veilmatch.crypto.gates.validity import _PIECE_BYTES, PARITIES, _parities, deviations, validate, validity_cost
 from veilmatch.crypto.packing import lanes
 from veilmatch.crypto.packing.fields import Array, join
-from veilmatch.crypto.parameters import D512, DEFAULT, LANE_BITS, ParameterSet
+from veilmatch.crypto.parameters import D512, DEFAULT, EARLIER_LANE_BITS, LANE_BITS, ParameterSet
 
 RNG = np.random.default_rng(48)
 SETS = [TOY, DEFAULT, D512]
@@ -78,8 +78,8 @@ def is_valid(m: Sequence[Integer], p: ParameterSet) -> bool:
     x: list[int] = []
     for i, part in enumerate(m):
         used = min(p.lanes, p.dimension - i * p.lanes)
-        x += [int(part >> LANE_BITS * j) % 2**LANE_BITS - p.offset for j in range(used)]
-        if part >> LANE_BITS * used:
+        x += [int(part >> p.lane_bits * j) % 2**p.lane_bits - p.offset for j in range(used)]
+        if part >> p.lane_bits * used:
             return False
     return all(abs(v) <= p.clip for v in x) and p.norm_min <= sum(v * v for v in x) <= p.norm_max
 
@@ -129,14 +129,15 @@ def test_of_all_plaintexts_mod_n_only_the_valid_ones_pass_whatever_the_shares(N:
 
 
 @pytest.mark.parametrize("clip", [DEFAULT.clip, D512.clip, 1, 127])
-def test_lane_of_48_bits_is_compared_as_a_whole(clip: int) -> None:
-    top = 2**LANE_BITS - 2 * (2 * clip + 2) - 1
-    q = np.concatenate([[0, 1, top, top - 1, 2**47 - 1, 2**47], RNG.integers(0, top, 40)])
+@pytest.mark.parametrize("width", [LANE_BITS, EARLIER_LANE_BITS])
+def test_a_lane_is_compared_as_a_whole(clip: int, width: int) -> None:
+    top, half = 2**width - 2 * (2 * clip + 2) - 1, 2 ** (width - 1)
+    q = np.concatenate([[0, 1, top, top - 1, half - 1, half], RNG.integers(0, top, 40)])
     differences = [-1, 0, 1, 2, clip, 2 * clip, 2 * clip + 1, 2 * clip + 2, 2 * clip + 3]
-    differences += [s * 2**i + d for i in range(1, 48) for s in (-1, 1) for d in (0, 1, clip + 1)]
+    differences += [s * 2**i + d for i in range(1, width) for s in (-1, 1) for d in (0, 1, clip + 1)]
     for d in differences:
-        p = (q + d) % 2**LANE_BITS
-        assert np.array_equal(zero_columns(p, q, clip, LANE_BITS), (p - q >= 1) & (p - q <= 2 * clip + 1))
+        p = (q + d) % 2**width
+        assert np.array_equal(zero_columns(p, q, clip, width), (p - q >= 1) & (p - q <= 2 * clip + 1))
 
 
 # -- whole plaintexts ---------------------------------------------------------------------------------------
@@ -256,10 +257,10 @@ def test_bits_above_are_all_those_that_no_lane_uses() -> None:
             bits = np.unpackbits(lanes.above(w, p), bitorder="little")
             clear: list[int] = []
             for i, x in enumerate(w):
-                used = min(p.lanes, p.dimension - i * p.lanes)
-                clear += [int(x >> b) & 1 for b in range(LANE_BITS * used, p.modulus_bits)]
+                used = p.lane_bits * min(p.lanes, p.dimension - i * p.lanes)
+                clear += [int(x >> b) & 1 for b in range(used, p.modulus_bits)]
+                clear += [0] * (-(p.modulus_bits - used) % 8)
             assert bits.tolist() == clear
-            assert len(clear) == p.lane_ciphertexts * p.modulus_bits - LANE_BITS * p.dimension
 
 
 def test_parities_are_linear_and_miss_nothing() -> None:
@@ -334,4 +335,4 @@ def test_products_of_another_number_are_refused() -> None:
 
 def test_lane_plaintexts_of_these_tests_are_those_of_the_device() -> None:
     x = unit_vectors(RNG, 1, SMALL)[0]
-    assert packed(x, SMALL) == [join([int(v) + SMALL.offset for v in x], LANE_BITS)]
+    assert packed(x, SMALL) == [join([int(v) + SMALL.offset for v in x], SMALL.lane_bits)]

@@ -25,7 +25,7 @@ from veilmatch.crypto.gates.verification import (
     reached_cost,
 )
 from veilmatch.crypto.packing.fields import Array
-from veilmatch.crypto.parameters import D256, D512, DEFAULT, LANE_BITS, ParameterSet
+from veilmatch.crypto.parameters import D256, D512, DEFAULT, ParameterSet
 
 RNG = np.random.default_rng(1812)
 SETS = [TOY, DEFAULT, D256, D512]
@@ -33,7 +33,7 @@ SETS = [TOY, DEFAULT, D256, D512]
 
 def split(vectors: Array, p: ParameterSet) -> tuple[Array, Array]:
     """Lanes of both holders that differ by coordinate + offset, those of the minus holder anywhere that is no risk."""
-    minus = RNG.integers(0, (1 << LANE_BITS) - p.lane_risk, vectors.size)
+    minus = RNG.integers(0, (1 << p.lane_bits) - p.lane_risk, vectors.size)
     return minus + vectors.ravel() + p.offset, minus
 
 

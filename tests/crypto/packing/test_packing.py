@@ -63,15 +63,15 @@ def test_lanes_of_extreme_vectors_are_exact_at_every_safe_share(parameters: Para
     c, D = parameters.clip, parameters.dimension
     values = {"c": [c], "-c": [-c], "0": [0], "alternating": [c, -c]}[what]
     vector = np.resize(np.array(values, dtype=np.int64), D)
-    field = 0 if lane == "0" else 2**48 - parameters.lane_risk - 1
-    minus = [join([field] * parameters.lanes, 48)] * parameters.lane_ciphertexts
+    field = 0 if lane == "0" else 2**parameters.lane_bits - parameters.lane_risk - 1
+    minus = [join([field] * parameters.lanes, parameters.lane_bits)] * parameters.lane_ciphertexts
     check_lanes(vector, minus, parameters)
 
 
 @given(coordinates(TOY), st.data())
 def test_lanes_are_exact_for_every_vector_and_safe_share(vector: Array, data: st.DataObject) -> None:
-    safe = st.integers(0, 2**48 - TOY.lane_risk - 1)
-    minus = [join(data.draw(st.lists(safe, min_size=9, max_size=9)), 48) for _ in range(TOY.lane_ciphertexts)]
+    safe = st.integers(0, 2**TOY.lane_bits - TOY.lane_risk - 1)
+    minus = [join(data.draw(st.lists(safe, min_size=9, max_size=9)), TOY.lane_bits) for _ in range(TOY.lane_ciphertexts)]
     check_lanes(vector, minus, TOY)
 
 
@@ -80,7 +80,7 @@ def check_lanes(vector: Array, minus: list[Integer], p: ParameterSet) -> None:
     assert len(plain) == p.lane_ciphertexts and all(0 < m < Integer(1) << (p.modulus_bits - 65) for m in plain)
     parts = [lanes.unpack(w, p) for w in shares_of(plain, minus)]
     assert not lanes.at_risk(parts[1], p)
-    assert np.array_equal(parts[0] - parts[1], vector + p.offset), "equal as integers, not only mod 2^48"
+    assert np.array_equal(parts[0] - parts[1], vector + p.offset), "equal as integers, not only mod 2^46"
     ring = [lanes.ring_share(part, p, is_plus=i == 0) for i, part in enumerate(parts)]
     assert all(np.all((e >= 0) & (e < 2**p.ring_bits)) for e in ring)
     assert np.array_equal((ring[0] - ring[1] - vector) % 2**p.ring_bits, np.zeros_like(vector))
@@ -89,19 +89,19 @@ def check_lanes(vector: Array, minus: list[Integer], p: ParameterSet) -> None:
 @pytest.mark.parametrize("at", [0, TOY.lanes - 1, TOY.lanes, TOY.dimension - 1])
 def test_lane_is_at_risk_from_the_first_value_that_could_carry(at: int) -> None:
     fields = np.zeros(TOY.dimension, dtype=np.int64)
-    fields[at] = 2**48 - TOY.lane_risk - 1
+    fields[at] = 2**TOY.lane_bits - TOY.lane_risk - 1
     assert not lanes.at_risk(fields, TOY)
     fields[at] += 1
     assert lanes.at_risk(fields, TOY)
-    fields[at] = 2**48 - 1
+    fields[at] = 2**TOY.lane_bits - 1
     assert lanes.at_risk(fields, TOY)
 
 
 def test_every_lane_that_carries_is_at_risk() -> None:
-    largest = 2 * TOY.clip + 1
+    largest, edge = 2 * TOY.clip + 1, 2**TOY.lane_bits
     for value in range(1, largest + 1):
-        for field in range(2**48 - 2 * largest, 2**48):
-            carries = field + value >= 2**48
+        for field in range(edge - 2 * largest, edge):
+            carries = field + value >= edge
             assert not carries or lanes.at_risk(np.array([field]), TOY)
 
 
@@ -174,7 +174,7 @@ def test_results_of_several_packs_are_rows() -> None:
     assert slots.unpack([], TOY).shape == (0, TOY.slots)
 
 
-@given(coordinates(TOY), st.lists(st.integers(0, 2**48 - 1 - 2 * TOY.clip - 1), min_size=12, max_size=12), st.data())
+@given(coordinates(TOY), st.lists(st.integers(0, 2**TOY.lane_bits - 1 - 2 * TOY.clip - 1), min_size=12, max_size=12), st.data())
 def test_columns_of_both_matchers_add_up_to_the_template_in_its_slot(
     vector: Array, minus: list[int], data: st.DataObject
 ) -> None:

@@ -13,7 +13,7 @@ from tests.storing import each_template, empty_gallery, records_of, store
 from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.packing import lanes
 from veilmatch.crypto.packing.fields import Array
-from veilmatch.crypto.parameters import D512, DEFAULT, LANE_BITS, ParameterSet
+from veilmatch.crypto.parameters import D512, DEFAULT, ParameterSet
 
 #: The real numbers over a toy modulus, with how many packs and probes make 10,000 pairs.
 D128_TOY = ParameterSet(128, 60, 23, 1024)
@@ -178,7 +178,7 @@ def test_enrolled_lanes_become_columns_that_decide_exactly(scheme: str) -> None:
 
 def lane_edges(number: int, p: ParameterSet) -> Aim | None:
     """Lanes of the minus holder by chance, all at 0, all at the largest value that its rule admits, or too large."""
-    largest = (1 << LANE_BITS) - p.lane_risk - 1
+    largest = (1 << p.lane_bits) - p.lane_risk - 1
     value = (None, 0, largest, largest + 1)[number % 4]
     return None if value is None else aimed(lane_shares(np.full(p.dimension, value), p))
 

@@ -323,7 +323,7 @@ def test_a_conversion_of_which_another_seed_is_drawn_has_the_mask_of_that_and_th
     keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     converted, simulator = Converted(monkeypatch), PairSimulator(keys)
-    risky, masks = lane_shares(repeated(2**48 - 1, TOY), TOY), []
+    risky, masks = lane_shares(repeated(2**TOY.lane_bits - 1, TOY), TOY), []
 
     def noting(number: int, count: int) -> list[Integer]:
         masks.append(next_residues(simulator.last_sessions[PLUS], count, keys.scheme.modulus))

@@ -482,8 +482,8 @@ def test_session_that_raised_answers_nothing_more(simulator: PairSimulator) -> N
 # -- lanes at the wrap point -------------------------------------------------------------------------------------
 
 #: In the middle of a lane, and of 2^k.
-SAFE = repeated((1 << 46) + (1 << (TOY.ring_bits - 1)), TOY)
-EDGE = 2**48 - TOY.lane_risk
+SAFE = repeated((1 << TOY.lane_bits - 2) + (1 << (TOY.ring_bits - 1)), TOY)
+EDGE = 2**TOY.lane_bits - TOY.lane_risk
 
 
 def fields_with(at: int, value: int) -> Array:
@@ -493,7 +493,7 @@ def fields_with(at: int, value: int) -> Array:
 
 
 @pytest.mark.parametrize("at", [0, TOY.lanes - 1, TOY.lanes, TOY.dimension - 1])
-@pytest.mark.parametrize("value", [EDGE, 2**48 - 1])
+@pytest.mark.parametrize("value", [EDGE, 2**TOY.lane_bits - 1])
 def test_lane_at_the_wrap_point_gets_another_seed_and_stays_exact(
     keys: Keys, gallery: SimulatedGallery, at: int, value: int
 ) -> None:
@@ -526,11 +526,11 @@ def enrolled_ungated(simulator: PairSimulator, template: Array, monkeypatch: pyt
 
 
 def test_without_the_rule_a_lane_at_the_wrap_point_is_wrong(keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
-    aim = aimed(lane_shares(fields_with(3, 2**48 - 1), TOY))
+    aim = aimed(lane_shares(fields_with(3, 2**TOY.lane_bits - 1), TOY))
     assert record_converted(PairSimulator(keys, aim=aim), PROBE) == PROBE.tolist()
     monkeypatch.setattr(lanes, "at_risk", lambda fields, parameters: False)
     wrong = np.array(record_converted(PairSimulator(keys, aim=aim), PROBE)) - PROBE
-    assert wrong.tolist() == [0, 0, 0, -(2**48), 1, *[0] * 7], "the lane wraps and carries into the next"
+    assert wrong.tolist() == [0, 0, 0, -(2**TOY.lane_bits), 1, *[0] * 7], "the lane wraps and carries into the next"
     found = enrolled_ungated(PairSimulator(keys, aim=aim), PROBE, monkeypatch)
     assert found == [int(x) % 2**64 for x in PROBE + wrong]
 
@@ -540,7 +540,7 @@ def test_without_the_rule_a_decision_at_the_threshold_is_wrong(keys: Keys, monke
     template[4] = -1  # the lane after the one that carries
     gallery, probe = SimulatedGallery.of(keys.scheme, template[None]), repeated(2, TOY)
     score = int(template @ probe)
-    at_risk, safe = lane_shares(fields_with(3, 2**48 - 1), TOY), lane_shares(SAFE, TOY)
+    at_risk, safe = lane_shares(fields_with(3, 2**TOY.lane_bits - 1), TOY), lane_shares(SAFE, TOY)
     # Of the probe the coordinate is one more and the score one less; of the record it is one more, and the score two.
     cases = ((aimed([*at_risk, *safe]), score, 1), (aimed([*safe, *at_risk]), score + 1, 0))
     for aim, threshold, right in cases:
@@ -558,7 +558,7 @@ def near_modulus(keys: Keys) -> Integer:
     """A w of the minus holder that wraps N with any valid lanes and has no lane at risk itself."""
     N = keys.scheme.modulus
     while True:
-        w = N - 1 - random_below(Integer(1) << 384)
+        w = N - 1 - random_below(Integer(1) << TOY.lane_bits * (TOY.lanes - 1))
         if not lanes.at_risk(lanes.unpack([w, w], TOY), TOY):
             return w
 
@@ -625,7 +625,7 @@ def test_seeds_are_drawn_until_one_is_safe_and_the_peer_hears_only_of_that(
 
     drawn = [Integer(0)] * unsafe  # FIRST, over and over
     monkeypatch.setattr(mask, "random_bits", lambda bits: drawn.pop() if drawn else random_bits(bits))
-    simulator.aim = aimed(lane_shares(fields_with(0, 2**48 - 1), TOY))
+    simulator.aim = aimed(lane_shares(fields_with(0, 2**TOY.lane_bits - 1), TOY))
     assert np.array_equal(simulator.enrol(PROBE), PROBE + TOY.offset)
     assert not drawn and first_taken(simulator) == [False, None] and FIRST not in seeds(simulator)
     assert [[kind_of(a) for a in actions] for actions in seen] == undisturbed

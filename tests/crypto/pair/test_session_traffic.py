@@ -111,9 +111,9 @@ def test_holders_of_a_verification_see_the_same_whichever_records_are_valid(keys
 def test_holders_see_the_same_wherever_the_shares_of_the_minus_holder_lie(keys: Keys, operation: Operation) -> None:
     by_chance = seen_by_holders(keys, operation, STRANGERS)
     vectors = 1 + len(STRANGERS) if operation == "verify" else 1
-    at_the_end_of_a_lane = lane_shares(repeated((1 << 48) - 1, TOY), TOY) * vectors
+    at_the_end_of_a_lane = lane_shares(repeated((1 << TOY.lane_bits) - 1, TOY), TOY) * vectors
     at_the_modulus = [keys.scheme.modulus - 1] * TOY.lane_ciphertexts * vectors
-    all_wrap = lane_shares(repeated(1 << 46, TOY), TOY)  # 0 mod 2^k
+    all_wrap = lane_shares(repeated(1 << TOY.lane_bits - 2, TOY), TOY)  # 0 mod 2^k
     unsafe = [aimed(at_the_end_of_a_lane), aimed(at_the_modulus)]
     if operation in ("candidates", "identify"):
         unsafe += [aimed(all_wrap), lambda number, count: [keys.scheme.modulus - 1] * count if number else None]
