@@ -71,7 +71,9 @@ def test_lanes_of_extreme_vectors_are_exact_at_every_safe_share(parameters: Para
 @given(coordinates(TOY), st.data())
 def test_lanes_are_exact_for_every_vector_and_safe_share(vector: Array, data: st.DataObject) -> None:
     safe = st.integers(0, 2**TOY.lane_bits - TOY.lane_risk - 1)
-    minus = [join(data.draw(st.lists(safe, min_size=9, max_size=9)), TOY.lane_bits) for _ in range(TOY.lane_ciphertexts)]
+    minus = [
+        join(data.draw(st.lists(safe, min_size=9, max_size=9)), TOY.lane_bits) for _ in range(TOY.lane_ciphertexts)
+    ]
     check_lanes(vector, minus, TOY)
 
 
@@ -174,7 +176,11 @@ def test_results_of_several_packs_are_rows() -> None:
     assert slots.unpack([], TOY).shape == (0, TOY.slots)
 
 
-@given(coordinates(TOY), st.lists(st.integers(0, 2**TOY.lane_bits - 1 - 2 * TOY.clip - 1), min_size=12, max_size=12), st.data())
+@given(
+    coordinates(TOY),
+    st.lists(st.integers(0, 2**TOY.lane_bits - 1 - 2 * TOY.clip - 1), min_size=12, max_size=12),
+    st.data(),
+)
 def test_columns_of_both_matchers_add_up_to_the_template_in_its_slot(
     vector: Array, minus: list[int], data: st.DataObject
 ) -> None:
