@@ -4,7 +4,7 @@
     send_to_the_bank(result.export())
 
 Each organisation seals its share of the answer to the recipient and signs what it is about; the device carries both.
-DESIGN.md section 10.
+docs/recipients.md.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ The organisation signs it as a compact JWS (RFC 7515): the payload is `SealedSha
 share is sealed to the recipient with HPKE (RFC 9180) under `Context.info`, so that it opens only as what it is said to
 be about. Bytes in and bytes out: `veilmatch.server` seals and signs, `veilmatch.relying` verifies and opens.
 
-One encoding only: `decode` accepts exactly what `encode` makes, byte for byte. DESIGN.md section 10.
+One encoding only: `decode` accepts exactly what `encode` makes, byte for byte. docs/recipients.md.
 """
 
 from __future__ import annotations

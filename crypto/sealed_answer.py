@@ -1,7 +1,7 @@
 """What a device carries to the recipient that its request named: statements of organisations, which it cannot open.
 
 A JSON document, for a file or the body of a request; whoever changes it makes it worthless, as
-`veilmatch.relying` checks every part against what organisations have signed. DESIGN.md section 10.
+`veilmatch.relying` checks every part against what organisations have signed. docs/recipients.md.
 """
 
 from __future__ import annotations

@@ -182,7 +182,7 @@ class SimulatedGallery:
     packs: list[list[Integer]]
     #: Pack and slot of every template.
     places: list[tuple[int, int]]
-    #: False: a matcher's R leaves as it was computed. An attack (ATTACKS.md F9).
+    #: False: a matcher's R leaves as it was computed. An attack.
     rerandomised: bool = True
     #: The records of those places that were asked for.
     recorded: dict[tuple[int, int], list[Integer]] = field(default_factory=dict)

@@ -1,6 +1,6 @@
 """The quantiser: a unit vector of floats becomes the small integers that are encrypted.
 
-`q = clip(round(S*e), -c, c)` (DESIGN.md, section 4). It is the last place where a probe can be
+`q = clip(round(S*e), -c, c)` (docs/protocol.md). It is the last place where a probe can be
 refused with an explanation: behind encryption the validity gate refuses the same vectors with one bit.
 Needs numpy only.
 """

@@ -1,6 +1,6 @@
 """Tokens made of what is enrolled, so that enrolling it again is seen to be that.
 
-A token names a change to the servers, which do it once (DESIGN.md section 6). A fresh token for each call does not help
+A token names a change to the servers, which do it once (docs/protocol.md). A fresh token for each call does not help
 whoever runs the same command again, after a time-out that hid a success above all.
 
 Servers and key holders see tokens, and a digest of a photo would tell them whether it is one that they have. So a

@@ -2,7 +2,7 @@
 
 `Encryptor.lanes` makes a probe or a template, whose maker can prove to know it (crypto/encryption/knowledge.py);
 `Encryptor.pack` makes one pack of ready slots and the record of each template in it, as an enrolling authority
-sends them. No vector is written to disk, pickled or kept after the call; DESIGN.md section 3.
+sends them. No vector is written to disk, pickled or kept after the call; docs/parameters.md.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ expand their seed with AES-256-CTR at the index they need. The dealer derives bo
 secret of its own and the name of the block, so it keeps no state and a block asked for twice is the
 same. A block is used only after the pair has checked it (`BlockCheck`), which uses up part of it and asks the dealer
 what each holder must open (`commit_opening`).
-Beaver, CRYPTO 1991; GMW, STOC 1987; DESIGN.md sections 2, 5 and 9.
+Beaver, CRYPTO 1991; GMW, STOC 1987; docs/protocol.md, docs/security-argument.md.
 
 Single use is not decided here: see server/keyholder/stock/stock.py.
 """

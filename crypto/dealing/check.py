@@ -18,7 +18,7 @@ Whoever finds it knows that one of the two deviates, and that it is not itself.
 The dealer learns the coin, after the last moment at which it could have used it: both have their part, and neither asks
 for that block again. Where the units that come out will lie in the stock it does not learn: words are put into another
 order, which depends on the nonces and not on the coin. A coin is drawn once for a block, ever: a second one would open
-units that the first one kept. DESIGN.md section 9.
+units that the first one kept. docs/security-argument.md.
 """
 
 from __future__ import annotations

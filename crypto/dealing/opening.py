@@ -8,7 +8,7 @@ What is sent is a salt and the values. The salt depends on the holder's seed and
 compute it. This is what keeps commitments under *other* coins from telling anything: whoever asks for one has no
 opening that goes with it. Values alone would not do. Once a pair has used most of a block in queries whose bits the
 asking holder knows, because they are its own device's, what is left of the values under another coin can be few enough
-bits to be guessed offline. DESIGN.md section 9; docs/decisions/0014-dealt-blocks-are-checked.md.
+bits to be guessed offline. docs/security-argument.md; docs/decisions/0014-dealt-blocks-are-checked.md.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Encryption is c = (1 + mN) * hs^r mod N^2 with r uniform of |o| + 128 bits (Ma et al., ACSAC 2021);
 a key holder's part of a decryption-free share conversion is g = c^(o_*) and its logarithm
-(Orlandi, Scholl, Yakoubov, EUROCRYPT 2021, section 4). DESIGN.md section 2.
+(Orlandi, Scholl, Yakoubov, EUROCRYPT 2021, section 4). docs/protocol.md.
 """
 
 from __future__ import annotations

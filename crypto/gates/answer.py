@@ -2,7 +2,7 @@
 
 candidates: one bit a slot. identify: the number of the best slot plus one, or 0 for nobody, the lowest bit first.
 Whatever it is, every bit of it is ANDed with "the probe is valid". Slots are numbered from 0 in the order of packs and
-slots. A verification compares no slots: verification.py. DESIGN.md section 4.
+slots. A verification compares no slots: verification.py. docs/protocol.md.
 """
 
 from __future__ import annotations

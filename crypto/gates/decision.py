@@ -3,7 +3,7 @@
 The plus holder knows u, the minus holder v, and u + v = 2(s - t) + carry mod 2^k with carry in
 {0, 1}; the sign of that is the sign of s - t. The carry into the top bit is computed by a
 parallel-prefix tree: k-1 generate ANDs, then pairs of (generate, propagate) joined level by level.
-DESIGN.md section 5.
+docs/protocol.md.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Multiplication of shared numbers mod 2^64, with dealt products.
 
-Numbers are shared by difference: what the plus holder has less what the minus holder has. DESIGN.md sections 4 and 6.
+Numbers are shared by difference: what the plus holder has less what the minus holder has. docs/protocol.md.
 """
 
 from __future__ import annotations

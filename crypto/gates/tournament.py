@@ -6,7 +6,7 @@ is dropped first, or a carry would decide between equal scores. Then slots compe
 neighbours: each is compared with each, the one that beats all others goes on with its score and
 its number, chosen without anybody learning which. Ties go to the lower slot. Nobody competes as well, as number 0, with
 a score just below t. Nothing but the outcome leaves the circuit: the number of the best slot plus one, or zero.
-DESIGN.md section 5; comparisons by parallel prefix as in `decision.py`, or of few pairs as in `lookup.py`.
+docs/protocol.md; comparisons by parallel prefix as in `decision.py`, or of few pairs as in `lookup.py`.
 """
 
 from __future__ import annotations

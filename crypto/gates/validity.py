@@ -12,7 +12,7 @@ with w_plus - w_minus = m mod N; p_j and q_j are their fields at lane j. After t
 **Sound for every m in [0, N).** If the first two hold, then w_plus - w_minus = sum d_j * 2^(l*j) over the
 integers, field by field. That number is in [0, N), so it is m itself and not merely m mod N: whatever
 wraps mod N, carries between lanes or bits at the top a dishonest m would cause, it does not pass. **Complete:** for
-a valid m nothing wraps or carries (DESIGN.md section 3), so all three hold, always.
+a valid m nothing wraps or carries (docs/parameters.md), so all three hold, always.
 
 How the first line is checked. With 2^h the smallest power above 2c+1, p_j and q_j are cut into a low part of h
 bits and a high part. d = p_low - q_low mod 2^h has to be in [1, 2c+1], and p_high = q_high + carry with carry = 1

@@ -13,8 +13,7 @@ construction, and zero reaches no threshold.
 
 The answer is valid probe AND (OR over the templates: reaches AND valid record). Bits of a few templates at a time
 become one in a layer, by a table of the other holder's bits (lookup.py), and the last of them takes the validity of the
-probe in: five layers for up to 64 templates that matchers made, or up to 4 that a device encrypted. DESIGN.md
-section 4.
+probe in: five layers for up to 64 templates that matchers made, or up to 4 that a device encrypted. docs/protocol.md.
 """
 
 from __future__ import annotations

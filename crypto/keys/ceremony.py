@@ -1,6 +1,6 @@
 """The key ceremony: a trusted dealer makes N, splits its secret between three pairs and forgets it.
 
-DESIGN.md section 2. The factors live in local variables of `run_ceremony` and are never returned,
+docs/protocol.md. The factors live in local variables of `run_ceremony` and are never returned,
 stored or logged; whoever runs the ceremony sees the key once and is trusted not to keep it.
 """
 
@@ -47,7 +47,7 @@ class Ceremony(SecretHolder):
 
 
 def run_ceremony(parameters: ParameterSet, progress: Callable[[str], None] = lambda step: None) -> Ceremony:
-    """Make a fresh key for `parameters` and its shares; every check of DESIGN.md section 2 is done.
+    """Make a fresh key for `parameters` and its shares; every check that the scheme needs is done.
 
     progress: told the name of each step. Takes 5 to 20 s at 3072 bits on one core. Raises IntegrityError
     if a check fails, which only a fault of the machine can cause.

@@ -1,5 +1,5 @@
 """Device certificates: which key a device signs with, what it may ask and from which threshold on, signed by two
-organisations. DESIGN.md section 9.
+organisations. docs/security-argument.md.
 
 The file is that of `signed_by_two`, and `veilmatch.server.admission.certification` says what the signatures are worth.
 What is signed is a digest of the statement's fields, so that no parser stands between a signature and its meaning.

@@ -1,7 +1,7 @@
 """The three organisations and their pairs.
 
 Organisations a, b, c form the pairs ab, ac and bc; the first letter of a pair is its plus holder, the second its minus
-holder, and the third organisation is its dealer. DESIGN.md section 1.
+holder, and the third organisation is its dealer. docs/protocol.md.
 """
 
 from __future__ import annotations

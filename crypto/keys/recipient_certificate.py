@@ -1,5 +1,5 @@
 """Certificates of recipients: to which X25519 key the shares of an answer are sealed when a request names a relying
-party, signed by two organisations. DESIGN.md section 10.
+party, signed by two organisations. docs/recipients.md.
 
 The file is that of `signed_by_two`. What is signed is a digest of the statement's fields, and that digest is the
 recipient's id: a request names the recipient by it, whichever organisations have signed.

@@ -6,7 +6,7 @@ stay; a share from before and one from after say nothing together. All three pai
 Common values come from 32-byte contributions of both holders, by commit and reveal: the plus holder commits, the
 minus holder contributes, the plus holder reveals, so neither controls the result alone. Everything random is
 expanded from the common seed under a label. What is exchanged where:
-server/keyholder/refresh/refresh.py. DESIGN.md section 9.
+server/keyholder/refresh/refresh.py. docs/security-argument.md.
 
 Who leads a refresh decides whether it is used. Its name is a digest of 32 bytes that only the leader knows: whoever has
 these has the leader's own decision, from whomever they came. So nobody can make one up for it, and it cannot take one

@@ -1,6 +1,6 @@
 """Key shares: what each key holder holds, as handles that do not show their material.
 
-Which organisations there are, and what they are to a pair, is in parties.py. DESIGN.md section 2.
+Which organisations there are, and what they are to a pair, is in parties.py. docs/protocol.md.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Slots: the same coordinate, or the score, of many identities in one ciphertext. DESIGN.md section 3.
+"""Slots: the same coordinate, or the score, of many identities in one ciphertext. docs/parameters.md.
 
 Coordinate ciphertext i of a pack holds sum_j 2*x_(j,i) * 2^(B*j) over its slots j. The factor 2
 makes the score of a slot even, so that the carry of a conversion cannot change a comparison.

@@ -1,7 +1,7 @@
 """Candidates and identify: from the lanes of a probe to this holder's share of the answer about a whole gallery.
 
 The matchers get their shares of the probe and work while the validity gate runs. What leaves towards the device are
-shares of answer AND valid, and of valid, both masked (mask.py). DESIGN.md section 4.
+shares of answer AND valid, and of valid, both masked (mask.py). docs/protocol.md.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Each holder of a pair computes alone z_* with z_plus - z_minus = o*m mod N (`Scheme.local_shares`).
 One Beaver multiplication (CRYPTO 1991) by kappa = o^-1 then yields w_plus - w_minus = m mod N: the
 two exchange one masked value each, and nothing is opened but sums with fresh uniform masks.
-Orlandi, Scholl, Yakoubov, EUROCRYPT 2021, section 4; DESIGN.md section 2.
+Orlandi, Scholl, Yakoubov, EUROCRYPT 2021, section 4; docs/protocol.md.
 
 A triple is used for one conversion, ever: two openings with the same triple reveal the key.
 """

@@ -6,8 +6,7 @@ cut out of it: with the mask of the session, and with a last one that the minus 
 that nothing of its own can carry or wrap. Nothing is done over: what a holder does next depends on no share.
 
 Who hears the other's digest and fingerprints first answers with its own and with its openings, and so lets the other
-one open: the plus holder answers the first hello, the minus holder the agreement about results. DESIGN.md sections 2,
-3, 9 and 12.
+one open: the plus holder answers the first hello, the minus holder the agreement about results. docs/protocol.md.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ Zippel), and only then can it vanish mod N. In a single row the degree is 1: 2^-
 price of c* (rings/grid.py).
 
 Small exponents test: Bellare, Garay, Rabin, EUROCRYPT '98. Tags: Bendlin, Damgard, Orlandi, Zakarias, EUROCRYPT
-2011. DESIGN.md section 9.
+2011. docs/security-argument.md.
 """
 
 from __future__ import annotations

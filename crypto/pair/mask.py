@@ -9,7 +9,7 @@ to the same streams. The same number is added mod N to both w of every conversio
 mod 2^64 to both parts of what a matcher stores, and the same bits are XORed into both shares of whatever goes towards
 a device. Differences stay; what leaves is uniform for the dealer, also for a dealer whose device sees both shares.
 
-Both holders have to draw in the same order: every draw is another stream. DESIGN.md section 2.
+Both holders have to draw in the same order: every draw is another stream. docs/protocol.md.
 
 **The last mask** of a conversion, or of templates, comes from a seed that the minus holder draws when it has received
 the last message of the plus holder, so that under it none of its own shares lies where adding a value might carry
@@ -17,7 +17,7 @@ or wrap. It takes the first fresh seed that will do and sends it. If the mask we
 holder could alter it so that the minus holder's share comes to lie at that edge for some of the values it hides and not
 for others, and read from what is done about it a coordinate, or the key (tests/attacks/test_aimed_masks.py). A seed
 tells of a vector, whatever was sent before, at most how likely one draw is not to do: docs/security-argument.md.
-DESIGN.md section 3.
+docs/parameters.md.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Records that the matchers made themselves (earlier enrolments and rotations) are valid vectors or zero by
 construction: they are converted without any gate. A vector that a device encrypted (an enrolment, or a record from
 a bulk enrolment) passes the validity gate; its bit stays shared and is multiplied into every coordinate, so that a
-valid vector comes out, or zero, and no server knows which. DESIGN.md section 6.
+valid vector comes out, or zero, and no server knows which. docs/protocol.md.
 """
 
 from __future__ import annotations

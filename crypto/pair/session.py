@@ -25,8 +25,8 @@ gallery before the other's proof of true openings is right. What leaves before t
 was opened: fingerprints are hashes of what the other computes itself, openings and gate messages are masked afresh,
 the last mask is uniform but for its rule, and the share of a probe in a search goes to the holder's own matcher and is
 uniform also for whoever dealt for this session. Validity is opened to no server, in no operation; a message of another
-kind, number or session ends in ProtocolError, and a session that ended with an error answers nothing more. DESIGN.md
-sections 2 to 6.
+kind, number or session ends in ProtocolError, and a session that ended with an error answers nothing more.
+docs/protocol.md, "The pair session".
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Probe and records are converted together, and everything else is a circuit on their shares (gates/verification.py): no
 share of the probe leaves the key holders. Both holders were given the records by their matchers, and compare them as
 they compare the probe, before anything is opened: what a verification is about is what both matchers hold of the
-subject. DESIGN.md section 4.
+subject. docs/protocol.md.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ the minus holder has to do something if and only if a guess is right. The key-sa
 that, and nothing refuses the altered multiplication.
 
 Each attack runs with the last mask known from the start, the minus holder saying whether it is at risk
-(`tell_risk_under_a_known_mask`), and with the real one. DESIGN.md section 3.
+(`tell_risk_under_a_known_mask`), and with the real one. docs/parameters.md.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A dealer deals triples that do not multiply right, and has a device: exact scores of its probes. ATTACKS.md, 6.
+"""A dealer deals triples that do not multiply right, and has a device: exact scores of its probes.
 
 A product that is off by x makes every w off by x: the dealer chooses what is added to each score, and its device reads
 whether the sum reaches the threshold. The check of dealt blocks (crypto/dealing/check.py) finds it before use.

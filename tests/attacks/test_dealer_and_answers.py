@@ -3,7 +3,7 @@
 An answer bit leaves as a share of x AND y, y being the valid bit: c_* ^ ((x ^ a) & b_*) ^ ((y ^ b) & a_*) and what is
 public. Whoever dealt a, b and c knows all but x where b_* is 1 (y is known: 1 for an honest probe, 0 for one that its
 own device made invalid). So one matcher's share of a list of candidates shows half of it, and a device that sees both
-shares reads half of the bits that the gate refused to it. DESIGN.md sections 2, Mask, and 9.
+shares reads half of the bits that the gate refused to it. docs/protocol.md.
 
 Every attack runs twice: with the session's mask taken out it reads the bits, with the mask in none.
 """

@@ -1,4 +1,4 @@
-"""The dealer of a pair gets what one of its matchers gets: the key, and honest templates. DESIGN.md section 2, Mask.
+"""The dealer of a pair gets what one of its matchers gets: the key, and honest templates. docs/protocol.md.
 
 A share is uniform on its own, and a known linear function of o and kappa for whoever dealt what it was made with. So
 one matcher's shares of two conversions of one record, or of one enrolment, or of one probe of zeros, are the key.

@@ -1,4 +1,4 @@
-"""Bits that a check mod 2^k does not see: a neighbour's template rewritten, the key read from refusals. ATTACKS.md F2.
+"""Bits that a check mod 2^k does not see: a neighbour's template rewritten, the key read from refusals.
 
 The validity gate compares whole lanes and everything above them: what it refuses becomes zero, and only the device
 hears of it. Each attack works with a gate that checks mod 2^k alone, and not with the real one.

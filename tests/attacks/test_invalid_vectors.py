@@ -1,6 +1,6 @@
 """Vectors out of range: over-scaled, of no length, wolves, with foreign lanes and bits. The validity gate refuses each.
 
-DESIGN.md section 5, ATTACKS.md F2. Each attack works with the gate taken out, or with one that checks mod 2^k only.
+docs/protocol.md. Each attack works with the gate taken out, or with one that checks mod 2^k only.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A key holder that adds errors to what it opens, and has a device, recovers the key o. ATTACKS.md F1.
+"""A key holder that adds errors to what it opens, and has a device, recovers the key o.
 
 An error E in the opened e makes m * (1 + E*o) of a plaintext m. The holder knows m of its own probe's results, chooses
 E = 2^s / m, and reads fields of m + 2^s * o through the decision gate: bits of o. The key-safety check refuses the

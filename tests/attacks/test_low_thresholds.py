@@ -1,5 +1,4 @@
-"""A device asks below its lowest threshold, with both matchers deviating: each key holder refuses alone. DESIGN.md
-section 9.
+"""A device asks below its lowest threshold, with both matchers deviating: each key holder refuses alone.
 
 The matchers of these tests bring whatever they like. A bound stands in one key holder's folder only, so it is that key
 holder which refuses, and nobody who refuses for it.

@@ -1,4 +1,4 @@
-"""A randomiser outside the subgroup, or a stale share: the result would be a constant of the key. ATTACKS.md 3."""
+"""A randomiser outside the subgroup, or a stale share: the result would be a constant of the key."""
 
 from __future__ import annotations
 

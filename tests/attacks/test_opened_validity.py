@@ -2,8 +2,7 @@
 
 Until it was left out, the pair opened the valid bit of every enrolment, erasure and rotation to each other. Either
 holder shifts its own input of the range check in one lane: the bit then says whether that coordinate plus the shift
-is in range, and the peer shows its share of it. No device, and on records nothing that anybody notices. DESIGN.md
-section 6.
+is in range, and the peer shows its share of it. No device, and on records nothing that anybody notices.
 
 `open_validity` puts the opening back. The attack succeeds with it: the holder reads the predicate of every template.
 In the session as it is there is no such message. To find whatever else would tell, the holder learns on vectors that

@@ -1,4 +1,4 @@
-"""Ciphertexts of somebody else used as a probe: a stored record, a captured probe, a captured proof. ATTACKS.md F3.
+"""Ciphertexts of somebody else used as a probe: a stored record, a captured probe, a captured proof.
 
 The attacker's device is enrolled and signs with its own key; what it lacks is what the ciphertexts hold. With the
 check of the proof of knowledge taken out of the key holders it passes as the victim.

@@ -1,4 +1,4 @@
-"""One triple used for two conversions opens o * (m1 - m2); a gcd of two such gives the key. ATTACKS.md F5."""
+"""One triple used for two conversions opens o * (m1 - m2); a gcd of two such gives the key."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One organisation makes up a device: it can let it in at its own daemons, nobody else does. DESIGN.md section 9."""
+"""One organisation makes up a device: it can let it in at its own daemons, nobody else does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Different ciphertexts for the two holders: the result is off by kappa times a share of o. ATTACKS.md F6."""
+"""Different ciphertexts for the two holders: the result is off by kappa times a share of o."""
 
 from __future__ import annotations
 

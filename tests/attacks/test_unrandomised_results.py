@@ -1,4 +1,4 @@
-"""A result that is not re-randomised shows the probe to a matcher that knows randomisers of columns. ATTACKS.md F9."""
+"""A result that is not re-randomised shows the probe to a matcher that knows randomisers of columns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Parameter sets: every bound of DESIGN.md section 3 holds, and nothing is larger than it must be."""
+"""Parameter sets: every bound of docs/parameters.md holds, and nothing is larger than it must be."""
 
 from __future__ import annotations
 

@@ -6,5 +6,5 @@ given all that it holds and dealt, is compared between every two secrets. Nothin
 fractions. Where one of the minus holder's rules makes a claim statistical, the distance has to be that of the formula
 in docs/security-argument.md. Every protective step is also taken out, and then the views have to differ.
 
-`python -m tests.enumeration` prints the table. DESIGN.md section 9.
+`python -m tests.enumeration` prints the table. docs/security-argument.md.
 """

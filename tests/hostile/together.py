@@ -27,7 +27,7 @@ from veilmatch.crypto.parameters import ParameterSet
 class ResultsOfItsChoice:
     """A matcher that waits for the other's R and answers R * X: both then form V = X.
 
-    ATTACKS.md F4. It reads ciphertexts of the gallery, one bit of every slot a query: here all coordinates of all
+    It reads ciphertexts of the gallery, one bit of every slot a query: here all coordinates of all
     templates of a pack. A search goes over every pack at once, so a whole gallery takes no more queries than one pack.
     """
 
@@ -73,7 +73,7 @@ class GateInputsOfItsChoice:
     """A minus holder that adds what it likes to its inputs of the decision gate.
 
     It cannot learn the key so (the gate comes after the key-safety check), but the answers of its device compare every
-    slot with a bound of its choice: exact scores of its own probes, k queries for all slots. ATTACKS.md section 6. A
+    slot with a bound of its choice: exact scores of its own probes, k queries for all slots. A
     device alone gets as much by choosing thresholds, a little slower and for scores above 0 only.
     """
 

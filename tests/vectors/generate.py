@@ -1,7 +1,7 @@
 """Makes the known-answer vectors of this folder: `python tests/vectors/generate.py [--check]`.
 
-A second implementation, written from DESIGN.md with Python's own integers, hashlib, and AES and HKDF
-of `cryptography`. It imports nothing of Veilmatch, so a vector is not merely what the code once did.
+A second implementation, written from docs/parameters.md and docs/protocol.md with Python's own integers, hashlib, and
+AES and HKDF of `cryptography`. It imports nothing of Veilmatch, so a vector is not merely what the code once did.
 Inputs that look random are SHAKE-256 of a label. `--check` compares with the files and changes nothing.
 
 Every case has `expect`: "valid", or the name of the error that it ends in. Big integers and bytes are hex.
@@ -88,7 +88,7 @@ def binomial_tail(n: int, p: Decimal, limit: int) -> Decimal:
     return total
 
 
-#: ATTACKS.md section 4: D, S, c, k, M, W, B, identities at 2048 and at 3072 bits.
+#: Numbers of an independent study of the protocol: D, S, c, k, M, W, B, identities at 2048 and at 3072 bits.
 _ATTACKS_TABLE = (
     (128, 40, 7, 14, 2495, 6, 22, 90, 136), (128, 40, 15, 14, 2495, 6, 23, 86, 130),
     (128, 90, 31, 17, 24667, 5, 27, 73, 111), (128, 255, 127, 20, 197118, 4, 31, 63, 97),
@@ -101,11 +101,11 @@ def parameter_sets() -> Json:
     cases = []
     for D, S, c, *_ in _ATTACKS_TABLE:
         for bits in (2048, 3072):
-            cases.append(parameter_numbers(D, S, c, bits) | {"source": "ATTACKS.md section 4"})
+            cases.append(parameter_numbers(D, S, c, bits) | {"source": "independent study"})
     for row, at in zip(_ATTACKS_TABLE, range(0, 2 * len(_ATTACKS_TABLE), 2), strict=True):
         small, large = cases[at], cases[at + 1]
         found = (*(small[x] for x in ("dimension", "scale", "clip", "k", "M", "W", "B", "slots")), large["slots"])
-        assert found == row, f"ATTACKS.md says {row}, DESIGN.md gives {found}"
+        assert found == row, f"the study says {row}, the rules give {found}"
     for lane_bits in (46, 48):
         for source, numbers in {
             "the default": (128, 126, 38, 3072), "256-d embeddings": (256, 110, 25, 3072),

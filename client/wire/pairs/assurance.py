@@ -2,7 +2,8 @@
 
 A lying organisation sits in two of the three pairs, and can turn the answers of both. So two that agree prove nothing,
 and there is no majority: one pair has nobody but honest ones in it, and what it says is the truth. If all three say the
-same, they say that. One organisation can make an assured answer fail, and cannot make it wrong. DESIGN.md section 10.
+same, they say that. One organisation can make an assured answer fail, and cannot make it wrong.
+docs/decisions/0021-assured-answers.md.
 
 All three answers have to be about one state of the gallery, or a liar in the two newer ones could take away whom the
 oldest cannot know. A change between two of them is no lie: the pairs that were behind are asked again.

@@ -1,7 +1,7 @@
 """How often this key holder takes part in refreshes: its own operator's, and those that a peer leads.
 
 A key can be refreshed 65,534 times, and each refresh costs both pairs of a holder their stock and a pause. Without a
-limit one deviating leader would use them up (DESIGN.md section 9). So, in any span as long as the interval:
+limit one deviating leader would use them up (docs/security-argument.md). So, in any span as long as the interval:
 
 - one refresh of each leader that is used here. It takes an epoch, and that cannot be given back;
 - three of each leader that are begun here, whatever becomes of them. One that fails takes no epoch. An honest leader

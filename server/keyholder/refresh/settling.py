@@ -37,7 +37,7 @@ stays, no other refresh begins, and the honest pair serves on, in one epoch.
 machine has lost what it should remember. It never deletes anything: the old key comes back, and the new one waits,
 WITHDRAWN. A holder goes back once every peer that counts is going back too, or is in the old epoch with nothing in
 hand. It stays if one of them has deleted its old key. tests/keyholder/refresh/test_settling.py explores all of this.
-DESIGN.md section 9.
+docs/security-argument.md.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Both shares, of the answer bits and of "valid probe", are masked as they always are when they leave
 (crypto/pair/mask.py); then they are sealed to the X25519 key of the recipient's certificate, under all that is stated
-about them, and the organisation signs the whole as a compact JWS. DESIGN.md section 10.
+about them, and the organisation signs the whole as a compact JWS. docs/recipients.md.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 The plus holder begins; both get their part from the dealer; both write down the number, and only then
 does a nonce leave (crypto/dealing/check.py). Whatever goes wrong after that, the number is never tried
 again, because a second coin would open what the first one kept, and a block fetched a second time could be made
-to fit the coin. Both keep what came out, the minus holder first. DESIGN.md section 9.
+to fit the coin. Both keep what came out, the minus holder first. docs/security-argument.md.
 
 With the coin each holder asks the dealer what its peer must open. The plus holder opens first; the minus holder opens,
 and sends its proof, once it has seen that the plus holder opened just that; the proof of the plus holder leaves once it

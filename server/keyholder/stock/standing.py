@@ -12,7 +12,7 @@ has failed as well: by then it can tell whether its block would pass. Nobody has
 stock (stock.py). A dealer that leads as many refreshes as it may (refresh/pace.py) can end three checks by each: 2^-27
 a year with these.
 
-It is kept in memory: a restart forgets it. DESIGN.md section 9; docs/decisions/0014-dealt-blocks-are-checked.md.
+It is kept in memory: a restart forgets it. docs/security-argument.md; docs/decisions/0014-dealt-blocks-are-checked.md.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ The plus holder allocates; the minus holder takes the range it is told, if no in
 Both write their own mark before the range is used (store.py), so neither has to trust the
 other's, and a crash of either skips indices instead of repeating them. Only blocks that the pair has checked are
 here (checking.py); the plus holder has them checked, and a number whose check was begun and not ended is a gap in
-the stock that no range crosses. DESIGN.md sections 2 and 9.
+the stock that no range crosses. docs/protocol.md.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The agreement of three organisations on each change of a gallery, without any I/O: single-decree Paxos per number.
 
-DESIGN.md section 6; L. Lamport, "Paxos made simple", 2001. Every organisation is an acceptor and every pair a quorum.
+docs/protocol.md; L. Lamport, "Paxos made simple", 2001. Every organisation is an acceptor and every pair a quorum.
 What an organisation holds of a gallery is its `GalleryState`; a transition here returns the state that it writes, in
 one durable transaction, before it says anything of it. Two that meet compare their states with `next_step`, which
 gives both the same answer. The tests explore this very code exhaustively (tests/matcher/agreement/model.py).

@@ -1,6 +1,6 @@
 """Two organisations at one gallery, for one request: they come to hold the same, and change it together.
 
-DESIGN.md section 6; the rules are those of `acceptor`. Whoever is behind catches up from the other, if it is only a few
+docs/protocol.md; the rules are those of `acceptor`. Whoever is behind catches up from the other, if it is only a few
 changes, and what was accepted and is not known to be committed is finished, before anything is served. While a gallery
 is served from it is held, by both, in the order of the pair: so no three of them wait for each other in a circle.
 

@@ -1,7 +1,7 @@
 """Making templates from both matchers' shares of them: columns of packs, and records.
 
 Each matcher encrypts its own part, both exchange and multiply: nobody sees a vector, and both have re-randomised
-everything. A record made like this is a valid vector or zero by construction. DESIGN.md section 6.
+everything. A record made like this is a valid vector or zero by construction. docs/protocol.md.
 """
 
 from __future__ import annotations

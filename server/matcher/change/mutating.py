@@ -1,6 +1,6 @@
 """Changes of a gallery at a matcher: enrol, erase and bulk, accepted and signed by the two of the pair, or by neither.
 
-DESIGN.md section 6. enrol and erase get this matcher's share of the template from its key holder; each matcher
+docs/protocol.md. enrol and erase get this matcher's share of the template from its key holder; each matcher
 encrypts its own part of the column and of the record, they exchange and multiply both in. Then both accept the change
 and commit it (`agreement.sitting`); what a crash interrupts is finished at the next meeting. A change whose device
 leaves before both galleries are held is dropped; afterwards it is done to the end, and all that the request holds is

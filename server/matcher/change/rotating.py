@@ -1,6 +1,6 @@
 """One step of a rotation at a matcher: some templates of a gallery are brought under the new key.
 
-DESIGN.md section 6. The pair converts the records of the templates, as for an erasure; what a device encrypted is gated
+docs/protocol.md. The pair converts the records of the templates, as for an erasure; what a device encrypted is gated
 without opening anything, and becomes zero if it is not valid. The matchers make columns and records under the new key
 from their shares (`making`). The step is one mutation of the gallery under the new key, accepted and committed by
 both like any other; the old gallery serves queries all the time and may change between two steps (`progress`). When

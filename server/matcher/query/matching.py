@@ -1,6 +1,6 @@
 """A search at a matcher: candidates and identify, from the signed probe to this side's half of the answer.
 
-DESIGN.md section 4. The matcher sees a uniformly random share of the probe, ciphertexts, and one
+docs/protocol.md. The matcher sees a uniformly random share of the probe, ciphertexts, and one
 XOR share of the answer; where a recipient is named, that share is sealed to it.
 """
 

@@ -1,7 +1,7 @@
 """A verification at a matcher: the records of one subject go to the key holder, and a half of the answer comes back.
 
 No pack is multiplied, and nothing passes between the two matchers but what they say when they meet: both give their key
-holders the same records, which the key holders compare. DESIGN.md section 4.
+holders the same records, which the key holders compare. docs/protocol.md.
 """
 
 from __future__ import annotations

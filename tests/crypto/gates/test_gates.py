@@ -151,7 +151,7 @@ def test_decision_is_right_at_every_width_and_number_of_slots(k: int, count: int
 
 
 def test_decision_costs_what_the_design_says() -> None:
-    # DESIGN.md section 5: about 37 ANDs and 5 rounds at k = 14.
+    # About 37 ANDs and 5 rounds at k = 14.
     _, both = decided(np.zeros(8, np.int64), np.zeros(8, np.int64), 14)
     assert (both.used, both.layers) == (33, 5)
 
