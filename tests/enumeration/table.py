@@ -13,6 +13,7 @@ from tests.enumeration import (
     decision,
     enrolment,
     last_mask,
+    lookup,
     multiplication,
     refresh,
     validity,
@@ -21,7 +22,8 @@ from tests.enumeration import (
 from tests.enumeration.views import Case
 
 BLOCKS = (
-    conversion, multiplication, validity, decision, answer, verification, enrolment, last_mask, dealt_check, refresh,
+    conversion, multiplication, lookup, validity, decision, answer, verification, enrolment, last_mask, dealt_check,
+    refresh,
 )  # fmt: skip
 HEADINGS = ("block", "organisation", "what it holds or does", "views", "worst distance", "formula")
 

@@ -17,6 +17,7 @@ from tests.enumeration import (
     decision,
     enrolment,
     last_mask,
+    lookup,
     multiplication,
     refresh,
     validity,
@@ -80,6 +81,7 @@ def test_a_triple_that_is_used_twice_gives_the_key_away(holder: int) -> None:
 def test_a_bit_triple_that_is_used_twice_gives_inputs_of_gates_away(holder: int) -> None:
     refused(decision.seen_by(holder, 3, reused=True))
     refused(validity.seen_by(holder, reused=True))
+    refused(lookup.seen_by(holder, reused=True))
 
 
 @HOLDERS
