@@ -206,19 +206,6 @@ class SlotIndex:
         packs = np.flatnonzero(occupied.any(axis=1))
         return Asked(packs.tolist(), occupied[packs])
 
-    def asked_of(self, subject: str) -> Asked:
-        """Return what a verification compares: the templates of `subject`.
-
-        Raises UnknownSubjectError if there is none.
-        """
-        places = self.require(subject)
-        packs = sorted({pack for pack, _ in places})
-        wanted = np.zeros((len(packs), self.slots), dtype=np.bool_)
-        row = {pack: number for number, pack in enumerate(packs)}
-        for pack, slot in places:
-            wanted[row[pack], slot] = True
-        return Asked(packs, wanted)
-
     def labels(self) -> Iterator[str]:
         """Yield the subject of every occupied slot, ascending by (pack, slot), from the index as it is now."""
         return (subject for subject in self._subjects[self._occupied])
