@@ -63,8 +63,8 @@ class Query:
     async def send_results(self, results: list[bytes], wanted: Any) -> None:
         self.wanted = wanted
 
-    async def decision_share(self, count: int, packs: int) -> tuple[bytes, bool]:
-        return bytes(-(-count // 8)), True
+    async def decision_share(self, count: int, packs: int) -> Any:
+        return SimpleNamespace(session_id=bytes(32), bits=bytes(-(-count // 8)), valid=True)
 
 
 class Unkept:

@@ -31,7 +31,7 @@ from veilmatch.relying import RecipientKey, Trust, trust
 from veilmatch.relying.folder import open_folder, request_certificate
 
 PUBLIC = {
-    "format": "veilmatch public key 2", "installation": INSTALLATION.hex(), "parameter_set": "d128-s126-c38-n3072",
+    "format": "veilmatch public key 2", "installation": INSTALLATION.hex(), "parameter_set": "d128-s126-c38-l46-n3072",
     "key_id": KEY_ID.hex(), "modulus": "1", "hs": "1", "organisations": {},
     "signers": {party: one.public_bytes.hex() for party, one in ORGANISATIONS.items()},
 }  # fmt: skip
