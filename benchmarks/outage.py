@@ -180,7 +180,7 @@ async def device(client: AsyncClient, number: int, gallery: Gallery, todo: Seque
             match operation:
                 case "verify":
                     answer = await client.verify_embedding(subject, probe, model=MODEL, threshold=THRESHOLD)
-                    wrong = answer.decision != genuine
+                    wrong = bool(answer.decision != genuine)
                 case "identify":
                     best = await client.identify_embedding(probe, model=MODEL, threshold=THRESHOLD)
                     wrong = (
