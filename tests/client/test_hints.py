@@ -17,7 +17,7 @@ from veilmatch.server.config import KeyHolderBudgets, MatcherBudgets
 def tree(root: type[VeilmatchError] = VeilmatchError) -> Iterator[type[VeilmatchError]]:
     yield root
     for kind in root.__subclasses__():
-        if kind.__module__ == errors.__name__:
+        if kind.__module__.startswith(errors.__name__):
             yield from tree(kind)
 
 

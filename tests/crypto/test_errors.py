@@ -12,7 +12,10 @@ from veilmatch.crypto.errors import BudgetExceededError, Details, UnavailableErr
 
 
 def tree(root: type[VeilmatchError] = VeilmatchError) -> list[type[VeilmatchError]]:
-    return [root, *(kind for sub in root.__subclasses__() for kind in tree(sub) if kind.__module__ == errors.__name__)]
+    return [
+        root,
+        *(kind for sub in root.__subclasses__() for kind in tree(sub) if kind.__module__.startswith(errors.__name__)),
+    ]
 
 
 KINDS = tree()

@@ -62,7 +62,9 @@ def main() -> None:
 
 def _rows(folder: Path, parts: Sequence[str], runs: int) -> Iterator[dict[str, Any]]:
     if {"kills", "stops", "catching-up"} & set(parts):
-        with faults(folder / "requests" / "x") as dying:
+        # While the dealer of a pair hangs, that pair goes on with the stock that it has.
+        with faults(folder / "requests" / "x", **MANY) as dying:
+            settle(dying.world, FILLING_S)
             if "kills" in parts:
                 yield from requests(dying, runs, "kill", dying.kill_during)
                 yield from third(dying, runs)

@@ -32,7 +32,9 @@ def python(program: str) -> str:
 
 def defined_in(module: ModuleType) -> set[str]:
     return {
-        name for name, value in vars(module).items() if inspect.isclass(value) and value.__module__ == module.__name__
+        name
+        for name, value in vars(module).items()
+        if inspect.isclass(value) and f"{value.__module__}.".startswith(f"{module.__name__}.")
     }
 
 

@@ -1,0 +1,117 @@
+"""What came cannot be what was meant: photos, vectors, ciphertexts, names, configurations, certificates."""
+
+from __future__ import annotations
+
+from typing import Unpack
+
+from veilmatch.crypto.errors.base import Details, VeilmatchError
+
+
+class InvalidInputError(VeilmatchError):
+    """What came cannot be what was meant."""
+
+    code = "invalid_input"
+    exit_status = 3
+
+
+class ImageError(InvalidInputError):
+    """Not an image, a damaged one, or one that is too large."""
+
+    code = "image"
+
+
+class NoFaceError(InvalidInputError):
+    """No face was found in the photo."""
+
+    code = "no_face"
+
+
+class UnusableFaceError(InvalidInputError):
+    """A face was found, and no embedding of it can be relied on: too small, tilted too far, cut off."""
+
+    code = "unusable_face"
+
+
+class SeveralFacesError(InvalidInputError):
+    """More than one face was found, and nothing says which one is meant."""
+
+    code = "several_faces"
+
+
+class EmbeddingError(InvalidInputError):
+    """An embedding of the wrong dimension, not finite, or without a usable direction."""
+
+    code = "embedding"
+
+
+class CiphertextError(InvalidInputError):
+    """Not an element of Z*_(N^2), of the wrong length, or outside the subgroup of honest ciphertexts."""
+
+    code = "ciphertext"
+
+
+class KnowledgeProofError(InvalidInputError):
+    """No proof that the signer of a request knows what its ciphertexts hold. One text for every cause."""
+
+    code = "knowledge_proof"
+
+    def __init__(
+        self,
+        message: str = "the request does not prove that its signer knows what the ciphertexts hold",
+        **details: Unpack[Details],
+    ) -> None:
+        super().__init__(message, **details)
+
+
+class UnknownSubjectError(InvalidInputError):
+    """The gallery has no such subject."""
+
+    code = "unknown_subject"
+
+
+class DuplicateTokenError(InvalidInputError):
+    """A client token was used before, for another mutation."""
+
+    code = "duplicate_token"
+
+
+class ParameterError(InvalidInputError):
+    """Numbers that do not make a sound parameter set."""
+
+    code = "parameter"
+
+
+class ConfigurationError(InvalidInputError):
+    """A configuration that cannot work."""
+
+    code = "configuration"
+
+
+class MissingExtraError(ConfigurationError):
+    """A part of the package is not installed; `expected` is what to install."""
+
+    code = "missing_extra"
+
+
+class ClientUseError(InvalidInputError):
+    """A client that is closed, or that belongs to another process, event loop or thread than the caller's."""
+
+    code = "client_use"
+
+
+class DeviceCertificateError(InvalidInputError):
+    """A device's certificate that cannot be read, or that two organisations did not sign as it is."""
+
+    code = "device_certificate"
+
+
+class OtherInstallationError(DeviceCertificateError):
+    """A device's certificate that is for another installation."""
+
+    code = "other_installation"
+
+
+class RecipientCertificateError(InvalidInputError):
+    """A recipient's certificate that cannot be read, is not valid now, or that two organisations did not sign."""
+
+    code = "recipient_certificate"
