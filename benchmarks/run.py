@@ -30,6 +30,7 @@ BENCHMARKS = (
     ("checks", "benchmarks/checks.py"),
     ("refill", "benchmarks/refill.py"),
     ("identify", "benchmarks/identify.py --slots 1000 10000"),
+    ("damgard_jurik", "benchmarks/damgard_jurik.py"),
     ("system", "benchmarks/system.py"),
     ("system_512", "benchmarks/system.py --parameters d512-s120-c18-l46-n3072 --identities 2000"),
     ("network", "benchmarks/network.py --quick"),
