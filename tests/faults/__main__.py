@@ -23,11 +23,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from tests.e2e.world import MATCHERS, settle
+from tests.e2e.world import MATCHERS
 from tests.faults import catching_up
 from tests.faults.harness import OPERATIONS, PARTIES, Faults, Outcome, faults, moments
 from tests.faults.outage import STOPPED, outage
-from tests.faults.partitions import CUTS, FILLING_S, MANY, partitions
+from tests.faults.partitions import CUTS, FILLING_S, MANY, MANY_BLOCKS, partitions, stock
 from tests.faults.rotation import rotation_faults
 
 THIRD_S = 0.5
@@ -62,9 +62,8 @@ def main() -> None:
 
 def _rows(folder: Path, parts: Sequence[str], runs: int) -> Iterator[dict[str, Any]]:
     if {"kills", "stops", "catching-up"} & set(parts):
-        # While the dealer of a pair hangs, that pair goes on with the stock that it has.
-        with faults(folder / "requests" / "x", **MANY) as dying:
-            settle(dying.world, FILLING_S)
+        # While the dealer of a pair hangs or is dead, that pair goes on with the stock that it has.
+        with faults(folder / "requests" / "x", FILLING_S, **stock(4 * MANY_BLOCKS)) as dying:
             if "kills" in parts:
                 yield from requests(dying, runs, "kill", dying.kill_during)
                 yield from third(dying, runs)
@@ -121,8 +120,7 @@ def catching(dying: Faults, runs: int) -> Iterator[dict[str, Any]]:
 def outages(folder: Path) -> dict[str, Any]:
     """Return what became of many requests while a key holder was stopped."""
     # The pair that is left has no dealer: it goes on with the stock that it has, here enough for all requests.
-    with faults(folder / "outages" / "x", **MANY) as dying:
-        settle(dying.world, FILLING_S)
+    with faults(folder / "outages" / "x", FILLING_S, **MANY) as dying:
         return {how.name: asdict(outage(dying, REQUESTS, AT_ONCE, how)) for how in (signal.SIGKILL, signal.SIGSTOP)}
 
 

@@ -327,8 +327,11 @@ class Faults:
 
 
 @contextmanager
-def faults(directory: Path, **more: str) -> Iterator[Faults]:
-    """Run an installation that can be killed, with one subject. more: of the daemons' environment."""
+def faults(directory: Path, filling_s: float = 90.0, **more: str) -> Iterator[Faults]:
+    """Run an installation that can be killed, with one subject. more: of the daemons' environment.
+
+    filling_s: how long it may take until there is all stock that they are to keep.
+    """
     hold_ceremony(directory, PARAMETERS)
     folder = directory.parent / "faults"
     patience = {"VEILMATCH_PEER_TIMEOUT_S": str(PEER_TIMEOUT_S)}
@@ -336,7 +339,7 @@ def faults(directory: Path, **more: str) -> Iterator[Faults]:
         parties.start()
         parties.wait_ready()
         world = World(directory, PARAMETERS, parties)
-        settle(world)
+        settle(world, filling_s)
         yield Faults(world, folder)
 
 

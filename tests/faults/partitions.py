@@ -43,7 +43,8 @@ def stock(blocks: int) -> dict[str, str]:
 
 
 #: A few cuts, and many one after the other on a machine that has other work: the stock is not filled in between.
-FEW, MANY = stock(4), stock(16)
+MANY_BLOCKS = 16
+FEW, MANY = stock(4), stock(MANY_BLOCKS)
 #: Until that is there.
 FILLING_S = 600.0
 
