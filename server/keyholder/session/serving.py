@@ -132,8 +132,9 @@ class KeyHolder:
         residue_bytes = self._public_key.parameters.ciphertext_bytes // 2
         targets = Targets(least, settings.stock_searches, settings.stock_disk_bytes, residue_bytes)
         self.stocks = Stocks(
-            key.party, key.epoch, self._store, self._peers, targets, self._public_key.modulus, self._timeout_s
-        )
+            key.party, key.epoch, self._store, self._peers, targets, self._public_key.modulus,
+            lambda pair: self.key.safety(pair), self._timeout_s,
+        )  # fmt: skip
         audit_log = AuditLog(settings.data_dir, key.party, key.key_id, settings.audit_file_bytes)
         self._auditor = Auditor(audit_log, key.party)
         self._ledger = Ledger(
