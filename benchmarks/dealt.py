@@ -32,6 +32,7 @@ from veilmatch.crypto.gates.validity import validity_cost
 from veilmatch.crypto.keys.shares import DealerGammas
 from veilmatch.crypto.pair.verification import verification_stock
 from veilmatch.crypto.parameters import ParameterSet
+from veilmatch.crypto.secret_access import SECRET_ACCESS
 from veilmatch.protos.v1 import keyholder_pb2 as pb
 from veilmatch.server.keyholder.wire import KIND_TO_WIRE
 
@@ -130,8 +131,9 @@ def _block(name: BlockName, modulus: Integer, gammas: DealerGammas) -> BlockCost
     seed, both = secrets.token_bytes(32), (True, False)
     (plus, minus), dealing_s = _timed(lambda: [deal_tagged(seed, name, modulus, gammas, for_plus=p) for p in both])
     nonces = secrets.token_bytes(32), secrets.token_bytes(32)
-    ours, plus_s = _timed(lambda: BlockCheck(name, plus, nonces, modulus, is_plus=True))
-    theirs, minus_s = _timed(lambda: BlockCheck(name, minus, nonces, modulus, is_plus=False))
+    both_gammas = [gammas.of_verifier(is_plus=p, access=SECRET_ACCESS) for p in both]
+    ours, plus_s = _timed(lambda: BlockCheck(name, plus, nonces, modulus, both_gammas[0], is_plus=True))
+    theirs, minus_s = _timed(lambda: BlockCheck(name, minus, nonces, modulus, both_gammas[1], is_plus=False))
     (of_plus, of_minus), committing_s = _timed(
         lambda: [commit_opening(seed, name, ours.coin, modulus, of_plus=p) for p in both]
     )

@@ -175,7 +175,7 @@ class Connection:
                 replies = await ask_both(
                     matchers, one, left_s, others, lambda part: call.give_up(part, pair, request_id(request))
                 )
-                answered = Answered(replies, opening(*replies, pair), request, pair)
+                answered = Answered(replies, self._agreed(opening, replies, pair), request, pair)
             except VeilmatchError as error:
                 self._failed(error, pair, reached, request)
                 raise
@@ -214,6 +214,15 @@ class Connection:
         if (failing := _failing(failure, matcher)) is not None and not failure.alternatives:
             failure.alternatives = tuple(pair for pair in pairs_without(failing) if pair in self._pairs)
         raise failure
+
+    def _agreed(self, opening: Opening[_R, _O], replies: tuple[_R, _R], pair: Pair) -> _O:
+        """Return what both answers say. Two that contradict each other end this call, and later ones try others first:
+        or one matcher could keep a device from the honest pair for ever."""
+        try:
+            return opening(*replies, pair)
+        except VeilmatchError:
+            self._health.deviated(pair)
+            raise
 
     def _failed(self, error: VeilmatchError, pair: Pair, reached: bool, request: SignedRequest) -> None:
         """Note what an error says about matchers and pairs. reached: whether a matcher was connected before."""

@@ -1,9 +1,9 @@
-"""The check of one dealt block by the pair that will use it: does everything in it multiply right?
+"""The check of one dealt block by the pair that will use it: does everything in it multiply right, are the tags right?
 
 When both holders have their part, each draws a nonce. The two nonces make the coin, which the dealer could not foresee.
-Each holder opens what it says (sacrifice.py), and the dealer, now asked for this coin, commits to what the *other* one
-must open (opening.py). A holder whose peer has opened just that computes its values and sends a hash of them with its
-role; if it finds the hash that it expects, it keeps what comes out.
+Each holder opens what it says (sacrifice.py, tag_check.py), and the dealer, now asked for this coin, commits to what
+the *other* one must open (opening.py). A holder whose peer has opened just that computes its values and sends a hash of
+them with its role; if it finds the hash that it expects, it keeps what comes out.
 
 Why the commitment: values depend on what was received. A holder that altered its opening would make the other's hash
 depend on bits of the other's triples, could guess these offline, and then send the hash that fits. With it, a holder
@@ -29,7 +29,6 @@ from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.dealing.blocks import Block, BlockName
 from veilmatch.crypto.dealing.checked import CheckedBlock
 from veilmatch.crypto.dealing.opening import SALT_BYTES, commitment, name_parts, sacrifice_of, salted
-from veilmatch.crypto.dealing.tags import split_tags
 from veilmatch.crypto.digests import NONCE_BYTES, digest
 from veilmatch.crypto.errors import DealtOpeningError, DealtStockError, ProtocolError
 from veilmatch.crypto.keys.parties import dealer_of
@@ -41,9 +40,17 @@ class BlockCheck(SecretHolder):
     `proof`, and take what is `kept`."""
 
     def __init__(
-        self, name: BlockName, block: Block, nonces: tuple[bytes, bytes], modulus: Integer, *, is_plus: bool
+        self,
+        name: BlockName,
+        block: Block,
+        nonces: tuple[bytes, bytes],
+        modulus: Integer,
+        gamma: Integer,
+        *,
+        is_plus: bool,
     ) -> None:
-        """block: of the right size (tags.check_tagged_block). nonces: of plus and minus.
+        """block: of the right size (tags.check_tagged_block). nonces: of plus and minus. gamma: under which this holder
+        verifies the other one (SafetyShare).
 
         Raises ProtocolError for others.
         """
@@ -53,8 +60,7 @@ class BlockCheck(SecretHolder):
         #: 32 bytes for the dealer, too. It does not tell the nonces.
         self.coin = digest("dealt coin", *name_parts(name), *nonces)
         self._order = digest("dealt order", *name_parts(name), *nonces)
-        plain, self._tags = split_tags(block, modulus) if name.kind == "triples" else (block, b"")
-        self._sacrifice = sacrifice_of(plain, name.kind, self.coin, modulus, is_plus=is_plus)
+        self._sacrifice = sacrifice_of(block, name.kind, self.coin, modulus, gamma, is_plus=is_plus)
         self._values: bytes | None = None
         #: What the peer gets. For the peer alone.
         self.opening = salted(self._sacrifice, block.seed, self.coin)
@@ -78,7 +84,7 @@ class BlockCheck(SecretHolder):
         if not hmac.compare_digest(proof, self._hash("minus" if self._is_plus else "plus")):
             message = f"{self._name.kind} dealt by {self._dealer} did not pass the check"
             raise DealtStockError(message, party=self._dealer, got=self._block)
-        return CheckedBlock(self._sacrifice.kept(self._order) + self._tags)
+        return CheckedBlock(self._sacrifice.kept(self._order))
 
     @property
     def _peer(self) -> str:

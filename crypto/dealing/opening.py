@@ -15,19 +15,22 @@ from __future__ import annotations
 
 from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.dealing.blocks import Block, BlockName, Kind, block_seed
-from veilmatch.crypto.dealing.sacrifice import BitBuckets, ProductBuckets, TripleSacrifice
+from veilmatch.crypto.dealing.sacrifice import BitBuckets, ProductBuckets
+from veilmatch.crypto.dealing.tag_check import TaggedSacrifice
 from veilmatch.crypto.digests import DIGEST_BYTES, digest
 from veilmatch.crypto.errors import ProtocolError
 
-Sacrifice = TripleSacrifice | BitBuckets | ProductBuckets
+Sacrifice = TaggedSacrifice | BitBuckets | ProductBuckets
 
 SALT_BYTES = DIGEST_BYTES
 
 
-def sacrifice_of(block: Block, kind: Kind, coin: bytes, modulus: Integer, *, is_plus: bool) -> Sacrifice:
-    """Return the computation of one holder for its part of a block, without tags."""
+def sacrifice_of(
+    block: Block, kind: Kind, coin: bytes, modulus: Integer, gamma: Integer, *, is_plus: bool
+) -> Sacrifice:
+    """Return the computation of one holder for its part of a block. gamma: under which it verifies the other."""
     if kind == "triples":
-        return TripleSacrifice(block, coin, modulus, is_plus=is_plus)
+        return TaggedSacrifice(block, coin, modulus, gamma, is_plus=is_plus)
     return (BitBuckets if kind == "bits" else ProductBuckets)(block, coin, is_plus=is_plus)
 
 
@@ -44,12 +47,12 @@ def commitment(name: BlockName, coin: bytes, opening: bytes, *, of_plus: bool) -
 def commit_opening(dealing_seed: bytes, name: BlockName, coin: bytes, modulus: Integer, *, of_plus: bool) -> bytes:
     """Return the dealer's commitment to what the plus or minus holder must open. Deterministic in all arguments.
 
-    coin: 32 bytes, or ProtocolError. What is opened does not depend on corrections, so none are computed.
+    coin: 32 bytes, or ProtocolError. What is opened depends neither on corrections nor on Gammas.
     """
     if len(coin) != DIGEST_BYTES:
         raise ProtocolError("a coin of the wrong size", got=len(coin), expected=DIGEST_BYTES)
     seed = block_seed(dealing_seed, name, "plus" if of_plus else "minus")
-    sacrifice = sacrifice_of(Block(seed, b""), name.kind, coin, modulus, is_plus=of_plus)
+    sacrifice = sacrifice_of(Block(seed, b""), name.kind, coin, modulus, Integer(0), is_plus=of_plus)
     return commitment(name, coin, salted(sacrifice, seed, coin), of_plus=of_plus)
 
 

@@ -3,6 +3,9 @@
 For both holders' a and b of every triple that comes out of a block (check.py) the dealer makes tag = key + Gamma * x
 mod N, Gamma being that of the holder that verifies. Keys come from the verifier's seed of the block; tags are
 corrections at the holder that proves, behind those of triples.py. key_safety.py says what they are for.
+
+Behind them comes the tag of one number more of each holder, which masks what it opens when the tags are checked
+(tag_check.py) and is used for nothing else. It ends with the check.
 """
 
 from __future__ import annotations
@@ -29,9 +32,9 @@ def deal_tagged(
     if name.kind != "triples":
         return block
     gamma = gammas.of_verifier(is_plus=not for_plus, access=SECRET_ACCESS)
-    units, size = BLOCK_UNITS["triples"], modulus_bytes(modulus)
-    own = (x for triple in triples(block, 0, units, modulus) for x in (triple.a, triple.b))
-    keys = _keys(block_seed(dealing_seed, name, "minus" if for_plus else "plus"), 0, units, modulus)
+    own = tagged_numbers(block.seed, modulus)
+    keys = keys_of(block_seed(dealing_seed, name, "minus" if for_plus else "plus"), 0, len(own), modulus)
+    size = modulus_bytes(modulus)
     tags = (to_bytes((key + gamma * x) % modulus, size) for key, x in zip(keys, own, strict=True))
     return Block(block.seed, block.corrections + b"".join(tags))
 
@@ -44,28 +47,56 @@ def check_tagged_block(block: Block, kind: Kind, modulus: Integer, *, is_plus: b
 
 
 def split_tags(block: Block, modulus: Integer) -> tuple[Block, bytes]:
-    """Return a block of triples without its tags, and the tags. Raises ProtocolError if it has none."""
-    expected = BLOCK_UNITS["triples"] * _TAGGED * modulus_bytes(modulus)
-    if len(block.corrections) < expected:
-        raise ProtocolError("a dealt block without its tags", got=len(block.corrections), expected=f">= {expected}")
-    at = len(block.corrections) - expected
-    return Block(block.seed, block.corrections[:at]), block.corrections[at:]
+    """Return a dealt block of triples without its tags, and the tags. Raises ProtocolError if it has none."""
+    return _cut(block, _TAGGED * BLOCK_UNITS["triples"] + 1, modulus)
+
+
+def without_mask(tags: bytes, modulus: Integer) -> bytes:
+    """Return the tags of a dealt block that stay with it when it was checked."""
+    return tags[: -modulus_bytes(modulus)]
+
+
+def read_tags(tags: bytes, modulus: Integer) -> list[Integer]:
+    """Return tags as numbers, reduced."""
+    size = modulus_bytes(modulus)
+    return [from_bytes(tags[at : at + size]) % modulus for at in range(0, len(tags), size)]
 
 
 def tagged_triples(block: Block, start: int, count: int, modulus: Integer) -> list[TaggedTriple]:
-    """Return triples start..start+count of a block with tags: they have one as far as they come out of the check."""
-    size, (plain, all_tags) = modulus_bytes(modulus), split_tags(block, modulus)
-    first = _TAGGED * size * start
-    tags = [from_bytes(all_tags[first + i * size : first + (i + 1) * size]) % modulus for i in range(_TAGGED * count)]
-    keys = _keys(block.seed, start, count, modulus)
+    """Return triples start..start+count of those of a block, dealt or checked, that the check leaves."""
+    size = modulus_bytes(modulus)
+    # All else comes in twos: one more is the mask of a dealt block.
+    dealt = len(block.corrections) // size % 2
+    plain, all_tags = _cut(block, _TAGGED * BLOCK_UNITS["triples"] + dealt, modulus)
+    tags = read_tags(all_tags[_TAGGED * size * start : _TAGGED * size * (start + count)], modulus)
+    keys = keys_of(block.seed, _TAGGED * start, _TAGGED * count, modulus)
     return [
         TaggedTriple(t.a, t.b, t.ab, *tags[_TAGGED * i : _TAGGED * (i + 1)], *keys[_TAGGED * i : _TAGGED * (i + 1)])
         for i, t in enumerate(triples(plain, start, count, modulus))
     ]
 
 
-def _keys(seed: bytes, start: int, count: int, modulus: Integer) -> list[Integer]:
-    """Return the verifier's keys of the other holder's a and b, of triples start..start+count, from its seed."""
+def tagged_numbers(seed: bytes, modulus: Integer) -> list[Integer]:
+    """Return what a holder has tags of, from its seed of a block: a and b of the triples that are kept, the mask."""
+    kept = triples(Block(seed, b""), 0, BLOCK_UNITS["triples"], modulus)
+    mask = _residues(digest("tag mask", seed), 0, 1, modulus)
+    return [*(x for triple in kept for x in (triple.a, triple.b)), *mask]
+
+
+def keys_of(seed: bytes, start: int, count: int, modulus: Integer) -> list[Integer]:
+    """Return the verifier's keys of the other holder's tags start..start+count, from its seed of a block."""
+    return _residues(digest("tag keys", seed), start, count, modulus)
+
+
+def _cut(block: Block, tags: int, modulus: Integer) -> tuple[Block, bytes]:
+    expected = tags * modulus_bytes(modulus)
+    if len(block.corrections) < expected:
+        raise ProtocolError("a dealt block without its tags", got=len(block.corrections), expected=f">= {expected}")
+    at = len(block.corrections) - expected
+    return Block(block.seed, block.corrections[:at]), block.corrections[at:]
+
+
+def _residues(seed: bytes, start: int, count: int, modulus: Integer) -> list[Integer]:
     size = -(-(modulus_bytes(modulus) + EXCESS_BYTES) // AES_BLOCK_BYTES) * AES_BLOCK_BYTES
-    stream = keystream(digest("tag keys", seed), _TAGGED * size * start, _TAGGED * size * count)
+    stream = keystream(seed, size * start, size * count)
     return [from_bytes(stream[i : i + size]) % modulus for i in range(0, len(stream), size)]

@@ -80,7 +80,7 @@ class KeyHolderService(rpc.KeyHolderServicer):
                 raise ProtocolError("more results than the answer to one query", got=all_cells, expected=_MAX_CELLS)
             if not data or len(data) != chunk.packs or len(chunk.wanted) != -(-cells // 8):
                 raise ProtocolError("results and mask do not fit", got=len(data), expected=chunk.packs)
-            ciphertexts += self._holder.scheme.parse_many(data)
+            ciphertexts += self._holder.given(caller, data)
             masks.append(bits[:cells].reshape(chunk.packs, parameters.slots).astype(bool))
             if chunk.last:
                 yield Results(ciphertexts, np.concatenate(masks))

@@ -21,6 +21,7 @@ from tests.crypto.toys import TOY, keys_of
 from tests.hostile.alone import faces
 from tests.keyholder.dealers import MODULUS, NAME, PAIR, Holder, MemoryLink, ending_at, linked
 from tests.simulator import MINUS, PLUS, PairSimulator, SimulatedGallery, SimulatedStock
+from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.dealing import BLOCK_UNITS, BlockCheck, BlockName, CheckedBlock, Kind, deal_tagged, material
 from veilmatch.crypto.dealing import check as check_module
 from veilmatch.crypto.dealing import opening as opening_module
@@ -34,6 +35,8 @@ from veilmatch.crypto.pair.messages import GateLayer, Reserve, Reserved
 from veilmatch.protos.v1 import keyholder_pb2 as pb
 
 BITS = 8
+#: Bits and products have no tags.
+NO_GAMMA = Integer(0)
 
 
 def take_opening_check_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,7 +136,7 @@ async def read_as_plus(minus: Holder, kind: Kind) -> tuple[int, int, int]:
         nonces = bytes(32), (await link.receive()).nonce
         name = BlockName(PAIR, NAME, 1, kind, number)
         part = await minus.other.dealer.fetch(name)
-        altered = Altered(kind, BlockCheck(name, part, nonces, MODULUS, is_plus=True), True)
+        altered = Altered(kind, BlockCheck(name, part, nonces, MODULUS, NO_GAMMA, is_plus=True), True)
         await link.send(pb.CheckMessage(nonce=nonces[0]))
         await link.send(pb.CheckMessage(opening=altered.opening))
         theirs, proof = (await link.receive()).opening, (await link.receive()).proof
@@ -194,7 +197,7 @@ class MinusThief(Holder):
         await link.receive()
         await link.send(pb.CheckMessage(nonce=bytes(32)))
         nonces = (await link.receive()).nonce, bytes(32)
-        altered = Altered(kind, BlockCheck(name, part, nonces, MODULUS, is_plus=False), False)
+        altered = Altered(kind, BlockCheck(name, part, nonces, MODULUS, NO_GAMMA, is_plus=False), False)
         theirs = (await link.receive()).opening
         bet = dict(altered.values(theirs))[0]
         await link.send(pb.CheckMessage(opening=altered.opening))
@@ -289,7 +292,7 @@ def test_one_bit_of_a_triple_is_the_answer_of_an_honest_search_of_one_template(m
         name, nonces = BlockName("ab", bytes(32), 1, "bits", number), (bytes([number]) * 32, bytes(32))
         parts = [deal_tagged(bytes(32), name, keys.scheme.modulus, keys.gammas, for_plus=p) for p in (True, False)]
         plus, minus = (
-            BlockCheck(name, part, nonces, keys.scheme.modulus, is_plus=p)
+            BlockCheck(name, part, nonces, keys.scheme.modulus, NO_GAMMA, is_plus=p)
             for part, p in zip(parts, (True, False), strict=True)
         )
         altered = Altered("bits", plus, True)
@@ -334,7 +337,7 @@ def bits_of_the_last_unknown_word() -> set[int]:
     """
     name, coin = BlockName("ab", bytes(32), 1, "products", 0), bytes([7]) * 32
     part, mine = (deal_tagged(bytes(32), name, MODULUS, None, for_plus=p) for p in (False, True))  # type: ignore[arg-type]
-    check = BlockCheck(name, part, (bytes(32), bytes(32)), MODULUS, is_plus=False)
+    check = BlockCheck(name, part, (bytes(32), bytes(32)), MODULUS, NO_GAMMA, is_plus=False)
     factors, order = check._sacrifice._shares.factor.copy(), check._sacrifice._order
     bucket = [order.kept[5], *order.sacrificed[15:18]]  # what was opened ties the four words together
     unknown = int(factors[bucket[0]]) % (1 << BITS)

@@ -15,6 +15,7 @@ from veilmatch.crypto.arithmetic import Integer, from_bytes, to_bytes
 from veilmatch.crypto.dealing import BLOCK_UNITS, Block, BlockCheck, BlockName, commit_opening, deal_tagged
 from veilmatch.crypto.errors import DealtStockError
 from veilmatch.crypto.packing.fields import Array, join
+from veilmatch.crypto.secret_access import SECRET_ACCESS
 
 PROBE, *TEMPLATES = unit_vectors(np.random.default_rng(101), TOY.slots + 1, TOY)
 SIZE = TOY.modulus_bits // 8
@@ -75,8 +76,9 @@ def test_the_check_of_the_block_finds_it(keys: Keys, at: int, coin: int) -> None
     plus, minus = (deal_tagged(bytes(32), name, N, keys.gammas, for_plus=p) for p in (True, False))
     nonces = bytes([coin]) * 32, bytes([9]) * 32
     for part, accepted in ((plus, True), (shifted(plus, at, Integer(2), N), False)):
-        ours = BlockCheck(name, part, nonces, N, is_plus=True)
-        theirs = BlockCheck(name, minus, nonces, N, is_plus=False)
+        gammas = [keys.gammas.of_verifier(is_plus=p, access=SECRET_ACCESS) for p in (True, False)]
+        ours = BlockCheck(name, part, nonces, N, gammas[0], is_plus=True)
+        theirs = BlockCheck(name, minus, nonces, N, gammas[1], is_plus=False)
         of_minus, of_plus = (commit_opening(bytes(32), name, ours.coin, N, of_plus=plus) for plus in (False, True))
         proofs = ours.proof(theirs.opening, of_minus), theirs.proof(ours.opening, of_plus)
         for check, proof in ((ours, proofs[1]), (theirs, proofs[0])):

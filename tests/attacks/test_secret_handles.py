@@ -19,6 +19,7 @@ from tests.simulator import PairSimulator
 from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.dealing import BitTriples, Block, BlockCheck, BlockName, CheckedBlock, Products
 from veilmatch.crypto.dealing.sacrifice import BitBuckets, ProductBuckets, TripleSacrifice
+from veilmatch.crypto.dealing.tag_check import TagCheck, TaggedSacrifice
 from veilmatch.crypto.encryption.knowledge import KnownCiphertexts
 from veilmatch.crypto.encryption.paillier import Paillier
 from veilmatch.crypto.encryption.scheme import LocalShare
@@ -99,8 +100,12 @@ VALUES: list[Any] = [
 ]
 #: Checks of dealt blocks: their material is in other handles.
 CHECKS: list[Any] = [
-    BlockCheck(BlockName("ab", bytes(32), 1, "bits", 0), Block(BYTES, b""), (BYTES, BYTES), NUMBER, is_plus=False),
+    BlockCheck(
+        BlockName("ab", bytes(32), 1, "bits", 0), Block(BYTES, b""), (BYTES, BYTES), NUMBER, NUMBER, is_plus=False
+    ),
     TripleSacrifice(Block(BYTES, b""), BYTES, NUMBER, is_plus=False),
+    TaggedSacrifice(Block(BYTES, b""), BYTES, NUMBER, NUMBER, is_plus=False),
+    TagCheck([NUMBER, NUMBER], BYTES, NUMBER),
     BitBuckets(Block(BYTES, b""), BYTES, is_plus=False),
     ProductBuckets(Block(BYTES, b""), BYTES, is_plus=False),
 ]

@@ -448,7 +448,7 @@ async def test_errors_that_the_device_finds_name_the_request(client: AsyncClient
     fakes.b.change, fakes.finds_valid = (lambda reply: reply), False
     with pytest.raises(ServerDeviationError) as deviation:
         await client.enrol_embedding("alice", *faces(2), model="toy")
-    assert deviation.value.request_id == request_id(fakes.b.requests[-1])
+    assert deviation.value.request_id == request_id(fakes.a.requests[-1])
 
 
 async def test_of_several_attempts_the_error_names_its_own(client: AsyncClient, fakes: FakeMatchers) -> None:
@@ -534,6 +534,20 @@ async def test_different_galleries_give_no_decision(client: AsyncClient, fakes: 
     fakes.b.change = lag
     with pytest.raises(GalleryMismatchError):
         await client.verify_embedding("alice", face(1), model="toy")
+
+
+async def test_a_matcher_that_contradicts_the_other_keeps_a_device_from_nobody(
+    client: AsyncClient, fakes: FakeMatchers
+) -> None:
+    def lie(reply: Any) -> Any:
+        reply.session_id = b"l" * 32
+        return reply
+
+    fakes.b.change = lie
+    with pytest.raises(IntegrityError):
+        await client.verify_embedding("alice", face(1), model="toy")
+    for _ in range(3):
+        assert (await client.verify_embedding("alice", face(1), model="toy")).pair == "ac"
 
 
 async def test_refusal_at_one_cancels_the_other(client: AsyncClient, fakes: FakeMatchers) -> None:

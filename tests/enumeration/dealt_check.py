@@ -24,11 +24,13 @@ import numpy as np
 from tests.enumeration.steps import MINUS, PLUS
 from tests.enumeration.views import MINUS_VIEW, PLUS_VIEW, Case, Codes, Views, assignments, joined
 from veilmatch.crypto.arithmetic import Integer
-from veilmatch.crypto.dealing import BLOCK_UNITS, DEALT_UNITS, BitTriples, Block, Kind, Products, check, sacrifice
+from veilmatch.crypto.dealing import BLOCK_UNITS, DEALT_UNITS, BitTriples, Block, Kind, Products, opening, sacrifice
 from veilmatch.crypto.dealing.blocks import BUCKET_WORDS, OPENED_WORDS, WORD_BYTES, BlockName
 from veilmatch.crypto.dealing.buckets import Arrangement, arrangement
 from veilmatch.crypto.dealing.check import BlockCheck
 from veilmatch.crypto.dealing.opening import SALT_BYTES, commitment, name_parts
+from veilmatch.crypto.dealing.sacrifice import TripleSacrifice
+from veilmatch.crypto.dealing.tag_check import TagCheck
 from veilmatch.crypto.digests import digest
 from veilmatch.crypto.errors import DealtOpeningError
 from veilmatch.crypto.pair.conversion import Opening, Triple, join_openings, split_openings
@@ -57,6 +59,11 @@ def expanding_to(function: str, *material: object) -> Iterator[None]:
         yield
 
 
+def _without_tags(block: Block, coin: bytes, modulus: Integer, _gamma: Integer, *, is_plus: bool) -> TripleSacrifice:
+    """The check of tags uses a number of its own: it is enumerated by itself."""
+    return TripleSacrifice(block, coin, modulus, is_plus=is_plus)
+
+
 @dataclass
 class Check:
     """Both holders' parts of a check: of the one whose view it is, and of the other one."""
@@ -70,9 +77,9 @@ class Check:
     def of(holder: int, kind: Kind) -> Check:
         """Checks of the next blocks that are expanded, that of `holder` first."""
         name = BlockName("ab", bytes(32), 1, kind, 0)
-        with patch.object(check, "split_tags", lambda block, modulus: (block, b"")):
+        with patch.object(opening, "TaggedSacrifice", _without_tags):
             mine, other = (
-                BlockCheck(name, NO_BLOCK, NONCES, Integer(N), is_plus=plus)
+                BlockCheck(name, NO_BLOCK, NONCES, Integer(N), Integer(0), is_plus=plus)
                 for plus in (holder == PLUS, holder != PLUS)
             )
         return Check(name, mine, other, holder == PLUS)
@@ -126,6 +133,18 @@ def one_more_mod_n(opening: bytes) -> bytes:
     """A holder that opens one more than rho."""
     ((d, e),) = ((x.d, x.e) for x in split_openings(opening, 1, Integer(N)))
     return join_openings([Opening((d + 1) % N, e)], Integer(N))
+
+
+# -- tags ----------------------------------------------------------------------------------------
+
+
+def tags_seen_by(*, masked: bool = True) -> Views:
+    """The combination that a holder opens so that its tags are checked, for each a, b that it keeps."""
+    coin = digest("dealt coin", *name_parts(BlockName("ab", bytes(32), 1, "triples", 0)), *NONCES)
+    return Views.of([
+        [TagCheck([*map(Integer, kept), Integer(mask)], coin, Integer(N)).opening for mask in range(N if masked else 1)]
+        for kept in product(range(N), repeat=2)
+    ])  # fmt: skip
 
 
 # -- bit triples ---------------------------------------------------------------------------------
@@ -209,9 +228,11 @@ KINDS: dict[str, tuple[Callable[..., Views], Alter]] = {
 
 
 def cases() -> Iterator[Case]:
-    """Both holders, for each kind of block."""
+    """Both holders, for each kind of block; the check of tags is the same for both."""
     for what, (seen_by, alter) in KINDS.items():
         for holder, name in ((PLUS, PLUS_VIEW), (MINUS, MINUS_VIEW)):
             yield Case(f"check of a block, {what}", name, "one value of its part", lambda f=seen_by, h=holder: f(h))
             yield Case(f"check of a block, {what}", name, "alters what it opens; the dealer commits to it",
                        lambda f=seen_by, h=holder, a=alter: f(h, a))  # fmt: skip
+    both = f"{PLUS_VIEW}; {MINUS_VIEW}"
+    yield Case("check of the tags of a block, N = 15", both, "any weights and tags", tags_seen_by)

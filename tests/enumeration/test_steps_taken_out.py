@@ -122,6 +122,10 @@ def test_an_opening_that_nothing_sacrificed_masks_tells_what_is_kept(holder: int
     refused(dealt_check.triples_seen_by(holder, masked=False))
 
 
+def test_a_combination_that_is_opened_without_a_mask_tells_of_what_is_kept() -> None:
+    refused(dealt_check.tags_seen_by(masked=False))
+
+
 # -- refreshing ----------------------------------------------------------------------------------
 
 

@@ -108,7 +108,10 @@ def test_results_of_a_matcher_fit_together_or_are_refused(messages: list[pb.Matc
     async def read() -> pb.MatcherToKeyHolder | None:
         return next(left, None)
 
-    service = KeyHolderService(SimpleNamespace(scheme=SCHEME, server=None, call_s=5.0))  # type: ignore[arg-type]
+    holder = SimpleNamespace(
+        scheme=SCHEME, server=None, call_s=5.0, given=lambda caller, ciphertexts: SCHEME.parse_many(ciphertexts)
+    )
+    service = KeyHolderService(holder)  # type: ignore[arg-type]
     try:
         found = at_once(anext(service._results(SimpleNamespace(read=read), "matcher-a")))  # type: ignore[arg-type]
     except VeilmatchError:

@@ -13,7 +13,7 @@ from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.dealing import BitTriples, Block, BlockName, Kind, Products, commit_opening, deal_tagged
 from veilmatch.crypto.errors import UnavailableError
 from veilmatch.crypto.keys.parties import Pair
-from veilmatch.crypto.keys.shares import DealerGammas
+from veilmatch.crypto.keys.shares import DealerGammas, SafetyShare
 from veilmatch.crypto.pair.messages import Reserve, Reserved
 from veilmatch.crypto.secret_access import SECRET_ACCESS
 from veilmatch.protos.v1 import keyholder_pb2 as pb
@@ -29,6 +29,17 @@ GAMMAS = DealerGammas(Integer(2) ** 127 + 3, Integer(2) ** 127 + 5)
 NAME = stock_name(PAIR, 1, bytes(16), bytes([1]) * 16)
 UNITS = dealing.BLOCK_UNITS
 TARGETS: dict[Kind, int] = {kind: 2 * UNITS[kind] for kind in dealing.STOCK_KINDS}
+
+
+def gamma_of(*, is_plus: bool) -> Integer:
+    """Under which a holder verifies the tags of the other one."""
+    return GAMMAS.of_verifier(is_plus=is_plus, access=SECRET_ACCESS)
+
+
+def safety_of(*, is_plus: bool) -> SafetyShare:
+    """A holder's part of the key-safety check, of which the check of blocks needs Gamma alone."""
+    nothing = Integer(0)
+    return SafetyShare(PAIR, "a" if is_plus else "b", gamma_of(is_plus=is_plus), nothing, nothing, nothing, nothing)
 
 
 class Dealer:
@@ -146,6 +157,7 @@ class Holder:
             self.standing,
             self.targets,
             MODULUS,
+            safety_of(is_plus=self.is_plus),
             is_plus=self.is_plus,
         )
 

@@ -49,7 +49,8 @@ async def test_stock_is_dealt_to_the_holders_of_its_pair_alone(trio: Trio, pair:
     if caller in {f"keyholder-{party}" for party in PARTIES if party in pair}:
         blocks = [block async for block in stub.Deal(deal(pair=pair), timeout=20.0)]
         # Two tags of every triple that will be kept for either holder; for the plus holder what makes products right.
-        numbers = 2 * BLOCK_UNITS["triples"] + (DEALT_UNITS["triples"] if caller == f"keyholder-{pair[0]}" else 0)
+        # And one of what masks them when they are checked.
+        numbers = 2 * BLOCK_UNITS["triples"] + 1 + (DEALT_UNITS["triples"] if caller == f"keyholder-{pair[0]}" else 0)
         assert [len(b.corrections) for b in blocks] == [numbers * TOY.modulus_bits // 8]
         return
     error = await refused(stub.Deal(deal(pair=pair), timeout=20.0), dealer)

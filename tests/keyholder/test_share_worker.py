@@ -150,6 +150,22 @@ def test_sessions_that_are_gathered_get_what_each_would_get_alone(
             assert values(outcome) == alone(key, pair, ciphertexts)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("times", [1, 3])
+async def test_what_is_no_unit_fails_alone_and_spoils_nobody_s_inverse(times: int) -> None:
+    """Nothing parsed is one. All of a batch are inverted at once, so one would be the end of the others."""
+    key, pool = ceremony().keys[0], LocalPool()
+    workers = ShareWorkers(pool, scheme())  # type: ignore[arg-type]
+    await workers.setup(key)
+    bad, good = [times * ceremony().public_key.modulus], [encrypted(i) for i in range(3)]
+    outcomes = await asyncio.gather(
+        *(workers.of("ab", key.epoch, device).local_shares(c) for device, c in (("x", good), ("y", bad), ("z", good))),
+        return_exceptions=True,
+    )
+    assert isinstance(outcomes[1], Exception)
+    for outcome in (outcomes[0], outcomes[2]):
+        assert values(outcome) == alone(key, "ab", good)  # type: ignore[arg-type]
+
+
 async def test_worker_processes_answer_the_same() -> None:
     key = ceremony().keys[0]
     with WorkerPool(2, make_handler, ceremony().public_key) as pool:

@@ -120,6 +120,25 @@ async def test_what_nobody_holds_any_more_is_let_go() -> None:
         assert len(versions) == once, "without anybody who holds it, a pack is replaced where it is"
 
 
+async def test_one_search_that_is_kept_waiting_costs_one_version_of_a_group_however_often_it_changes() -> None:
+    """A deviating matcher can keep the other one's search waiting, and enrol meanwhile."""
+    with WorkerThreads(2, make_handler, PUBLIC_KEY) as pool:
+        loaded = Loaded(pool)
+        await loaded.load(range(PACKS))
+        versions: PackVersions = pool._handler.__self__._groups  # type: ignore[attr-defined]
+        once, share, first = len(versions), exponents(), dict(loaded.clear)
+        async with loaded.workers.held(0) as waiting:
+            for _ in range(5):
+                await loaded.load([0])
+                async with loaded.workers.held(0) as short:
+                    assert await loaded.match(share, [0], short) == products(loaded.clear, share, [0])
+                    await loaded.load([0])
+                    assert len(versions) <= once + 2
+            assert len(versions) == once + 1
+            assert await loaded.match(share, range(PACKS), waiting) == products(first, share, range(PACKS))
+        assert len(versions) == once
+
+
 async def test_a_search_that_fails_or_is_given_up_holds_nothing(loaded: Loaded) -> None:
     with pytest.raises(ZeroDivisionError):
         async with loaded.workers.held(0):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -34,17 +34,18 @@ class Query:
         self.state: GalleryState | None = None
         self.sent: list[bytes] = []
         self.wanted = np.zeros((0, TOY.slots), dtype=np.bool_)
+        self.meeting: Any = SimpleNamespace(swap_results=self._swap, of_peer=nullcontext)
+        self.is_plus = True
 
     async def ask(self, operation: str = "candidates") -> Matched:
         checked = SimpleNamespace(operation=operation, recipient=None, pair="ab", digest=bytes(32))
         on: Any = SimpleNamespace(
             agreement=SimpleNamespace(reading=lambda meeting, gallery: gallery.lock.shared()),
             workers=self.packed.here if self.keeps else Unkept(self.packed.here),
-            scheme=SCHEME, open_session=self._session, is_plus=lambda pair: True,
+            scheme=SCHEME, open_session=self._session, is_plus=lambda pair: self.is_plus,
         )  # fmt: skip
-        meeting: Any = SimpleNamespace(swap_results=self._swap)
         request: Any = SimpleNamespace(subject="s3")
-        return await match(checked, request, "model-1", NOBODY, self.packed.gallery, meeting, on)  # type: ignore[arg-type]
+        return await match(checked, request, "model-1", NOBODY, self.packed.gallery, self.meeting, on)  # type: ignore[arg-type]
 
     @asynccontextmanager
     async def _session(self, checked: Any, request: Any, state: GalleryState, **_: Any) -> AsyncIterator[Any]:

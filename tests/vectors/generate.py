@@ -471,7 +471,8 @@ def dealing() -> Json:
 
 
 def _tagged(key: Key, seed: bytes) -> Json:
-    """A block of triples, behind the corrections the tags of both holders' a and b of the half that is kept."""
+    """A block of triples, behind the corrections the tags of both holders' a and b of the half that is kept, and that
+    of a mask."""
     stock, size, width = draw_bytes("first stock", 32), 64, 80
     name = {"pair": "ab", "stock": stock.hex(), "epoch": 1, "kind": "triples", "number": 0}
     label = ("dealt block", "ab", stock, 1, "triples", 0)
@@ -482,10 +483,14 @@ def _tagged(key: Key, seed: bytes) -> Json:
         for s in (_keystream(x, 3 * 512 * width) for x in seeds)
     ]
     keys = [
-        [int.from_bytes(s[i : i + width], "big") % key.N for i in range(0, 2 * 256 * width, width)]
-        for s in (_keystream(digest("tag keys", x), 2 * 256 * width) for x in seeds)
+        [int.from_bytes(s[i : i + width], "big") % key.N for i in range(0, 513 * width, width)]
+        for s in (_keystream(digest("tag keys", x), 513 * width) for x in seeds)
     ]
-    own = [[x for i in range(256) for x in part[3 * i : 3 * i + 2]] for part in parts]
+    masks = [int.from_bytes(_keystream(digest("tag mask", x), width), "big") % key.N for x in seeds]
+    own = [
+        [*(x for i in range(256) for x in part[3 * i : 3 * i + 2]), mask]
+        for part, mask in zip(parts, masks, strict=True)
+    ]
     case: Json = {
         "expect": "valid", "modulus_bits": 512, "dealing_seed": seed.hex(), "name": name, "gammas": _hex(gammas),
     }  # fmt: skip

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from functools import partial
 
@@ -23,6 +23,7 @@ from veilmatch.crypto.encryption.paillier import Paillier
 from veilmatch.crypto.encryption.public_key_format import PublicFile
 from veilmatch.crypto.encryption.scheme import LocalShare
 from veilmatch.crypto.errors import (
+    CiphertextError,
     GalleryMismatchError,
     KeyMismatchError,
     ProtocolError,
@@ -132,8 +133,9 @@ class KeyHolder:
         residue_bytes = self._public_key.parameters.ciphertext_bytes // 2
         targets = Targets(least, settings.stock_searches, settings.stock_disk_bytes, residue_bytes)
         self.stocks = Stocks(
-            key.party, key.epoch, self._store, self._peers, targets, self._public_key.modulus, self._timeout_s
-        )
+            key.party, key.epoch, self._store, self._peers, targets, self._public_key.modulus,
+            lambda pair: self.key.safety(pair), self._timeout_s,
+        )  # fmt: skip
         audit_log = AuditLog(settings.data_dir, key.party, key.key_id, settings.audit_file_bytes)
         self._auditor = Auditor(audit_log, key.party)
         self._ledger = Ledger(
@@ -248,7 +250,7 @@ class KeyHolder:
             await asyncio.to_thread(self._ledger.look, names, cost)
         sent = opening.request.ciphertexts if checked.operation in WITH_LANES else []
         check_payload(checked, sent)
-        ciphertexts = self.scheme.parse_many([*sent, *opening.record])
+        ciphertexts = [*self.scheme.parse_many(sent), *self.given(caller, opening.record)]
         if sent:
             await asyncio.to_thread(check_knowledge, checked, sent, self._public_key)
         async with before_meeting():
@@ -285,6 +287,14 @@ class KeyHolder:
         if checked.recipient is None or not isinstance(answer, DecisionShare):
             return answer
         return self._sealer.seal(checked, opening.sequence, opening.chain, opening.labels_digest, answer)
+
+    def given(self, caller: str, ciphertexts: Sequence[bytes]) -> list[Integer]:
+        """Return what a matcher gives on its own account, records or results. Raises CiphertextError that names it."""
+        try:
+            return self.scheme.parse_many(ciphertexts)
+        except CiphertextError as error:
+            error.party, error.alternatives = caller, self.server.without
+            raise
 
     def _by_device(self, operation: Operation, opening: pb.OpenSession) -> NDArray[np.bool_]:
         """Return which of the vectors of a session were encrypted by a device: what the request brings, then records.

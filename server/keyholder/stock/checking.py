@@ -25,6 +25,8 @@ from veilmatch.crypto.dealing import BLOCK_UNITS, Block, BlockCheck, BlockName, 
 from veilmatch.crypto.digests import NONCE_BYTES
 from veilmatch.crypto.errors import DealtStockError, ProtocolError, UnavailableError, VeilmatchError
 from veilmatch.crypto.keys.parties import dealer_of
+from veilmatch.crypto.keys.shares import SafetyShare
+from veilmatch.crypto.secret_access import SECRET_ACCESS
 from veilmatch.protos.v1 import keyholder_pb2 as pb
 from veilmatch.server.keyholder.stock.standing import Standing
 from veilmatch.server.keyholder.stock.store import StockStore
@@ -51,15 +53,24 @@ class Checker:
     """Which blocks of a kind were tried, and the two sides of the next check."""
 
     def __init__(
-        self, name: BlockName, store: StockStore, dealer: Dealer, standing: Standing, modulus: Integer, *, is_plus: bool
+        self,
+        name: BlockName,
+        store: StockStore,
+        dealer: Dealer,
+        standing: Standing,
+        modulus: Integer,
+        safety: SafetyShare,
+        *,
+        is_plus: bool,
     ) -> None:
-        """name: of block 0. standing: of the pair, shared by all kinds."""
+        """name: of block 0. standing: of the pair, shared by all kinds. safety: with what this holder verifies tags."""
         self._name = name
         self._store = store
         self._dealer = dealer
         self._dealer_name = f"keyholder-{dealer_of(name.pair)}"
         self._peer_name = f"keyholder-{name.pair[1 if is_plus else 0]}"
         self._modulus = modulus
+        self._safety = safety
         self._is_plus = is_plus
         used_up = store.mark(name.stock, name.kind) // BLOCK_UNITS[name.kind]
         self._next = max(store.tried(name.stock, name.kind), used_up)
@@ -152,7 +163,8 @@ class Checker:
 
         A dealer that does not commit has failed the check: it may have seen that its block does not pass.
         """
-        check = await asyncio.to_thread(BlockCheck, at, block, nonces, self._modulus, is_plus=self._is_plus)
+        gamma = self._safety.gamma(SECRET_ACCESS)
+        check = await asyncio.to_thread(BlockCheck, at, block, nonces, self._modulus, gamma, is_plus=self._is_plus)
         try:
             return check, await self._dealer.commitment(at, check.coin)
         except VeilmatchError as error:

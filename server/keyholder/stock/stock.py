@@ -21,6 +21,7 @@ from veilmatch.crypto.dealing import BLOCK_UNITS, STOCK_KINDS, BlockName, Checke
 from veilmatch.crypto.digests import digest
 from veilmatch.crypto.errors import BudgetExceededError, IntegrityError, ProtocolError, UnavailableError
 from veilmatch.crypto.keys.parties import Pair, dealer_of
+from veilmatch.crypto.keys.shares import SafetyShare
 from veilmatch.crypto.pair.messages import Reserve, Reserved
 from veilmatch.protos.v1 import keyholder_pb2 as pb
 from veilmatch.server.ground.own_failures import said
@@ -333,11 +334,12 @@ class Stock:
         standing: Standing,
         targets: Mapping[Kind, int],
         modulus: Integer,
+        safety: SafetyShare,
         *,
         is_plus: bool,
         note: Callable[[Mapping[Kind, int]], None] = lambda _: None,
     ) -> None:
-        """note: is told what each session has used."""
+        """safety: of this holder and pair, to check tags with. note: is told what each session has used."""
         self.name = stock
         self._note = note
         #: Kinds that were half used up and are not yet at their target again.
@@ -345,7 +347,7 @@ class Stock:
         self._shelves = {}
         for kind in STOCK_KINDS:
             first = BlockName(pair, stock, epoch, kind, 0)
-            checker = Checker(first, store, dealer, standing, modulus, is_plus=is_plus)
+            checker = Checker(first, store, dealer, standing, modulus, safety, is_plus=is_plus)
             self._shelves[kind] = Shelf(first, store, checker, dial, targets, modulus, is_plus=is_plus)
 
     @property

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
@@ -16,6 +17,7 @@ import structlog
 from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.errors import KeyMismatchError, UnavailableError, VeilmatchError
 from veilmatch.crypto.keys.parties import Pair, Party, dealer_of, other_party, pairs_of
+from veilmatch.crypto.keys.shares import SafetyShare
 from veilmatch.protos.v1 import keyholder_pb2 as pb
 from veilmatch.server.ground.own_failures import described, level_of
 from veilmatch.server.keyholder.peers import Peers, party_name
@@ -46,9 +48,11 @@ class Stocks:
         peers: Peers,
         targets: Targets,
         modulus: Integer,
+        safety: Callable[[Pair], SafetyShare],
         timeout_s: float,
     ) -> None:
-        """targets: units of each kind to keep ahead. timeout_s: for a check that a peer asks for."""
+        """targets: units of each kind to keep ahead. safety: in the epoch in use, to check tags with. timeout_s: for a
+        check that a peer asks for."""
         self.by_pair: dict[Pair, Stock] = {}
         self._party = party
         self._epoch = epoch
@@ -56,6 +60,7 @@ class Stocks:
         self._peers = peers
         self._targets = targets
         self._modulus = modulus
+        self._safety = safety
         self._timeout_s = timeout_s
         #: Of those who take part in the checks of each pair. They outlast the stocks.
         self._standings = {pair: Standing(self._others_in_checks(pair)) for pair in pairs_of(party)}
@@ -108,7 +113,8 @@ class Stocks:
             self._store.adopt(pair, name, only_of=self._epoch if self.keeps_other_epochs else None)
             stock = self.by_pair[pair] = Stock(
                 pair, name, self._epoch, self._store, self._peers, partial(self._peers.check_dealt, pair),
-                self._standings[pair], self._targets, self._modulus, is_plus=is_plus, note=self._targets.note,
+                self._standings[pair], self._targets, self._modulus, self._safety(pair), is_plus=is_plus,
+                note=self._targets.note,
             )  # fmt: skip
         self._met.add(pair)
         return stock

@@ -48,14 +48,22 @@ class Ballot(NamedTuple):
         attempt, and so are far below the number of microseconds since 1970. A liar can push others up to the bound,
         but the bound goes on with the clock, by more rounds than anybody uses.
         """
-        most = int(now_s * 1e6) + _AHEAD_US
+        most = _highest(now_s)
         if self.round > most:
             raise ProtocolError(
                 f"organisation {speaker} states a round that nobody has come to", got=self.round, expected=f"<= {most}"
             )
 
+    def early_s(self, now_s: float) -> float:
+        """Return in how many seconds the round is one that `require_timely` takes, at most 0 if it is now."""
+        return (self.round - _highest(now_s)) / 1e6
+
     def __str__(self) -> str:
         return f"{self.round}{self.pair}" if self.pair else "none"
+
+
+def _highest(now_s: float) -> int:
+    return int(now_s * 1e6) + _AHEAD_US
 
 
 #: Below every ballot.

@@ -8,13 +8,14 @@ state while they work on it: see `sitting`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager, contextmanager
 from typing import Any
 
 from veilmatch.crypto.claims import Others
 from veilmatch.crypto.digests import digest, digest_all
 from veilmatch.crypto.errors import (
+    CiphertextError,
     ProtocolError,
     RequestExpiredError,
     UnavailableError,
@@ -116,6 +117,15 @@ class Meeting:
     def changes(self, patience: float) -> AsyncGenerator[pb.ChangesChunk, None]:
         """Yield the changes that the other side hands over, in parts; see `parts`. patience: as in `receive`."""
         return self.parts("changes", patience * self._timeout_s)
+
+    @contextmanager
+    def of_peer(self) -> Iterator[None]:
+        """Whatever in the block is no ciphertext is what the other matcher sent: the error names it, not the device."""
+        try:
+            yield
+        except CiphertextError as error:
+            error.party, error.alternatives = self.peer, self._alternatives
+            raise
 
     async def swap_results(self, session_id: bytes, results: Sequence[bytes]) -> list[bytes]:
         """Exchange R of the same packs; returns the other matcher's, in order."""

@@ -49,6 +49,9 @@ from veilmatch.server.matcher.gallery.mutation import Mutation, next_chain
 _ATTEMPTS = 4
 #: A change may have to wait for others, and tens of megabytes for the disk: so many times longer than a query.
 _PATIENCE = 6.0
+#: By how much the clocks of honest organisations may differ without keeping a pair of them from changing a gallery.
+_CLOCKS_APART_S = 10.0
+_TICK_S = 0.001
 #: When to ask again while a change is not settled.
 _SETTLED_S = 2.0
 
@@ -107,7 +110,7 @@ class Agreement:
             if gallery.is_stale:  # since a moment ago
                 raise sitting.unsettled(f"matcher-{sitting.me} has to read its gallery again", sitting.me)
             await meeting.send(begin=sitting.stated())
-            await sitting.hear(theirs if theirs is not None else await meeting.receive("begin"))
+            await sitting.hear(theirs if theirs is not None else await meeting.receive("begin"), alone=alone)
             yield sitting
 
 
@@ -140,8 +143,11 @@ class Sitting:
             restored=bool(gallery.unmet),
         )
 
-    async def hear(self, wire: pb.GalleryMeeting) -> None:
-        """Take in what the other organisation states, and compare it with all that it has signed before."""
+    async def hear(self, wire: pb.GalleryMeeting, *, alone: bool = True) -> None:
+        """Take in what the other organisation states, and compare it with all that it has signed before.
+
+        alone: whether the gallery is held exclusively. Only then something is promised because of it.
+        """
         gallery = self._gallery
         if (wire.gallery, wire.key_id) != (gallery.name, gallery.key_id):
             raise ProtocolError("the other matcher is at another gallery", got=wire.gallery[:60], expected=gallery.name)
@@ -153,7 +159,8 @@ class Sitting:
             head = Certificate.decode(wire.certificate) if wire.certificate else None
             state = statement.state
             known = Ballot.decode(wire.known_ballot)
-            self._require_timely(state.promised, known, *([state.accepted.ballot] if state.accepted else []))
+            if alone:
+                await self._await_timely(state.promised, known, *([state.accepted.ballot] if state.accepted else []))
             if state.accepted is not None and self.other not in state.accepted.ballot.pair:
                 # Promised it may have: a certificate of the other two brings their ballot with it.
                 raise ProtocolError(
@@ -175,8 +182,15 @@ class Sitting:
             self._alert(restored)
         await self._find_lies(statement, head)
 
-    def _require_timely(self, *stated: Ballot) -> None:
-        """Raise ProtocolError if the other one states a ballot that nobody has come to; nothing is written then."""
+    async def _await_timely(self, *stated: Ballot) -> None:
+        """Raise ProtocolError if the other one states a ballot that nobody has come to; nothing is written then.
+
+        A liar can push an honest one up to the bound by its clock, over and over. Where that is a little ahead of the
+        clock here, the bound here is reached in a moment: until then nobody pushes on, as both galleries are held.
+        """
+        early_s = max(ballot.early_s(self._clock()) for ballot in stated)
+        if 0 < early_s <= _CLOCKS_APART_S:
+            await asyncio.sleep(early_s + _TICK_S)
         for ballot in stated:
             ballot.require_timely(self.other, self._clock())
 

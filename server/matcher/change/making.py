@@ -40,7 +40,8 @@ async def contents(
     )
     received = await meeting.swap_columns(share.session_id, b"".join(mine), _TEMPLATE_S * len(places))
     size, at = scheme.parameters.ciphertext_bytes, scheme.parameters.dimension * scheme.parameters.ciphertext_bytes
-    await asyncio.to_thread(scheme.parse_many, pieces(received, size))
+    with meeting.of_peer():
+        await asyncio.to_thread(scheme.parse_many, pieces(received, size))
     made = []
     for own, other in zip(mine, pieces(received, len(mine[0])), strict=True):
         factors = (scheme.parse_many(pieces(part[at:], size)) for part in (own, other))

@@ -161,7 +161,8 @@ async def _without(
         for values, (_, slot) in zip(share.values, places, strict=True)
     ]
     theirs = await meeting.swap_columns(share.session_id, b"".join(columns))
-    await asyncio.to_thread(on.scheme.parse_many, pieces(theirs, parameters.ciphertext_bytes))
+    with meeting.of_peer():
+        await asyncio.to_thread(on.scheme.parse_many, pieces(theirs, parameters.ciphertext_bytes))
     others = pieces(theirs, parameters.dimension * parameters.ciphertext_bytes)
     both = [(pack, [mine, other]) for (pack, _), mine, other in zip(places, columns, others, strict=True)]
     return {

@@ -115,9 +115,9 @@ class Gallery:
         self.is_closed = bool(self._store.results(self.name, "closed"))
 
     async def damaged_records(self) -> list[DamagedRecord]:
-        """Return every template whose record is not what was written: it cannot be erased, nor be rotated.
+        """Return every template whose record is not what was written.
 
-        Everything else is served, comparisons of its subject included: they use the packs.
+        It cannot be erased or rotated, nor its subject be verified. All else is served: searches use packs.
         """
         return await asyncio.to_thread(self._store.damaged_records, self.name)
 

@@ -141,7 +141,8 @@ async def match(
             converted = time.perf_counter()
             mine = await on.workers.match(gallery.number, state, packs, share.values, held)
             theirs = await meeting.swap_results(share.session_id, mine)
-            combined = await asyncio.to_thread(_combine, mine, theirs, on, is_plus=on.is_plus(checked.pair))
+            with meeting.of_peer():
+                combined = await asyncio.to_thread(_combine, mine, theirs, on, is_plus=on.is_plus(checked.pair))
             matched = time.perf_counter()
             await call.send_results(combined, wanted)
             await take_answer(reply, call, checked, count, len(packs))

@@ -28,7 +28,8 @@ from veilmatch.server.workers.threads import Pool
 
 _LOAD, _MATCH, _COLUMN, _RECORD, _APPLY, _FORGET = b"L", b"M", b"C", b"R", b"A", b"F"
 _GALLERY = struct.Struct(">HI")  # number of the gallery, number or count of packs
-_VERSIONS = struct.Struct(">QQ")  # a generation, the oldest one that is held
+_GENERATION = struct.Struct(">Q")
+_HELD = struct.Struct(">I")  # how many generations are held; they follow
 #: Packs that a worker multiplies out at a time, for one search: with D = 128 some 50 ms.
 SLICE_PACKS = 64
 _COLUMN_HEAD = struct.Struct(">I??")  # slot, is_plus, erase
@@ -59,31 +60,31 @@ class _Packs:
         return steps[message[:1]](message[1:])
 
     def _load(self, body: bytes) -> bytes:
-        """gallery, count of packs, their numbers, all of one group, versions, and contents -> nothing."""
+        """gallery, count of packs, their numbers, all of one group, generation, held ones, and contents -> nothing."""
         gallery, numbers, data = self._split_packs(body)
-        generation, oldest = _VERSIONS.unpack_from(data)
-        data = data[_VERSIONS.size :]
+        (generation,) = _GENERATION.unpack_from(data)
+        held, data = _split_held(data[_GENERATION.size :])
         lanes, size = self._scheme.ring.lanes, len(data) // len(numbers)
         packs = {number % lanes: data[i * size : (i + 1) * size] for i, number in enumerate(numbers)}
-        self._groups.load((gallery, numbers[0] // lanes), packs, generation, oldest)
+        self._groups.load((gallery, numbers[0] // lanes), packs, generation, held)
         self._known.update((gallery, number) for number in numbers)
         return b""
 
     def _match(self, body: bytes) -> bytes:
-        """gallery, count of packs, their numbers in order, versions, compiled exponents -> R of each, re-randomised."""
+        """gallery, count of packs, their numbers in order, generation, compiled query -> R of each, re-randomised."""
         gallery, numbers, data = self._split_packs(body)
-        generation, _ = _VERSIONS.unpack_from(data)
+        (generation,) = _GENERATION.unpack_from(data)
         lanes_asked: dict[int, list[int]] = {}
         for number in numbers:
             lanes_asked.setdefault(number // self._scheme.ring.lanes, []).append(number % self._scheme.ring.lanes)
         asked = [(self._groups.at((gallery, group), generation), lanes) for group, lanes in lanes_asked.items()]
         # Fresh randomness for every pack: without it the peer reads the exponents out of R.
-        return self._scheme.randomised_products(asked, data[_VERSIONS.size :])
+        return self._scheme.randomised_products(asked, data[_GENERATION.size :])
 
     def _forget(self, body: bytes) -> bytes:
-        """gallery, count of groups, their numbers, versions -> nothing."""
+        """gallery, count of groups, their numbers, held generations -> nothing."""
         gallery, groups, data = self._split_packs(body)
-        self._groups.forget([(gallery, group) for group in groups], _VERSIONS.unpack(data)[1])
+        self._groups.forget([(gallery, group) for group in groups], _split_held(data)[0])
         return b""
 
     @staticmethod
@@ -145,14 +146,14 @@ class PackWorkers:
         for pack in packs:
             groups.setdefault(pack // self._lanes, []).append(pack)
         self._generations[gallery] += 1
-        versions = self._versions(gallery)
+        head = _GENERATION.pack(self._generations[gallery]) + self._held_now(gallery)
         if self._held[gallery]:
             self._versioned[gallery].update(groups)
         await asyncio.gather(
             *(
                 self._pool.call(
                     self._worker_of(group[0]),
-                    _LOAD + _packs_head(gallery, group) + versions + b"".join(packs[pack] for pack in group),
+                    _LOAD + _packs_head(gallery, group) + head + b"".join(packs[pack] for pack in group),
                 )
                 for group in groups.values()
             )
@@ -180,12 +181,12 @@ class PackWorkers:
         """
         # Once for all workers: under Python's lock they would do it one after the other.
         query = self._ring.compile(exponents.tolist(), self._parameters.ring_bits)
-        versions = self._versions(gallery, held)
+        generation = _GENERATION.pack(self._generations[gallery] if held is None else held)
         shares: dict[int, list[int]] = {}
         for pack in sorted(packs):
             shares.setdefault(self._worker_of(pack), []).append(pack)
         answers = await asyncio.gather(
-            *(self._of_worker(worker, gallery, share, versions + query) for worker, share in shares.items())
+            *(self._of_worker(worker, gallery, share, generation + query) for worker, share in shares.items())
         )
         size = self._parameters.ciphertext_bytes
         results: dict[int, bytes] = {}
@@ -218,14 +219,14 @@ class PackWorkers:
         body = _GALLERY.pack(gallery, pack) + b"".join(columns)
         return await self._pool.call(self._worker_of(pack), _APPLY + body)
 
-    def _versions(self, gallery: int, held: int | None = None) -> bytes:
-        """Return how a message names a generation, the last one unless one is held, and the oldest that is held."""
-        last = self._generations[gallery]
-        return _VERSIONS.pack(last if held is None else held, min(self._held[gallery], default=last))
+    def _held_now(self, gallery: int) -> bytes:
+        """Return how a message names the generations that are held."""
+        held = sorted(self._held[gallery])
+        return _HELD.pack(len(held)) + np.array(held, dtype=">u8").tobytes()
 
     async def _forget(self, gallery: int) -> None:
         """Let workers go of versions that are not held any more."""
-        oldest = min(self._held[gallery], default=self._generations[gallery])
+        held = self._held_now(gallery)
         groups = sorted(self._versioned[gallery])
         if not self._held[gallery]:
             self._versioned[gallery].clear()
@@ -234,13 +235,20 @@ class PackWorkers:
             by_worker.setdefault(self._worker_of(group * self._lanes), []).append(group)
         await asyncio.gather(
             *(
-                self._pool.call(worker, _FORGET + _packs_head(gallery, some) + _VERSIONS.pack(oldest, oldest))
+                self._pool.call(worker, _FORGET + _packs_head(gallery, some) + held)
                 for worker, some in by_worker.items()
             )
         )
 
     def _worker_of(self, pack: int) -> int:
         return pack // self._lanes % self._pool.count
+
+
+def _split_held(data: bytes) -> tuple[list[int], bytes]:
+    """Return the generations with which `data` begins, and what follows them."""
+    (count,) = _HELD.unpack_from(data)
+    end = _HELD.size + 8 * count
+    return np.frombuffer(data[_HELD.size : end], dtype=">u8").tolist(), data[end:]
 
 
 def _packs_head(gallery: int, packs: Sequence[int]) -> bytes:

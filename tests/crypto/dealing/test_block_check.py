@@ -32,6 +32,7 @@ from veilmatch.crypto.dealing import (
     products,
 )  # fmt: skip
 from veilmatch.crypto.dealing.buckets import arrangement, random_order, undetected_bits
+from veilmatch.crypto.dealing.tag_check import TagCheck
 from veilmatch.crypto.errors import DealtOpeningError, DealtStockError, ProtocolError
 from veilmatch.crypto.keys.shares import DealerGammas
 from veilmatch.crypto.secret_access import SECRET_ACCESS
@@ -43,7 +44,11 @@ UNIT_BYTES = {"triples": 64, "bits": 1, "products": 8}
 
 def checks(kind: Kind, plus: Block, minus: Block, coin: int) -> tuple[BlockCheck, BlockCheck]:
     name, nonces = BlockName("ab", bytes(32), 1, kind, 0), (coin.to_bytes(32, "big"), bytes(32))
-    return BlockCheck(name, plus, nonces, N, is_plus=True), BlockCheck(name, minus, nonces, N, is_plus=False)
+    of_plus, of_minus = (GAMMAS.of_verifier(is_plus=p, access=SECRET_ACCESS) for p in (True, False))
+    return (
+        BlockCheck(name, plus, nonces, N, of_plus, is_plus=True),
+        BlockCheck(name, minus, nonces, N, of_minus, is_plus=False),
+    )
 
 
 def committed(kind: Kind, check: BlockCheck, seed: int = 0, *, of_plus: bool) -> bytes:
@@ -110,6 +115,40 @@ def test_one_wrong_unit_anywhere_is_seen_by_both(kind: Kind) -> None:
             with pytest.raises(DealtStockError) as caught:
                 check.kept(proof)
             assert type(caught.value) is DealtStockError and caught.value.party == "keyholder-c"
+
+
+@pytest.mark.parametrize("of_plus", [True, False])
+def test_one_wrong_tag_anywhere_is_seen_by_both_and_names_the_dealer(of_plus: bool) -> None:
+    tags = 2 * BLOCK_UNITS["triples"] + 1
+    for coin, at in enumerate((0, 1, 2, tags - 2, tags - 1, *np.random.default_rng(2).integers(tags, size=6).tolist())):
+        parts = list(dealt("triples"))
+        part = parts[not of_plus]
+        data = bytearray(part.corrections)
+        data[len(data) - (tags - at) * UNIT_BYTES["triples"] + coin % 64] ^= 1 << coin % 8
+        parts[not of_plus] = Block(part.seed, bytes(data))
+        ours, theirs = checks("triples", *parts, coin)
+        proofs = proofs_of("triples", ours, theirs)
+        for check, proof in ((ours, proofs[1]), (theirs, proofs[0])):
+            with pytest.raises(DealtStockError) as caught:
+                check.kept(proof)
+            assert caught.value.party == "keyholder-c"
+
+
+def test_tags_that_are_right_under_another_gamma_are_refused() -> None:
+    name = BlockName("ab", bytes(32), 1, "triples", 0)
+    for gammas in (
+        DealerGammas(Integer(2) ** 127 + 3, Integer(2) ** 127 + 7), DealerGammas(Integer(1), Integer(2) ** 127 + 5),
+    ):  # fmt: skip
+        plus, minus = (deal_tagged(bytes(32), name, N, gammas, for_plus=p) for p in (True, False))
+        with pytest.raises(DealtStockError):
+            run("triples", plus, minus)
+
+
+@pytest.mark.parametrize("size", [0, 63, 65])
+def test_a_combination_of_the_wrong_size_is_refused(size: int) -> None:
+    check = TagCheck([Integer(1), Integer(2)], bytes(32), N)
+    with pytest.raises(ProtocolError, match="combination"):
+        check.values(bytes(size), [Integer(0)] * 2, [Integer(0)] * 2, Integer(1), is_plus=True)
 
 
 @pytest.mark.parametrize("kind", STOCK_KINDS)

@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 
 from tests.keyholder.trio import TOY, Trio, holders, signed
 from veilmatch.crypto.dealing import Block
-from veilmatch.crypto.errors import DealtOpeningError, DealtStockError, UnavailableError
+from veilmatch.crypto.errors import DealtOpeningError, DealtStockError, KeySafetyError, UnavailableError
 from veilmatch.crypto.keys.parties import Party
 from veilmatch.protos.v1 import request_pb2
 from veilmatch.server.keyholder import service
@@ -68,6 +68,29 @@ async def test_a_dealer_that_deals_one_wrong_triple_is_named_to_the_device(
         error = next(x for x in outcomes if isinstance(x, DealtStockError))
         assert error.party == "keyholder-c" and error.retry_after_s is not None and error.retry_after_s <= WAIT_S
     assert not any(stock(trio))
+    await served_again(trio)
+
+
+@pytest.mark.parametrize("for_plus", [True, False])
+async def test_a_dealer_that_deals_one_wrong_tag_is_named_before_a_session_uses_it(
+    for_plus: bool, trio: Trio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = service.deal_tagged
+
+    def wrong(seed: bytes, name: Any, *arguments: Any, **roles: Any) -> Block:
+        block = honest(seed, name, *arguments, **roles)
+        if name.kind != "triples" or roles["for_plus"] is not for_plus:
+            return block
+        return Block(
+            block.seed, block.corrections[:-500] + bytes([block.corrections[-500] ^ 1]) + block.corrections[-499:]
+        )
+
+    monkeypatch.setattr(service, "deal_tagged", wrong)
+    outcomes = await enrol(trio)
+    monkeypatch.undo()
+    assert not any(isinstance(outcome, KeySafetyError) for outcome in outcomes), "it would name an honest holder"
+    error = next(x for x in outcomes if isinstance(x, DealtStockError))
+    assert error.party == "keyholder-c"
     await served_again(trio)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.keyholder.dealers import MODULUS, NAME, PAIR, TARGETS, UNITS, Holder, MemoryLink, ending_at, linked
+from tests.keyholder.dealers import MODULUS, NAME, PAIR, TARGETS, UNITS, Holder, MemoryLink, ending_at, gamma_of, linked
 from veilmatch.crypto.dealing import STOCK_KINDS, BlockCheck, BlockName, Kind
 from veilmatch.crypto.errors import DealtOpeningError, DealtStockError, ProtocolError, UnavailableError
 from veilmatch.protos.v1 import keyholder_pb2 as pb
@@ -21,6 +21,7 @@ from veilmatch.server.keyholder.stock.checking import MAX_SKIP_BLOCKS
 from veilmatch.server.keyholder.stock.standing import FIRST_WAIT_S
 
 NONCE = bytes(range(32))
+GAMMA = gamma_of(is_plus=True)
 
 
 @pytest.fixture
@@ -112,7 +113,9 @@ async def test_nothing_leaves_after_a_wrong_opening_and_its_sender_is_named(
     async with asked(minus, kind, 0) as link:
         number, theirs = await to_the_nonce(link)
         name = BlockName(PAIR, NAME, 1, kind, number)
-        right = BlockCheck(name, await minus.other.dealer.fetch(name), (NONCE, theirs), MODULUS, is_plus=True).opening
+        right = BlockCheck(
+            name, await minus.other.dealer.fetch(name), (NONCE, theirs), MODULUS, GAMMA, is_plus=True
+        ).opening
         flipped = {at: right[:at] + bytes([right[at] ^ 1]) + right[at + 1 :] for at in (0, len(right) - 1)}
         opening = {"salt": flipped[0], "values": flipped[len(right) - 1], "size": right[:-1], "empty": b""}[wrong]
         await link.send(pb.CheckMessage(nonce=NONCE))
@@ -130,7 +133,7 @@ async def test_after_a_right_opening_a_wrong_proof_keeps_nothing_and_names_the_d
     async with asked(minus, kind, 0) as link:
         number, theirs = await to_the_nonce(link)
         name = BlockName(PAIR, NAME, 1, kind, number)
-        check = BlockCheck(name, await minus.other.dealer.fetch(name), (NONCE, theirs), MODULUS, is_plus=True)
+        check = BlockCheck(name, await minus.other.dealer.fetch(name), (NONCE, theirs), MODULUS, GAMMA, is_plus=True)
         await link.send(pb.CheckMessage(nonce=NONCE))
         await link.send(pb.CheckMessage(opening=check.opening))
         opening, proof = (await link.receive()).opening, (await link.receive()).proof

@@ -14,7 +14,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.keyholder.dealers import GAMMAS, MODULUS, NAME, PAIR, TARGETS, UNITS, Dealer, Holder, multiply_right
+from tests.keyholder.dealers import (
+    GAMMAS,
+    MODULUS,
+    NAME,
+    PAIR,
+    TARGETS,
+    UNITS,
+    Dealer,
+    Holder,
+    gamma_of,
+    multiply_right,
+    safety_of,
+)
 from veilmatch.crypto import dealing
 from veilmatch.crypto.dealing import BitTriples, Block, BlockCheck, BlockName, CheckedBlock, Kind, Products
 from veilmatch.crypto.errors import ProtocolError, StorageError, UnavailableError
@@ -418,6 +430,7 @@ def checked_block(kind: Kind, number: int) -> CheckedBlock:
             dealing.deal_tagged(bytes(32), name, MODULUS, GAMMAS, for_plus=p),
             (bytes(32), bytes([1]) * 32),
             MODULUS,
+            gamma_of(is_plus=p),
             is_plus=p,
         )
         for p in (True, False)
@@ -454,5 +467,6 @@ def _in_memory_minus() -> Stock:
             return checked_block(name.kind, name.number)
 
     return Stock(
-        PAIR, NAME, 1, Store(), Dealer(for_plus=False), None, Standing(()), TARGETS, MODULUS, is_plus=False  # type: ignore[arg-type]
+        PAIR, NAME, 1, Store(), Dealer(for_plus=False), None, Standing(()), TARGETS, MODULUS, safety_of(is_plus=False),  # type: ignore[arg-type]
+        is_plus=False,
     )  # fmt: skip

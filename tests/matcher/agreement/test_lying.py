@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +86,36 @@ async def test_who_was_pushed_to_the_bound_goes_on_as_time_passes(tmp_path: Path
     assert a.gallery.state.promised == Ballot(BOUND + 1, "ab")
     a.agreement.clock = c.agreement.clock = lambda: NOW_S + 0.001
     await agreed(a, c, nth(2))
+
+
+async def test_pushing_one_to_the_bound_parts_it_from_nobody_whose_clock_is_behind(tmp_path: Path) -> None:
+    """b can do it again in every moment: a change that begins is enough. a and c must not need its silence."""
+    orgs = await three(tmp_path)
+    a, b, c = orgs["a"], orgs["b"], orgs["c"]
+    a.agreement.clock, c.agreement.clock = lambda: time.time() + 0.6, time.time
+    await agreed(a, b, nth(1))
+    await agreed(a, c)
+    for number in (2, 3):
+        state, bound = b.gallery.state, int((time.time() + 0.6 + 3600) * 1e6)
+        lie = GalleryState(state.sequence, state.chain, Ballot(bound, "bc"))
+        # Cut off when both have promised, so that nothing is changed: b never comes to the end of its lies.
+        line = Line(lost=4, change=states(a.gallery.scope, lie))
+        await sit(a, b, nth(number), line)
+        assert a.gallery.state.promised >= Ballot(bound, "bc")
+        await agreed(a, c)  # to read: at once
+        await agreed(a, c, nth(number))
+        await agreed(b, c)
+
+
+async def test_who_is_hours_ahead_is_not_waited_for(tmp_path: Path) -> None:
+    orgs = await three(tmp_path)
+    a, b = orgs["a"], orgs["b"]
+    await agreed(a, b, nth(1))
+    state = b.gallery.state
+    lie = GalleryState(state.sequence, state.chain, Ballot(int((time.time() + 3700) * 1e6), "bc"))
+    async with asyncio.timeout(5):
+        outcome, _ = await sit(a, b, nth(2), Line(change=states(a.gallery.scope, lie)))
+    assert isinstance(outcome, ProtocolError)
 
 
 def test_a_round_that_does_not_fit_is_a_typed_error() -> None:

@@ -336,7 +336,8 @@ async def test_a_statement_that_is_not_signed_or_not_certified_is_blamed_on_its_
 
     def unsigned(side: int, message: Any) -> Any:
         if side == 1:
-            message.begin.statement = message.begin.statement[:-1] + b"\0"
+            *start, last = message.begin.statement
+            message.begin.statement = bytes([*start, last ^ 1])
         return message
 
     def uncertified(side: int, message: Any) -> Any:
