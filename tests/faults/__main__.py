@@ -87,7 +87,7 @@ def _rows(folder: Path, parts: Sequence[str], runs: int) -> Iterator[dict[str, A
                 yield {
                     "party": cut, "operation": "three at once", "how": "cut", "messages": 0, "moments": runs,
                     "runs": runs, "took_place": runs, "answered": sum(one.acknowledged == 3 for one in parted),
-                    "level_s": max(one.level_s for one in parted),
+                    "level_s": max(one.level_s for one in parted), "errors": [e for one in parted for e in one.errors],
                 }  # fmt: skip
 
 

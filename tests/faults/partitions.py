@@ -51,11 +51,16 @@ FILLING_S = 600.0
 
 @dataclass(frozen=True)
 class Parted:
-    """What came of it. acknowledged: of the three requests during which it was cut. level_s: from its end on."""
+    """What came of it. errors: of the three requests during which it was cut. level_s: from its end on."""
 
     cut: str
-    acknowledged: int
+    errors: tuple[str, ...]
     level_s: float
+
+    @property
+    def acknowledged(self) -> int:
+        """How many of the three were."""
+        return 3 - len(self.errors)
 
 
 class Partitions:
@@ -89,7 +94,8 @@ class Partitions:
             time.sleep(after_s)
             self._cut(cut)
             try:
-                enrolled, erased, looked = (request.result() for request in requests)
+                errors = [request.result() for request in requests]
+                enrolled, erased, _ = (error is None for error in errors)
                 # A device that knows what it has lost, and one that has just started.
                 self._serves(first, {new} if enrolled else set(), {old} if erased else set())
                 with self._client() as client:
@@ -112,7 +118,7 @@ class Partitions:
         with self._client() as client:
             for name in (new, newer):
                 assert client.erase(name).templates == 1
-        return Parted(cut, sum(map(bool, (enrolled, erased, looked))), level_s)
+        return Parted(cut, tuple(error for error in errors if error is not None), level_s)
 
     def _cut(self, cut: str) -> None:
         kind, who = cut.split()
@@ -141,13 +147,13 @@ class Partitions:
         return self._world.client(**{"timeout_s": DEVICE_TIMEOUT_S, "pairs": self._pairs} | changes)
 
 
-def _tried(ask: Callable[[], object]) -> bool:
-    """Return whether it was acknowledged."""
+def _tried(ask: Callable[[], object]) -> str | None:
+    """Return None if it was acknowledged, else the error."""
     try:
         ask()
-    except VeilmatchError:
-        return False
-    return True
+    except VeilmatchError as error:
+        return f"{error.code}: {error.claim}"
+    return None
 
 
 @contextmanager
