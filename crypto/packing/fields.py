@@ -7,9 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from veilmatch.crypto.arithmetic import Integer, to_bytes
+from veilmatch.crypto.arithmetic import Integer, to_little_endian
 
 Array = NDArray[np.int64]
+#: Bytes that a field of at most 62 bits lies in, wherever it begins.
+_WINDOW = 9
 
 
 def join(values: Sequence[int], width: int) -> Integer:
@@ -20,14 +22,20 @@ def join(values: Sequence[int], width: int) -> Integer:
     return Integer(total)
 
 
-def cut(w: Integer, width: int, count: int, low_bits: int | None = None) -> Array:
-    """Return the lowest `count` fields of w >= 0 as int64[count], each mod 2^low_bits (default: whole).
+def cut(numbers: Sequence[Integer], width: int, count: int, low_bits: int | None = None) -> Array:
+    """Return the lowest `count` fields of every w >= 0 as int64[n, count], each mod 2^low_bits (default: whole).
 
-    width: at most 62 bits.
+    width: at most 62 bits, so that a field lies in nine bytes.
     """
-    size = (max(width * count, w.bit_length()) + 7) // 8
-    data = np.frombuffer(to_bytes(w, size)[::-1], dtype=np.uint8)
-    bits = np.unpackbits(data, bitorder="little")[: width * count].reshape(count, width)
+    size = (width * count + 7) // 8
+    below = (Integer(1) << (8 * size)) - 1
+    data = b"".join(to_little_endian(w & below, size + _WINDOW) for w in numbers)
+    rows = np.frombuffer(data, dtype=np.uint8).reshape(len(numbers), size + _WINDOW)
+    starts = width * np.arange(count)
+    windows = np.lib.stride_tricks.sliding_window_view(rows, _WINDOW, axis=1)[:, starts // 8]
+    shift = (starts % 8).astype(np.uint64)
+    lower = np.ascontiguousarray(windows[..., :8]).view("<u8")[..., 0] >> shift
+    # In two steps, as a shift by all 64 bits is undefined.
+    upper = windows[..., 8].astype(np.uint64) << np.uint64(1) << (np.uint64(63) - shift)
     kept = width if low_bits is None else min(width, low_bits)
-    weights = np.left_shift(np.int64(1), np.arange(kept, dtype=np.int64))
-    return bits[:, :kept].astype(np.int64) @ weights
+    return np.asarray((lower | upper) & np.uint64((1 << kept) - 1)).astype(np.int64)
