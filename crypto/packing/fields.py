@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,8 +11,7 @@ from numpy.typing import NDArray
 from veilmatch.crypto.arithmetic import Integer, to_little_endian
 
 Array = NDArray[np.int64]
-#: Bytes that a field of at most 62 bits lies in, wherever it begins.
-_WINDOW = 9
+_WORD_BITS = 64
 
 
 def join(values: Sequence[int], width: int) -> Integer:
@@ -25,17 +25,24 @@ def join(values: Sequence[int], width: int) -> Integer:
 def cut(numbers: Sequence[Integer], width: int, count: int, low_bits: int | None = None) -> Array:
     """Return the lowest `count` fields of every w >= 0 as int64[n, count], each mod 2^low_bits (default: whole).
 
-    width: at most 62 bits, so that a field lies in nine bytes.
+    width: at most 62 bits.
     """
-    size = (width * count + 7) // 8
-    below = (Integer(1) << (8 * size)) - 1
-    data = b"".join(to_little_endian(w & below, size + _WINDOW) for w in numbers)
-    rows = np.frombuffer(data, dtype=np.uint8).reshape(len(numbers), size + _WINDOW)
-    starts = width * np.arange(count)
-    windows = np.lib.stride_tricks.sliding_window_view(rows, _WINDOW, axis=1)[:, starts // 8]
-    shift = (starts % 8).astype(np.uint64)
-    lower = np.ascontiguousarray(windows[..., :8]).view("<u8")[..., 0] >> shift
-    # In two steps, as a shift by all 64 bits is undefined.
-    upper = windows[..., 8].astype(np.uint64) << np.uint64(1) << (np.uint64(63) - shift)
+    starts, shifts = _places(width, count)
+    size = -(-width * count // _WORD_BITS) + 1
+    below = (Integer(1) << (width * count)) - 1
+    data = b"".join(to_little_endian(w & below, size * _WORD_BITS // 8) for w in numbers)
+    words = np.frombuffer(data, dtype="<u8").reshape(len(numbers), size)
+    # A field may begin in one word and end in the next; by 64 at once nothing can be shifted.
+    fields = words[:, starts] >> shifts | words[:, starts + 1] << np.uint64(1) << (np.uint64(63) - shifts)
     kept = width if low_bits is None else min(width, low_bits)
-    return np.asarray((lower | upper) & np.uint64((1 << kept) - 1)).astype(np.int64)
+    return np.asarray(fields & np.uint64((1 << kept) - 1)).astype(np.int64)
+
+
+@cache
+def _places(width: int, count: int) -> tuple[Array, NDArray[np.uint64]]:
+    """Return the word in which each field begins, and at which of its bits."""
+    starts = width * np.arange(count)
+    words, shifts = starts // _WORD_BITS, (starts % _WORD_BITS).astype(np.uint64)
+    words.setflags(write=False)
+    shifts.setflags(write=False)
+    return words, shifts
