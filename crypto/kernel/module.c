@@ -96,12 +96,14 @@ typedef struct {
     size_t bytes;
 } Scratch;
 
+#ifndef __SANITIZE_ADDRESS__ /* which is to see what is written past the end, or too late */
 enum { KEPT = 64 };
 static Scratch kept[KEPT];
+#endif
 
 static Scratch take_scratch(const Call *call, size_t groups) {
     Scratch taken = {NULL, scratch_bytes(call, groups)};
-#ifndef __SANITIZE_ADDRESS__ /* which is to see what is written past the end */
+#ifndef __SANITIZE_ADDRESS__
     size_t bytes = ALIGNMENT;
     while (bytes < taken.bytes) bytes *= 2;
     taken.bytes = bytes;

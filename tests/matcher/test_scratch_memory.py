@@ -38,4 +38,4 @@ def test_a_program_that_runs_again_maps_no_pages() -> None:
     if "no kernel" in done.stderr:
         pytest.skip("no kernel")
     assert done.returncode == 0, done.stderr[-2000:]
-    assert int(done.stdout) < 100, "eight programs of some 16 scratch numbers: hundreds of pages if they are mapped anew"
+    assert int(done.stdout) < 100, "hundreds of pages if scratch numbers are mapped anew"
