@@ -1,14 +1,17 @@
 """A gallery as large as the machine bears, built by bulk enrolment, and what it costs: every answer is checked.
 
     python benchmarks/million.py --templates 100000 --folder DIR    builds there, or goes on where it stopped
-    python benchmarks/million.py --templates 1000000 --folder DIR   with patience: some hours on two cores, 12 GB
+    python benchmarks/million.py --templates 1000000 --folder DIR   with patience: an hour or more on two cores, 12 GB
     python benchmarks/million.py --templates 20000                  in a folder of temporary files
     python benchmarks/million.py --json PATH                        writes the figures as well
+    nohup python benchmarks/million.py --templates 1000000 --folder DIR --json DIR/figures.json > DIR/log 2>&1 &
 
 Six daemons over loopback and one device, on synthetic unit vectors that a seed makes anew, so that no more than one
 batch of them is ever in memory; of every template the scores of three probes in clear are kept in DIR/scores, twelve
-bytes. A batch is a bulk enrolment under a token of its own: of one that was interrupted it is found out whether it was
-done. Two of the probes are near enrolled people, one is a stranger.
+bytes. A batch is a bulk enrolment under a token of its own, and is noted before it begins and when it is done: one that
+was interrupted is asked for again as it was, and counts once. One that fails because a party is missing or overloaded
+is tried again. After each batch a line says how far it is, how long the rest takes, CPU time, memory and disk. Two of
+the probes are near enrolled people, one is a stranger.
 
 Then the daemons are started anew and asked: searches of both kinds, verifications, and an enrolment and an erasure
 while a search is under way. An answer that is not that of the integers in clear ends the run.
@@ -20,6 +23,7 @@ import argparse
 import hashlib
 import json
 import os
+import shutil
 import statistics
 import sys
 import tempfile
@@ -27,18 +31,18 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from daemons import memory, peak_memory, wait_until_idle
+from daemons import cpu_seconds, memory, peak_memory, wait_until_idle
 from machine import cpu
-from rich.console import Console
 
 from veilmatch.client.capture.quantiser import quantise
 from veilmatch.client.client import Client
 from veilmatch.client.demo.parties import fresh_passphrase, hold_ceremony
-from veilmatch.crypto.errors import DuplicateTokenError
+from veilmatch.crypto.errors import OverloadedError, StorageError, UnavailableError
 from veilmatch.crypto.packing.fields import Array
 from veilmatch.crypto.parameters import ParameterSet
 from veilmatch.crypto.rings.choice import choose
@@ -55,6 +59,13 @@ NEAR = (3, 77)
 TIMEOUT_S = 3600.0
 #: How often a search and a change are repeated.
 TIMES = 3
+#: How often a batch is tried, and for how long the next attempt waits.
+ATTEMPTS, PAUSE_S = 20, 30.0
+#: Of gallery.db, in parts of its packs and records: what else is in a row, and what was not yet given back.
+DISK_PARTS = 1.3
+MATCHERS = ("matcher-a", "matcher-b", "matcher-c")
+#: Whose CPU time a batch takes.
+KINDS = {"device": ("device",), "matchers": MATCHERS, "keyholders": ("keyholder-a", "keyholder-b", "keyholder-c")}
 
 
 class People:
@@ -104,18 +115,57 @@ def main() -> None:
         run.measure()
 
 
+class Batches:
+    """Which batches are enrolled: kept in a file, so that a run goes on where another one stopped."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        kept = json.loads(path.read_text()) if path.exists() else {}
+        self.counts: list[int] = kept.get("counts", [])
+        #: What each took, as far as it is known: seconds, and CPU seconds by daemon and of the device.
+        self.took: list[dict[str, float]] = kept.get("took", [])
+        #: How many templates the batch has that was begun last and is not done; 0 if there is none.
+        self.begun: int = kept.get("begun", 0)
+
+    @property
+    def templates(self) -> int:
+        """How many are enrolled."""
+        return sum(self.counts)
+
+    def begin(self, count: int) -> None:
+        """Note that the next batch is about to be enrolled, with so many templates."""
+        self.begun = count
+        self._write()
+
+    def end(self, took: dict[str, float]) -> None:
+        """Note that it is."""
+        self.counts.append(self.begun)
+        self.took.append({"templates": float(self.begun), **took})
+        self.begun = 0
+        self._write()
+
+    def each(self, *names: str) -> float:
+        """Return what one template took of these, all together."""
+        known = sum(batch["templates"] for batch in self.took)
+        return sum(batch.get(name, 0.0) for batch in self.took for name in names) / max(1.0, known)
+
+    def _write(self) -> None:
+        # In one step: whatever ends the run, there is one whole file.
+        new = self._path.with_suffix(".new")
+        new.write_text(json.dumps({"counts": self.counts, "took": self.took, "begun": self.begun}))
+        new.replace(self._path)
+
+
 class Run:
     """One installation in a folder, and its figures. state.json there says which batches are enrolled."""
 
     def __init__(self, folder: Path, parameters: ParameterSet, report: Path | None) -> None:
         self.folder, self.directory, self._report = folder, folder / "installation", report
         self.people = People(parameters, folder / "scores")
-        self._state = folder / "state.json"
-        self.counts: list[int] = json.loads(self._state.read_text())["counts"] if self._state.exists() else []
+        self.batches = Batches(folder / "state.json")
         self.figures: dict[str, Any] = {
             "cpu": cpu(), "cores": os.cpu_count(), "backend": choose().backend, "parameters": parameters.name
         }  # fmt: skip
-        self.console = Console(stderr=True)
 
     def say(self, **figures: Any) -> None:
         """Take in figures, print them, and write all so far."""
@@ -144,41 +194,72 @@ class Run:
             secret.write_text(fresh_passphrase())
             hold_ceremony(self.directory, self.people.parameters.name, secret.read_text())
             without_budgets(self.directory)
-        if sum(self.counts) >= templates:
-            return
-        started, before = time.monotonic(), sum(self.counts)
-        with self.served() as (parties, client), self.console.status("") as status:
-            while (done := sum(self.counts)) < templates:
-                self.enrol(client, min(self.people.batch, templates - done))
-                each_s = (time.monotonic() - started) / (sum(self.counts) - before)
-                left_s = each_s * (templates - sum(self.counts))
-                status.update(f"{sum(self.counts):,} of {templates:,} enrolled, {left_s / 60:,.0f} min to go")
-            peak = peak_memory(parties.pid("matcher-a"))
-        self.say(
-            enrolled=sum(self.counts) - before,
-            enrolment_s_each=(time.monotonic() - started) / (sum(self.counts) - before),
-            matcher_peak_bytes_while_enrolling=peak,
-        )
+        batches = self.batches
+        self.require_disk(templates - batches.templates)
+        if batches.templates < templates or batches.begun:
+            with self.served() as (parties, client):
+                wait_until_idle(parties, TIMEOUT_S)
+                while (done := batches.templates) < templates or batches.begun:
+                    self.enrol(client, parties, batches.begun or min(self.people.batch, templates - done))
+                    self.note_progress(parties, templates)
+                self.say(matcher_peak_bytes_while_enrolling=peak_memory(parties.pid("matcher-a")))
+        cpus = {f"enrolment_{kind}_cpu_s_each": batches.each(*names) for kind, names in KINDS.items()}
+        self.say(enrolled=batches.templates, enrolment_s_each=batches.each("seconds"), **cpus)
 
-    def enrol(self, client: Client, count: int) -> None:
+    def enrol(self, client: Client, parties: Supervisor, count: int) -> None:
         """Enrol the next batch, of so many."""
-        number = len(self.counts)
-        vectors, first = self.people.vectors(number, count), sum(self.counts)
+        number, first = len(self.batches.counts), self.batches.templates
+        self.batches.begin(count)
+        vectors = self.people.vectors(number, count)
         names = [f"p{first + i}" for i in range(count)]
         token = hashlib.sha256(f"batch {number} of {count}".encode()).digest()[:16]
-        with suppress(DuplicateTokenError):  # it was done, and the run ended before it noted that
-            client.enrol_many_embeddings(
-                zip(names, vectors, strict=True), model=MODEL, token=token, timeout_s=TIMEOUT_S
-            )
+        started, before, own = time.monotonic(), cpu_seconds(parties), own_cpu_s()
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                # Under the same token: what was done before is not done twice.
+                client.enrol_many_embeddings(
+                    zip(names, vectors, strict=True), model=MODEL, token=token, timeout_s=TIMEOUT_S
+                )
+                break
+            except (UnavailableError, OverloadedError, StorageError) as error:
+                if attempt == ATTEMPTS:
+                    raise
+                self.note(f"batch {number}, attempt {attempt}: {error}")
+                time.sleep(PAUSE_S)
+        took = {"seconds": time.monotonic() - started, "device": own_cpu_s() - own}
+        took |= {party: after - before[party] for party, after in cpu_seconds(parties).items()}
         self.people.keep_scores(number, vectors)
-        self.counts.append(count)
-        self._state.write_text(json.dumps({"counts": self.counts}))
+        self.batches.end(took)
+
+    def note_progress(self, parties: Supervisor, templates: int) -> None:
+        """Say how far it is, and what it takes."""
+        batches, seconds = self.batches, self.batches.each("seconds")
+        done = batches.templates
+        cpus = ", ".join(f"{kind} {1e3 * batches.each(*names):.2f}" for kind, names in KINDS.items())
+        resident = "/".join(f"{memory(parties.pid(party)) / 1e6:,.0f}" for party in MATCHERS)
+        self.note(
+            f"{done:,} of {templates:,} ({done / templates:.0%}), {1e3 * seconds:.2f} ms each, "
+            f"{seconds * (templates - done) / 60:,.0f} min to go; CPU ms each: {cpus}; matchers {resident} MB; "
+            f"on disk {size_of(self.directory) / 1e9:.2f} GB, {shutil.disk_usage(self.folder).free / 1e9:.1f} GB free"
+        )
+
+    def note(self, line: str) -> None:
+        """Print a line with the time of day: a run overnight is read in the morning."""
+        print(f"{datetime.now():%H:%M:%S} {line}", file=sys.stderr, flush=True)
+
+    def require_disk(self, templates: int) -> None:
+        """Raise RuntimeError if so many more do not fit on the disk."""
+        p = self.people.parameters
+        each = p.ciphertext_bytes * (p.dimension / p.slots + p.lane_ciphertexts) * len(MATCHERS) * DISK_PARTS
+        needed, free = each * templates, shutil.disk_usage(self.folder).free
+        if needed > free:
+            raise RuntimeError(f"{needed / 1e9:.1f} GB needed in {self.folder}, {free / 1e9:.1f} GB free")
 
     # -- what it costs --------------------------------------------------------------------------
 
     def measure(self) -> None:
         """Start the daemons anew, and ask."""
-        templates = sum(self.counts)
+        templates = self.batches.templates
         disk = (self.directory / folder_of("matcher-a") / "data" / "gallery.db").stat().st_size
         self.say(templates=templates, disk_bytes_each=disk / templates)
         started = time.monotonic()
@@ -260,6 +341,21 @@ def without_budgets(directory: Path) -> None:
         config = config_of(directory, party)
         lines = ["", "[budgets]", *(f"{name} = {{}}" for name in model.model_fields), ""]
         config.write_text(config.read_text() + "\n".join(lines))
+
+
+def size_of(folder: Path) -> int:
+    """Return the size of all files under a folder."""
+    size = 0
+    for file in folder.rglob("*"):
+        with suppress(FileNotFoundError):  # gone meanwhile
+            size += file.stat().st_size
+    return size
+
+
+def own_cpu_s() -> float:
+    """Return the CPU seconds of this process and of children that have ended: those that encrypt."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
 
 
 def timed(call: Callable[[], object]) -> float:

@@ -77,11 +77,59 @@ static int is_as_long(const Call *call, const Py_buffer *array, Py_ssize_t group
     return found == groups;
 }
 
+static size_t scratch_bytes(const Call *call, size_t groups) {
+    return (groups * call->group_bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+}
+
 static uint64_t *make_scratch(const Call *call, size_t groups) {
-    const size_t bytes = (groups * call->group_bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
-    uint64_t *scratch = aligned_alloc(ALIGNMENT, bytes);
+    uint64_t *scratch = aligned_alloc(ALIGNMENT, scratch_bytes(call, groups));
     if (!scratch) PyErr_NoMemory();
     return scratch;
+}
+
+/* Scratch numbers of operations that need about the same room each time, kept from one call to the next. A matcher has
+   the C library give large blocks back at once (server/workers/memory.py): without this each of a megabyte's pages would
+   be mapped anew for every group of packs. `kept` is used with the interpreter's lock held. Sizes are powers of two, so
+   that programs of about one length share a block; pages that nobody has used are no memory. */
+typedef struct {
+    uint64_t *numbers;
+    size_t bytes;
+} Scratch;
+
+#ifndef __SANITIZE_ADDRESS__ /* which is to see what is written past the end, or too late */
+enum { KEPT = 64 };
+static Scratch kept[KEPT];
+#endif
+
+static Scratch take_scratch(const Call *call, size_t groups) {
+    Scratch taken = {NULL, scratch_bytes(call, groups)};
+#ifndef __SANITIZE_ADDRESS__
+    size_t bytes = ALIGNMENT;
+    while (bytes < taken.bytes) bytes *= 2;
+    taken.bytes = bytes;
+    for (int i = 0; i < KEPT; i++) {
+        if (kept[i].numbers && kept[i].bytes == bytes) {
+            taken = kept[i];
+            kept[i].numbers = NULL;
+            return taken;
+        }
+    }
+#endif
+    taken.numbers = aligned_alloc(ALIGNMENT, taken.bytes);
+    if (!taken.numbers) PyErr_NoMemory();
+    return taken;
+}
+
+static void put_back(Scratch taken) {
+#ifndef __SANITIZE_ADDRESS__
+    for (int i = 0; taken.numbers && i < KEPT; i++) {
+        if (!kept[i].numbers) {
+            kept[i] = taken;
+            return;
+        }
+    }
+#endif
+    free(taken.numbers);
 }
 
 static PyObject *finish(Py_buffer *buffers, int count) {
@@ -148,18 +196,18 @@ static PyObject *power(PyObject *module, PyObject *args) {
         if (groups >= 0 && is_as_long(&call, &b[2], groups)) {
             const size_t count = each ? (size_t)groups * call.backend->lanes : 1;
             const size_t size = count ? (size_t)b[3].len / count : 0;
-            uint64_t *scratch = NULL;
+            Scratch scratch = {NULL, 0};
             if (count * size != (size_t)b[3].len)
                 PyErr_Format(PyExc_ValueError, "%zd bytes: not exponents for %zu numbers", b[3].len, count);
             else
-                scratch = make_scratch(&call, (1u << WINDOW_BITS) + 1);
-            if (scratch) {
+                scratch = take_scratch(&call, (1u << WINDOW_BITS) + 1);
+            if (scratch.numbers) {
                 Py_BEGIN_ALLOW_THREADS
                 call.backend->power(&call.ring, b[1].buf, b[2].buf, (size_t)groups, b[3].buf, size, each ? size : 0,
-                                    scratch);
+                                    scratch.numbers);
                 Py_END_ALLOW_THREADS
             }
-            free(scratch);
+            put_back(scratch);
         }
     }
     return finish(b, 4);
@@ -178,13 +226,14 @@ static PyObject *power_of_two(PyObject *module, PyObject *args) {
         else if (count * size != (size_t)b[3].len)
             PyErr_Format(PyExc_ValueError, "%zd bytes: not exponents for two numbers", b[3].len);
         else if (is_as_long(&call, &b[1], 1) && is_as_long(&call, &b[2], 1)) {
-            uint64_t *scratch = make_scratch(&call, (1u << WINDOW_BITS) + 1);
-            if (scratch) {
+            Scratch scratch = take_scratch(&call, (1u << WINDOW_BITS) + 1);
+            if (scratch.numbers) {
                 Py_BEGIN_ALLOW_THREADS
-                call.backend->power_of_two(&call.ring, b[1].buf, b[2].buf, b[3].buf, size, each ? size : 0, scratch);
+                call.backend->power_of_two(&call.ring, b[1].buf, b[2].buf, b[3].buf, size, each ? size : 0,
+                                           scratch.numbers);
                 Py_END_ALLOW_THREADS
             }
-            free(scratch);
+            put_back(scratch);
         }
     }
     return finish(b, 4);
@@ -206,14 +255,14 @@ static PyObject *select_and_multiply(PyObject *module, PyObject *args) {
                             !is_aligned(&b[2], alignment_of(&call)) || !is_aligned(&b[3], alignment_of(&call))))
             PyErr_Format(PyExc_ValueError, "a table of %zd bytes for %u rows of %u entries with %zd bytes of digits",
                          b[2].len, rows, entries, b[3].len);
-        uint64_t *scratch = PyErr_Occurred() ? NULL : make_scratch(&call, 1);
-        if (scratch) {
+        const Scratch none = {NULL, 0}, scratch = PyErr_Occurred() ? none : take_scratch(&call, 1);
+        if (scratch.numbers) {
             Py_BEGIN_ALLOW_THREADS
             call.backend->select_and_multiply(&call.ring, b[1].buf, (size_t)groups, b[2].buf, rows, entries, b[3].buf,
-                                              scratch);
+                                              scratch.numbers);
             Py_END_ALLOW_THREADS
         }
-        free(scratch);
+        put_back(scratch);
     }
     return finish(b, 4);
 }
@@ -447,15 +496,15 @@ static PyObject *run(PyObject *module, PyObject *args) {
             if ((size_t)b[3].len % sizeof(Step) != 0 || !is_aligned(&b[3], sizeof(int32_t)))
                 PyErr_SetString(PyExc_ValueError, "a program is int32 triples");
             const Py_ssize_t numbers = PyErr_Occurred() ? -1 : scratch_numbers(b[3].buf, steps, (size_t)bases);
-            uint64_t *scratch = numbers < 0 ? NULL : make_scratch(&call, (size_t)numbers + 2);
-            if (scratch) {
+            const Scratch none = {NULL, 0}, scratch = numbers < 0 ? none : take_scratch(&call, (size_t)numbers + 2);
+            if (scratch.numbers) {
                 const size_t bits = call.backend->limb_bits;
                 Py_BEGIN_ALLOW_THREADS
                 call.backend->run(&call.ring, b[1].buf, (const uint8_t *)b[2].buf + lane * bits / 8, (size_t)bases,
-                                  row_lanes * bits / 8, b[3].buf, steps, scratch);
+                                  row_lanes * bits / 8, b[3].buf, steps, scratch.numbers);
                 Py_END_ALLOW_THREADS
             }
-            free(scratch);
+            put_back(scratch);
         }
     }
     return finish(b, 4);

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from veilmatch.crypto.arithmetic import Integer, to_bytes
+from veilmatch.crypto.arithmetic import Integer, to_little_endian
 
 Array = NDArray[np.int64]
+_WORD_BITS = 64
 
 
 def join(values: Sequence[int], width: int) -> Integer:
@@ -20,14 +22,27 @@ def join(values: Sequence[int], width: int) -> Integer:
     return Integer(total)
 
 
-def cut(w: Integer, width: int, count: int, low_bits: int | None = None) -> Array:
-    """Return the lowest `count` fields of w >= 0 as int64[count], each mod 2^low_bits (default: whole).
+def cut(numbers: Sequence[Integer], width: int, count: int, low_bits: int | None = None) -> Array:
+    """Return the lowest `count` fields of every w >= 0 as int64[n, count], each mod 2^low_bits (default: whole).
 
     width: at most 62 bits.
     """
-    size = (max(width * count, w.bit_length()) + 7) // 8
-    data = np.frombuffer(to_bytes(w, size)[::-1], dtype=np.uint8)
-    bits = np.unpackbits(data, bitorder="little")[: width * count].reshape(count, width)
+    starts, shifts = _places(width, count)
+    size = -(-width * count // _WORD_BITS) + 1
+    below = (Integer(1) << (width * count)) - 1
+    data = b"".join(to_little_endian(w & below, size * _WORD_BITS // 8) for w in numbers)
+    words = np.frombuffer(data, dtype="<u8").reshape(len(numbers), size)
+    # A field may begin in one word and end in the next; by 64 at once nothing can be shifted.
+    fields = words[:, starts] >> shifts | words[:, starts + 1] << np.uint64(1) << (np.uint64(63) - shifts)
     kept = width if low_bits is None else min(width, low_bits)
-    weights = np.left_shift(np.int64(1), np.arange(kept, dtype=np.int64))
-    return bits[:, :kept].astype(np.int64) @ weights
+    return np.asarray(fields & np.uint64((1 << kept) - 1)).astype(np.int64)
+
+
+@cache
+def _places(width: int, count: int) -> tuple[Array, NDArray[np.uint64]]:
+    """Return the word in which each field begins, and at which of its bits."""
+    starts = width * np.arange(count)
+    words, shifts = starts // _WORD_BITS, (starts % _WORD_BITS).astype(np.uint64)
+    words.setflags(write=False)
+    shifts.setflags(write=False)
+    return words, shifts

@@ -62,8 +62,9 @@ def unpack(shares: Sequence[Integer], parameters: ParameterSet) -> Array:
     """Return this holder's lanes in [0, 2^lane_bits), int64[n*D], from its w of the lane ciphertexts of n vectors."""
     if not shares or len(shares) % parameters.lane_ciphertexts:
         raise ProtocolError("number of lane ciphertexts", got=len(shares), expected=parameters.lane_ciphertexts)
-    width = parameters.lane_bits
-    return np.concatenate([cut(w, width, used) for w, used in zip(shares, _used(shares, parameters), strict=True)])
+    fields = cut(shares, parameters.lane_bits, parameters.lanes)
+    vectors = fields.reshape(len(shares) // parameters.lane_ciphertexts, -1)
+    return np.ascontiguousarray(vectors[:, : parameters.dimension]).ravel()
 
 
 def above(shares: Sequence[Integer], parameters: ParameterSet) -> NDArray[np.uint8]:

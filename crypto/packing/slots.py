@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.dealing import Words
 from veilmatch.crypto.errors import ParameterError
@@ -52,5 +50,4 @@ def unpack(shares: Sequence[Integer], parameters: ParameterSet) -> Array:
 
     The difference of both holders' slots is 2*score + carry mod 2^k, carry in {0, 1}.
     """
-    rows = [cut(w, parameters.slot_bits, parameters.slots, parameters.ring_bits) for w in shares]
-    return np.array(rows, dtype=np.int64).reshape(len(rows), parameters.slots)
+    return cut(shares, parameters.slot_bits, parameters.slots, parameters.ring_bits)

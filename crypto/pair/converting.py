@@ -135,12 +135,13 @@ class Converter(SecretHolder):
         wanted = np.packbits(results.wanted).tobytes()
         both = digest("wanted results", exchange.session_id, listed, wanted)
         counts = {"triples": len(ciphertexts), **counts}
+        # While workers convert: it is read from disk. The minus holder has to be told first where it is.
+        starts = (yield from exchange.reserve(counts)) if exchange.is_plus else {}
         local = yield from self._local(ciphertexts)
         mine, _ = self._roles()
         N = self._scheme.modulus
         agreement = Agreement(both, fingerprint_hashes(local, exchange.session_id, mine, N))
         if exchange.is_plus:
-            starts = yield from exchange.reserve(counts)
             yield from exchange.send(agreement)
             yield from exchange.tell(starts)
             yield from beside.turn()

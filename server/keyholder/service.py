@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator
 
 import numpy as np
 
-from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.dealing import BlockName, commit_opening, deal_tagged
 from veilmatch.crypto.digests import DIGEST_BYTES
 from veilmatch.crypto.errors import InvalidInputError, ProtocolError, UnavailableError
@@ -53,20 +52,18 @@ class KeyHolderService(rpc.KeyHolderServicer):
             yield _answer_to_wire(answer)
 
     async def _results(self, context: Context, caller: str) -> AsyncIterator[Results]:
-        """Yield the one `Results` that the chunks of the stream make up.
+        """Yield the results of a search in the parts that they come in.
 
         Raises UnavailableError if the caller leaves before or falls silent: a matcher that restarts is missing, and
         deviates in nothing. The first chunk may take as long as matching does.
         """
         parameters = self._holder.scheme.parameters
         size = parameters.ciphertext_bytes
-        ciphertexts: list[Integer] = []
-        masks: list[np.ndarray] = []
         ends = time.monotonic() + self._holder.call_s
         all_cells = 0
         while True:
             left_s = ends - time.monotonic()
-            message = await next_message(context, caller, min(left_s, SILENCE_S) if masks else left_s)
+            message = await next_message(context, caller, min(left_s, SILENCE_S) if all_cells else left_s)
             if message is None:
                 break
             if message.WhichOneof("content") != "results":
@@ -80,10 +77,9 @@ class KeyHolderService(rpc.KeyHolderServicer):
                 raise ProtocolError("more results than the answer to one query", got=all_cells, expected=_MAX_CELLS)
             if not data or len(data) != chunk.packs or len(chunk.wanted) != -(-cells // 8):
                 raise ProtocolError("results and mask do not fit", got=len(data), expected=chunk.packs)
-            ciphertexts += self._holder.given(caller, data)
-            masks.append(bits[:cells].reshape(chunk.packs, parameters.slots).astype(bool))
+            wanted = bits[:cells].reshape(chunk.packs, parameters.slots).astype(bool)
+            yield Results(self._holder.given(caller, data), wanted)
             if chunk.last:
-                yield Results(ciphertexts, np.concatenate(masks))
                 return
         raise UnavailableError(f"{caller} left before its results were complete", party=caller, needed=caller)
 

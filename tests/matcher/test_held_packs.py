@@ -46,7 +46,8 @@ class Loaded:
         await self.workers.load(gallery, contents)
 
     async def match(self, share: Array, numbers: Sequence[int], held: int | None = None) -> list[int]:
-        return [decrypt(r) for r in await self.workers.match(0, STATE, numbers, share, held)]
+        parts = self.workers.match(0, STATE, numbers, share, held)
+        return [decrypt(r) async for part in parts for r in part]
 
 
 def products(clear: dict[int, list[int]], share: Array, numbers: Sequence[int]) -> list[int]:
@@ -99,7 +100,7 @@ async def test_another_gallery_is_not_touched_by_what_is_held(loaded: Loaded) ->
         await other.load(range(3), gallery=1)
         share = exponents()
         assert await loaded.match(share, range(PACKS), held) == products(loaded.clear, share, range(PACKS))
-        found = await loaded.workers.match(1, STATE, range(3), share)
+        found = [r async for part in loaded.workers.match(1, STATE, range(3), share) for r in part]
         assert [decrypt(r) for r in found] == products(other.clear, share, range(3))
 
 

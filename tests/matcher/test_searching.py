@@ -33,7 +33,7 @@ class Query:
         self.opened, self.go_on = asyncio.Event(), asyncio.Event()
         self.state: GalleryState | None = None
         self.sent: list[bytes] = []
-        self.wanted = np.zeros((0, TOY.slots), dtype=np.bool_)
+        self.wanted, self.passed = np.zeros((0, TOY.slots), dtype=np.bool_), False
         self.meeting: Any = SimpleNamespace(swap_results=self._swap, of_peer=nullcontext)
         self.is_plus = True
 
@@ -54,15 +54,18 @@ class Query:
         await self.go_on.wait()
         yield self
 
-    async def _swap(self, session_id: bytes, mine: list[bytes]) -> list[bytes]:
-        self.sent = mine
-        return [SCHEME.serialise(SCHEME.encode(Integer(1))) for _ in mine]
+    async def _swap(self, session_id: bytes, made: Any, count: int, size: int, take: Any) -> None:
+        async for mine in made:
+            self.sent += mine
+            await take(mine, [SCHEME.serialise(SCHEME.encode(Integer(1))) for _ in mine])
+        assert len(self.sent) == count and all(len(sent) == size for sent in self.sent)
 
     async def probe_share(self) -> Any:
         return SimpleNamespace(session_id=bytes(32), values=self.share)
 
-    async def send_results(self, results: list[bytes], wanted: Any) -> None:
-        self.wanted = wanted
+    async def send_results(self, results: list[bytes], wanted: Any, *, last: bool) -> None:
+        assert len(results) == len(wanted) and not self.passed
+        self.wanted, self.passed = np.concatenate([self.wanted, wanted]), last
 
     async def decision_share(self, count: int, packs: int) -> Any:
         return SimpleNamespace(session_id=bytes(32), bits=bytes(-(-count // 8)), valid=True)
@@ -105,7 +108,7 @@ async def test_a_change_does_not_wait_for_a_search_that_has_begun(packed: Packed
     assert (matched.reply.sequence, matched.reply.chain) == (state.sequence, state.chain)
     assert (query.state, matched.reply.count) == (state, len(before))
     assert [decrypt(result) for result in query.sent] == [before[pack] for pack in sorted(before)]
-    assert query.wanted.sum() == len(before)
+    assert query.wanted.sum() == len(before) and query.passed
     assert matched.labels is not None
     assert sum(label != "" for label in matched.labels.tolist()) == len(before)
 

@@ -10,6 +10,7 @@ from typing import Any
 import grpc
 import pytest
 
+from tests.matcher.swapping import swapped
 from tests.transport.meetings import CALLED, DIALS, Meetings, meeting, message
 from tests.transport.parties import METHOD, bytes_of, serving, tls_of
 from veilmatch.crypto.errors import OverloadedError, UnavailableError
@@ -193,7 +194,7 @@ async def test_two_matchers_swap_more_results_than_either_reads_ahead(tmp_path: 
         follows = Meeting(link, pb.MatcherMessage(), leads=False, party="matcher-b", peer="matcher-a", timeout_s=5.0)
         try:
             await link.receive()
-            done.set_result(await follows.swap_results(session, results))
+            done.set_result(await swapped(follows, session, results, 1000))
         except Exception as error:
             done.set_exception(error)
         link.end(None)
@@ -210,7 +211,7 @@ async def test_two_matchers_swap_more_results_than_either_reads_ahead(tmp_path: 
         hello = pb.MatcherMessage(rendezvous=pb.Rendezvous(request_digest=SUBJECT))
         async with dialled(method(timeout=30), hello, CALLED) as link:
             leads = Meeting(link, hello, leads=True, party="matcher-a", peer="matcher-b", timeout_s=5.0)
-            assert await leads.swap_results(session, results) == results
+            assert await swapped(leads, session, results, 1700) == results
             assert await done == results
 
 

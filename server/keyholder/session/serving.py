@@ -72,6 +72,7 @@ from veilmatch.server.keyholder.allowance import Allowance
 from veilmatch.server.keyholder.audit.log import AuditLog
 from veilmatch.server.keyholder.audit.record import Auditor, Record
 from veilmatch.server.keyholder.peers import Peers, party_name
+from veilmatch.server.keyholder.session.arriving import Arriving
 from veilmatch.server.keyholder.session.pair_link import PairLinks
 from veilmatch.server.keyholder.session.sealing import SealedAnswerShare, Sealer
 from veilmatch.server.keyholder.session.share_worker import ShareWork, ShareWorkers
@@ -267,11 +268,12 @@ class KeyHolder:
                 work = self._workers.of(checked.pair, session.request.epoch, checked.device)
                 begun = _begun(session, work)
                 # What this session was given of the stock stays with the peer until the link has ended.
-                with stock.session() as own, ending(begun):
+                with stock.session() as own, ending(begun), Arriving(work) as arriving:
                     async with self.links.about(session.request) as link:
                         # In here, so that the peer is told who failed, too.
                         with own_failures(self.server):
-                            async for answer in self._drive(session, work, begun, link, own, results, record):
+                            begins = self._drive(session, work, begun, arriving, link, own, results, record)
+                            async for answer in begins:
                                 yield self._for_recipient(checked, opening, answer)
             except GalleryMismatchError:
                 raise  # between the matchers: it says nothing of the key holders
@@ -349,6 +351,7 @@ class KeyHolder:
         session: PairSession,
         work: ShareWork,
         begun: asyncio.Future[list[LocalShare]],
+        arriving: Arriving,
         link: Link[pb.PairMessage],
         stock: SessionStock,
         results: AsyncIterator[Results],
@@ -370,9 +373,10 @@ class KeyHolder:
                     await turns.say(envelope)
                 case Receive():
                     outcome = await turns.hear()
-                case LocalWork(ciphertexts):
-                    async with turns.working():
-                        outcome = await work.local_shares(ciphertexts)
+                case LocalWork():
+                    # Of the results, begun as they came.
+                    async with turns.working(arriving.since):
+                        outcome = await arriving.local_shares()
                 case SafetyWork(ciphertexts, exponents):
                     async with turns.working():
                         outcome = await work.safety_shares(ciphertexts, exponents)
@@ -380,7 +384,7 @@ class KeyHolder:
                     outcome = await stock.reserve(action)
                 case AwaitResults():
                     await turns.flush()
-                    outcome = found = await anext(results)
+                    outcome = found = await arriving.all(results)
                     turns.expect(len(found.ciphertexts))
                 case ProbeShare():
                     yield action
@@ -432,9 +436,14 @@ def _told(operation: Operation, by_device: NDArray[np.bool_]) -> int:
 
 
 async def _within(results: AsyncIterator[Results], operation: str, output_bits: int) -> AsyncIterator[Results]:
-    """Pass results on that ask for at most the answer bits that were announced. Raises ProtocolError for more."""
-    async for found in results:
-        asked = answer_bits(operation, int(found.wanted.sum()))
+    """Pass parts of results on that ask for at most the answer bits that were announced, all together.
+
+    Raises ProtocolError for more.
+    """
+    wanted = 0
+    async for part in results:
+        wanted += int(part.wanted.sum())
+        asked = answer_bits(operation, wanted)
         if asked > output_bits:
             raise ProtocolError("more answers than were announced", got=asked, expected=output_bits)
-        yield found
+        yield part

@@ -79,10 +79,13 @@ class Turns:
                 return turn
 
     @asynccontextmanager
-    async def working(self) -> AsyncIterator[None]:
-        """Work in the block, on something that the peer works on as well; it hears first what was said."""
+    async def working(self, since: float | None = None) -> AsyncIterator[None]:
+        """Work in the block, on something that the peer works on as well; it hears first what was said.
+
+        since: when that was begun, on the monotonic clock, if it was before.
+        """
         await self.flush()
-        started = time.monotonic()
+        started = time.monotonic() if since is None else since
         yield
         self._worked_s = time.monotonic() - started
 

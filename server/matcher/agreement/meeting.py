@@ -8,9 +8,9 @@ state while they work on it: see `sitting`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager, contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from veilmatch.crypto.claims import Others
 from veilmatch.crypto.digests import digest, digest_all
@@ -30,6 +30,9 @@ from veilmatch.server.transport.limits import CHUNK_BYTES, WHOLE_CALL
 from veilmatch.server.transport.links import AcceptedLink, Link, Rendezvous, dialled, require_subject
 from veilmatch.server.transport.sign_of_life import Sign, unless_silent
 
+_R = TypeVar("_R")
+#: Takes a part of this side's results and the other's of the same packs.
+Take = Callable[[Sequence[bytes], list[bytes]], Awaitable[None]]
 #: What one pack may take at the other matcher, generously: for time-outs only.
 _MATCH_S = 0.1
 #: What comes in parts has to come at least this fast, in bytes a second, after what is waited for one message.
@@ -109,10 +112,12 @@ class Meeting:
                     party=self.peer,
                     alternatives=self._alternatives,
                 )
+            handed = clock()
             yield part
             if part.last:
                 return
-            until += message.ByteSize() / _SLOWEST
+            # What is done with a part here is no time of the other side.
+            until += clock() - handed + message.ByteSize() / _SLOWEST
 
     def changes(self, patience: float) -> AsyncGenerator[pb.ChangesChunk, None]:
         """Yield the changes that the other side hands over, in parts; see `parts`. patience: as in `receive`."""
@@ -127,31 +132,56 @@ class Meeting:
             error.party, error.alternatives = self.peer, self._alternatives
             raise
 
-    async def swap_results(self, session_id: bytes, results: Sequence[bytes]) -> list[bytes]:
-        """Exchange R of the same packs; returns the other matcher's, in order."""
-        theirs = await _at_once(self._send_results(session_id, results), self._receive_results(session_id, results))
-        return _split(theirs, len(results), len(results[0]))
+    async def swap_results(
+        self, session_id: bytes, made: AsyncIterator[Sequence[bytes]], count: int, size: int, take: Take
+    ) -> None:
+        """Exchange R of the same `count` packs, `size` bytes each, as they are made.
 
-    async def _send_results(self, session_id: bytes, results: Sequence[bytes]) -> None:
-        step = max(1, CHUNK_BYTES // max(1, len(results[0])))
-        for start in range(0, len(results), step):
-            chunk = pb.ResultChunk(
-                session_id=session_id,
-                results=b"".join(results[start : start + step]),
-                last=start + step >= len(results),
-            )
-            await self._link.send(pb.MatcherMessage(results=chunk))
+        take: is awaited with each part of what this side has made and the other matcher's of the same packs, in order.
+        """
+        mine: asyncio.Queue[Sequence[bytes] | None] = asyncio.Queue()
+        await _at_once(
+            self._send_results(session_id, made, count, mine),
+            self._take_results(session_id, mine, count, size, take),
+        )
 
-    async def _receive_results(self, session_id: bytes, mine: Sequence[bytes]) -> bytes:
+    async def _send_results(
+        self, session_id: bytes, made: AsyncIterator[Sequence[bytes]], count: int, mine: asyncio.Queue[Any]
+    ) -> None:
+        try:
+            left = count
+            async for part in made:
+                left -= len(part)
+                mine.put_nowait(part)
+                step = max(1, CHUNK_BYTES // max(1, len(part[0])))
+                for start in range(0, len(part), step):
+                    chunk = pb.ResultChunk(
+                        session_id=session_id,
+                        results=b"".join(part[start : start + step]),
+                        last=not left and start + step >= len(part),
+                    )
+                    await self._link.send(pb.MatcherMessage(results=chunk))
+        finally:
+            mine.put_nowait(None)  # there is no more, whatever the reason
+
+    async def _take_results(
+        self, session_id: bytes, mine: asyncio.Queue[Any], count: int, size: int, take: Take
+    ) -> None:
         received = bytearray()
-        async with aclosing(self.parts("results", _MATCH_S * len(mine))) as chunks:
-            async for chunk in chunks:
-                if chunk.session_id != session_id:
-                    raise ProtocolError("the two matchers are in different sessions")
-                received += chunk.results
-                if len(received) > len(mine) * len(mine[0]):
-                    break
-        return bytes(received)
+        async with aclosing(self.parts("results", _MATCH_S * count)) as chunks:
+            while (part := await mine.get()) is not None:
+                count -= len(part)
+                needed = len(part) * size
+                # With the last part to the end: the other side may not send more than that.
+                while len(received) < needed or (not count and len(received) == needed):
+                    if (chunk := await anext(chunks, None)) is None:
+                        break
+                    if chunk.session_id != session_id:
+                        raise ProtocolError("the two matchers are in different sessions")
+                    received += chunk.results
+                theirs = _split(bytes(received[:needed] if count else received), len(part), size)
+                del received[:needed]
+                await take(part, theirs)
 
     async def swap_columns(self, session_id: bytes, mine: bytes, patience_s: float = 0.0) -> bytes:
         """Exchange contributions of equal size; both commit to theirs first, so that none can depend on the other.
@@ -327,7 +357,7 @@ class Meetings:
         return next(stub for party, stub in self._stubs.items() if matcher_name(party) == peer)
 
 
-async def _at_once(sending: Coroutine[Any, Any, None], receiving: Coroutine[Any, Any, bytes]) -> bytes:
+async def _at_once(sending: Coroutine[Any, Any, None], receiving: Coroutine[Any, Any, _R]) -> _R:
     """Return what is received while this side sends: were both to send first, both might wait for the other to read."""
     sent = asyncio.ensure_future(sending)
     try:

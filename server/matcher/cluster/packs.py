@@ -9,7 +9,7 @@ that, for a time; then it is refused.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Protocol
 
@@ -91,8 +91,8 @@ class ClusterPacks:
 
     async def match(
         self, gallery: int, state: GalleryState, packs: Sequence[int], exponents: Array, held: int | None = None
-    ) -> list[bytes]:
-        """Return R of every pack; see `Packs.match`."""
+    ) -> AsyncGenerator[list[bytes], None]:
+        """Yield R of every pack, all at once: every shard answers for all of its packs; see `Packs.match`."""
         asked: dict[int, list[int]] = {}
         for pack in sorted(packs):
             asked.setdefault(shard_of(pack, self._actors.count), []).append(pack)
@@ -105,7 +105,7 @@ class ClusterPacks:
             if len(data) != size * len(numbers):
                 raise ProtocolError("a shard's answer of the wrong size", got=len(data), expected=size * len(numbers))
             results |= {pack: data[i * size : (i + 1) * size] for i, pack in enumerate(numbers)}
-        return [results[pack] for pack in packs]
+        yield [results[pack] for pack in packs]
 
     async def column(self, values: Words, slot: int, *, is_plus: bool, erase: bool) -> bytes:
         """See `Packs.column`; in this process."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -155,7 +156,8 @@ class Shard:
             if wrong:
                 raise IntegrityError("a pack that is not of this shard", got=wrong[0])
             within = [self._part.within(pack) for pack in packs]
-            return await self._workers.match(gallery, GalleryState(*state), within, exponents)
+            async with aclosing(self._workers.match(gallery, GalleryState(*state), within, exponents)) as parts:
+                return [result async for part in parts for result in part]
 
 
 def exponents_of(data: bytes) -> Array:

@@ -111,8 +111,11 @@ class KeyHolderCall:
         values = np.frombuffer(share.lanes, dtype="<u8").astype(np.uint64).reshape(templates, -1)
         return TemplateShares(share.session_id, values, share.valid_share)
 
-    async def send_results(self, results: Sequence[bytes], wanted: NDArray[np.bool_]) -> None:
-        """Send V of every pack and which of its slots are asked for, bool[packs, slots], in chunks."""
+    async def send_results(self, results: Sequence[bytes], wanted: NDArray[np.bool_], *, last: bool = True) -> None:
+        """Send V of some packs and which of their slots are asked for, bool[packs, slots]. last: no others follow.
+
+        The key holder begins with them at once.
+        """
         step = max(1, CHUNK_BYTES // self._parameters.ciphertext_bytes)
         for start in range(0, len(results), step):
             part = results[start : start + step]
@@ -120,7 +123,7 @@ class KeyHolderCall:
                 results=b"".join(part),
                 wanted=np.packbits(wanted[start : start + step], bitorder="little").tobytes(),
                 packs=len(part),
-                last=start + step >= len(results),
+                last=last and start + step >= len(results),
             )
             sending = self._link.send(pb.MatcherToKeyHolder(results=chunk))  # type: ignore[arg-type]
             await _by(self._party, sending, self._gives_sign, self._timeout_s)

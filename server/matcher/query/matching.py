@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
+import numpy as np
 from numpy.typing import NDArray
 
 from veilmatch.crypto.answer_share import labels_digest
@@ -139,12 +140,12 @@ async def match(
         async with on.open_session(checked, request, state, output_bits=count, labels_digest=labels) as call:
             share = await call.probe_share()
             converted = time.perf_counter()
-            mine = await on.workers.match(gallery.number, state, packs, share.values, held)
-            theirs = await meeting.swap_results(share.session_id, mine)
-            with meeting.of_peer():
-                combined = await asyncio.to_thread(_combine, mine, theirs, on, is_plus=on.is_plus(checked.pair))
+            made = on.workers.match(gallery.number, state, packs, share.values, held)
+            passing = _Passing(call, wanted, meeting, on, is_plus=on.is_plus(checked.pair))
+            size = on.scheme.parameters.ciphertext_bytes
+            async with aclosing(made):
+                await meeting.swap_results(share.session_id, made, len(packs), size, passing.take)
             matched = time.perf_counter()
-            await call.send_results(combined, wanted)
             await take_answer(reply, call, checked, count, len(packs))
             decided = time.perf_counter()
         reply.timings.convert_s = converted - started
@@ -195,6 +196,25 @@ async def take_answer(
     else:
         sealed = await call.sealed_share(count, conversions)
         reply.session_id, reply.statement = sealed.session_id, sealed.statement
+
+
+class _Passing:
+    """Passes results on to the key holder, which converts them while others are still being multiplied out."""
+
+    def __init__(
+        self, call: KeyHolderCall, wanted: NDArray[np.bool_], meeting: Meeting, on: Surroundings, *, is_plus: bool
+    ) -> None:
+        """wanted: of all packs, bool[packs, slots]."""
+        self._call, self._wanted, self._meeting, self._on, self._is_plus = call, wanted, meeting, on, is_plus
+        self._passed = 0
+
+    async def take(self, mine: Sequence[bytes], theirs: Sequence[bytes]) -> None:
+        """Pass V of the next packs on."""
+        with self._meeting.of_peer():
+            combined = await asyncio.to_thread(_combine, mine, theirs, self._on, is_plus=self._is_plus)
+        start, self._passed = self._passed, self._passed + len(mine)
+        last = self._passed == len(self._wanted)
+        await self._call.send_results(combined, self._wanted[start : self._passed], last=last)
 
 
 def _combine(mine: Sequence[bytes], theirs: Sequence[bytes], on: Surroundings, *, is_plus: bool) -> list[bytes]:

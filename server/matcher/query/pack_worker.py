@@ -11,8 +11,9 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager, suppress
+from functools import partial
 
 import numpy as np
 
@@ -24,14 +25,18 @@ from veilmatch.crypto.packing import lanes, slots
 from veilmatch.crypto.packing.fields import Array
 from veilmatch.server.matcher.gallery.mutation import GalleryState
 from veilmatch.server.matcher.query.pack_versions import PackVersions
+from veilmatch.server.workers.ahead import ahead
 from veilmatch.server.workers.threads import Pool
 
 _LOAD, _MATCH, _COLUMN, _RECORD, _APPLY, _FORGET = b"L", b"M", b"C", b"R", b"A", b"F"
 _GALLERY = struct.Struct(">HI")  # number of the gallery, number or count of packs
 _GENERATION = struct.Struct(">Q")
 _HELD = struct.Struct(">I")  # how many generations are held; they follow
-#: Packs that a worker multiplies out at a time, for one search: with D = 128 some 50 ms.
-SLICE_PACKS = 64
+#: Packs that a worker multiplies out at a time, for one search: at most some 40 ms with D = 128, at least 10. A search
+#: has eight slices or more, if it is large enough.
+SLICE_PACKS, FEWEST_PACKS, _PARTS = 64, 16, 8
+#: Slices that are under way for a search: one is computed, one waits, and one has been computed and is dealt with.
+_AHEAD = 3
 _COLUMN_HEAD = struct.Struct(">I??")  # slot, is_plus, erase
 
 
@@ -174,19 +179,34 @@ class PackWorkers:
 
     async def match(
         self, gallery: int, state: GalleryState, packs: Sequence[int], exponents: Array, held: int | None = None
-    ) -> list[bytes]:
-        """Return R of every pack in `packs`, re-randomised, for this matcher's probe share, int64[D] in [0, 2^k).
+    ) -> AsyncGenerator[list[bytes], None]:
+        """Yield R of every pack in `packs`, re-randomised, for this matcher's probe share, int64[D] in [0, 2^k).
 
-        state: is not looked at; what was loaded last is what the lock of the gallery lets be asked, or what is held.
+        In order, a slice at a time, of which all workers have the same part; others come in between two slices. state:
+        is not looked at; what was loaded last is what the lock of the gallery lets be asked, or what is held.
         """
         # Once for all workers: under Python's lock they would do it one after the other.
-        query = self._ring.compile(exponents.tolist(), self._parameters.ring_bits)
         generation = _GENERATION.pack(self._generations[gallery] if held is None else held)
+        query = generation + self._ring.compile(exponents.tolist(), self._parameters.ring_bits)
+        size = self._slice_packs(len(packs))
+        slices = (packs[start : start + size] for start in range(0, len(packs), size))
+        async with aclosing(ahead((partial(self._slice, gallery, one, query) for one in slices), _AHEAD)) as answers:
+            async for answer in answers:
+                yield answer
+
+    def _slice_packs(self, packs: int) -> int:
+        """Return of how many packs a slice of a search over so many consists: whole groups for every worker."""
+        workers = self._pool.count
+        each = min(SLICE_PACKS, max(FEWEST_PACKS, -(-packs // (_PARTS * workers))))
+        return -(-each // self._lanes) * self._lanes * workers
+
+    async def _slice(self, gallery: int, packs: Sequence[int], query: bytes) -> list[bytes]:
+        """Return R of these packs, in order."""
         shares: dict[int, list[int]] = {}
         for pack in sorted(packs):
             shares.setdefault(self._worker_of(pack), []).append(pack)
         answers = await asyncio.gather(
-            *(self._of_worker(worker, gallery, share, generation + query) for worker, share in shares.items())
+            *(self._pool.call(worker, _MATCH + _packs_head(gallery, share) + query) for worker, share in shares.items())
         )
         size = self._parameters.ciphertext_bytes
         results: dict[int, bytes] = {}
@@ -195,11 +215,6 @@ class PackWorkers:
                 raise ProtocolError("a worker's answer of the wrong size", got=len(data), expected=size * len(share))
             results |= {pack: data[i * size : (i + 1) * size] for i, pack in enumerate(share)}
         return [results[pack] for pack in packs]
-
-    async def _of_worker(self, worker: int, gallery: int, packs: Sequence[int], query: bytes) -> bytes:
-        """Return R of these packs of one worker, joined. Others come in between two slices."""
-        slices = [packs[start : start + SLICE_PACKS] for start in range(0, len(packs), SLICE_PACKS)]
-        return b"".join([await self._pool.call(worker, _MATCH + _packs_head(gallery, one) + query) for one in slices])
 
     async def column(self, values: Words, slot: int, *, is_plus: bool, erase: bool) -> bytes:
         """Return this matcher's part of one template's column, from its share uint64[D]: D ciphertexts, joined."""

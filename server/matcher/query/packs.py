@@ -3,7 +3,7 @@ other machines of the organisation."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -25,13 +25,14 @@ class Packs(Protocol):
         packs cannot be kept here: then the lock is to be held until `match` has returned.
         """
 
-    async def match(
+    def match(
         self, gallery: int, state: GalleryState, packs: Sequence[int], exponents: Array, held: int | None = None
-    ) -> list[bytes]:
-        """Return R of every pack in `packs`, re-randomised, for this matcher's probe share, int64[D] in [0, 2^k).
+    ) -> AsyncGenerator[list[bytes], None]:
+        """Yield R of every pack in `packs`, re-randomised, for this matcher's probe share, int64[D] in [0, 2^k).
 
-        state: that of the gallery, which is held by its lock or by `held`: nothing is answered for another one. Raises
-        UnavailableError if packs of it are not there in time.
+        They come in order and in parts, each as soon as it is there; use it with `aclosing`. state: that of the
+        gallery, which is held by its lock or by `held`: nothing is answered for another one. Raises UnavailableError if
+        packs of it are not there in time.
         """
 
     async def column(self, values: Words, slot: int, *, is_plus: bool, erase: bool) -> bytes:

@@ -33,10 +33,10 @@ def test_fields_come_out_as_they_went_in(given_: tuple[list[int], int], above: i
     values, width = given_
     w = join(values, width)
     assert w == sum(v << (width * j) for j, v in enumerate(values))
-    assert cut(w, width, len(values)).tolist() == values
-    assert cut(w + (Integer(above) << (width * len(values))), width, len(values)).tolist() == values
+    more = w + (Integer(above) << (width * len(values)))
+    assert cut([w, more], width, len(values)).tolist() == [values, values]
     for low in {1, max(1, width - 1), width, width + 1}:
-        assert cut(w, width, len(values), low).tolist() == [v % 2**low for v in values]
+        assert cut([w], width, len(values), low).tolist() == [[v % 2**low for v in values]]
 
 
 @given(st.lists(st.integers(-(2**40), 2**40), max_size=30), st.integers(1, 62))
@@ -45,8 +45,9 @@ def test_negative_values_are_joined_as_integers(values: list[int], width: int) -
 
 
 def test_cutting_takes_missing_bits_as_zero() -> None:
-    assert cut(Integer(0), 48, 3).tolist() == [0, 0, 0]
-    assert cut(Integer(5), 1, 4).tolist() == [1, 0, 1, 0]
+    assert cut([Integer(0)], 48, 3).tolist() == [[0, 0, 0]]
+    assert cut([Integer(5), Integer(2)], 1, 4).tolist() == [[1, 0, 1, 0], [0, 1, 0, 0]]
+    assert cut([], 48, 3).shape == (0, 3)
 
 
 # -- lanes ----------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from tests.matcher.agreement.organisations import Line
+from tests.matcher.swapping import swapped
 from veilmatch.crypto.errors import ProtocolError, UnavailableError, VeilmatchError
 from veilmatch.protos.v1 import matcher_pb2 as pb
 from veilmatch.server.matcher.agreement.handing_over import take_over
@@ -42,7 +43,7 @@ async def test_parts_do_not_go_on_for_ever(what: str, kind: int, error: type[Vei
     playing = asyncio.ensure_future(liar())
     receiving = {
         "column": lambda: meeting.swap_columns(SESSION, b"x" * 1000),
-        "results": lambda: meeting.swap_results(SESSION, [b"x" * 1000]),
+        "results": lambda: swapped(meeting, SESSION, [b"x" * 1000]),
         "changes": lambda: take_over(meeting),
     }
     try:

@@ -68,8 +68,8 @@ class Packed:
         share = exponents()
         expected = [self.product(pack, share) for pack in numbers]
         state = self.gallery.state
-        assert [decrypt(r) for r in await cluster.match(0, state, numbers, share)] == expected
-        assert [decrypt(r) for r in await self.here.match(0, state, numbers, share)] == expected
+        for packs_ in (cluster, self.here):
+            assert [decrypt(r) async for part in packs_.match(0, state, numbers, share) for r in part] == expected
 
     def product(self, pack: int, share: Array) -> int:
         return sum(int(e) * m for e, m in zip(share, self.clear[pack], strict=True)) % int(PUBLIC_KEY.modulus)

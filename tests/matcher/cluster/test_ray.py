@@ -159,7 +159,8 @@ def test_each_actor_holds_its_part_and_the_matcher_nothing(cluster: Nodes, tmp_p
 
 async def test_ray_writes_down_no_share_and_no_ciphertext(packed: Packed, actors: RayActors, cluster: Nodes) -> None:
     share = exponents()
-    results = await packed.on(actors, wait_s=60).match(0, packed.gallery.state, sorted(packed.clear), share)
+    parts = packed.on(actors, wait_s=60).match(0, packed.gallery.state, sorted(packed.clear), share)
+    results = [result async for part in parts for result in part]
     packs = packed.store.packs_at(NAMES[0], [0, 8])
     secret = [share.astype("<i8").tobytes(), *(r[-32:] for r in results), *(content[:32] for _, content in packs)]
     spelled = {word for one in secret for word in (one, one.hex().encode(), base64.b64encode(one)[:-4])}

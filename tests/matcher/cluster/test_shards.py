@@ -56,7 +56,7 @@ async def test_a_shard_that_lags_or_is_ahead_refuses(packed: Packed) -> None:
             await ask_match(actors.actors[0], State(state.sequence, state.chain), [3])
     await packed.check(cluster)  # it catches up
     with pytest.raises(UnavailableError, match="misses a shard") as caught:
-        await cluster.match(0, old, [3], exponents())
+        await anext(cluster.match(0, old, [3], exponents()))
     assert caught.value.party == "matcher-a" and caught.value.alternatives == ("bc",)
 
 
