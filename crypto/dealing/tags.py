@@ -45,23 +45,33 @@ def check_tagged_block(block: Block, kind: Kind, modulus: Integer, *, is_plus: b
 
 def split_tags(block: Block, modulus: Integer) -> tuple[Block, bytes]:
     """Return a block of triples without its tags, and the tags. Raises ProtocolError if it has none."""
-    expected = BLOCK_UNITS["triples"] * _TAGGED * modulus_bytes(modulus)
-    if len(block.corrections) < expected:
-        raise ProtocolError("a dealt block without its tags", got=len(block.corrections), expected=f">= {expected}")
-    at = len(block.corrections) - expected
+    at = _tags_at(block, modulus)
     return Block(block.seed, block.corrections[:at]), block.corrections[at:]
 
 
 def tagged_triples(block: Block, start: int, count: int, modulus: Integer) -> list[TaggedTriple]:
     """Return triples start..start+count of a block with tags: they have one as far as they come out of the check."""
-    size, (plain, all_tags) = modulus_bytes(modulus), split_tags(block, modulus)
-    first = _TAGGED * size * start
-    tags = [from_bytes(all_tags[first + i * size : first + (i + 1) * size]) % modulus for i in range(_TAGGED * count)]
+    size, at = modulus_bytes(modulus), _tags_at(block, modulus)
+    # What is behind the corrections of the triples is not read, and a block is too long to be cut for a few of them.
+    plain = block if at else Block(block.seed, b"")
+    first = at + _TAGGED * size * start
+    tags = [
+        from_bytes(block.corrections[first + i * size : first + (i + 1) * size]) % modulus
+        for i in range(_TAGGED * count)
+    ]
     keys = _keys(block.seed, start, count, modulus)
     return [
         TaggedTriple(t.a, t.b, t.ab, *tags[_TAGGED * i : _TAGGED * (i + 1)], *keys[_TAGGED * i : _TAGGED * (i + 1)])
         for i, t in enumerate(triples(plain, start, count, modulus))
     ]
+
+
+def _tags_at(block: Block, modulus: Integer) -> int:
+    """Return where the tags of a block of triples begin. Raises ProtocolError if it has none."""
+    expected = BLOCK_UNITS["triples"] * _TAGGED * modulus_bytes(modulus)
+    if len(block.corrections) < expected:
+        raise ProtocolError("a dealt block without its tags", got=len(block.corrections), expected=f">= {expected}")
+    return len(block.corrections) - expected
 
 
 def _keys(seed: bytes, start: int, count: int, modulus: Integer) -> list[Integer]:
