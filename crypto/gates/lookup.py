@@ -41,20 +41,20 @@ _AT_ONCE = 8
 
 
 class Lookup(NamedTuple):
-    """t = `count` functions of n pairs (p, q) of numbers in [0, 2^width).
+    """So many functions of n pairs (p, q) of numbers in [0, 2^width).
 
     mine: int64[n], p or q. tables: asked at the minus holder.
     """
 
     mine: Array
     width: int
-    count: int
+    functions: int
     tables: Tables
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """Of the ANDs: functions, values of p but the first, pairs."""
-        return self.count, (1 << self.width) - 1, len(self.mine)
+        return self.functions, (1 << self.width) - 1, len(self.mine)
 
 
 def lookups(asked: Sequence[Lookup], evaluator: Evaluator) -> Layer:
