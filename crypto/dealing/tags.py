@@ -48,7 +48,8 @@ def check_tagged_block(block: Block, kind: Kind, modulus: Integer, *, is_plus: b
 
 def split_tags(block: Block, modulus: Integer) -> tuple[Block, bytes]:
     """Return a dealt block of triples without its tags, and the tags. Raises ProtocolError if it has none."""
-    return _cut(block, _TAGGED * BLOCK_UNITS["triples"] + 1, modulus)
+    at = _tags_at(block, _TAGGED * BLOCK_UNITS["triples"] + 1, modulus)
+    return Block(block.seed, block.corrections[:at]), block.corrections[at:]
 
 
 def without_mask(tags: bytes, modulus: Integer) -> bytes:
@@ -67,8 +68,11 @@ def tagged_triples(block: Block, start: int, count: int, modulus: Integer) -> li
     size = modulus_bytes(modulus)
     # All else comes in twos: one more is the mask of a dealt block.
     dealt = len(block.corrections) // size % 2
-    plain, all_tags = _cut(block, _TAGGED * BLOCK_UNITS["triples"] + dealt, modulus)
-    tags = read_tags(all_tags[_TAGGED * size * start : _TAGGED * size * (start + count)], modulus)
+    at = _tags_at(block, _TAGGED * BLOCK_UNITS["triples"] + dealt, modulus)
+    # What is behind the corrections of the triples is not read, and a block is too long to be cut for a few of them.
+    plain = block if at else Block(block.seed, b"")
+    first = at + _TAGGED * size * start
+    tags = read_tags(block.corrections[first : first + _TAGGED * size * count], modulus)
     keys = keys_of(block.seed, _TAGGED * start, _TAGGED * count, modulus)
     return [
         TaggedTriple(t.a, t.b, t.ab, *tags[_TAGGED * i : _TAGGED * (i + 1)], *keys[_TAGGED * i : _TAGGED * (i + 1)])
@@ -88,12 +92,12 @@ def keys_of(seed: bytes, start: int, count: int, modulus: Integer) -> list[Integ
     return _residues(digest("tag keys", seed), start, count, modulus)
 
 
-def _cut(block: Block, tags: int, modulus: Integer) -> tuple[Block, bytes]:
+def _tags_at(block: Block, tags: int, modulus: Integer) -> int:
+    """Return where the tags of a block of triples begin. Raises ProtocolError if it has none."""
     expected = tags * modulus_bytes(modulus)
     if len(block.corrections) < expected:
         raise ProtocolError("a dealt block without its tags", got=len(block.corrections), expected=f">= {expected}")
-    at = len(block.corrections) - expected
-    return Block(block.seed, block.corrections[:at]), block.corrections[at:]
+    return len(block.corrections) - expected
 
 
 def _residues(seed: bytes, start: int, count: int, modulus: Integer) -> list[Integer]:

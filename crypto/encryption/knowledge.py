@@ -33,13 +33,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Self
 
-from veilmatch.crypto.arithmetic import Integer, from_bytes, invert, to_bytes
+from veilmatch.crypto.arithmetic import Integer, from_bytes, to_bytes
 from veilmatch.crypto.digests import DIGEST_BYTES, digest
 from veilmatch.crypto.encryption.paillier import CHALLENGE_BITS, Paillier, PublicKey
 from veilmatch.crypto.errors import KnowledgeProofError
+from veilmatch.crypto.rings.choice import make_ring
 from veilmatch.crypto.rings.fixed_base import ROUNDING_BITS
-from veilmatch.crypto.rings.multiexp import product_of_public_powers
-from veilmatch.crypto.rings.public_base import PublicBase
+from veilmatch.crypto.rings.ring import PublicBase
 from veilmatch.crypto.secret_access import SecretHolder
 
 
@@ -112,7 +112,7 @@ class KnownCiphertexts(SecretHolder):
 def check(public_key: PublicKey, context: bytes, ciphertexts: Sequence[bytes], proof: bytes) -> None:
     """Raise KnowledgeProofError unless `proof` is one for these ciphertexts in this context; all may be any bytes.
 
-    Takes 1.4 ms at 3072 bits for 3 ciphertexts, the first one under a key 0.03 s more. Everything here is public.
+    Takes 1.0 ms at 3072 bits for 2 ciphertexts where the kernel has lanes, else 1.7. Everything here is public.
     """
     parameters, N = public_key.parameters, public_key.modulus
     seed, response = proof[:DIGEST_BYTES], from_bytes(proof[DIGEST_BYTES:])
@@ -124,9 +124,8 @@ def check(public_key: PublicKey, context: bytes, ciphertexts: Sequence[bytes], p
     ):
         raise KnowledgeProofError()
     elements = [from_bytes(c) % N for c in ciphertexts]
-    product = product_of_public_powers(elements, challenges(seed, len(elements)), CHALLENGE_BITS, N)
     try:
-        commitment = _powers_of_H(public_key).power(response) * invert(product, N) % N
+        commitment = _powers_of_H(public_key).power_over(response, elements, challenges(seed, len(elements)))
     except ZeroDivisionError:  # a ciphertext that is no unit
         raise KnowledgeProofError() from None
     if not hmac.compare_digest(_seed(public_key, context, commitment, ciphertexts), seed):
@@ -135,8 +134,8 @@ def check(public_key: PublicKey, context: bytes, ciphertexts: Sequence[bytes], p
 
 @lru_cache(maxsize=2)
 def _powers_of_H(public_key: PublicKey) -> PublicBase:
-    """Return H = hs mod N with a table of 4 MB for exponents as long as w is. Two, for a rotation knows two keys."""
-    return PublicBase(public_key.hs, public_key.modulus, _response_bits(public_key))
+    """Return H = hs mod N for exponents as long as w is. Two, for a rotation knows two keys."""
+    return make_ring(public_key.modulus).public_base(public_key.hs, _response_bits(public_key))
 
 
 def challenges(seed: bytes, count: int) -> list[Integer]:

@@ -20,30 +20,27 @@ Wire = NDArray[np.uint8]
 #: Yields this holder's message of a layer, takes the other's, returns its shares of the result.
 Circuit = Generator[bytes, bytes, Wire]
 Layer = Generator[bytes, bytes, list[Wire]]
+_NOTHING: Wire = np.zeros(0, dtype=np.uint8)
 
 
 def together(*circuits: Circuit) -> Layer:
     """Run circuits side by side; what all of them send in a layer is one message. Returns what each returns."""
-    results: dict[int, Wire] = {}
-    sent: dict[int, bytes] = {}
-    received: dict[int, bytes | None] = dict.fromkeys(range(len(circuits)))
+    results: list[Wire] = [_NOTHING] * len(circuits)
+    running: list[tuple[int, bytes | None]] = [(i, None) for i in range(len(circuits))]
     while True:
-        sent = {}
-        for i, part in received.items():
+        sent: list[tuple[int, bytes]] = []
+        for i, part in running:
             try:
-                sent[i] = circuits[i].send(part)  # type: ignore[arg-type]
+                sent.append((i, circuits[i].send(part)))  # type: ignore[arg-type]
             except StopIteration as stop:
                 results[i] = stop.value
         if not sent:
-            return [results[i] for i in range(len(circuits))]
-        message = yield b"".join(sent.values())
-        if len(message) != sum(map(len, sent.values())):
-            raise ProtocolError(
-                "a gate's message of the wrong size", got=len(message), expected=sum(map(len, sent.values()))
-            )
-        received, at = {}, 0
-        for i, part in sent.items():
-            received[i], at = message[at : at + len(part)], at + len(part)
+            return results
+        ends = [0, *accumulate(len(part) for _, part in sent)]
+        message = yield b"".join(part for _, part in sent)
+        if len(message) != ends[-1]:
+            raise ProtocolError("a gate's message of the wrong size", got=len(message), expected=ends[-1])
+        running = [(i, message[start:end]) for (i, _), (start, end) in zip(sent, pairwise(ends), strict=True)]
 
 
 class Evaluator:
@@ -60,19 +57,33 @@ class Evaluator:
 
     def all_of(self, xs: Sequence[Wire], ys: Sequence[Wire]) -> Layer:
         """One layer: return shares of xs[i] AND ys[i] for all i. Uses a triple byte per byte of input."""
-        x, y = np.concatenate(xs), np.concatenate(ys)
-        a, b, c = self._take(len(x))
-        mine = np.concatenate([x ^ a, y ^ b])
+        z = yield from self._ands(np.concatenate(xs), np.concatenate(ys))
+        ends = list(accumulate(map(len, xs)))
+        return [z[start:end] for start, end in pairwise([0, *ends])]
+
+    def crossed(self, mine: Wire) -> Circuit:
+        """One layer: return shares of what the plus holder knows AND what the minus holder knows.
+
+        Uses a triple byte per byte.
+        """
+        nothing = np.zeros_like(mine)
+        return self._ands(mine, nothing) if self.is_plus else self._ands(nothing, mine)
+
+    def _ands(self, x: Wire, y: Wire) -> Circuit:
+        count = len(x)
+        a, b, c = self._take(count)
+        mine = np.empty(2 * count, dtype=np.uint8)
+        np.bitwise_xor(x, a, out=mine[:count])
+        np.bitwise_xor(y, b, out=mine[count:])
         received = yield mine.tobytes()
         if len(received) != len(mine):
             raise ProtocolError("a gate's message of the wrong size", got=len(received), expected=len(mine))
-        opened = mine ^ np.frombuffer(received, dtype=np.uint8)
-        d, e = opened[: len(x)], opened[len(x) :]
-        z = c ^ (d & b) ^ (e & a)
-        if self.is_plus:
-            z ^= d & e
-        ends = list(accumulate(map(len, xs)))
-        return [z[start:end] for start, end in pairwise([0, *ends])]
+        mine ^= np.frombuffer(received, dtype=np.uint8)
+        d, e = mine[:count], mine[count:]
+        # The plus holder takes in d & e as well.
+        z: Wire = c ^ (d & (b ^ e if self.is_plus else b))
+        z ^= e & a
+        return z
 
     def _take(self, count: int) -> tuple[Wire, Wire, Wire]:
         t, start = self._triples, self._used

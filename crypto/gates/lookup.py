@@ -12,17 +12,21 @@ entries of a unit vector add up to one, the first of them is left out. Two uses:
 Only the ANDs are messages: each is masked by a fresh triple (boolean.py). So what is sent is uniform, whatever the
 tables are. A small table of what one party knows instead of many small gates: Ishai et al., TCC 2013; Dessouky et al.,
 NDSS 2017.
+
+What is asked for in the same layer is asked for at once (`lookups`): for few numbers, calls are what takes time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from itertools import pairwise
+from collections.abc import Callable, Sequence
+from functools import cache
+from itertools import accumulate, pairwise
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from veilmatch.crypto.gates.boolean import Circuit, Evaluator, together
+from veilmatch.crypto.gates.boolean import Circuit, Evaluator, Layer
 from veilmatch.crypto.packing.fields import Array
 
 Bits = NDArray[np.uint8]
@@ -36,29 +40,68 @@ JOINED = 4
 _AT_ONCE = 8
 
 
-def lookup(mine: Array, width: int, count: int, tables: Tables, evaluator: Evaluator) -> Circuit:
-    """One layer: return shares of t = `count` functions of n pairs (p, q), uint8[t, n] of 0 or 1.
+class Lookup(NamedTuple):
+    """So many functions of n pairs (p, q) of numbers in [0, 2^width).
 
-    mine: int64[n] in [0, 2^width), p or q. tables: asked at the minus holder. Uses `lookup_cost` triple bytes.
+    mine: int64[n], p or q. tables: asked at the minus holder.
     """
-    values = np.arange(1 << width)[:, None]
+
+    mine: Array
+    width: int
+    functions: int
+    tables: Tables
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of the ANDs: functions, values of p but the first, pairs."""
+        return self.functions, (1 << self.width) - 1, len(self.mine)
+
+
+def lookups(asked: Sequence[Lookup], evaluator: Evaluator) -> Layer:
+    """One layer: return shares of what each asks for, uint8[t, n] of 0 or 1.
+
+    Uses `lookup_cost` triple bytes for each.
+    """
+    shapes = [ask.shape for ask in asked]
+    ends = [0, *accumulate(8 * _bytes(t * values * n) for t, values, n in shapes)]
+    known = np.zeros(ends[-1], dtype=np.uint8)
+    places = [slice(at, at + t * values * n) for at, (t, values, n) in zip(ends, shapes, strict=False)]
+    firsts = [
+        _fill(known[at].reshape(shape), ask, evaluator) for at, shape, ask in zip(places, shapes, asked, strict=True)
+    ]
+    products = np.unpackbits((yield from evaluator.crossed(np.packbits(known, bitorder="little"))), bitorder="little")
+    return [
+        np.bitwise_xor.reduce(products[at].reshape(shape), axis=1) ^ first
+        for at, shape, first in zip(places, shapes, firsts, strict=True)
+    ]
+
+
+def _fill(known: Bits, ask: Lookup, evaluator: Evaluator) -> Bits | np.uint8:
+    """Write what this holder puts into the ANDs; return what is added to what comes out."""
+    values = _values(ask.width)
     if evaluator.is_plus:
-        known = np.broadcast_to(values == mine, (count, 1 << width, len(mine)))[:, 1:]
-        first = np.zeros((count, len(mine)), dtype=np.uint8)
-    else:
-        table = tables(values)
-        known, first = table[:, 1:] ^ table[:, :1], table[:, 0].astype(np.uint8)
-    packed = np.packbits(known.ravel(), bitorder="little")
-    nothing = np.zeros_like(packed)
-    xs, ys = (packed, nothing) if evaluator.is_plus else (nothing, packed)
-    (products,) = yield from evaluator.all_of([xs], [ys])
-    found = np.unpackbits(products, count=known.size, bitorder="little").reshape(known.shape)
-    return np.asarray(np.bitwise_xor.reduce(found, axis=1) ^ first)
+        known[:] = values[1:] == ask.mine
+        return np.uint8(0)
+    table = ask.tables(values)
+    np.not_equal(table[:, 1:], table[:, :1], out=known, casting="unsafe")
+    return table[:, 0].astype(np.uint8)
+
+
+def lookup(mine: Array, width: int, count: int, tables: Tables, evaluator: Evaluator) -> Circuit:
+    """One layer: return what `lookups` returns for one."""
+    (found,) = yield from lookups([Lookup(mine, width, count, tables)], evaluator)
+    return found
 
 
 def lookup_cost(pairs: int, width: int, count: int) -> int:
-    """Return how many triple bytes `lookup` uses."""
-    return -(-pairs * count * ((1 << width) - 1) // 8)
+    """Return how many triple bytes a lookup uses."""
+    return _bytes(pairs * count * ((1 << width) - 1))
+
+
+def all_one(numbers: Array, width: int) -> Lookup:
+    """Return the lookup of whether all bits of p ^ q are one, uint8[1, n]. numbers: int64[n] in [0, 2^width)."""
+    complement = numbers ^ ((1 << width) - 1)
+    return Lookup(numbers, width, 1, lambda values: (values == complement)[None])
 
 
 def every(bits: Bits, evaluator: Evaluator, at_once: int = _AT_ONCE) -> Circuit:
@@ -68,7 +111,10 @@ def every(bits: Bits, evaluator: Evaluator, at_once: int = _AT_ONCE) -> Circuit:
     """
     while len(bits) > 1:
         groups = [bits[at : at + at_once] for at in range(0, len(bits), at_once)]
-        bits = np.concatenate((yield from together(*(all_at_once(group, evaluator) for group in groups))))
+        # A row that is left over goes on as it is.
+        alone = groups.pop() if len(groups[-1]) == 1 else bits[:0]
+        found = yield from lookups([all_one(as_numbers(group), len(group)) for group in groups], evaluator)
+        bits = np.concatenate([*found, alone])
     return np.asarray(bits[0])
 
 
@@ -95,25 +141,23 @@ def reaches(inputs: Array, ring_bits: int, evaluator: Evaluator) -> Circuit:
 
     inputs: int64[n] in [0, 2^k) from `decision_input`. Uses `reaches_cost` triple bytes.
     """
-    places = _digits(ring_bits)
     top = (inputs >> (ring_bits - 1) & 1).astype(np.uint8)
-    parts = []
-    for at, width in places:
-        digit = inputs >> at & ((1 << width) - 1)
-        parts.append(lookup(digit, width, 2 if at else 1, _carries(digit, width, lowest=not at), evaluator))
-    digits: list[Bits] = yield from together(*parts)
-    carry = yield from top_carry(digits, evaluator)
+    asked = [_carries(inputs >> at & ((1 << width) - 1), width, lowest=not at) for at, width in _digits(ring_bits)]
+    carry = yield from top_carry((yield from lookups(asked, evaluator)), evaluator)
     return evaluator.negate(top ^ carry) & np.uint8(1)
 
 
 def top_carry(digits: list[Bits], evaluator: Evaluator) -> Circuit:
     """Circuit: return shares of whether digits carry in the end, uint8[n]. Four become one in each layer.
 
-    digits: carries and passes of each, uint8[2, n], lowest first. Uses `top_carry_cost` triple bytes.
+    digits: carries and passes of each, uint8[2, n], lowest first; of the lowest carries alone will do. Uses
+    `top_carry_cost` triple bytes.
     """
     while len(digits) > 1:
         groups = [digits[at : at + JOINED] for at in range(0, len(digits), JOINED)]
-        digits = yield from together(*(_join(group, evaluator, lowest=not i) for i, group in enumerate(groups)))
+        wanted = [_terms(group, lowest=not i) for i, group in enumerate(groups)]
+        found = iter((yield from lookups([term for terms in wanted for term in terms], evaluator)))
+        digits = [_joined(group, [next(found)[0] for _ in terms]) for group, terms in zip(groups, wanted, strict=True)]
     return np.asarray(digits[0][0])
 
 
@@ -134,6 +178,7 @@ def reaches_cost(count: int, ring_bits: int) -> int:
     return looked_up + top_carry_cost(len(digits), count)
 
 
+@cache
 def _digits(ring_bits: int) -> list[tuple[int, int]]:
     """Place and width of each digit below the top bit: as few layers as with digits of four bits, and as even."""
     bits = ring_bits - 1
@@ -143,14 +188,19 @@ def _digits(ring_bits: int) -> list[tuple[int, int]]:
     return [(low, high - low) for low, high in pairwise(ends)]
 
 
-def _carries(digit: Array, width: int, *, lowest: bool) -> Tables:
-    """Whether p + digit carries, and whether it passes a carry on, which nobody asks of the lowest."""
+def _carries(digit: Array, width: int, *, lowest: bool) -> Lookup:
+    """Whether p + q carries, and whether it passes a carry on, which nobody asks of the lowest."""
+    count = 1 if lowest else 2
 
     def tables(values: Array) -> NDArray[np.bool_]:
         total = values + digit
-        return np.stack([total >= 1 << width, *([] if lowest else [total == (1 << width) - 1])])
+        found = np.empty((count, *total.shape), dtype=np.bool_)
+        np.greater_equal(total, 1 << width, out=found[0])
+        if not lowest:
+            np.equal(total, (1 << width) - 1, out=found[1])
+        return found
 
-    return tables
+    return Lookup(digit, width, count, tables)
 
 
 def all_at_once(rows: Bits, evaluator: Evaluator) -> Circuit:
@@ -160,27 +210,39 @@ def all_at_once(rows: Bits, evaluator: Evaluator) -> Circuit:
     """
     if len(rows) == 1:
         return rows
-    width = len(rows)
-    mine = np.bitwise_or.reduce(rows.astype(np.int64) << np.arange(width)[:, None], axis=0)
-    complement = mine ^ ((1 << width) - 1)
-    return (yield from lookup(mine, width, 1, lambda values: (values == complement)[None], evaluator))
+    (found,) = yield from lookups([all_one(as_numbers(rows), len(rows))], evaluator)
+    return found
 
 
-def _join(group: list[Bits], evaluator: Evaluator, *, lowest: bool) -> Circuit:
-    """One layer: carries and passes of neighbouring digits, lowest first, as one: uint8[2, n].
+def as_numbers(rows: Bits) -> Array:
+    """Return the numbers whose bits stand in rows, lowest first: int64[n] of uint8[rows, n] of 0 or 1."""
+    return np.asarray((1 << np.arange(len(rows))) @ rows.astype(np.int64))
+
+
+def _terms(group: list[Bits], *, lowest: bool) -> list[Lookup]:
+    """What is asked to make one of neighbouring digits: of each but the last whether it carries and all above pass.
+
+    Then, unless these are the lowest, whether all pass. Nothing of a digit that is alone.
+    """
+    if len(group) == 1:
+        return []
+    passes = as_numbers(np.array([digit[1] for digit in group[1:]]))
+    above = len(group) - 1
+    terms = [all_one((passes >> i << 1) + digit[0], above - i + 1) for i, digit in enumerate(group[:-1])]
+    if not lowest:
+        terms.append(all_one((passes << 1) + group[0][1], above + 1))
+    return terms
+
+
+def _joined(group: list[Bits], found: list[Bits]) -> Bits:
+    """Return carries and passes of neighbouring digits as one, uint8[2, n], of what was found of their `_terms`.
 
     Of the lowest digits carries alone, uint8[1, n].
     """
     if len(group) == 1:
         return group[0]
-    passes = [digit[1] for digit in group[1:]]
-    wanted = [np.stack([digit[0], *passes[i:]]) for i, digit in enumerate(group[:-1])]
-    if not lowest:
-        wanted.append(np.stack([group[0][1], *passes]))
-    products = yield from together(*(all_at_once(rows, evaluator) for rows in wanted))
-    carries, passed = products[: len(group) - 1], products[len(group) - 1 :]
-    carry = np.bitwise_xor.reduce(np.stack([group[-1][0], *(part[0] for part in carries)]), axis=0)
-    return np.stack([carry, *(part[0] for part in passed)])
+    carry = np.bitwise_xor.reduce([group[-1][0], *found[: len(group) - 1]])
+    return np.array([carry, *found[len(group) - 1 :]])
 
 
 def _join_cost(digits: int, count: int, *, lowest: bool) -> int:
@@ -188,3 +250,14 @@ def _join_cost(digits: int, count: int, *, lowest: bool) -> int:
         return 0
     widths = [*range(2, digits + 1), *([] if lowest else [digits])]
     return sum(lookup_cost(count, width, 1) for width in widths)
+
+
+@cache
+def _values(width: int) -> Array:
+    values = np.arange(1 << width)[:, None]
+    values.setflags(write=False)
+    return values
+
+
+def _bytes(bits: int) -> int:
+    return -(-bits // 8)

@@ -34,25 +34,23 @@ that of all that is left of the parities.
 
 from __future__ import annotations
 
-from collections.abc import Generator
-
 import numpy as np
 from numpy.typing import NDArray
 
 from veilmatch.crypto.dealing import Products, keystream
 from veilmatch.crypto.digests import digest
 from veilmatch.crypto.gates.boolean import Circuit, Evaluator, Wire, together
-from veilmatch.crypto.gates.lookup import all_at_once, lookup_cost, reaches, reaches_cost
+from veilmatch.crypto.gates.lookup import all_at_once, all_one, lookup_cost, lookups, reaches, reaches_cost
 from veilmatch.crypto.gates.multiplication import Multiplication, multiply
 from veilmatch.crypto.packing.fields import Array
 from veilmatch.crypto.parameters import ParameterSet
 
 #: A string of checked bits that is not zero passes with probability 2^-64.
 PARITIES = 64
-#: They are joined by so many in the third layer, and what comes out with the norms in the fourth.
+#: They become so many in the third layer, eight at a time, and what comes out is joined with the norms in the fourth.
 _GROUPS = 8
 #: The strings are taken in pieces of this size, so that large ones need no table of many megabytes.
-_PIECE_BYTES = 1 << 16
+_PIECE_WORDS = 1 << 13
 
 
 def validate(
@@ -76,7 +74,7 @@ def validity_cost(vectors: int, parameters: ParameterSet) -> int:
     """Return how many triple bytes `validate` uses for so many vectors."""
     h, lanes = _low_bits(parameters.clip), -(-vectors * parameters.dimension // 8)
     deviations = (2 * (1 << h) + parameters.lane_bits - h) * lanes
-    parities = _GROUPS * lookup_cost(vectors, PARITIES // _GROUPS, 1)
+    parities = lookup_cost(_GROUPS * vectors, PARITIES // _GROUPS, 1)
     norms = reaches_cost(2 * vectors, _norm_bits(parameters))
     return deviations + parities + norms + lookup_cost(vectors, _GROUPS + 2, 1)
 
@@ -88,29 +86,28 @@ def deviations(lanes: Array, clip: int, width: int, evaluator: Evaluator) -> Cir
     byte, little-endian.
     """
     h = _low_bits(clip)
-    low, high = lanes & ((1 << h) - 1), lanes >> h
-    value = np.arange(1 << h)[:, None]
-    difference = (value - low) & ((1 << h) - 1)
-    in_range = (difference >= 1) & (difference <= 2 * clip + 1)
-    table = [value == low] * 2 if evaluator.is_plus else [in_range, in_range & (value < low)]
-    looked_up = yield from _share_products(_packed(np.concatenate(table)), evaluator)
+    kind = np.min_scalar_type((1 << h) - 1)
+    low, high = (lanes & ((1 << h) - 1)).astype(kind), lanes >> h
+    value = np.arange(1 << h, dtype=kind)[:, None]
+    known = np.empty((2, 1 << h, len(lanes)), dtype=np.bool_)
+    if evaluator.is_plus:
+        np.equal(value, low, out=known[0])
+        known[1] = known[0]
+    else:
+        # 1 <= difference <= 2c+1: a difference of 0 is the largest of all, less one.
+        np.less_equal((value - low & kind.type((1 << h) - 1)) - kind.type(1), 2 * clip, out=known[0])
+        np.logical_and(known[0], value < low, out=known[1])
+    looked_up = yield from evaluator.crossed(_packed(known).ravel())
     fits, carry = np.bitwise_xor.reduce(looked_up.reshape(2, 1 << h, -1), axis=1)
 
-    bit = np.arange(width - h)[:, None]
-    step = _packed((high ^ (high + 1)) >> bit & 1)
+    step = _bit_rows(high ^ (high + 1), width - h)
     mine = np.zeros_like(step) if evaluator.is_plus else step
     (carried,) = yield from evaluator.all_of([np.tile(carry, width - h)], [mine.ravel()])
-    unequal = _packed(high >> bit & 1) ^ carried.reshape(step.shape)
-    misfits = evaluator.negate(fits) & _packed(np.ones_like(lanes))  # the last byte has columns of no lane
-    return np.vstack([unequal, misfits])
-
-
-def _share_products(mine: Wire, evaluator: Evaluator) -> Generator[bytes, bytes, Wire]:
-    """One layer: shares of the AND of what the plus holder and what the minus holder knows."""
-    flat, nothing = mine.ravel(), np.zeros(mine.size, dtype=np.uint8)
-    xs, ys = (flat, nothing) if evaluator.is_plus else (nothing, flat)
-    (products,) = yield from evaluator.all_of([xs], [ys])
-    return products.reshape(mine.shape)
+    unequal = _bit_rows(high, width - h) ^ carried.reshape(step.shape)
+    misfits = evaluator.negate(fits) & _packed(
+        np.ones(len(lanes), dtype=np.bool_)
+    )  # the last byte has columns of no lane
+    return np.concatenate([unequal, misfits[None]])
 
 
 def _coordinates(
@@ -126,9 +123,11 @@ def _coordinates(
     vectors = len(lanes) // parameters.dimension
     by_vector = of_lanes.reshape(len(rows), vectors, parameters.dimension).swapaxes(0, 1)
     strings = np.concatenate([_packed(by_vector.reshape(vectors, -1)), above.reshape(vectors, -1)], axis=1)
-    right = _parities(strings, session_id).T ^ np.uint8(evaluator.is_plus)
-    groups = np.split(right, _GROUPS)
-    return np.concatenate((yield from together(*(all_at_once(group, evaluator) for group in groups))))
+    right = _parities(strings, session_id) ^ np.uint8(evaluator.is_plus)
+    # Of each vector _GROUPS numbers, whose bits are to be all one.
+    numbers = np.packbits(right.reshape(vectors, _GROUPS, -1), axis=2, bitorder="little")[:, :, 0]
+    (found,) = yield from lookups([all_one(numbers.T.ravel().astype(np.int64), PARITIES // _GROUPS)], evaluator)
+    return found.reshape(_GROUPS, vectors)
 
 
 def _norms(lanes: Array, parameters: ParameterSet, products: Products, evaluator: Evaluator) -> Circuit:
@@ -162,19 +161,28 @@ def _parities(strings: Wire, session_id: bytes) -> Wire:
 
     strings: uint8[n, bytes]. The places are the same for all of them.
     """
-    folded = np.zeros((len(strings), PARITIES), dtype=np.uint8)
-    for at in range(0, strings.shape[1], _PIECE_BYTES):
-        pieces = strings[:, at : at + _PIECE_BYTES]
-        stream = keystream(digest("validity parities", session_id, at), 0, PARITIES * pieces.shape[1])
-        places = np.frombuffer(stream, dtype=np.uint8).reshape(PARITIES, -1)
+    words = np.zeros((len(strings), -(-strings.shape[1] // 8)), dtype=np.uint64)
+    words.view(np.uint8)[:, : strings.shape[1]] = strings
+    folded = np.zeros((len(strings), PARITIES), dtype=np.uint64)
+    for at in range(0, words.shape[1], _PIECE_WORDS):
+        pieces = words[:, at : at + _PIECE_WORDS]
+        stream = keystream(digest("validity parities", session_id, at), 0, 8 * PARITIES * pieces.shape[1])
+        places = np.frombuffer(stream, dtype=np.uint64).reshape(PARITIES, -1)
         for vector, piece in enumerate(pieces):
             folded[vector] ^= np.bitwise_xor.reduce(places & piece, axis=1)
     return np.bitwise_count(folded) & np.uint8(1)
 
 
-def _packed(bits: NDArray[np.bool_] | Wire | Array) -> Wire:
+def _packed(bits: NDArray[np.bool_] | Wire) -> Wire:
     """Pack along the last axis, eight lanes to a byte."""
-    return np.packbits(bits.astype(np.uint8), axis=-1, bitorder="little")
+    return np.packbits(bits, axis=-1, bitorder="little")
+
+
+def _bit_rows(values: Array, count: int) -> Wire:
+    """Return uint8[count, bytes]: the lowest bits of values >= 0, a row each, eight values to a byte, little-endian."""
+    data = values.astype("<i8").view(np.uint8).reshape(-1, 8)
+    bits = np.unpackbits(data, axis=1, count=count, bitorder="little")
+    return _packed(np.ascontiguousarray(bits.T))
 
 
 def _low_bits(clip: int) -> int:

@@ -14,7 +14,7 @@
 static int is_available(void) { return __builtin_cpu_supports("avx2"); }
 
 const Backend veilmatch_avx2 = {
-    "avx2", LANES, LIMB_BITS, is_available, multiply, square, power, NULL, select_and_multiply,
+    "avx2", LANES, LIMB_BITS, is_available, multiply, square, power, power_mod_n, NULL, select_and_multiply,
     enter, leave, compress, expand, run, saturate, multiply_constants,
 };
 #endif

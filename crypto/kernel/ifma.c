@@ -16,7 +16,7 @@ static int is_available(void) {
 }
 
 const Backend veilmatch_ifma = {
-    "ifma", LANES, LIMB_BITS, is_available, multiply, square, power, NULL, select_and_multiply,
+    "ifma", LANES, LIMB_BITS, is_available, multiply, square, power, power_mod_n, NULL, select_and_multiply,
     enter, leave, compress, expand, run, saturate, NULL,
 };
 #endif

@@ -18,7 +18,7 @@ static int is_available(void) {
 }
 
 const Backend veilmatch_ifma4 = {
-    "ifma4", LANES, LIMB_BITS, is_available, multiply, square, power, power_of_two, select_and_multiply,
+    "ifma4", LANES, LIMB_BITS, is_available, multiply, square, power, power_mod_n, power_of_two, select_and_multiply,
     enter, leave, compress, expand, run, saturate, NULL,
 };
 #endif

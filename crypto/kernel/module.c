@@ -185,8 +185,11 @@ static PyObject *square(PyObject *module, PyObject *args) {
     return finish(b, 3);
 }
 
-static PyObject *power(PyObject *module, PyObject *args) {
-    (void)module;
+typedef void Power(const Ring *ring, uint64_t *out, const uint64_t *a, size_t groups, const uint8_t *exponents,
+                   size_t size, size_t step, uint64_t *scratch);
+
+/* power, or power_mod_n. */
+static PyObject *power_by(PyObject *args, int mod_n) {
     const char *name;
     int each;
     Py_buffer b[4] = {{0}};
@@ -196,21 +199,33 @@ static PyObject *power(PyObject *module, PyObject *args) {
         if (groups >= 0 && is_as_long(&call, &b[2], groups)) {
             const size_t count = each ? (size_t)groups * call.backend->lanes : 1;
             const size_t size = count ? (size_t)b[3].len / count : 0;
+            Power *const raise = mod_n ? call.backend->power_mod_n : call.backend->power;
             Scratch scratch = {NULL, 0};
-            if (count * size != (size_t)b[3].len)
+            if (!raise)
+                PyErr_Format(PyExc_ValueError, "backend '%s' is not available for powers mod N", name);
+            else if (count * size != (size_t)b[3].len)
                 PyErr_Format(PyExc_ValueError, "%zd bytes: not exponents for %zu numbers", b[3].len, count);
             else
                 scratch = take_scratch(&call, (1u << WINDOW_BITS) + 1);
             if (scratch.numbers) {
                 Py_BEGIN_ALLOW_THREADS
-                call.backend->power(&call.ring, b[1].buf, b[2].buf, (size_t)groups, b[3].buf, size, each ? size : 0,
-                                    scratch.numbers);
+                raise(&call.ring, b[1].buf, b[2].buf, (size_t)groups, b[3].buf, size, each ? size : 0, scratch.numbers);
                 Py_END_ALLOW_THREADS
             }
             put_back(scratch);
         }
     }
     return finish(b, 4);
+}
+
+static PyObject *power(PyObject *module, PyObject *args) {
+    (void)module;
+    return power_by(args, 0);
+}
+
+static PyObject *power_mod_n(PyObject *module, PyObject *args) {
+    (void)module;
+    return power_by(args, 1);
 }
 
 static PyObject *power_of_two(PyObject *module, PyObject *args) {
@@ -535,6 +550,8 @@ static PyMethodDef methods[] = {
      "of the lanes from `lane` on of bases in rows of row_lanes."},
     {"power", power, METH_VARARGS, "power(backend, ring, out, a, each, exponents): out[i] = a[i]^exponent, little-endian, secret; one for all, or "
      "of one size for each number."},
+    {"power_mod_n", power_mod_n, METH_VARARGS, "power_mod_n(backend, ring, out, a, each, exponents): what power makes, mod N: the second\n"
+     "parts are not read, and become 0."},
     {"power_of_two", power_of_two, METH_VARARGS, "power_of_two(backend, ring, out, a, each, exponents): power of the first two of one group."},
     {"select_and_multiply", select_and_multiply, METH_VARARGS,
      "select_and_multiply(backend, ring, out, table, rows, entries, digits): products of an entry of each row."},

@@ -58,32 +58,48 @@ static V window_of_lanes(const uint8_t *exponents, size_t size, size_t step, siz
     return index;
 }
 
-static void power(const Ring *ring, uint64_t *out, const uint64_t *a, size_t groups, const uint8_t *exponents,
-                  size_t size, size_t step, uint64_t *scratch) {
+typedef void Square(V *r, const V *x, const VectorRing *ring);
+typedef void Multiply(V *r, const V *x, const V *y, const VectorRing *ring);
+
+/* Raises the first `limbs` limbs of numbers, which are all of them, or the first part alone; the others become 0. */
+INLINE void power_by(Square *square_number, Multiply *multiply_number, size_t limbs, const Ring *ring, uint64_t *out,
+                     const uint64_t *a, size_t groups, const uint8_t *exponents, size_t size, size_t step,
+                     uint64_t *scratch) {
     enum { ENTRIES = 1 << WINDOW_BITS };
     VectorRing v;
     spread_ring(&v, ring);
-    const size_t limbs = 2 * ring->limbs, windows = (8 * size + WINDOW_BITS - 1) / WINDOW_BITS;
+    const size_t group = 2 * ring->limbs, windows = (8 * size + WINDOW_BITS - 1) / WINDOW_BITS;
     V *table = (V *)scratch, *chosen = table + ENTRIES * limbs;
     for (size_t i = 0; i < limbs; i++) table[i] = broadcast(ring->one[i]);
     for (size_t g = 0; g < groups; g++, exponents += LANES * step) {
-        V *result = (V *)out + g * limbs;
-        memcpy(table + limbs, (const V *)a + g * limbs, limbs * sizeof(V));
+        V *result = (V *)out + g * group;
+        memcpy(table + limbs, (const V *)a + g * group, limbs * sizeof(V));
         for (size_t e = 2; e < ENTRIES; e++) {
             if (e % 2 == 0)
-                square_pair(table + e * limbs, table + e / 2 * limbs, &v);
+                square_number(table + e * limbs, table + e / 2 * limbs, &v);
             else
-                multiply_pair(table + e * limbs, table + (e - 1) * limbs, table + limbs, &v);
+                multiply_number(table + e * limbs, table + (e - 1) * limbs, table + limbs, &v);
         }
         memcpy(result, table, limbs * sizeof(V));
         for (size_t w = windows; w-- > 0;) {
             if (w + 1 < windows) {
-                for (int i = 0; i < WINDOW_BITS; i++) square_pair(result, result, &v);
+                for (int i = 0; i < WINDOW_BITS; i++) square_number(result, result, &v);
             }
             select_group(chosen, table, ENTRIES, limbs, window_of_lanes(exponents, size, step, w, LANES));
-            multiply_pair(result, result, chosen, &v);
+            multiply_number(result, result, chosen, &v);
         }
+        for (size_t i = limbs; i < group; i++) result[i] = broadcast(0);
     }
+}
+
+static void power(const Ring *ring, uint64_t *out, const uint64_t *a, size_t groups, const uint8_t *exponents,
+                  size_t size, size_t step, uint64_t *scratch) {
+    power_by(square_pair, multiply_pair, 2 * ring->limbs, ring, out, a, groups, exponents, size, step, scratch);
+}
+
+static void power_mod_n(const Ring *ring, uint64_t *out, const uint64_t *a, size_t groups, const uint8_t *exponents,
+                        size_t size, size_t step, uint64_t *scratch) {
+    power_by(square_mod_n, multiply_mod_n, ring->limbs, ring, out, a, groups, exponents, size, step, scratch);
 }
 
 static void select_and_multiply(const Ring *ring, uint64_t *out, size_t groups, const uint64_t *table, size_t rows,

@@ -239,24 +239,43 @@ static void reduce_pair(V *r, const V *t1, const V *t2, const VectorRing *ring) 
     }
 }
 
+/* t1 = x0 * y0, 2n columns, of which a0 and b0 are the differences of halves. */
+static void multiply_first(V *t1, const V *x0, const V *y0, Difference *a0, Difference *b0, size_t n) {
+    const size_t half = n / 2;
+    V middle[MAX_LIMBS];
+    subtract_halves(a0, x0, half);
+    subtract_halves(b0, y0, half);
+    multiply_halves(t1, x0, y0, half);
+    multiply_halves(t1 + n, x0 + half, y0 + half, half);
+    multiply_halves(middle, a0->digits, b0->digits, half);
+    add_middle(t1, middle, half);
+    for (size_t i = 0; i < half; i++) t1[n + i] = add(t1[n + i], sign_correction(a0, b0, i));
+    t1[n + half] = add(t1[n + half], and(a0->sign, b0->sign));
+}
+
+/* t1 = x0^2, 2n columns. */
+static void square_first(V *t1, const V *x0, Difference *a0, size_t n) {
+    const size_t half = n / 2;
+    V middle[MAX_LIMBS];
+    subtract_halves(a0, x0, half);
+    square_half(t1, x0, half);
+    square_half(t1 + n, x0 + half, half);
+    square_half(middle, a0->digits, half);
+    add_middle(t1, middle, half);
+    for (size_t i = 0; i < half; i++) t1[n + i] = add(t1[n + i], sign_correction(a0, a0, i));
+    t1[n + half] = add(t1[n + half], a0->sign);
+}
+
 /* r = x * y / R; r may be x or y. */
 static void multiply_pair(V *r, const V *x, const V *y, const VectorRing *ring) {
     const size_t n = ring->limbs, half = n / 2;
     const V *x0 = x, *x1 = x + n, *y0 = y, *y1 = y + n;
     V t1[MAX_COLUMNS], t2[MAX_COLUMNS], middle[MAX_LIMBS];
     Difference a0, a1, b0, b1;
-    subtract_halves(&a0, x0, half);
+    multiply_first(t1, x0, y0, &a0, &b0, n);
+
     subtract_halves(&a1, x1, half);
-    subtract_halves(&b0, y0, half);
     subtract_halves(&b1, y1, half);
-
-    multiply_halves(t1, x0, y0, half);
-    multiply_halves(t1 + n, x0 + half, y0 + half, half);
-    multiply_halves(middle, a0.digits, b0.digits, half);
-    add_middle(t1, middle, half);
-    for (size_t i = 0; i < half; i++) t1[n + i] = add(t1[n + i], sign_correction(&a0, &b0, i));
-    t1[n + half] = add(t1[n + half], and(a0.sign, b0.sign));
-
     multiply_halves_twice(t2, x0, y1, x1, y0, half);
     multiply_halves_twice(t2 + n, x0 + half, y1 + half, x1 + half, y0 + half, half);
     multiply_halves_twice(middle, a0.digits, b1.digits, a1.digits, b0.digits, half);
@@ -274,16 +293,9 @@ static void square_pair(V *r, const V *x, const VectorRing *ring) {
     const V *x0 = x, *x1 = x + n;
     V t1[MAX_COLUMNS], t2[MAX_COLUMNS], middle[MAX_LIMBS];
     Difference a0, a1;
-    subtract_halves(&a0, x0, half);
+    square_first(t1, x0, &a0, n);
+
     subtract_halves(&a1, x1, half);
-
-    square_half(t1, x0, half);
-    square_half(t1 + n, x0 + half, half);
-    square_half(middle, a0.digits, half);
-    add_middle(t1, middle, half);
-    for (size_t i = 0; i < half; i++) t1[n + i] = add(t1[n + i], sign_correction(&a0, &a0, i));
-    t1[n + half] = add(t1[n + half], a0.sign);
-
     multiply_halves(t2, x0, x1, half);
     multiply_halves(t2 + n, x0 + half, x1 + half, half);
     multiply_halves(middle, a0.digits, a1.digits, half);
@@ -293,4 +305,41 @@ static void square_pair(V *r, const V *x, const VectorRing *ring) {
     for (size_t i = 0; i < 2 * n; i++) t2[i] = add(t2[i], t2[i]);
 
     reduce_pair(r, t1, t2, ring);
+}
+
+/* -- numbers mod N: their first part alone ------------------------------------------------------ */
+
+/* r = (t1 + q*N)/R, what reduce_pair makes of t1. */
+static void reduce_first(V *r, const V *t1, const VectorRing *ring) {
+    const size_t n = ring->limbs;
+    V q[MAX_LIMBS], c[2 * TILE];
+    clear_columns(c, TILE, 2 * TILE);
+    for (size_t k = 0; k < 2 * n; k += TILE) {
+        const size_t first = k < n ? 0 : k - n + TILE, end = k < n ? k : n;
+        UNROLL for (size_t i = 0; i < TILE; i++) c[i] = add(c[TILE + i], t1[k + i]);
+        clear_columns(c, TILE, 2 * TILE);
+        for (size_t i = first; i < end; i += TILE) add_tile(c, q + i, ring->modulus + k - i);
+        if (k < n) {
+            reduce_tile(c, q + k, ring->modulus, ring->inverse);
+        } else {
+            carry_tile(c);
+            load_tile(r + k - n, c);
+        }
+    }
+}
+
+/* r0 = x0 * y0 / R mod N; r may be x or y. */
+static void multiply_mod_n(V *r, const V *x, const V *y, const VectorRing *ring) {
+    V t1[MAX_COLUMNS];
+    Difference a0, b0;
+    multiply_first(t1, x, y, &a0, &b0, ring->limbs);
+    reduce_first(r, t1, ring);
+}
+
+/* r0 = x0^2 / R mod N; r may be x. */
+static void square_mod_n(V *r, const V *x, const VectorRing *ring) {
+    V t1[MAX_COLUMNS];
+    Difference a0;
+    square_first(t1, x, &a0, ring->limbs);
+    reduce_first(r, t1, ring);
 }

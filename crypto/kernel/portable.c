@@ -364,7 +364,7 @@ static void saturate(size_t rounds) {
 static int is_available(void) { return 1; }
 
 const Backend veilmatch_portable = {
-    "portable", 1, 64, is_available, multiply, square, power, NULL, select_and_multiply,
+    "portable", 1, 64, is_available, multiply, square, power, NULL, NULL, select_and_multiply,
     enter, leave, compress, expand, run, saturate, multiply_constants,
 };
 #endif

@@ -72,7 +72,7 @@ class Converter(SecretHolder):
     ) -> None:
         """coins, mask_secret: 32 random bytes each, fresh."""
         self._exchange = exchange
-        self._request = request
+        self._context = request.context()
         self._share = share
         self._safety = safety
         self._scheme = exchange.scheme
@@ -221,7 +221,7 @@ class Converter(SecretHolder):
         self, theirs: Hello, listed: bytes, local: list[LocalShare], bound_to: bytes, *, is_named: bool
     ) -> None:
         """Compare all that must be the same, and use no stock below the other's floors. is_named: as it has to be."""
-        compare_context(self._request.context(), theirs.context)
+        compare_context(self._context, theirs.context)
         if not is_named:
             raise ProtocolError("a hello of another session")
         self._compare(theirs.ciphertexts, listed, theirs.fingerprints, local, bound_to)
@@ -232,7 +232,7 @@ class Converter(SecretHolder):
         prints = fingerprint_hashes(local, bound_to, self._roles()[0], self._scheme.modulus)
         floors = self._exchange.floors
         return Hello(
-            self._request.context(), session_nonce(self._coins), self._mask_secret,
+            self._context, session_nonce(self._coins), self._mask_secret,
             floors["triples"], floors["bits"], floors["products"],
             starts.get("triples", 0), starts.get("bits", 0), starts.get("products", 0), listed, prints,
         )  # fmt: skip
@@ -245,7 +245,7 @@ class Converter(SecretHolder):
         self._peer_nonce = theirs.nonce
         both = (nonce, theirs.nonce), (self._mask_secret, theirs.mask_secret)
         nonces, secrets = both if exchange.is_plus else (both[0][::-1], both[1][::-1])
-        session_id = digest("session id", self._request.context(), *nonces)
+        session_id = digest("session id", self._context, *nonces)
         exchange.mask = SessionMask(session_id, *secrets)
         exchange.session_id = session_id
 

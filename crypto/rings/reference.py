@@ -20,6 +20,7 @@ from veilmatch.crypto.rings.fixed_base import FixedBaseTable
 from veilmatch.crypto.rings.grid import Grid
 from veilmatch.crypto.rings.multiexp import product_of_powers
 from veilmatch.crypto.rings.pairs import Pairs
+from veilmatch.crypto.rings.public_base import TablePublicBase
 from veilmatch.crypto.rings.ring import FixedBase, PackGroup
 
 
@@ -30,7 +31,7 @@ class ReferenceRing:
     releases_gil = False
 
     def __init__(self, modulus: Integer) -> None:
-        self._square = modulus**2
+        self.modulus, self._square = modulus, modulus**2
         self._pairs = Pairs(modulus)
 
     def powers_secret(self, bases: Sequence[Integer], exponent: Integer) -> list[Integer]:
@@ -45,6 +46,10 @@ class ReferenceRing:
     def fixed_base(self, base: Integer, exponent_bits: int) -> FixedBaseTable:
         """Return the table of `base`."""
         return FixedBaseTable(base, self._pairs, exponent_bits)
+
+    def public_base(self, base: Integer, exponent_bits: int) -> TablePublicBase:
+        """Return the table of `base` mod N."""
+        return TablePublicBase(base, self.modulus, exponent_bits)
 
     def compile(self, exponents: Sequence[int], exponent_bits: int) -> bytes:
         """Return the exponents and their size: there is nothing to prepare."""

@@ -50,6 +50,16 @@ class FixedBase(Protocol):
         """Return what `random_powers` returns, each with its exponent; that is below 2^(bits asked for + 8)."""
 
 
+class PublicBase(Protocol):
+    """One base mod N, for public exponents. Not constant time."""
+
+    def power_over(self, exponent: Integer, divisors: Sequence[Integer], exponents: Sequence[Integer]) -> Integer:
+        """Return base^exponent / prod divisors[i]^exponents[i] mod N, for at least one divisor, each in [0, N).
+
+        exponent: in [0, 2^exponent_bits). Raises ZeroDivisionError if a divisor shares a factor with N.
+        """
+
+
 class Ring(Protocol):
     """The integers mod N^2 for an odd N."""
 
@@ -69,6 +79,9 @@ class Ring(Protocol):
 
     def fixed_base(self, base: Integer, exponent_bits: int) -> FixedBase:
         """Return the table of `base`, a unit, for random exponents of at least exponent_bits bits."""
+
+    def public_base(self, base: Integer, exponent_bits: int) -> PublicBase:
+        """Return `base` mod N for public exponents of at most exponent_bits bits."""
 
     def pack_group(self, dimension: int) -> PackGroup:
         """Return room for `lanes` packs of `dimension` numbers each."""

@@ -65,6 +65,8 @@ static void check(const Backend *backend, size_t limbs) {
     backend->power(&ring, out, a, GROUPS, exponents, BYTES, 0, scratch);
     backend->power(&ring, out, a, GROUPS, exponents, BYTES, BYTES, scratch);
 
+    if (backend->power_mod_n) backend->power_mod_n(&ring, out, a, GROUPS, exponents, BYTES, BYTES, scratch);
+
     if (backend->power_of_two) {
         backend->power_of_two(&ring, out, a, exponents, BYTES, 0, scratch);
         backend->power_of_two(&ring, out, a, exponents, BYTES, BYTES, scratch);

@@ -68,6 +68,6 @@ static inline V high_to_low(V a) { return (V){a[2], a[3], 0, 0}; }
 static int is_available(void) { return 1; }
 
 const Backend veilmatch_ifma4 = {
-    "ifma4", LANES, LIMB_BITS, is_available, multiply, square, power, power_of_two, select_and_multiply,
+    "ifma4", LANES, LIMB_BITS, is_available, multiply, square, power, power_mod_n, power_of_two, select_and_multiply,
     enter, leave, compress, expand, run, saturate, NULL,
 };

@@ -13,12 +13,14 @@ from veilmatch.crypto.arithmetic import Integer, product_mod, to_little_endian
 from veilmatch.crypto.rings.grid import WIDTH, Grid
 from veilmatch.crypto.rings.native.constants import ConstantsFixedBase
 from veilmatch.crypto.rings.native.division import quotients
-from veilmatch.crypto.rings.native.groups import Groups
+from veilmatch.crypto.rings.native.groups import WITH_POWERS_MOD_N, Groups
 from veilmatch.crypto.rings.native.limbs import side_by_side
 from veilmatch.crypto.rings.native.packs import NativePackGroup
+from veilmatch.crypto.rings.native.public_base import LanesPublicBase
 from veilmatch.crypto.rings.native.tables import NativeFixedBase
 from veilmatch.crypto.rings.programs import Program, compile_program, compile_public
-from veilmatch.crypto.rings.ring import FixedBase, PackGroup
+from veilmatch.crypto.rings.public_base import TablePublicBase
+from veilmatch.crypto.rings.ring import FixedBase, PackGroup, PublicBase
 
 #: Few numbers have to take less than this part of the time of a whole group: more is hardly worth a second backend.
 _WORTHWHILE = 0.9
@@ -75,6 +77,12 @@ class NativeRing(Groups):
         if self.backend in WITH_CONSTANTS:
             return ConstantsFixedBase(self, base, exponent_bits)
         return NativeFixedBase(self, base, exponent_bits)
+
+    def public_base(self, base: Integer, exponent_bits: int) -> PublicBase:
+        """Return `base` mod N for public exponents of at most exponent_bits bits."""
+        if self.backend in WITH_POWERS_MOD_N:
+            return LanesPublicBase(self, base, exponent_bits)
+        return TablePublicBase(base, self.modulus, exponent_bits)
 
     def pack_group(self, dimension: int) -> NativePackGroup:
         """Return room for `lanes` packs of `dimension` numbers each."""

@@ -21,7 +21,7 @@ from veilmatch.crypto.errors import ProtocolError
 from veilmatch.crypto.gates.boolean import Evaluator, together
 from veilmatch.crypto.gates.decision import only_if, only_if_cost
 from veilmatch.crypto.gates.lookup import every, every_cost
-from veilmatch.crypto.gates.validity import _PIECE_BYTES, PARITIES, _parities, deviations, validate, validity_cost
+from veilmatch.crypto.gates.validity import _PIECE_WORDS, PARITIES, _parities, deviations, validate, validity_cost
 from veilmatch.crypto.packing import lanes
 from veilmatch.crypto.packing.fields import Array, join
 from veilmatch.crypto.parameters import D512, DEFAULT, EARLIER_LANE_BITS, LANE_BITS, ParameterSet
@@ -276,8 +276,9 @@ def test_parities_are_linear_and_miss_nothing() -> None:
 
 
 def test_parities_of_a_long_string_see_each_of_its_pieces() -> None:
-    length = 3 * _PIECE_BYTES + 5
-    places = (0, _PIECE_BYTES - 1, _PIECE_BYTES, 2 * _PIECE_BYTES, length - 5, length - 1)
+    piece = 8 * _PIECE_WORDS
+    length = 3 * piece + 5
+    places = (0, piece - 1, piece, 2 * piece, length - 5, length - 1)
     strings = np.zeros((len(places), length), dtype=np.uint8)
     strings[range(len(places)), places] = 1
     seen = {row.tobytes() for row in _parities(strings, secrets.token_bytes(32))}

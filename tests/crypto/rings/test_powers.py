@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from math import gcd
 
 import gmpy2
 import pytest
@@ -14,10 +15,11 @@ from hypothesis import strategies as st
 from tests.crypto.toys import TOY, toy_key, toy_public_key
 from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.rings import fixed_base, multiexp, public_base
+from veilmatch.crypto.rings.choice import VARIABLE, available, make_ring
 from veilmatch.crypto.rings.fixed_base import FixedBaseTable
 from veilmatch.crypto.rings.multiexp import product_of_powers, product_of_public_powers, window_bits
 from veilmatch.crypto.rings.pairs import Pair, Pairs
-from veilmatch.crypto.rings.public_base import PublicBase
+from veilmatch.crypto.rings.public_base import TablePublicBase
 
 MODULUS = Integer(toy_key(512).N)
 PAIRS, SQUARE = Pairs(MODULUS), int(MODULUS) ** 2
@@ -201,15 +203,45 @@ def test_powers_by_a_public_table_equal_plain_ones(data: st.DataObject, base: in
     top, room = (1 << bits) - 1, 6 * -(-bits // 6)
     edges = (0, 1, 63, 64, top, 1 << bits - 1, (1 << room) - 1, 1 << room, (1 << room + 70) - 1)
     exponent = data.draw(st.one_of(st.sampled_from(edges), st.integers(0, top), st.integers(0, 1 << bits + 90)))
-    found = PublicBase(Integer(base), Integer(modulus), bits).power(Integer(exponent))
+    found = TablePublicBase(Integer(base), Integer(modulus), bits).power(Integer(exponent))
     assert found == pow(base, exponent, modulus)
 
 
 def test_a_public_table_makes_one_product_a_digit_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(public_base, "power", lambda *_: pytest.fail("a power without the table"))
-    table = PublicBase(Integer(7), MODULUS, 61)
+    table = TablePublicBase(Integer(7), MODULUS, 61)
     assert len(table._rows) == 11 and {len(row) for row in table._rows} == {64}
     assert table.power(Integer((1 << 66) - 1)) == pow(7, (1 << 66) - 1, int(MODULUS))
+
+
+UNITS = st.integers(1, int(MODULUS) - 1).filter(lambda x: gcd(x, int(MODULUS)) == 1)
+
+
+@pytest.mark.parametrize("backend", available())
+@given(st.data(), st.integers(1, 120), st.lists(st.tuples(UNITS, st.integers(0, 1 << 24)), min_size=1, max_size=11))
+@settings(max_examples=25, deadline=None)
+def test_quotients_of_public_powers_equal_plain_ones(
+    backend: str, data: st.DataObject, bits: int, terms: list[tuple[int, int]]
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(VARIABLE, backend)
+        base = make_ring(MODULUS).public_base(Integer(7), bits)
+    exponent = data.draw(st.one_of(st.sampled_from((0, 1, (1 << bits) - 1)), st.integers(0, (1 << bits) - 1)))
+    for _ in range(2):  # with what the first one left
+        found = base.power_over(Integer(exponent), *([Integer(x) for x in part] for part in zip(*terms, strict=True)))
+        expected = pow(7, exponent, int(MODULUS))
+        for divisor, e in terms:
+            expected = expected * pow(divisor, -e, int(MODULUS)) % int(MODULUS)
+        assert found == expected
+
+
+@pytest.mark.parametrize("backend", available())
+def test_a_divisor_that_is_no_unit_has_no_quotient(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, backend)
+    base = make_ring(MODULUS).public_base(Integer(7), 40)
+    for divisors in ([Integer(0), Integer(2)], [Integer(2), Integer(toy_key(512).P)]):
+        with pytest.raises(ZeroDivisionError):
+            base.power_over(Integer(5), divisors, [Integer(3), Integer(4)])
 
 
 def test_every_power_costs_one_multiplication_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
