@@ -40,6 +40,13 @@ def is_of_a_request(message: Any) -> bool:
     return type(message).__name__ not in NOT_OF_A_REQUEST
 
 
+def _of_sessions(message: Any) -> list[Any]:
+    """Return the messages that one on a link has, or itself. What only the link needs belongs to no request."""
+    if type(message).__name__ != "PairFrames":
+        return [message]
+    return [frame.message for frame in message.frame if frame.HasField("message")]
+
+
 def on_every_message(note: Callable[[str, Any], None], *, dealing: bool = False) -> None:
     """Call note("receives" or "answers", message) for every message of a request, as it is parsed or serialised.
 
@@ -49,8 +56,9 @@ def on_every_message(note: Callable[[str, Any], None], *, dealing: bool = False)
     import grpc.aio._channel as channels
 
     def noted(direction: str, message: Any) -> None:
-        if dealing or is_of_a_request(message):
-            note(direction, message)
+        for one in _of_sessions(message):
+            if dealing or is_of_a_request(one):
+                note(direction, one)
 
     # A handler may be made of another one (server/transport/door.py): each message is noted once.
     noting: set[object] = set()

@@ -73,16 +73,24 @@ class Notes:
 
     def message(self, direction: str, message: Any, data: bytes, other: str = "") -> None:
         """Note a message that is sent or taken now. other: the party at the other end, if this is the calling one."""
+        if type(message).__name__ == "PairFrames":  # of sessions, each of which has messages of its own
+            for frame in message.frame:
+                if frame.HasField("message"):
+                    self.message(direction, frame.message, frame.message.SerializeToString(), other)
+            return
         now, kind = time.perf_counter(), type(message).__name__
         # What it holds, of those that may hold one of several things. Those of optional fields begin with "_".
         choices = [oneof.name for oneof in message.DESCRIPTOR.oneofs if not oneof.name.startswith("_")]
         name = next(filter(None, map(message.WhichOneof, choices)), kind)
-        digest = blake2b(data, key=self._key, digest_size=12).hexdigest()
+        digest = self._digest(data)
         self._write([direction, now, kind, name, len(data), digest, other])
         if direction == "taken":
             self._taken[id(message)] = message, digest
             if len(self._taken) > REMEMBERED:
                 del self._taken[next(iter(self._taken))]
+
+    def _digest(self, data: bytes) -> str:
+        return blake2b(data, key=self._key, digest_size=12).hexdigest()
 
     def work(self, kind: str, name: str, began: float) -> None:
         """Note work that ends now. kind: where it was done, "thread" or "loop"."""
@@ -178,20 +186,27 @@ class Notes:
 
     def links(self) -> None:
         """Note since when a server had waited for each message of another one."""
+        from veilmatch.server.keyholder.session.strand import Strand
         from veilmatch.server.transport import links
 
-        def noting(receive: Any) -> Any:
+        def noting(receive: Any, digest_of: Callable[[Any], str | None]) -> Any:
             async def received(link: Any) -> Any:
                 began = time.perf_counter()
                 message = await receive(link)
-                if taken := self._taken.get(id(message)):
-                    self._write(["waited", began, time.perf_counter(), taken[1]])
+                if digest := digest_of(message):
+                    self._write(["waited", began, time.perf_counter(), digest])
                 return message
 
             return received
 
+        def of_taken(message: Any) -> str | None:
+            taken = self._taken.get(id(message))
+            return taken[1] if taken else None
+
         for kind in (links._DialledLink, links.AcceptedLink):
-            kind.receive = noting(kind.receive)  # type: ignore[attr-defined]
+            kind.receive = noting(kind.receive, of_taken)  # type: ignore[attr-defined]
+        # A session has copies of what came over its link, and asks for those that are not at hand.
+        Strand.receive = noting(Strand.receive, lambda m: self._digest(m.SerializeToString()))  # type: ignore[method-assign]
 
     def workers(self, names: dict[bytes, str]) -> None:
         """Note the arithmetic. names: by the first byte of a request to a worker."""

@@ -75,7 +75,7 @@ async def _serve(
     tasks.append(asyncio.create_task(refresher.settle_for_ever()))
     try:
         credentials = server_credentials(settings.tls, settings.party_name)
-        return await run_daemon(server, credentials, settings.listen, pool.wait_failed, expiry.look)
+        return await run_daemon(server, credentials, settings.listen, pool.wait_failed, expiry.look, holder.links.stop)
     finally:
         for task in tasks:
             task.cancel()

@@ -11,7 +11,7 @@ import numpy as np
 from veilmatch.crypto.dealing import BlockName, commit_opening, deal_tagged
 from veilmatch.crypto.digests import DIGEST_BYTES
 from veilmatch.crypto.errors import InvalidInputError, ProtocolError, UnavailableError
-from veilmatch.crypto.keys.parties import PAIRS, PARTIES, Party, dealer_of, other_party, pairs_without
+from veilmatch.crypto.keys.parties import PAIRS, PARTIES, Party, dealer_of, other_party
 from veilmatch.crypto.keys.parties import Pair as PairName
 from veilmatch.crypto.pair.messages import ProbeShare, Results, TemplateShare
 from veilmatch.crypto.secret_access import SECRET_ACCESS
@@ -93,18 +93,13 @@ class KeyHolderPeerService(rpc.KeyHolderPeerServicer):
 
     @unary
     async def Pair(  # type: ignore[override]
-        self, _requests: AsyncIterator[pb.PairMessage], context: Context
+        self, _requests: AsyncIterator[pb.PairFrames], context: Context
     ) -> None:
         """See keyholder.proto."""
-        me = self._holder.party
-        peers = {party_name(party): party for party in PARTIES if party != me}
+        peers = {party_name(party): party for party in PARTIES if party != self._holder.party}
         peer = require_caller(context, *peers)
-        first = await first_message(context, pb.PairMessage, "rendezvous", peer)
-        link: AcceptedLink[pb.PairMessage] = AcceptedLink(
-            context, peer, pairs_without(peers[peer]), others_of(peers[peer], me), first
-        )
-        self._holder.links.bring(first.rendezvous.subject_matter, link)
-        await link.feed()
+        first = await first_message(context, pb.PairFrames, None, peer)
+        await self._holder.links.carry(peers[peer], context, first)
 
     @unary
     @retried

@@ -24,8 +24,9 @@ from veilmatch.protos.v1 import keyholder_pb2 as pb
 
 #: A turn has about half as many.
 TURN_MESSAGES = 16
-#: What is said in a turn goes in one message up to this size, and in pieces of this size beyond it.
-PIECE_BYTES = 8 << 20
+#: What is said in a turn goes in one message up to this size, and in pieces of this size beyond it: small ones, as
+#: sessions share a link (session/strand.py `MESSAGE_BYTES`).
+PIECE_BYTES = 28 << 10
 #: Most that a turn has in a session of few packs, and more of each pack that is converted: its opening, two residues
 #: mod N, and what one layer of gates opens of its slots.
 TURN_BYTES, PACK_BYTES = 16 << 20, 1 << 12
@@ -48,7 +49,13 @@ def kind_from_wire(value: int) -> Kind:
 
 def to_wire(envelope: Envelope) -> pb.PairMessage:
     """Return the protobuf message of an envelope."""
-    wire = pb.PairMessage(session_id=envelope.session_id, number=envelope.number)
+    wire = pb.PairMessage()
+    _fill(wire, envelope)
+    return wire
+
+
+def _fill(wire: pb.PairMessage, envelope: Envelope) -> None:
+    wire.session_id, wire.number = envelope.session_id, envelope.number
     message = envelope.message
     if isinstance(message, Hello):
         wire.hello.context, wire.hello.nonce = message.context, message.nonce
@@ -71,13 +78,28 @@ def to_wire(envelope: Envelope) -> pb.PairMessage:
         wire.safety_proof = message.proof
     else:
         wire.gate_layer = message.payload
-    return wire
+
+
+def payload_bytes(envelope: Envelope) -> int:
+    """Return how large an envelope is, but for the little that is in every message."""
+    match envelope.message:
+        case Openings(values):
+            return len(values)
+        case GateLayer(payload):
+            return len(payload)
+        case Agreement(_, fingerprints):
+            return len(fingerprints)
+        case Hello():
+            return len(envelope.message.fingerprints)
+        case _:
+            return 0
 
 
 def turn_to_wire(turn: Sequence[Envelope]) -> pb.PairMessage:
     """Return one protobuf message of all that is said in a turn, at least one envelope."""
     wire = to_wire(turn[0])
-    wire.then.extend(map(to_wire, turn[1:]))
+    for envelope in turn[1:]:
+        _fill(wire.then.add(), envelope)
     return wire
 
 

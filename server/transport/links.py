@@ -34,6 +34,7 @@ _LAST_WORD_S = 2.0
 _ending: set[asyncio.Task[None]] = set()
 
 M = TypeVar("M", bound=Message)
+L = TypeVar("L", bound="Offered")
 
 
 class Link(Protocol[M]):
@@ -72,13 +73,16 @@ class _DialledLink(Generic[M]):
     async def _reason(self) -> VeilmatchError:
         """Return why the call has ended."""
         code, metadata = await self._call.code(), await self._call.trailing_metadata()
-        # If the call ends while a message is being sent, gRPC says INTERNAL and forgets what the peer said.
-        unknown = code is grpc.StatusCode.INTERNAL and not metadata
-        if code is not grpc.StatusCode.OK and not unknown:
-            return from_metadata(code, metadata, self._peer, self._alternatives, self._others)
-        return UnavailableError(
-            f"{self._peer} ended the request", party=self._peer, needed=self._peer, alternatives=self._alternatives
-        )
+        return ended_with(code, metadata, self._peer, self._alternatives, self._others)
+
+
+def ended_with(code: Any, metadata: Any, peer: str, alternatives: tuple[str, ...], others: Others) -> VeilmatchError:
+    """Return the error of whoever waits for a call with this status and trailing metadata; see `dialled`."""
+    # If the call ends while a message is being sent, gRPC says INTERNAL and forgets what the peer said.
+    unknown = code is grpc.StatusCode.INTERNAL and not metadata
+    if code is not grpc.StatusCode.OK and not unknown:
+        return from_metadata(code, metadata, peer, alternatives, others)
+    return UnavailableError(f"{peer} ended the request", party=peer, needed=peer, alternatives=alternatives)
 
 
 @asynccontextmanager
@@ -232,17 +236,31 @@ class AcceptedLink(Generic[M]):
         )
 
 
-class Rendezvous(Generic[M]):
-    """Where a peer's call and a request brought here, both about the same thing, find each other."""
+class Offered(Protocol):
+    """A link that a peer has opened, as far as meeting is concerned."""
+
+    peer: str
+    first: Any
+    """The message that it began with."""
+
+    def read_ahead(self) -> None:
+        """Begin to read: a session has it."""
+
+    def end(self, error: VeilmatchError | None) -> None:
+        """Say how the session ended, for the peer to learn it."""
+
+
+class Rendezvous(Generic[L]):
+    """Where a peer's link and a request brought here, both about the same thing, find each other."""
 
     def __init__(self, timeout_s: float) -> None:
         """timeout_s: how long either waits for the other, unless `take` says otherwise."""
         self.timeout_s = timeout_s
-        self._links: dict[bytes, asyncio.Future[AcceptedLink[M]]] = {}
+        self._links: dict[bytes, asyncio.Future[L]] = {}
         #: What ends the links that nobody takes.
         self._expiries: dict[bytes, asyncio.TimerHandle] = {}
 
-    def bring(self, subject: bytes, link: AcceptedLink[M]) -> None:
+    def bring(self, subject: bytes, link: L) -> None:
         """Offer a link; it is ended with UnavailableError if nobody takes it in time.
 
         Raises OverloadedError if too many calls of the peer wait already, ProtocolError for a second one about this,
@@ -276,7 +294,7 @@ class Rendezvous(Generic[M]):
     @asynccontextmanager
     async def take(
         self, subject: bytes, peer: str, alternatives: tuple[str, ...] = (), timeout_s: float | None = None
-    ) -> AsyncIterator[AcceptedLink[M]]:
+    ) -> AsyncIterator[L]:
         """Wait for the peer's call about this and use its link for the session."""
         place = self._place(subject)
         try:
@@ -300,7 +318,7 @@ class Rendezvous(Generic[M]):
             raise
         _end(place, None)
 
-    def _forget(self, subject: bytes, place: asyncio.Future[AcceptedLink[M]]) -> bool:
+    def _forget(self, subject: bytes, place: asyncio.Future[L]) -> bool:
         """Return whether the place was there. It is not any more, and nothing keeps its link."""
         if self._links.get(subject) is not place:
             return False
@@ -309,7 +327,7 @@ class Rendezvous(Generic[M]):
             expiry.cancel()
         return True
 
-    def _place(self, subject: bytes) -> asyncio.Future[AcceptedLink[M]]:
+    def _place(self, subject: bytes) -> asyncio.Future[L]:
         return self._links.setdefault(subject, asyncio.get_running_loop().create_future())
 
 
@@ -329,7 +347,7 @@ def _require_sendable(message: Message) -> None:
         raise ProtocolError("a message too large to send", got=message.ByteSize(), expected=f"<= {PEER_MESSAGE_BYTES}")
 
 
-def _end(place: asyncio.Future[AcceptedLink[M]], error: VeilmatchError | None) -> None:
+def _end(place: asyncio.Future[Any], error: VeilmatchError | None) -> None:
     """End the link that was brought, if one was: it may have come in the moment when the wait for it ended."""
     if place.done():
         place.result().end(error)

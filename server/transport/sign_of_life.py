@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
 import grpc
+
+from veilmatch.crypto.errors import UnavailableError
 
 #: Who owes a message is asked when it has been silent for so long, again and again; and has so long for a sign.
 ASK_AFTER_S, SIGN_S = 0.5, 2.0
@@ -38,13 +41,39 @@ def sign_over(channel: grpc.aio.Channel) -> Sign:
     return gives_sign
 
 
-async def unless_silent(owed: Coroutine[Any, Any, _R], gives_sign: Sign) -> _R:
-    """Return what `owed` returns, or raise its error, or TimeoutError once who owes it gives no sign of life.
+@dataclass(frozen=True, slots=True)
+class Owing:
+    """Another server that owes messages.
 
-    Costs a timer where nothing is silent: every message between servers is waited for like this.
+    gives_sign: what asks it for a sign of life; None: it is waited for as long as it may take. alternatives: pairs that
+    could serve without it, for the error that says it is down.
+    """
+
+    name: str
+    alternatives: tuple[str, ...] = ()
+    gives_sign: Sign | None = None
+
+    async def pays(self, owed: Coroutine[Any, Any, _R], within_s: float) -> _R:
+        """Return what waits for the server. A gallery may be kept meanwhile, so one that is silent is not waited for.
+
+        Raises UnavailableError if it takes longer, or gives no sign of life.
+        """
+        try:
+            return await unless_silent(owed, self.gives_sign, within_s)
+        except TimeoutError:
+            raise UnavailableError(
+                f"{self.name} does not answer", party=self.name, needed=self.name, alternatives=self.alternatives
+            ) from None
+
+
+async def unless_silent(owed: Coroutine[Any, Any, _R], gives_sign: Sign | None, within_s: float) -> _R:
+    """Return what `owed` returns, or raise its error; TimeoutError if that takes longer.
+
+    TimeoutError as well once who owes it gives no sign of life. Costs one timer where nothing is silent: every message
+    between servers is waited for like this.
     """
     async with asyncio.timeout(None) as limit:
-        watch = _Watch(limit, gives_sign)
+        watch = _Watch(limit, gives_sign, within_s)
         try:
             return await owed
         finally:
@@ -52,24 +81,30 @@ async def unless_silent(owed: Coroutine[Any, Any, _R], gives_sign: Sign) -> _R:
 
 
 class _Watch:
-    """Asks for signs of life until there is none, and ends the wait then."""
+    """Ends a wait that takes too long; and asks for signs of life meanwhile, and ends it when there is none."""
 
-    def __init__(self, limit: asyncio.Timeout, gives_sign: Sign) -> None:
+    def __init__(self, limit: asyncio.Timeout, gives_sign: Sign | None, within_s: float) -> None:
         self._limit = limit
         self._gives_sign = gives_sign
         self._loop = asyncio.get_running_loop()
         self._asking: asyncio.Task[None] | None = None
-        self._timer = self._loop.call_later(ASK_AFTER_S, self._ask)
+        began = self._loop.time()
+        self._ends = began + within_s
+        first = self._ends if gives_sign is None else min(self._ends, began + ASK_AFTER_S)
+        self._timer = self._loop.call_at(first, self._late)
 
     def end(self) -> None:
         self._timer.cancel()
         if self._asking is not None:
             self._asking.cancel()
 
-    def _ask(self) -> None:
-        self._asking = self._loop.create_task(self._until_silent())
+    def _late(self) -> None:
+        self._limit.reschedule(self._ends)
+        if self._gives_sign is not None and self._loop.time() < self._ends:
+            self._asking = self._loop.create_task(self._until_silent(self._gives_sign))
 
-    async def _until_silent(self) -> None:
-        while await self._gives_sign():
+    async def _until_silent(self, gives_sign: Sign) -> None:
+        while await gives_sign():
             await asyncio.sleep(ASK_AFTER_S)
-        self._limit.reschedule(self._loop.time())
+        if not self._limit.expired():
+            self._limit.reschedule(self._loop.time())

@@ -35,8 +35,8 @@ async def next_message(context: Context, sender: str, within_s: float | None = N
     return message if isinstance(message, Message) else None
 
 
-async def first_message(context: Context, kind: type[M], content: str, sender: str) -> M:
-    """Return the message that a call begins with, which has to have this content.
+async def first_message(context: Context, kind: type[M], content: str | None, sender: str) -> M:
+    """Return the message that a call begins with. content: what it has to have; None of a kind that has no choice.
 
     Raises UnavailableError if there is none: a caller that gave its request up before deviates in nothing.
     ProtocolError for another one, OverloadedError if there is no place to read it in.
@@ -45,7 +45,7 @@ async def first_message(context: Context, kind: type[M], content: str, sender: s
         message = await next_message(context, sender)
     if not isinstance(message, kind):
         raise UnavailableError(f"{sender} left before its request was complete", party=sender, needed=sender)
-    if (found := message.WhichOneof("content")) != content:
+    if content is not None and (found := message.WhichOneof("content")) != content:
         raise ProtocolError("another message than this call begins with", got=found, expected=content)
     return message
 

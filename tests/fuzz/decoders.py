@@ -35,6 +35,7 @@ from veilmatch.client.wire.agreement import (
 from veilmatch.client.wire.labels import Labels
 from veilmatch.client.wire.statuses import read_error
 from veilmatch.crypto.answer_share import SealedShare
+from veilmatch.crypto.claims import NOBODY
 from veilmatch.crypto.encryption import knowledge
 from veilmatch.crypto.encryption.paillier import Paillier
 from veilmatch.crypto.encryption.public_key_format import PublicFile
@@ -58,7 +59,10 @@ from veilmatch.protos.v1 import keyholder_pb2, matcher_pb2, request_pb2
 from veilmatch.server.admission.certification import certified_statement
 from veilmatch.server.installation import sealed
 from veilmatch.server.keyholder.audit.chain import decode, encode
+from veilmatch.server.keyholder.session.standing_link import StandingLink
+from veilmatch.server.keyholder.session.strand import OtherEnd, Strand
 from veilmatch.server.keyholder.wire import Joined, from_wire, to_wire, turn_from_wire
+from veilmatch.server.transport.limits import WINDOW_BYTES
 from veilmatch.server.transport.status import METADATA_KEY, from_metadata
 
 
@@ -97,6 +101,26 @@ def pair_pieces(data: bytes) -> None:
             with suppress(ProtocolError):
                 turn_from_wire(turn)
         data = data[length:]
+
+
+def pair_frames(data: bytes) -> None:
+    """What a peer says on a link, each message behind its length in two bytes: little is kept of what nobody takes."""
+    offered: list[Strand] = []
+    other = OtherEnd("keyholder-a", ("bc",), NOBODY)
+    link = StandingLink("keyholder-b", other, offered.append)
+    while data:
+        length, data = int.from_bytes(data[:2], "big"), data[2:]
+        try:
+            link._take(keyholder_pb2.PairFrames.FromString(data[:length]))
+        except (DecodeError, ProtocolError):
+            return
+        data = data[length:]
+    assert [strand.number for strand in offered] == list(range(1, len(offered) + 1))
+    for strand in offered:
+        assert strand._held_bytes <= WINDOW_BYTES
+        with suppress(VeilmatchError):
+            while (message := strand.at_hand()) is not None:
+                assert not message.ended
 
 
 def signed_request(data: bytes) -> None:
@@ -297,6 +321,7 @@ def _scheme() -> Paillier:
 DECODERS: dict[str, Decoder] = {
     "pair message": Decoder(seeds.pair_messages, pair_message),
     "pieces of a turn": Decoder(seeds.pair_pieces, pair_pieces),
+    "frames of a link": Decoder(seeds.pair_frames, pair_frames),
     "signed request": Decoder(seeds.signed_requests, signed_request),
     "signed body": Decoder(seeds.bodies, signed_body),
     "public file": Decoder(seeds.public_files, public_file),

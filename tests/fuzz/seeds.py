@@ -87,6 +87,25 @@ def pair_pieces() -> list[bytes]:
 
 
 @cache
+def pair_frames() -> list[bytes]:
+    said = [keyholder_pb2.PairMessage.FromString(data) for data in pair_messages()]
+    opens = [keyholder_pb2.PairFrame(session=number, message=said[-1]) for number in (1, 2)]
+    ends = keyholder_pb2.PairMessage(ended=b'{"code": "protocol"}')
+    rest = [
+        *(keyholder_pb2.PairFrame(session=1, message=message) for message in said[:3]),
+        keyholder_pb2.PairFrame(session=2, room=1 << 20),
+        keyholder_pb2.PairFrame(session=1, message=ends, over=True),
+        keyholder_pb2.PairFrame(session=2, over=True),
+    ]
+    streams = [[opens], [opens[:1], opens[1:] + rest[:3], rest[3:]]]
+    found = []
+    for stream in streams:
+        messages = [keyholder_pb2.PairFrames(frame=frames).SerializeToString() for frames in stream]
+        found.append(b"".join(len(one).to_bytes(2, "big") + one for one in messages))
+    return found
+
+
+@cache
 def bodies() -> list[bytes]:
     found = [body(operation).SerializeToString() for operation in OPERATIONS]
     edges = body("verify", threshold=(1 << 31) - 1, issued_at_ms=(1 << 63) - 1, expires_at_ms=(1 << 63) - 1)

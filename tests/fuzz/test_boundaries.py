@@ -31,6 +31,7 @@ from veilmatch.server.keyholder.audit.check import check_log
 from veilmatch.server.keyholder.service import KeyHolderService
 from veilmatch.server.keyholder.session.share_worker import ShareWorkers
 from veilmatch.server.matcher.query.keyholder_call import KeyHolderCall
+from veilmatch.server.transport.sign_of_life import Owing
 from veilmatch.server.workers.parts import join
 from veilmatch.server.workers.pool import Exchange
 
@@ -140,7 +141,7 @@ def test_shares_of_a_key_holder_are_in_range_or_refused(data: st.DataObject) -> 
     async def receive() -> pb.KeyHolderToMatcher:
         return message
 
-    call = KeyHolderCall(SimpleNamespace(receive=receive), "a", PARAMETERS, 5, None, is_plus=False)  # type: ignore[arg-type]
+    call = KeyHolderCall(SimpleNamespace(receive=receive), PARAMETERS, 5, Owing("keyholder-a"), is_plus=False)  # type: ignore[arg-type]
     try:
         values = at_once(call.probe_share()).values
         assert values.shape == (size,) and 0 <= values.min() <= values.max() < 1 << PARAMETERS.ring_bits

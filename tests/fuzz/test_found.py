@@ -19,6 +19,7 @@ from veilmatch.protos.v1 import keyholder_pb2 as pb
 from veilmatch.server.installation.certifying.registration import Configurations
 from veilmatch.server.keyholder.audit.chain import decode
 from veilmatch.server.matcher.query.keyholder_call import KeyHolderCall
+from veilmatch.server.transport.sign_of_life import Owing
 from veilmatch.server.transport.status import METADATA_KEY, from_metadata
 
 #: No TOML error for Python's parser: more digits than Python reads, more brackets than its stack is deep.
@@ -83,6 +84,6 @@ async def test_a_share_that_ends_within_a_number_is_refused() -> None:
         async def receive(message: pb.KeyHolderToMatcher = message) -> pb.KeyHolderToMatcher:
             return message
 
-        call = KeyHolderCall(SimpleNamespace(receive=receive), "a", parameters, 5, None, is_plus=False)  # type: ignore[arg-type]
+        call = KeyHolderCall(SimpleNamespace(receive=receive), parameters, 5, Owing("keyholder-a"), is_plus=False)  # type: ignore[arg-type]
         with pytest.raises(ProtocolError, match=said):
             await (call.template_shares(1, 0) if message.HasField("template_share") else call.probe_share())

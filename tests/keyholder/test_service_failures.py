@@ -389,7 +389,7 @@ async def test_an_unforeseen_failure_of_a_peer_is_an_integrity_error_there(
         raise RuntimeError(SECRET)
 
     if where == "a peer's call":
-        monkeypatch.setattr(hasty["a"].links, "bring", fail)
+        monkeypatch.setattr(hasty["a"].links.rendezvous, "bring", fail)
     elif where == "a meeting":
         monkeypatch.setattr(hasty["b"].stocks, "meet", fail)
     else:

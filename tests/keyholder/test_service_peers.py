@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ from veilmatch.protos.v1 import keyholder_pb2_grpc as rpc
 from veilmatch.server.config import DealingLimits
 from veilmatch.server.keyholder.allowance import Allowance
 from veilmatch.server.keyholder.stock.store import GENERATION_BYTES
+from veilmatch.server.transport.status import decoded
 
 
 def meet_stock(**changes: Any) -> pb.StockGeneration:
@@ -111,7 +113,7 @@ async def test_a_peer_that_leaves_before_it_says_anything_is_missing_and_deviate
     trio: Trio, method: str
 ) -> None:
     """A check that a refresh ends is given up at any moment. Another first message is a deviation."""
-    stub, message = rpc.KeyHolderPeerStub(trio.channel("keyholder-a", "b")), {"Pair": pb.PairMessage}
+    stub, message = rpc.KeyHolderPeerStub(trio.channel("keyholder-a", "b")), {"Pair": pb.PairFrames}
     call = getattr(stub, method)(timeout=20.0)
     await call.done_writing()
     error = await refused(call.read(), "b")
@@ -202,16 +204,45 @@ async def test_a_stock_that_cannot_be_met_is_refused(
 async def test_only_peers_call_about_a_request(hasty: Trio, caller: str) -> None:
     call = rpc.KeyHolderPeerStub(hasty.channel(caller, "b")).Pair(timeout=20.0)
     if caller in ("keyholder-a", "keyholder-c"):
-        await call.write(pb.PairMessage(rendezvous=pb.PairRendezvous(subject_matter=bytes(DIGEST_BYTES))))
-        error = await refused(call, "b")
+        await call.write(opening_session(1))
+        (frame,) = (await call.read()).frame
+        error = decoded(frame.message.ended, "keyholder-b")
         assert isinstance(error, UnavailableError) and "was not brought the request" in error.message
+        assert (frame.session, frame.over) == (1, True) and not call.done(), "the session ends, and not the link"
     else:
         assert isinstance(await refused(call, "b"), PartyRefusedError)
     assert all(hasty.running[party].pool.batches == 0 for party in PARTIES)
     assert not hasty["b"].links.rendezvous._links
 
 
-async def test_a_call_of_a_peer_begins_with_a_rendezvous(trio: Trio) -> None:
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        pb.PairFrame(session=1, message=pb.PairMessage(gate_layer=b"x")),
+        pb.PairFrame(session=1),
+        pb.PairFrame(session=2, message=pb.PairMessage(rendezvous=pb.PairRendezvous(subject_matter=bytes(32)))),
+    ],
+)
+async def test_a_session_of_a_peer_begins_with_a_rendezvous_and_the_next_number(
+    trio: Trio, wrong: pb.PairFrame
+) -> None:
     call = rpc.KeyHolderPeerStub(trio.channel("keyholder-a", "b")).Pair(timeout=20.0)
-    await call.write(pb.PairMessage(gate_layer=b"x"))
+    await call.write(pb.PairFrames(frame=[wrong]))
     assert isinstance(await refused(call, "b"), ProtocolError)
+
+
+async def test_a_peer_has_one_link_and_its_newest_call_is_that(trio: Trio) -> None:
+    stub = rpc.KeyHolderPeerStub(trio.channel("keyholder-a", "b"))
+    first, second = stub.Pair(timeout=20.0), stub.Pair(timeout=20.0)
+    await first.write(opening_session(1))
+    while "a" not in trio["b"].links._called:
+        await asyncio.sleep(0.01)
+    await second.write(opening_session(1, b"x" * 32))
+    assert not isinstance(await first.read(), pb.PairFrames)
+    assert not second.done()
+    second.cancel()
+
+
+def opening_session(number: int, matter: bytes = bytes(DIGEST_BYTES)) -> pb.PairFrames:
+    rendezvous = pb.PairMessage(rendezvous=pb.PairRendezvous(subject_matter=matter))
+    return pb.PairFrames(frame=[pb.PairFrame(session=number, message=rendezvous)])

@@ -34,7 +34,7 @@ def message(number: int, session: bytes = b"") -> PairMessage:
 class Meetings:
     """The called party's rendezvous, and a channel of the dialling party."""
 
-    rendezvous: Rendezvous[PairMessage]
+    rendezvous: Rendezvous[AcceptedLink[PairMessage]]
     channel: grpc.aio.Channel
     address: str = ""
     #: How many calls are being handled.

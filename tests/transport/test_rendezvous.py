@@ -52,7 +52,7 @@ async def test_a_peer_that_never_calls_is_unavailable(meetings: Meetings) -> Non
 
 
 async def test_the_rendezvous_has_a_timeout_of_its_own() -> None:
-    rendezvous: Rendezvous[PairMessage] = Rendezvous(0.05)
+    rendezvous: Rendezvous[AcceptedLink[PairMessage]] = Rendezvous(0.05)
     with pytest.raises(UnavailableError):
         async with rendezvous.take(SUBJECT, DIALS):
             pytest.fail("nobody called")
@@ -168,7 +168,7 @@ class Unused:
 
 
 async def test_a_call_that_comes_as_the_wait_is_cancelled_is_ended_at_once() -> None:
-    rendezvous: Rendezvous[PairMessage] = Rendezvous(60)
+    rendezvous: Rendezvous[AcceptedLink[PairMessage]] = Rendezvous(60)
     link: AcceptedLink[PairMessage] = AcceptedLink(Unused(), DIALS)
 
     async def take() -> None:

@@ -227,7 +227,7 @@ class Silent:
 
 async def test_a_peer_has_a_bounded_number_of_links_that_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(links, "WAITING_LINKS", 3)
-    rendezvous: Rendezvous[PairMessage] = Rendezvous(7.0)
+    rendezvous: Rendezvous[AcceptedLink[PairMessage]] = Rendezvous(7.0)
 
     def bring(number: int, peer: str) -> None:
         rendezvous.bring(bytes([number]), AcceptedLink(Silent(), peer))

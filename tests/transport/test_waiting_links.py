@@ -6,10 +6,13 @@ from typing import Any
 
 import pytest
 
+from veilmatch.crypto.claims import NOBODY
 from veilmatch.crypto.errors import ProtocolError
 from veilmatch.crypto.keys.parties import Party
 from veilmatch.protos.v1 import keyholder_pb2, matcher_pb2
 from veilmatch.server.keyholder.session.pair_link import PairLinks
+from veilmatch.server.keyholder.session.standing_link import StandingLink
+from veilmatch.server.keyholder.session.strand import OtherEnd, Strand
 from veilmatch.server.matcher.agreement.meeting import Meetings
 from veilmatch.server.transport.links import AcceptedLink, Rendezvous
 
@@ -17,7 +20,7 @@ STUBS: dict[Party, Any] = {"a": None, "c": None}
 
 
 async def test_a_call_that_waits_begins_with_a_small_message() -> None:
-    rendezvous: Rendezvous[matcher_pb2.MatcherMessage] = Rendezvous(30.0)
+    rendezvous: Rendezvous[AcceptedLink[matcher_pb2.MatcherMessage]] = Rendezvous(30.0)
     first = matcher_pb2.MatcherMessage(rendezvous=matcher_pb2.Rendezvous(request_digest=bytes(15 << 20)))
     with pytest.raises(ProtocolError, match="matcher-a begins a call with a large message"):
         rendezvous.bring(b"matcher-a" + bytes(32), AcceptedLink(None, "matcher-a", first=first))
@@ -35,7 +38,13 @@ async def test_matchers_call_about_a_digest(size: int) -> None:
 @pytest.mark.parametrize("size", [0, 31, 33, 4096])
 async def test_key_holders_call_about_a_digest(size: int) -> None:
     pairs = PairLinks("b", STUBS, 1.0)  # type: ignore[arg-type]
-    link: AcceptedLink[keyholder_pb2.PairMessage] = AcceptedLink(None, "keyholder-a")
     with pytest.raises(ProtocolError, match="keyholder-a calls about something that is not a digest"):
-        pairs.bring(bytes(size), link)
-    pairs.bring(bytes(32), link)
+        pairs._bring(session(size))
+    pairs._bring(session(32))
+
+
+def session(size: int) -> Strand:
+    """One that keyholder-a has opened, about something of this size."""
+    first = keyholder_pb2.PairMessage(rendezvous=keyholder_pb2.PairRendezvous(subject_matter=bytes(size)))
+    other = OtherEnd("keyholder-a", ("bc",), NOBODY)
+    return Strand(StandingLink("keyholder-b", other), 1, other, first)

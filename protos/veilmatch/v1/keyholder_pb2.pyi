@@ -324,6 +324,64 @@ class SealedShareMessage(_message.Message):
 Global___SealedShareMessage: _TypeAlias = SealedShareMessage  # noqa: Y015
 
 @_typing.final
+class PairFrames(_message.Message):
+    """What was ready when the one before had gone: of any sessions, each in its order."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FRAME_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def frame(self) -> _containers.RepeatedCompositeFieldContainer[Global___PairFrame]:
+        """at least one"""
+
+    def __init__(
+        self,
+        *,
+        frame: _abc.Iterable[Global___PairFrame] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["frame", b"frame"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PairFrames: _TypeAlias = PairFrames  # noqa: Y015
+
+@_typing.final
+class PairFrame(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    ROOM_FIELD_NUMBER: _builtins.int
+    OVER_FIELD_NUMBER: _builtins.int
+    session: _builtins.int
+    """counted by the minus holder, from 1"""
+    room: _builtins.int
+    """how much the sender takes of the session by now, since it began; 0 if nothing changes"""
+    over: _builtins.bool
+    """the sender has left the session"""
+    @_builtins.property
+    def message(self) -> Global___PairMessage:
+        """the first of a session, from the minus holder: rendezvous"""
+
+    def __init__(
+        self,
+        *,
+        session: _builtins.int = ...,
+        message: Global___PairMessage | None = ...,
+        room: _builtins.int = ...,
+        over: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "over", b"over", "room", b"room", "session", b"session"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PairFrame: _TypeAlias = PairFrame  # noqa: Y015
+
+@_typing.final
 class PairMessage(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -352,7 +410,7 @@ class PairMessage(_message.Message):
     last_mask: _builtins.bytes
     """minus: seed of a mask that both add before anything is cut out"""
     ended: _builtins.bytes
-    """minus: why it goes no further, the fields of its error as JSON; the last message"""
+    """why the sender goes no further, the fields of its error as JSON; the last message"""
     @_builtins.property
     def rendezvous(self) -> Global___PairRendezvous: ...
     @_builtins.property

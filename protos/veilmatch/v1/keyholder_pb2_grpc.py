@@ -109,8 +109,8 @@ class KeyHolderPeerStub:
         """
         self.Pair = channel.stream_stream(
                 '/veilmatch.v1.KeyHolderPeer/Pair',
-                request_serializer=veilmatch_dot_v1_dot_keyholder__pb2.PairMessage.SerializeToString,
-                response_deserializer=veilmatch_dot_v1_dot_keyholder__pb2.PairMessage.FromString,
+                request_serializer=veilmatch_dot_v1_dot_keyholder__pb2.PairFrames.SerializeToString,
+                response_deserializer=veilmatch_dot_v1_dot_keyholder__pb2.PairFrames.FromString,
                 _registered_method=True)
         self.MeetStock = channel.unary_unary(
                 '/veilmatch.v1.KeyHolderPeer/MeetStock',
@@ -138,7 +138,7 @@ class KeyHolderPeerServicer:
     """Missing associated documentation comment in .proto file."""
 
     def Pair(self, request_iterator, context):
-        """One session; the minus holder calls, and speaks first. First message: rendezvous.
+        """All sessions of a pair; the minus holder calls, and opens each of them. It stands for as long as both do.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -178,8 +178,8 @@ def add_KeyHolderPeerServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'Pair': grpc.stream_stream_rpc_method_handler(
                     servicer.Pair,
-                    request_deserializer=veilmatch_dot_v1_dot_keyholder__pb2.PairMessage.FromString,
-                    response_serializer=veilmatch_dot_v1_dot_keyholder__pb2.PairMessage.SerializeToString,
+                    request_deserializer=veilmatch_dot_v1_dot_keyholder__pb2.PairFrames.FromString,
+                    response_serializer=veilmatch_dot_v1_dot_keyholder__pb2.PairFrames.SerializeToString,
             ),
             'MeetStock': grpc.unary_unary_rpc_method_handler(
                     servicer.MeetStock,
@@ -227,8 +227,8 @@ class KeyHolderPeer:
             request_iterator,
             target,
             '/veilmatch.v1.KeyHolderPeer/Pair',
-            veilmatch_dot_v1_dot_keyholder__pb2.PairMessage.SerializeToString,
-            veilmatch_dot_v1_dot_keyholder__pb2.PairMessage.FromString,
+            veilmatch_dot_v1_dot_keyholder__pb2.PairFrames.SerializeToString,
+            veilmatch_dot_v1_dot_keyholder__pb2.PairFrames.FromString,
             options,
             channel_credentials,
             insecure,

@@ -56,8 +56,8 @@ class KeyHolderPeerStub:
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> KeyHolderPeerAsyncStub: ...
-    Pair: _grpc.StreamStreamMultiCallable[_keyholder_pb2.PairMessage, _keyholder_pb2.PairMessage]
-    """One session; the minus holder calls, and speaks first. First message: rendezvous."""
+    Pair: _grpc.StreamStreamMultiCallable[_keyholder_pb2.PairFrames, _keyholder_pb2.PairFrames]
+    """All sessions of a pair; the minus holder calls, and opens each of them. It stands for as long as both do."""
     MeetStock: _grpc.UnaryUnaryMultiCallable[_keyholder_pb2.StockGeneration, _keyholder_pb2.StockGeneration]
     """Agree on the stock of a pair: each side names its generation."""
     Deal: _grpc.UnaryStreamMultiCallable[_keyholder_pb2.DealRequest, _keyholder_pb2.DealtBlock]
@@ -72,8 +72,8 @@ class KeyHolderPeerStub:
 @_typing.type_check_only
 class KeyHolderPeerAsyncStub(KeyHolderPeerStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
-    Pair: _aio.StreamStreamMultiCallable[_keyholder_pb2.PairMessage, _keyholder_pb2.PairMessage]  # type: ignore[assignment]
-    """One session; the minus holder calls, and speaks first. First message: rendezvous."""
+    Pair: _aio.StreamStreamMultiCallable[_keyholder_pb2.PairFrames, _keyholder_pb2.PairFrames]  # type: ignore[assignment]
+    """All sessions of a pair; the minus holder calls, and opens each of them. It stands for as long as both do."""
     MeetStock: _aio.UnaryUnaryMultiCallable[_keyholder_pb2.StockGeneration, _keyholder_pb2.StockGeneration]  # type: ignore[assignment]
     """Agree on the stock of a pair: each side names its generation."""
     Deal: _aio.UnaryStreamMultiCallable[_keyholder_pb2.DealRequest, _keyholder_pb2.DealtBlock]  # type: ignore[assignment]
@@ -89,10 +89,10 @@ class KeyHolderPeerServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
     def Pair(
         self,
-        request_iterator: _MaybeAsyncIterator[_keyholder_pb2.PairMessage],
+        request_iterator: _MaybeAsyncIterator[_keyholder_pb2.PairFrames],
         context: _ServicerContext,
-    ) -> _typing.Union[_abc.Iterator[_keyholder_pb2.PairMessage], _abc.AsyncIterator[_keyholder_pb2.PairMessage]]:
-        """One session; the minus holder calls, and speaks first. First message: rendezvous."""
+    ) -> _typing.Union[_abc.Iterator[_keyholder_pb2.PairFrames], _abc.AsyncIterator[_keyholder_pb2.PairFrames]]:
+        """All sessions of a pair; the minus holder calls, and opens each of them. It stands for as long as both do."""
 
     @_abc_1.abstractmethod
     def MeetStock(

@@ -6,13 +6,16 @@ record before the next key file, that it is ready before the leader is told so, 
 renamed and before anybody is told of it. It goes with the last of the two files beside the key.
 
 Which key is in use is not in it: that is the key file's to say.
+
+Nobody else writes it while the daemon runs (transport/daemon.py `sole_owner`), so what is in it is known without
+reading: it is looked at twice a second, as long as the daemon lives.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -79,24 +82,25 @@ class Record:
     def __init__(self, data_dir: Path, party: Party) -> None:
         self._engine = open_database(data_dir / "refresh.db", _metadata)
         self._party: Party = party
+        #: What the database holds. Not known before it was read, nor after a change that may or may not be on disk.
+        self._found: InHand | None = None
+        self._is_known = False
 
     def read(self) -> InHand | None:
         """Return the refresh in hand."""
-        with self._using() as connection:
-            row = connection.execute(select(_in_hand)).one_or_none()
-        if row is None:
-            return None
-        return InHand(
-            bytes(row.refresh_id), row.epoch, _party(row.leader), row.ready, bytes(row.decision), row.going_back,
-            _party(row.without),
-        )  # fmt: skip
+        if not self._is_known:
+            with self._using() as connection:
+                row = connection.execute(select(_in_hand)).one_or_none()
+            self._know(None if row is None else _in_hand_of(row))
+        return self._found
 
     def put(self, found: InHand) -> None:
         """Have this refresh in hand, in place of whatever was."""
         values = {"id": _ONLY} | {name: getattr(found, name) for name in InHand.__slots__}
         statement = insert(_in_hand).values(values)
-        with self._using() as connection:
+        with self._changing() as connection:
             connection.execute(statement.on_conflict_do_update(index_elements=["id"], set_=values))
+        self._know(found)
 
     def make_ready(self) -> None:
         """Note that the next key fits."""
@@ -116,16 +120,28 @@ class Record:
 
     def forget(self) -> None:
         """Have no refresh in hand."""
-        with self._using() as connection:
+        with self._changing() as connection:
             connection.execute(delete(_in_hand))
+        self._know(None)
 
     def close(self) -> None:
         """Close the database."""
         self._engine.dispose()
 
     def _change(self, **values: Any) -> None:
-        with self._using() as connection:
+        before = self.read()
+        with self._changing() as connection:
             connection.execute(update(_in_hand).values(values))
+        self._know(None if before is None else replace(before, **values))
+
+    def _know(self, found: InHand | None) -> None:
+        self._found, self._is_known = found, True
+
+    @contextmanager
+    def _changing(self) -> Iterator[Connection]:
+        self._is_known = False
+        with self._using() as connection:
+            yield connection
 
     @contextmanager
     def _using(self) -> Iterator[Connection]:
@@ -138,6 +154,13 @@ class Record:
                 party=party_name(self._party), needed="a database that can be written",
                 available=error.got,
             ) from None  # fmt: skip
+
+
+def _in_hand_of(row: Any) -> InHand:
+    return InHand(
+        bytes(row.refresh_id), row.epoch, _party(row.leader), row.ready, bytes(row.decision), row.going_back,
+        _party(row.without),
+    )  # fmt: skip
 
 
 def _party(letter: str | None) -> Party | None:

@@ -76,6 +76,7 @@ from veilmatch.server.keyholder.session.arriving import Arriving
 from veilmatch.server.keyholder.session.pair_link import PairLinks
 from veilmatch.server.keyholder.session.sealing import SealedAnswerShare, Sealer
 from veilmatch.server.keyholder.session.share_worker import ShareWork, ShareWorkers
+from veilmatch.server.keyholder.session.strand import Strand
 from veilmatch.server.keyholder.session.turns import Turns, ending
 from veilmatch.server.keyholder.session.turnstile import Turnstile
 from veilmatch.server.keyholder.stock.stock import SessionStock, Stock
@@ -83,7 +84,6 @@ from veilmatch.server.keyholder.stock.stocks import Stocks
 from veilmatch.server.keyholder.stock.store import StockStore
 from veilmatch.server.keyholder.stock.targets import Targets
 from veilmatch.server.transport.limits import WHOLE_CALL
-from veilmatch.server.transport.links import Link
 
 #: What the caller is given: of a verification a decision share, sealed if the request names a recipient; of a search a
 #: probe share before it; of a change the shares of templates.
@@ -269,10 +269,10 @@ class KeyHolder:
                 begun = _begun(session, work)
                 # What this session was given of the stock stays with the peer until the link has ended.
                 with stock.session() as own, ending(begun), Arriving(work) as arriving:
-                    async with self.links.about(session.request) as link:
+                    async with self.links.about(session.request) as strand:
                         # In here, so that the peer is told who failed, too.
                         with own_failures(self.server):
-                            begins = self._drive(session, work, begun, arriving, link, own, results, record)
+                            begins = self._drive(session, work, begun, arriving, strand, own, results, record)
                             async for answer in begins:
                                 yield self._for_recipient(checked, opening, answer)
             except GalleryMismatchError:
@@ -352,14 +352,14 @@ class KeyHolder:
         work: ShareWork,
         begun: asyncio.Future[list[LocalShare]],
         arriving: Arriving,
-        link: Link[pb.PairMessage],
+        strand: Strand,
         stock: SessionStock,
         results: AsyncIterator[Results],
         record: Record,
     ) -> AsyncIterator[Answer]:
         """Do what a session asks for, from its first local shares on, until it has its last share."""
         request, peer = session.request, other_party(session.request.pair, self.party)
-        turns = Turns(partial(self.links.by_peer, peer), link)
+        turns = Turns(partial(self.links.by_peer, peer), strand)
         async with turns.working():
             action = session.resume(await begun)
         while True:

@@ -15,17 +15,17 @@ from typing import Any
 
 from veilmatch.crypto.pair.messages import Envelope
 from veilmatch.protos.v1 import keyholder_pb2 as pb
+from veilmatch.server.keyholder.session.strand import Strand
 from veilmatch.server.keyholder.wire import (
     PACK_BYTES,
     TURN_BYTES,
     TURN_MESSAGES,
     Joined,
     in_pieces,
-    to_wire,
+    payload_bytes,
     turn_from_wire,
     turn_to_wire,
 )
-from veilmatch.server.transport.links import Link
 
 #: A turn that has reached this size is over.
 _FULL_BYTES = 4 << 20
@@ -35,11 +35,11 @@ class Turns:
     """What the two holders say, by turns: messages that follow one another travel together."""
 
     def __init__(
-        self, by_peer: Callable[[Coroutine[Any, Any, Any], float], Coroutine[Any, Any, Any]], link: Link[pb.PairMessage]
+        self, by_peer: Callable[[Coroutine[Any, Any, Any], float], Coroutine[Any, Any, Any]], strand: Strand
     ) -> None:
         """by_peer: waits for what the peer owes, given how long this holder has worked on the same."""
         self._by_peer = by_peer
-        self._link = link
+        self._strand = strand
         self._said: list[Envelope] = []
         self._said_bytes = 0
         self._heard: deque[Envelope] = deque()
@@ -53,7 +53,7 @@ class Turns:
     async def say(self, envelope: Envelope) -> None:
         """Say something in this turn. What is large does not wait for its end."""
         self._said.append(envelope)
-        self._said_bytes += to_wire(envelope).ByteSize()
+        self._said_bytes += payload_bytes(envelope)
         if self._said_bytes >= _FULL_BYTES or len(self._said) == TURN_MESSAGES:
             await self.flush()
 
@@ -62,7 +62,8 @@ class Turns:
         if self._said:
             turn, self._said, self._said_bytes = turn_to_wire(self._said), [], 0
             for piece in in_pieces(turn):
-                await self._by_peer(self._link.send(piece), self._worked_s)
+                if not self._strand.put(piece):
+                    await self._by_peer(self._strand.send(piece), self._worked_s)
 
     async def hear(self) -> Envelope:
         """Return the next message of the peer."""
@@ -74,7 +75,9 @@ class Turns:
     async def _turn(self) -> pb.PairMessage:
         joined = Joined(self._most_bytes)
         while True:
-            message = await self._by_peer(self._link.receive(), self._worked_s)
+            message = self._strand.at_hand()
+            if message is None:
+                message = await self._by_peer(self._strand.receive(), self._worked_s)
             if (turn := joined.take(message)) is not None:
                 return turn
 

@@ -28,7 +28,7 @@ from veilmatch.protos.v1 import matcher_pb2_grpc as rpc
 from veilmatch.server.ground.own_failures import Self
 from veilmatch.server.transport.limits import CHUNK_BYTES, WHOLE_CALL
 from veilmatch.server.transport.links import AcceptedLink, Link, Rendezvous, dialled, require_subject
-from veilmatch.server.transport.sign_of_life import Sign, unless_silent
+from veilmatch.server.transport.sign_of_life import Owing, Sign
 
 _R = TypeVar("_R")
 #: Takes a part of this side's results and the other's of the same packs.
@@ -74,7 +74,7 @@ class Meeting:
         #: Name of the other matcher of the pair, and pairs that can do without it.
         self.peer = peer
         self._alternatives = alternatives
-        self._gives_sign = gives_sign
+        self._other = Owing(peer, alternatives, gives_sign)
         # The other matcher may have to wait for its key holder that long, and then it is the one to say so.
         self._timeout_s = 2 * timeout_s
 
@@ -215,14 +215,7 @@ class Meeting:
 
     async def _next(self, kind: str, patience_s: float = 0.0) -> pb.MatcherMessage:
         """Return the next message, of this kind. patience_s: what to wait beyond the usual."""
-        try:
-            async with asyncio.timeout(self._timeout_s + patience_s):
-                owed = self._link.receive()
-                message = await (owed if self._gives_sign is None else unless_silent(owed, self._gives_sign))
-        except TimeoutError:
-            raise UnavailableError(
-                f"{self.peer} does not answer", party=self.peer, needed=self.peer, alternatives=self._alternatives
-            ) from None
+        message = await self._other.pays(self._link.receive(), self._timeout_s + patience_s)
         if message.WhichOneof("content") != kind:
             raise ProtocolError(
                 "another message from the other matcher", got=message.WhichOneof("content"), expected=kind
@@ -245,7 +238,7 @@ class Meetings:
         timeout_s: float,
         signs: Mapping[Party, Sign] | None = None,
     ) -> None:
-        self.rendezvous: Rendezvous[pb.MatcherMessage] = Rendezvous(6 * timeout_s)
+        self.rendezvous: Rendezvous[AcceptedLink[pb.MatcherMessage]] = Rendezvous(6 * timeout_s)
         self.party: Party = party
         self.me = matcher_name(party)
         self._stubs = stubs

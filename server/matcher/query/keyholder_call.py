@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from veilmatch.crypto.claims import Others
 from veilmatch.crypto.dealing import Words
-from veilmatch.crypto.errors import ProtocolError, UnavailableError
+from veilmatch.crypto.errors import ProtocolError
 from veilmatch.crypto.keys.parties import Pair, Party, dealer_of, other_party, pairs_without
 from veilmatch.crypto.packing.fields import Array
 from veilmatch.crypto.parameters import ParameterSet
@@ -25,12 +23,10 @@ from veilmatch.server.matcher.gallery.mutation import GalleryState
 from veilmatch.server.matcher.query.records import Records
 from veilmatch.server.transport.limits import CHUNK_BYTES, WHOLE_CALL
 from veilmatch.server.transport.links import Link, dialled
-from veilmatch.server.transport.sign_of_life import Sign, unless_silent
+from veilmatch.server.transport.sign_of_life import Owing, Sign
 
 #: What one conversion may take at a key holder, generously: for time-outs only.
 _CONVERSION_S = 0.2
-
-_R = TypeVar("_R")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -76,20 +72,18 @@ class KeyHolderCall:
     def __init__(
         self,
         link: Link[pb.KeyHolderToMatcher],
-        party: Party,
         parameters: ParameterSet,
         timeout_s: float,
-        gives_sign: Sign,
+        key_holder: Owing,
         *,
         is_plus: bool,
     ) -> None:
         self._link = link
-        self._party = party
         self._parameters = parameters
         self._is_plus = is_plus
         # The key holder may have to wait for its peer that long, and then it is the one to say so.
         self._timeout_s = 1.5 * timeout_s
-        self._gives_sign = gives_sign
+        self._key_holder = key_holder
 
     async def probe_share(self) -> Share:
         """Return this matcher's share of the probe."""
@@ -126,7 +120,7 @@ class KeyHolderCall:
                 last=last and start + step >= len(results),
             )
             sending = self._link.send(pb.MatcherToKeyHolder(results=chunk))  # type: ignore[arg-type]
-            await _by(self._party, sending, self._gives_sign, self._timeout_s)
+            await self._key_holder.pays(sending, self._timeout_s)
 
     async def decision_share(self, count: int, conversions: int) -> AnswerShare:
         """Return this organisation's shares of `count` answer bits, of a session that converts so many ciphertexts."""
@@ -143,7 +137,7 @@ class KeyHolderCall:
         return SealedShare(sealed.session_id, sealed.statement)
 
     async def _next(self, kind: str, work_s: float = 0.0) -> pb.KeyHolderToMatcher:
-        message = await _by(self._party, self._link.receive(), self._gives_sign, self._timeout_s + work_s)
+        message = await self._key_holder.pays(self._link.receive(), self._timeout_s + work_s)
         if message.WhichOneof("content") != kind:
             raise ProtocolError("another answer from the key holder", got=message.WhichOneof("content"), expected=kind)
         return message
@@ -196,11 +190,12 @@ async def opened(
     call = stub.Serve(timeout=WHOLE_CALL * timeout_s)
     # One stream carries two message types, one in each direction; the link is typed by what comes back.
     others = _others_of(party, pair)
-    connected = dialled(call, pb.MatcherToKeyHolder(open=first), f"keyholder-{party}", pairs_without(party), others)
+    key_holder = Owing(f"keyholder-{party}", pairs_without(party), gives_sign)
+    connected = dialled(call, pb.MatcherToKeyHolder(open=first), key_holder.name, key_holder.alternatives, others)
     async with AsyncExitStack() as stack:
         # A stopped process still accepts connections, and then says nothing.
-        link = await _by(party, stack.enter_async_context(connected), gives_sign, timeout_s)
-        yield KeyHolderCall(link, party, parameters, timeout_s, gives_sign, is_plus=is_plus)  # type: ignore[arg-type]
+        link = await key_holder.pays(stack.enter_async_context(connected), timeout_s)
+        yield KeyHolderCall(link, parameters, timeout_s, key_holder, is_plus=is_plus)  # type: ignore[arg-type]
 
 
 def _others_of(party: Party, pair: Pair) -> Others:
@@ -208,13 +203,3 @@ def _others_of(party: Party, pair: Pair) -> Others:
     that they are missing."""
     other = other_party(pair, party)
     return Others(partners=(f"keyholder-{other}",), suppliers=(f"keyholder-{dealer_of(pair)}", f"matcher-{other}"))
-
-
-async def _by(party: Party, owed: Coroutine[Any, Any, _R], gives_sign: Sign, limit_s: float) -> _R:
-    """Return what waits for a key holder. The gallery is kept meanwhile, so one that is silent is not waited for."""
-    try:
-        async with asyncio.timeout(limit_s):
-            return await unless_silent(owed, gives_sign)
-    except TimeoutError:
-        name = f"keyholder-{party}"
-        raise UnavailableError(f"{name} does not answer", party=name, alternatives=pairs_without(party)) from None

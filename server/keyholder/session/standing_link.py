@@ -1,0 +1,224 @@
+"""A standing link: the one stream between two key holders that carries all sessions of their pair.
+
+A stream of gRPC costs more to open and to end than a verification has to say, and every message on it some 0.2 ms of
+either side. So there is one stream for a pair, and what is ready at the same moment goes in one message. The minus
+holder calls, at its first session, and again at the next one after the link was lost.
+
+- Sessions have numbers, which the calling end counts. A frame belongs to the session of its number at this link, hence
+  to the peer whose certificate the link has; a number means nothing at another link.
+- A session that fails ends alone, and so does one that is refused. Whoever loses the link loses its sessions, at once.
+- They take turns, a message each; a large turn of the pair goes in small pieces (wire.py). How much may wait of one is
+  strand.py's matter. Whoever says more, or nothing that a link has, deviates, and the link ends.
+- There are at most SESSIONS of them: what is opened beyond is refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from veilmatch.crypto.errors import OverloadedError, ProtocolError, UnavailableError, VeilmatchError
+from veilmatch.protos.v1 import keyholder_pb2 as pb
+from veilmatch.server.keyholder.session.strand import OtherEnd, Strand, Why, copied
+from veilmatch.server.transport.limits import CALLS_OF_PEER
+
+#: As many as calls of one server.
+SESSIONS = CALLS_OF_PEER
+#: What goes in one message, and the last of it beyond: the others wait for that long.
+_TOGETHER_BYTES = 1 << 20
+#: What nobody waits for goes with what is sent next, or after this.
+_LATEST_S = 1.0
+
+
+class Stream(Protocol):
+    """What gRPC gives either end of a call."""
+
+    async def read(self) -> Any:
+        """Return the next message, or something else at the end."""
+
+    async def write(self, message: pb.PairFrames, /) -> None:
+        """Return when the message has gone, and the next one may."""
+
+
+class StandingLink:
+    """One end of a link. server: the name of this end, for errors.
+
+    offer: takes in a session that the other end has opened, or raises why not; None: it may open none.
+    """
+
+    def __init__(self, server: str, other: OtherEnd, offer: Callable[[Strand], None] | None = None) -> None:
+        self._server, self._other, self._offer = server, other, offer
+        self._strands: dict[int, Strand] = {}
+        #: The number of the newest session.
+        self._newest = 0
+        #: Those with something to send, each once, in turn.
+        self._ready: deque[Strand] = deque()
+        self._in_ready: set[Strand] = set()
+        self._wake = asyncio.Event()
+        self._later: asyncio.TimerHandle | None = None
+        self._why: Why | None = None
+        self._stands = asyncio.Event()
+        self._stopping = False
+        self._reading: asyncio.Future[None] | None = None
+        #: When something came last, by `time.monotonic`.
+        self.heard_at = float("-inf")
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether nothing goes over it any more."""
+        return self._why is not None
+
+    @property
+    def stands(self) -> bool:
+        """Whether something has gone over it, and it is not lost."""
+        return self._stands.is_set() and self._why is None
+
+    async def standing(self) -> None:
+        """Wait until it stands. Raises why it does not."""
+        await self._stands.wait()
+        if self._why is not None:
+            raise self._why()
+
+    def open(self, first: pb.PairMessage) -> Strand:
+        """Open a session with this message."""
+        self._newest += 1
+        strand = Strand(self, self._newest, self._other)
+        if self._why is not None:
+            strand.lose(self._why)
+            return strand
+        self._strands[self._newest] = strand
+        strand.put(first)
+        return strand
+
+    async def carry(self, stream: Stream, first: pb.PairFrames | None = None) -> None:
+        """Carry sessions until the other end is done or `close` is called; `first` has come already.
+
+        Raises ProtocolError if the other end deviates, and what reading raises. `lose` is the caller's to say.
+        """
+        self._reading = asyncio.ensure_future(self._read(stream, first))
+        writing = asyncio.ensure_future(self._write(stream))
+        both = {self._reading, writing}
+        try:
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for one in both:
+                one.cancel()
+            await asyncio.gather(*both, return_exceptions=True)
+        if not self._reading.cancelled():
+            self._reading.result()
+
+    def lose(self, why: Why) -> None:
+        """Say why nothing goes over the link any more: every session on it ends, here."""
+        if self._why is None:
+            self._why = why
+        if self._later is not None:
+            self._later.cancel()
+        self._stands.set()
+        for strand in list(self._strands.values()):
+            strand.lose(why)
+        self._strands.clear()
+
+    def stop(self) -> None:
+        """Take no new sessions, and close the link after the last one."""
+        self._stopping = True
+        self._wake.set()
+
+    def close(self) -> None:
+        """Carry nothing any more."""
+        if self._reading is not None:
+            self._reading.cancel()
+
+    # -- for sessions ---------------------------------------------------------------------------
+
+    def queue(self, strand: Strand, *, soon: bool) -> None:
+        """See Carrier."""
+        if strand not in self._in_ready:
+            self._ready.append(strand)
+            self._in_ready.add(strand)
+        if soon:
+            self._wake.set()
+        elif self._later is None and not self._wake.is_set():
+            self._later = asyncio.get_running_loop().call_later(_LATEST_S, self._wake.set)
+
+    def forget(self, strand: Strand) -> None:
+        """See Carrier."""
+        if self._strands.get(strand.number) is strand:
+            del self._strands[strand.number]
+        if self._stopping:
+            self._wake.set()
+
+    # -- sending --------------------------------------------------------------------------------
+
+    async def _write(self, stream: Stream) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            if self._later is not None:
+                self._later.cancel()
+                self._later = None
+            while self._ready:
+                await stream.write(self._together())
+                self._stands.set()
+            if self._stopping and not self._strands:
+                return
+
+    def _together(self) -> pb.PairFrames:
+        """Return what is ready, a message of each session in turn."""
+        frames, size = pb.PairFrames(), 0
+        while self._ready and size < _TOGETHER_BYTES:
+            strand = self._ready.popleft()
+            more_bytes, more = strand.next_frame(frames)
+            size += more_bytes
+            if more:
+                self._ready.append(strand)
+            else:
+                self._in_ready.discard(strand)
+        return frames
+
+    # -- hearing --------------------------------------------------------------------------------
+
+    async def _read(self, stream: Stream, first: pb.PairFrames | None) -> None:
+        frames: Any = first if first is not None else await stream.read()
+        while isinstance(frames, pb.PairFrames):
+            self.heard_at = time.monotonic()
+            self._take(frames)
+            frames = await stream.read()
+
+    def _take(self, frames: pb.PairFrames) -> None:
+        if not frames.frame:
+            raise ProtocolError(f"{self._other.name} says nothing in a message of a link")
+        for frame in frames.frame:
+            strand = self._strands.get(frame.session)
+            if strand is not None:
+                strand.take(frame)
+            elif frame.session > self._newest:
+                self._opened(frame)
+            # else one that has ended here
+
+    def _opened(self, frame: pb.PairFrame) -> None:
+        if self._offer is None or frame.session != self._newest + 1:
+            raise ProtocolError(f"{self._other.name} says something of a session that nobody opened")
+        if (found := frame.message.WhichOneof("content")) != "rendezvous":
+            raise ProtocolError("another message than a session begins with", got=found, expected="rendezvous")
+        self._newest = frame.session
+        strand = Strand(self, frame.session, self._other, copied(frame.message))
+        try:
+            self._require_place()
+            self._strands[frame.session] = strand
+            self._offer(strand)
+        except VeilmatchError as error:
+            strand.end(error)
+        if frame.over:
+            strand.take(pb.PairFrame(over=True))
+
+    def _require_place(self) -> None:
+        if self._stopping:
+            raise UnavailableError(f"{self._server} is stopping", party=self._server, needed=self._server)
+        if len(self._strands) >= SESSIONS:
+            raise OverloadedError(
+                f"{self._server} takes no more sessions of {self._other.name} at once",
+                got=SESSIONS + 1, expected=f"at most {SESSIONS}", party=self._server, retry_after_s=1.0,
+            )  # fmt: skip

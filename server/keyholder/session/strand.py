@@ -1,0 +1,251 @@
+"""One session's end of a standing link (standing_link.py): what it says and hears, how far ahead, and how it ends.
+
+Sessions share a stream, so none may fill it: each end says how much it takes of a session in all (`room`), and the
+other says no more. At first that is little, as much as gRPC would hold of a call that nobody reads: a session that was
+brought to one key holder alone costs the other no more. Whoever takes part in it makes more room, when it is needed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+import structlog
+
+from veilmatch.crypto.claims import CLAIM_BYTES, Others, written
+from veilmatch.crypto.errors import ProtocolError, UnavailableError, VeilmatchError
+from veilmatch.protos.v1 import keyholder_pb2 as pb
+from veilmatch.server.ground.own_failures import level_of
+from veilmatch.server.transport.limits import INBOX_BYTES, WINDOW_BYTES
+from veilmatch.server.transport.status import decoded
+
+#: The largest message of a session, so that no other waits long for it.
+MESSAGE_BYTES = 1 << 15
+#: What a message counts for at least: its object.
+_LEAST_BYTES = 1 << 10
+#: More room is made while there is less left than this: the largest message always has some.
+_LOW_BYTES = MESSAGE_BYTES
+#: What may wait here to be sent.
+_QUEUED_BYTES = 1 << 18
+
+#: Makes the error that a session ends with; each has one of its own.
+Why = Callable[[], VeilmatchError]
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class OtherEnd:
+    """The key holder at the other end of a link. alternatives: pairs that could serve without it.
+
+    others: whom it may name in what it ends with, beside itself.
+    """
+
+    name: str
+    alternatives: tuple[str, ...]
+    others: Others
+
+    def said(self, ended: bytes) -> VeilmatchError:
+        """Return the error that it has said it ended a session with."""
+        return decoded(ended, self.name, self.alternatives, self.others)
+
+    def left(self) -> VeilmatchError:
+        """Return the error of a session that it has left without a word."""
+        return UnavailableError(
+            f"{self.name} left the request", party=self.name, needed=self.name, alternatives=self.alternatives
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Outgoing:
+    """A frame that is to be sent. size: what it takes of the room at the other end."""
+
+    message: pb.PairMessage | None = None
+    size: int = 0
+    room: int = 0
+    over: bool = False
+
+
+class Carrier(Protocol):
+    """The link, as a session sees it."""
+
+    def queue(self, strand: Strand, *, soon: bool) -> None:
+        """Send what the session has to say: `soon`, or with whatever goes next."""
+
+    def forget(self, strand: Strand) -> None:
+        """Hear nothing for the session any more."""
+
+
+class Strand:
+    """See the module. Used by one task, as a Link is.
+
+    number: of the session. first: the message that it was opened with at the other end; None if this end opened it.
+    """
+
+    def __init__(self, carrier: Carrier, number: int, other: OtherEnd, first: pb.PairMessage | None = None) -> None:
+        self.number, self.first, self.peer = number, first, other.name
+        self._carrier, self._other = carrier, other
+        self._news = asyncio.Event()
+        #: Set once there is nothing more to come or to be sent.
+        self._why: Why | None = None
+        self._left = False
+        self._out: deque[_Outgoing] = deque()
+        self._queued_bytes = 0
+        #: How much was sent in all, and may be.
+        self._sent_bytes, self._may_send_bytes = 0, WINDOW_BYTES
+        self._in: deque[tuple[pb.PairMessage, int]] = deque()
+        #: How much has come in all and may come, and how much of it was not asked for yet.
+        self._came_bytes = 0 if first is None else _size(first)
+        self._may_come_bytes, self._held_bytes = WINDOW_BYTES, 0
+        self._is_taken = first is None
+
+    # -- for the session ------------------------------------------------------------------------
+
+    def put(self, message: pb.PairMessage) -> bool:
+        """Send one message if there is room for it; return whether there was. Raises as `send`."""
+        size = _size(message)
+        if self._why is not None:
+            raise self._why()
+        if self._sent_bytes + size > self._may_send_bytes or self._queued_bytes >= _QUEUED_BYTES:
+            return False
+        self._sent_bytes += size
+        self._queued_bytes += size
+        self._say(_Outgoing(message, size))
+        return True
+
+    async def send(self, message: pb.PairMessage) -> None:
+        """Send one message. Raises ProtocolError if it is larger than MESSAGE_BYTES, or what ended the session."""
+        while not self.put(message):
+            await self._wait()
+
+    def at_hand(self) -> pb.PairMessage | None:
+        """Return the next message if it has come, else None. Raises what ended the session at the other end."""
+        if self._in:
+            message, size = self._in.popleft()
+            self._held_bytes -= size
+            self._make_room()
+            return message
+        if self._why is not None:
+            raise self._why()
+        return None
+
+    async def receive(self) -> pb.PairMessage:
+        """Return the next message. Raises what ended the session at the other end."""
+        while (message := self.at_hand()) is None:
+            await self._wait()
+        return message
+
+    def read_ahead(self) -> None:
+        """Take part: more than a little may come from now on."""
+        self._is_taken = True
+        self._make_room()
+
+    def end(self, error: VeilmatchError | None) -> None:
+        """Be done with the session, and say why it has failed. What was not received is forgotten."""
+        if error is not None and not self._is_taken:
+            self._refused(error)
+        last = None if error is None else pb.PairMessage(ended=written(error))
+        # Nobody waits for the word that a session has gone well: the other end has its own.
+        self._leave(last, soon=error is not None)
+
+    def abandon(self) -> None:
+        """Leave the session without a word."""
+        self._leave(None, soon=True)
+
+    def _leave(self, last: pb.PairMessage | None, *, soon: bool) -> None:
+        if self._left:
+            return
+        self._left = True
+        self._in.clear()
+        self._carrier.forget(self)
+        if self._why is None:
+            self._say(_Outgoing(last, over=True), soon=soon)
+            self._why = self._other.left
+        self._news.set()
+
+    def _say(self, outgoing: _Outgoing, *, soon: bool = True) -> None:
+        self._out.append(outgoing)
+        self._carrier.queue(self, soon=soon)
+
+    def _make_room(self) -> None:
+        asked_for = self._came_bytes - self._held_bytes
+        low = self._may_come_bytes - self._came_bytes < _LOW_BYTES
+        if not low or not self._is_taken or self._why is not None:
+            return
+        # Not for less than a large message: whoever reads slowly would say so again and again.
+        if asked_for + INBOX_BYTES - self._may_come_bytes >= _LOW_BYTES:
+            self._may_come_bytes = asked_for + INBOX_BYTES
+            self._say(_Outgoing(room=self._may_come_bytes))
+
+    async def _wait(self) -> None:
+        self._news.clear()
+        await self._news.wait()
+
+    def _refused(self, error: VeilmatchError) -> None:
+        """Log why nobody here took the session. Of one that was taken, the call of its matcher says so."""
+        _log.log(
+            level_of(error, logging.INFO), "call refused", method="Pair", caller=self.peer, code=error.code,
+            reason=error.claim, failed=error.party,
+        )  # fmt: skip
+
+    # -- for the link ---------------------------------------------------------------------------
+
+    def next_frame(self, frames: pb.PairFrames) -> tuple[int, bool]:
+        """Add the next of what is to be sent; return its size, and whether there is more."""
+        one = self._out.popleft()
+        frames.frame.add(session=self.number, message=one.message, room=one.room, over=one.over)
+        if self._queued_bytes >= _QUEUED_BYTES:
+            self._news.set()
+        self._queued_bytes -= one.size
+        return one.size, bool(self._out)
+
+    def take(self, frame: pb.PairFrame) -> None:
+        """Take in what the other end has sent. Raises ProtocolError if it says more than there is room for."""
+        if frame.room > self._may_send_bytes:
+            self._may_send_bytes = frame.room
+        if frame.HasField("message") and self._why is None:
+            if frame.message.ended:
+                # One byte too many makes it one that cannot be read, however long it is.
+                self._why = partial(self._other.said, frame.message.ended[: CLAIM_BYTES + 1])
+            else:
+                self._came(copied(frame.message))
+        if frame.over and self._why is None:
+            self._why = self._other.left
+        self._news.set()
+
+    def _came(self, message: pb.PairMessage) -> None:
+        size = _size(message)
+        self._came_bytes += size
+        self._held_bytes += size
+        if self._came_bytes > self._may_come_bytes:
+            raise ProtocolError(
+                f"{self.peer} says more of a session than there is room for",
+                got=self._came_bytes,
+                expected=f"<= {self._may_come_bytes} bytes",
+            )
+        self._in.append((message, size))
+        self._make_room()
+
+    def lose(self, why: Why) -> None:
+        """The link is lost: what has come stays."""
+        if self._why is None:
+            self._why = why
+        self._news.set()
+
+
+def copied(message: pb.PairMessage) -> pb.PairMessage:
+    """Return a message alone: one that is part of another keeps all of that in memory."""
+    alone = pb.PairMessage()
+    alone.CopyFrom(message)
+    return alone
+
+
+def _size(message: pb.PairMessage) -> int:
+    size = message.ByteSize()
+    if size > MESSAGE_BYTES:
+        raise ProtocolError("a message too large for a session", got=size, expected=f"<= {MESSAGE_BYTES}")
+    return max(size, _LEAST_BYTES)
