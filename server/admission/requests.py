@@ -6,8 +6,9 @@ Both matcher and key holder check every request themselves; neither relies on th
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Protocol, cast
 
 from cryptography.exceptions import InvalidSignature
@@ -70,6 +71,8 @@ class CheckedRequest:
 
     digest: bytes
     device: str
+    #: What two organisations stated about the device when the signature was checked.
+    certified: Statement
     gallery: str
     operation: Operation
     threshold: int
@@ -161,8 +164,29 @@ class RequestChecker:
         except DecodeError:
             raise InvalidInputError("the request's body cannot be read", expected="a RequestBody") from None
         about_request(request_digest(request.body), body.device[:60])
-        try:
+        with self._refusing():
             return self._checked(request, body, operations)
+
+    def check_again(self, checked: CheckedRequest, request: pb.SignedRequest) -> CheckedRequest:
+        """Return what `check` would return now for a request that it returned `checked` for, a moment ago.
+
+        What may be another now is looked at: the clock, the device's certificate, its times and those of its recipient,
+        and whether one of the two was revoked. What was signed, and with which key, stays right under the certificate
+        that it was found right under; under another one all is checked again.
+        """
+        with self._refusing():
+            if self._known(checked.device) == checked.certified:
+                body = pb.RequestBody.FromString(request.body)
+                self._check_times(body.issued_at_ms, body.expires_at_ms)
+                self._require_rights(checked.certified, body, checked.operation)
+                return replace(checked, recipient=self._recipient(request, body))
+        return self.check(request, checked.operation)
+
+    @contextmanager
+    def _refusing(self) -> Iterator[None]:
+        """Let refusals name this server."""
+        try:
+            yield
         except WrongClockError:
             raise  # a failure of this server by itself: own_failures.py
         except RequestRefusedError as error:
@@ -194,9 +218,7 @@ class RequestChecker:
         operation = _OPERATIONS.get(body.operation)
         if operation is None or operation not in operations:
             raise InvalidInputError("another operation than this call serves", got=operation, expected=operations)
-        # Taking back an enrolment of its own is part of the right to enrol.
-        right = "enrol" if operation == "erase" and body.enrolment else operation
-        statement.require(right, body.gallery, self._now())
+        self._require_rights(statement, body, operation)
         self._check_fields(body, operation)
         if operation in WITH_PROBE:
             statement.require_threshold(operation, body.threshold, self._public_key.parameters)
@@ -204,6 +226,7 @@ class RequestChecker:
         return CheckedRequest(
             digest=request_digest(request.body),
             device=body.device,
+            certified=statement,
             gallery=body.gallery,
             operation=operation,
             threshold=body.threshold,
@@ -220,6 +243,11 @@ class RequestChecker:
             recipient=self._recipient(request, body),
             challenge=body.challenge,
         )
+
+    def _require_rights(self, statement: Statement, body: pb.RequestBody, operation: Operation) -> None:
+        # Taking back an enrolment of its own is part of the right to enrol.
+        right = "enrol" if operation == "erase" and body.enrolment else operation
+        statement.require(right, body.gallery, self._now())
 
     def _recipient(self, request: pb.SignedRequest, body: pb.RequestBody) -> RecipientStatement | None:
         """Return the recipient that the device has signed. Raises RecipientCertificateError, InvalidInputError."""

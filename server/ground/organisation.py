@@ -11,6 +11,7 @@ is signed with it, so that none is taken for one of another kind. Certificates o
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -63,8 +64,13 @@ class OrganisationKey(SecretHolder):
         return signed_statement(self._key, payload)
 
 
+@lru_cache(maxsize=256)
 def verify(public: bytes, context: str, message: bytes, signature: bytes) -> bool:
-    """Return whether this is the signature of a message under a public key of 32 bytes, in this context."""
+    """Return whether this is the signature of a message under a public key of 32 bytes, in this context.
+
+    What it was asked lately it knows: a matcher states the same of a gallery in every request until that changes, and
+    its signature is the same then. All of it is public, and short: a message is a digest.
+    """
     try:
         Ed25519PublicKey.from_public_bytes(public).verify(signature, _signed_bytes(context, message))
     except (InvalidSignature, ValueError):

@@ -68,19 +68,19 @@ class Admission:
         self._ledger = ledger
         self._galleries = galleries
 
-    def look(self, request: request_pb2.SignedRequest, context: Context, *operations: Operation) -> Pair:
-        """Return the pair of a request. Raises what `admit` raises for one that is not right by itself.
+    def look(self, request: request_pb2.SignedRequest, caller: str, *operations: Operation) -> CheckedRequest:
+        """Return what a request asks. Raises what `admit` raises for one that is not right by itself.
 
-        Notes and reads nothing.
+        caller: by its certificate. Notes nothing.
         """
-        checked = self._check(request, context, *operations)
+        checked = self._check(request, caller, *operations)
         # It is held while it waits: with what belongs to it, and no more.
         check_ciphertexts(checked, request.ciphertexts, self._checker.parameters)
-        return checked.pair
+        return checked
 
-    def _check(self, request: request_pb2.SignedRequest, context: Context, *operations: Operation) -> CheckedRequest:
+    def _check(self, request: request_pb2.SignedRequest, caller: str, *operations: Operation) -> CheckedRequest:
         checked = self._checker.check(request, *operations)
-        require_device(checked, caller(context))
+        require_device(checked, caller)
         require_pair(checked, self._pairs, self._checker.server)
         return checked
 
@@ -93,7 +93,13 @@ class Admission:
 
         It is noted durably, except that of a verification: `count` notes that one, with what it costs.
         """
-        checked = self._check(request, context, *operations)
+        return await self._admit(self._check(request, caller(context), *operations), request)
+
+    async def admit_looked(self, looked: CheckedRequest, request: request_pb2.SignedRequest) -> Admitted:
+        """Do the same for a request that has waited since `look` returned this about it."""
+        return await self._admit(self._checker.check_again(looked, request), request)
+
+    async def _admit(self, checked: CheckedRequest, request: request_pb2.SignedRequest) -> Admitted:
         if checked.subject_digest:
             check_subject(request.subject)
             if subject_digest(request.subject_salt, request.subject) != checked.subject_digest:

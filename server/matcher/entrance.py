@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import cast
+from typing import NamedTuple, cast
 
 from google.protobuf.message import DecodeError
 
@@ -21,6 +21,7 @@ from veilmatch.crypto.errors import RequestExpiredError
 from veilmatch.crypto.keys.parties import Pair
 from veilmatch.crypto.requests import Operation, request_digest
 from veilmatch.protos.v1 import request_pb2
+from veilmatch.server.admission.requests import CheckedRequest
 from veilmatch.server.config import AdmissionLimits
 from veilmatch.server.ground.places import Places
 from veilmatch.server.ground.request_id import about_request
@@ -33,6 +34,13 @@ from veilmatch.server.transport.channels import Context, caller
 _CHANGES_AT_ONCE = 2
 #: How much longer than a query a change waits for its turn.
 _CHANGE_PATIENCE = 3
+
+
+class Met(NamedTuple):
+    """The other matcher, about a request whose turn has come, and what was found right in it before it waited."""
+
+    meeting: Meeting
+    looked: CheckedRequest
 
 
 class Entrance:
@@ -54,7 +62,7 @@ class Entrance:
     @asynccontextmanager
     async def meeting(
         self, request: request_pb2.SignedRequest, context: Context, *operations: Operation, changes: bool = False
-    ) -> AsyncIterator[Meeting]:
+    ) -> AsyncIterator[Met]:
         """Meet the other matcher about a request, and hold a turn for the body at the one that leads.
 
         changes: whether it changes a gallery. Raises OverloadedError, what `Admission.look` raises, and
@@ -66,7 +74,7 @@ class Entrance:
         for one in turns:
             one.require_room(device)
         try:
-            pair = self._admission.look(request, context, *operations)
+            looked = self._admission.look(request, device, *operations)
         except RequestExpiredError as error:
             if said in self._meetings.pairs and self._admission.is_far(request, self._meetings.rendezvous.timeout_s):
                 async with self._unmet.place(device):
@@ -74,11 +82,11 @@ class Entrance:
             raise
         async with AsyncExitStack() as stack:
             async with self._unmet.place(device):
-                meeting = await stack.enter_async_context(self._meetings.met(request_digest(request.body), pair))
+                meeting = await stack.enter_async_context(self._meetings.met(looked.digest, looked.pair))
             for one in turns:
                 await stack.enter_async_context(one.turn(device))
             await meeting.begin(self._longest_wait_s)
-            yield meeting
+            yield Met(meeting, looked)
 
 
 def _said(request: request_pb2.SignedRequest, context: Context) -> str:

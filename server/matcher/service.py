@@ -59,8 +59,8 @@ class MatcherService(rpc.MatcherServicer):
     async def Match(self, request: pb.MatchRequest, context: Context) -> AsyncIterator[pb.MatchReply]:
         """See matcher.proto."""
         signed = request.request
-        async with self._entrance.meeting(signed, context, *WITH_PROBE) as meeting:
-            admitted = await self._admission.admit(signed, context, *WITH_PROBE)
+        async with self._entrance.meeting(signed, context, *WITH_PROBE) as (meeting, looked):
+            admitted = await self._admission.admit_looked(looked, signed)
             checked, gallery = admitted.checked, admitted.gallery
             self._check_lanes(checked, signed)
             if checked.operation == "verify":
@@ -76,8 +76,8 @@ class MatcherService(rpc.MatcherServicer):
     @unary
     async def Mutate(self, request: request_pb2.SignedRequest, context: Context) -> pb.MutateReply:
         """See matcher.proto."""
-        async with self._entrance.meeting(request, context, "enrol", "erase", changes=True) as meeting:
-            admitted = await self._admission.admit(request, context, "enrol", "erase")
+        async with self._entrance.meeting(request, context, "enrol", "erase", changes=True) as (meeting, looked):
+            admitted = await self._admission.admit_looked(looked, request)
             checked, gallery = admitted.checked, admitted.gallery
             if checked.operation == "erase":
                 check_payload(checked, [])
@@ -103,8 +103,8 @@ class MatcherService(rpc.MatcherServicer):
     @streaming
     async def Subjects(self, request: request_pb2.SignedRequest, context: Context) -> AsyncIterator[pb.SubjectsReply]:
         """See matcher.proto."""
-        async with self._entrance.meeting(request, context, "subjects") as meeting:
-            admitted = await self._admission.admit(request, context, "subjects")
+        async with self._entrance.meeting(request, context, "subjects") as (meeting, looked):
+            admitted = await self._admission.admit_looked(looked, request)
             check_payload(admitted.checked, [])
             # One of the two may be behind, as the third organisation of a change a moment ago.
             async with self._on.agreement.reading(meeting, admitted.gallery):
@@ -119,8 +119,8 @@ class MatcherService(rpc.MatcherServicer):
     @unary
     async def Rotate(self, request: request_pb2.SignedRequest, context: Context) -> pb.RotateReply:
         """See matcher.proto."""
-        async with self._entrance.meeting(request, context, "rotate", changes=True) as meeting:
-            admitted = await self._admission.admit(request, context, "rotate")
+        async with self._entrance.meeting(request, context, "rotate", changes=True) as (meeting, looked):
+            admitted = await self._admission.admit_looked(looked, request)
             check_payload(admitted.checked, [])
             return await rotate(admitted.checked, request, admitted.gallery, meeting, self._on)
 

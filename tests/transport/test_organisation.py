@@ -46,6 +46,17 @@ def test_no_bit_of_a_signature_can_be_changed(bit: int) -> None:
     assert not verify(KEY.public_bytes, CONTEXT, b"m", bytes(signature))
 
 
+def test_a_signature_that_was_found_right_is_right_for_nothing_else() -> None:
+    signature = KEY.sign(CONTEXT, b"known")
+    for _ in range(2):
+        before = verify.cache_info().hits
+        assert verify(KEY.public_bytes, CONTEXT, b"known", signature)
+    assert verify.cache_info().hits == before + 1
+    assert not verify(KEY.public_bytes, CONTEXT, b"unknown", signature)
+    assert not verify(KEY.public_bytes, "another context", b"known", signature)
+    assert not verify(OrganisationKey.fresh("b").public_bytes, CONTEXT, b"known", signature)
+
+
 def test_it_comes_back_from_its_secret_and_shows_none() -> None:
     secret = KEY.to_secret_bytes(SECRET_ACCESS)
     again = OrganisationKey.from_secret_bytes("b", secret)

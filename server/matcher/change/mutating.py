@@ -23,6 +23,7 @@ from veilmatch.server.ground.finishing import to_the_end
 from veilmatch.server.matcher.agreement.meeting import Meeting
 from veilmatch.server.matcher.agreement.sitting import Sitting
 from veilmatch.server.matcher.change.making import contents
+from veilmatch.server.matcher.gallery.disk.reading import Snapshot
 from veilmatch.server.matcher.gallery.gallery import Gallery
 from veilmatch.server.matcher.gallery.mutation import LogEntry, Mutation, Record, Template
 from veilmatch.server.matcher.query.matching import Surroundings
@@ -113,17 +114,18 @@ async def erase(
     What is taken out is what the record holds. Of a record that a device encrypted (bulk enrolment) that need not be
     what the column holds, so its slot is given up: no query asks for it again.
 
-    Records are looked at before the gallery is held: one that is damaged at one matcher ends the request at both then,
+    Records are read before the gallery is held: one that is damaged at one matcher ends the request at both then,
     and not the other matcher's patience with a session that never begins, while everybody else waits.
     """
-    await gallery.require_intact(await _named(checked, request.subject, gallery))
+    read = await gallery.records(await _named(checked, request.subject, gallery))
     async with on.agreement.changing(meeting, gallery) as sitting:
-        return await to_the_end(_erase(checked, request, gallery, sitting, meeting, on))
+        return await to_the_end(_erase(checked, request, read, gallery, sitting, meeting, on))
 
 
 async def _erase(
     checked: CheckedRequest,
     request: request_pb2.SignedRequest,
+    read: Snapshot,
     gallery: Gallery,
     sitting: Sitting,
     meeting: Meeting,
@@ -134,7 +136,8 @@ async def _erase(
         return await _done_before(done, identity, checked.token, gallery)
     gallery.require_changeable()
     places = await _to_erase(checked, request.subject, gallery)
-    found = [await gallery.record(*place) for place in places]
+    read = await gallery.records(places, read)
+    found = [read.at(place) for place in places]
     packs = await _without(places, found, checked, request, meeting, gallery, on)
     retired = [place for place, record in zip(places, found, strict=True) if record.by_device]
     mutation = Mutation(

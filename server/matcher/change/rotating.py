@@ -127,7 +127,9 @@ async def _close(
 
 
 async def _read(sources: Sequence[Source], gallery: Gallery) -> _Batch:
-    records = [await gallery.record(pack, slot) for pack, slot, _ in sources]
+    places = [(pack, slot) for pack, slot, _ in sources]
+    read = await gallery.records(places)
+    records = [read.at(place) for place in places]
     subjects = [_subject(source, gallery) for source in sources]
     return _Batch(gallery.state, gallery.model or "", sources, subjects, records)
 

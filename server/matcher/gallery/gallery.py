@@ -22,11 +22,12 @@ from veilmatch.server.matcher.gallery.body import Body
 from veilmatch.server.matcher.gallery.changes import Change, Content, Contents
 from veilmatch.server.matcher.gallery.disk.checks import DamagedRecord
 from veilmatch.server.matcher.gallery.disk.pending import Pending
+from veilmatch.server.matcher.gallery.disk.reading import Snapshot
 from veilmatch.server.matcher.gallery.disk.store import Store
 from veilmatch.server.matcher.gallery.index import SlotIndex
 from veilmatch.server.matcher.gallery.labels import Known, Listed, touched_since
 from veilmatch.server.matcher.gallery.locks import ReadWriteLock
-from veilmatch.server.matcher.gallery.mutation import GalleryState, LogEntry, Mutation, Record, require_same_model
+from veilmatch.server.matcher.gallery.mutation import GalleryState, LogEntry, Mutation, require_same_model
 from veilmatch.server.matcher.gallery.prepared import FEW, Go, Prepared, few_bodies, places_of
 
 #: Packs read from the store and given to the workers at a time: whole groups of a backend, some megabytes.
@@ -164,13 +165,15 @@ class Gallery:
         """Return (pack, slot) of every template that the mutation with this token added and that is still here."""
         return await asyncio.to_thread(self._store.places_of, self.name, token)
 
-    async def record(self, pack: int, slot: int) -> Record:
-        """Return the record of a template. Raises IntegrityError if it is damaged."""
-        return await asyncio.to_thread(self._store.record, self.name, pack, slot)
+    async def records(self, places: Sequence[tuple[int, int]], read: Snapshot | None = None) -> Snapshot:
+        """Return the records of the templates at these places. Raises IntegrityError if one is damaged.
 
-    async def require_intact(self, places: Sequence[tuple[int, int]]) -> None:
-        """Raise IntegrityError if a record at these places is damaged; see `Store.require_intact`."""
-        await asyncio.to_thread(self._store.require_intact, self.name, places)
+        read: what was read before. It is returned if it is of the state that the gallery has now and has all of these:
+        what a change left at a place stays there until the next one.
+        """
+        if read is not None and read.sequence == self.state.sequence and read.by_place.keys() >= set(places):
+            return read
+        return await asyncio.to_thread(self._store.records, self.name, places)
 
     # -- agreeing with other organisations ------------------------------------------------------
 

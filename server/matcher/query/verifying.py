@@ -35,10 +35,10 @@ async def verify(
     UnknownSubjectError for a subject that is not there, InvalidInputError for one with too many templates,
     ModelMismatchError for a probe that cannot be compared.
 
-    Records are looked at before the gallery is held, as for an erasure: one that is damaged at one matcher ends the
-    request at both then.
+    Records are read before the gallery is held, as for an erasure: one that is damaged at one matcher ends the request
+    at both then. They are read again if the gallery was changed until it is held.
     """
-    await gallery.require_intact(gallery.index.slots_of(request.subject))
+    read = await gallery.records(gallery.index.slots_of(request.subject))
     async with on.agreement.reading(meeting, gallery):
         gallery.require_model(model)
         await counted()
@@ -50,7 +50,8 @@ async def verify(
                 expected=f"<= {MAX_TEMPLATES}",
             )
         # In the order of their places, which is the same at both.
-        found = [await gallery.record(*place) for place in places]
+        read = await gallery.records(places, read)
+        found = [read.at(place) for place in places]
         reply = pb.MatchReply(sequence=gallery.state.sequence, chain=gallery.state.chain)
         started = time.perf_counter()
         vectors = 1 + len(found)
