@@ -81,7 +81,7 @@ def _rows(folder: Path, parts: Sequence[str], runs: int) -> Iterator[dict[str, A
                     rotating.give_up()
                 yield _row(party, "rotate", "kill", ROTATION_MESSAGES, outcomes)
     if "partitions" in parts:
-        with partitions(folder / "partitions" / "x", MANY) as parting:
+        with partitions(folder / "partitions" / "x", stock(4 * MANY_BLOCKS)) as parting:
             for cut in CUTS:
                 parted = [parting.during(cut, CUT_S * i / runs) for i in range(runs)]
                 yield {
