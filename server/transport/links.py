@@ -8,6 +8,7 @@ Whichever side fails tells the other why: the called one by the status of the ca
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Generic, Protocol, TypeVar, cast
@@ -257,6 +258,8 @@ class Rendezvous(Generic[L]):
         """timeout_s: how long either waits for the other, unless `take` says otherwise."""
         self.timeout_s = timeout_s
         self._links: dict[bytes, asyncio.Future[L]] = {}
+        #: How many of each peer's links are there.
+        self._waiting: Counter[str] = Counter()
         #: What ends the links that nobody takes.
         self._expiries: dict[bytes, asyncio.TimerHandle] = {}
 
@@ -272,8 +275,7 @@ class Rendezvous(Generic[L]):
                 got=link.first.ByteSize(),
                 expected=f"<= {FIRST_MESSAGE_BYTES} bytes",
             )
-        waiting = sum(place.done() and place.result().peer == link.peer for place in self._links.values())
-        if waiting >= WAITING_LINKS:
+        if (waiting := self._waiting[link.peer]) >= WAITING_LINKS:
             raise OverloadedError(
                 f"{link.peer} calls about more requests than were brought here",
                 got=waiting + 1,
@@ -284,6 +286,7 @@ class Rendezvous(Generic[L]):
         if place.done():
             raise ProtocolError("a second call about the same request")
         place.set_result(link)
+        self._waiting[link.peer] += 1
 
         def expire() -> None:
             self._forget(subject, place)
@@ -323,6 +326,8 @@ class Rendezvous(Generic[L]):
         if self._links.get(subject) is not place:
             return False
         del self._links[subject]
+        if place.done():
+            self._waiting[place.result().peer] -= 1
         if (expiry := self._expiries.pop(subject, None)) is not None:
             expiry.cancel()
         return True

@@ -21,6 +21,7 @@ from veilmatch.crypto.errors import (
     WrongClockError,
 )
 from veilmatch.crypto.keys.parties import Party
+from veilmatch.server.keyholder.session import strand
 from veilmatch.server.transport import links
 
 PROBE = np.random.default_rng(1).integers(-TOY.clip, TOY.clip + 1, TOY.dimension)
@@ -38,7 +39,8 @@ LIES = {
 
 def lie(monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any]) -> None:
     """Have every last word be this."""
-    monkeypatch.setattr(links, "written", lambda _error: json.dumps(fields).encode())
+    for module in (links, strand):
+        monkeypatch.setattr(module, "written", lambda _error: json.dumps(fields).encode())
 
 
 @pytest.mark.parametrize("what", LIES)
@@ -63,10 +65,9 @@ async def test_what_it_ends_a_session_with_is_logged_and_passed_on_as_its_word(
     assert isinstance(heard, VeilmatchError) and type(heard) is type(LIES[what])
     assert heard.said_by == (B, A) and heard.party in (None, B) and heard.alternatives in ((), ("ac",))
     of_a = [entry for entry in logged if entry.get("caller") in (B, "matcher-a")]
-    assert len(of_a) == 2
-    for entry in of_a:
-        assert entry["event"] == "call refused" and entry["failed"] in (None, B)
-        assert entry["reason"].startswith(f"{B} says: ")
+    (entry,) = of_a
+    assert (entry["event"], entry["method"]) == ("call refused", "Serve") and entry["failed"] in (None, B)
+    assert entry["reason"].startswith(f"{B} says: ")
     alerts = [entry for entry in logged if entry["event"] == "alert"]
     assert [entry["code"] for entry in alerts] == ["storage"], "that of keyholder-b, about itself"
 

@@ -332,7 +332,7 @@ class PairFrames(_message.Message):
     FRAME_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def frame(self) -> _containers.RepeatedCompositeFieldContainer[Global___PairFrame]:
-        """at least one"""
+        """1 to 64"""
 
     def __init__(
         self,
@@ -363,7 +363,7 @@ class PairFrame(_message.Message):
     """the sender has left the session"""
     @_builtins.property
     def message(self) -> Global___PairMessage:
-        """the first of a session, from the minus holder: rendezvous"""
+        """the first of a session, from the minus holder: rendezvous alone"""
 
     def __init__(
         self,

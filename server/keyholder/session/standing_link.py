@@ -9,7 +9,8 @@ holder calls, at its first session, and again at the next one after the link was
 - A session that fails ends alone, and so does one that is refused. Whoever loses the link loses its sessions, at once.
 - They take turns, a message each; a large turn of the pair goes in small pieces (wire.py). How much may wait of one is
   strand.py's matter. Whoever says more, or nothing that a link has, deviates, and the link ends.
-- There are at most SESSIONS of them: what is opened beyond is refused.
+- There are at most SESSIONS of them: what is opened beyond is refused. Whoever does not hear how its sessions ended is
+  not heard any further, and whoever hears nothing for SILENCE_S loses the link.
 """
 
 from __future__ import annotations
@@ -17,18 +18,23 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from veilmatch.crypto.errors import OverloadedError, ProtocolError, UnavailableError, VeilmatchError
 from veilmatch.protos.v1 import keyholder_pb2 as pb
-from veilmatch.server.keyholder.session.strand import OtherEnd, Strand, Why, copied
-from veilmatch.server.transport.limits import CALLS_OF_PEER
+from veilmatch.server.keyholder.session.strand import OtherEnd, Strand, Why
+from veilmatch.server.transport.limits import CALLS_OF_PEER, SILENCE_S
 
 #: As many as calls of one server.
 SESSIONS = CALLS_OF_PEER
 #: What goes in one message, and the last of it beyond: the others wait for that long.
 _TOGETHER_BYTES = 1 << 20
+#: And how many frames: whoever takes a message does nothing else meanwhile, and a session is opened in a few bytes, but
+#: refused in 0.1 ms. Of so many, what a message costs by itself is little for each.
+TOGETHER_FRAMES = 64
+#: Sessions may have so much to send at once, those that are over included.
+_UNSENT = 2 * SESSIONS
 #: What nobody waits for goes with what is sent next, or after this.
 _LATEST_S = 1.0
 
@@ -58,6 +64,8 @@ class StandingLink:
         self._ready: deque[Strand] = deque()
         self._in_ready: set[Strand] = set()
         self._wake = asyncio.Event()
+        #: Some of it has gone.
+        self._gone = asyncio.Event()
         self._later: asyncio.TimerHandle | None = None
         self._why: Why | None = None
         self._stands = asyncio.Event()
@@ -86,8 +94,8 @@ class StandingLink:
         """Open a session with this message."""
         self._newest += 1
         strand = Strand(self, self._newest, self._other)
-        if self._why is not None:
-            strand.lose(self._why)
+        if self._why is not None or len(self._ready) > _UNSENT:
+            strand.lose(self._why or self._unread)
             return strand
         self._strands[self._newest] = strand
         strand.put(first)
@@ -96,7 +104,8 @@ class StandingLink:
     async def carry(self, stream: Stream, first: pb.PairFrames | None = None) -> None:
         """Carry sessions until the other end is done or `close` is called; `first` has come already.
 
-        Raises ProtocolError if the other end deviates, and what reading raises. `lose` is the caller's to say.
+        Raises ProtocolError if the other end deviates, UnavailableError if it does not read, and what reading raises.
+        `lose` is the caller's to say.
         """
         self._reading = asyncio.ensure_future(self._read(stream, first))
         writing = asyncio.ensure_future(self._write(stream))
@@ -109,6 +118,8 @@ class StandingLink:
             await asyncio.gather(*both, return_exceptions=True)
         if not self._reading.cancelled():
             self._reading.result()
+        if not writing.cancelled() and isinstance(error := writing.exception(), VeilmatchError):
+            raise error
 
     def lose(self, why: Why) -> None:
         """Say why nothing goes over the link any more: every session on it ends, here."""
@@ -160,15 +171,29 @@ class StandingLink:
                 self._later.cancel()
                 self._later = None
             while self._ready:
-                await stream.write(self._together())
+                await self._gets(stream.write(self._together()))
                 self._stands.set()
+                self._gone.set()
             if self._stopping and not self._strands:
                 return
+
+    async def _gets(self, message: Awaitable[None]) -> None:
+        try:
+            async with asyncio.timeout(SILENCE_S):
+                await message
+        except TimeoutError:
+            raise self._unread() from None
+
+    def _unread(self) -> VeilmatchError:
+        return UnavailableError(
+            f"{self._other.name} does not read what is sent to it",
+            party=self._other.name, needed=self._other.name, alternatives=self._other.alternatives,
+        )  # fmt: skip
 
     def _together(self) -> pb.PairFrames:
         """Return what is ready, a message of each session in turn."""
         frames, size = pb.PairFrames(), 0
-        while self._ready and size < _TOGETHER_BYTES:
+        while self._ready and size < _TOGETHER_BYTES and len(frames.frame) < TOGETHER_FRAMES:
             strand = self._ready.popleft()
             more_bytes, more = strand.next_frame(frames)
             size += more_bytes
@@ -185,11 +210,15 @@ class StandingLink:
         while isinstance(frames, pb.PairFrames):
             self.heard_at = time.monotonic()
             self._take(frames)
+            while len(self._ready) > _UNSENT:
+                self._gone.clear()
+                self._wake.set()
+                await self._gone.wait()
             frames = await stream.read()
 
     def _take(self, frames: pb.PairFrames) -> None:
-        if not frames.frame:
-            raise ProtocolError(f"{self._other.name} says nothing in a message of a link")
+        if not 1 <= (count := len(frames.frame)) <= TOGETHER_FRAMES:
+            raise ProtocolError("not a message of a link", got=f"{count} frames", expected=f"1..{TOGETHER_FRAMES}")
         for frame in frames.frame:
             strand = self._strands.get(frame.session)
             if strand is not None:
@@ -203,8 +232,12 @@ class StandingLink:
             raise ProtocolError(f"{self._other.name} says something of a session that nobody opened")
         if (found := frame.message.WhichOneof("content")) != "rendezvous":
             raise ProtocolError("another message than a session begins with", got=found, expected="rendezvous")
+        # A copy: a message that is part of another keeps all of that in memory.
+        first, size = pb.PairMessage(rendezvous=frame.message.rendezvous), frame.message.ByteSize()
+        if first.ByteSize() != size:
+            raise ProtocolError("more than a session begins with", got=size, expected=first.ByteSize())
         self._newest = frame.session
-        strand = Strand(self, frame.session, self._other, copied(frame.message))
+        strand = Strand(self, frame.session, self._other, first)
         try:
             self._require_place()
             self._strands[frame.session] = strand

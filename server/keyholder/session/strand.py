@@ -97,7 +97,8 @@ class Strand:
         self._queued_bytes = 0
         #: How much was sent in all, and may be.
         self._sent_bytes, self._may_send_bytes = 0, WINDOW_BYTES
-        self._in: deque[tuple[pb.PairMessage, int]] = deque()
+        #: As bytes: a message that is parsed may take a hundred times as much as what it counts for.
+        self._in: deque[tuple[bytes, int]] = deque()
         #: How much has come in all and may come, and how much of it was not asked for yet.
         self._came_bytes = 0 if first is None else _size(first)
         self._may_come_bytes, self._held_bytes = WINDOW_BYTES, 0
@@ -125,10 +126,10 @@ class Strand:
     def at_hand(self) -> pb.PairMessage | None:
         """Return the next message if it has come, else None. Raises what ended the session at the other end."""
         if self._in:
-            message, size = self._in.popleft()
+            data, size = self._in.popleft()
             self._held_bytes -= size
             self._make_room()
-            return message
+            return pb.PairMessage.FromString(data)
         if self._why is not None:
             raise self._why()
         return None
@@ -212,13 +213,13 @@ class Strand:
                 # One byte too many makes it one that cannot be read, however long it is.
                 self._why = partial(self._other.said, frame.message.ended[: CLAIM_BYTES + 1])
             else:
-                self._came(copied(frame.message))
+                self._came(frame.message.SerializeToString())
         if frame.over and self._why is None:
             self._why = self._other.left
         self._news.set()
 
-    def _came(self, message: pb.PairMessage) -> None:
-        size = _size(message)
+    def _came(self, data: bytes) -> None:
+        size = _counted(len(data))
         self._came_bytes += size
         self._held_bytes += size
         if self._came_bytes > self._may_come_bytes:
@@ -227,7 +228,7 @@ class Strand:
                 got=self._came_bytes,
                 expected=f"<= {self._may_come_bytes} bytes",
             )
-        self._in.append((message, size))
+        self._in.append((data, size))
         self._make_room()
 
     def lose(self, why: Why) -> None:
@@ -237,15 +238,12 @@ class Strand:
         self._news.set()
 
 
-def copied(message: pb.PairMessage) -> pb.PairMessage:
-    """Return a message alone: one that is part of another keeps all of that in memory."""
-    alone = pb.PairMessage()
-    alone.CopyFrom(message)
-    return alone
-
-
 def _size(message: pb.PairMessage) -> int:
-    size = message.ByteSize()
+    return _counted(message.ByteSize())
+
+
+def _counted(size: int) -> int:
+    """Return what a message of this size counts for. Raises ProtocolError if no session has one so large."""
     if size > MESSAGE_BYTES:
         raise ProtocolError("a message too large for a session", got=size, expected=f"<= {MESSAGE_BYTES}")
     return max(size, _LEAST_BYTES)
