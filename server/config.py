@@ -114,7 +114,7 @@ class KeyHolderSettings(DaemonSettings):
     #: How much dealt stock to keep for each pair, at least: triples mod N, bytes of eight bit triples, products mod
     #: 2^64.
     stock_triples: int = Field(default=10240, ge=256)
-    stock_bytes: int = Field(default=16 << 20, ge=1 << 17)
+    stock_bytes: int = Field(default=8 << 20, ge=1 << 17)
     stock_products: int = Field(default=1 << 20, ge=1 << 14)
     #: For how many of the largest search since the start to keep stock, and how much of the disk that may take, for
     #: each pair; 0 keeps no more than the least.

@@ -58,7 +58,7 @@ def test_a_key_holder_has_these_defaults(tmp_path: Path) -> None:
     assert settings.party_name == "keyholder-a"
     assert settings.passphrase_file is None
     assert (settings.workers, settings.stock_triples) == (0, 10240)
-    assert (settings.stock_bytes, settings.stock_products) == (16777216, 1048576)
+    assert (settings.stock_bytes, settings.stock_products) == (8388608, 1048576)
     assert settings.refresh_interval_s == 600
     assert (settings.max_clock_skew_s, settings.max_request_lifetime_s, settings.peer_timeout_s) == (30, 120, 5)
     assert settings.peers == FIELDS[KeyHolderSettings]["peers"]
