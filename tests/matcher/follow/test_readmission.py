@@ -137,7 +137,7 @@ async def test_one_that_says_it_was_restored_for_ever_holds_no_gallery_for_long(
     a, b, _ = all_three.values()
     network, held = Network(tmp_path), []
 
-    async def silent(self: sitting.Sitting, wire: object) -> None:
+    async def silent(self: sitting.Sitting, wire: object, *, alone: bool = True) -> None:
         held.append(self.me)
         await asyncio.sleep(0.5)
         raise UnavailableError("nothing came", party="matcher-b")
