@@ -64,13 +64,18 @@ class OrganisationKey(SecretHolder):
         return signed_statement(self._key, payload)
 
 
-@lru_cache(maxsize=256)
 def verify(public: bytes, context: str, message: bytes, signature: bytes) -> bool:
     """Return whether this is the signature of a message under a public key of 32 bytes, in this context.
 
     What it was asked lately it knows: a matcher states the same of a gallery in every request until that changes, and
     its signature is the same then. All of it is public, and short: a message is a digest.
     """
+    # Nothing of another length is kept in memory: it is as long as whoever sent it liked.
+    return len(signature) == SIGNATURE_BYTES and _is_signature(public, context, message, signature)
+
+
+@lru_cache(maxsize=256)
+def _is_signature(public: bytes, context: str, message: bytes, signature: bytes) -> bool:
     try:
         Ed25519PublicKey.from_public_bytes(public).verify(signature, _signed_bytes(context, message))
     except (InvalidSignature, ValueError):

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from veilmatch.crypto.errors import KeyFileError
 from veilmatch.crypto.secret_access import SECRET_ACCESS
+from veilmatch.server.ground import organisation
 from veilmatch.server.ground.organisation import SIGNATURE_BYTES, OrganisationKey, verify
 
 KEY = OrganisationKey.fresh("b")
@@ -49,12 +50,18 @@ def test_no_bit_of_a_signature_can_be_changed(bit: int) -> None:
 def test_a_signature_that_was_found_right_is_right_for_nothing_else() -> None:
     signature = KEY.sign(CONTEXT, b"known")
     for _ in range(2):
-        before = verify.cache_info().hits
+        before = organisation._is_signature.cache_info().hits
         assert verify(KEY.public_bytes, CONTEXT, b"known", signature)
-    assert verify.cache_info().hits == before + 1
+    assert organisation._is_signature.cache_info().hits == before + 1
     assert not verify(KEY.public_bytes, CONTEXT, b"unknown", signature)
     assert not verify(KEY.public_bytes, "another context", b"known", signature)
     assert not verify(OrganisationKey.fresh("b").public_bytes, CONTEXT, b"known", signature)
+
+
+def test_what_is_too_long_for_a_signature_is_not_kept() -> None:
+    before = organisation._is_signature.cache_info()
+    assert not verify(KEY.public_bytes, CONTEXT, b"m", bytes(1 << 20))
+    assert organisation._is_signature.cache_info() == before
 
 
 def test_it_comes_back_from_its_secret_and_shows_none() -> None:
