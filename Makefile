@@ -8,18 +8,23 @@ PHOTOS := $(VENV)/.photos
 # Each daemon of each test would compile every module again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check lint types protos imports bench fuzz faults constant-time portable arm models lowest clean
+.PHONY: demo test costs check lint types protos imports docs bench fuzz faults constant-time portable arm postgres systemd chromium promtool sbom reproducible images models lowest clean
 
-demo: $(PHOTOS)  ## the demonstration; JSON=path writes its figures as well
-	$(BIN)/veilmatch demo $(if $(JSON),--json-file $(JSON))
+demo: $(PHOTOS)  ## the demonstration; JSON=path writes its figures as well, DEMO_DEALERLESS=1 has three hold the ceremony
+	$(BIN)/veilmatch demo $(if $(JSON),--json-file $(JSON)) $(if $(filter 1,$(DEMO_DEALERLESS)),--dealerless)
 
-test: check $(PHOTOS) arm  ## everything that CI runs
+test: check $(PHOTOS) arm postgres systemd chromium promtool  ## everything that CI runs
 	$(BIN)/python -m pytest
+
+costs: $(PHOTOS)  ## what tests cost in CPU time, dearest first; TESTS=tests/keyholder
+	rm -f $(VENV)/costs.jsonl
+	$(BIN)/python -m pytest -p tests.costs --costs $(VENV)/costs.jsonl $(TESTS)
+	$(BIN)/python -m tests.costs $(VENV)/costs.jsonl
 
 check: lint types protos imports
 
-bench: $(PHOTOS)  ## every benchmark, short: about a quarter of an hour; writes benchmarks/results/index.html
-	$(BIN)/python benchmarks/run.py
+bench: $(PHOTOS)  ## the benchmarks, short: a quarter to half an hour; writes benchmarks/results/index.html
+	$(BIN)/python -m benchmarks.run
 
 fuzz: $(INSTALLED)  ## the decoders of everything that comes from outside, guided by coverage; SECONDS=60
 	$(BIN)/python -m tests.fuzz.guided $(or $(SECONDS),60)
@@ -38,19 +43,60 @@ portable: $(INSTALLED)  ## the portable kernel on a 64-bit Arm, by qemu; install
 arm:
 	@tests/kernel/arm_tools.sh
 
+# A server for the tests of galleries in PostgreSQL, in the same way.
+postgres:
+	@tests/storage/postgres_tools.sh
+
+# What looks at the units of deploy/systemd, in the same way.
+systemd:
+	@tests/deploy/systemd_tools.sh
+
+# A browser for the tests of the page, in the same way.
+chromium:
+	@tests/client/web/chromium_tools.sh
+
+# What looks at the alarms: one program out of a package that is not installed, wherever there is apt-get.
+promtool: $(INSTALLED)
+	@tests/monitoring/promtool_tools.sh $(BIN)
+
+# What a server has: its packages in an environment of their own, which another one looks at.
+SBOM := .venv-sbom
+SERVER_SBOM := dist/veilmatch-server.cdx.json
+
+sbom: $(INSTALLED)  ## what a server consists of, in CycloneDX: dist/veilmatch-server.cdx.json
+	test -x $(SBOM)/tool/bin/cyclonedx-py || ($(PYTHON) -m venv $(SBOM)/tool && \
+		$(SBOM)/tool/bin/python -m pip install --quiet -c constraints.txt cyclonedx-bom)
+	$(PYTHON) -m venv --clear --without-pip $(SBOM)/server
+	$(BIN)/python -m pip --python $(SBOM)/server/bin/python install --quiet -c constraints.txt ".[server]"
+	mkdir -p dist
+	$(SBOM)/tool/bin/cyclonedx-py environment --pyproject pyproject.toml --mc-type application --output-reproducible \
+		--spec-version 1.6 --output-file $(SERVER_SBOM) $(SBOM)/server/bin/python
+	$(BIN)/python -m tests.deploy.sbom $(SERVER_SBOM)
+
+reproducible: $(INSTALLED)  ## wheel and source distribution, built twice: the same bytes, in dist/
+	deploy/reproducible.sh $(BIN)/python
+
+images: $(INSTALLED)  ## the image, built and run as compose file and pods: size, start, rights; docs/deploying.md
+	deploy/containers/build.sh
+	$(BIN)/python benchmarks/images.py
+
 models: $(PHOTOS)
 
 # Where each of the libraries is met: the wire, TLS, databases, configuration, commands, photos, evaluation.
 LOWEST := .venv-lowest
 LOWEST_TESTS := tests/client tests/capture tests/crypto/encryption tests/evaluation tests/installation tests/install \
-	tests/matcher/gallery tests/transport tests/e2e/test_query.py tests/e2e/test_identify.py
+	tests/matcher/gallery tests/storage tests/transport tests/e2e/test_query.py tests/e2e/test_identify.py
 
-lowest: setup.py pyproject.toml  ## the oldest versions that pyproject.toml allows, and the tests that meet them
+lowest: setup.py pyproject.toml postgres  ## the oldest versions that pyproject.toml allows, and the tests that meet them
 	test -x $(LOWEST)/bin/uv || ($(PYTHON) -m venv $(LOWEST) && $(LOWEST)/bin/python -m pip install --quiet uv)
 	$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST)/bin/python --resolution lowest-direct --reinstall-package veilmatch \
-		".[device,models,heic,server,ray,relying,eval,phe,test]"
+		".[device,models,mesh,heic,parquet,cards,web,server,telemetry,postgres,ray,relying,eval,phe,test]"
 	$(LOWEST)/bin/veilmatch models install --photos
 	$(LOWEST)/bin/python -m pytest $(LOWEST_TESTS)
+
+docs: $(INSTALLED)  ## the documentation as a site, links and headings checked: site/index.html
+	$(BIN)/python docs/making/errors_page.py --check
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -79,4 +125,4 @@ $(PHOTOS): $(INSTALLED)
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(LOWEST) .editable .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build *.egg-info
+	rm -rf $(VENV) $(LOWEST) $(SBOM) .editable .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build site *.egg-info

@@ -1,11 +1,15 @@
 """The native kernel, and what an editable installation looks like; everything else is in pyproject.toml."""
 
+import gzip
+import os
 import shutil
+import tarfile
 import tomllib
 from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.editable_wheel import editable_wheel
+from setuptools.command.sdist import sdist
 
 ROOT = Path(__file__).resolve().parent
 KERNEL = Path("crypto/kernel")
@@ -44,18 +48,51 @@ class EditableWheel(editable_wheel):
         super().finalize_options()
 
 
+class SourceDistribution(sdist):
+    """A source distribution that is the same bytes whenever and wherever it is made: `make reproducible`.
+
+    SOURCE_DATE_EPOCH of the environment is the date of everything in it, as in wheels. Without it, setuptools alone.
+    """
+
+    def make_archive(self, base_name, format, root_dir=None, base_dir=None, owner=None, group=None):
+        """Pack the folder `base_dir`. Returns the archive's name."""
+        date = os.environ.get("SOURCE_DATE_EPOCH")
+        if date is None or format != "gztar":
+            return super().make_archive(base_name, format, root_dir, base_dir, owner, group)
+
+        def plain(member):
+            member.mtime, member.uid, member.gid, member.uname, member.gname = int(date), 0, 0, "", ""
+            return member
+
+        name = f"{base_name}.tar.gz"
+        with (
+            Path(name).open("wb") as file,
+            gzip.GzipFile("", "wb", fileobj=file, mtime=int(date)) as packed,
+            tarfile.open(mode="w", fileobj=packed, format=tarfile.PAX_FORMAT) as archive,
+        ):
+            for path in (Path(base_dir), *sorted(Path(base_dir).rglob("*"))):
+                archive.add(path, recursive=False, filter=plain)
+        return name
+
+
+#: Set for a wheel without the kernel, for systems and processors that none is built for: gmpy2 does its work.
+PURE = os.environ.get("VEILMATCH_PURE") == "1"
+
 setup(
-    ext_modules=[
+    ext_modules=[]
+    if PURE
+    else [
         Extension(
             "veilmatch.crypto._kernel",
             sources=[str(KERNEL / name) for name in ("module.c", "ifma.c", "ifma4.c", "avx2.c", "portable.c")],
             depends=sorted(map(str, KERNEL.glob("*.h"))),
-            extra_compile_args=["-std=c11", "-O3"],
+            # No debugging symbols: they name the folder in which they were made.
+            extra_compile_args=["-std=c11", "-O3", "-g0"],
             py_limited_api=True,
             # Without a C compiler the installation goes on, and gmpy2 does the work.
             optional=True,
         )
     ],
-    cmdclass={"editable_wheel": EditableWheel},
-    options={"bdist_wheel": {"py_limited_api": "cp311"}},
+    cmdclass={"editable_wheel": EditableWheel, "sdist": SourceDistribution},
+    options={} if PURE else {"bdist_wheel": {"py_limited_api": "cp311"}},
 )

@@ -32,7 +32,7 @@ from veilmatch.server.admission import replay as replay_tables
 from veilmatch.server.admission.budgets import PARTS, Budget, budgets_of
 from veilmatch.server.admission.ledger import Entry, Ledger
 from veilmatch.server.config import WINDOW_S, KeyHolderBudgets
-from veilmatch.server.ground.database import open_database
+from veilmatch.server.ground.database import open_earlier
 from veilmatch.server.keyholder.audit.log import AuditLog
 
 AT_ONCE = (1, 8, 32)
@@ -89,8 +89,8 @@ class TwoCommits:
     """Admission as it was before."""
 
     def __init__(self, folder: Path) -> None:
-        self._replays = open_database(folder / "replay.db", replay_tables.metadata)
-        self._budgets = open_database(folder / "budgets.db", budget_tables.metadata)
+        self._replays = open_earlier(folder / "replay.db", replay_tables.metadata)
+        self._budgets = open_earlier(folder / "budgets.db", budget_tables.metadata)
         self._limits = limits()
         self._lock = threading.Lock()
 

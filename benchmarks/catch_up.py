@@ -29,6 +29,7 @@ from machine import cpu
 from rich.console import Console
 from rich.table import Table
 
+from veilmatch.crypto.gallery_change import next_chain
 from veilmatch.crypto.keys.parties import PARTIES, Party
 from veilmatch.crypto.parameters import ParameterSet
 from veilmatch.protos.v1 import matcher_pb2_grpc as rpc
@@ -42,7 +43,7 @@ from veilmatch.server.matcher.follow.serving import FollowedServicer
 from veilmatch.server.matcher.gallery.changes import Change, by_leaf, contents_of
 from veilmatch.server.matcher.gallery.disk.store import Store
 from veilmatch.server.matcher.gallery.gallery import Gallery
-from veilmatch.server.matcher.gallery.mutation import Kind, Mutation, Template, next_chain
+from veilmatch.server.matcher.gallery.mutation import Kind, Mutation, Template
 from veilmatch.server.transport.limits import PEER_MESSAGE_BYTES, options
 
 NAME = "main"

@@ -39,6 +39,8 @@ from veilmatch.server.workers.threads import WorkerThreads
 
 PARAMETERS = ParameterSet()
 REPEATS = 9
+#: How long shards may take to read their packs.
+FILLED_S = 900.0
 
 
 async def measure(cluster: Nodes, folder: Path, sizes: Sequence[int]) -> None:
@@ -49,7 +51,7 @@ async def measure(cluster: Nodes, folder: Path, sizes: Sequence[int]) -> None:
         store = Store(folder, key.key_id, PARAMETERS)
         gallery = Gallery("main", 0, store, threads, PARAMETERS.slots)
         await gallery.load()
-        spread = ClusterPacks("a", threads, actors, store, ["main"], PARAMETERS, 60.0)
+        spread = ClusterPacks("a", threads, actors, store, ["main"], PARAMETERS, FILLED_S)
         print("packs  threads ms  cluster ms   (fastest; median)")
         for size in sizes:
             new = range(gallery.index.pack_count, size)

@@ -70,7 +70,7 @@ def units_of_query(operation: str, slots: int, packs: int, parameters: Parameter
     """
     if operation == "verify":
         by_device = np.arange(1 + slots) == 0
-        return {"triples": (1 + slots) * parameters.lane_ciphertexts, **verification_stock(by_device, parameters)}
+        return {"triples": (1 + slots) * parameters.lane_ciphertexts, **verification_stock([by_device], parameters)}
     return {
         "triples": parameters.lane_ciphertexts + packs,
         "bits": validity_cost(1, parameters) + answer_cost(operation, slots, parameters.ring_bits),

@@ -44,14 +44,17 @@ def installed(parameters: str, devices: int = 1) -> Iterator[tuple[Path, dict[st
         yield directory, environment
 
 
-def hold_ceremony(directory: Path, parameters: str, passphrase: str, devices: int = 8) -> None:
-    """Make the installation, with budgets that no benchmark reaches."""
+def hold_ceremony(
+    directory: Path, parameters: str, passphrase: str, devices: int = 8, base_port: int | None = None
+) -> None:
+    """Make the installation, with budgets that no benchmark reaches. base_port: a free one unless said."""
     veilmatch = Path(sys.executable).parent / "veilmatch"
     # Six daemons share this machine's cores, and two organisations serve a request.
     workers = max(1, (os.cpu_count() or 1) // 2)
     subprocess.run(
         [
-            veilmatch, "ceremony", directory, "--parameters", parameters, "--base-port", str(free_base_port()),
+            veilmatch, "ceremony", "local", directory, "--parameters", parameters,
+            "--base-port", str(free_base_port() if base_port is None else base_port),
             "--devices", str(devices), "--workers", str(workers), "--json",
             # Sets with small moduli, of tests.
             *(["--allow-unsafe"] if ParameterSet.from_name(parameters).modulus_bits < 2048 else []),

@@ -270,11 +270,15 @@ class Run:
             wait_until_idle(parties, TIMEOUT_S)
             self.say(first_search_s=timed(lambda: self.candidates(client, 0)))
             for name, ask in (("candidates", self.candidates), ("identify", self.identify), ("verify", self.verify)):
-                times = []
+                times, spent = [], []
                 for probe in range(len(self.people.probes)):
                     wait_until_idle(parties, TIMEOUT_S)
+                    before = sum(cpu_seconds(parties).values())
                     times.append(timed(lambda ask=ask, probe=probe: ask(client, probe)))
-                self.say(**{f"{name}_s": statistics.median(times)})
+                    # With the stock that is dealt and checked in place of what it took.
+                    wait_until_idle(parties, TIMEOUT_S)
+                    spent.append(sum(cpu_seconds(parties).values()) - before)
+                self.say(**{f"{name}_s": statistics.median(times), f"{name}_daemons_cpu_s": statistics.median(spent)})
             self.changes(client)
             for party in ("matcher-a", "keyholder-a"):
                 self.say(**{f"{party.replace('-', '_')}_peak_bytes": peak_memory(parties.pid(party))})

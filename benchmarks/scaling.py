@@ -11,10 +11,14 @@ two of enrolled people, at a cosine of about 0.7 to their templates, and one of 
 with that of the same integers in clear, or the run ends in an error.
 
 CPU time is that of all daemons as the operating system counts it, from rest to answer; what the dealt randomness of
-the search costs is measured apart (`dealt.py`), because key holders get it when they rest. Memory is the peak since
-the daemon was started. Lines are fitted to cost over packs (`costs.py`). Nothing here shows that one installation
-serves a gallery of 100 million: the table says what the same arithmetic would take, spread evenly over machines, which
-Veilmatch does not do by itself.
+the search costs is measured apart (`dealt.py`), because key holders get it when they rest. What the daemons take anyway
+goes on meanwhile and is counted, too: "of it at rest" is how much that is, from what they take in a second at rest and
+the time of the search; on a busy machine it is longer, and this more. Memory is the peak since the daemon was ready:
+what it takes for its passphrase before that, and gives back, is more.
+
+Lines are fitted to cost over packs (`costs.py`). Nothing here shows that one installation serves a gallery of 100
+million: the table says what the same arithmetic would take, spread evenly over machines, which Veilmatch does not do
+by itself.
 """
 
 from __future__ import annotations
@@ -45,7 +49,7 @@ from costs import (
     derive,
     fit,
 )  # fmt: skip
-from daemons import cpu_seconds, memory, peak_memory, wait_until_idle
+from daemons import cpu_at_rest, cpu_seconds, forget_peaks, memory, peak_memory, wait_until_idle
 from dealt import of_units, unit_costs, units_of_query
 from machine import cpu
 from relay import Relays
@@ -179,6 +183,7 @@ def measure(parameters: ParameterSet, sizes: list[int], console: Console) -> lis
 def _started(directory: Path, parties: Supervisor) -> Client:
     parties.start()
     parties.wait_ready()
+    forget_peaks(parties)
     return Client.from_config(directory / "device-1" / "device.toml")
 
 
@@ -193,12 +198,14 @@ def _cell(client: Client, parties: Supervisor, gallery: Gallery) -> dict[str, An
         device.append(time.process_time() - own)
         after = cpu_seconds(parties)
         cpus.append({party: after[party] - before[party] for party in parties.names})
+    wait_until_idle(parties)
     steps = ("device", "convert", "match", "decide", "total")
     return {
         "decisions_checked": gallery.identities * (len(gallery.probes) + 1),
         **{f"{step}_s": statistics.median(getattr(t, f"{step}_s") for t in timings) for step in steps},
         "cpu_s": {party: statistics.median(c[party] for c in cpus) for party in parties.names},
         "device_cpu_s": statistics.median(device),
+        "cpu_at_rest": cpu_at_rest(parties),
         "memory_bytes": {party: memory(parties.pid(party)) for party in parties.names},
         "peak_memory_bytes": {party: peak_memory(parties.pid(party)) for party in parties.names},
     }
@@ -245,6 +252,20 @@ def quantities(cell: dict[str, Any]) -> dict[str, float]:
     return {name: float(found[name]) for name in QUANTITIES}
 
 
+def an_identity(cell: dict[str, Any]) -> float:
+    """Return the CPU time of all parties for one identity of a search, in seconds, dealing and checking included."""
+    q = quantities(cell)
+    spent: float = 2 * (q[MATCHER] + q[HOLDER] + q[CHECKING]) + q[DEALING]
+    return spent / float(cell["identities"])
+
+
+def at_rest_of(cell: dict[str, Any]) -> float:
+    """Return how much of `an_identity` the same daemons would have taken in that time without a search, in seconds."""
+    asked = [party for party in cell["cpu_at_rest"] if not party.endswith("-c")]
+    rate: float = sum(cell["cpu_at_rest"][party] for party in asked)
+    return rate * float(cell["total_s"]) / float(cell["identities"])
+
+
 def summary(cells: list[dict[str, Any]], cores: int) -> dict[str, Any]:
     """Return the cells, the lines through them for each dimension, and the derived costs."""
     figures: dict[str, Any] = {"cpu": cpu(), "cores": cores, "backend": choose().backend, "cells": cells, "fits": []}
@@ -272,10 +293,10 @@ def summary(cells: list[dict[str, Any]], cores: int) -> dict[str, Any]:
 
 def show(figures: dict[str, Any]) -> None:
     """Print the tables."""
-    console = Console(file=sys.stdout, width=150)
+    console = Console(file=sys.stdout, width=165)
     table = Table(
         "D", "N", "packs", "workers", "search", "match", "decide", "matcher CPU", "holder CPU",
-        "matcher peak", "between matchers", "between holders", "decisions right",
+        "all, an identity", "of it at rest", "matcher peak", "between matchers", "between holders", "decisions right",
         title=f"search, {figures['cores']} cores of {figures['cpu']}, {figures['backend']}",
     )  # fmt: skip
     for cell in figures["cells"]:
@@ -283,7 +304,9 @@ def show(figures: dict[str, Any]) -> None:
         table.add_row(
             str(cell["dimension"]), f"{cell['identities']:,}", f"{cell['packs']:,}", str(cell["workers"]),
             *(f"{cell[x]:.3f} s" for x in ("total_s", "match_s", "decide_s")), f"{q[MATCHER]:.3f} s",
-            f"{q[HOLDER]:.3f} s", f"{q[MEMORY] / 1e6:,.0f} MB", f"{q[MATCHERS] / 1e3:,.0f} kB",
+            f"{q[HOLDER]:.3f} s", f"{1e6 * an_identity(cell):.1f} µs",
+            f"{1e6 * at_rest_of(cell):.1f} µs", f"{q[MEMORY] / 1e6:,.0f} MB",
+            f"{q[MATCHERS] / 1e3:,.0f} kB",
             f"{q[HOLDERS] / 1e3:,.0f} kB", f"{cell['decisions_checked']:,}",
         )  # fmt: skip
     console.print(table)

@@ -13,46 +13,69 @@ VeilmatchErrors, and every call ends within its time.
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import time
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeAlias, TypeVar
 
+from veilmatch.client.card import Card, comparing
 from veilmatch.client.config import DeviceSettings
 from veilmatch.client.given.arguments import (
+    checked_consent,
+    checked_consents,
+    checked_days,
     checked_key_id,
     checked_model,
     checked_name,
+    checked_names,
     checked_pairs,
     checked_token,
+    checked_views,
     finite_seconds,
 )
+from veilmatch.client.given.tables import TableSource
+from veilmatch.client.operations.budgets import budgets
+from veilmatch.client.operations.cards import CardDesk, require_presentable
 from veilmatch.client.operations.changes import Changes
-from veilmatch.client.operations.device import Capture, Device, Embedding, Progress, Skipped
+from veilmatch.client.operations.device import Capture, Device, Embedding, Enrolling, Probe, Progress, Skipped, Unless
+from veilmatch.client.operations.listing import templates
 from veilmatch.client.operations.queries import Queries, Way
 from veilmatch.client.recipient import AsyncForRecipient, read_recipient
 from veilmatch.client.results import (
+    Budgets,
     Candidates,
+    Comparison,
     Enrolment,
     Erasure,
+    Erasures,
     IdentifyResult,
+    Known,
+    Retained,
+    Revocation,
     Rotation,
     SubjectEntry,
     Subjects,
+    TemplateEntry,
     Verification,
 )
 from veilmatch.client.wire import agreement
 from veilmatch.client.wire.connection import Connection
 from veilmatch.client.wire.signing import Draft
 from veilmatch.client.wire.transport import Matcher
-from veilmatch.crypto.errors import ClientUseError
+from veilmatch.crypto.consent import Consent
+from veilmatch.crypto.errors import ClientUseError, InvalidInputError
 from veilmatch.crypto.keys.parties import Party
+from veilmatch.crypto.parameters import ParameterSet
 from veilmatch.protos.v1 import request_pb2
 
 if TYPE_CHECKING:
     from veilmatch.client.capture.image import ImageSource
+    from veilmatch.client.capture.quality.assessment import Quality
+    from veilmatch.client.liveness.shot import Shot
     from veilmatch.crypto.keys.recipient_certificate import RecipientCertificate
 
 _P = ParamSpec("_P")
@@ -115,6 +138,12 @@ class AsyncClient:
         self._connection = Connection(settings, self._device.sign, matchers)
         self._queries = Queries(self._device, self._connection)
         self._changes = Changes(self._device, self._connection, settings.timeout_s, workers)
+        self._cards = CardDesk(self._device, self._connection, settings.timeout_s, now)
+
+    @property
+    def parameters(self) -> ParameterSet:
+        """The parameter set of the installation: how many coordinates vectors have, and what thresholds mean."""
+        return self._device.parameters
 
     @classmethod
     def from_config(cls, path: str | Path) -> AsyncClient:
@@ -139,15 +168,21 @@ class AsyncClient:
     @_in_its_loop
     async def verify(
         self,
-        subject: str,
-        photo: ImageSource,
+        subject: str | Card,
+        photo: ImageSource | Shot,
         *,
+        views: Sequence[ImageSource | Shot] = (),
+        mirror: bool = False,
         threshold: float | None = None,
         assured: bool | None = None,
         hedge: bool | None = None,
         timeout_s: float | None = None,
     ) -> Verification:
         """Return whether the face in the photo is the subject's; with several templates, any of them.
+
+        subject: the name of somebody who is enrolled, or the card that somebody carries: then the record in it is
+        compared, and nobody has to be enrolled. A card takes the right `present`, with a lowest threshold of its own.
+        Raises CardError, CardExpiredError, CardRevokedError for one that the servers refuse.
 
         threshold: cosine in (0, 1], default of the settings. assured: whether all three pairs are asked, and their
         answer counts only if it is the same: one organisation that lies can make it fail, and not make it wrong. It
@@ -156,35 +191,50 @@ class AsyncClient:
         second pair is asked if the first takes longer than 95 of 100 queries before it; that counts twice in budgets,
         and an assured answer makes no use of it. Default of both: the settings. Raises also LowThresholdError,
         UnknownSubjectError, ImageError, NoFaceError, UnusableFaceError, SeveralFacesError, ModelError, EmbeddingError.
+        A photo of low quality is asked about all the same: `quality` of the result has the reasons, and a warning is
+        logged.
+
+        views: other photos of the same face, in a list; mirror: the mirror image of each photo as well. Up to four
+        together are one probe: it matches if any of them does. One answer, for the budgets too, and one more chance of
+        a false match for each. VersionError if a matcher that answers is of before there were views.
+
+        With [liveness] in the settings a photo, or a Shot with the images of other sensors, has to pass that check
+        before anything else is done: PresentationAttackError, LivenessError. Embeddings are refused then.
         """
-        started, t = time.perf_counter(), self._device.threshold("verify", threshold)
+        started, t = time.perf_counter(), self._device.threshold(comparing(subject), threshold)
         way = self._way(assured, hedge, timeout_s)
-        subject = checked_name(subject)
-        embedding = await self._device.embed(photo)
-        return await self._queries.verify(started, subject, embedding, await self._device.model(), t, way)
+        claimed = await self._claimed(subject)
+        probe = await self._device.probe(photo, comparing(subject), checked_views(views, mirror), bool(mirror))
+        return replace(await self._queries.verify(started, claimed, probe, t, way), quality=probe.quality)
 
     @_in_its_loop
     async def verify_embedding(
         self,
-        subject: str,
+        subject: str | Card,
         embedding: Embedding,
         *,
         model: str,
+        views: Sequence[Embedding] = (),
         threshold: float | None = None,
         assured: bool | None = None,
         hedge: bool | None = None,
         timeout_s: float | None = None,
     ) -> Verification:
         """`verify` for an embedding: real numbers [D] of any length but zero."""
-        started, t = time.perf_counter(), self._device.threshold("verify", threshold)
+        self._device.require_no_liveness(comparing(subject))
+        started, t = time.perf_counter(), self._device.threshold(comparing(subject), threshold)
         way = self._way(assured, hedge, timeout_s)
-        return await self._queries.verify(started, checked_name(subject), embedding, checked_model(model), t, way)
+        claimed = await self._claimed(subject)
+        probe = Probe([embedding, *checked_views(views)], checked_model(model))
+        return await self._queries.verify(started, claimed, probe, t, way)
 
     @_in_its_loop
     async def candidates(
         self,
-        photo: ImageSource,
+        photo: ImageSource | Shot,
         *,
+        views: Sequence[ImageSource | Shot] = (),
+        mirror: bool = False,
         threshold: float | None = None,
         assured: bool | None = None,
         hedge: bool | None = None,
@@ -193,8 +243,8 @@ class AsyncClient:
         """Return every subject of the gallery that the face in the photo matches. Errors: see `verify`."""
         started, t = time.perf_counter(), self._device.threshold("candidates", threshold)
         way = self._way(assured, hedge, timeout_s)
-        embedding = await self._device.embed(photo)
-        return await self._queries.candidates(started, embedding, await self._device.model(), t, way)
+        probe = await self._device.probe(photo, "candidates", checked_views(views, mirror), bool(mirror))
+        return replace(await self._queries.candidates(started, probe, t, way), quality=probe.quality)
 
     @_in_its_loop
     async def candidates_embedding(
@@ -202,21 +252,26 @@ class AsyncClient:
         embedding: Embedding,
         *,
         model: str,
+        views: Sequence[Embedding] = (),
         threshold: float | None = None,
         assured: bool | None = None,
         hedge: bool | None = None,
         timeout_s: float | None = None,
     ) -> Candidates:
         """`candidates` for an embedding."""
+        self._device.require_no_liveness("candidates")
         started, t = time.perf_counter(), self._device.threshold("candidates", threshold)
         way = self._way(assured, hedge, timeout_s)
-        return await self._queries.candidates(started, embedding, checked_model(model), t, way)
+        probe = Probe([embedding, *checked_views(views)], checked_model(model))
+        return await self._queries.candidates(started, probe, t, way)
 
     @_in_its_loop
     async def identify(
         self,
-        photo: ImageSource,
+        photo: ImageSource | Shot,
         *,
+        views: Sequence[ImageSource | Shot] = (),
+        mirror: bool = False,
         threshold: float | None = None,
         assured: bool | None = None,
         hedge: bool | None = None,
@@ -224,12 +279,13 @@ class AsyncClient:
     ) -> IdentifyResult:
         """Return the one subject that the face in the photo matches best, if anyone. Errors: see `verify`.
 
-        Subjects below the threshold are nobody; of equal scores the lower slot wins.
+        Subjects below the threshold are nobody; of equal scores the lower slot wins. With several views the score of a
+        template is the best that it has with any of them.
         """
         started, t = time.perf_counter(), self._device.threshold("identify", threshold)
         way = self._way(assured, hedge, timeout_s)
-        embedding = await self._device.embed(photo)
-        return await self._queries.identify(started, embedding, await self._device.model(), t, way)
+        probe = await self._device.probe(photo, "identify", checked_views(views, mirror), bool(mirror))
+        return replace(await self._queries.identify(started, probe, t, way), quality=probe.quality)
 
     @_in_its_loop
     async def identify_embedding(
@@ -237,15 +293,77 @@ class AsyncClient:
         embedding: Embedding,
         *,
         model: str,
+        views: Sequence[Embedding] = (),
         threshold: float | None = None,
         assured: bool | None = None,
         hedge: bool | None = None,
         timeout_s: float | None = None,
     ) -> IdentifyResult:
         """`identify` for an embedding."""
+        self._device.require_no_liveness("identify")
         started, t = time.perf_counter(), self._device.threshold("identify", threshold)
         way = self._way(assured, hedge, timeout_s)
-        return await self._queries.identify(started, embedding, checked_model(model), t, way)
+        probe = Probe([embedding, *checked_views(views)], checked_model(model))
+        return await self._queries.identify(started, probe, t, way)
+
+    @_in_its_loop
+    async def quality(self, photo: ImageSource) -> Quality:
+        """Return how good the face in a photo is, by the floors of [capture]. Asks no server.
+
+        Of several faces it is about the largest. Raises ImageError, NoFaceError, UnusableFaceError, ModelError, and
+        ClientUseError if the capture of this client does not measure it.
+        """
+        return await self._device.quality(photo)
+
+    @_in_its_loop
+    async def known(
+        self,
+        photo: ImageSource | Shot,
+        *,
+        views: Sequence[ImageSource | Shot] = (),
+        mirror: bool = False,
+        threshold: float | None = None,
+        assured: bool | None = None,
+        hedge: bool | None = None,
+        timeout_s: float | None = None,
+    ) -> Known:
+        """Return whether the face in the photo matches anybody, and not whom. Errors: see `verify`.
+
+        One answer bit of the budgets, whatever the size of the gallery, and a right of its own in certificates.
+        """
+        started, t = time.perf_counter(), self._device.threshold("known", threshold)
+        way = self._way(assured, hedge, timeout_s)
+        probe = await self._device.probe(photo, "known", checked_views(views, mirror), bool(mirror))
+        return replace(await self._queries.known(started, probe, t, way), quality=probe.quality)
+
+    @_in_its_loop
+    async def known_embedding(
+        self,
+        embedding: Embedding,
+        *,
+        model: str,
+        views: Sequence[Embedding] = (),
+        threshold: float | None = None,
+        assured: bool | None = None,
+        hedge: bool | None = None,
+        timeout_s: float | None = None,
+    ) -> Known:
+        """`known` for an embedding."""
+        self._device.require_no_liveness("known")
+        started, t = time.perf_counter(), self._device.threshold("known", threshold)
+        way = self._way(assured, hedge, timeout_s)
+        probe = Probe([embedding, *checked_views(views)], checked_model(model))
+        return await self._queries.known(started, probe, t, way)
+
+    @_in_its_loop
+    async def compare(self, photo: ImageSource, other: ImageSource, *, threshold: float | None = None) -> Comparison:
+        """Return whether two photos show the same person: computed on this device, with nothing enrolled.
+
+        No server is asked or needed, no budget is used, and nobody's certificate has a say; the face model, the
+        parameter set and the default threshold are those of `verify`, and so is the decision. Raises what `verify`
+        raises about photos, saying which of the two.
+        """
+        return await self._device.compare(photo, other, threshold)
 
     def for_recipient(self, certificate: RecipientCertificate | str | Path) -> AsyncForRecipient:
         """Return queries whose answers are sealed to a relying party, so that this device does not learn them.
@@ -265,21 +383,46 @@ class AsyncClient:
     async def enrol(
         self,
         subject: str,
-        *photos: ImageSource,
+        *photos: ImageSource | Shot,
         token: bytes | None = None,
         once: bool = False,
+        consent: Consent | None = None,
+        accept_any: bool = False,
+        replace: bool = False,
+        unless_known: bool = False,
+        threshold: float | None = None,
+        keep_empty: bool = False,
+        mean: bool = False,
         timeout_s: float | None = None,
     ) -> Enrolment:
         """Add one template for each photo. Every photo is captured before the first one is sent.
 
-        token: 16 bytes; the same call with the same token adds nothing twice, so that a caller who did
-        not see the answer can repeat it. once: in its place, tokens are made of the photos (`tokens.py`): what this
-        device enrolled of this subject from the same file, and what was not erased since, is not added again, whatever
-        the order of the photos. Raises also InvalidInputError and what `verify` raises; an error about a photo says
-        which. If the servers find a vector invalid, all are sent, then ServerDeviationError names the enrolments that
-        left an empty template.
+        token: 16 bytes; the same call with the same token adds nothing twice, so that a caller who did not see the
+        answer can repeat it. once: in its place, tokens are made of the photos (`tokens.py`): what this device enrolled
+        of this subject from the same file, and what was not erased since, is not added again, whatever the order of the
+        photos. consent: what they are kept under; the servers keep it with them, and erase them after its end where
+        they are set up for that (docs/retention.md). With `once`, the same photo under another consent is another
+        template. accept_any: also photos below the floors of [capture]; without it LowQualityError has the reasons, and
+        nothing is sent. replace: whether these templates take the place of all that the subject has. That is an erasure
+        and then an enrolment: between the two, and after an error that says so, the subject is unknown or has some of
+        the new templates only, which `subjects` shows; the same call again completes it, with the same token if it has
+        one. mean: one template of all these photos in place of one for each, their mean direction: about
+        as good as all of them, for the cost of a single comparison (docs/fusion.md). Raises also InvalidInputError
+        and what `verify` raises; an error about a photo says which. If the servers
+        find a vector invalid, all are sent, then ServerDeviationError names the enrolments that left an empty template.
+
+        unless_known: of one photo, whether it is enrolled only if it matches nobody of the gallery at `threshold`, as
+        `known` says, in the same change: nobody comes in between. This device alone learns which: `known` of the
+        result. It takes the right `known` beside `enrol`, and counts as a search. If the face is known, an empty
+        template was stored, which matches nobody; it is taken back, which shows the servers that somebody was known,
+        or left with keep_empty, which shows them nothing. Not with `once` or `replace`. Raises also LowThresholdError,
+        DuplicateTokenError if templates were erased between two calls with one token, and VersionError if a matcher
+        that answers is of before there was this.
         """
-        return await self._changes.enrol_photos(checked_name(subject), photos, token, once, timeout_s)
+        under = checked_consent(consent)
+        unless = self._unless(unless_known, threshold, keep_empty)
+        options = Enrolling(once, accept_any, replace, unless, mean)
+        return await self._changes.enrol_photos(checked_name(subject), photos, token, options, under, timeout_s)
 
     @_in_its_loop
     async def enrol_embedding(
@@ -288,52 +431,91 @@ class AsyncClient:
         *embeddings: Embedding,
         model: str,
         token: bytes | None = None,
+        consent: Consent | None = None,
+        replace: bool = False,
+        unless_known: bool = False,
+        threshold: float | None = None,
+        keep_empty: bool = False,
         timeout_s: float | None = None,
     ) -> Enrolment:
         """`enrol` for embeddings."""
+        self._device.require_no_liveness("enrol")
         subject, model = checked_name(subject), checked_model(model)
-        return await self._changes.enrol_embeddings(subject, embeddings, model, token, timeout_s)
+        under = checked_consent(consent)
+        options = Enrolling(replace=replace, unless=self._unless(unless_known, threshold, keep_empty))
+        return await self._changes.enrol_embeddings(subject, embeddings, model, token, under, timeout_s, options)
 
     @_in_its_loop
     async def enrol_many(
         self,
-        photos: Mapping[str, ImageSource] | Iterable[tuple[str, ImageSource]],
+        photos: Mapping[str, ImageSource | Shot] | Iterable[tuple[str, ImageSource | Shot]] | TableSource,
         *,
         progress: Progress | None = None,
         skipped: Skipped | None = None,
         token: bytes | None = None,
         once: bool = False,
+        consent: Consent | Mapping[str, Consent] | None = None,
+        accept_any: bool = False,
         timeout_s: float | None = None,
     ) -> Enrolment:
         """Add one template for each (subject, photo), all of them in one change of the gallery or none.
 
-        For an enrolling authority: the servers trust it for these templates. progress: told ("capture" or
-        "encrypt", done, total). skipped: told the subject and the error of a photo that cannot be used, which says
-        which photo; without it such a photo ends the call. token, once: see `enrol`; all photos have one token here,
-        so a set with one more photo is another one and all of it is added. Default timeout_s: the settings and 2 s a
-        pack.
+        For an enrolling authority: the servers trust it for these templates. photos: pairs, or a table of them, as the
+        path of a .npz or Parquet file or such a file that is open (docs/sdk.md says what is in it). progress: told
+        ("capture" or "encrypt", done, total). skipped: told the subject and the error of a photo that cannot be used,
+        which says which photo; without it such a photo ends the call. token, once, accept_any: see `enrol`; all photos
+        have one token here, so a set with one more photo is another one and all of it is added. consent: of all, or by
+        subject. Default timeout_s: the settings and 2 s a pack.
         """
-        pairs = checked_pairs("photo", photos)
-        return await self._changes.enrol_many_photos(pairs, progress, skipped, token, once, timeout_s)
+        pairs = await asyncio.to_thread(checked_pairs, "photo", photos)
+        consents, options = checked_consents(consent, pairs), Enrolling(once, accept_any)
+        return await self._changes.enrol_many_photos(pairs, progress, skipped, token, options, consents, timeout_s)
 
     @_in_its_loop
     async def enrol_many_embeddings(
         self,
-        embeddings: Mapping[str, Embedding] | Iterable[tuple[str, Embedding]],
+        embeddings: Mapping[str, Embedding] | Iterable[tuple[str, Embedding]] | TableSource,
         *,
         model: str,
         progress: Progress | None = None,
         token: bytes | None = None,
+        consent: Consent | Mapping[str, Consent] | None = None,
         timeout_s: float | None = None,
     ) -> Enrolment:
         """`enrol_many` for embeddings."""
-        pairs, model = checked_pairs("embedding", embeddings), checked_model(model)
-        return await self._changes.enrol_many_embeddings(pairs, model, progress, token, timeout_s)
+        self._device.require_no_liveness("enrol")
+        pairs, model = await asyncio.to_thread(checked_pairs, "embedding", embeddings), checked_model(model)
+        consents = checked_consents(consent, pairs)
+        return await self._changes.enrol_many_embeddings(pairs, model, progress, token, consents, timeout_s)
 
     @_in_its_loop
     async def erase(self, subject: str, *, token: bytes | None = None, timeout_s: float | None = None) -> Erasure:
-        """Remove all templates of a subject. token: see `enrol`. Raises also UnknownSubjectError."""
+        """Remove all templates of a subject. token: see `enrol`. Raises also UnknownSubjectError.
+
+        The result has a receipt that two organisations have signed; ReceiptError is raised, when the templates are
+        erased, if the servers gave a wrong one.
+        """
         return await self._changes.erase(checked_name(subject), checked_token(token), timeout_s)
+
+    @_in_its_loop
+    async def erase_many(
+        self,
+        subjects: Iterable[str],
+        *,
+        missing_ok: bool = False,
+        progress: Progress | None = None,
+        token: bytes | None = None,
+        timeout_s: float | None = None,
+    ) -> Erasures:
+        """Remove all templates of each of these subjects, one after the other: each is a change of its own.
+
+        An error says how many are erased, and they stay so; the same call again, with the same token or with
+        missing_ok, goes on. missing_ok: whether subjects that are not enrolled are passed over; the result names them.
+        progress: told ("erase", done, total). token: see `enrol`. timeout_s: of each erasure. Raises also
+        UnknownSubjectError.
+        """
+        names = checked_names(subjects)
+        return await self._changes.erase_many(names, bool(missing_ok), progress, token, timeout_s)
 
     @_in_its_loop
     async def take_back(
@@ -361,6 +543,24 @@ class AsyncClient:
         return Subjects((SubjectEntry(*entry) for entry in answered.opened), answered.request_id)
 
     @_in_its_loop
+    async def retain(self, *, timeout_s: float | None = None) -> Retained:
+        """Erase every template that two organisations both say is not to be kept any longer.
+
+        For a device that has the right `retain` and no other, run by a timer. It learns how many, and no name.
+        timeout_s: of each step; default: the settings and 60 s.
+        """
+        return await self._changes.retain(timeout_s)
+
+    @_in_its_loop
+    async def templates(self, subject: str | None = None, *, timeout_s: float | None = None) -> list[TemplateEntry]:
+        """Return all that the servers have of each template beside its ciphertexts, of all subjects or of one.
+
+        In order of names, then of places. It takes the right `subjects`. Empty for a subject that is not there.
+        """
+        named = "" if subject is None else checked_name(subject)
+        return await templates(self._connection, named, self._limit(timeout_s))
+
+    @_in_its_loop
     async def rotate(
         self, new_key_id: bytes, *, progress: Progress | None = None, timeout_s: float | None = None
     ) -> Rotation:
@@ -373,7 +573,77 @@ class AsyncClient:
         """
         return await self._changes.rotate(checked_key_id(new_key_id), progress, timeout_s)
 
+    # -- cards --------------------------------------------------------------------------------------
+
+    @_in_its_loop
+    async def issue(
+        self,
+        subject: str,
+        photo: ImageSource | Shot,
+        *,
+        days: float,
+        consent: Consent | None = None,
+        accept_any: bool = False,
+        timeout_s: float | None = None,
+    ) -> Card:
+        """Return a card for the face in the photo, and enrol nobody: the servers keep its serial and a digest.
+
+        Nobody has it but the caller: save it before the client is used for anything else. days: that it is good for,
+        above 0; servers have a limit. consent: under which it is issued; it stands on the card, whose end is then not
+        after that of the consent, and servers keep nothing of it. accept_any, errors: see `enrol`. It takes the right
+        `issue`, which includes revoking what this device has issued. Raises VersionError if a matcher does not know
+        cards yet.
+        """
+        subject, good_for = checked_name(subject), checked_days(days)
+        checked_consent(consent)
+        model = await self._device.model()  # before the photo: what is missing here is not about it
+        embedding, _ = await self._device.capture(photo, Enrolling(accept_any=bool(accept_any)))
+        return await self._cards.issue(subject, embedding, model, good_for, consent, timeout_s)
+
+    @_in_its_loop
+    async def issue_embedding(
+        self,
+        subject: str,
+        embedding: Embedding,
+        *,
+        model: str,
+        days: float,
+        consent: Consent | None = None,
+        timeout_s: float | None = None,
+    ) -> Card:
+        """`issue` for an embedding."""
+        self._device.require_no_liveness("enrol")
+        subject, model, good_for = checked_name(subject), checked_model(model), checked_days(days)
+        checked_consent(consent)
+        return await self._cards.issue(subject, embedding, model, good_for, consent, timeout_s)
+
+    @_in_its_loop
+    async def revoke_card(self, serial: str, *, timeout_s: float | None = None) -> Revocation:
+        """Have a card refused from now on, at all organisations. serial: `Card.serial`, 32 hex digits.
+
+        It takes the right `revoke`, or `issue` for a card of this device's own. Revoking twice is fine. Raises
+        CardError if no such card was issued in this gallery.
+        """
+        return await self._cards.revoke(serial, timeout_s)
+
+    @_in_its_loop
+    async def budgets(self, *, timeout_s: float | None = None) -> Budgets:
+        """Return what is left of this device's budgets at each organisation, and so of each pair. Uses up none.
+
+        An organisation that does not answer, or is of a version before, is in `missing` of the result; an error is
+        raised if none answers. A request of one pair counts at both its organisations.
+        """
+        return await budgets(*self._connection.serving(), self._limit(timeout_s))
+
     # -- parts --------------------------------------------------------------------------------------
+
+    def _unless(self, unless_known: bool, threshold: float | None, keep_empty: bool) -> Unless | None:
+        """Return at which threshold a face is known, None to enrol it in any case."""
+        if unless_known:
+            return Unless(self._device.threshold("known", threshold), bool(keep_empty))
+        if threshold is not None or keep_empty:
+            raise InvalidInputError("a threshold or keep_empty to enrol in any case", expected="with unless_known=True")
+        return None
 
     def _way(self, assured: bool | None, hedge: bool | None, timeout_s: float | None) -> Way:
         """Return how a query is answered. Raises ConfigurationError if it is to be assured and cannot be."""
@@ -381,6 +651,13 @@ class AsyncClient:
         if is_assured:
             self._connection.require_all()
         return Way(self._limit(timeout_s), is_assured, self._settings.hedge if hedge is None else bool(hedge))
+
+    async def _claimed(self, subject: str | Card) -> str | Card:
+        """Return who is claimed to be there. Raises InvalidInputError, and for a card what `CardDesk` raises."""
+        if not isinstance(subject, Card):
+            return checked_name(subject)
+        await require_presentable(subject, self._device, self._connection)
+        return subject
 
     def _limit(self, timeout_s: float | None) -> float:
         return finite_seconds(self._settings.timeout_s if timeout_s is None else timeout_s)

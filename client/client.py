@@ -11,31 +11,44 @@ An event loop in a thread of its own does the work (loop_thread.py); any number 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from veilmatch.client.async_client import AsyncClient
+from veilmatch.client.card import Card
 from veilmatch.client.config import DeviceSettings
-from veilmatch.client.given.arguments import checked_pairs
+from veilmatch.client.given.arguments import checked_names, checked_pairs
+from veilmatch.client.given.tables import TableSource
 from veilmatch.client.loop_thread import Caller, LoopThread
 from veilmatch.client.operations.device import Capture, Embedding, Progress, Skipped
 from veilmatch.client.recipient import ForRecipient
 from veilmatch.client.results import (
+    Budgets,
     Candidates,
+    Comparison,
     Enrolment,
     Erasure,
+    Erasures,
     IdentifyResult,
+    Known,
+    Retained,
+    Revocation,
     Rotation,
     Subjects,
+    TemplateEntry,
     Verification,
 )
 from veilmatch.client.wire.transport import Matcher
+from veilmatch.crypto.consent import Consent
 from veilmatch.crypto.keys.parties import Party
+from veilmatch.crypto.parameters import ParameterSet
 
 if TYPE_CHECKING:
     from veilmatch.client.capture.image import ImageSource
+    from veilmatch.client.capture.quality.assessment import Quality
+    from veilmatch.client.liveness.shot import Shot
     from veilmatch.crypto.keys.recipient_certificate import RecipientCertificate
 
 _R = TypeVar("_R")
@@ -66,6 +79,11 @@ class Client:
         self._client = AsyncClient(settings, matchers=matchers, capture=capture, now=now, workers=workers)
         self._thread = LoopThread()
 
+    @property
+    def parameters(self) -> ParameterSet:
+        """See AsyncClient.parameters."""
+        return self._client.parameters
+
     @classmethod
     def from_config(cls, path: str | Path) -> Client:
         """Return a client for a device.toml. Raises ConfigurationError, KeyFileError."""
@@ -88,9 +106,11 @@ class Client:
 
     def verify(
         self,
-        subject: str,
-        photo: ImageSource,
+        subject: str | Card,
+        photo: ImageSource | Shot,
         *,
+        views: Sequence[ImageSource | Shot] = (),
+        mirror: bool = False,
         threshold: float | None = None,
         assured: bool | None = None,
         hedge: bool | None = None,
@@ -98,15 +118,19 @@ class Client:
     ) -> Verification:
         """See AsyncClient.verify."""
         return self._run(
-            self._client.verify(subject, photo, threshold=threshold, assured=assured, hedge=hedge, timeout_s=timeout_s)
-        )
+            self._client.verify(
+                subject, photo, views=views, mirror=mirror, threshold=threshold, assured=assured, hedge=hedge,
+                timeout_s=timeout_s,
+            )
+        )  # fmt: skip
 
     def verify_embedding(
         self,
-        subject: str,
+        subject: str | Card,
         embedding: Embedding,
         *,
         model: str,
+        views: Sequence[Embedding] = (),
         threshold: float | None = None,
         assured: bool | None = None,
         hedge: bool | None = None,
@@ -115,14 +139,17 @@ class Client:
         """See AsyncClient.verify_embedding."""
         return self._run(
             self._client.verify_embedding(
-                subject, embedding, model=model, threshold=threshold, assured=assured, hedge=hedge, timeout_s=timeout_s
+                subject, embedding, model=model, views=views, threshold=threshold, assured=assured, hedge=hedge,
+                timeout_s=timeout_s,
             )
-        )
+        )  # fmt: skip
 
     def candidates(
         self,
-        photo: ImageSource,
+        photo: ImageSource | Shot,
         *,
+        views: Sequence[ImageSource | Shot] = (),
+        mirror: bool = False,
         threshold: float | None = None,
         assured: bool | None = None,
         hedge: bool | None = None,
@@ -130,14 +157,18 @@ class Client:
     ) -> Candidates:
         """See AsyncClient.candidates."""
         return self._run(
-            self._client.candidates(photo, threshold=threshold, assured=assured, hedge=hedge, timeout_s=timeout_s)
-        )
+            self._client.candidates(
+                photo, views=views, mirror=mirror, threshold=threshold, assured=assured, hedge=hedge,
+                timeout_s=timeout_s,
+            )
+        )  # fmt: skip
 
     def candidates_embedding(
         self,
         embedding: Embedding,
         *,
         model: str,
+        views: Sequence[Embedding] = (),
         threshold: float | None = None,
         assured: bool | None = None,
         hedge: bool | None = None,
@@ -146,14 +177,17 @@ class Client:
         """See AsyncClient.candidates_embedding."""
         return self._run(
             self._client.candidates_embedding(
-                embedding, model=model, threshold=threshold, assured=assured, hedge=hedge, timeout_s=timeout_s
+                embedding, model=model, views=views, threshold=threshold, assured=assured, hedge=hedge,
+                timeout_s=timeout_s,
             )
-        )
+        )  # fmt: skip
 
     def identify(
         self,
-        photo: ImageSource,
+        photo: ImageSource | Shot,
         *,
+        views: Sequence[ImageSource | Shot] = (),
+        mirror: bool = False,
         threshold: float | None = None,
         assured: bool | None = None,
         hedge: bool | None = None,
@@ -161,14 +195,18 @@ class Client:
     ) -> IdentifyResult:
         """See AsyncClient.identify."""
         return self._run(
-            self._client.identify(photo, threshold=threshold, assured=assured, hedge=hedge, timeout_s=timeout_s)
-        )
+            self._client.identify(
+                photo, views=views, mirror=mirror, threshold=threshold, assured=assured, hedge=hedge,
+                timeout_s=timeout_s,
+            )
+        )  # fmt: skip
 
     def identify_embedding(
         self,
         embedding: Embedding,
         *,
         model: str,
+        views: Sequence[Embedding] = (),
         threshold: float | None = None,
         assured: bool | None = None,
         hedge: bool | None = None,
@@ -177,9 +215,56 @@ class Client:
         """See AsyncClient.identify_embedding."""
         return self._run(
             self._client.identify_embedding(
-                embedding, model=model, threshold=threshold, assured=assured, hedge=hedge, timeout_s=timeout_s
+                embedding, model=model, views=views, threshold=threshold, assured=assured, hedge=hedge,
+                timeout_s=timeout_s,
             )
-        )
+        )  # fmt: skip
+
+    def quality(self, photo: ImageSource) -> Quality:
+        """See AsyncClient.quality."""
+        return self._run(self._client.quality(photo))
+
+    def known(
+        self,
+        photo: ImageSource | Shot,
+        *,
+        views: Sequence[ImageSource | Shot] = (),
+        mirror: bool = False,
+        threshold: float | None = None,
+        assured: bool | None = None,
+        hedge: bool | None = None,
+        timeout_s: float | None = None,
+    ) -> Known:
+        """See AsyncClient.known."""
+        return self._run(
+            self._client.known(
+                photo, views=views, mirror=mirror, threshold=threshold, assured=assured, hedge=hedge,
+                timeout_s=timeout_s,
+            )
+        )  # fmt: skip
+
+    def known_embedding(
+        self,
+        embedding: Embedding,
+        *,
+        model: str,
+        views: Sequence[Embedding] = (),
+        threshold: float | None = None,
+        assured: bool | None = None,
+        hedge: bool | None = None,
+        timeout_s: float | None = None,
+    ) -> Known:
+        """See AsyncClient.known_embedding."""
+        return self._run(
+            self._client.known_embedding(
+                embedding, model=model, views=views, threshold=threshold, assured=assured, hedge=hedge,
+                timeout_s=timeout_s,
+            )
+        )  # fmt: skip
+
+    def compare(self, photo: ImageSource, other: ImageSource, *, threshold: float | None = None) -> Comparison:
+        """See AsyncClient.compare."""
+        return self._run(self._client.compare(photo, other, threshold=threshold))
 
     def for_recipient(self, certificate: RecipientCertificate | str | Path) -> ForRecipient:
         """See AsyncClient.for_recipient."""
@@ -188,13 +273,35 @@ class Client:
     def enrol(
         self,
         subject: str,
-        *photos: ImageSource,
+        *photos: ImageSource | Shot,
         token: bytes | None = None,
         once: bool = False,
+        consent: Consent | None = None,
+        accept_any: bool = False,
+        replace: bool = False,
+        unless_known: bool = False,
+        threshold: float | None = None,
+        keep_empty: bool = False,
+        mean: bool = False,
         timeout_s: float | None = None,
     ) -> Enrolment:
         """See AsyncClient.enrol."""
-        return self._run(self._client.enrol(subject, *photos, token=token, once=once, timeout_s=timeout_s))
+        return self._run(
+            self._client.enrol(
+                subject,
+                *photos,
+                token=token,
+                once=once,
+                consent=consent,
+                accept_any=accept_any,
+                replace=replace,
+                unless_known=unless_known,
+                threshold=threshold,
+                keep_empty=keep_empty,
+                mean=mean,
+                timeout_s=timeout_s,
+            )
+        )
 
     def enrol_embedding(
         self,
@@ -202,21 +309,30 @@ class Client:
         *embeddings: Embedding,
         model: str,
         token: bytes | None = None,
+        consent: Consent | None = None,
+        replace: bool = False,
+        unless_known: bool = False,
+        threshold: float | None = None,
+        keep_empty: bool = False,
         timeout_s: float | None = None,
     ) -> Enrolment:
         """See AsyncClient.enrol_embedding."""
-        return self._run(
-            self._client.enrol_embedding(subject, *embeddings, model=model, token=token, timeout_s=timeout_s)
-        )
+        call = self._client.enrol_embedding(
+            subject, *embeddings, model=model, token=token, consent=consent, replace=replace,
+            unless_known=unless_known, threshold=threshold, keep_empty=keep_empty, timeout_s=timeout_s,
+        )  # fmt: skip
+        return self._run(call)
 
     def enrol_many(
         self,
-        photos: Mapping[str, ImageSource] | Iterable[tuple[str, ImageSource]],
+        photos: Mapping[str, ImageSource | Shot] | Iterable[tuple[str, ImageSource | Shot]] | TableSource,
         *,
         progress: Progress | None = None,
         skipped: Skipped | None = None,
         token: bytes | None = None,
         once: bool = False,
+        consent: Consent | Mapping[str, Consent] | None = None,
+        accept_any: bool = False,
         timeout_s: float | None = None,
     ) -> Enrolment:
         """See AsyncClient.enrol_many."""
@@ -227,17 +343,20 @@ class Client:
             skipped=skipped and caller.relayed(skipped),
             token=token,
             once=once,
+            consent=consent,
+            accept_any=accept_any,
             timeout_s=timeout_s,
         )
         return self._run(call, caller)
 
     def enrol_many_embeddings(
         self,
-        embeddings: Mapping[str, Embedding] | Iterable[tuple[str, Embedding]],
+        embeddings: Mapping[str, Embedding] | Iterable[tuple[str, Embedding]] | TableSource,
         *,
         model: str,
         progress: Progress | None = None,
         token: bytes | None = None,
+        consent: Consent | Mapping[str, Consent] | None = None,
         timeout_s: float | None = None,
     ) -> Enrolment:
         """See AsyncClient.enrol_many_embeddings."""
@@ -247,6 +366,7 @@ class Client:
             model=model,
             progress=progress and caller.relayed(progress),
             token=token,
+            consent=consent,
             timeout_s=timeout_s,
         )
         return self._run(call, caller)
@@ -255,15 +375,83 @@ class Client:
         """See AsyncClient.erase."""
         return self._run(self._client.erase(subject, token=token, timeout_s=timeout_s))
 
+    def erase_many(
+        self,
+        subjects: Iterable[str],
+        *,
+        missing_ok: bool = False,
+        progress: Progress | None = None,
+        token: bytes | None = None,
+        timeout_s: float | None = None,
+    ) -> Erasures:
+        """See AsyncClient.erase_many."""
+        caller = Caller()
+        call = self._client.erase_many(
+            checked_names(subjects),
+            missing_ok=missing_ok,
+            progress=progress and caller.relayed(progress),
+            token=token,
+            timeout_s=timeout_s,
+        )
+        return self._run(call, caller)
+
     def take_back(
         self, subject: str, enrolment: bytes, *, token: bytes | None = None, timeout_s: float | None = None
     ) -> Erasure:
         """See AsyncClient.take_back."""
         return self._run(self._client.take_back(subject, enrolment, token=token, timeout_s=timeout_s))
 
+    def issue(
+        self,
+        subject: str,
+        photo: ImageSource | Shot,
+        *,
+        days: float,
+        consent: Consent | None = None,
+        accept_any: bool = False,
+        timeout_s: float | None = None,
+    ) -> Card:
+        """See AsyncClient.issue."""
+        call = self._client.issue(
+            subject, photo, days=days, consent=consent, accept_any=accept_any, timeout_s=timeout_s
+        )
+        return self._run(call)
+
+    def issue_embedding(
+        self,
+        subject: str,
+        embedding: Embedding,
+        *,
+        model: str,
+        days: float,
+        consent: Consent | None = None,
+        timeout_s: float | None = None,
+    ) -> Card:
+        """See AsyncClient.issue_embedding."""
+        call = self._client.issue_embedding(
+            subject, embedding, model=model, days=days, consent=consent, timeout_s=timeout_s
+        )
+        return self._run(call)
+
+    def revoke_card(self, serial: str, *, timeout_s: float | None = None) -> Revocation:
+        """See AsyncClient.revoke_card."""
+        return self._run(self._client.revoke_card(serial, timeout_s=timeout_s))
+
     def subjects(self, *, timeout_s: float | None = None) -> Subjects:
         """See AsyncClient.subjects."""
         return self._run(self._client.subjects(timeout_s=timeout_s))
+
+    def retain(self, *, timeout_s: float | None = None) -> Retained:
+        """See AsyncClient.retain."""
+        return self._run(self._client.retain(timeout_s=timeout_s))
+
+    def budgets(self, *, timeout_s: float | None = None) -> Budgets:
+        """See AsyncClient.budgets."""
+        return self._run(self._client.budgets(timeout_s=timeout_s))
+
+    def templates(self, subject: str | None = None, *, timeout_s: float | None = None) -> list[TemplateEntry]:
+        """See AsyncClient.templates."""
+        return self._run(self._client.templates(subject, timeout_s=timeout_s))
 
     def rotate(
         self, new_key_id: bytes, *, progress: Progress | None = None, timeout_s: float | None = None

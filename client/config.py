@@ -13,6 +13,8 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from veilmatch.client.capture.settings import CaptureSettings
+from veilmatch.client.liveness.settings import LivenessSettings
 from veilmatch.common.settings import Address, Name, Settings, TlsSettings
 from veilmatch.crypto.keys.parties import PAIRS, PARTIES, Pair, Party, pairs_among
 from veilmatch.crypto.requests import MIN_LIFETIME_S
@@ -30,7 +32,8 @@ class DeviceSettings(Settings):
     asks a second pair as well, which counts twice in budgets. assurance: "all-pairs" to take an answer of a query only
     from all three pairs alike, which counts three times. timeout_s: for a whole operation, embedding excluded. proxy:
     "environment" to reach the matchers through the HTTP proxy of the variables grpc_proxy, https_proxy and http_proxy;
-    they are reached directly otherwise.
+    they are reached directly otherwise. capture: of photos, see CaptureSettings. liveness:
+    a check that every photo has to pass, see LivenessSettings; none without it.
     """
 
     usual_name = "device.toml"
@@ -49,6 +52,8 @@ class DeviceSettings(Settings):
     timeout_s: float = Field(default=15.0, gt=0, le=3600)
     request_lifetime_s: float = Field(default=60.0, ge=MIN_LIFETIME_S, le=120)
     proxy: Literal["none", "environment"] = "none"
+    capture: CaptureSettings = CaptureSettings()
+    liveness: LivenessSettings | None = None
 
     @model_validator(mode="before")
     @classmethod

@@ -27,11 +27,19 @@ class Extra:
 EXTRAS = {
     "device": Extra("capturing faces", ("onnxruntime", "PIL")),
     "models": Extra("installing face models", ("onnx", "unearth", "httpx2", "certifi")),
+    "mesh": Extra("looking at eyes and mouth", ("ai_edge_litert",)),
     "heic": Extra("reading HEIC photos", ("pi_heif",)),
-    "server": Extra("running a matcher or a key holder", ("sqlalchemy", "grpc_health", "jwt")),
+    "parquet": Extra("reading Parquet files", ("pyarrow",)),
+    "cards": Extra("QR codes of cards", ("segno", "zxingcpp")),
+    "web": Extra("showing a page in a browser", ("starlette", "uvicorn", "jinja2")),
+    "server": Extra(
+        "running a matcher or a key holder", ("sqlalchemy", "alembic", "grpc_health", "jwt", "prometheus_client")
+    ),
+    "telemetry": Extra("sending traces", ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")),
+    "postgres": Extra("keeping galleries in PostgreSQL", ("psycopg",)),
     "ray": Extra("spreading packs over machines", ("ray",)),
     "relying": Extra("opening sealed answers", ("jwt",)),
-    "eval": Extra("measuring error rates", ("matplotlib", "sklearn", "scipy", "tomlkit")),
+    "eval": Extra("measuring error rates", ("matplotlib", "sklearn", "scipy", "tomlkit", "jinja2")),
     "phe": Extra("comparing with python-paillier", ("phe",)),
 }
 

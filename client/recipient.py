@@ -10,20 +10,23 @@ docs/recipients.md.
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
-from veilmatch.client.given.arguments import checked_model, checked_name
+from veilmatch.client.card import Card, comparing
+from veilmatch.client.given.arguments import checked_model, checked_name, checked_views
 from veilmatch.client.given.quoting import naming
-from veilmatch.client.operations.device import Device, Embedding
-from veilmatch.client.operations.queries import Way
+from veilmatch.client.operations.cards import require_presentable
+from veilmatch.client.operations.device import Device, Embedding, Probe
+from veilmatch.client.operations.queries import Way, require_views, stated
 from veilmatch.client.wire.connection import Answered, Connection
 from veilmatch.client.wire.labels import Labels, agreed_labels
 from veilmatch.client.wire.pairs import assurance
 from veilmatch.client.wire.signing import Draft
 from veilmatch.client.wire.transport import Matcher
+from veilmatch.crypto.answer_share import SEARCHES
 from veilmatch.crypto.digests import DIGEST_BYTES
 from veilmatch.crypto.errors import (
     ClientUseError,
@@ -35,18 +38,22 @@ from veilmatch.crypto.errors import (
 )
 from veilmatch.crypto.keys.parties import PAIRS, Pair
 from veilmatch.crypto.keys.recipient_certificate import RecipientCertificate
-from veilmatch.crypto.requests import Operation, request_digest
+from veilmatch.crypto.requests import VERIFICATIONS, Operation, request_digest
 from veilmatch.crypto.sealed_answer import SealedAnswer
 from veilmatch.protos.v1 import matcher_pb2, request_pb2
 
 if TYPE_CHECKING:
     from veilmatch.client.capture.image import ImageSource
+    from veilmatch.client.capture.quality.assessment import Quality
+    from veilmatch.client.liveness.shot import Shot
 
 _R = TypeVar("_R")
 _OPERATIONS: dict[Operation, request_pb2.Operation.ValueType] = {
     "verify": request_pb2.OPERATION_VERIFY,
     "candidates": request_pb2.OPERATION_CANDIDATES,
     "identify": request_pb2.OPERATION_IDENTIFY,
+    "known": request_pb2.OPERATION_KNOWN,
+    "present": request_pb2.OPERATION_PRESENT,
 }
 
 
@@ -55,7 +62,8 @@ class SealedResult:
     """An answer that this device cannot read. In a condition it raises ClientUseError: it is neither yes nor no.
 
     answer: for the recipient; `export` writes it. pairs: who answered. requests: digest of each request, 32 bytes, for
-    a recipient that expects it. request_id: of the last. total_s: seconds from the call to its result.
+    a recipient that expects it. request_id: of the last. total_s: seconds from the call to its result. quality: of the
+    photo, None for an embedding.
     """
 
     answer: SealedAnswer = field(repr=False)
@@ -64,6 +72,7 @@ class SealedResult:
     requests: tuple[bytes, ...] = field(repr=False)
     request_id: str
     total_s: float
+    quality: Quality | None = field(default=None, repr=False, compare=False)
 
     def export(self) -> bytes:
         """Return the document that the recipient opens: JSON."""
@@ -77,14 +86,17 @@ class SealedResult:
 
 @dataclass(frozen=True, slots=True)
 class _Question:
-    """What a caller asks for the recipient. subject: "" for a search. The rest: see the methods of `_Queries`."""
+    """What a caller asks for the recipient. subject: "" for a search, a card that is presented. The rest: see the
+    methods of `_Queries`."""
 
     operation: Operation
-    subject: str
+    subject: str | Card
     challenge: bytes
     threshold: float | None
     assured: bool | None
     timeout_s: float | None
+    views: Sequence[Any]
+    mirror: bool = False
 
 
 class _Asking:
@@ -104,38 +116,48 @@ class _Asking:
         #: Of the last search: servers send what has changed since.
         self._known = Labels()
 
-    async def of_photo(self, question: _Question, photo: ImageSource) -> SealedResult:
+    async def of_photo(self, question: _Question, photo: ImageSource | Shot) -> SealedResult:
         started, question = time.perf_counter(), self._checked(question)
         t, way = self._terms(question)
-        embedding, model = await self._device.embed(photo), await self._device.model()
-        return await self._ask(started, question, embedding, model, t, way)
+        views = checked_views(question.views, question.mirror)
+        probe = await self._device.probe(photo, question.operation, views, bool(question.mirror))
+        return replace(await self._ask(started, question, probe, t, way), quality=probe.quality)
 
     async def of_embedding(self, question: _Question, embedding: Embedding, model: str) -> SealedResult:
         started, question = time.perf_counter(), self._checked(question)
+        self._device.require_no_liveness(question.operation)
         t, way = self._terms(question)
-        return await self._ask(started, question, embedding, checked_model(model), t, way)
+        probe = Probe([embedding, *checked_views(question.views)], checked_model(model))
+        return await self._ask(started, question, probe, t, way)
 
     def _checked(self, question: _Question) -> _Question:
         """Return the question with its subject in NFC, if the client is open and the question is one."""
         self._connection.open()
         if not isinstance(question.challenge, bytes):
             raise ClientUseError("a challenge is bytes", got=type(question.challenge).__name__, expected="bytes")
-        return replace(question, subject=checked_name(question.subject)) if question.operation == "verify" else question
+        if isinstance(question.subject, Card) or question.operation not in VERIFICATIONS:
+            return question
+        return replace(question, subject=checked_name(question.subject))
 
     def _terms(self, question: _Question) -> tuple[int, Way]:
         """Return threshold and way, before anything is captured. Raises DeviceRightsError as `Device.threshold`."""
         t = self._device.threshold(question.operation, question.threshold, for_recipient=True)
         return t, self._way(question.assured, question.timeout_s)
 
-    async def _ask(
-        self, started: float, question: _Question, embedding: Embedding, model: str, t: int, way: Way
-    ) -> SealedResult:
-        operation = question.operation
+    async def _ask(self, started: float, question: _Question, probe: Probe, t: int, way: Way) -> SealedResult:
+        operation, claimed = question.operation, question.subject
+        await require_views(self._connection, probe)
         draft = Draft(
-            _OPERATIONS[operation], await self._device.lanes(embedding), t, question.subject, model=model,
-            recipient=self._recipient, challenge=question.challenge,
+            _OPERATIONS[operation], await self._device.lanes(*probe.embeddings), t, model=probe.model,
+            views=probe.views, recipient=self._recipient, challenge=question.challenge,
+            liveness=await stated(self._device, self._connection, probe.liveness),
         )  # fmt: skip
-        known = self._known if operation != "verify" else Labels()
+        if isinstance(claimed, Card):
+            await require_presentable(claimed, self._device, self._connection)
+            draft = replace(draft, subject=claimed.subject, salt=claimed.salt, card=claimed.signed.encode())
+        else:
+            draft = replace(draft, subject=claimed)
+        known = self._known if operation in SEARCHES else Labels()
 
         def ask(matcher: Matcher, signed: request_pb2.SignedRequest, left: float) -> Awaitable[matcher_pb2.MatchReply]:
             asked = matcher_pb2.MatchRequest(request=signed, known_chain=known.chain, known_sequence=known.sequence)
@@ -147,20 +169,20 @@ class _Asking:
         async def ask_pair(pair: Pair, left: float) -> Answered[matcher_pb2.MatchReply, _Sealed]:
             return await self._connection.ask_one(draft, pair, left, ask, opening)
 
-        with naming(question.subject):
+        with naming(draft.subject):
             if way.assured:
                 # What is said nobody here knows. Of a search all must be about one list of subjects.
-                about = (lambda one: None) if operation == "verify" else (lambda one: one.opened.labels.chain)
+                about = (lambda one: one.opened.labels.chain) if operation in SEARCHES else (lambda one: None)
                 found = await assurance.assured(ask_pair, about, f"{operation} for a recipient", way.timeout_s)
                 answers = [found[pair] for pair in PAIRS]
             else:
                 answers = [await self._connection.ask(draft, way.timeout_s, ask, opening)]
         newest = answers[-1].opened
-        if operation != "verify":
+        if operation in SEARCHES:
             self._known = newest.labels
         statements = tuple(statement for answer in answers for statement in answer.opened.statements)
         return SealedResult(
-            answer=SealedAnswer(statements, draft.salt if question.subject else b"", _subjects(newest)),
+            answer=SealedAnswer(statements, draft.salt if draft.subject else b"", _subjects(newest)),
             operation=operation,
             pairs=tuple(answer.pair for answer in answers),
             requests=tuple(request_digest(answer.request.body) for answer in answers),
@@ -173,7 +195,8 @@ class _Queries(Generic[_R]):
     """The queries of one device for one recipient. Errors: as of the methods of AsyncClient.
 
     assured: statements of all three pairs, for a recipient that wants them; default: the settings. Whether they agree
-    only the recipient finds out.
+    only the recipient finds out. views, mirror: see `AsyncClient.verify`; the recipient is told how many there are, and
+    opens no answer about more than it allows.
     """
 
     def __init__(self, asking: _Asking, run: Callable[[Coroutine[Any, Any, SealedResult]], _R]) -> None:
@@ -182,44 +205,49 @@ class _Queries(Generic[_R]):
 
     def verify(
         self,
-        subject: str,
-        photo: ImageSource,
+        subject: str | Card,
+        photo: ImageSource | Shot,
         *,
+        views: Sequence[ImageSource | Shot] = (),
+        mirror: bool = False,
         challenge: bytes = b"",
         threshold: float | None = None,
         assured: bool | None = None,
         timeout_s: float | None = None,
     ) -> _R:
         """`AsyncClient.verify` for the recipient. challenge: up to 64 bytes that it gave for this question."""
-        question = _Question("verify", subject, challenge, threshold, assured, timeout_s)
+        question = _Question(comparing(subject), subject, challenge, threshold, assured, timeout_s, views, mirror)
         return self._run(self._asking.of_photo(question, photo))
 
     def verify_embedding(
         self,
-        subject: str,
+        subject: str | Card,
         embedding: Embedding,
         *,
         model: str,
+        views: Sequence[Embedding] = (),
         challenge: bytes = b"",
         threshold: float | None = None,
         assured: bool | None = None,
         timeout_s: float | None = None,
     ) -> _R:
         """`verify` for an embedding."""
-        question = _Question("verify", subject, challenge, threshold, assured, timeout_s)
+        question = _Question(comparing(subject), subject, challenge, threshold, assured, timeout_s, views)
         return self._run(self._asking.of_embedding(question, embedding, model))
 
     def identify(
         self,
-        photo: ImageSource,
+        photo: ImageSource | Shot,
         *,
+        views: Sequence[ImageSource | Shot] = (),
+        mirror: bool = False,
         challenge: bytes = b"",
         threshold: float | None = None,
         assured: bool | None = None,
         timeout_s: float | None = None,
     ) -> _R:
         """`AsyncClient.identify` for the recipient."""
-        question = _Question("identify", "", challenge, threshold, assured, timeout_s)
+        question = _Question("identify", "", challenge, threshold, assured, timeout_s, views, mirror)
         return self._run(self._asking.of_photo(question, photo))
 
     def identify_embedding(
@@ -227,26 +255,29 @@ class _Queries(Generic[_R]):
         embedding: Embedding,
         *,
         model: str,
+        views: Sequence[Embedding] = (),
         challenge: bytes = b"",
         threshold: float | None = None,
         assured: bool | None = None,
         timeout_s: float | None = None,
     ) -> _R:
         """`identify` for an embedding."""
-        question = _Question("identify", "", challenge, threshold, assured, timeout_s)
+        question = _Question("identify", "", challenge, threshold, assured, timeout_s, views)
         return self._run(self._asking.of_embedding(question, embedding, model))
 
     def candidates(
         self,
-        photo: ImageSource,
+        photo: ImageSource | Shot,
         *,
+        views: Sequence[ImageSource | Shot] = (),
+        mirror: bool = False,
         challenge: bytes = b"",
         threshold: float | None = None,
         assured: bool | None = None,
         timeout_s: float | None = None,
     ) -> _R:
         """`AsyncClient.candidates` for the recipient."""
-        question = _Question("candidates", "", challenge, threshold, assured, timeout_s)
+        question = _Question("candidates", "", challenge, threshold, assured, timeout_s, views, mirror)
         return self._run(self._asking.of_photo(question, photo))
 
     def candidates_embedding(
@@ -254,13 +285,44 @@ class _Queries(Generic[_R]):
         embedding: Embedding,
         *,
         model: str,
+        views: Sequence[Embedding] = (),
         challenge: bytes = b"",
         threshold: float | None = None,
         assured: bool | None = None,
         timeout_s: float | None = None,
     ) -> _R:
         """`candidates` for an embedding."""
-        question = _Question("candidates", "", challenge, threshold, assured, timeout_s)
+        question = _Question("candidates", "", challenge, threshold, assured, timeout_s, views)
+        return self._run(self._asking.of_embedding(question, embedding, model))
+
+    def known(
+        self,
+        photo: ImageSource | Shot,
+        *,
+        views: Sequence[ImageSource | Shot] = (),
+        mirror: bool = False,
+        challenge: bytes = b"",
+        threshold: float | None = None,
+        assured: bool | None = None,
+        timeout_s: float | None = None,
+    ) -> _R:
+        """`AsyncClient.known` for the recipient."""
+        question = _Question("known", "", challenge, threshold, assured, timeout_s, views, mirror)
+        return self._run(self._asking.of_photo(question, photo))
+
+    def known_embedding(
+        self,
+        embedding: Embedding,
+        *,
+        model: str,
+        views: Sequence[Embedding] = (),
+        challenge: bytes = b"",
+        threshold: float | None = None,
+        assured: bool | None = None,
+        timeout_s: float | None = None,
+    ) -> _R:
+        """`known` for an embedding."""
+        question = _Question("known", "", challenge, threshold, assured, timeout_s, views)
         return self._run(self._asking.of_embedding(question, embedding, model))
 
 

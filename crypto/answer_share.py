@@ -21,7 +21,7 @@ from veilmatch.crypto.digests import DIGEST_BYTES, digest, digest_all
 from veilmatch.crypto.errors import InvalidInputError, StatementError
 from veilmatch.crypto.keys.parties import PAIRS, PARTIES, Pair, Party
 from veilmatch.crypto.keys.recipient_certificate import ID_BYTES, INSTALLATION_BYTES
-from veilmatch.crypto.requests import WITH_PROBE, Operation, check_gallery
+from veilmatch.crypto.requests import MAX_VIEWS, VERIFICATIONS, WITH_PROBE, Operation, check_gallery
 
 #: Keeps these signatures apart from all others of the organisation's key, which begin with other bytes.
 JWS_TYPE = "veilmatch-answer-share-v1+jwt"
@@ -33,6 +33,8 @@ CHALLENGE_BYTES = 64
 KEY_ID_BYTES = 16
 #: No statement is longer: an answer has one bit for each of a million templates.
 MAX_BYTES = 1 << 20
+#: How long a recipient may rely on a statement, from when it is made.
+LIFETIME_S = 600
 #: Of a number in it.
 _MAX_NUMBER = 1 << 53
 
@@ -50,7 +52,8 @@ class Context:
     session: of the pair, one a request. device: its name. subject: salted digest of the claimed subject, b"" where
     none is named. labels: `labels_digest` of a search, else b"". threshold: t in 1..S^2. gallery, with its sequence
     number and chain. recipient: id of its certificate. challenge: up to 64 bytes, from the recipient. count: of answer
-    bits. issued_at_s, expires_at_s: Unix times by the clock of the organisation, the second one excluded.
+    bits. issued_at_s, expires_at_s: Unix times by the clock of the organisation, the second one excluded. views: of the
+    probe, any of which may have matched; stated if there are several, so that what is about one reads as ever.
     Raises StatementError if a field is none of that.
     """
 
@@ -73,6 +76,7 @@ class Context:
     count: int
     issued_at_s: int
     expires_at_s: int
+    views: int = 1
 
     def __post_init__(self) -> None:
         for what, right in (
@@ -84,7 +88,7 @@ class Context:
             ("session", len(self.session) == DIGEST_BYTES),
             ("device", _DEVICE.fullmatch(self.device)),
             ("operation", self.operation in WITH_PROBE),
-            ("subject", len(self.subject) == (DIGEST_BYTES if self.operation == "verify" else 0)),
+            ("subject", len(self.subject) == (DIGEST_BYTES if self.operation in VERIFICATIONS else 0)),
             ("labels", len(self.labels) == (DIGEST_BYTES if self.operation in SEARCHES else 0)),
             ("threshold", 1 <= self.threshold < _MAX_NUMBER),
             ("gallery", _is_gallery(self.gallery)),
@@ -93,6 +97,7 @@ class Context:
             ("recipient", len(self.recipient) == ID_BYTES),
             ("challenge", len(self.challenge) <= CHALLENGE_BYTES),
             ("count", 1 <= self.count < 8 * MAX_BYTES and (self.operation in SEARCHES or self.count == 1)),
+            ("views", 1 <= self.views <= MAX_VIEWS),
             ("times", 0 <= self.issued_at_s < self.expires_at_s < _MAX_NUMBER),
         ):
             if not right:
@@ -120,7 +125,7 @@ class Context:
             "count": self.count,
             "iat": self.issued_at_s,
             "exp": self.expires_at_s,
-        }
+        } | ({"views": self.views} if self.views > 1 else {})
 
     def info(self) -> bytes:
         """Return the `info` of HPKE: all of it, so that a sealed share opens under no other statement."""
@@ -173,6 +178,7 @@ class SealedShare:
                 count=_typed(claims["count"], int),
                 issued_at_s=_typed(claims["iat"], int),
                 expires_at_s=_typed(claims["exp"], int),
+                views=_typed(claims.get("views", 1), int),
             )
             text = _typed(claims["share"], str)
             sealed = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)

@@ -9,12 +9,15 @@ docs/decisions/0008-errors-in-trailing-metadata.md.
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
 from veilmatch.crypto.errors import DealtStockError, UnavailableError, VeilmatchError
 from veilmatch.crypto.keys.parties import PARTIES, Party, pairs_without
 
+#: Of the metadata that a call ends with: the fields of its error.
+ERROR_KEY = "veilmatch-error-bin"
 #: Of the fields of an error as JSON: it has to fit into gRPC's metadata, which may have 8 kB in all.
 CLAIM_BYTES = 4096
 #: Of one text.
@@ -50,14 +53,25 @@ def clean(text: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in text[:TEXT_CHARACTERS])
 
 
-def written(error: VeilmatchError) -> bytes:
-    """Return the fields of an error for another party, at most CLAIM_BYTES; longer texts are cut."""
-    fields = error.fields() | {"hint": None}
+def written(error: VeilmatchError, features: Collection[str] = ()) -> bytes:
+    """Return the fields of an error for another party, at most CLAIM_BYTES; longer texts are cut.
+
+    features: of that party, as far as they are known: an error that it would not know is said as the one above it.
+    """
+    code = code_for(type(error), features)
+    fields = error.fields() | {"hint": None, "code": code}
     for characters in (TEXT_CHARACTERS, TEXT_CHARACTERS // 2, TEXT_CHARACTERS // 4, TEXT_CHARACTERS // 8):
         data = json.dumps(_short(fields, characters), ensure_ascii=False).encode()
         if len(data) <= CLAIM_BYTES:
             return data
-    return json.dumps({"code": error.code}).encode()
+    return json.dumps({"code": code}).encode()
+
+
+def code_for(kind: type[VeilmatchError], features: Collection[str]) -> str:
+    """Return the code by which a party with these features knows an error of this kind."""
+    while kind.needs is not None and kind.needs not in features:
+        kind = next(above for above in kind.__mro__[1:] if issubclass(above, VeilmatchError))
+    return kind.code
 
 
 def read(data: str | bytes, sayer: str, others: Others = NOBODY) -> VeilmatchError:

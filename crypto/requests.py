@@ -7,17 +7,31 @@ holder verifies the signature without learning the name: only matchers are given
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal, get_args
 
 from veilmatch.crypto.digests import digest, digest_all
 from veilmatch.crypto.errors import InvalidInputError
 
 #: What a device may ask for; each is a right that its certificate gives or does not.
-Operation = Literal["verify", "candidates", "identify", "enrol", "erase", "bulk", "subjects", "rotate"]
+Operation = Literal[
+    "verify", "candidates", "identify", "known", "enrol", "erase", "bulk", "subjects", "rotate", "retain",
+    "issue", "present", "revoke",
+]  # fmt: skip
 OPERATIONS: tuple[Operation, ...] = get_args(Operation)
+#: On records that people carry (card.py): made, compared with a probe, taken back.
+ON_CARDS: tuple[Operation, ...] = ("issue", "present", "revoke")
+#: What a device may do if nobody says otherwise. To erase what is due is for a device that does nothing else, and cards
+#: are for installations that have them: servers of before refuse a certificate with a right that they do not know.
+USUAL_RIGHTS: tuple[Operation, ...] = tuple(
+    operation for operation in OPERATIONS if operation not in ("retain", *ON_CARDS)
+)
+#: Views of a face in one request, at most: photos of one person, which are one probe.
+MAX_VIEWS = 4
 #: Those that compare a probe with templates at a threshold; a certificate says how low that may be.
-WITH_PROBE: tuple[Operation, ...] = ("verify", "candidates", "identify")
+WITH_PROBE: tuple[Operation, ...] = ("verify", "candidates", "identify", "known", "present")
+#: Those of them that compare it with records of one subject, which key holders convert with the probe.
+VERIFICATIONS: tuple[Operation, ...] = ("verify", "present")
 
 SUBJECT_CHARACTERS = 128
 GALLERY_CHARACTERS = 64
@@ -44,9 +58,17 @@ def payload_digest(ciphertexts: Iterable[bytes]) -> bytes:
     return digest_all("payload", ciphertexts)
 
 
-def bulk_pack_digest(ciphertexts: bytes, templates: Iterable[tuple[str, bytes]]) -> bytes:
-    """Return the digest of one bulk pack: its ciphertexts and (subject, record) of each slot."""
-    return digest_all("bulk pack", [ciphertexts, *(part for s, r in templates for part in (s.encode(), r))])
+def bulk_pack_digest(
+    ciphertexts: bytes, templates: Iterable[tuple[str, bytes]], consents: Sequence[bytes] = ()
+) -> bytes:
+    """Return the digest of one bulk pack: its ciphertexts and (subject, record) of each slot.
+
+    consents: encoded, of each slot, b"" for none; left out if no slot has one.
+    """
+    parts = [ciphertexts, *(part for s, r in templates for part in (s.encode(), r))]
+    return (
+        digest_all("bulk pack with consents", [*parts, *consents]) if any(consents) else digest_all("bulk pack", parts)
+    )
 
 
 def bulk_digest(pack_digests: Iterable[bytes]) -> bytes:
@@ -64,7 +86,7 @@ def check_subject(subject: str) -> str:
 
     Raises InvalidInputError otherwise.
     """
-    return _checked_text("subject", subject, SUBJECT_CHARACTERS)
+    return check_text("subject", subject, SUBJECT_CHARACTERS)
 
 
 def check_model(model: str) -> str:
@@ -72,7 +94,7 @@ def check_model(model: str) -> str:
 
     Raises InvalidInputError otherwise.
     """
-    return _checked_text("model", model, MODEL_CHARACTERS)
+    return check_text("model", model, MODEL_CHARACTERS)
 
 
 def check_gallery(gallery: str) -> str:
@@ -80,10 +102,14 @@ def check_gallery(gallery: str) -> str:
 
     Raises InvalidInputError otherwise.
     """
-    return _checked_text("gallery", gallery, GALLERY_CHARACTERS)
+    return check_text("gallery", gallery, GALLERY_CHARACTERS)
 
 
-def _checked_text(what: str, text: str, characters: int) -> str:
+def check_text(what: str, text: str, characters: int) -> str:
+    """Return a text if it can stand for something: 1..characters printable ones, NFC, no space at either end.
+
+    what: it is, for the InvalidInputError that is raised otherwise.
+    """
     if not 1 <= len(text) <= characters:
         raise InvalidInputError(f"{what} of the wrong length", got=len(text), expected=f"1..{characters} characters")
     for place, character in enumerate(text, start=1):

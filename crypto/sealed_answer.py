@@ -50,7 +50,8 @@ class SealedAnswer:
         try:
             if len(data) > MAX_BYTES:
                 raise ValueError
-            fields = json.loads(data)
+            # Of bytes, JSON would be read in other encodings, too.
+            fields = json.loads(data if isinstance(data, str) else data.decode())
             if not isinstance(fields, dict) or set(fields) != _FIELDS or fields["format"] != FORMAT:
                 raise ValueError
             statements, labels, salt = fields["statements"], fields["labels"], fields["salt"]

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+from veilmatch.common.system import make_private
 from veilmatch.crypto.errors import ConfigurationError
 from veilmatch.crypto.keys.recipient_certificate import RecipientCertificate, Statement
 from veilmatch.crypto.keys.signed_by_two import SERIAL_BYTES
@@ -72,7 +73,7 @@ def _write_secret(path: Path, data: bytes) -> None:
     """Write a new file of mode 0600, whatever the umask, durably."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
-        os.fchmod(descriptor, 0o600)
+        make_private(descriptor)
         file.write(data)
         file.flush()
         os.fsync(descriptor)

@@ -11,7 +11,7 @@ import binascii
 from jwt.api_jws import PyJWS
 from jwt.exceptions import InvalidTokenError
 
-from veilmatch.crypto.answer_share import JWS_HEADER, MAX_BYTES, SealedShare
+from veilmatch.crypto.answer_share import JWS_HEADER, LIFETIME_S, MAX_BYTES, SealedShare
 from veilmatch.crypto.errors import StatementError, StatementMismatchError, StatementTimeError
 from veilmatch.relying.recipient_key import RecipientKey
 from veilmatch.relying.trust import Trust
@@ -51,8 +51,14 @@ def verified(token: str, trust: Trust) -> SealedShare:
 
 
 def require_time(said: SealedShare, now_s: float, skew_s: float) -> None:
-    """Raise StatementTimeError unless a statement counts at this Unix time, give or take skew_s."""
+    """Raise StatementTimeError unless a statement counts at this Unix time, give or take skew_s.
+
+    None counts for longer than LIFETIME_S. What was opened has to be remembered for as long as it could open again, and
+    one organisation that lies could have it remembered for ever.
+    """
     about = said.about
+    if (lives_s := about.expires_at_s - about.issued_at_s) > LIFETIME_S:
+        raise StatementTimeError("the statement counts for too long", got=f"{lives_s} s", expected=f"<= {LIFETIME_S} s")
     if about.issued_at_s > now_s + skew_s:
         ahead = f"{about.issued_at_s - now_s:.0f} s ahead"
         raise StatementTimeError("the statement is dated ahead of this clock", got=ahead, expected=f"<= {skew_s:.0f} s")

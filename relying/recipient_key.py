@@ -84,7 +84,8 @@ def read_key(path: Path) -> X25519PrivateKey:
 def read_certificate(path: Path) -> RecipientCertificate:
     """Return the certificate in a file. Raises ConfigurationError or RecipientCertificateError, naming the file."""
     try:
-        return RecipientCertificate.decode(path.read_bytes())
+        with path.open("rb") as file:
+            return RecipientCertificate.decode(file.read(RecipientCertificate.max_bytes + 1))
     except OSError as error:
         raise ConfigurationError(
             "the recipient's certificate cannot be read", got=f"{path}: {error.strerror}"

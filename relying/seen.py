@@ -16,6 +16,9 @@ from veilmatch.crypto.errors import StorageError
 
 #: How long another process may hold the file.
 _BUSY_S = 5.0
+_NOTE_FORGOTTEN = """
+    INSERT INTO forgotten (id, until) VALUES (1, ?) ON CONFLICT (id) DO UPDATE SET until = max(until, excluded.until)
+"""
 
 
 class Seen(Protocol):
@@ -25,7 +28,8 @@ class Seen(Protocol):
         """Remember all of these ids until a Unix time, and return True; False, and nothing more, if one was there.
 
         ids: 32 bytes each. In one step: of two calls with one id, one returns False. What was to be remembered until
-        now_s or less may go.
+        now_s or less may go. Then False is returned for all that might have gone with it: a clock that is set back
+        brings nothing back.
         """
 
 
@@ -34,14 +38,17 @@ class MemorySeen:
 
     def __init__(self) -> None:
         self._until: dict[bytes, float] = {}
+        #: What was to be remembered until then may be forgotten.
+        self._forgotten = float("-inf")
         self._lock = threading.Lock()
 
     def register(self, ids: Sequence[bytes], until_s: float, now_s: float) -> bool:
         """See Seen."""
         with self._lock:
-            for old in [one for one, until in self._until.items() if until <= now_s]:
+            self._forgotten = max(self._forgotten, now_s)
+            for old in [one for one, until in self._until.items() if until <= self._forgotten]:
                 del self._until[old]
-            if any(one in self._until for one in ids):
+            if until_s <= self._forgotten or any(one in self._until for one in ids):
                 return False
             self._until.update(dict.fromkeys(ids, until_s))
             return True
@@ -57,12 +64,19 @@ class SqliteSeen:
         self._path = Path(path)
         with self._opened() as database:
             database.execute("CREATE TABLE IF NOT EXISTS seen (id BLOB PRIMARY KEY, until REAL NOT NULL) WITHOUT ROWID")
+            # One row: what was to be remembered until then may be forgotten.
+            database.execute("CREATE TABLE IF NOT EXISTS forgotten (id INTEGER PRIMARY KEY, until REAL NOT NULL)")
 
     def register(self, ids: Sequence[bytes], until_s: float, now_s: float) -> bool:
         """See Seen."""
         with self._opened() as database:
             database.execute("BEGIN IMMEDIATE")
-            database.execute("DELETE FROM seen WHERE until <= ?", (now_s,))
+            database.execute(_NOTE_FORGOTTEN, (now_s,))
+            (forgotten,) = database.execute("SELECT until FROM forgotten").fetchone()
+            database.execute("DELETE FROM seen WHERE until <= ?", (forgotten,))
+            if until_s <= forgotten:
+                database.execute("COMMIT")
+                return False
             try:
                 database.executemany("INSERT INTO seen VALUES (?, ?)", [(one, until_s) for one in ids])
             except sqlite3.IntegrityError:

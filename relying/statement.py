@@ -20,7 +20,7 @@ from veilmatch.crypto.errors import (
     StatementReplayedError,
 )
 from veilmatch.crypto.keys.parties import PAIRS, Pair
-from veilmatch.crypto.requests import Operation, subject_digest
+from veilmatch.crypto.requests import VERIFICATIONS, Operation, check_subject, subject_digest
 from veilmatch.crypto.sealed_answer import SealedAnswer
 from veilmatch.relying.opening import opened, require_time, verified
 from veilmatch.relying.recipient_key import RecipientKey
@@ -33,7 +33,7 @@ CLOCK_SKEW_S = 30.0
 _ABOUT_PAIR = ("request", "session", "labels", "count")
 #: Of two states of one gallery a liar could let each say what the other one does not.
 _ABOUT_ALL = (
-    "device", "operation", "subject", "threshold", "gallery", "sequence", "chain", "recipient", "challenge",
+    "device", "operation", "subject", "threshold", "gallery", "sequence", "chain", "recipient", "challenge", "views",
 )  # fmt: skip
 
 
@@ -41,11 +41,12 @@ _ABOUT_ALL = (
 class Statement:
     """What organisations state about one question of a device. True in a condition if and only if `decision` is.
 
-    operation: verify, identify or candidates. decision: whether there is a match. subject: of verify, who it was said
-    to be, match or not; of identify, who was found, or None. subjects: of candidates, whom the probe matches.
-    threshold: t in 1..S^2, and as a cosine. gallery: with its sequence number and chain when it was compared. pairs:
-    who answered; requests: digest of the request to each. device: the name of the one that asked. valid: False if what
-    it sent was no vector of a face, so that there is no match. issued_at_s, expires_at_s: Unix times; the earliest.
+    operation: verify, identify, candidates, known, or present: a verification with a card. decision: whether there is a
+    match. subject: of verify and present, who it was said to be, match or not; of identify, who was found, or None.
+    subjects: of candidates, whom the probe matches. threshold: t in 1..S^2, and as a cosine. gallery: with its sequence
+    number and chain when it was compared. pairs: who answered; requests: digest of the request to each. device: the
+    name of the one that asked. valid: False if what it sent was no vector of a face, so that there is no match, and
+    nobody is named. issued_at_s, expires_at_s: Unix time. views: of how many photos of the face any may have matched.
     """
 
     operation: Operation
@@ -64,6 +65,7 @@ class Statement:
     valid: bool
     issued_at_s: int
     expires_at_s: int
+    views: int = 1
 
     def __bool__(self) -> bool:
         return self.decision
@@ -82,6 +84,7 @@ class Statement:
         expect_gallery: str | None = None,
         expect_operation: Operation | None = None,
         lowest_threshold: float | None = None,
+        max_views: int = 1,
         assured: bool = False,
         max_clock_skew_s: float = CLOCK_SKEW_S,
         now: float | None = None,
@@ -90,18 +93,22 @@ class Statement:
 
         answer: what the device brought. seen: where answers are remembered that were opened before, so that each counts
         once; None for a caller that sees to it otherwise, by a challenge that it accepts once, say. expect_subject:
-        necessary for verify, and refuses every other operation. expect_request: digest of the request, or of each of
-        several. expect_challenge: what was given to the device for this question. expect_gallery, expect_operation:
-        refuse others. lowest_threshold: a cosine; refuses answers to a lower threshold, which the device chooses.
-        assured: refuses what is not stated by all three pairs. now: Unix time, of the clock unless given.
+        necessary for verify and present, and refuses every other operation. expect_request: digest of the request, or
+        of each of several. expect_challenge: what was given to the device for this question. expect_gallery,
+        expect_operation: refuse others; an answer about a card, `present`, counts only where that is expected.
+        lowest_threshold: a cosine; refuses answers to a lower threshold, which the device chooses. max_views: refuses
+        answers about more photos of the face, each of which is one more chance of a false match. assured: refuses what
+        is not stated by all three pairs. now: Unix time, of the clock unless given.
 
         Raises StatementError for anything altered, incomplete, or signed by somebody else; StatementMismatchError,
         StatementTimeError and StatementReplayedError; DisagreementError if pairs state different answers;
-        RecipientCertificateError if `trust` is not of the organisations
-        that certified the key; StorageError if `seen` cannot remember.
+        RecipientCertificateError if `trust` is not of the organisations that certified the key; StorageError if `seen`
+        cannot remember; InvalidInputError for an `expect_subject` that nobody can be called.
         """
         now_s = time.time() if now is None else now
         trust.require(key.certificate)
+        if expect_subject is not None:
+            check_subject(expect_subject)
         given = answer if isinstance(answer, SealedAnswer) else SealedAnswer.decode(answer)
         said = [verified(token, trust) for token in given.statements]
         for one in said:
@@ -114,6 +121,10 @@ class Statement:
                 got=trust.parameters.cosine(about.threshold),
                 expected=f"at least {lowest_threshold}",
             )
+        if about.views > max_views:
+            raise StatementMismatchError(
+                "the question was asked with more views of the face", got=about.views, expected=f"at most {max_views}"
+            )
         for what, got, expected in (
             ("operation", about.operation, expect_operation),
             ("gallery", about.gallery, expect_gallery),
@@ -121,6 +132,9 @@ class Statement:
         ):
             if expected is not None and got != expected:
                 raise StatementMismatchError(f"the statement is about another {what}", got=_text(got))
+        if about.operation == "present" and expect_operation is None:
+            # Whoever reckons with people who are enrolled has not looked at anybody's card.
+            raise StatementMismatchError("an answer about a card counts where one is expected", got="present")
         requests = tuple(first.about.request for first, _ in pairs)
         _require_requests(requests, expect_request)
         _require_subject(about, given.salt, expect_subject)
@@ -137,10 +151,12 @@ class Statement:
         until_s = max(one.about.expires_at_s for one in said) + max_clock_skew_s
         if seen is not None and not seen.register(requests, until_s, now_s):
             raise StatementReplayedError("the answer was presented before")
-        subjects, valid = answers[0]
+        matching, valid = answers[0]
+        # Whoever goes by the names must not find more than whoever goes by the decision.
+        subjects = matching if valid else ()
         return cls(
             operation=about.operation,
-            decision=valid and bool(subjects),
+            decision=bool(subjects),
             subject=_subject(about.operation, subjects, expect_subject),
             subjects=subjects if about.operation == "candidates" else (),
             threshold=about.threshold,
@@ -155,6 +171,7 @@ class Statement:
             valid=valid,
             issued_at_s=min(one.about.issued_at_s for one in said),
             expires_at_s=min(one.about.expires_at_s for one in said),
+            views=about.views,
         )
 
 
@@ -199,9 +216,9 @@ def _require_requests(requests: Sequence[bytes], expected: bytes | Collection[by
 
 
 def _require_subject(about: Context, salt: bytes, expected: str | None) -> None:
-    if expected is None and about.operation == "verify":
+    if expected is None and about.operation in VERIFICATIONS:
         raise StatementMismatchError("a verification counts for the subject that is expected only", got="none expected")
-    if expected is not None and about.operation != "verify":
+    if expected is not None and about.operation not in VERIFICATIONS:
         raise StatementMismatchError("the statement is about another operation", got=about.operation, expected="verify")
     if expected is not None and subject_digest(salt, expected) != about.subject:
         raise StatementMismatchError("the statement is about another subject")
@@ -229,7 +246,7 @@ def _answer(
 
 
 def _subject(operation: Operation, subjects: Sequence[str], expected: str | None) -> str | None:
-    if operation == "verify":
+    if operation in VERIFICATIONS:
         return expected
     return subjects[0] if operation == "identify" and subjects else None
 

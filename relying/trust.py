@@ -40,7 +40,8 @@ class Trust:
         The public key in it is not looked at: nothing is encrypted here.
         """
         try:
-            data = Path(path).read_bytes()
+            with Path(path).open("rb") as file:
+                data = file.read(_MAX_BYTES + 1)
         except OSError as error:
             raise ConfigurationError(
                 "the public file cannot be read", got=f"{path}: {error.strerror}", expected="the public.json"

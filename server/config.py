@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Literal, Self
+from urllib.parse import parse_qsl, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from veilmatch.common.settings import Address, Name, Settings, TlsSettings
 from veilmatch.crypto.keys.parties import PARTIES, Pair, Party, pairs_among
 from veilmatch.crypto.requests import MIN_LIFETIME_S
+from veilmatch.server.bounds import AdmissionLimits, ConnectionLimits, SessionLimits
+from veilmatch.server.monitoring.settings import MetricsSettings, TracesSettings
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 #: The spans of time that budgets have; a month is 30 days.
@@ -22,6 +25,29 @@ Window = Literal["minute", "hour", "day", "month"]
 WINDOW_S: dict[Window, int] = {"minute": 60, "hour": 3600, "day": 86400, "month": 30 * 86400}
 #: The most in any span of that length; a window that is left out has no limit, 0 allows nothing.
 Limits = dict[Window, Annotated[int, Field(ge=0, le=1 << 53)]]
+
+
+def _database_url(value: str) -> str:
+    """Return a URL of PostgreSQL as it is. Raises ValueError, whose text quotes nothing of it."""
+    parts = urlsplit(value)
+    if parts.scheme != "postgresql" or not parts.path.strip("/"):
+        raise ValueError("must be postgresql://USER@HOST/DATABASE")
+    fields = [name for name, _ in parse_qsl(parts.query, keep_blank_values=True)]
+    query = dict(parse_qsl(parts.query, keep_blank_values=True))
+    if parts.password is not None or "password" in query:
+        raise ValueError("must have no password in it: put that into a file, mode 0600, and name it password_file")
+    # Of two of one name the driver may take the other one; and a service says elsewhere where the server is.
+    if len(set(fields)) != len(fields) or {"service", "dbname", "passfile"} & set(fields):
+        raise ValueError("must name each field once, and neither service, dbname nor passfile")
+    hosts = [host for name in ("host", "hostaddr") for host in query.get(name, "").split(",") if host]
+    is_here = all(host.startswith("/") or host in ("localhost", "127.0.0.1", "::1") for host in hosts or ["/"])
+    is_here &= parts.hostname in (None, "localhost", "127.0.0.1", "::1")
+    if not is_here and query.get("sslmode") != "verify-full":
+        raise ValueError("must end in ?sslmode=verify-full for a server on another machine (docs/storage.md)")
+    return value
+
+
+DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
 
 
 class KeyHolderBudgets(BaseModel):
@@ -35,6 +61,8 @@ class KeyHolderBudgets(BaseModel):
     gallery_requests: Limits = {"day": 200_000, "month": 2_000_000}
     gallery_searches: Limits = {"day": 1000, "month": 10_000}
     gallery_bits: Limits = {"day": 20_000_000, "month": 200_000_000}
+    #: Presentations of one card.
+    card_requests: Limits = {"minute": 30, "hour": 40, "day": 60, "month": 500}
 
 
 class MatcherBudgets(BaseModel):
@@ -57,23 +85,55 @@ class DealingLimits(BaseModel):
     per_minute: int = Field(default=1200, ge=60, le=1 << 20)
 
 
+class DaemonTls(TlsSettings):
+    """The PEM files of a daemon. crl: which certificates its authorities have taken back; see docs/certificates.md."""
+
+    crl: Path | None = None
+
+
+class StorageSettings(BaseModel):
+    """A PostgreSQL database for the galleries of a matcher, in place of gallery.db. See docs/storage.md.
+
+    url: postgresql://USER@HOST/DATABASE, without a password. password_file: read at every connection.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url: DatabaseUrl
+    password_file: Path | None = None
+
+    def __str__(self) -> str:
+        return self.url
+
+
+#: A data directory, with gallery.db in it, or a PostgreSQL database.
+GalleriesIn = Path | StorageSettings
+
+
 class RotationSettings(BaseModel):
     """Where a rotation goes: the public key of the new installation, and the data directory of the new matcher.
 
-    organisation_key: that of the new installation, which changes of the new gallery are signed with; if it is not
-    given, the one beside the new data directory. It has the passphrase of this daemon.
+    storage: of the new matcher, if its galleries are not in that directory. organisation_key: that of the new
+    installation, which changes of the new gallery are signed with; if it is not given, the one beside the new data
+    directory. It has the passphrase of this daemon.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     public_key: Path
     data_dir: Path
+    storage: StorageSettings | None = None
     organisation_key: Path | None = None
 
     @property
     def signing_key(self) -> Path:
         """The file of the new organisation's signing key."""
         return self.organisation_key or self.data_dir.parent / "organisation.key"
+
+    @property
+    def galleries_in(self) -> GalleriesIn:
+        """Where the new galleries are kept."""
+        return self.storage or self.data_dir
 
 
 class DaemonSettings(Settings):
@@ -82,7 +142,7 @@ class DaemonSettings(Settings):
     listen: Address
     data_dir: Path
     public_key: Path
-    tls: TlsSettings
+    tls: DaemonTls
     #: The organisation's sealed signing key, and the passphrase of all sealed files of this daemon.
     organisation_key: Path = Path("organisation.key")
     passphrase_file: Path | None = None
@@ -95,8 +155,14 @@ class DaemonSettings(Settings):
     max_clock_skew_s: float = Field(default=30.0, ge=0, le=3600)
     max_request_lifetime_s: float = Field(default=120.0, ge=MIN_LIFETIME_S, le=3600)
     peer_timeout_s: float = Field(default=5.0, gt=0, le=600)
+    #: How long requests that are being served may go on after SIGTERM.
+    stop_s: float = Field(default=10.0, ge=0, le=3600)
+    connections: ConnectionLimits = ConnectionLimits()
     #: Lines of the log below this level are left out.
     log_level: LogLevel = "info"
+    #: Set where metrics are scraped, and where traces are sent to.
+    metrics: MetricsSettings | None = None
+    traces: TracesSettings | None = None
 
 
 class KeyHolderSettings(DaemonSettings):
@@ -126,6 +192,7 @@ class KeyHolderSettings(DaemonSettings):
     refresh_interval_s: float = Field(default=600.0, gt=0, le=30 * 86400)
     budgets: KeyHolderBudgets = KeyHolderBudgets()
     dealing: DealingLimits = DealingLimits()
+    admission: SessionLimits = SessionLimits()
 
     @property
     def party_name(self) -> str:
@@ -149,25 +216,6 @@ class KeyHolderSettings(DaemonSettings):
         return self
 
 
-class AdmissionLimits(BaseModel):
-    """How many requests of devices a matcher takes; see `veilmatch.server.matcher.turns`.
-
-    in_progress: served at once; 0 is three for each core. waiting: most that wait for their turn; 0 is sixteen for each
-    that is in progress. wait_s: how long one waits before it is told to come again. All matchers have the same.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    in_progress: int = Field(default=0, ge=0, le=10_000)
-    waiting: int = Field(default=0, ge=0, le=100_000)
-    wait_s: float = Field(default=2.0, gt=0, le=60)
-
-    def resolved(self, cores: int) -> tuple[int, int]:
-        """Return how many are served at once, and how many wait, on a machine with so many cores."""
-        at_once = self.in_progress or 3 * cores
-        return at_once, self.waiting or 16 * at_once
-
-
 class ClusterSettings(BaseModel):
     """A Ray cluster of this organisation that holds the packs. See docs/cluster.md.
 
@@ -186,6 +234,20 @@ class ClusterSettings(BaseModel):
     wait_s: float = Field(default=3.0, gt=0, le=600)
 
 
+class RetentionSettings(BaseModel):
+    """How long templates of one gallery are kept; whose consent has ended is not kept in any case.
+
+    max_days: since they were enrolled, 0 for no end. idle_days: whole days on which nobody asked this organisation to
+    verify the subject, 0 for no end; it does not know whether an answer was a match. What two organisations both say is
+    due is erased when a device asks for it: `veilmatch retain`.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    max_days: int = Field(default=0, ge=0, le=36500)
+    idle_days: int = Field(default=0, ge=0, le=36500)
+
+
 class MatcherSettings(DaemonSettings):
     """matcher.toml. key_holder: address of that of the same organisation. peers: of the other matchers, by letter; an
     organisation that only deals has none."""
@@ -202,17 +264,31 @@ class MatcherSettings(DaemonSettings):
     bulk_memory_bytes: int = Field(default=0, ge=0)
     #: How long one may take to arrive.
     max_bulk_s: float = Field(default=900.0, gt=0, le=86400)
+    #: For how many searches of the largest gallery encryptions of zero are made ahead, at rest, and what they may take.
+    prepared_searches: int = Field(default=0, ge=0, le=10_000)
+    prepared_bytes: int = Field(default=64 << 20, ge=0, le=1 << 40)
     budgets: MatcherBudgets = MatcherBudgets()
     admission: AdmissionLimits = AdmissionLimits()
+    #: By gallery. Those that are not named keep every template until it is erased.
+    retention: dict[Name, RetentionSettings] = Field(default={})
+    #: Days that a card may be good for; the shorter of two organisations counts.
+    card_days: int = Field(default=1827, ge=1, le=36525)
     #: Set while the galleries are brought under a new key.
     rotation: RotationSettings | None = None
     #: Set where the packs are not held by this process.
     cluster: ClusterSettings | None = None
+    #: Set where the galleries are not in gallery.db of the data directory.
+    storage: StorageSettings | None = None
 
     @property
     def party_name(self) -> str:
         """The name in this daemon's certificate."""
         return f"matcher-{self.party}"
+
+    @property
+    def galleries_in(self) -> GalleriesIn:
+        """Where the galleries are kept."""
+        return self.storage or self.data_dir
 
     @property
     def all_bulk_bytes(self) -> int:
@@ -225,8 +301,12 @@ class MatcherSettings(DaemonSettings):
             raise ValueError("peers must name other matchers")
         if len(set(self.galleries)) != len(self.galleries):
             raise ValueError("galleries must be different")
+        if others := self.retention.keys() - set(self.galleries):
+            raise ValueError(f"retention of a gallery that is not served here: {min(others)}")
         if self.all_bulk_bytes < self.max_bulk_bytes:
             raise ValueError("bulk_memory_bytes must be 0 or at least max_bulk_bytes")
+        if self.cluster is not None and self.prepared_searches:
+            raise ValueError("prepared_searches is for packs that this process holds, not for a cluster")
         if self.cluster is not None and self.cluster.wait_s >= self.peer_timeout_s:
             raise ValueError("wait_s of the cluster must be below peer_timeout_s: another matcher waits no longer")
         return self

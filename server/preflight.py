@@ -11,14 +11,14 @@ from typing import TypeVar
 
 from veilmatch.common.public_file import read_public_file
 from veilmatch.crypto.errors import ConfigurationError, VeilmatchError
-from veilmatch.server.config import KeyHolderSettings, MatcherSettings
+from veilmatch.server.config import DaemonTls, KeyHolderSettings, MatcherSettings
 from veilmatch.server.installation.organisation_file import unseal_organisation
 from veilmatch.server.installation.passphrase import read_passphrase
 from veilmatch.server.installation.plan import config_of
 from veilmatch.server.installation.sealed import open_sealed
 from veilmatch.server.supervisor import daemons_of, load_daemon
-from veilmatch.server.transport.channels import server_credentials
 from veilmatch.server.transport.daemon import sole_owner
+from veilmatch.server.transport.tls_files import TlsFiles
 
 _S = TypeVar("_S")
 _T = TypeVar("_T")
@@ -33,9 +33,11 @@ def check_places(directory: Path) -> dict[str, KeyHolderSettings | MatcherSettin
     settings = {party: _of(party, load_daemon, config_of(directory, party)) for party in daemons_of(directory)}
     with ExitStack() as stack:
         for party, one in settings.items():
-            _of(party, partial(server_credentials, party_name=party), one.tls)
+            _of(party, partial(_read_tls, party), one.tls)
             _of(party, lambda path: stack.enter_context(sole_owner(path)), one.data_dir)
             stack.enter_context(_of(party, _listening, one.listen))
+            if one.metrics is not None:
+                stack.enter_context(_of(party, _listening, one.metrics.listen))
     return settings
 
 
@@ -52,6 +54,10 @@ def _of(party: str, check: Callable[[_S], _T], subject: _S) -> _T:
     except VeilmatchError as error:
         fields = error.fields() | {"message": f"{party} cannot start: {error.message}", "party": party}
         raise VeilmatchError.from_fields(fields) from None
+
+
+def _read_tls(party: str, tls: DaemonTls) -> TlsFiles:
+    return TlsFiles.read(tls, party, tls.crl)
 
 
 def _open(settings: KeyHolderSettings | MatcherSettings, passphrase: str) -> None:

@@ -22,15 +22,19 @@ from types import TracebackType
 from typing import IO, Protocol, Self
 
 from veilmatch.common.process import LIFELINE_VARIABLE
+from veilmatch.common.toml_file import read_toml
 from veilmatch.crypto.errors import ConfigurationError, UnavailableError, VeilmatchError
 from veilmatch.crypto.keys.parties import PARTIES
-from veilmatch.server.config import KeyHolderSettings, MatcherSettings
+from veilmatch.server.config import DaemonSettings, KeyHolderSettings, MatcherSettings
 from veilmatch.server.installation.plan import config_of, folder_of
 from veilmatch.server.transport.daemon import NOTIFY_VARIABLE
 
 KEY_HOLDERS = tuple(f"keyholder-{party}" for party in PARTIES)
 MATCHERS = tuple(f"matcher-{party}" for party in PARTIES)
-_STOP_GRACE_S = 15.0
+#: What a daemon has beyond the time that it gives its requests.
+_STOP_GRACE_S = 5.0
+#: What says it in the daemon's environment, before its configuration.
+_STOP_VARIABLE = "VEILMATCH_STOP_S"
 _LOOK_S = 0.1
 #: Of the end of a log: its last line says why a daemon ended.
 _TAIL_BYTES = 1 << 16
@@ -69,11 +73,12 @@ def _launch(arguments: Sequence[str], environment: Mapping[str, str], log: IO[by
 
 @dataclass
 class _Daemon:
-    """A process that was started. notified: where it says that it serves, and nobody else can."""
+    """A process that was started. notified: where it says that it serves. stop_s: how long it has to end."""
 
     process: Process
     notified: socket.socket
     log_start: int
+    stop_s: float
     ready: bool = False
 
     def close(self) -> None:
@@ -143,7 +148,15 @@ class Supervisor:
                 self._environment | {NOTIFY_VARIABLE: str(address), LIFELINE_VARIABLE: "1"},
                 log,
             )
-            return _Daemon(process, notified, log.tell())
+            return _Daemon(process, notified, log.tell(), self._stop_s(party) + _STOP_GRACE_S)
+
+    def _stop_s(self, party: str) -> float:
+        """Return how long a party gives its requests when it is stopped: what it started with counts."""
+        usual = float(DaemonSettings.model_fields["stop_s"].default)
+        with suppress(VeilmatchError, TypeError, ValueError):  # it will not start, and say why
+            said = self._environment.get(_STOP_VARIABLE) or read_toml(self.config(party))[0].get("stop_s", usual)
+            return max(0.0, float(said))
+        return usual
 
     def config(self, party: str) -> Path:
         """Return the configuration file of a party."""
@@ -193,15 +206,15 @@ class Supervisor:
         daemon.close()
 
     def stop(self, *parties: str) -> dict[str, int]:
-        """Stop these parties (default: all) gracefully; return their exit statuses."""
+        """Stop these parties (default: all) gracefully, as long as each says; return their exit statuses."""
         chosen = [party for party in (parties or self.names) if party in self._daemons]
         for party in chosen:
             self._daemons[party].process.send_signal(signal.SIGTERM)
-        statuses = {}
+        began, statuses = time.monotonic(), {}
         for party in chosen:
             daemon = self._daemons.pop(party)
             try:
-                statuses[party] = daemon.process.wait(_STOP_GRACE_S)
+                statuses[party] = daemon.process.wait(max(0.1, began + daemon.stop_s - time.monotonic()))
             except subprocess.TimeoutExpired:
                 os.killpg(daemon.process.pid, signal.SIGKILL)
                 statuses[party] = daemon.process.wait()

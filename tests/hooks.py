@@ -15,10 +15,11 @@ from tests.nursery import INSIDE_VARIABLE
 
 #: Of matchers that hear of each other's galleries, and catch up.
 FOLLOWING = {"WatchRequest", "GalleryNews", "ChangesRequest", "ChangePart"}
-#: Dealt randomness is fetched and checked ahead of time, whenever the stock is low; the third organisation follows.
+#: Dealt randomness is fetched and checked ahead of time, whenever the stock is low; the third organisation follows;
+#: lists of what is revoked are compared every few seconds.
 NOT_OF_A_REQUEST = {
     "DealRequest", "DealtBlock", "DealtOpeningRequest", "DealtOpeningCommitment", "StockGeneration", "CheckMessage",
-    "HealthCheckRequest", "HealthCheckResponse", *FOLLOWING,
+    "HealthCheckRequest", "HealthCheckResponse", "RevocationLists", *FOLLOWING,
 }  # fmt: skip
 _KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
 
@@ -42,7 +43,7 @@ def is_of_a_request(message: Any) -> bool:
 
 def _of_sessions(message: Any) -> list[Any]:
     """Return the messages that one on a link has, or itself. What only the link needs belongs to no request."""
-    if type(message).__name__ != "PairFrames":
+    if not type(message).__name__.endswith("Frames"):
         return [message]
     return [frame.message for frame in message.frame if frame.HasField("message")]
 

@@ -25,7 +25,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, NoReturn
+from typing import IO, Any, NoReturn
 
 ROOT = Path(__file__).parents[1]
 #: Module whose `install` a process calls before anything else (see tests/hooks.py).
@@ -71,27 +71,37 @@ class Forked:
 
 
 class Nursery:
-    """The client's side: a process that imports, and forks when it is asked to."""
+    """The client's side: a process that imports, and forks when it is asked to.
 
-    def __init__(self) -> None:
+    modules: that it imports besides. environment: more for that process.
+    """
+
+    def __init__(self, *modules: str, **environment: str) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.nursery", str(theirs.fileno())],
+                [sys.executable, "-m", "tests.nursery", str(theirs.fileno()), *modules],
                 cwd=ROOT, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()],
-                env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},
+                env=os.environ | {"OPENBLAS_NUM_THREADS": "1"} | environment,
             )  # fmt: skip
         self._line = ours
         self._asking = threading.Lock()
 
     def fork(
         self, arguments: Sequence[str], environment: Mapping[str, str], stdout: IO[bytes], stderr: IO[bytes],
-        *, stdin: int | None = subprocess.PIPE,
+        *, stdin: int | None = subprocess.PIPE, program: str | None = None, folder: Path | None = None,
     ) -> Forked:  # fmt: skip
-        """Start `veilmatch ARGUMENTS` in a session of its own. stdin: PIPE or DEVNULL."""
+        """Start `veilmatch ARGUMENTS` in a session of its own. stdin: PIPE or DEVNULL.
+
+        program: run instead, as `python -c PROGRAM ARGUMENTS` would, up to the end of the interpreter, which is
+        Python's own. folder: in which it begins; that of this process without it.
+        """
         reading, writing = os.pipe() if stdin == subprocess.PIPE else (os.open(os.devnull, os.O_RDONLY), None)
         told, telling = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        order = json.dumps({"arguments": list(arguments), "environment": dict(environment), "folder": str(Path.cwd())})
+        order = json.dumps({
+            "arguments": list(arguments), "environment": dict(environment), "folder": str(folder or Path.cwd()),
+            "program": program,
+        })  # fmt: skip
         given = array.array("i", [reading, stdout.fileno(), stderr.fileno(), telling.fileno()])
         with self._asking:
             self._line.sendmsg([order.encode()], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, given)])
@@ -128,8 +138,11 @@ def _import_everything() -> None:
             importlib.import_module(module.name)
 
 
-def _serve(line: socket.socket) -> None:
-    """Fork what is asked for, and tell how it ended, until the end of the line."""
+def _serve(line: socket.socket) -> str | None:
+    """Fork what is asked for, and tell how it ended, until the end of the line.
+
+    Returns None then; and in a process that was forked for a program, that program.
+    """
     children: dict[int, tuple[int, socket.socket]] = {}  # by pidfd
     with selectors.DefaultSelector() as selector:
         selector.register(line, selectors.EVENT_READ)
@@ -146,7 +159,7 @@ def _serve(line: socket.socket) -> None:
                     continue
                 order, descriptors, _, _ = socket.recv_fds(line, _MOST_BYTES, 4)
                 if not order:
-                    return
+                    return None
                 *streams, telling_number = descriptors
                 pid = os.fork()
                 if pid == 0:
@@ -156,7 +169,12 @@ def _serve(line: socket.socket) -> None:
                         other.close()
                     os.close(telling_number)
                     line.close()
-                    _become(json.loads(order), streams)
+                    given = json.loads(order)
+                    if given["program"] is None:
+                        _become(given, streams)
+                    _take_over(given, streams)
+                    sys.argv[:] = ["-c", *given["arguments"]]
+                    return str(given["program"])
                 for number in streams:
                     os.close(number)
                 watched = os.pidfd_open(pid)
@@ -165,18 +183,23 @@ def _serve(line: socket.socket) -> None:
                 line.send(str(pid).encode())
 
 
-def _become(order: dict[str, object], streams: Sequence[int]) -> NoReturn:
-    """Be the process that was asked for."""
+def _take_over(order: dict[str, Any], streams: Sequence[int]) -> None:
+    """Have the session, the standard streams, the environment and the folder that were asked for."""
+    os.setsid()
+    for standard, number in enumerate(streams):
+        os.dup2(number, standard)
+        os.close(number)
+    os.environ.clear()
+    os.environ.update(order["environment"])
+    os.chdir(order["folder"])
+
+
+def _become(order: dict[str, Any], streams: Sequence[int]) -> NoReturn:
+    """Be the command that was asked for."""
     status = 70
     try:
-        os.setsid()
-        for standard, number in enumerate(streams):
-            os.dup2(number, standard)
-            os.close(number)
-        os.environ.clear()
-        os.environ.update(order["environment"])  # type: ignore[call-overload]
-        os.chdir(str(order["folder"]))
-        sys.argv[:] = ["veilmatch", *order["arguments"]]  # type: ignore[misc]
+        _take_over(order, streams)
+        sys.argv[:] = ["veilmatch", *order["arguments"]]
         sys.orig_argv[:] = [sys.executable, "-m", *sys.argv]
         if inside := os.environ.get(INSIDE_VARIABLE):
             importlib.import_module(inside).install()
@@ -205,7 +228,11 @@ def _finish(status: int) -> NoReturn:
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _import_everything()
+    for name in sys.argv[2:]:
+        importlib.import_module(name)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     gc.collect()
     gc.freeze()
-    _serve(socket.socket(fileno=int(sys.argv[1])))
+    program = _serve(socket.socket(fileno=int(sys.argv[1])))
+    if program is not None:
+        exec(program, {"__name__": "__main__"})

@@ -36,6 +36,7 @@ from veilmatch.crypto.pair.key_safety import TaggedTriple, tagged
 from veilmatch.crypto.pair.mask import SEED_BYTES, SessionMask, last_masked
 from veilmatch.crypto.pair.messages import (
     AwaitResults,
+    Composed,
     DecisionShare,
     Envelope,
     LastMask,
@@ -49,7 +50,7 @@ from veilmatch.crypto.pair.messages import (
     Send,
     TemplateShare,
 )
-from veilmatch.crypto.pair.request import Operation, Request
+from veilmatch.crypto.pair.request import Operation, Part, Request
 from veilmatch.crypto.pair.session import PairSession
 from veilmatch.crypto.parameters import ParameterSet
 from veilmatch.crypto.secret_access import SECRET_ACCESS
@@ -194,14 +195,18 @@ class SimulatedGallery:
         packs = [[scheme.encrypt(m) for m in slots.pack(group, scheme.parameters)] for group in groups]
         return SimulatedGallery(scheme, templates, packs, [divmod(i, size) for i in range(len(templates))])
 
-    def results(self, shares: dict[bool, ProbeShare], wanted: Iterable[tuple[int, int]]) -> Results:
-        """What both matchers compute together from the two probe shares: V of each pack with a wanted slot."""
+    def results(self, shares: dict[bool, ProbeShare], wanted: Iterable[tuple[int, int]], views: int = 1) -> Results:
+        """What both matchers compute together from the two probe shares: V of each pack with a wanted slot, by view."""
         wanted = sorted(wanted)
         indices = sorted({pack for pack, _ in wanted})
         mask = np.zeros((len(indices), self.scheme.parameters.slots), dtype=bool)
         for pack, slot in wanted:
             mask[indices.index(pack), slot] = True
-        return Results([self._combined(i, shares) for i in indices], mask)
+        each = [
+            {plus: replace(share, exponents=share.exponents.reshape(views, -1)[view]) for plus, share in shares.items()}
+            for view in range(views)
+        ]
+        return Results([self._combined(i, of_view) for of_view in each for i in indices], np.tile(mask, (views, 1)))
 
     def records(self, wanted: Iterable[tuple[int, int]]) -> list[Integer]:
         """What each matcher gives its key holder in a verification: the lane ciphertexts of templates, one by one."""
@@ -241,6 +246,8 @@ class PairSimulator:
     #: Changes the results before a holder gets them.
     results_for: Callable[[int, Results], Results] = lambda holder, results: results
     aim: Aim | None = None
+    #: Vectors of each probe that is given, all of one face.
+    views: int = 1
     #: How the minus holder draws the seed of each last mask; None: as it does.
     seed_of: DrawSeed | None = None
 
@@ -254,7 +261,11 @@ class PairSimulator:
         #: Of every last mask of the last run, whether the seed FIRST was tried: it is first where something was aimed.
         self.tried_first: list[bool] = []
 
-    def request(self, operation: Operation, threshold: int = 1, **changes: Any) -> Request:
+    def request(
+        self, operation: Operation, threshold: int = 1, *, unless_known: bool = False, **changes: Any
+    ) -> Request:
+        """threshold: of an enrolment it counts only if that is made unless the face is known."""
+        threshold = 0 if operation == "enrol" and not unless_known else threshold
         made = Request(
             operation, threshold, secrets.token_bytes(32), secrets.token_bytes(32), "main", 7,
             bytes(32), bytes(16), 1, "ab", bytes(32),
@@ -274,17 +285,44 @@ class PairSimulator:
             np.array([True] * -(-len(c) // size) if which is None else which, dtype=bool)
             for c, which in zip(ciphertexts, told, strict=True)
         ]
+        parts = [[Part(*of_one, self.views)] for of_one in zip(requests, ciphertexts, flags, strict=True)]
+        return self.sessions_of(parts[PLUS], parts[MINUS])
+
+    def sessions_of(self, plus: Sequence[Part | None], minus: Sequence[Part]) -> tuple[PairSession, PairSession]:
+        """The sessions of holders that bring these parts."""
         made = [
             PairSession(
-                r, c, gated, share, safety, self.keys.scheme,
+                parts, share, safety, self.keys.scheme,
                 secrets.token_bytes(32), secrets.token_bytes(32), stock.floors,
             )
-            for r, c, gated, share, safety, stock in zip(
-                requests, ciphertexts, flags, (self.keys.plus, self.keys.minus), self.keys.safety, self.stocks,
-                strict=True,
+            for parts, share, safety, stock in zip(
+                (plus, minus), (self.keys.plus, self.keys.minus), self.keys.safety, self.stocks, strict=True
             )
         ]  # fmt: skip
         return made[0], made[1]
+
+    def together(
+        self, plus: Sequence[Part | None], minus: Sequence[Part]
+    ) -> tuple[tuple[Composed, list[DecisionShare]], tuple[Composed, list[DecisionShare]]]:
+        """Drive verifications that go together to their end; what each holder was told of them, and its shares.
+
+        Where none goes on the session ends there. Raises as `run`.
+        """
+        told: list[list[Any]] = [[], []]
+        before, seen = self.observe, (Composed, DecisionShare)
+
+        def observe(holder: int, action: Any) -> None:
+            if isinstance(action, seen):
+                told[holder].append(action)
+            before(holder, action)
+
+        self.observe = observe
+        try:
+            for share, of_holder in zip(self._drive(self.sessions_of(plus, minus)), told, strict=True):
+                of_holder.append(share)
+        finally:
+            self.observe = before
+        return (told[PLUS][0], told[PLUS][1:]), (told[MINUS][0], told[MINUS][1:])
 
     def run(
         self,
@@ -318,7 +356,15 @@ class PairSimulator:
         if (request[0] if isinstance(request, tuple) else request).operation == "verify":
             assert gallery is not None
             both, by_device = self._with_records(both, gallery.records(wanted), by_device, len(wanted))
-        sessions = self.last_sessions = self.sessions(request, both, by_device)
+        return self._drive(self.sessions(request, both, by_device), gallery, wanted)
+
+    def _drive(
+        self,
+        sessions: tuple[PairSession, PairSession],
+        gallery: SimulatedGallery | None = None,
+        wanted: Iterable[tuple[int, int]] = (),
+    ) -> tuple[Any, Any]:
+        self.last_sessions = sessions
         self.sent, self.tried_first, self._conversions = [], [], 0
         self._aimed: _Aimed | None = None
         self._local: list[Any] = [None, None]
@@ -326,12 +372,12 @@ class PairSimulator:
         probe_shares: dict[bool, ProbeShare] = {}
         actions = [session.start() for session in sessions]
         results: Results | None = None
-        while not all(isinstance(a, TemplateShare | DecisionShare) for a in actions):
+        while not all(session.finished for session in sessions):
             progress = False
             for holder in (PLUS, MINUS):
                 action = actions[holder]
                 outcome: Any = None
-                if isinstance(action, TemplateShare | DecisionShare):
+                if sessions[holder].finished:
                     continue
                 if isinstance(action, Receive):
                     if not wires[holder]:
@@ -341,7 +387,7 @@ class PairSimulator:
                     if len(probe_shares) < 2:
                         continue
                     assert gallery is not None
-                    results = results or gallery.results(probe_shares, wanted)
+                    results = results or gallery.results(probe_shares, wanted, self.views)
                     outcome = self.results_for(holder, results)
                 elif isinstance(action, Send):
                     self.sent.append((holder, action.envelope))
@@ -371,7 +417,7 @@ class PairSimulator:
         """What each holder of a verification is given: the probe, which a device encrypted, and records after it."""
         told = by_device if isinstance(by_device, tuple) else (by_device, by_device)
         listed = [which or [False] for which in told]
-        flags = [[True, *(which * count if len(which) == 1 else which)] for which in listed]
+        flags = [[True] * self.views + [*(which * count if len(which) == 1 else which)] for which in listed]
         given = [[*part, *self.records_for(holder, records)] for holder, part in enumerate(probe)]
         return (given[PLUS], given[MINUS]), (flags[PLUS], flags[MINUS])
 
@@ -461,7 +507,10 @@ class PairSimulator:
         return plus.bits ^ minus.bits
 
     def encrypt(self, vector: Array) -> list[Integer]:
-        return [self.keys.scheme.encrypt(m) for m in lanes.pack(vector, self.keys.scheme.parameters)]
+        """The ciphertexts of int64[D], or of several views, int64[n, D]."""
+        parameters = self.keys.scheme.parameters
+        plaintexts = (m for view in vector.reshape(-1, parameters.dimension) for m in lanes.pack(view, parameters))
+        return [self.keys.scheme.encrypt(m) for m in plaintexts]
 
 
 class _Aimed:

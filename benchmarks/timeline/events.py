@@ -13,7 +13,7 @@ from typing import Any
 BACKGROUND = {
     "DealRequest", "DealtBlock", "DealtOpeningRequest", "DealtOpeningCommitment", "StockGeneration", "CheckMessage",
     "HealthCheckRequest", "HealthCheckResponse", "WatchRequest", "GalleryNews", "ChangesRequest", "ChangePart",
-    "RefreshQuery", "RefreshState", "RefreshStep", "RefreshMessage",
+    "RefreshQuery", "RefreshState", "RefreshStep", "RefreshMessage", "RevocationLists",
 }  # fmt: skip
 #: A message that its receiver had waited for shorter than this lay there already: it was not waited for.
 LAY_S = 3e-4

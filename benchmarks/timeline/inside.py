@@ -73,7 +73,7 @@ class Notes:
 
     def message(self, direction: str, message: Any, data: bytes, other: str = "") -> None:
         """Note a message that is sent or taken now. other: the party at the other end, if this is the calling one."""
-        if type(message).__name__ == "PairFrames":  # of sessions, each of which has messages of its own
+        if type(message).__name__.endswith("Frames"):  # of sessions, each of which has messages of its own
             for frame in message.frame:
                 if frame.HasField("message"):
                     self.message(direction, frame.message, frame.message.SerializeToString(), other)
@@ -186,8 +186,8 @@ class Notes:
 
     def links(self) -> None:
         """Note since when a server had waited for each message of another one."""
-        from veilmatch.server.keyholder.session.strand import Strand
         from veilmatch.server.transport import links
+        from veilmatch.server.transport.standing.strand import Strand
 
         def noting(receive: Any, digest_of: Callable[[Any], str | None]) -> Any:
             async def received(link: Any) -> Any:

@@ -57,23 +57,24 @@ def similarity(source: Points, target: Points) -> npt.NDArray[np.float64]:
     return np.array([[turn.real, -turn.imag, shift.real], [turn.imag, turn.real, shift.imag]])
 
 
-def align(image: RgbArray, landmarks: Points) -> RgbArray:
-    """Return the face as uint8[112, 112, 3], its landmarks as near to ARCFACE_POINTS as possible.
+def align(image: RgbArray, landmarks: Points, target: Points = ARCFACE_POINTS, size: int = CROP_SIZE) -> RgbArray:
+    """Return the face as uint8[size, size, 3], its landmarks as near to target as possible.
 
     image: uint8[h, w, 3]; landmarks: float64[5, 2] in the pixels of image, in the order of
-    ARCFACE_POINTS; they may lie outside it. Bilinear. Raises InvalidInputError as `similarity` does.
+    ARCFACE_POINTS; they may lie outside it. target: float64[5, 2], in the pixels of the crop.
+    Bilinear. Raises InvalidInputError as `similarity` does.
     """
     from PIL import Image
 
     photo = Image.fromarray(image)
-    matrix = similarity(landmarks, ARCFACE_POINTS)
+    matrix = similarity(landmarks, target)
     # Bilinear sampling looks at four pixels: a face much larger than the crop is first averaged down.
     shrink = int(1 / np.hypot(*matrix[:, 0]) + 1e-9)
     if shrink >= 2:
         photo = photo.reduce(shrink)
-        matrix = similarity((landmarks + 0.5) / shrink - 0.5, ARCFACE_POINTS)
+        matrix = similarity((landmarks + 0.5) / shrink - 0.5, target)
     crop = photo.transform(
-        (CROP_SIZE, CROP_SIZE),
+        (size, size),
         Image.Transform.AFFINE,
         _pillow_coefficients(matrix),
         resample=Image.Resampling.BILINEAR,

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from veilmatch.client.capture.alignment import Points
 from veilmatch.client.capture.image import RgbArray
 from veilmatch.client.capture.runtime import FloatTensor, OnnxModel
+from veilmatch.client.capture.settings import DetectorSettings
 
 _STRIDES = (8, 16, 32)  # pixels a cell
 _GLANCE_SCORE = 0.3  # a glance at a face that was found tells more the less it leaves out
@@ -68,11 +69,14 @@ class YuNetDetector:
         self._max_overlap = max_overlap
 
     @classmethod
-    def installed(cls) -> Self:
+    def installed(cls, settings: DetectorSettings | None = None) -> Self:
         """Return the detector with the installed model. Raises ModelError if that is missing or altered."""
         from veilmatch.client.models import YUNET, model_bytes
 
-        return cls(model_bytes(YUNET))
+        model = model_bytes(YUNET)
+        if settings is None:
+            return cls(model)
+        return cls(model, min_score=settings.min_score, max_overlap=settings.max_overlap)
 
     def detect(self, image: RgbArray) -> list[Face]:
         """See Detector.detect."""

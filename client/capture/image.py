@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from veilmatch.client.capture import formats
 from veilmatch.client.capture.runtime import require_pillow
-from veilmatch.client.capture.source import photo_bytes, require_size
+from veilmatch.client.capture.source import PhotoFile, file_bytes, is_file, photo_bytes, require_size
 from veilmatch.client.given.arrays import plain_array
 from veilmatch.crypto.digests import digest
 from veilmatch.crypto.errors import ImageError, VeilmatchError
@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 RgbArray: TypeAlias = npt.NDArray[np.uint8]
 """uint8[height, width, 3], 0..255, red first, row 0 at the top."""
 
-ImageSource: TypeAlias = Union[str, "os.PathLike[str]", bytes, "PillowImage", npt.NDArray[np.uint8]]
-"""A file path or data URL, the bytes of an image file, a Pillow image, uint8[h, w, 3] (RGB) or uint8[h, w] (grey)."""
+ImageSource: TypeAlias = Union[str, "os.PathLike[str]", bytes, PhotoFile, "PillowImage", npt.NDArray[np.uint8]]
+"""A file path or data URL, the bytes of an image file or a file object that is open for reading them, a Pillow image,
+uint8[h, w, 3] (RGB) or uint8[h, w] (grey)."""
 
 MAX_IMAGE_BYTES = 32 * 2**20
 MAX_IMAGE_PIXELS = 64_000_000
@@ -47,12 +48,11 @@ def load_image(
 ) -> RgbArray:
     """Return the photo as uint8[height, width, 3], turned upright by its EXIF orientation.
 
-    source: see ImageSource and `photo_bytes`; bytearray and memoryview count as bytes. Transparency is laid over white
-    (what a viewer shows); palettes, CMYK, YCbCr and black-and-white are converted without colour profiles; of several
-    frames the first is taken. Grey of more than eight bits is scaled by the bits that it uses (8, 10, 12, 14 or 16, as
-    sensors do), whatever the container has. An array is taken as it is, whatever its subclass and layout, and may be
-    returned uncopied; a Pillow image as Pillow decodes it.
-
+    source: see ImageSource, `photo_bytes` and `file_bytes`; bytearray and memoryview count as bytes. Transparency is
+    laid over white (what a viewer shows); palettes, CMYK, YCbCr and black-and-white are converted without colour
+    profiles; of several frames the first is taken. Grey of more than eight bits is scaled by the bits that it uses (8,
+    10, 12, 14 or 16, as sensors do), whatever the container has. An array is taken as it is, whatever its subclass and
+    layout, and may be returned uncopied; a Pillow image as Pillow decodes it.
     Raises ImageError if the source is not an image, damaged, truncated, above max_bytes (files) or max_pixels, an array
     of another dtype or shape or with masked values, floating-point (nothing says what its white is), in a colour space
     that is not listed, a colour image of 16 bits that uses at most 14 of them, a Pillow image that is not loaded yet
@@ -66,15 +66,19 @@ def load_image(
         return _decode(bytes(source), max_pixels)
     if isinstance(source, str | os.PathLike):
         return _decode(photo_bytes(source, max_bytes), max_pixels)
+    if is_file(source):
+        return _decode(file_bytes(source, max_bytes), max_pixels)
     return _from_pillow(source, max_pixels)
 
 
 def fetched(source: ImageSource) -> ImageSource:
     """Return the photo with its file, if it is one, read into memory: what was read once is what is used twice.
 
-    Raises ImageError as `photo_bytes`.
+    Raises ImageError as `photo_bytes` and `file_bytes`.
     """
-    return photo_bytes(source, MAX_IMAGE_BYTES) if isinstance(source, str | os.PathLike) else source
+    if isinstance(source, str | os.PathLike):
+        return photo_bytes(source, MAX_IMAGE_BYTES)
+    return file_bytes(source, MAX_IMAGE_BYTES) if is_file(source) else source
 
 
 def photo_digest(source: ImageSource) -> bytes:
@@ -119,18 +123,16 @@ def _decode(data: bytes, max_pixels: int) -> RgbArray:
         raise _damaged(error) from error
 
 
-def _from_pillow(image: PillowImage, max_pixels: int) -> RgbArray:
+def _from_pillow(image: object, max_pixels: int) -> RgbArray:
     require_pillow()
     from PIL import Image
 
     if not isinstance(image, Image.Image):
-        several = isinstance(image, list | tuple)
-        raise ImageError(
-            "not an image",
-            got=f"a {type(image).__name__} of {len(image)}" if several else type(image).__name__,
-            expected="a path, a data URL, the bytes of a file, a Pillow image or an array",
-            hint="Pass the photos one by one: enrol(subject, *photos)." if several else "Pass one of what is expected.",
-        )
+        got, hint = type(image).__name__, "Pass one of what is expected."
+        if isinstance(image, list | tuple):
+            got, hint = f"a {got} of {len(image)}", "Pass the photos one by one: enrol(subject, *photos)."
+        expected = "a path, a data URL, the bytes of a file or a file object, a Pillow image or an array"
+        raise ImageError("not an image", got=got, expected=expected, hint=hint)
     _check_pixels(image.width, image.height, max_pixels)
     if formats.takes_half_photos(image):
         raise ImageError(

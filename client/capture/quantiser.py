@@ -39,7 +39,11 @@ def unit_vector(embedding: npt.ArrayLike, dimension: int) -> npt.NDArray[np.floa
     """Return float64[dimension] of length 1 along embedding. Raises EmbeddingError as `quantise` does."""
     vector = plain_array(embedding, "an embedding", EmbeddingError)
     if vector.shape != (dimension,):
-        raise EmbeddingError("an embedding of another dimension", got=f"{vector.shape}", expected=f"({dimension},)")
+        raise EmbeddingError(
+            "an embedding of another dimension",
+            got=f"numbers of shape {vector.shape}",
+            expected=f"{dimension} numbers, of shape ({dimension},)",
+        )
     if vector.dtype.kind not in "fiu":
         raise EmbeddingError("an embedding is made of real numbers", got=f"dtype {vector.dtype.name}")
     # How this thread treats overflow and underflow (`numpy.seterr`) is no part of an embedding.

@@ -1,4 +1,4 @@
-"""The two libraries that only a capturing device has: Pillow and onnxruntime (the `device` extra).
+"""The libraries that only a capturing device has: Pillow, onnxruntime (the `device` extra), LiteRT (the `mesh` extra).
 
 They are imported here on first use, so that the rest of the SDK runs without them. Nothing else imports onnxruntime:
 its wheels report to their maker, on Linux since 1.29. On import they leave an identifier of the machine and a queue in
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -65,6 +66,16 @@ class OnnxModel:
         self._input: str = inputs[0].name
         self._outputs: list[str] = [output.name for output in self._session.get_outputs()]
 
+    @property
+    def input_shape(self) -> tuple[int | None, ...]:
+        """Return the shape of its input; None for a side that may vary."""
+        return _known(self._session.get_inputs()[0].shape)
+
+    @property
+    def output_shapes(self) -> tuple[tuple[int | None, ...], ...]:
+        """Return the shape of each output; None for a side that may vary."""
+        return tuple(_known(output.shape) for output in self._session.get_outputs())
+
     def run(self, tensor: FloatTensor) -> Mapping[str, FloatTensor]:
         """Return every output by its name. tensor: float32.
 
@@ -75,3 +86,42 @@ class OnnxModel:
         except Exception as error:
             raise ModelError("the model does not take this input", got=tensor.shape) from error
         return dict(zip(self._outputs, results, strict=True))
+
+
+class LiteRtModel:
+    """A TensorFlow Lite model with one input, run on one core by LiteRT. model: the file.
+
+    `run` may be called from several threads; they wait for each other. Raises MissingExtraError if LiteRT is not
+    installed, ModelError if it refuses the model.
+    """
+
+    def __init__(self, model: bytes) -> None:
+        with needed("mesh"):
+            from ai_edge_litert.interpreter import Interpreter, OpResolverType
+        try:
+            self._interpreter: Any = Interpreter(
+                model_content=model,
+                num_threads=1,
+                # Its faster kernels announce themselves on standard error.
+                experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+            )
+            self._interpreter.allocate_tensors()
+        except (ValueError, RuntimeError) as error:
+            raise ModelError("LiteRT refuses the model", got=type(error).__name__) from error
+        (self._input,) = (tensor["index"] for tensor in self._interpreter.get_input_details())
+        self._outputs = [tensor["index"] for tensor in self._interpreter.get_output_details()]
+        self._turn = Lock()
+
+    def run(self, tensor: FloatTensor) -> list[FloatTensor]:
+        """Return every output, in the model's order. tensor: float32, of the shape that the model takes."""
+        with self._turn:
+            try:
+                self._interpreter.set_tensor(self._input, tensor)
+                self._interpreter.invoke()
+            except (ValueError, RuntimeError) as error:
+                raise ModelError("the model does not take this input", got=tensor.shape) from error
+            return [self._interpreter.get_tensor(output) for output in self._outputs]
+
+
+def _known(shape: list[object]) -> tuple[int | None, ...]:
+    return tuple(side if isinstance(side, int) and side > 0 else None for side in shape)

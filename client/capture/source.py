@@ -1,4 +1,4 @@
-"""Where a photo is: a file, a pipe or a data URL becomes bytes, or an error that says what was there instead.
+"""Where a photo is: a file, a pipe, a file object or a data URL becomes bytes, or an error that says what was there.
 
     photo_bytes("door.jpg", MAX_IMAGE_BYTES)
     photo_bytes("data:image/jpeg;base64,...", MAX_IMAGE_BYTES)
@@ -11,15 +11,18 @@ from __future__ import annotations
 
 import binascii
 import errno
+import inspect
 import os
 import re
 import select
 import stat
 from pathlib import Path
+from typing import Protocol, TypeGuard
 from urllib.parse import unquote_to_bytes, urlsplit
 from urllib.request import url2pathname
 
 from veilmatch.client.given.quoting import quoted_path
+from veilmatch.common.system import READING
 from veilmatch.crypto.errors import ImageError
 
 #: How long a pipe or a device may say nothing. A program that makes a photo is given this long to begin.
@@ -53,6 +56,52 @@ def photo_bytes(source: str | os.PathLike[str], max_bytes: int) -> bytes:
     if isinstance(source, str) and text[:5].lower() == "data:":
         return _from_data_url(text, max_bytes)
     return _from_file(_path(text), max_bytes)
+
+
+class PhotoFile(Protocol):
+    """A file object that is open for reading bytes: of `open(..., "rb")`, of an upload, an io.BytesIO."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Return what comes next, at most so many bytes; b"" at the end."""
+
+
+def is_file(source: object) -> TypeGuard[PhotoFile]:
+    """Return whether a photo is given as a file object."""
+    return callable(getattr(source, "read", None))
+
+
+def file_bytes(file: PhotoFile, max_bytes: int) -> bytes:
+    """Return what a file object holds from where it stands, at least one byte and at most max_bytes.
+
+    Raises ImageError for one that is closed, not open for reading bytes, asynchronous, at its end or too large.
+    """
+    kind, data = type(file).__name__, bytearray()
+    expected = 'a file that is open for reading bytes: open(path, "rb")'
+    while len(data) <= max_bytes:
+        try:
+            step: object = file.read(max_bytes + 1 - len(data))
+        except Exception as error:  # of whichever library the object is from
+            raise ImageError(
+                "the file object cannot be read", got=f"{kind}: {type(error).__name__}", expected=expected
+            ) from None
+        if inspect.isawaitable(step):
+            if inspect.iscoroutine(step):
+                step.close()
+            raise ImageError("a file object that is read with await", got=kind, expected="its bytes: await file.read()")
+        if not isinstance(step, bytes):
+            raise ImageError("a file object that does not give bytes", got=type(step).__name__, expected=expected)
+        if not step:
+            break
+        data += step
+    if not data:
+        raise ImageError(
+            "there is nothing to read in the file object",
+            got=kind,
+            expected="a photo from where it stands",
+            hint="It may have been read before: file.seek(0) goes back to its beginning.",
+        )
+    require_size(len(data), max_bytes)
+    return bytes(data)
 
 
 def require_size(size: int, max_bytes: int) -> None:
@@ -89,7 +138,7 @@ def _from_file(path: str, max_bytes: int) -> bytes:
     shown = quoted_path(path)
     try:
         # Without O_NONBLOCK a pipe that nobody writes to is never opened.
-        file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        file = os.open(path, READING)
     except (OSError, ValueError) as error:
         raise _not_opened(path, error) from None
     try:
@@ -131,11 +180,9 @@ def _not_opened(path: str, error: OSError | ValueError) -> ImageError:
 
 
 def _from_pipe(file: int, max_bytes: int, shown: str) -> bytes:
-    waiting = select.poll()
-    waiting.register(file, select.POLLIN)
     data = bytearray()
     while len(data) <= max_bytes:
-        if not waiting.poll(PIPE_PATIENCE_S * 1000):
+        if not _has_something(file):
             raise ImageError(
                 "no photo came out of the pipe",
                 got=shown,
@@ -150,6 +197,15 @@ def _from_pipe(file: int, max_bytes: int, shown: str) -> bytes:
             break
         data += step
     return bytes(data)
+
+
+def _has_something(file: int) -> bool:
+    """Wait for a pipe, PIPE_PATIENCE_S at most; False if it said nothing. Windows can only read it."""
+    if not hasattr(select, "poll"):
+        return True
+    waiting = select.poll()
+    waiting.register(file, select.POLLIN)
+    return bool(waiting.poll(PIPE_PATIENCE_S * 1000))
 
 
 def open_photo(file: int, max_bytes: int, shown: str) -> bytes:

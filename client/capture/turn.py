@@ -11,14 +11,14 @@ bad or covered face it often finds nothing at all. A close look finds that as we
 too. So where no glance is sure close looks decide, at whatever was found in any quarter turn: the best turn is taken if
 no other competes, and one that is no quarter turn only where a glance at the result agrees.
 
-A photo has one turn, that of its best face, and its faces are counted in it. Tilts that landmarks follow, as every
-head has them, are left to the alignment.
+A photo has one turn, that of its best face or of its largest, and its faces are counted in it. Tilts that landmarks
+follow, as every head has them, are left to the alignment.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -57,20 +57,33 @@ def upright(image: RgbArray, detector: Detector) -> tuple[RgbArray, Face]:
     resampling, with black corners. Raises NoFaceError; SeveralFacesError; UnusableFaceError if a face is there, but no
     turn shows it better than all others.
     """
-    quarters = {}
-    for degrees in range(0, 360, 90):
-        view = turned(image, degrees)
-        if faces := detector.detect(view):
-            if _Looks(view, faces[0], detector, _GLANCE).stands(_GLANCE.least_score):
-                break
-            quarters[degrees] = view, faces
-    else:
-        view, faces = _compared(image, quarters, detector)
+    view, faces = upright_faces(image, detector, lambda face: face.score)
     if len(faces) > 1:
         raise SeveralFacesError(
             "there is more than one face in the photo; crop it to one", got=len(faces), expected="one face"
         )
     return view, faces[0]
+
+
+def upright_faces(image: RgbArray, detector: Detector, rank: Callable[[Face], float]) -> tuple[RgbArray, list[Face]]:
+    """Return the photo turned so that the first of its faces is upright, and all faces in it: at least one.
+
+    rank: the highest comes first. Errors: see `upright`, but for several faces.
+    """
+
+    def detected(view: RgbArray) -> list[Face]:
+        return sorted(detector.detect(view), key=rank, reverse=True)
+
+    quarters = {}
+    for degrees in range(0, 360, 90):
+        view = turned(image, degrees)
+        if faces := detected(view):
+            if _Looks(view, faces[0], detector, _GLANCE).stands(_GLANCE.least_score):
+                break
+            quarters[degrees] = view, faces
+    else:
+        view, faces = _compared(image, quarters, detector, detected)
+    return view, faces
 
 
 def turned(image: RgbArray, degrees: int) -> RgbArray:
@@ -85,7 +98,10 @@ def turned(image: RgbArray, degrees: int) -> RgbArray:
 
 
 def _compared(
-    image: RgbArray, quarters: Mapping[int, tuple[RgbArray, list[Face]]], detector: Detector
+    image: RgbArray,
+    quarters: Mapping[int, tuple[RgbArray, list[Face]]],
+    detector: Detector,
+    detected: Callable[[RgbArray], list[Face]],
 ) -> tuple[RgbArray, list[Face]]:
     """Return the photo in the turn that looks at the faces in all quarter turns show best, and the faces in it.
 
@@ -102,7 +118,7 @@ def _compared(
         if best in quarters:
             return quarters[best]
         view = turned(image, best)
-        faces = detector.detect(view)
+        faces = detected(view)
         if faces and _Looks(view, faces[0], detector, _GLANCE).stands():
             return view, faces
     raise UnusableFaceError(

@@ -14,17 +14,30 @@ daemons put theirs: so neither side imports the other. Each has `register(app)`.
 
 from __future__ import annotations
 
-from typing import NoReturn
-
-from veilmatch.common.process import run
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 
 def main() -> NoReturn:
-    """Run the command line; the entry point of the console script."""
+    """Run the command line; the entry point of the console script.
+
+    Until `run` stands around it, Ctrl-C ends the process as it ends one without a handler: Python 3.11 makes
+    RuntimeError of a KeyboardInterrupt that comes while a class is made, and ends with 1. For the same reason nothing
+    is imported here before, and modules on the way to this one import nothing that makes classes.
+    """
+    import _signal  # type: ignore[import-not-found]  # `signal` itself makes classes
+
+    if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:  # and not ignored, as in the background
+        _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+    from veilmatch.common.process import run
+
     run(_commands)
 
 
 def _commands() -> None:
+    import sys
+
     from veilmatch.client.commands.base.application import build_app
 
-    build_app()()
+    build_app(only=sys.argv[1] if len(sys.argv) > 1 else None)()

@@ -23,6 +23,9 @@ def register(app: typer.Typer) -> None:
 def demo(
     people: Annotated[int, typer.Option(min=2, max=40, help="How many people of the AT&T/ORL photos.")] = 40,
     parameters: Annotated[str, typer.Option(help="Parameter set of the ceremony.")] = "d128-s126-c38-l46-n3072",
+    dealerless: Annotated[
+        bool, typer.Option(help="Hold the ceremony as three organisations do: no machine ever has the key. Slower.")
+    ] = False,
     json_file: Annotated[Path | None, typer.Option(help="Also write the figures to this file.", readable=False)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON instead of the report.")] = False,
 ) -> None:
@@ -46,7 +49,7 @@ def demo(
     passphrase = fresh_passphrase()
     with tempfile.TemporaryDirectory(prefix="veilmatch-demo-") as scratch:
         directory = Path(scratch) / "installation"
-        made = hold_ceremony(directory, chosen.name, passphrase)
+        made = hold_ceremony(directory, chosen.name, passphrase, jointly=dealerless)
         columns = TextColumn("{task.description:>8}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
         with all_parties(directory, passphrase), Progress(*columns, console=console) as bar:
             tasks: dict[str, object] = {}

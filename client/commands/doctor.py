@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import time
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from functools import partial
@@ -20,9 +21,12 @@ from veilmatch.client.capture.pipeline import CapturePipeline
 from veilmatch.client.capture.runtime import require_pillow
 from veilmatch.client.commands.base.options import Json
 from veilmatch.client.commands.base.servers import Servers, servers_of
+from veilmatch.client.endings import certificates_of_device
 from veilmatch.client.models import MODELS, cache
 from veilmatch.common.output import show_json, show_tables
-from veilmatch.crypto.errors import ConfigurationError, VeilmatchError
+from veilmatch.common.pem import date
+from veilmatch.crypto.errors import ConfigurationError, DeviceCertificateError, DeviceRightsError, VeilmatchError
+from veilmatch.crypto.health import DAY_S, WARNING_DAYS, Ending
 from veilmatch.crypto.rings.choice import available, choose, kernel_is_built
 
 _DONE = "this machine was looked at"
@@ -65,7 +69,8 @@ def register(app: typer.Typer) -> None:
 def doctor(roles: Roles = None, as_json: Json = False) -> None:
     """Say which arithmetic runs and why, which parts are installed, whether the face models are there, and what to do.
 
-    With a device.toml in this folder, also which of its matchers answer, and so which pairs can serve. Exit status 0
+    With a device.toml in this folder, also which of its matchers answer, and so which pairs can serve, and until when
+    its certificates count. Exit status 0
     if this machine can do what it is there for (a device with photos, a device with embeddings, a server), else 3.
     """
     found = diagnose(roles or [])
@@ -81,7 +86,8 @@ def diagnose(roles: list[Role]) -> dict[str, Any]:
     chosen = roles or _roles_here()
     problems = _problems(chosen)
     servers, lacking = _servers(chosen)
-    problems += [lacking] if lacking else []
+    certificates, unusable = _certificates(chosen)
+    problems += [one for one in (lacking, unusable) if one is not None]
     try:
         choice = choose()
         backend, reason = choice.backend, choice.reason
@@ -102,6 +108,7 @@ def diagnose(roles: list[Role]) -> dict[str, Any]:
         "models": _models() is None,
         "matchers": None if servers is None else servers.matchers,
         "pairs": None if servers is None else servers.pairs,
+        "certificates": [{"of": one.of, "file": one.file, "not_after": int(one.end_s)} for one in certificates],
         "problems": [asdict(problem) for problem in problems],
     }
 
@@ -148,10 +155,49 @@ def _servers(roles: list[Role]) -> tuple[Servers | None, Problem | None]:
         found.append(servers_of(Path(_DEVICE)))
         found[0].require_a_pair()
 
-    if not {Role.DEVICE, Role.EMBEDDINGS} & set(roles) or not Path(_DEVICE).is_file():
+    if not _is_device(roles):
         return None, None
     problem = _attempt("servers", look)
     return (found[0] if found else None), problem
+
+
+def _certificates(roles: list[Role]) -> tuple[list[Ending], Problem | None]:
+    """Return when the certificates of this folder's device end, and what is wrong with the one of its rights.
+
+    What is wrong with its TLS files is found by asking servers.
+    """
+    found: list[Ending] = []
+
+    def look() -> None:
+        from veilmatch.client.certificate import OwnCertificate
+        from veilmatch.client.config import DeviceSettings
+        from veilmatch.client.wire.signing import DeviceKey
+        from veilmatch.common.public_file import read_public_file
+
+        settings = DeviceSettings.load(Path(_DEVICE))
+        found.extend(certificates_of_device(settings))
+        if settings.certificate is not None:
+            key = DeviceKey.from_file(settings.signing_key).public_bytes()
+            public = read_public_file(settings.public_key)
+            own = OwnCertificate.read(settings.certificate, settings.device, key, public)
+            if own is None:
+                raise DeviceCertificateError(
+                    "the certificate of the device is not signed by two organisations yet",
+                    expected="`veilmatch device certify` at each of two",
+                )
+            try:
+                own.statement.require_valid(time.time())
+            except DeviceRightsError as error:
+                renew = "`veilmatch device renew`, for two organisations to sign"
+                raise DeviceCertificateError(error.message, got=error.got, expected=renew) from None
+
+    if not _is_device(roles):
+        return [], None
+    return found, _attempt("certificate", look)
+
+
+def _is_device(roles: list[Role]) -> bool:
+    return bool({Role.DEVICE, Role.EMBEDDINGS} & set(roles)) and Path(_DEVICE).is_file()
 
 
 def _attempt(part: str, action: Any) -> Problem | None:
@@ -213,6 +259,10 @@ def _print(found: dict[str, Any]) -> None:
     if found["pairs"] is not None:
         serving = [pair for pair, serves in found["pairs"].items() if serves]
         rows.append(("pairs whose matchers answer", ", ".join(serving) or "none"))
+    for one in found["certificates"]:
+        left = int((one["not_after"] - time.time()) // DAY_S)
+        advice = f": RENEW IT, {left} days left" if 0 <= left < WARNING_DAYS else ""
+        rows.append((one["of"], f"until {date(one['not_after'])}{advice}"))
     for problem in found["problems"]:
         rows.append((f"PROBLEM {problem['part']}", problem["finding"]))
         rows.append(("  what to do", problem["advice"]))

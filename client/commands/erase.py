@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from veilmatch.client.commands.base.options import DEFAULT_CONFIG, Config, Json, Timeout, open_client
+from veilmatch.client.commands.receipt import write
 from veilmatch.common.output import messages, show, show_json
-from veilmatch.crypto.errors import InvalidInputError
+from veilmatch.crypto.errors import InvalidInputError, VeilmatchError
 
 
 def register(app: typer.Typer) -> None:
@@ -24,6 +26,14 @@ def erase(
             metavar="TOKEN", help="Take back one enrolment of this device alone, as an error about it names it."
         ),
     ] = None,
+    receipt: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Where the receipt goes, signed by two organisations.",
+            readable=False,
+        ),
+    ] = None,
     config: Config = DEFAULT_CONFIG,
     timeout: Timeout = None,
     as_json: Json = False,
@@ -34,6 +44,12 @@ def erase(
             result = client.erase(subject, timeout_s=timeout)
         else:
             result = client.take_back(subject, _token(enrolment), timeout_s=timeout)
+    if receipt is not None:
+        if result.receipt is None:
+            raise VeilmatchError(
+                "the templates are erased, and the servers gave no receipt", expected="servers that do"
+            )
+        write(receipt, result.receipt.encode())
     done = f"erased: {subject} (templates: {result.templates})"
     if as_json:
         document = {

@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from veilmatch.client import extras
 from veilmatch.client.commands.base.options import Json
+from veilmatch.client.commands.base.stages import Stages, progress_bars
 from veilmatch.client.given.photo_folder import read_folder
-from veilmatch.common.output import messages, show_json, show_tables
+from veilmatch.common.output import messages, show, show_json, show_tables
 from veilmatch.crypto.errors import IntegrityError, InvalidInputError
 from veilmatch.crypto.parameters import ParameterSet
 
 if TYPE_CHECKING:
+    from veilmatch.client.capture.detector import Detector
+    from veilmatch.client.capture.embedder import Embedder
     from veilmatch.client.capture.image import ImageSource
+    from veilmatch.client.config import DeviceSettings
+    from veilmatch.client.evaluation.attacks import AttackFigures
     from veilmatch.client.evaluation.data import faces
+    from veilmatch.client.evaluation.figures.pictures import Pictures
+    from veilmatch.client.evaluation.figures.report import Extra
+    from veilmatch.client.evaluation.fusion import Parts
     from veilmatch.client.evaluation.study import Evaluation, Settings
-    from veilmatch.client.evaluation.sweep import SweepPoint
+    from veilmatch.client.evaluation.sweep import Sweep, SweepPoint
     from veilmatch.client.evaluation.thresholds import Target
+    from veilmatch.client.evaluation.views import ViewFigures
+
+#: The name of the second embedder as an argument of --fuse.
+_SECOND = "second"
 
 
 def register(app: typer.Typer) -> None:
@@ -54,9 +66,45 @@ def evaluate(
     encrypted: Annotated[
         bool, typer.Option("--encrypted/--no-encrypted", help="Decide every comparison under encryption as well.")
     ] = True,
+    attacks: Annotated[
+        Path | None,
+        typer.Option(
+            "--attacks", help="Folder of SPECIES/SUBJECT/PHOTO: presentation attacks on these people.", readable=False
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", "-c", help="A device.toml whose [capture] and [liveness] are used.", readable=False),
+    ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the report.", readable=False)] = Path(
         "evaluation"
     ),
+    gallery_size: Annotated[
+        int | None,
+        typer.Option("--gallery-size", min=1, help="Size of your gallery, for what the report says of searches in it."),
+    ] = None,
+    groups: Annotated[
+        Path | None,
+        typer.Option(
+            "--groups",
+            help="CSV: `subject`, maybe `photo`, and a column for each attribute to tell rates by.",
+            readable=False,
+        ),
+    ] = None,
+    pictures: Annotated[
+        bool, typer.Option("--pictures", help="Show photos in the report: the worst comparisons, and degraded ones.")
+    ] = False,
+    fuse: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--fuse",
+            help="Another .npz of the same photos, to fuse DATA with; for photos: second, the second embedder. May be"
+            " repeated.",
+        ),
+    ] = None,
+    views: Annotated[
+        bool, typer.Option("--views", help="Also compare what to enrol: several photos, views, their means; minutes.")
+    ] = False,
     replicates: Annotated[int, typer.Option(min=100, help="Resamples of the subjects, for the intervals.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Of resamples and degradations.")] = 1,
     as_json: Json = False,
@@ -66,63 +114,157 @@ def evaluate(
     Exit status 3, and no threshold is written, if the device may not use the measured one; 7 if an encrypted decision
     differs from the one of the same integers in clear.
     """
+    from veilmatch.client.config import DeviceSettings
     from veilmatch.client.evaluation.figures import report
+    from veilmatch.client.evaluation.figures.groups import by_group, read_groups
+    from veilmatch.client.evaluation.figures.summary import summary
     from veilmatch.client.evaluation.study import Settings
     from veilmatch.client.evaluation.study import evaluate as run
+    from veilmatch.client.evaluation.sweep import Sweep
     from veilmatch.client.evaluation.thresholds import Target
 
     if (data is None) != orl:
         raise typer.BadParameter("give DATA or --orl")
     if (hard and degrade) or ((hard or degrade) and data is not None and data.is_file()):
         raise typer.BadParameter("--hard and --degrade take photos, and not each other's")
+    if fuse and (degrade or pictures or views or attacks is not None or config is not None):
+        raise typer.BadParameter("--fuse goes with none of --degrade, --pictures, --views, --attacks and --config")
+    if views and (hard or (data is not None and data.is_file())):
+        raise typer.BadParameter("--views takes photos, and makes them worse itself")
+    if (pictures or attacks is not None) and data is not None and data.is_file():
+        raise typer.BadParameter("--pictures and --attacks take photos")
     if not 0 < fmr < 1:
         raise InvalidInputError("a false match rate is above 0 and below 1", got=fmr)
     extras.require("eval", *([] if data is not None and data.is_file() else ["device"]))
     settings = Settings(ParameterSet.from_name(parameters), fmr, replicates, seed, encrypted)
     # Measuring takes minutes: what the result is for is looked at before.
     target = None if write_threshold is None else Target.read(write_threshold, settings.parameters)
+    attributes = None if groups is None else read_groups(groups)
     report.prepare(output)
-    points: list[SweepPoint] = []
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=messages()) as bars:
-        show = _Stages(bars)
-        if data is not None and data.is_file():
+    swept, of_attacks, fused, viewed, names = Sweep(), None, None, None, None
+    with progress_bars() as bars:
+        stages = Stages(bars)
+        if fuse:
+            from veilmatch.client.evaluation.fusion import fusion
+
+            found, fused = fusion(_parts(data, fuse, settings, hard, stages), settings)
+            evaluation, shown = run(found, settings, stages), None
+        elif data is not None and data.is_file():
             from veilmatch.client.evaluation.data.faces import from_file
 
-            evaluation = run(from_file(data, settings.parameters), settings, show)
+            found = from_file(data, settings.parameters)
+            evaluation, shown = run(found, settings, stages), None
         else:
-            evaluation, points = _with_photos(data, settings, hard, degrade, show)
-    files = report.write(output, evaluation, points)
+            from veilmatch.client.evaluation.data.capture import orl_photos
+
+            own = None if config is None else DeviceSettings.load(config)
+            how = _How(hard, degrade, pictures, views, attacks, own)
+            photos = orl_photos() if data is None else _photos_of(data)
+            found, evaluation, swept, shown, viewed, of_attacks = _with_photos(photos, settings, how, stages)
+            names = [Path(str(photos[number][1])).name for number in found.photos]
+    told = () if attributes is None else by_group(evaluation, found.subjects, attributes, names)
+    extra = report.Extra(gallery_size, told, shown, swept.discard, of_attacks, fused, viewed)
+    files = report.write(output, evaluation, swept.points, extra)
     done = f"the report was written to {output}"
     if as_json:
-        show_json(report.document(evaluation, points), done=done)
+        show_json(report.document(evaluation, swept.points, extra), done=done)
     else:
-        _print(evaluation, points, done)
+        show(str(summary(evaluation.figures, gallery_size)), done=done)
+        _print(evaluation, swept.points, extra, done)
     messages().print(f"report: {output / 'report.html'}, and {len(files) - 1} files beside it", soft_wrap=True)
     agreement = evaluation.figures.agreement
     if agreement is not None and agreement.different:
         raise IntegrityError(report.verdict(evaluation.figures))
+    if viewed is not None and not viewed.exact:
+        raise IntegrityError("encrypted decisions about the compared ways to enrol differ from those of the integers")
     if target is not None:
         _write(target, evaluation)
 
 
+class _How(NamedTuple):
+    """What is done with photos beside comparing them. own: the device whose [capture] and [liveness] are used."""
+
+    hard: bool
+    degrade: bool
+    pictures: bool
+    views: bool
+    attacks: Path | None
+    own: DeviceSettings | None
+
+
 def _with_photos(
-    folder: Path | None, settings: Settings, hard: bool, degrade: bool, show: faces.Progress
-) -> tuple[Evaluation, list[SweepPoint]]:
-    """Evaluate the photos of a folder, or the ORL photos without one."""
+    photos: list[tuple[str, ImageSource]], settings: Settings, how: _How, show: faces.Progress
+) -> tuple[faces.FaceSet, Evaluation, Sweep, Pictures | None, ViewFigures | None, AttackFigures | None]:
+    """Evaluate (subject, photo) pairs."""
+    from veilmatch.client.capture.detector import YuNetDetector
+    from veilmatch.client.capture.settings import CaptureSettings
+    from veilmatch.client.evaluation.attacks import read_attacks
+    from veilmatch.client.evaluation.data.capture import capture, installed_embedder
+    from veilmatch.client.evaluation.figures.pictures import Photos
+    from veilmatch.client.evaluation.study import evaluate as run
+    from veilmatch.client.evaluation.sweep import Sweep, SweepSettings, sweep
+
+    own = CaptureSettings() if how.own is None else how.own.capture
+    attacks = None if how.attacks is None else read_attacks(how.attacks)
+    detector, embedder = YuNetDetector.installed(own.detector), installed_embedder(settings.parameters, own)
+    seed = settings.seed if how.hard else None
+    found = capture(photos, detector, embedder, settings.parameters, show, seed, own)
+    evaluation = run(found, settings, show)
+    t, swept, viewed, of_attacks = evaluation.figures.choice.t, Sweep(), None, None
+    if how.degrade:
+        at = SweepSettings(settings.parameters, t, settings.seed, settings.replicates, own)
+        swept = sweep(photos, found, detector, embedder, at, show)
+    if how.views:
+        from veilmatch.client.evaluation.views import capture_views, view_study
+
+        viewed = view_study(capture_views(photos, found, detector, embedder, settings, own, show), settings, show)
+    if attacks is not None:
+        of_attacks = _of_attacks(attacks, photos, found, (settings.parameters, t), how.own, (detector, embedder), show)
+    shown = Photos(photos, found, detector).pictures(evaluation, swept.points, settings.seed) if how.pictures else None
+    return found, evaluation, swept, shown, viewed, of_attacks
+
+
+def _parts(data: Path | None, others: list[str], settings: Settings, hard: bool, show: faces.Progress) -> Parts:
+    """Return what is fused: of files, or of photos by both installed face models."""
+    from veilmatch.client.evaluation.fusion import parts_of_faces, parts_of_files
+
+    if data is not None and data.is_file():
+        return parts_of_files([data, *map(Path, others)])
+    if others != [_SECOND]:
+        raise typer.BadParameter(f"photos are fused with `--fuse {_SECOND}`, files of embeddings with files")
     from veilmatch.client.capture.detector import YuNetDetector
     from veilmatch.client.evaluation.data.capture import capture, installed_embedder, orl_photos
-    from veilmatch.client.evaluation.study import evaluate as run
-    from veilmatch.client.evaluation.sweep import SweepSettings, sweep
+    from veilmatch.crypto.parameters import D512
 
-    photos = orl_photos() if folder is None else _photos_of(folder)
-    detector, embedder = YuNetDetector.installed(), installed_embedder(settings.parameters)
-    found = capture(photos, detector, embedder, settings.parameters, show, settings.seed if hard else None)
-    evaluation = run(found, settings, show)
-    if not degrade:
-        return evaluation, []
-    at = SweepSettings(settings.parameters, evaluation.figures.choice.t, settings.seed, settings.replicates)
-    return evaluation, sweep(photos, found, detector, embedder, at, show)
+    photos = orl_photos() if data is None else _photos_of(data)
+    detector, seed = YuNetDetector.installed(), settings.seed if hard else None
+    return parts_of_faces(
+        [capture(photos, detector, installed_embedder(p), p, show, seed) for p in (ParameterSet(), D512)]
+    )
+
+
+def _of_attacks(
+    attacks: dict[str, list[tuple[str, ImageSource]]],
+    photos: list[tuple[str, ImageSource]],
+    found: faces.FaceSet,
+    at: tuple[ParameterSet, int],
+    own: DeviceSettings | None,
+    parts: tuple[Detector, Embedder],
+    show: faces.Progress,
+) -> AttackFigures:
+    """Measure attacks with the detector of [liveness], or without one."""
+    from veilmatch.client.capture.pipeline import CapturePipeline
+    from veilmatch.client.evaluation.attacks import measure_attacks
+    from veilmatch.client.liveness.check import LivenessCheck
+
+    check = None
+    if own is not None and own.liveness is not None:
+        check = LivenessCheck(own.liveness, own.capture, detector=parts[0])
+    pipeline = CapturePipeline(*parts, None if own is None else own.capture)
+    live = [photo for _, photo in photos]
+    return measure_attacks(
+        attacks, live, found, pipeline.embed_photo, None if check is None else check.is_live, at, show
+    )
 
 
 def _photos_of(folder: Path) -> list[tuple[str, ImageSource]]:
@@ -133,24 +275,11 @@ def _photos_of(folder: Path) -> list[tuple[str, ImageSource]]:
     return list(found.photos)
 
 
-class _Stages:
-    """Shows progress, one bar a stage; a stage that starts again gets another bar."""
-
-    def __init__(self, bars: Progress) -> None:
-        self._bars = bars
-        self._stage = ""
-
-    def __call__(self, stage: str, done: int, total: int) -> None:
-        if stage != self._stage or done == 0:
-            self._stage, self._task = stage, self._bars.add_task(stage, total=total)
-        self._bars.update(self._task, completed=done, total=total)
-
-
-def _print(evaluation: Evaluation, points: list[SweepPoint], done: str) -> None:
+def _print(evaluation: Evaluation, points: Sequence[SweepPoint], extra: Extra, done: str) -> None:
     """Print the tables, and last whether encryption changed a decision."""
     from veilmatch.client.evaluation.figures import report
 
-    for table in report.tables(evaluation.figures, points):
+    for table in report.tables(evaluation.figures, points, extra):
         shown = Table(*table.header, title=table.title, show_header=any(table.header))
         for row in table.rows:
             shown.add_row(*row)

@@ -8,11 +8,17 @@ from veilmatch.client.commands.base.options import (
     DEFAULT_CONFIG,
     Assured,
     Config,
+    Depth,
+    Face,
+    Infrared,
     Json,
+    Mirror,
     Photo,
     Threshold,
     Timeout,
-    given_photos,
+    View,
+    given_shot,
+    given_views,
     match_document,
     open_client,
 )
@@ -27,9 +33,14 @@ def register(app: typer.Typer) -> None:
 
 def identify(
     photo: Photo,
+    view: View = None,
+    mirror: Mirror = False,
     config: Config = DEFAULT_CONFIG,
     threshold: Threshold = None,
     assured: Assured = False,
+    face: Face = None,
+    infrared: Infrared = None,
+    depth: Depth = None,
     timeout: Timeout = None,
     recipient: Recipient = None,
     challenge: Challenge = None,
@@ -38,20 +49,23 @@ def identify(
 ) -> None:
     """Name the one subject that the face in a photo matches best; exit status 0 is somebody, 1 is nobody."""
     if recipient is not None:
-        (face,) = given_photos([photo])
-        with open_client(config) as client:
+        views = given_views(photo, view)
+        shown = given_shot(photo, infrared, depth)
+        with open_client(config, face) as client:
             ask_for(
                 client, recipient, challenge, out,
                 lambda for_, given: for_.identify(
-                    face, challenge=given, threshold=threshold, assured=assured or None, timeout_s=timeout
+                    shown, views=views, mirror=mirror, challenge=given, threshold=threshold,
+                    assured=assured or None, timeout_s=timeout,
                 ),
                 as_json=as_json,
             )  # fmt: skip
     require_recipient(challenge, out)
-    with open_client(config) as client, messages().status("Identifying"):
+    with open_client(config, face) as client, messages().status("Identifying"):
         result = client.identify(
-            *given_photos([photo]), threshold=threshold, assured=assured or None, timeout_s=timeout
-        )
+            given_shot(photo, infrared, depth), views=given_views(photo, view), mirror=mirror,
+            threshold=threshold, assured=assured or None, timeout_s=timeout,
+        )  # fmt: skip
     done = "the gallery was searched"
     if as_json:
         document = {"match": result.decision, "subject": result.subject, "compared": result.compared}

@@ -55,6 +55,15 @@ def _setting(error: VeilmatchError) -> str:
     return f"{setting} in [budgets] of {file}" + (f" at {party}, whose operators set it" if party else "")
 
 
+def _rights(error: VeilmatchError) -> str:
+    """Of a certificate that is right but for its time, what is missing is no right."""
+    if "expired" in error.message:
+        return "Renew it: `veilmatch device renew` asks for the same certificate once more, for longer."
+    if "not valid yet" in error.message:
+        return "Compare the clocks of this device, of the servers and of the ceremony with the time."
+    return "Have a certificate signed that gives this right: `veilmatch device request`."
+
+
 def _overloaded(error: VeilmatchError) -> str:
     return f"Try again {_when(error)}: every pair is as busy. If it stays so, devices ask more than the servers can do."
 
@@ -73,11 +82,20 @@ def _model(error: VeilmatchError) -> str:
     return f"Install it: `{command}`."
 
 
+def _low_quality(error: VeilmatchError) -> str:
+    reasons = [text[:1].upper() + text[1:] + "." for text in getattr(error, "reasons", ())]
+    return " ".join([*reasons, "Or enrol this photo all the same: --accept-any, in the SDK accept_any=True."])
+
+
 def _handshake(error: VeilmatchError) -> str:
     return (
         f"The certificates of this device and of {error.party or 'the party'} do not go together: look whether [tls] of"
         " device.toml is of that installation, whether a certificate has expired, and whose address it is."
     )
+
+
+def _version(error: VeilmatchError) -> str:
+    return f"See docs/upgrading.md; `veilmatch status` shows which versions each server speaks.{_others(error)}"
 
 
 def _expired(error: VeilmatchError) -> str:
@@ -93,12 +111,19 @@ HINTS: dict[type[VeilmatchError], Hint] = {
     e.ImageError: "Open the photo elsewhere; if it is good, save it anew as JPEG or PNG.",
     e.NoFaceError: "Take a photo in which one face is large and seen from the front.",
     e.UnusableFaceError: "Take a photo of the upright face, large and seen from the front.",
-    e.SeveralFacesError: "Crop the photo to the one face that is meant.",
+    e.LowQualityError: _low_quality,
+    e.PresentationAttackError: "Stand before the camera yourself; a picture, a screen or a mask is refused. If it"
+    " was a live face, look at `threshold` in [liveness] of device.toml.",
+    e.LivenessError: "Nothing says that the face is live, so nothing was asked. Look at [liveness] of device.toml, and"
+    " at the images that it names.",
+    e.SeveralFacesError: "Crop the photo to the one face that is meant, or say that it is the largest:"
+    ' `--face largest`, or face = "largest" in [capture] of device.toml.',
     e.EmbeddingError: "Give the embedding as the face model gives it: finite numbers, not all zero, of its size.",
     e.CiphertextError: "Update this device's software: the servers take no such ciphertext.",
     e.KnowledgeProofError: "Update this device's software; if it stays, tell the operators of the servers.",
     e.UnknownSubjectError: "`veilmatch subjects` lists who is enrolled.",
-    e.DuplicateTokenError: "A token stands for one change: use a fresh one for another.",
+    e.DuplicateTokenError: "A token stands for one change: use a fresh one for another. Of an enrolment unless known, "
+    "first take back what the token has enrolled.",
     e.ParameterError: "Use a parameter set of the documentation: d128-s126-c38-l46-n3072, for example.",
     e.ConfigurationError: "Correct it where the message says, and start again.",
     e.MissingExtraError: lambda error: f"Install what is missing: {error.expected or error.message}.",
@@ -108,6 +133,11 @@ HINTS: dict[type[VeilmatchError], Hint] = {
     " public.json in the folder, `veilmatch device request --folder` asks for a certificate there.",
     e.RecipientCertificateError: "Have it signed by two organisations: `veilmatch recipient new`, then"
     " `recipient certify` at each, then `recipient issue`.",
+    e.CardError: "Read the card once more, from its file if there is one; a card of another gallery, or one that was"
+    " altered, is no good: issue another.",
+    e.CardExpiredError: "Issue another card: this one has reached the end that stands on it.",
+    e.CardRevokedError: "Whoever issued it has taken it back: issue another card, if its person is to have one.",
+    e.RevocationListError: "`veilmatch device revoke --config` makes them; a copy of the file may be damaged.",
     # refused
     e.RequestRefusedError: "Ask the operators of the servers why; their logs name the request.",
     e.RequestExpiredError: _expired,
@@ -119,8 +149,10 @@ HINTS: dict[type[VeilmatchError], Hint] = {
     " device list` there. If it has one, this device may be of another installation.",
     e.RecipientRevokedError: "Name no recipient by this certificate; ask it for a new one, or the organisations why.",
     e.PartyRefusedError: "Check the certificates in [tls], and the name of this device.",
-    e.DeviceRightsError: "Have a certificate signed that gives this right: `veilmatch device request`.",
+    e.DeviceRightsError: _rights,
     e.LowThresholdError: "Ask with a higher threshold, or have a certificate with a lower one signed.",
+    e.LivenessDemandedError: "Set up [liveness] in device.toml with a detector that the certificate allows, and give"
+    " photos, not embeddings.",
     # another key
     e.KeyMismatchError: "Get the present public key and parameter set from the installation.",
     e.UnknownGalleryError: "Set `gallery` in device.toml to one that the matchers have, or have it added to `galleries`"
@@ -140,6 +172,7 @@ HINTS: dict[type[VeilmatchError], Hint] = {
     " audit logs have the requests, which `request_ids` names.",
     e.UnavailableError: _unavailable,
     e.HandshakeError: _handshake,
+    e.VersionError: _version,
     e.AuditLogError: _storage,
     e.StorageError: _storage,
     # contradictions
@@ -152,6 +185,7 @@ HINTS: dict[type[VeilmatchError], Hint] = {
     e.KeySafetyError: "There was no answer; tell the operators of all three key holders at once.",
     e.ServerDeviationError: "Do not enrol again before the servers have been looked at. Empty templates match nobody;"
     " `veilmatch erase SUBJECT --enrolment TOKEN` takes one back.",
+    e.ReceiptError: "Do not rely on the receipt: see that it and public.json are of one installation, and unaltered.",
     e.StatementError: "Do not rely on the answer; ask the device for a new one, and if it stays, tell the operators.",
     e.StatementMismatchError: "Do not rely on the answer: see that the device was asked what is expected here.",
     e.StatementTimeError: "Ask the device for a new answer; if it stays, compare the clocks.",

@@ -21,13 +21,14 @@ def _names(text: str) -> frozenset[str]:
 
 _DAEMON = _names(
     """listen data_dir public_key tls organisation_key passphrase_file devices_dir revoked_dir workers
-    max_clock_skew_s max_request_lifetime_s peer_timeout_s budgets log_level"""
+    max_clock_skew_s max_request_lifetime_s peer_timeout_s stop_s connections admission budgets log_level metrics
+    traces"""
 )
 #: By the name that such a file usually has.
 FIELDS: dict[str, frozenset[str]] = {
     "device.toml": _names(
         """device gallery matchers public_key tls signing_key certificate threshold pairs timeout_s
-        request_lifetime_s proxy hedge assurance"""
+        request_lifetime_s proxy hedge assurance capture liveness"""
     ),
     "keyholder.toml": _DAEMON
     | _names(
@@ -35,7 +36,14 @@ FIELDS: dict[str, frozenset[str]] = {
         stock_disk_bytes audit_file_bytes refresh_interval_s dealing"""
     ),
     "matcher.toml": _DAEMON
-    | _names("party key_holder peers galleries max_bulk_bytes bulk_memory_bytes max_bulk_s rotation admission cluster"),
+    | _names(
+        """party key_holder peers galleries max_bulk_bytes bulk_memory_bytes max_bulk_s prepared_searches
+        prepared_bytes rotation retention card_days cluster storage"""
+    ),
+    "ceremony.toml": _names(
+        """party parameters allow_unsafe listen keys introductions fingerprints addresses installation dealer_only
+        workers wait_s patience_s"""
+    ),
 }
 #: Variables of the environment that are no field of a file.
 VARIABLES = _names(

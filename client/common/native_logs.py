@@ -12,3 +12,8 @@ def keep_grpc_quiet() -> None:
     some of them for calls that succeed.
     """
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
+
+def is_grpc_quiet() -> bool:
+    """Return whether gRPC writes nothing by itself in this process."""
+    return os.environ.get("GRPC_VERBOSITY", "NONE").upper() == "NONE"

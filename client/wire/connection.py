@@ -6,6 +6,7 @@ They belong to the process and the event loop that they are first used in: a cha
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -14,12 +15,14 @@ from typing import Any, Generic, TypeVar
 
 from veilmatch.client.config import DeviceSettings
 from veilmatch.client.wire.exchange import DEVIATIONS, ask_both, leads_elsewhere, with_fallback
+from veilmatch.client.wire.features import Features
 from veilmatch.client.wire.pairs.health import PairHealth
 from veilmatch.client.wire.pairs.hedging import Latencies, first_answer
 from veilmatch.client.wire.pairs.lookout import SILENT_S, Lookout, unless_silent
 from veilmatch.client.wire.pairs.one_call import OneCall
 from veilmatch.client.wire.pairs.patience import Patience
 from veilmatch.client.wire.signing import Draft
+from veilmatch.client.wire.told import telling
 from veilmatch.client.wire.transport import Matcher, open_matchers, organisation_of
 from veilmatch.crypto.errors import (
     ClientUseError,
@@ -30,8 +33,10 @@ from veilmatch.crypto.errors import (
 )
 from veilmatch.crypto.keys.parties import PARTIES, Pair, Party, pairs_among, pairs_without
 from veilmatch.crypto.requests import request_digest
-from veilmatch.protos.v1.request_pb2 import SignedRequest
+from veilmatch.crypto.versions import Feature
+from veilmatch.protos.v1.request_pb2 import Operation, SignedRequest
 
+_log = logging.getLogger(__name__)
 _R = TypeVar("_R")
 _O = TypeVar("_O")
 Ask = Callable[[Matcher, SignedRequest, float], Awaitable[_R]]
@@ -87,6 +92,7 @@ class Connection:
                 "no pair can serve", got=f"matchers {_names(self._parties)}", expected=" or ".join(settings.pairs)
             )
         self._health = PairHealth()
+        self._features = Features()
         self._latencies = Latencies()
         self._open: _Opened | None = None
         self._closed = False
@@ -98,6 +104,20 @@ class Connection:
         another event loop, or in a process that was forked while a client was open.
         """
         self._opened()
+
+    async def lacking(self, feature: Feature) -> str | None:
+        """Return the name of a matcher that answers and lacks a feature; None if there is none."""
+        return await self._features.lacking(self._opened().matchers.values(), feature)
+
+    async def require(self, feature: Feature, what: str) -> None:
+        """Raise VersionError if a matcher that answers lacks a feature. what: cannot be done without it."""
+        await self._features.require(self._opened().matchers.values(), feature, what)
+
+    def serving(self) -> tuple[dict[Party, Matcher], tuple[Pair, ...]]:
+        """Return the matchers of the pairs that are asked, by organisation, and these pairs."""
+        matchers = self._opened().matchers
+        named = [party for party in PARTIES if any(party in pair for pair in self._pairs)]
+        return {party: matchers[party] for party in named}, self._pairs
 
     def require_all(self) -> None:
         """Raise ConfigurationError unless there is a matcher of each of the three organisations."""
@@ -163,24 +183,29 @@ class Connection:
 
         async def attempt(pair: Pair, left_s: float, others: Sequence[Pair]) -> Answered[_R, _O]:
             call.begin()
+            began = time.monotonic()
             used.update(organisation_of(matcher) for matcher in here.both(pair))
-            request = await asyncio.to_thread(self._sign, draft, pair)
-            matchers = here.both(pair)
-            reached = any(matcher.state == "up" for matcher in matchers)
+            with telling(draft.operation, pair) as said:
+                request = await asyncio.to_thread(self._sign, draft, pair)
+                said.id = request_id(request)
+                matchers = here.both(pair)
+                reached = any(matcher.state == "up" for matcher in matchers)
 
-            async def one(matcher: Matcher) -> _R:
-                return await self._of_one(matcher, ask, request, left_s, others, silent_s)
+                async def one(matcher: Matcher) -> _R:
+                    return await self._of_one(matcher, ask, request, left_s, others, silent_s)
 
-            try:
-                replies = await ask_both(
-                    matchers, one, left_s, others, lambda part: call.give_up(part, pair, request_id(request))
-                )
-                answered = Answered(replies, self._agreed(opening, replies, pair), request, pair)
-            except VeilmatchError as error:
-                self._failed(error, pair, reached, request)
-                raise
-            self._health.served(pair)
-            return answered
+                try:
+                    replies = await ask_both(
+                        matchers, one, left_s, others, lambda part: call.give_up(part, pair, said.id)
+                    )
+                    answered = Answered(replies, self._agreed(opening, replies, pair), request, pair)
+                except VeilmatchError as error:
+                    self._failed(error, pair, reached, request)
+                    _note(draft, said.id, "pair %s did not answer: %s", pair, error.code)
+                    raise
+                _note(draft, said.id, "pair %s answered in %.3f s", pair, time.monotonic() - began)
+                self._health.served(pair)
+                return answered
 
         def requests_left() -> int:
             return call.left
@@ -231,6 +256,8 @@ class Connection:
         # A request that went nowhere is in no log.
         if reached or any(matcher.state == "up" for matcher in matchers):
             error.request_id = request_id(request)
+        if isinstance(error, OverloadedError):
+            self._health.overloaded(pair)
         is_own = False
         for matcher in matchers:
             if matcher.party == error.party:
@@ -312,6 +339,12 @@ class _Opened:
             for part in ending:
                 part.cancel()
             await asyncio.gather(*ending, return_exceptions=True)
+
+
+def _note(draft: Draft, name: str, what: str, *values: object) -> None:
+    """Log what became of a request: never who it is about, nor what was answered, nor a text of a server's."""
+    operation = Operation.Name(draft.operation).removeprefix("OPERATION_").lower()
+    _log.info(f"%s: {what}, request %s", operation, *values, name, extra={"request_id": name})
 
 
 def request_id(request: SignedRequest) -> str:

@@ -45,6 +45,10 @@ class Encryptor:
         """Return the lane ciphertexts of int64[D] in [-c, c], fresh each time."""
         return KnownCiphertexts.encrypt(self._scheme, lanes.pack(vector, self.public_key.parameters))
 
+    def views(self, vectors: Sequence[Array]) -> KnownCiphertexts:
+        """Return the same of several views of one face, int64[D] each, as one probe."""
+        return KnownCiphertexts.together([self.lanes(vector) for vector in vectors])
+
     def pack(self, templates: Array) -> EncryptedPack:
         """Return one pack of int64[n, D] in [-c, c]. Raises ParameterError if n exceeds the slots of a pack.
 

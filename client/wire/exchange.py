@@ -104,8 +104,8 @@ def leads_elsewhere(error: VeilmatchError) -> bool:
 
 
 def nearest_to_the_cause(errors: Sequence[VeilmatchError]) -> VeilmatchError:
-    """Return the error that tells most about what happened; of equals the first."""
-    return min(errors, key=_vagueness)
+    """Return the error that tells most about what happened; of equals one that says when to ask again, or the first."""
+    return min(errors, key=lambda error: (_vagueness(error), error.retry_after_s is None))
 
 
 async def _outcome(

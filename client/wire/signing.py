@@ -23,12 +23,15 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from veilmatch.common.secret_file import read_secret
 from veilmatch.crypto.answer_share import CHALLENGE_BYTES
+from veilmatch.crypto.card import presented_digest
+from veilmatch.crypto.consent import consent_digest
 from veilmatch.crypto.digests import NONCE_BYTES
 from veilmatch.crypto.encryption.knowledge import KnownCiphertexts, context_digest
 from veilmatch.crypto.encryption.paillier import PublicKey
 from veilmatch.crypto.errors import ConfigurationError, InvalidInputError, KeyFileError
 from veilmatch.crypto.keys.parties import Pair
 from veilmatch.crypto.keys.recipient_certificate import RecipientCertificate
+from veilmatch.crypto.liveness import Verdict
 from veilmatch.crypto.requests import (
     SALT_BYTES,
     TOKEN_BYTES,
@@ -117,6 +120,13 @@ class Draft:
     the embedding model of what is sent; "" without vectors. new_key_id: 16 bytes of a
     rotation, else empty. enrolment: 16 bytes, token of the one enrolment that an erasure takes back, else empty.
     recipient: whom the answer to a query is sealed to, None for this device; challenge: up to 64 bytes from it.
+    dated: whether the change is to say when it was made, see request.proto.
+    views: of a probe, how many vectors `lanes` has, all of one face. unless_known: of an enrolment, whether it stores
+    an empty template where the probe reaches the threshold with any template.
+    details: of subjects, all that is known of each template. consent: encoded, of an enrolment; else empty.
+    card: encoded, that is presented with the salt of its subject; card_expires_s: end of one that is issued, Unix time;
+    card_serial: 16 bytes, of one that is revoked.
+    liveness: what the device's detector said of the face of a query, None if it was not asked.
     Raises InvalidInputError for a subject, a token, a model or a challenge that cannot be one.
     """
 
@@ -131,6 +141,15 @@ class Draft:
     enrolment: bytes = b""
     recipient: RecipientCertificate | None = None
     challenge: bytes = b""
+    dated: bool = False
+    details: bool = False
+    views: int = 1
+    unless_known: bool = False
+    consent: bytes = field(default=b"", repr=False)
+    card: bytes = field(default=b"", repr=False)
+    card_expires_s: int = 0
+    card_serial: bytes = b""
+    liveness: Verdict | None = None
     salt: bytes = field(default_factory=lambda: secrets.token_bytes(SALT_BYTES), repr=False)
 
     def __post_init__(self) -> None:
@@ -208,7 +227,19 @@ class RequestSigner:
             enrolment=draft.enrolment,
             recipient=draft.recipient.statement.id if draft.recipient else b"",
             challenge=draft.challenge,
+            dated=draft.dated,
+            details=draft.details,
+            views=draft.views if draft.views > 1 else 0,
+            unless_known=draft.unless_known,
+            consent_digest=consent_digest(draft.salt, draft.consent) if draft.consent else b"",
+            card_digest=presented_digest(draft.card) if draft.card else b"",
+            card_expires_s=draft.card_expires_s,
+            card_serial=draft.card_serial,
         )
+        if draft.liveness is not None:
+            body.liveness.detector = draft.liveness.detector
+            # A clock that was set back in between makes no verdict from the future.
+            body.liveness.checked_at_ms = min(draft.liveness.checked_at_ms, now_ms)
         if draft.lanes is not None:
             body.knowledge = draft.lanes.prove(self._context(body))
         data = body.SerializeToString(deterministic=True)
@@ -219,6 +250,8 @@ class RequestSigner:
             subject=draft.subject,
             subject_salt=draft.salt if draft.subject else b"",
             recipient_certificate=draft.recipient.encode() if draft.recipient else b"",
+            consent=draft.consent,
+            card=draft.card,
         )
 
     def _context(self, body: pb.RequestBody) -> bytes:
@@ -240,4 +273,13 @@ class RequestSigner:
             model=body.model,
             recipient=body.recipient,
             challenge=body.challenge,
+            dated=body.dated,
+            consent_digest=body.consent_digest,
+            card_digest=body.card_digest,
+            card_expires_s=body.card_expires_s,
+            views=body.views,
+            unless_known=body.unless_known,
+            liveness=(
+                Verdict(body.liveness.detector, body.liveness.checked_at_ms) if body.HasField("liveness") else None
+            ),
         )

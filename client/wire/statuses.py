@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import grpc
 
-from veilmatch.crypto.claims import KEY_HOLDERS, MATCHERS, Others, read
+from veilmatch.crypto.claims import ERROR_KEY, KEY_HOLDERS, MATCHERS, Others, read
 from veilmatch.crypto.errors import (
     HandshakeError,
     IntegrityError,
@@ -16,7 +16,6 @@ from veilmatch.crypto.errors import (
     VeilmatchError,
 )
 
-ERROR_METADATA_KEY = "veilmatch-error-bin"
 #: Whom a matcher may name: every server has part in a request.
 _SERVERS = Others(partners=(*KEY_HOLDERS, *MATCHERS))
 #: gRPC's words for a message above a limit; the same status says that a server takes no more calls.
@@ -26,7 +25,9 @@ _CERTIFICATE = ("certificate", "verification")
 _HANDSHAKE = (*_CERTIFICATE, "tls", "ssl", "handshak")
 _CLOSED = ("socket closed", "reset", "broken pipe", "goaway", "endpoint clos", "ping timeout", "keepalive")
 _HANDSHAKE_FAILED = "a TLS handshake that failed: check certificates and names"
+_ENDED = "a TLS certificate of that server, or of its authority, that has expired: its operator has to renew it"
 _REASONS = (
+    (("certificate has expired",), _ENDED),
     (_HANDSHAKE, _HANDSHAKE_FAILED),
     (("resolv", "lookup"), "an address that cannot be resolved"),
     (("refused",), "nobody listening at its address"),
@@ -46,7 +47,7 @@ def sent_error(error: grpc.aio.AioRpcError, party: str) -> VeilmatchError | None
     A sent error that cannot be read is a ProtocolError. `said_by` ends with `party`, whatever it sent.
     """
     for key, value in error.trailing_metadata() or ():
-        if key == ERROR_METADATA_KEY:
+        if key == ERROR_KEY:
             return read_error(value, party)
     return None
 
@@ -86,7 +87,7 @@ def error_of_status(
     if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.ABORTED):
         # Alternatives are the caller's to add, who knows which pairs there are.
         reason = _reason(error.details(), known)
-        kind = HandshakeError if reason == _HANDSHAKE_FAILED else UnavailableError
+        kind = HandshakeError if reason in (_HANDSHAKE_FAILED, _ENDED) else UnavailableError
         hint = None if known else _look_at_address(party, address, reason)
         return kind(f"{party} cannot be reached at {address}", party=party, needed=party, available=reason, hint=hint)
     if code in (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED):

@@ -14,23 +14,24 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import grpc
 
+from veilmatch.client.wire.credentials import Credentials
+from veilmatch.client.wire.health_check import said_over
 from veilmatch.client.wire.processes import note_channel, require_own_grpc
 from veilmatch.client.wire.statuses import error_of_status, sent_error
-from veilmatch.common.pem import require_pem
-from veilmatch.common.secret_file import read_secret
+from veilmatch.common.speaking import speaking
 from veilmatch.crypto.errors import ConfigurationError, IntegrityError, VeilmatchError
 from veilmatch.crypto.keys.parties import PARTIES, Party
+from veilmatch.crypto.versions import Hello
 from veilmatch.protos.v1 import matcher_pb2 as pb
 from veilmatch.protos.v1 import matcher_pb2_grpc as rpc
 from veilmatch.protos.v1 import request_pb2
 
 if TYPE_CHECKING:
     from veilmatch.client.config import DeviceSettings
-    from veilmatch.common.settings import TlsSettings
 
 MIB = 1 << 20
 #: One message of an answer. The subjects of a gallery come in as many as they take, of 4 MiB at most.
@@ -82,6 +83,9 @@ class Matcher(Protocol):
     async def alive(self, timeout_s: float) -> bool:
         """Ask for a sign of life, connecting if need be; return whether one came. It says nothing about requests."""
 
+    async def speaks(self, timeout_s: float) -> Hello | None:
+        """Ask what it speaks, connecting if need be; return None if no answer came. It says nothing about requests."""
+
     def doubt(self) -> None:
         """Be told that this matcher is missed. If it was silent here as well, its connection is replaced."""
 
@@ -102,6 +106,9 @@ class Matcher(Protocol):
     async def rotate(self, request: request_pb2.SignedRequest, timeout_s: float) -> pb.RotateReply:
         """One step of a rotation."""
 
+    async def budgets(self, timeout_s: float) -> pb.BudgetsReply:
+        """What its organisation has counted of this device."""
+
     async def close(self) -> None:
         """Close the connection; calls under way end."""
 
@@ -109,9 +116,9 @@ class Matcher(Protocol):
 class _Line:
     """One channel, its stub, and when the calls on it began."""
 
-    def __init__(self, channel: grpc.aio.Channel, *, replaces_another: bool = False) -> None:
+    def __init__(self, channel: grpc.aio.Channel, device: str, party: str, *, replaces_another: bool = False) -> None:
         self.channel = note_channel(channel)
-        self.stub = rpc.MatcherStub(channel)
+        self.stub = rpc.MatcherStub(speaking(channel, device, party))
         self.calls: list[float] = []
         self.fresh = replaces_another
         #: Of the last call that has ended.
@@ -132,14 +139,22 @@ class _Line:
 class GrpcMatcher:
     """A matcher at the other end of a channel.
 
-    dial: makes one; the channels belong to this object. address: where it dials, for errors.
+    dial: makes one; the channels belong to this object. address: where it dials, for errors. version: of what is shown
+    there; when it is another one, the next call goes over a new channel, and calls under way go on. device: the name
+    of this end.
     """
 
-    def __init__(self, party: str, dial: Callable[[], grpc.aio.Channel], address: str) -> None:
+    def __init__(
+        self, party: str, dial: Callable[[], grpc.aio.Channel], address: str, version: Callable[[], int] = lambda: 1,
+        device: str = "this device",
+    ) -> None:  # fmt: skip
         self.party = party
+        self._device = device
         self._address = address
         self._dial = dial
-        self._line: _Line | None = _Line(dial())
+        self._version = version
+        self._dialled_with = version()
+        self._line: _Line | None = self._dialled()
         self._known = False
 
     @property
@@ -182,11 +197,22 @@ class GrpcMatcher:
             line.was_silent = True
         return answered
 
+    async def speaks(self, timeout_s: float) -> Hello | None:
+        """See Matcher."""
+        started = time.monotonic()
+        if not await self.connect(timeout_s) or (line := self._line) is None:
+            return None
+        said = await said_over(line.channel, max(_LOOK_S, started + timeout_s - time.monotonic()))
+        return None if said is None else said.speaks
+
     def doubt(self) -> None:
         """See Matcher."""
         # Of a connection that has ended gRPC knows, and makes another as soon as there is somebody to connect to.
         if self._line is not None and self._line.silent and self.state == "up":
-            self._line = _Line(self._dial(), replaces_another=True)
+            self._line = self._dialled(replaces_another=True)
+
+    def _dialled(self, *, replaces_another: bool = False) -> _Line:
+        return _Line(self._dial(), self._device, self.party, replaces_another=replaces_another)
 
     async def match(self, request: pb.MatchRequest, timeout_s: float) -> pb.MatchReply:
         """See Matcher."""
@@ -204,11 +230,16 @@ class GrpcMatcher:
 
     async def subjects(self, request: request_pb2.SignedRequest, timeout_s: float) -> pb.SubjectsReply:
         """See Matcher."""
-        return await self._call(lambda stub: _whole(stub.Subjects(request, timeout=timeout_s), "subjects"), timeout_s)
+        more = "templates" if request_pb2.RequestBody.FromString(request.body).details else "subjects"
+        return await self._call(lambda stub: _whole(stub.Subjects(request, timeout=timeout_s), more), timeout_s)
 
     async def rotate(self, request: request_pb2.SignedRequest, timeout_s: float) -> pb.RotateReply:
         """See Matcher."""
         return await self._call(lambda stub: stub.Rotate(request, timeout=timeout_s), timeout_s)
+
+    async def budgets(self, timeout_s: float) -> pb.BudgetsReply:
+        """See Matcher."""
+        return await self._call(lambda stub: stub.Budgets(pb.BudgetsQuestion(), timeout=timeout_s), timeout_s)
 
     async def close(self) -> None:
         """See Matcher."""
@@ -217,19 +248,26 @@ class GrpcMatcher:
             await line.channel.close()
 
     async def _call(self, ask: Callable[[rpc.MatcherAsyncStub], Awaitable[_T]], timeout_s: float) -> _T:
+        await self._follow()
         line, started = self._line, time.monotonic()
         if line is None:
             raise IntegrityError(f"the connection to {self.party} is closed")
         line.calls.append(started)
         heard = False
+        failure: BaseException
         try:
             answer = await ask(line.stub)
             heard = self._known = True
             return answer
         except grpc.aio.AioRpcError as error:
             failure, heard = self._told(error, timeout_s)
+        except VeilmatchError as error:  # what the matcher says that it speaks does not go with this end
+            failure, heard = error.with_traceback(None), True
         except (grpc.RpcError, grpc.aio.UsageError, grpc.aio.InternalError) as error:
             failure = IntegrityError(f"the call to {self.party} failed", got=type(error).__name__)
+        except asyncio.CancelledError:
+            # A task that was cancelled keeps its error, too.
+            failure = asyncio.CancelledError()
         finally:
             line.calls.remove(started)
             lasted_s = time.monotonic() - started
@@ -241,6 +279,14 @@ class GrpcMatcher:
         # Not from within the handler: an error that is kept must not keep gRPC's objects (processes.py).
         del line, ask
         raise failure
+
+    async def _follow(self) -> None:
+        """Dial again if what this end shows was renewed. The last call on the old channel closes it."""
+        line = self._line
+        if line is not None and (version := self._version()) != self._dialled_with:
+            self._dialled_with, self._line = version, self._dialled(replaces_another=True)
+            if not line.calls:
+                await line.channel.close()
 
     def _told(self, error: grpc.aio.AioRpcError, timeout_s: float) -> tuple[VeilmatchError, bool]:
         """Return what the call ended with, and whether the matcher has said anything."""
@@ -265,20 +311,39 @@ def organisation_of(matcher: Matcher) -> Party:
 def open_matchers(settings: DeviceSettings) -> dict[Party, Matcher]:
     """Return the matcher of each organisation that the settings name one of; connections are made on the first call.
 
-    They belong to the running event loop. Raises ConfigurationError if a TLS file is missing, KeyFileError if others
-    than its owner have a right to the TLS key, ClientUseError in a process that was forked while a client was open.
+    They belong to the running event loop. Raises what `dials` raises.
+    """
+    return {
+        party: GrpcMatcher(f"matcher-{party}", dialled.dial, settings.matchers[party], dialled.version, settings.device)
+        for party, dialled in dials(settings).items()
+    }
+
+
+class Dialled(NamedTuple):
+    """How one matcher is reached: `dial` makes a channel with the TLS files as they are, of this `version`."""
+
+    dial: Callable[[], grpc.aio.Channel]
+    version: Callable[[], int]
+
+
+def dials(settings: DeviceSettings) -> dict[Party, Dialled]:
+    """Return how the matcher of each organisation that the settings name one of is reached.
+
+    They follow the TLS files when these are replaced. Raises what `Credentials` raises, ClientUseError in a process
+    that was forked while a client was open.
     """
     require_own_grpc()
-    authority, certificate, key = _read(settings.tls)
-    # Each matcher has to show the certificate of its own name: the same server twice is no pair.
-    credentials = grpc.ssl_channel_credentials(authority, key, certificate)
+    credentials = Credentials(settings.tls)
 
-    def matcher(organisation: Party, address: str) -> Matcher:
-        party = f"matcher-{organisation}"
-        options = channel_options(party, settings.proxy)
-        return GrpcMatcher(party, lambda: grpc.aio.secure_channel(address, credentials, options=options), address)
+    def dialled(party: Party, address: str) -> Dialled:
+        # Each matcher has to show the certificate of its own name: the same server twice is no pair.
+        name = f"matcher-{party}"
+        options = channel_options(name, settings.proxy)
+        return Dialled(
+            lambda: grpc.aio.secure_channel(address, credentials.for_server(name), options=options), credentials.version
+        )
 
-    return {party: matcher(party, settings.matchers[party]) for party in PARTIES if party in settings.matchers}
+    return {party: dialled(party, settings.matchers[party]) for party in PARTIES if party in settings.matchers}
 
 
 def channel_options(party: str, proxy: Literal["none", "environment"] = "none") -> list[tuple[str, int | str]]:
@@ -336,15 +401,3 @@ async def _whole(call: grpc.aio.UnaryStreamCall[Any, _M], more: str) -> _M:
     if whole is None:
         raise IntegrityError("an answer without a message")
     return whole
-
-
-def _read(tls: TlsSettings) -> tuple[bytes, bytes, bytes]:
-    try:
-        authority, certificate = tls.authority.read_bytes(), tls.certificate.read_bytes()
-        key = read_secret(tls.key, "the TLS key")
-    except OSError as error:
-        raise ConfigurationError(
-            "a TLS file cannot be read", got=f"{error.filename}: {error.strerror}", expected="a PEM file"
-        ) from None
-    require_pem(tls, authority, certificate, key)
-    return authority, certificate, key

@@ -29,7 +29,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Self
 
@@ -37,8 +37,10 @@ from veilmatch.crypto.arithmetic import Integer, from_bytes, to_bytes
 from veilmatch.crypto.digests import DIGEST_BYTES, digest
 from veilmatch.crypto.encryption.paillier import CHALLENGE_BITS, Paillier, PublicKey
 from veilmatch.crypto.errors import KnowledgeProofError
+from veilmatch.crypto.liveness import Verdict
+from veilmatch.crypto.requests import MAX_VIEWS
 from veilmatch.crypto.rings.choice import make_ring
-from veilmatch.crypto.rings.fixed_base import ROUNDING_BITS
+from veilmatch.crypto.rings.fixed_base import ROUNDING_BITS, KnownPower
 from veilmatch.crypto.rings.ring import PublicBase
 from veilmatch.crypto.secret_access import SecretHolder
 
@@ -62,18 +64,31 @@ def context_digest(
     model: str,
     recipient: bytes,
     challenge: bytes,
+    dated: bool = False,
+    consent_digest: bytes = b"",
+    card_digest: bytes = b"",
+    card_expires_s: int = 0,
+    views: int = 0,
+    unless_known: bool = False,
+    liveness: Verdict | None = None,
 ) -> bytes:
     """Return the 32 bytes that stand for everything a proof is bound to.
 
     That is what the signed body of a request with vectors says besides the proof, and device_key, the 32 bytes of the
     Ed25519 public key that it is signed with. operation: its number in the body. recipient, challenge: to whom the
-    answer is sealed and what it asked for, b"" where the device gets the answer. Raises OverflowError for integers
-    outside [0, 2^64).
+    answer is sealed and what it asked for, b"" where the device gets the answer. dated, consent_digest: of
+    an enrolment; card_digest, card_expires_s: of the card that is presented or issued; views: of a probe with several;
+    unless_known: of an enrolment; liveness: what the device says of it. Where it has none of them, the digest is what
+    it was before there were any. Raises OverflowError for integers outside [0, 2^64).
     """
+    later = (views, int(unless_known)) if views or unless_known else ()
+    more = (int(dated), consent_digest, *later) if dated or consent_digest or later else ()
+    card = (card_digest, card_expires_s) if card_digest or card_expires_s else ()
+    live = ("liveness", liveness.detector, liveness.checked_at_ms) if liveness is not None else ()
     return digest(
         "knowledge context", parameter_set, key_id, device, device_key, gallery, operation, threshold, pair, nonce,
         token, issued_at_ms, expires_at_ms, payload_digest, subject_digest, model,
-        recipient, challenge,
+        recipient, challenge, *more, *card, *live,
     )  # fmt: skip
 
 
@@ -84,29 +99,53 @@ def proof_bytes(public_key: PublicKey) -> int:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class KnownCiphertexts(SecretHolder):
-    """The lane ciphertexts of one vector and their randomisers. A handle: it proves, and shows nothing of itself.
+    """The lane ciphertexts of one vector, or of all views of a probe, and their randomisers.
 
-    ciphertexts: serialised. Whoever has the randomisers can read them.
+    A handle: it proves, and shows nothing of itself. ciphertexts: serialised. Whoever has the randomisers can
+    read them.
     """
 
     ciphertexts: tuple[bytes, ...]
     _randomisers: tuple[Integer, ...]
     _scheme: Paillier
+    #: What the commitment of one proof begins with, made with the ciphertexts: it fills a lane that they leave empty.
+    _beginning: list[KnownPower] = field(default_factory=list, compare=False)
 
     @classmethod
     def encrypt(cls, scheme: Paillier, plaintexts: Sequence[Integer]) -> Self:
         """Return fresh encryptions of plaintexts mod N."""
-        zeros = scheme.known_zeros(len(plaintexts))
+        *zeros, beginning = scheme.known_zeros(len(plaintexts) + 1)
         made = [scheme.multiply(scheme.encode(m), zero.value) for m, zero in zip(plaintexts, zeros, strict=True)]
-        return cls(tuple(map(scheme.serialise, made)), tuple(zero.exponent for zero in zeros), scheme)
+        randomisers = tuple(zero.exponent for zero in zeros)
+        return cls(tuple(map(scheme.serialise, made)), randomisers, scheme, [beginning])
+
+    @classmethod
+    def together(cls, views: Sequence[Self]) -> Self:
+        """Return the ciphertexts of all views of one probe, at least one, of one key: one proof is of all of them.
+
+        u hides the sum of up to MAX_VIEWS times as many terms, so that a proof is within 2^-126 of uniform.
+        """
+        first = views[0]
+        ciphertexts = tuple(c for one in views for c in one.ciphertexts)
+        randomisers = tuple(r for one in views for r in one._randomisers)
+        return cls(ciphertexts, randomisers, first._scheme, first._beginning)
 
     def prove(self, context: bytes) -> bytes:
-        """Return a proof for a request with this `context_digest`, fresh each time."""
-        public_key, committed = self._scheme.public_key, self._scheme.commit()
+        """Return a proof for a request with this `context_digest`, fresh each time. Threads may share it."""
+        public_key, committed = self._scheme.public_key, self._commitment()
         seed = _seed(public_key, context, committed.value % public_key.modulus, self.ciphertexts)
         terms = zip(challenges(seed, len(self._randomisers)), self._randomisers, strict=True)
         response = committed.exponent + sum(e * r for e, r in terms)
         return seed + to_bytes(response, _response_bytes(public_key))
+
+    def _commitment(self) -> KnownPower:
+        """Return a commitment that no other proof has."""
+        try:
+            # Taken out in one step, so that two threads never have the same: one u serves one proof.
+            beginning = self._beginning.pop()
+        except IndexError:
+            beginning = None
+        return self._scheme.commit(beginning)
 
 
 def check(public_key: PublicKey, context: bytes, ciphertexts: Sequence[bytes], proof: bytes) -> None:
@@ -115,11 +154,12 @@ def check(public_key: PublicKey, context: bytes, ciphertexts: Sequence[bytes], p
     Takes 1.0 ms at 3072 bits for 2 ciphertexts where the kernel has lanes, else 1.7. Everything here is public.
     """
     parameters, N = public_key.parameters, public_key.modulus
+    lanes = parameters.lane_ciphertexts
     seed, response = proof[:DIGEST_BYTES], from_bytes(proof[DIGEST_BYTES:])
     if (
         len(proof) != proof_bytes(public_key)
         or response.bit_length() > _response_bits(public_key)
-        or len(ciphertexts) != parameters.lane_ciphertexts
+        or len(ciphertexts) not in range(lanes, MAX_VIEWS * lanes + 1, lanes)
         or any(len(c) != parameters.ciphertext_bytes for c in ciphertexts)
     ):
         raise KnowledgeProofError()

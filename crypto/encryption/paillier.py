@@ -143,12 +143,16 @@ class Paillier:
         """Return what `encrypt_zeros` returns, each with its r, which is below 2^(randomiser_bits + 8)."""
         return self._table.known_powers(count)
 
-    def commit(self) -> KnownPower:
+    def commit(self, low: KnownPower | None = None) -> KnownPower:
         """Return hs^u mod N^2 and u, fresh and uniform in an interval of at least 2^commitment_bits.
 
-        u is below 2^(commitment_bits + 8). The first call builds a table (at most 0.1 s at 3072 bits).
+        u is below 2^(commitment_bits + 8). low: one of `known_zeros` that was used for nothing and will not be, for the
+        lower digits of u; made together with others it costs next to nothing. The first call builds a table (at most
+        0.1 s at 3072 bits).
         """
-        (low,), (high,) = self._table.known_powers(1), self._upper_table.known_powers(1)
+        if low is None:
+            (low,) = self.known_zeros(1)
+        (high,) = self._upper_table.known_powers(1)
         exponent = low.exponent + (high.exponent << self._table.exponent_bits)
         return KnownPower(self.multiply(low.value, high.value), exponent)
 
@@ -203,6 +207,13 @@ class Paillier:
         compiled: the exponents, by `ring.compile`.
         """
         return self.ring.randomised_products(asked, compiled, self._table)
+
+    def products_times(self, asked: Sequence[tuple[PackGroup, Sequence[int]]], compiled: bytes, zeros: bytes) -> bytes:
+        """Return what `randomised_products` returns with these encryptions of 0, serialised and joined, one for each.
+
+        They have to be fresh: of `encrypt_zeros`, each used this once.
+        """
+        return self.ring.products_times(asked, compiled, zeros)
 
     def combine(self, ciphertexts: Sequence[Integer], exponents: Grid) -> Integer:
         """Return prod ciphertexts[i]^exponents[i] mod N^2 for public exponents. Not constant time."""

@@ -5,6 +5,9 @@
             ImageError               not an image, damaged, or too large
             NoFaceError              no face in the photo
             UnusableFaceError        a face in the photo that no embedding can be relied on: too small, tilted
+            LowQualityError          a face that is not good enough to be enrolled; reasons is a field
+            PresentationAttackError  a photo that is not taken for one of a live face
+            LivenessError            a check of liveness that is asked for and cannot be made
             SeveralFacesError        more than one face in the photo
             EmbeddingError           wrong dimension, not finite, or not a usable direction
             CiphertextError          not an element of Z*_(N^2), wrong length, or not well-formed
@@ -18,6 +21,10 @@
             DeviceCertificateError   a device's certificate that two organisations did not sign as it is
                 OtherInstallationError   one that is for another installation
             RecipientCertificateError    a recipient's certificate that two organisations did not sign, or not for now
+            CardError                a card that is not as two organisations signed it, or not for this gallery
+                CardExpiredError     one after its end
+                CardRevokedError     one that was revoked
+            RevocationListError      a revocation list that an organisation did not sign as it is, or contradictory ones
         RequestRefusedError          a request that a server may not serve
             RequestExpiredError      past its expiry, or dated too far ahead
                 WrongClockError      so far that the clock of the server which says so must be wrong
@@ -27,6 +34,7 @@
             PartyRefusedError        the certificate at the other end is not that of a party served here
             DeviceRightsError        the device's certificate does not give it the right to this, or not at this time
                 LowThresholdError    the device's certificate allows this operation from a higher threshold on
+                LivenessDemandedError    it demands a verdict of liveness that the request does not have
         KeyMismatchError             another key, epoch, gallery, model or parameter set
             UnknownGalleryError      no such gallery
             UnfitModelError          embeddings of another size than the parameter set has
@@ -39,6 +47,7 @@
         DisagreementError            the three pairs answer one question differently: an organisation lies
         UnavailableError             too few parties or too little stock; needed and available are fields
             HandshakeError           a party whose certificate and ours do not go together
+            VersionError             a party whose version of the protocol and ours do not go together
             AuditLogError            what is served cannot be noted in the audit log, so nothing is served
             StorageError             what has to be kept cannot be written or read: a full or failing disk
         IntegrityError               stored or received state contradicts itself
@@ -49,6 +58,7 @@
             ProtocolError            a message that does not belong where it came
             KeySafetyError           a key holder opened other values in a conversion than it should have
             ServerDeviationError     servers that answer what honest ones cannot have answered
+            ReceiptError             a receipt of an erasure that two organisations did not sign as it is
             StatementError           statements about an answer that a recipient cannot rely on
                 StatementMismatchError   they are about something else than was expected
                 StatementTimeError       they are too old, or from a time to come
@@ -69,6 +79,9 @@ from veilmatch.crypto.errors.base import (
     VeilmatchError,
 )
 from veilmatch.crypto.errors.input import (
+    CardError,
+    CardExpiredError,
+    CardRevokedError,
     CiphertextError,
     ClientUseError,
     ConfigurationError,
@@ -78,11 +91,15 @@ from veilmatch.crypto.errors.input import (
     ImageError,
     InvalidInputError,
     KnowledgeProofError,
+    LivenessError,
+    LowQualityError,
     MissingExtraError,
     NoFaceError,
     OtherInstallationError,
     ParameterError,
+    PresentationAttackError,
     RecipientCertificateError,
+    RevocationListError,
     SeveralFacesError,
     UnknownSubjectError,
     UnusableFaceError,
@@ -94,6 +111,7 @@ from veilmatch.crypto.errors.integrity import (
     KeyFileError,
     KeySafetyError,
     ProtocolError,
+    ReceiptError,
     ServerDeviationError,
     StatementError,
     StatementMismatchError,
@@ -111,6 +129,7 @@ from veilmatch.crypto.errors.parties import (
     HandshakeError,
     StorageError,
     UnavailableError,
+    VersionError,
 )
 from veilmatch.crypto.errors.refused import (
     BudgetExceededError,
@@ -118,6 +137,7 @@ from veilmatch.crypto.errors.refused import (
     GalleryMismatchError,
     GalleryRotatedError,
     KeyMismatchError,
+    LivenessDemandedError,
     LowThresholdError,
     ModelMismatchError,
     OverloadedError,
@@ -136,6 +156,9 @@ from veilmatch.crypto.errors.refused import (
 __all__ = [
     "AuditLogError",
     "BudgetExceededError",
+    "CardError",
+    "CardExpiredError",
+    "CardRevokedError",
     "CiphertextError",
     "ClientUseError",
     "ConfigurationError",
@@ -157,6 +180,9 @@ __all__ = [
     "KeyMismatchError",
     "KeySafetyError",
     "KnowledgeProofError",
+    "LivenessDemandedError",
+    "LivenessError",
+    "LowQualityError",
     "LowThresholdError",
     "MissingExtraError",
     "ModelError",
@@ -167,7 +193,9 @@ __all__ = [
     "OverloadedError",
     "ParameterError",
     "PartyRefusedError",
+    "PresentationAttackError",
     "ProtocolError",
+    "ReceiptError",
     "RecipientCertificateError",
     "RecipientRevokedError",
     "RefreshIntervalError",
@@ -175,6 +203,7 @@ __all__ = [
     "RequestRefusedError",
     "RequestReplayedError",
     "RequestSignatureError",
+    "RevocationListError",
     "ServerDeviationError",
     "SeveralFacesError",
     "StatementError",
@@ -188,6 +217,7 @@ __all__ = [
     "UnknownSubjectError",
     "UnusableFaceError",
     "VeilmatchError",
+    "VersionError",
     "WrongClockError",
     "WrongPassphraseError",
 ]

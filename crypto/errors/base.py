@@ -26,6 +26,8 @@ class VeilmatchError(Exception):
 
     #: Stable name on the wire and in `--json`; unique in the tree.
     code: ClassVar[str] = "internal"
+    #: The feature of whoever knows this code (crypto/versions.py), None if all do; others are told the class above it.
+    needs: ClassVar[str | None] = None
     #: Exit status of the command line.
     exit_status: ClassVar[int] = 10
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Unpack
+from typing import Any, Unpack
 
-from veilmatch.crypto.errors.base import Details, VeilmatchError
+from veilmatch.crypto.errors.base import Details, VeilmatchError, texts
 
 
 class InvalidInputError(VeilmatchError):
@@ -30,6 +30,36 @@ class UnusableFaceError(InvalidInputError):
     """A face was found, and no embedding of it can be relied on: too small, tilted too far, cut off."""
 
     code = "unusable_face"
+
+
+class LowQualityError(InvalidInputError):
+    """A face that is not good enough to be enrolled. `reasons` are texts for a person: what is wrong, what to do."""
+
+    code = "low_quality"
+
+    def __init__(self, message: str, *, reasons: tuple[str, ...] = (), **details: Unpack[Details]) -> None:
+        super().__init__(message, **details)
+        self.reasons = reasons
+
+    def fields(self) -> dict[str, Any]:
+        """See VeilmatchError.fields."""
+        return super().fields() | {"reasons": list(self.reasons)}
+
+    @classmethod
+    def _restore(cls, message: str, details: Details, fields: dict[str, Any]) -> VeilmatchError:
+        return cls(message, reasons=texts(fields.get("reasons")), **details)
+
+
+class PresentationAttackError(InvalidInputError):
+    """A photo that the liveness detector of this device does not take for one of a live face."""
+
+    code = "presentation_attack"
+
+
+class LivenessError(InvalidInputError):
+    """A check of liveness that is asked for and cannot be made: nothing says that the face is live."""
+
+    code = "liveness"
 
 
 class SeveralFacesError(InvalidInputError):
@@ -70,7 +100,8 @@ class UnknownSubjectError(InvalidInputError):
 
 
 class DuplicateTokenError(InvalidInputError):
-    """A client token was used before, for another mutation."""
+    """A client token was used before, for another mutation; or for an enrolment unless known, and what it would be
+    compared with now is not what it was compared with then: something was erased since."""
 
     code = "duplicate_token"
 
@@ -115,3 +146,28 @@ class RecipientCertificateError(InvalidInputError):
     """A recipient's certificate that cannot be read, is not valid now, or that two organisations did not sign."""
 
     code = "recipient_certificate"
+
+
+class CardError(InvalidInputError):
+    """A card that cannot be read, is not as two organisations signed it, or is not for this gallery or subject."""
+
+    code = "card"
+    needs = "cards"
+
+
+class CardExpiredError(CardError):
+    """A card after its end."""
+
+    code = "card_expired"
+
+
+class CardRevokedError(CardError):
+    """A card that was revoked."""
+
+    code = "card_revoked"
+
+
+class RevocationListError(InvalidInputError):
+    """A revocation list that cannot be read, or that an organisation did not sign as it is; or one that contradicts."""
+
+    code = "revocation_list"

@@ -76,6 +76,12 @@ class ServerDeviationError(IntegrityError):
         return cls(message, enrolments=texts(fields.get("enrolments")), **details)
 
 
+class ReceiptError(IntegrityError):
+    """A receipt of an erasure that two organisations have not signed as it is, or that is about somebody else."""
+
+    code = "receipt"
+
+
 class StatementError(IntegrityError):
     """Statements about an answer that a recipient cannot rely on: altered, incomplete, or signed by somebody else."""
 

@@ -71,6 +71,16 @@ class HandshakeError(UnavailableError):
     code = "handshake"
 
 
+class VersionError(UnavailableError):
+    """The two ends of a call speak no version of the protocol that both know; `got` and `expected` say which each does.
+
+    The message says who has to be updated. `party` is a server of the two, that one if it is one.
+    """
+
+    code = "version"
+    needs = "version-error"
+
+
 class AuditLogError(UnavailableError):
     """What is served cannot be noted in the audit log, so nothing is served."""
 

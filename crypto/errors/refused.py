@@ -62,6 +62,13 @@ class LowThresholdError(DeviceRightsError):
     code = "low_threshold"
 
 
+class LivenessDemandedError(DeviceRightsError):
+    """The certificate of the device demands a verdict of liveness that the request does not have."""
+
+    code = "liveness_demanded"
+    needs = "liveness-verdicts"
+
+
 class KeyMismatchError(VeilmatchError):
     """Another key, epoch, gallery, model or parameter set than the one in use."""
 

@@ -37,15 +37,18 @@ FEW_PAIRS = 4096
 _BEATS_AT_ONCE = 4
 
 
-def best_of(inputs: Array, ring_bits: int, evaluator: Evaluator) -> Circuit:
+def best_of(inputs: Array, ring_bits: int, evaluator: Evaluator, views: int = 1) -> Circuit:
     """Circuit: return shares of the number of the best slot plus one, or 0 for none, packed, little-endian.
 
-    inputs: int64[n] from `decision_input`, n >= 1. The result has `label_bits(n)` bits.
+    inputs: int64[views * n] from `decision_input`, n >= 1: of one view of the probe after the other. A slot has the
+    best score of all views, and nobody learns of which. The result has `label_bits(n)` bits.
     """
     scores = yield from _add(_rows(inputs, ring_bits), evaluator)
     scores = scores[1:]
     if evaluator.is_plus:
         scores[-1] ^= 1  # with the sign flipped, two's complement compares as unsigned
+    if views > 1:
+        scores = yield from _best_views(scores, views, evaluator)
     # Nobody competes as number 0, with x = -1: whoever reaches the threshold wins against it, and no one else does.
     nobody = np.full((ring_bits - 1, 1), evaluator.is_plus, dtype=np.uint8)
     nobody[-1] = 0
@@ -53,7 +56,7 @@ def best_of(inputs: Array, ring_bits: int, evaluator: Evaluator) -> Circuit:
     numbers = np.zeros((0, scores.shape[1]), dtype=np.uint8)
     for log_size in group_sizes(scores.shape[1], ring_bits):
         scores, numbers = yield from _round(scores, numbers, log_size, evaluator)
-    return np.packbits(numbers[: label_bits(len(inputs)), 0], bitorder="little")
+    return np.packbits(numbers[: label_bits(len(inputs) // views), 0], bitorder="little")
 
 
 def label_bits(slots: int) -> int:
@@ -61,14 +64,14 @@ def label_bits(slots: int) -> int:
     return slots.bit_length()
 
 
-def best_cost(slots: int, ring_bits: int) -> int:
-    """Return how many triple bytes `best_of` uses."""
-    return _tally(slots, ring_bits)[1]
+def best_cost(slots: int, ring_bits: int, views: int = 1) -> int:
+    """Return how many triple bytes `best_of` uses for so many slots."""
+    return _tally(slots, ring_bits, views)[1]
 
 
-def best_layers(slots: int, ring_bits: int) -> int:
+def best_layers(slots: int, ring_bits: int, views: int = 1) -> int:
     """Return how many messages each way `best_of` takes."""
-    return _tally(slots, ring_bits)[0]
+    return _tally(slots, ring_bits, views)[0]
 
 
 @cache
@@ -107,6 +110,16 @@ def _round(
     places = np.arange(size)
     digits = [np.bitwise_xor.reduce(wins[:, places >> bit & 1 == 1], axis=1) for bit in range(log_size)]
     return best[: len(scores)], np.concatenate([best[len(scores) :], np.array(digits)])
+
+
+def _best_views(scores: Bits, views: int, evaluator: Evaluator) -> _Bits:
+    """Return the best score of each slot, uint8[width, n] of uint8[width, views * n]: a round among its views."""
+    width, log_size = len(scores), (views - 1).bit_length()
+    members = np.zeros((width, scores.shape[1] // views, 1 << log_size), dtype=np.uint8)  # nobody is below the lowest
+    members[:, :, :views] = scores.reshape(width, views, -1).swapaxes(1, 2)
+    nothing = np.zeros((0, members[0].size), dtype=np.uint8)
+    best, _ = yield from _round(members.reshape(width, -1), nothing, log_size, evaluator)
+    return best
 
 
 def _winners(scores: Bits, evaluator: Evaluator) -> _Bits:
@@ -184,9 +197,12 @@ def _rows(values: Array, width: int) -> Bits:
 # -- what it costs ----------------------------------------------------------------------------------------------
 
 
-def _tally(slots: int, ring_bits: int) -> tuple[int, int]:
+def _tally(slots: int, ring_bits: int, views: int) -> tuple[int, int]:
     """Return (layers, triple bytes) of `best_of`."""
-    parts = [_adder_tally(slots, ring_bits)]
+    parts = [_adder_tally(views * slots, ring_bits)]
+    if views > 1:
+        log_size = (views - 1).bit_length()
+        parts.append(_round_tally(slots << log_size, ring_bits - 1, 0, log_size))
     left, known = slots + 1, 0
     for log_size in group_sizes(slots + 1, ring_bits):
         parts.append(_round_tally(left, ring_bits - 1, known, log_size))

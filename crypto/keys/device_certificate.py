@@ -22,13 +22,16 @@ from veilmatch.crypto.errors import (
     InvalidInputError,
     LowThresholdError,
 )
-from veilmatch.crypto.keys.signed_by_two import MAX_TIME_S, SERIAL_BYTES, SignedByTwo, octets, typed
+from veilmatch.crypto.keys.signed_by_two import MAX_TIME_S, SERIAL_BYTES, SignedByTwo, octets, rough_span, typed
+from veilmatch.crypto.liveness import ANY_DETECTOR, MAX_DETECTORS, Verdict, is_demand, require_demanded
 from veilmatch.crypto.parameters import ParameterSet
 from veilmatch.crypto.requests import OPERATIONS, WITH_PROBE, Operation, check_gallery
 
 FORMAT = "veilmatch device certificate 2"
 #: Of certificates that give rights for a recipient only; all others mean what they meant.
 FORMAT_RECIPIENT_ONLY = "veilmatch device certificate 3"
+#: Of certificates that demand a verdict of liveness.
+FORMAT_LIVENESS = "veilmatch device certificate 4"
 #: Without lowest thresholds: refused, with an error that says what to do.
 _OLD_FORMAT = "veilmatch device certificate 1"
 #: Stands alone, for every gallery that there is or will be.
@@ -42,6 +45,7 @@ MAX_BYTES = 1 << 16
 
 _SIGNATURE_PREFIX = b"veilmatch device certificate v2\0"
 _SIGNATURE_PREFIX_RECIPIENT_ONLY = b"veilmatch device certificate v3\0"
+_SIGNATURE_PREFIX_LIVENESS = b"veilmatch device certificate v4\0"
 _DEVICE_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,46}[a-z0-9])?")
 _FIELDS = frozenset((
     "installation", "device", "public_key", "rights", "galleries", "lowest_thresholds", "not_before", "not_after",
@@ -68,7 +72,9 @@ class Statement:
     in the order of rights; whether the installation's parameter set has such a t is for `require_parameters`.
     not_before_s, not_after_s: Unix times, the second one excluded. serial: random; two certificates differ.
     recipient_only: it may compare a probe only if the answer is sealed to a recipient, so that it does not learn it; at
-    least one of its rights compares then. Raises DeviceCertificateError if a field is none of that.
+    least one of its rights compares then. liveness: which detectors of liveness it may compare a probe after, ids in
+    hex, sorted, each once, or ANY_DETECTOR; () demands none, and otherwise at least one right
+    compares. Raises DeviceCertificateError if a field is none of that.
     """
 
     installation: bytes
@@ -81,6 +87,7 @@ class Statement:
     not_after_s: int
     serial: bytes
     recipient_only: bool = False
+    liveness: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         try:
@@ -110,21 +117,37 @@ class Statement:
                 f"1..{MAX_THRESHOLD} for each right that compares a probe, sorted",
             ),
             ("recipient_only", bool(self.lowest) or not self.recipient_only, "a right that compares a probe"),
+            (
+                "liveness",
+                is_demand(self.liveness) and bool(self.lowest or not self.liveness),
+                f"1..{MAX_DETECTORS} SHA-256 in hex, sorted, each once, or {ANY_DETECTOR[0]} alone, and a right"
+                " that compares a probe",
+            ),
             ("validity", 0 <= self.not_before_s < self.not_after_s <= MAX_TIME_S, "a beginning and a later end"),
         ):
             if not right:
                 raise DeviceCertificateError("a field of the certificate has no sense", got=what, expected=expected)
 
+    @property
+    def id(self) -> bytes:
+        """32 bytes that name this very certificate, whoever signs it: a digest of what is signed."""
+        return digest("device certificate id", self.signed_bytes())
+
     def signed_bytes(self) -> bytes:
         """Return what organisations sign: a prefix and a digest of all fields, each behind its length.
 
-        The prefix says `recipient_only`.
+        The prefix says `recipient_only`; with `liveness` it is a field beside it.
         """
-        return (_SIGNATURE_PREFIX_RECIPIENT_ONLY if self.recipient_only else _SIGNATURE_PREFIX) + digest(
+        prefix = _SIGNATURE_PREFIX_RECIPIENT_ONLY if self.recipient_only else _SIGNATURE_PREFIX
+        demanded: tuple[int | str, ...] = ()
+        if self.liveness:
+            prefix = _SIGNATURE_PREFIX_LIVENESS
+            demanded = (int(self.recipient_only), len(self.liveness), *self.liveness)
+        return prefix + digest(
             "device certificate", self.installation, self.device, self.public_key,
             len(self.rights), *self.rights, len(self.galleries), *self.galleries,
             len(self.lowest), *(part for bound in self.lowest for part in bound),
-            self.not_before_s, self.not_after_s, self.serial,
+            self.not_before_s, self.not_after_s, self.serial, *demanded,
         )  # fmt: skip
 
     def require_valid(self, now_s: float) -> None:
@@ -133,7 +156,7 @@ class Statement:
             ahead = f"in {self.not_before_s - now_s:.0f} s"
             raise DeviceRightsError("the device's certificate is not valid yet: check the clocks", got=ahead)
         if now_s >= self.not_after_s:
-            past = f"{now_s - self.not_after_s:.0f} s ago"
+            past = f"{rough_span(now_s - self.not_after_s)} ago"
             raise DeviceRightsError("the device's certificate has expired", got=past)
 
     def require(self, operation: Operation, gallery: str, now_s: float) -> None:
@@ -180,6 +203,14 @@ class Statement:
                 expected="a recipient",
             )
 
+    def require_liveness(self, operation: Operation, verdict: Verdict | None, issued_at_ms: int) -> None:
+        """Raise LivenessDemandedError unless the request has the verdict that the device has to have to compare.
+
+        issued_at_ms: of the request, Unix time by the clock of the device.
+        """
+        if operation in WITH_PROBE:
+            require_demanded(self.liveness, verdict, issued_at_ms, operation)
+
     def _require_right(self, operation: Operation) -> None:
         if operation not in self.rights:
             raise DeviceRightsError(
@@ -191,13 +222,19 @@ class Statement:
 class DeviceCertificate(SignedByTwo[Statement]):
     """A statement, and signatures under it by organisation; without any it is a request for a certificate.
 
-    The format says no more than it has to: servers from before format 3 go by a certificate that does not need it, and
-    refuse one that does.
+    The format says no more than it has to: servers from before format 3 or 4 go by a certificate that does not need
+    it, and refuse one that does.
     """
 
     error = DeviceCertificateError
     kind = "device certificate"
-    formats = MappingProxyType({FORMAT: _FIELDS, FORMAT_RECIPIENT_ONLY: _FIELDS | {"recipient_only"}})
+    formats = MappingProxyType(
+        {
+            FORMAT: _FIELDS,
+            FORMAT_RECIPIENT_ONLY: _FIELDS | {"recipient_only"},
+            FORMAT_LIVENESS: _FIELDS | {"recipient_only", "liveness"},
+        }
+    )
     older = MappingProxyType(
         {_OLD_FORMAT: "the certificate is of an older version, without lowest thresholds: request and sign a new one"}
     )
@@ -212,11 +249,14 @@ class DeviceCertificate(SignedByTwo[Statement]):
             "rights": said.rights,
             "galleries": said.galleries,
             "lowest_thresholds": dict(said.lowest),
-            **({"recipient_only": True} if said.recipient_only else {}),
+            **({"recipient_only": said.recipient_only} if said.recipient_only or said.liveness else {}),
+            **({"liveness": said.liveness} if said.liveness else {}),
             "not_before": said.not_before_s,
             "not_after": said.not_after_s,
             "serial": said.serial.hex(),
         }
+        if said.liveness:
+            return FORMAT_LIVENESS, fields
         return FORMAT_RECIPIENT_ONLY if said.recipient_only else FORMAT, fields
 
     @classmethod
@@ -232,6 +272,7 @@ class DeviceCertificate(SignedByTwo[Statement]):
             not_after_s=typed(fields["not_after"], int),
             serial=octets(fields["serial"]),
             recipient_only=typed(fields.get("recipient_only", False), bool),
+            liveness=_texts(fields.get("liveness", [])),
         )
 
 

@@ -12,7 +12,9 @@ from typing import Literal
 from veilmatch.crypto.errors import ParameterError
 
 Party = Literal["a", "b", "c"]
+"""An organisation."""
 Pair = Literal["ab", "ac", "bc"]
+"""Two organisations that answer together: the plus holder, then the minus holder."""
 PARTIES: tuple[Party, ...] = ("a", "b", "c")
 PAIRS: tuple[Pair, ...] = ("ab", "ac", "bc")
 

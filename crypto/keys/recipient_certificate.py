@@ -16,7 +16,7 @@ from typing import Any
 
 from veilmatch.crypto.digests import digest
 from veilmatch.crypto.errors import InvalidInputError, RecipientCertificateError
-from veilmatch.crypto.keys.signed_by_two import MAX_TIME_S, SERIAL_BYTES, SignedByTwo, octets, typed
+from veilmatch.crypto.keys.signed_by_two import MAX_TIME_S, SERIAL_BYTES, SignedByTwo, octets, rough_span, typed
 from veilmatch.crypto.requests import check_gallery
 
 FORMAT = "veilmatch recipient certificate 1"
@@ -95,7 +95,7 @@ class Statement:
             ahead = f"in {self.not_before_s - now_s:.0f} s"
             raise RecipientCertificateError("the recipient's certificate is not valid yet: check the clocks", got=ahead)
         if now_s >= self.not_after_s:
-            past = f"{now_s - self.not_after_s:.0f} s ago"
+            past = f"{rough_span(now_s - self.not_after_s)} ago"
             raise RecipientCertificateError("the recipient's certificate has expired", got=past)
 
 

@@ -72,12 +72,16 @@ class CommonSeed(SecretHolder):
         return keystream(key, 0, -(-size // _AES_BLOCK) * _AES_BLOCK)[:size]
 
 
-def next_epoch(epoch: int) -> int:
-    """Return the epoch after a refresh. Raises ParameterError where the shares have no room for another one."""
-    if epoch >= MAX_EPOCH:
+def next_epoch(epoch: int, since: int = 1) -> int:
+    """Return the epoch after a refresh. since: the one in which the shares were dealt.
+
+    Raises ParameterError where the shares have no room for another one.
+    """
+    if epoch - since + 1 >= MAX_EPOCH:
         raise ParameterError(
-            "the shares of this key have been refreshed as often as they can be", got=epoch, expected=f"< {MAX_EPOCH}"
-        )
+            "the shares of this key have been refreshed as often as they can be: renew them, with"
+            " `veilmatch keyholder recover --renew`", got=epoch, expected=f"< {MAX_EPOCH + since - 1}",
+        )  # fmt: skip
     return epoch + 1
 
 
@@ -178,7 +182,7 @@ def refreshed_key(
     storage seed stays: it protects what lies beside the key file. Raises ParameterError at the last epoch,
     KeyMismatchError if a seed is of another epoch, key or pair, ProtocolError for a dealing seed of another size.
     """
-    epoch = next_epoch(key.epoch)
+    epoch = next_epoch(key.epoch, key.since)
     if len(dealing_seed) != SEED_BYTES:
         raise ProtocolError("a dealing seed of the wrong size", got=len(dealing_seed), expected=SEED_BYTES)
     for pair in pairs_of(key.party):

@@ -19,14 +19,16 @@ from veilmatch.crypto.secret_access import SecretAccess, SecretHolder
 REFRESH_BITS = 16
 #: Size of Gamma, the key under which one holder of a pair authenticates the other's values (key_safety.py).
 GAMMA_BITS = 128
-#: The first epoch is 1. After n refreshes a plus holder's o_* is below (n + 1) 2^(|o| + 128) + 2^|o|, which this keeps
-#: below 2^(|o| + 144).
+#: So many epochs have the same dealt shares: the first one and its refreshes. After n refreshes a plus holder's o_* is
+#: below (n + 1) 2^(|o| + 128) + 2^|o|, which this keeps below 2^(|o| + 144).
 MAX_EPOCH = (1 << REFRESH_BITS) - 1
 #: Size of the secrets from which a key holder derives what it deals, and the key of its own storage.
 SEED_BYTES = 32
 
 _HEADER = struct.Struct(">8s16s1sI")
 _MAGIC = b"VMSHARE2"
+#: Of a key whose shares were dealt in a later epoch than the first, which follows: in the place of `_MAGIC`.
+_RENEWED_MAGIC = b"VMS3"
 #: Of keys without the material of the key-safety check.
 _OLD_MAGIC = b"VMSHARE1"
 
@@ -185,7 +187,8 @@ def _decoded(data: bytes, at: int, sizes: Sequence[int], limits: Sequence[Intege
 class KeyHolderKey(SecretHolder):
     """All that one key holder keeps secret: what it has in its two pairs, the Gammas of the third, and its two seeds.
 
-    party: whose it is; key_id: 16 bytes, of the public key; epoch: grows with every refresh, from 1.
+    party: whose it is; key_id: 16 bytes, of the public key; epoch: grows with every refresh, from 1. since: the epoch
+    in which these shares were dealt; those after it are its refreshes.
     """
 
     party: Party
@@ -196,6 +199,7 @@ class KeyHolderKey(SecretHolder):
     _gammas: DealerGammas
     _dealing_seed: bytes
     _storage_seed: bytes
+    since: int = 1
 
     def share(self, pair: Pair) -> PairShare:
         """Return the share for `pair`. Raises KeyMismatchError if this party is not a holder of it."""
@@ -227,12 +231,13 @@ class KeyHolderKey(SecretHolder):
     ) -> KeyHolderKey:
         """Return this party's key of another epoch: other shares, in the order of these, and another dealing seed."""
         return KeyHolderKey(
-            self.party, self.key_id, epoch, shares, safety, self._gammas, dealing_seed, self._storage_seed
+            self.party, self.key_id, epoch, shares, safety, self._gammas, dealing_seed, self._storage_seed, self.since
         )
 
     def to_secret_bytes(self, public_key: PublicKey, access: SecretAccess) -> bytes:
         """Return the one encoding of this key, to be sealed. All fields have fixed sizes."""
-        header = _HEADER.pack(_MAGIC, self.key_id, self.party.encode(), self.epoch)
+        magic = _MAGIC if self.since == 1 else _RENEWED_MAGIC + self.since.to_bytes(4, "big")
+        header = _HEADER.pack(magic, self.key_id, self.party.encode(), self.epoch)
         shares = b"".join(share.to_secret_bytes(public_key, access) for share in (*self._shares, *self._safety))
         return header + shares + self._gammas.to_secret_bytes(access) + self._dealing_seed + self._storage_seed
 
@@ -251,9 +256,10 @@ class KeyHolderKey(SecretHolder):
             raise KeyFileError(
                 "the key of an older version, without the key-safety check: hold a new ceremony", expected="VMSHARE2"
             )
-        if len(data) < _HEADER.size or not data.startswith(_MAGIC):
+        if len(data) < _HEADER.size or not data.startswith((_MAGIC, _RENEWED_MAGIC)):
             raise KeyFileError("not a key holder's key", expected=f"{expected} bytes")
-        _, key_id, letter, epoch = _HEADER.unpack_from(data)
+        magic, key_id, letter, epoch = _HEADER.unpack_from(data)
+        since = 1 if magic == _MAGIC else int.from_bytes(magic[len(_RENEWED_MAGIC) :], "big")
         if key_id != public_key.key_id:
             raise KeyMismatchError(
                 "the key share belongs to another public key", got=key_id.hex(), expected=public_key.key_id.hex()
@@ -261,7 +267,7 @@ class KeyHolderKey(SecretHolder):
         if len(data) != expected:
             raise KeyFileError("key share of the wrong length", got=f"{len(data)} bytes", expected=f"{expected} bytes")
         party = next((p for p in PARTIES if p.encode() == letter), None)
-        if party is None or epoch < 1:
+        if party is None or not (since == 1 if magic == _MAGIC else since > 1) or epoch < since:
             raise KeyFileError("key share of no known party or epoch", expected="party a, b or c; epoch from 1")
         N, o, t, gamma = (
             public_key.modulus,
@@ -279,7 +285,7 @@ class KeyHolderKey(SecretHolder):
         seeds = data[-2 * SEED_BYTES :]
         return KeyHolderKey(
             party, key_id, epoch, (shares[0], shares[1]), (safety[0], safety[1]), gammas,
-            seeds[:SEED_BYTES], seeds[SEED_BYTES:],
+            seeds[:SEED_BYTES], seeds[SEED_BYTES:], since,
         )  # fmt: skip
 
     def _place(self, pair: Pair) -> int:

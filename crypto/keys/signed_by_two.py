@@ -111,6 +111,14 @@ class SignedByTwo(ABC, Generic[_S]):
         """Return the statement. Raises ValueError for a value of another type, `error` for one without sense."""
 
 
+def rough_span(seconds: float) -> str:
+    """Return a length of time in the largest unit of which it has two: "365 days", "90 s"."""
+    for size, unit in ((86400, "days"), (3600, "hours"), (60, "minutes")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
 def typed(value: object, kind: type[_T]) -> _T:
     """Return a value of JSON that is of this very type. Raises ValueError."""
     # Not isinstance: true is no integer.

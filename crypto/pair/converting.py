@@ -1,4 +1,4 @@
-"""Hello, conversions and the key-safety check: how a session of a pair comes to exact masked shares.
+"""Conversions and the key-safety check: how a session of a pair comes to exact masked shares.
 
 Rules: each holder sends an opening only once it has received the other's digest and fingerprints of what is converted,
 and has found them right; a triple is reserved before it is used; every w is masked twice (mask.py) before anything is
@@ -11,7 +11,8 @@ one open: the plus holder answers the first hello, the minus holder the agreemen
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -20,13 +21,12 @@ from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.dealing import Kind
 from veilmatch.crypto.digests import NONCE_BYTES, digest, digest_all
 from veilmatch.crypto.encryption.scheme import LocalShare
-from veilmatch.crypto.errors import CiphertextError, KeySafetyError, ProtocolError, VeilmatchError
-from veilmatch.crypto.keys.parties import Party, other_party
+from veilmatch.crypto.errors import KeySafetyError, ProtocolError
 from veilmatch.crypto.keys.shares import PairShare, SafetyShare
 from veilmatch.crypto.packing import lanes
+from veilmatch.crypto.pair.beginning import Beginning, Counts, Mine, require_same, require_well_formed
 from veilmatch.crypto.pair.conversion import (
     fingerprint_hashes,
-    hashes_agree,
     join_openings,
     open_masked,
     output_share,
@@ -43,18 +43,17 @@ from veilmatch.crypto.pair.key_safety import (
     proofs_agree,
     session_nonce,
 )
-from veilmatch.crypto.pair.mask import SessionMask, last_masked
+from veilmatch.crypto.pair.mask import last_masked
 from veilmatch.crypto.pair.messages import (
     Agreement,
     Coins,
-    Hello,
     LocalWork,
     Openings,
     Results,
     SafetyProof,
     SafetyWork,
 )
-from veilmatch.crypto.pair.request import Request, compare_context
+from veilmatch.crypto.pair.request import Part
 from veilmatch.crypto.secret_access import SECRET_ACCESS, SecretHolder
 
 
@@ -64,38 +63,32 @@ class Converter(SecretHolder):
     def __init__(
         self,
         exchange: Exchange,
-        request: Request,
+        parts: Sequence[Part | None],
         share: PairShare,
         safety: SafetyShare,
         coins: bytes,
         mask_secret: bytes,
     ) -> None:
-        """coins, mask_secret: 32 random bytes each, fresh."""
+        """parts: see PairSession. coins, mask_secret: 32 random bytes each, fresh."""
         self._exchange = exchange
-        self._context = request.context()
+        self._parts = parts
         self._share = share
         self._safety = safety
         self._scheme = exchange.scheme
         self._coins = coins
-        self._mask_secret = mask_secret
-        self._peer_nonce = self._their_coins = b""
+        self._beginning = Beginning(exchange, share, coins, mask_secret)
+        self._their_coins = b""
         #: All of this session, in order.
         self._made: list[Conversion] = []
 
     def lanes(
-        self,
-        ciphertexts: list[Integer],
-        listed: bytes,
-        counts: Mapping[Kind, int],
-        *,
-        wraps_bounded: bool,
-        last: bool,
-    ) -> Steps[lanes.Vectors]:
-        """Begin the session, and return this holder's part of its vectors, exact for every valid one.
+        self, listed: Callable[[Part], bytes], counts: Counts, *, wraps_bounded: bool, last: bool
+    ) -> Steps[tuple[list[Part], lanes.Vectors]]:
+        """Begin the session, and return what goes on, and this holder's part of its vectors, exact for every valid one.
 
-        listed: digest of the ciphertexts and of what both holders have to know about them. counts: stock that is used
-        until more is allocated, without the triples of this conversion. wraps_bounded: shares mod 2^k are wanted, with
-        at most W coordinates that may wrap. last: no conversion follows.
+        listed: digest of a part's ciphertexts and of what both holders have to know about them. counts: stock that is
+        used until more is allocated, without the triples of this conversion. wraps_bounded: shares mod 2^k are wanted,
+        with at most W coordinates of a vector that may wrap. last: no conversion follows.
         """
         parameters, is_plus = self._scheme.parameters, self._exchange.is_plus
 
@@ -103,18 +96,29 @@ class Converter(SecretHolder):
             fields = lanes.unpack(shares, parameters)
             if lanes.wraps_modulus(shares, self._scheme.modulus) or lanes.at_risk(fields, parameters):
                 return False
-            ring = lanes.ring_share(fields, parameters, is_plus=False)
-            return not wraps_bounded or lanes.wraps_at_risk(ring, parameters) <= parameters.wrap_limit
+            ring = lanes.ring_share(fields, parameters, is_plus=False).reshape(-1, parameters.dimension)
+            return not wraps_bounded or all(
+                lanes.wraps_at_risk(vector, parameters) <= parameters.wrap_limit for vector in ring
+            )
 
-        local = yield from self._local(ciphertexts)
-        yield from self._hello(local, listed, {"triples": len(ciphertexts), **counts})
+        going = yield from self._beginning.hello((yield from self._named(listed)), counts)
+        ciphertexts = [c for one in going for c in one.part.ciphertexts]
+        local = [share for one in going for share in one.local]
         shares = yield from self._exact(ciphertexts, local, is_safe, None, last=last, plus_first=True)
         fields = lanes.unpack(shares, parameters)
         ring = lanes.ring_share(fields, parameters, is_plus=is_plus)
-        return lanes.Vectors(fields, lanes.above(shares, parameters), ring)
+        return [one.part for one in going], lanes.Vectors(fields, lanes.above(shares, parameters), ring)
 
-    def require_fit(self, results: Results) -> None:
-        """Raise ProtocolError if what is wanted does not fit the results."""
+    def _named(self, listed: Callable[[Part], bytes]) -> Steps[list[Mine | None]]:
+        """Convert locally what is here, all together; return what this holder says of each request."""
+        local = iter((yield from self._local([c for part in self._parts if part for c in part.ciphertexts])))
+        return [None if part is None else self._mine(part, listed(part), local) for part in self._parts]
+
+    def _mine(self, part: Part, listed: bytes, local: Iterator[LocalShare]) -> Mine:
+        return Mine(part, part.request.context(), listed, list(islice(local, len(part.ciphertexts))))
+
+    def require_fit(self, results: Results, views: int) -> None:
+        """Raise ProtocolError if what is wanted does not fit the results: of each view the same."""
         slots = self._scheme.parameters.slots
         if results.wanted.shape != (len(results.ciphertexts), slots) or not results.wanted.any():
             raise ProtocolError(
@@ -122,6 +126,9 @@ class Converter(SecretHolder):
                 got=results.wanted.shape,
                 expected=f"({len(results.ciphertexts)}, {slots}), not empty",
             )
+        packs, rest = divmod(len(results.wanted), views)
+        if rest or not (results.wanted.reshape(views, packs, slots) == results.wanted[:packs]).all():
+            raise ProtocolError("other slots are wanted of one view than of another", expected=f"{views} views alike")
 
     def results(self, results: Results, counts: Mapping[Kind, int], beside: Running[Any]) -> Steps[list[Integer]]:
         """Return this holder's w of every V: the last conversion. beside: a circuit that has two turns meanwhile.
@@ -138,7 +145,7 @@ class Converter(SecretHolder):
         # While workers convert: it is read from disk. The minus holder has to be told first where it is.
         starts = (yield from exchange.reserve(counts)) if exchange.is_plus else {}
         local = yield from self._local(ciphertexts)
-        mine, _ = self._roles()
+        mine, its = self._beginning.roles
         N = self._scheme.modulus
         agreement = Agreement(both, fingerprint_hashes(local, exchange.session_id, mine, N))
         if exchange.is_plus:
@@ -149,7 +156,8 @@ class Converter(SecretHolder):
             yield from beside.turn()
             yield from exchange.send(agreement)
         theirs = yield from exchange.receive(Agreement)
-        self._compare(theirs.ciphertexts, both, theirs.fingerprints, local, exchange.session_id)
+        require_same(self._share.party, self._beginning.peer, theirs.ciphertexts, both)
+        require_well_formed(theirs.fingerprints, fingerprint_hashes(local, exchange.session_id, its, N))
         if not exchange.is_plus:
             yield from exchange.reserve(counts, (yield from exchange.told(counts)))
         return (
@@ -184,96 +192,16 @@ class Converter(SecretHolder):
             raise ProtocolError("a proof of the wrong size", got=len(received.proof), expected=len(expected))
         if not proofs_agree(received.proof, expected):
             raise KeySafetyError(
-                f"key holder {self._peer} did not prove that it opened true values", got="another proof"
+                f"key holder {self._beginning.peer} did not prove that it opened true values", got="another proof"
             )
 
-    # -- the first messages ------------------------------------------------------------------
-
-    def _hello(self, local: list[LocalShare], listed: bytes, counts: Mapping[Kind, int]) -> Steps[None]:
-        """Compare what the session is about and what both have converted; have the same stock reserved.
-
-        The session id comes from all nonces, the mask from both secrets. The minus holder speaks first, and its
-        fingerprints are bound to its own nonce; those of the plus holder to the session. Only when that has found
-        nothing amiss it reserves stock, above the floors of both.
-        """
-        exchange, nonce = self._exchange, session_nonce(self._coins)
-        if exchange.is_plus:
-            theirs, of_session = yield from exchange.receive_hello()
-            self._take_in(theirs, nonce)
-            try:
-                self._compare_hello(theirs, listed, local, theirs.nonce, is_named=not of_session)
-            except VeilmatchError:
-                # The other one finds it out for itself.
-                yield from exchange.send(self._own_hello(listed, local, exchange.session_id, {}))
-                raise
-            starts = yield from exchange.reserve(counts)
-            yield from exchange.send(self._own_hello(listed, local, exchange.session_id, starts))
-            return
-        yield from exchange.send(self._own_hello(listed, local, nonce, {}))
-        theirs, of_session = yield from exchange.receive_hello()
-        self._take_in(theirs, nonce)
-        self._compare_hello(theirs, listed, local, exchange.session_id, is_named=of_session == exchange.session_id)
-        if any(theirs.starts[kind] < exchange.floors[kind] for kind in counts):
-            raise ProtocolError("stock allocated where it may not be", got=theirs.starts, expected=exchange.floors)
-        yield from exchange.reserve(counts, theirs.starts)
-
-    def _compare_hello(
-        self, theirs: Hello, listed: bytes, local: list[LocalShare], bound_to: bytes, *, is_named: bool
-    ) -> None:
-        """Compare all that must be the same, and use no stock below the other's floors. is_named: as it has to be."""
-        compare_context(self._context, theirs.context)
-        if not is_named:
-            raise ProtocolError("a hello of another session")
-        self._compare(theirs.ciphertexts, listed, theirs.fingerprints, local, bound_to)
-        floors = self._exchange.floors
-        self._exchange.floors = {kind: max(floor, theirs.floors[kind]) for kind, floor in floors.items()}
-
-    def _own_hello(self, listed: bytes, local: list[LocalShare], bound_to: bytes, starts: Mapping[Kind, int]) -> Hello:
-        prints = fingerprint_hashes(local, bound_to, self._roles()[0], self._scheme.modulus)
-        floors = self._exchange.floors
-        return Hello(
-            self._context, session_nonce(self._coins), self._mask_secret,
-            floors["triples"], floors["bits"], floors["products"],
-            starts.get("triples", 0), starts.get("bits", 0), starts.get("products", 0), listed, prints,
-        )  # fmt: skip
-
-    def _take_in(self, theirs: Hello, nonce: bytes) -> None:
-        """Make the session's id and mask."""
-        exchange = self._exchange
-        if len(theirs.nonce) != NONCE_BYTES or theirs.nonce == nonce:
-            raise ProtocolError("a session nonce of the wrong size, or my own", expected=f"{NONCE_BYTES} fresh bytes")
-        self._peer_nonce = theirs.nonce
-        both = (nonce, theirs.nonce), (self._mask_secret, theirs.mask_secret)
-        nonces, secrets = both if exchange.is_plus else (both[0][::-1], both[1][::-1])
-        session_id = digest("session id", self._context, *nonces)
-        exchange.mask = SessionMask(session_id, *secrets)
-        exchange.session_id = session_id
-
     # -- parts of steps ----------------------------------------------------------------------
-
-    @property
-    def _peer(self) -> Party:
-        return other_party(self._share.pair, self._share.party)
-
-    def _roles(self) -> tuple[str, str]:
-        return ("plus", "minus") if self._exchange.is_plus else ("minus", "plus")
 
     def _local(self, ciphertexts: list[Integer]) -> Steps[list[LocalShare]]:
         local: list[LocalShare] = yield LocalWork(ciphertexts)
         if len(local) != len(ciphertexts):
             raise ProtocolError("number of local shares", got=len(local), expected=len(ciphertexts))
         return local
-
-    def _compare(
-        self, theirs: bytes, listed: bytes, fingerprints: bytes, local: list[LocalShare], bound_to: bytes
-    ) -> None:
-        """Compare what the peer has converted with what this holder has: nothing is opened before that."""
-        if not hashes_agree(theirs, listed):
-            # Which of their matchers deviates neither can know.
-            both = " and ".join(sorted((self._share.party, self._peer)))
-            raise ProtocolError(f"key holders {both} were given different ciphertexts")
-        if not hashes_agree(fingerprints, fingerprint_hashes(local, bound_to, self._roles()[1], self._scheme.modulus)):
-            raise CiphertextError("a ciphertext is not well-formed under this key and epoch")
 
     def _exact(
         self,
@@ -331,7 +259,7 @@ class Converter(SecretHolder):
 
     def _receive_coins(self) -> Steps[None]:
         theirs = (yield from self._exchange.receive(Coins)).coins
-        if len(theirs) != NONCE_BYTES or session_nonce(theirs) != self._peer_nonce:
+        if len(theirs) != NONCE_BYTES or session_nonce(theirs) != self._beginning.peer_nonce:
             raise ProtocolError("coins that are not those of the nonce", expected=f"the {NONCE_BYTES} bytes behind it")
         self._their_coins = theirs
 

@@ -6,14 +6,16 @@ in memory. None of them has a representation that shows its content.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
 from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.dealing import Kind, Words
+from veilmatch.crypto.errors import VeilmatchError
 from veilmatch.crypto.packing.fields import Array
 from veilmatch.crypto.rings.grid import Grid
 from veilmatch.crypto.secret_access import SecretHolder
@@ -25,14 +27,17 @@ from veilmatch.crypto.secret_access import SecretHolder
 class Hello(SecretHolder):
     """First message of both: what each believes the session is about, its nonce, its part of the mask, its conversions.
 
-    context: 32-byte digest of everything that must be the same at both (Request.context).
+    The requests are those that the session was opened with, in that order; of the plus holder those that are here.
+    context: digests of everything that must be the same at both (Request.context), of each request, joined.
     nonce: 32 bytes, the commitment to the holder's coins (key_safety.session_nonce).
     mask_secret: 32 bytes, for the peer alone (mask.py).
     triples_floor, bits_floor, products_floor: first stock index this holder may still use.
     triples_start, bits_start, products_start: where the plus holder has reserved what the session begins with, 0 where
     it needs none.
-    ciphertexts: 32-byte digest of what the session begins with. fingerprints: H(role, nonce, index, g mod N) of each,
-    with the nonce of the minus holder in its own, and the session id in those of the plus holder.
+    ciphertexts: 32-byte digest of what each request begins with, joined. fingerprints: of each request a digest of
+    H(role, nonce, index, g mod N) of its ciphertexts, with the nonce of the minus holder in its own, and the session id
+    in those of the plus holder; joined.
+    standing: of the plus holder, a byte of each request (`Standing`); the minus holder speaks first and has none.
     """
 
     context: bytes
@@ -46,6 +51,7 @@ class Hello(SecretHolder):
     products_start: int
     ciphertexts: bytes
     fingerprints: bytes
+    standing: bytes = b""
 
     @property
     def floors(self) -> dict[Kind, int]:
@@ -56,6 +62,14 @@ class Hello(SecretHolder):
     def starts(self) -> dict[Kind, int]:
         """By kind of stock."""
         return {"triples": self.triples_start, "bits": self.bits_start, "products": self.products_start}
+
+
+class Standing(IntEnum):
+    """What becomes of a request that a session was opened with: it is not here, goes on, or is not the same at both."""
+
+    MISSING = 0
+    GOES_ON = 1
+    REFUSED = 2
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -181,10 +195,21 @@ class Reserved(SecretHolder):
     material: object
 
 
+@dataclass(frozen=True, slots=True)
+class Composed:
+    """The hello is done: which requests go on, by place, and why others do not; resume with None.
+
+    Those in neither were not here. If none goes on, the session ends with the first refusal.
+    """
+
+    going: tuple[int, ...]
+    refused: Mapping[int, VeilmatchError]
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class ProbeShare(SecretHolder):
-    """Of a search, for this holder's matcher: e_*, int64[D] in [0, 2^k), and whether it is the plus share; resume with
-    None."""
+    """Of a search, for this holder's matcher: e_*, int64[views * D] in [0, 2^k), one view of the probe after the other,
+    and whether it is the plus share; resume with None."""
 
     session_id: bytes
     exponents: Array
@@ -197,7 +222,8 @@ class TemplateShare(SecretHolder):
 
     lanes: uint64[n*D], as integers: what the plus holder has less what the minus holder has is coordinate + offset of
     a valid vector, or of zero. valid: uint8[m] of 0 or 1, XOR shares for the device of which of the m templates that a
-    device encrypted are valid, in order; of an erasure nobody is told, and it is empty.
+    device encrypted are valid, in order; of an erasure nobody is told, and it is empty. Of an enrolment unless the face
+    is known: whether all views are valid, and whether it is known.
     """
 
     session_id: bytes
@@ -213,7 +239,10 @@ class AwaitResults:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Results(SecretHolder):
-    """From this holder's matcher: V of every pack, and which slots are asked for, bool[packs, slots]."""
+    """From this holder's matcher: V of every pack, and which slots are asked for, bool[packs, slots].
+
+    Of several views all packs of the first one, then all of the next.
+    """
 
     ciphertexts: Sequence[Integer]
     wanted: NDArray[np.bool_]
@@ -221,9 +250,10 @@ class Results(SecretHolder):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class DecisionShare(SecretHolder):
-    """For the device, through this holder's matcher: XOR shares of the answer bits; ends the session.
+    """For the device, through this holder's matcher: XOR shares of the answer bits.
 
-    bits: uint8[n] of 0 or 1. verify: n = 1. candidates: one per wanted slot, in the order of packs and slots.
+    Of verifications that go together one each, in order; resume with None. The last one ends the session.
+    bits: uint8[n] of 0 or 1. verify, known: n = 1. candidates: one per wanted slot, in the order of packs and slots.
     identify: the number of the best wanted slot in that order, from 1, or 0 for nobody; lowest bit first.
     valid: share of whether the probe is valid, 0 or 1; if it is not, every answer bit is 0.
     """
@@ -233,4 +263,15 @@ class DecisionShare(SecretHolder):
     valid: int
 
 
-Action = Send | Receive | LocalWork | SafetyWork | Reserve | ProbeShare | TemplateShare | AwaitResults | DecisionShare
+Action = (
+    Send
+    | Receive
+    | LocalWork
+    | SafetyWork
+    | Reserve
+    | Composed
+    | ProbeShare
+    | TemplateShare
+    | AwaitResults
+    | DecisionShare
+)

@@ -11,9 +11,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.dealing import Kind, Words
 from veilmatch.crypto.digests import digest, digest_all
+from veilmatch.crypto.encryption.scheme import Scheme
 from veilmatch.crypto.gates.boolean import Circuit, Wire
 from veilmatch.crypto.gates.multiplication import only_valid, only_valid_cost
 from veilmatch.crypto.gates.validity import validate, validity_cost
@@ -22,23 +22,27 @@ from veilmatch.crypto.pair.converting import Converter
 from veilmatch.crypto.pair.exchange import Exchange, Steps
 from veilmatch.crypto.pair.mask import last_masked_words
 from veilmatch.crypto.pair.messages import TemplateShare
+from veilmatch.crypto.pair.request import Part
 from veilmatch.crypto.parameters import ParameterSet
 
 
 def template_steps(
-    exchange: Exchange, converter: Converter, ciphertexts: list[Integer], by_device: NDArray[np.bool_], *, told: bool
+    exchange: Exchange, converter: Converter, by_device: NDArray[np.bool_], *, told: bool
 ) -> Steps[None]:
     """Convert vectors and end the session with this holder's shares of them.
 
     by_device: bool[n], which of them are gated. told: whether the device learns of each of those if it is valid.
     """
     parameters, count, gated_count = exchange.scheme.parameters, len(by_device), int(by_device.sum())
-    listed = digest_all("lanes", map(exchange.scheme.serialise, ciphertexts))
-    listed = digest("templates", listed, np.packbits(by_device).tobytes())
     counts = validity_stock(gated_count, parameters) if gated_count else {}
     if gated_count:
         counts["products"] += only_valid_cost(gated_count, parameters.dimension)
-    vectors = yield from converter.lanes(ciphertexts, listed, counts, wraps_bounded=False, last=True)
+    _, vectors = yield from converter.lanes(
+        lambda part: listed_with_origins("templates", exchange.scheme, part),
+        lambda _: counts,
+        wraps_bounded=False,
+        last=True,
+    )
     values = vectors.lanes.astype(np.uint64).reshape(count, parameters.dimension)
     valid = np.zeros(0, dtype=np.uint8)
     if not gated_count:
@@ -49,10 +53,16 @@ def template_steps(
         yield from validity.start()
         yield from converter.check_key_safety(validity)
         flags = yield from validity.finish()
-        values[by_device] = yield from _only_valid(exchange, gated.lanes.astype(np.uint64), flags)
+        values[by_device] = yield from only_if_valid(exchange, gated.lanes.astype(np.uint64), flags)
         if told:
             valid = np.unpackbits(flags, count=gated_count, bitorder="little") ^ exchange.mask.bits(gated_count)
     yield TemplateShare(exchange.session_id, values.ravel(), exchange.is_plus, valid)
+
+
+def listed_with_origins(label: str, scheme: Scheme, part: Part) -> bytes:
+    """Return the digest of the ciphertexts of a part, and of which of its vectors a device encrypted."""
+    listed = digest_all("lanes", map(scheme.serialise, part.ciphertexts))
+    return digest(label, listed, np.packbits(part.by_device).tobytes())
 
 
 def validity_stock(vectors: int, parameters: ParameterSet) -> dict[Kind, int]:
@@ -68,7 +78,7 @@ def validity_of(exchange: Exchange, vectors: lanes.Vectors) -> Circuit:
     return validate(vectors.lanes, vectors.above, parameters, exchange.session_id, products, evaluator)
 
 
-def _only_valid(exchange: Exchange, values: Words, flags: Wire) -> Steps[Words]:
+def only_if_valid(exchange: Exchange, values: Words, flags: Wire) -> Steps[Words]:
     """Return this holder's share of every vector that is valid, and of zero for the others: uint64[n, D].
 
     What the plus holder has less what the minus holder has is coordinate + offset as an integer, not only mod 2^64:

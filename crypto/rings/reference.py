@@ -59,10 +59,24 @@ class ReferenceRing:
         self, asked: Sequence[tuple[PackGroup, Sequence[int]]], compiled: bytes, zeros: FixedBase
     ) -> bytes:
         """Return the products of these lanes of groups, each times a fresh power of `zeros`, as big-endian bytes."""
+        fresh = zeros.random_powers(sum(len(lanes) for _, lanes in asked))
+        return self._times(asked, compiled, fresh)
+
+    def products_times(
+        self, asked: Sequence[tuple[PackGroup, Sequence[int]]], compiled: bytes, factors: bytes
+    ) -> bytes:
+        """Return the products of these lanes of groups, each times one of the factors, as big-endian bytes."""
+        size = (self._square.bit_length() + 7) // 8
+        return self._times(
+            asked, compiled, [from_bytes(factors[at : at + size]) for at in range(0, len(factors), size)]
+        )
+
+    def _times(
+        self, asked: Sequence[tuple[PackGroup, Sequence[int]]], compiled: bytes, factors: Sequence[Integer]
+    ) -> bytes:
         products = [x for group, lanes in asked for x in group.products(compiled, lanes)]
         size = (self._square.bit_length() + 7) // 8
-        fresh = zeros.random_powers(len(products))
-        return b"".join(to_bytes(x * zero % self._square, size) for x, zero in zip(products, fresh, strict=True))
+        return b"".join(to_bytes(x * y % self._square, size) for x, y in zip(products, factors, strict=True))
 
     def quotients(self, dividends: bytes, divisors: bytes, factor: Integer) -> bytes:
         """Return factor * a / b for the numbers a and b at each place, as big-endian bytes."""

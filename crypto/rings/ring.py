@@ -100,6 +100,12 @@ class Ring(Protocol):
         asked: at least one. In their order, each as 2*|N| big-endian bytes, joined.
         """
 
+    def products_times(
+        self, asked: Sequence[tuple[PackGroup, Sequence[int]]], compiled: bytes, factors: bytes
+    ) -> bytes:
+        """Return what `randomised_products` returns with these numbers as factors: one for each product, as it writes
+        them, in [0, N^2)."""
+
     def quotients(self, dividends: bytes, divisors: bytes, factor: Integer) -> bytes:
         """Return factor * a / b for the numbers a and b at each place, at least one, each 2*|N| big-endian bytes.
 

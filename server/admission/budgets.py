@@ -90,6 +90,17 @@ def _scope_and_measure(name: str) -> tuple[str, str]:
 
 
 @dataclass(frozen=True, slots=True)
+class Left:
+    """One budget of somebody, now. used: in the window that ends now. eases_s: seconds until the oldest of that counts
+    no more; 0 if nothing was used.
+    """
+
+    budget: Budget
+    used: int
+    eases_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Charge:
     """What one request costs one budget. name: whose, within the scope of the budget."""
 
@@ -127,6 +138,13 @@ class Counts:
             # When there is room again depends on the parts, so those of this transaction have to be there.
             self.write()
             raise max((self._refusal(charge) for charge in exceeded), key=_wait_s)
+
+    def left(self, budget: Budget, name: str) -> Left:
+        """Return how much of a budget somebody has used. name: whose, within the scope of the budget."""
+        key = Charge(budget, name, 0).key
+        parts = self._connection.execute(_PARTS, (*key, self._oldest(budget))).fetchall()
+        eases_s = ((parts[0][0] + PARTS + 1) * budget.part_ms - self._now_ms) / 1000 if parts else 0.0
+        return Left(budget, sum(used for _, used in parts), eases_s)
 
     def add(self, charges: Sequence[Charge]) -> None:
         """Count a request that there is room for; it is there once `write` was called."""

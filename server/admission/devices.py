@@ -6,6 +6,10 @@
 A file that has changed is read again when its device next asks, and one that is gone is a device revoked, from the
 very next request on: that costs one look at the file's status a request. A file that does not verify is logged when
 it is read and serves nobody; the other devices are not affected.
+
+A certificate that is to stay away, wherever a copy of it turns up, has a file ID.revoked beside it, ID that of the
+certificate in hex. Its name alone counts (revoked.py), and another certificate of the same device is another one. So
+does what two organisations have put on their revocation lists (revoking/lists.py), at every server.
 """
 
 from __future__ import annotations
@@ -24,6 +28,8 @@ from veilmatch.crypto.encryption.public_key_format import PublicFile
 from veilmatch.crypto.errors import ConfigurationError, DeviceCertificateError, DeviceRightsError, StorageError
 from veilmatch.crypto.keys.device_certificate import MAX_BYTES, DeviceCertificate, Statement, check_device_name
 from veilmatch.server.admission.certification import certified_statement
+from veilmatch.server.admission.revoked import revoked_path
+from veilmatch.server.revoking.lists import RevocationLists
 
 SUFFIX = ".cert"
 #: What says that there is no such file. Anything else is the disk.
@@ -38,16 +44,25 @@ _Mark = tuple[int, int, int, int]
 class _Known:
     mark: _Mark
     statement: Statement | None
+    #: What revokes the certificate, if it is there.
+    revocation: Path | None
 
 
 class Devices:
     """The certified devices of one daemon.
 
-    folder: of the certificates. public: names the installation and the organisations' keys. Raises
-    ConfigurationError if the folder cannot be read.
+    folder: of the certificates. public: names the installation and the organisations' keys. lists: what organisations
+    have taken back; None: there is nothing. Raises ConfigurationError if the folder cannot be read.
     """
 
-    def __init__(self, folder: Path, public: PublicFile, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        public: PublicFile,
+        now: Callable[[], float] = time.time,
+        lists: RevocationLists | None = None,
+    ) -> None:
+        self._lists = lists
         self._folder = folder
         self._public = public
         self._now = now
@@ -58,33 +73,40 @@ class Devices:
     def find(self, name: str) -> Statement | None:
         """Return what two organisations state about the device, valid now or not; None if nothing that verifies.
 
-        Raises StorageError if the disk cannot tell whether its certificate is there.
+        Raises DeviceRightsError if its certificate is revoked here or by two organisations, StorageError if the disk
+        cannot tell.
         """
         try:
             check_device_name(name)  # a path otherwise, if it comes to the worst
         except ConfigurationError:
             return None
-        return self._refresh(certificate_path(self._folder, name))
+        known = self._refresh(certificate_path(self._folder, name))
+        if known is not None and known.revocation is not None and _is_there(known.revocation):
+            raise DeviceRightsError("the device's certificate was revoked", got=name, expected="another certificate")
+        said = known.statement if known is not None else None
+        if said is not None and self._lists is not None and self._lists.has(said.id):
+            raise DeviceRightsError(
+                "two organisations have revoked the device's certificate", got=name, expected="another certificate"
+            )
+        return said
 
-    def _refresh(self, path: Path) -> Statement | None:
+    def _refresh(self, path: Path) -> _Known | None:
         try:
             mark = _mark(path.stat())
         except OSError as error:
             if error.errno not in _GONE:
                 # A failing disk takes no device's certificate away, and gives none.
-                raise StorageError(
-                    "the folder of device certificates cannot be read",
-                    needed="a folder that can be read",
-                    available=os.strerror(error.errno or 0),
-                ) from None
+                raise _failing(error) from None
             if self._known.pop(path.stem, None) is not None:
                 _log.info("device removed", device=path.stem)
             return None
         known = self._known.get(path.stem)
         if known is None or known.mark != mark:
             # The mark is older than what is read: a file that changes meanwhile is read once more.
-            known = self._known[path.stem] = _Known(mark, self._load(path))
-        return known.statement
+            statement = self._load(path)
+            revocation = revoked_path(self._folder, statement.id) if statement is not None else None
+            known = self._known[path.stem] = _Known(mark, statement, revocation)
+        return known
 
     def _load(self, path: Path) -> Statement | None:
         try:
@@ -99,6 +121,24 @@ class Devices:
         else:
             _log.info("device certificate read", device=statement.device, serial=statement.serial.hex())
         return statement
+
+
+def _is_there(revocation: Path) -> bool:
+    try:
+        revocation.lstat()
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise _failing(error) from None
+    return True
+
+
+def _failing(error: OSError) -> StorageError:
+    return StorageError(
+        "the folder of device certificates cannot be read",
+        needed="a folder that can be read",
+        available=os.strerror(error.errno or 0),
+    )
 
 
 def certificate_path(folder: Path, device: str) -> Path:

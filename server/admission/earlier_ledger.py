@@ -19,7 +19,7 @@ from sqlalchemy import BigInteger, Column, MetaData, String, Table
 from veilmatch.server.admission import budgets, replay
 from veilmatch.server.admission.budgets import ADD_USED
 from veilmatch.server.admission.replay import note_forgotten
-from veilmatch.server.ground.database import Statements, open_database
+from veilmatch.server.ground.database import Statements, open_earlier
 from veilmatch.server.installation.files import sync_folder
 
 #: The table of files that were carried over.
@@ -58,7 +58,7 @@ def _carry_over(
     copy: Callable[[sqlite3.Connection, sqlite3.Connection], None],
     ledger: Statements,
 ) -> None:
-    engine = open_database(path, metadata)
+    engine = open_earlier(path, metadata)
     try:
         earlier = Statements(engine)
         number = _number(earlier)

@@ -23,11 +23,13 @@ from sqlalchemy import MetaData
 
 from veilmatch.crypto.errors import BudgetExceededError, StorageError, VeilmatchError
 from veilmatch.server.admission import budgets, replay
-from veilmatch.server.admission.budgets import Budget, Counts, charges_of, prune_counts
+from veilmatch.server.admission.budgets import Budget, Charge, Counts, Left, charges_of, prune_counts
 from veilmatch.server.admission.earlier_ledger import carried_over, carry_over
 from veilmatch.server.admission.replay import Nonces, prune_nonces
 from veilmatch.server.ground.database import Statements, open_database
 from veilmatch.server.ground.gathering import Gathered, Outcome
+from veilmatch.server.ground.revisions import Revisions
+from veilmatch.server.monitoring import meters
 
 #: Of the data directory.
 LEDGER = "ledger.db"
@@ -35,6 +37,7 @@ LEDGER = "ledger.db"
 _PRUNE_EVERY = 256
 _NOTE_TIME = "INSERT INTO clock (id, latest_ms) VALUES (1, ?) ON CONFLICT (id) DO UPDATE SET latest_ms = ?"
 
+_REVISIONS = Revisions.of("ledger")
 _metadata = MetaData()
 for _part in (replay.metadata, budgets.metadata, carried_over):
     for _table in _part.sorted_tables:
@@ -66,7 +69,7 @@ class Ledger:
         alternatives: tuple[str, ...] = (),
         now: Callable[[], float] = time.time,
     ) -> None:
-        self._engine = open_database(data_dir / LEDGER, _metadata)
+        self._engine = open_database(data_dir / LEDGER, _metadata, _REVISIONS)
         self._statements = Statements(self._engine)
         carry_over(data_dir, self._statements)
         self._limits = limits
@@ -93,10 +96,17 @@ class Ledger:
             except BudgetExceededError as error:
                 raise self._named(error) from None
 
-    def require_new(self, nonce: bytes, expires_at_ms: int) -> None:
-        """Raise what `enter` would raise of the nonce now; `look` does of budgets."""
+    def look_at(self, entry: Entry) -> None:
+        """Raise what `enter` would raise now of all of an entry, nonce and budgets, in one transaction."""
         with self._noting(), self._statements.reading() as connection:
-            Nonces(connection).require_new(nonce, expires_at_ms)
+            nonces, counts = Nonces(connection), Counts(connection, self._time_ms(connection))
+            self._require_room(entry, charges_of(self._limits, entry.names, entry.cost), nonces, counts)
+
+    def left(self, scope: str, name: str) -> list[Left]:
+        """Return what somebody has used of each budget of a scope, "device" say. Raises StorageError."""
+        with self._noting(), self._statements.reading() as connection:
+            counts = Counts(connection, self._time_ms(connection))
+            return [counts.left(budget, name) for budget in self._limits if budget.scope == scope]
 
     def close(self) -> None:
         """Write what waits, and close the database."""
@@ -118,17 +128,23 @@ class Ledger:
         """Enter one request after those before it, unless it is refused."""
         charges = charges_of(self._limits, entry.names, entry.cost)
         try:
-            nonces.require_new(entry.nonce, entry.expires_at_ms)
-            counts.require_room(charges)
+            self._require_room(entry, charges, nonces, counts)
         except VeilmatchError as error:  # those of the disk are of all of them, and not typed yet
-            return self._named(error)
+            return error
         nonces.add(entry.nonce, entry.expires_at_ms)
         counts.add(charges)
+        meters.charged(entry.names, entry.cost)
         return None
 
-    def _named(self, error: VeilmatchError) -> VeilmatchError:
-        if isinstance(error, BudgetExceededError):
-            error.party = self._party
+    def _require_room(self, entry: Entry, charges: Sequence[Charge], nonces: Nonces, counts: Counts) -> None:
+        nonces.require_new(entry.nonce, entry.expires_at_ms)
+        try:
+            counts.require_room(charges)
+        except BudgetExceededError as error:
+            raise self._named(error) from None
+
+    def _named(self, error: BudgetExceededError) -> BudgetExceededError:
+        error.party = self._party
         return error
 
     def _prune(self, connection: sqlite3.Connection, entered: int, now_ms: int) -> None:

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from google.protobuf.message import DecodeError
 
 from veilmatch.crypto.answer_share import CHALLENGE_BYTES
+from veilmatch.crypto.card import LATEST_S, SERIAL_BYTES
 from veilmatch.crypto.digests import DIGEST_BYTES, NONCE_BYTES
 from veilmatch.crypto.encryption import knowledge
 from veilmatch.crypto.encryption.paillier import PublicKey
@@ -35,10 +36,13 @@ from veilmatch.crypto.keys.device_certificate import Statement
 from veilmatch.crypto.keys.parties import PAIRS, Pair
 from veilmatch.crypto.keys.recipient_certificate import ID_BYTES
 from veilmatch.crypto.keys.recipient_certificate import Statement as RecipientStatement
+from veilmatch.crypto.liveness import Verdict
 from veilmatch.crypto.parameters import ParameterSet
 from veilmatch.crypto.requests import (
+    MAX_VIEWS,
     MIN_LIFETIME_S,
     TOKEN_BYTES,
+    VERIFICATIONS,
     WITH_PROBE,
     Operation,
     payload_digest,
@@ -48,21 +52,27 @@ from veilmatch.crypto.requests import (
 from veilmatch.protos.v1 import request_pb2 as pb
 from veilmatch.server.admission.recipients import Recipients
 from veilmatch.server.ground.request_id import about_request
+from veilmatch.server.monitoring import calls
 
 _OPERATIONS: dict[int, Operation] = {
     pb.OPERATION_VERIFY: "verify",
     pb.OPERATION_CANDIDATES: "candidates",
     pb.OPERATION_IDENTIFY: "identify",
+    pb.OPERATION_KNOWN: "known",
     pb.OPERATION_ENROL: "enrol",
     pb.OPERATION_ERASE: "erase",
     pb.OPERATION_BULK_ENROL: "bulk",
     pb.OPERATION_SUBJECTS: "subjects",
     pb.OPERATION_ROTATE: "rotate",
+    pb.OPERATION_RETAIN: "retain",
+    pb.OPERATION_ISSUE: "issue",
+    pb.OPERATION_PRESENT: "present",
+    pb.OPERATION_REVOKE: "revoke",
 }
 #: What a request may take from one server to the next, generously, after the one has looked at its clock.
 _MOMENT_MS = 10_000
-WITH_LANES: tuple[Operation, ...] = (*WITH_PROBE, "enrol")
-MUTATIONS: tuple[Operation, ...] = ("enrol", "erase", "bulk")
+WITH_LANES: tuple[Operation, ...] = (*WITH_PROBE, "enrol", "issue")
+MUTATIONS: tuple[Operation, ...] = ("enrol", "erase", "bulk", "retain", "issue", "revoke")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +101,25 @@ class CheckedRequest:
     #: To whom the answer is sealed, None for the device; and what it wants the statements to repeat.
     recipient: RecipientStatement | None = None
     challenge: bytes = b""
+    #: When the change that this asks for is to say that it was made, whole seconds since 1970; 0 if not at all.
+    made_s: int = 0
+    #: Salted digest of the consent that an enrolment is under, b"" without one.
+    consent_digest: bytes = b""
+    #: Whether subjects are listed template by template.
+    details: bool = False
+    #: Digest of the card that is presented, the end of one that is issued, and the serial of one that is revoked.
+    card_digest: bytes = b""
+    card_expires_s: int = 0
+    card_serial: bytes = b""
+    #: Vectors of the probe, all of one face.
+    views: int = 1
+    #: Whether an enrolment is made only unless the face is known, at `threshold`.
+    unless_known: bool = False
+
+    @property
+    def searches(self) -> bool:
+        """Whether the probe is compared with a whole gallery."""
+        return self.unless_known or (self.operation in WITH_PROBE and self.operation not in VERIFICATIONS)
 
 
 class CertifiedDevices(Protocol):
@@ -155,7 +184,8 @@ class RequestChecker:
         Raises RequestSignatureError; RequestExpiredError, saying whose clock it is and how far the request is from it,
         WrongClockError if that is further than any request that another server brings can be; KeyMismatchError;
         DeviceRightsError if the device's certificate does not allow it, LowThresholdError if it does at higher
-        thresholds only; InvalidInputError if it is for another operation than `operations` or a field has no sense;
+        thresholds only, LivenessDemandedError if it does after a check of liveness only; InvalidInputError if it is for
+        another operation than `operations` or a field has no sense;
         KnowledgeProofError if a proof of knowledge is due and what is in its place has another length. A refusal names
         this server as `party`.
         """
@@ -164,6 +194,7 @@ class RequestChecker:
         except DecodeError:
             raise InvalidInputError("the request's body cannot be read", expected="a RequestBody") from None
         about_request(request_digest(request.body), body.device[:60])
+        calls.about(operation_said(body))
         with self._refusing():
             return self._checked(request, body, operations)
 
@@ -218,11 +249,14 @@ class RequestChecker:
         operation = _OPERATIONS.get(body.operation)
         if operation is None or operation not in operations:
             raise InvalidInputError("another operation than this call serves", got=operation, expected=operations)
+        if bool(request.card) != (operation == "present"):
+            raise InvalidInputError("a card belongs to a request that presents it", got=operation, expected="present")
         self._require_rights(statement, body, operation)
         self._check_fields(body, operation)
-        if operation in WITH_PROBE:
-            statement.require_threshold(operation, body.threshold, self._public_key.parameters)
-            statement.require_recipient(operation, named=bool(body.recipient))
+        if asked := "known" if body.unless_known else operation if operation in WITH_PROBE else None:
+            statement.require_threshold(asked, body.threshold, self._public_key.parameters)
+            statement.require_recipient(asked, named=bool(body.recipient))
+            statement.require_liveness(asked, _verdict(body), body.issued_at_ms)
         return CheckedRequest(
             digest=request_digest(request.body),
             device=body.device,
@@ -242,12 +276,26 @@ class RequestChecker:
             knowledge_context=self._knowledge_context(body, statement.public_key),
             recipient=self._recipient(request, body),
             challenge=body.challenge,
+            made_s=body.issued_at_ms // 1000 if body.dated else 0,
+            consent_digest=body.consent_digest,
+            details=body.details,
+            card_digest=body.card_digest,
+            card_expires_s=body.card_expires_s,
+            card_serial=body.card_serial,
+            views=body.views or 1,
+            unless_known=body.unless_known,
         )
 
     def _require_rights(self, statement: Statement, body: pb.RequestBody, operation: Operation) -> None:
-        # Taking back an enrolment of its own is part of the right to enrol.
-        right = "enrol" if operation == "erase" and body.enrolment else operation
+        right = operation
+        # Taking back what a device has made itself is part of the right to make it; whose it is, matchers know.
+        if operation == "erase" and body.enrolment:
+            right = "enrol"
+        elif operation == "revoke" and "revoke" not in statement.rights and "issue" in statement.rights:
+            right = "issue"
         statement.require(right, body.gallery, self._now())
+        if body.unless_known:
+            statement.require("known", body.gallery, self._now())
 
     def _recipient(self, request: pb.SignedRequest, body: pb.RequestBody) -> RecipientStatement | None:
         """Return the recipient that the device has signed. Raises RecipientCertificateError, InvalidInputError."""
@@ -302,22 +350,42 @@ class RequestChecker:
     def _check_fields(self, body: pb.RequestBody, operation: Operation) -> None:
         limit = self._public_key.parameters.threshold_max
         probe, mutation = operation in WITH_PROBE, operation in MUTATIONS
-        named = operation in ("verify", "enrol", "erase")
+        compared = probe or (operation == "enrol" and body.unless_known)
+        named = operation in ("verify", "enrol", "erase", "issue", "present")
+        may_name = operation == "subjects" and body.details
+        may_consent = operation in ("enrol", "issue") and body.dated
         for name, right in (
-            ("threshold", 1 <= body.threshold <= limit if probe else body.threshold == 0),
+            ("unless_known", operation == "enrol" or not body.unless_known),
+            ("views", not body.views or (compared and 2 <= body.views <= MAX_VIEWS)),
+            ("threshold", 1 <= body.threshold <= limit if compared else body.threshold == 0),
             ("pair", body.pair in PAIRS),
             ("nonce", len(body.nonce) == NONCE_BYTES),
             ("token", len(body.token) == (TOKEN_BYTES if mutation else 0)),
             ("payload_digest", len(body.payload_digest) == DIGEST_BYTES),
-            ("subject_digest", len(body.subject_digest) == (DIGEST_BYTES if named else 0)),
+            ("subject_digest", len(body.subject_digest) in _sizes(DIGEST_BYTES, named, may_name)),
+            ("details", operation == "subjects" or not body.details),
             ("new_key_id", len(body.new_key_id) == (KEY_ID_BYTES if operation == "rotate" else 0)),
             ("enrolment", len(body.enrolment) in ((0, TOKEN_BYTES) if operation == "erase" else (0,))),
             ("knowledge", operation in WITH_LANES or not body.knowledge),
             ("recipient", len(body.recipient) in ((0, ID_BYTES) if probe else (0,))),
+            # The log keeps a card's digest for ever, and what would confirm a name never.
+            ("dated", body.dated or operation not in ("issue", "revoke") if mutation else not body.dated),
+            ("consent_digest", len(body.consent_digest) in _sizes(DIGEST_BYTES, False, may_consent)),
+            ("card_digest", len(body.card_digest) == (DIGEST_BYTES if operation == "present" else 0)),
+            ("card_serial", len(body.card_serial) == (SERIAL_BYTES if operation == "revoke" else 0)),
+            (
+                "card_expires_s",
+                body.issued_at_ms // 1000 < body.card_expires_s <= LATEST_S
+                if operation == "issue"
+                else body.card_expires_s == 0,
+            ),
+            ("liveness", compared or not body.HasField("liveness")),
             ("challenge", len(body.challenge) <= (CHALLENGE_BYTES if body.recipient else 0)),
         ):
             if not right:
                 raise InvalidInputError("a field of the request has no sense here", got=name, expected=operation)
+        if (verdict := _verdict(body)) is not None and verdict.checked_at_ms > body.issued_at_ms:
+            raise InvalidInputError("a verdict of liveness from after the request", expected="from before it")
         if operation in WITH_LANES and len(body.knowledge) != knowledge.proof_bytes(self._public_key):
             raise KnowledgeProofError()
 
@@ -340,12 +408,49 @@ class RequestChecker:
             model=body.model,
             recipient=body.recipient,
             challenge=body.challenge,
+            dated=body.dated,
+            consent_digest=body.consent_digest,
+            card_digest=body.card_digest,
+            card_expires_s=body.card_expires_s,
+            views=body.views,
+            unless_known=body.unless_known,
+            liveness=_verdict(body),
         )
+
+
+def _verdict(body: pb.RequestBody) -> Verdict | None:
+    """Return what the device says of liveness, None if nothing. Raises InvalidInputError if it is no verdict."""
+    said = body.liveness if body.HasField("liveness") else None
+    return None if said is None else Verdict(said.detector, said.checked_at_ms)
+
+
+def _sizes(size: int, must: bool, may: bool) -> tuple[int, ...]:
+    """Return which sizes a field may have that has to be there, or may be."""
+    return (size,) if must else (0, size) if may else (0,)
+
+
+def operation_said(body: pb.RequestBody) -> str:
+    """Return which operation a request names, whether it is right or not; "" for none that there is."""
+    return _OPERATIONS.get(body.operation, "")
+
+
+def device_said(request: pb.SignedRequest) -> str:
+    """Return who a request says it is from, before anything of it is known to be right; "" if it does not say.
+
+    All that is logged of this call is about that request from here on.
+    """
+    try:
+        body = pb.RequestBody.FromString(request.body)
+    except DecodeError:
+        body = pb.RequestBody()
+    about_request(request_digest(request.body), body.device[:60])
+    calls.about(operation_said(body))
+    return body.device
 
 
 def check_ciphertexts(checked: CheckedRequest, ciphertexts: Sequence[bytes], parameters: ParameterSet) -> None:
     """Raise InvalidInputError unless these are as many as the operation takes, CiphertextError if a size is wrong."""
-    expected = parameters.lane_ciphertexts if checked.operation in WITH_LANES else 0
+    expected = checked.views * parameters.lane_ciphertexts if checked.operation in WITH_LANES else 0
     if len(ciphertexts) != expected:
         raise InvalidInputError("number of lane ciphertexts", got=len(ciphertexts), expected=expected)
     for one in ciphertexts:

@@ -1,4 +1,4 @@
-"""SQLite databases of a running daemon, read and never written: no lock is taken that it would wait for."""
+"""Databases of a running daemon, read and never written: no lock is taken that it would wait for."""
 
 from __future__ import annotations
 
@@ -10,8 +10,13 @@ from pathlib import Path
 from urllib.parse import quote
 
 from sqlalchemy import Connection, create_engine, event
+from sqlalchemy.exc import DBAPIError
 
 from veilmatch.server.check.report import Report
+from veilmatch.server.config import GalleriesIn
+from veilmatch.server.matcher.gallery.disk import schema
+from veilmatch.server.matcher.gallery.disk.backends.sqlite import FILE_NAME, require_certified, typed_of_file
+from veilmatch.server.matcher.gallery.disk.database import open_beside
 
 #: A daemon that empties its write-ahead log is waited for.
 _BUSY_TIMEOUT_S = 30.0
@@ -79,6 +84,28 @@ def reading(path: Path) -> Iterator[Connection]:
             yield connection
     finally:
         engine.dispose()
+
+
+@contextmanager
+def reading_galleries(where: GalleriesIn) -> Iterator[Connection]:
+    """The same for the galleries of a matcher. Raises errors of ours: IntegrityError also if they are not ours, or of
+    another revision than this code reads."""
+    if not isinstance(where, Path):
+        database = open_beside(where)
+        try:
+            with database.reading() as connection:
+                schema.REVISIONS.require_head(connection, database.name)
+                yield connection
+        finally:
+            database.close()
+        return
+    try:
+        with reading(where / FILE_NAME) as connection:
+            require_certified(connection)
+            schema.REVISIONS.require_head(connection, FILE_NAME)
+            yield connection
+    except DBAPIError as error:
+        raise typed_of_file(error) from None
 
 
 def _opened(path: Path) -> sqlite3.Connection:

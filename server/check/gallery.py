@@ -1,9 +1,10 @@
-"""gallery.db of a matcher: packs and records against their checksums, the log against the chain, slots, references."""
+"""A matcher's galleries: packs and records against their checksums, the log against the chain, slots, references."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,29 +14,34 @@ from veilmatch.crypto.digests import digest
 from veilmatch.crypto.encryption.paillier import PublicKey
 from veilmatch.crypto.errors import IntegrityError
 from veilmatch.crypto.parameters import ParameterSet
-from veilmatch.server.check.databases import check_mode, check_pages, reading
+from veilmatch.server.check.databases import check_mode, check_pages, reading, reading_galleries
 from veilmatch.server.check.report import Report
 from veilmatch.server.check.sizes import note_searches
+from veilmatch.server.config import GalleriesIn
 from veilmatch.server.matcher.gallery.disk import schema
-from veilmatch.server.matcher.gallery.disk.checks import check_chain, damaged_packs, damaged_records
+from veilmatch.server.matcher.gallery.disk.backends.sqlite import FILE_NAME, require_certified
+from veilmatch.server.matcher.gallery.disk.checks import check_chain, check_named, damaged_packs, damaged_records
+from veilmatch.server.matcher.gallery.disk.database import place_of
 from veilmatch.server.matcher.gallery.disk.rows import retired_slots, state_of, visible
 from veilmatch.server.matcher.gallery.index import SlotIndex
 
 REMEDY = (
     "stop this matcher, move gallery.db away and take a copy of the others with `veilmatch gallery fetch --restored`: "
-    "docs/operations.md, backups, a matcher"
+    "docs/backup.md, a matcher is lost"
 )
-_SERVED = "everything is served but erasing or rotating this template; " + REMEDY
+_MENDED = "stop this matcher, replace it by that of another one with `veilmatch gallery mend`, and start it again"
+_SERVED = "other pairs verify and erase this subject meanwhile; " + _MENDED
 
 
-def check_gallery_db(path: Path, key: PublicKey | None, names: Collection[str], report: Report) -> None:
-    """Look at everything in a gallery.db, in one state of it.
+def check_galleries(where: GalleriesIn, key: PublicKey | None, names: Collection[str], report: Report) -> None:
+    """Look at everything in a database of galleries, in one state of it.
 
     key: whose it should be, None if nobody says. names: of the galleries that should be there.
     """
-    check_mode(path, report)
-    with report.finding(path, REMEDY), reading(path) as connection:
-        check_pages(connection, path, REMEDY, report)
+    path = place_of(where)
+    if isinstance(where, Path):
+        check_mode(where / FILE_NAME, report)
+    with report.finding(path, REMEDY), _opened(where, report) as connection:
         key_id, parameters = _identity(connection, key)
         rows = connection.execute(select(schema.galleries).order_by(schema.galleries.c.name)).all()
         for gallery in rows:
@@ -44,18 +50,23 @@ def check_gallery_db(path: Path, key: PublicKey | None, names: Collection[str], 
             report.notes.append(f"{path} has no gallery {missing}: it is made at the next start")
 
 
+@contextmanager
+def _opened(where: GalleriesIn, report: Report) -> Iterator[Connection]:
+    if not isinstance(where, Path):
+        with reading_galleries(where) as connection:
+            yield connection
+        return
+    # What SQLite says of it is told in its words, every page of it.
+    path = where / FILE_NAME
+    with reading(path) as connection:
+        check_pages(connection, path, REMEDY, report)
+        require_certified(connection)
+        schema.REVISIONS.require_head(connection, FILE_NAME)
+        yield connection
+
+
 def _identity(connection: Connection, key: PublicKey | None) -> tuple[bytes, ParameterSet]:
     """Return key id and parameter set. Raises IntegrityError if the database does not say, or says another."""
-    application = connection.exec_driver_sql("PRAGMA application_id").scalar()
-    if application not in (schema.APPLICATION_ID, schema.ROTATING_ID):
-        raise IntegrityError("not a gallery database", got=f"application id {application}")
-    version = connection.exec_driver_sql("PRAGMA user_version").scalar()
-    if version != schema.SCHEMA_VERSION:
-        raise IntegrityError(
-            "of another version: `veilmatch move` makes this one of one whose changes have no certificates",
-            got=version,
-            expected=schema.SCHEMA_VERSION,
-        )
     row = connection.execute(select(schema.identity)).one_or_none()
     if row is None:
         raise IntegrityError("it does not say whose it is")
@@ -69,15 +80,17 @@ def _identity(connection: Connection, key: PublicKey | None) -> tuple[bytes, Par
 
 
 def _check_gallery(
-    connection: Connection, gallery: Row[Any], key_id: bytes, parameters: ParameterSet, path: Path, report: Report
+    connection: Connection, gallery: Row[Any], key_id: bytes, parameters: ParameterSet, path: str, report: Report
 ) -> None:
     name = f"gallery {gallery.name}"
     with report.finding(path, REMEDY, f"{name}, log"):
-        check_chain(connection, gallery, key_id, parameters)
+        leaves = check_chain(connection, gallery, key_id, parameters)
+        with report.finding(path, _MENDED, f"{name}, packs"):
+            check_named(connection, gallery, leaves)
     with report.finding(path, REMEDY, f"{name}, packs"):
         for pack in damaged_packs(connection, gallery, parameters):
             where = f"{name}, pack {pack.pack} (row {pack.row} of contents)"
-            report.found(path, where, "the pack is not what was written", REMEDY)
+            report.found(path, where, "the pack is not what was written", _MENDED)
     with report.finding(path, _SERVED, f"{name}, records"):
         for record in damaged_records(connection, gallery, parameters):
             where = f"{name}, pack {record.pack}, slot {record.slot}, a template of {record.subject}"
@@ -121,6 +134,6 @@ def _fingerprint(connection: Connection, gallery: Row[Any]) -> str:
             query = query.add_columns(schema.contents.c.checksum)
         query = query.order_by(*(table.c[name] for name in columns))
         h.update(digest("table", table.name))
-        for row in connection.execution_options(yield_per=1000).execute(query):
+        for row in connection.execute(query, execution_options={"yield_per": 1000}):
             h.update(digest("row", *row))
     return h.hexdigest()

@@ -8,22 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Row, and_, select
-from sqlalchemy.exc import DBAPIError
 
 from veilmatch.crypto.encryption.paillier import PublicKey
-from veilmatch.crypto.errors import InvalidInputError, KeyMismatchError, StorageError, VeilmatchError
-from veilmatch.server.check.databases import reading
+from veilmatch.crypto.errors import InvalidInputError, KeyMismatchError, VeilmatchError
+from veilmatch.crypto.gallery_change import next_chain
+from veilmatch.server.check.databases import reading_galleries
+from veilmatch.server.config import GalleriesIn
 from veilmatch.server.matcher.agreement.certificates import Certificate, Scope, Signers
 from veilmatch.server.matcher.gallery.body import Body, digest_of, pack_leaf, template_leaf
 from veilmatch.server.matcher.gallery.disk import evidence, schema
-from veilmatch.server.matcher.gallery.disk.database import translated
+from veilmatch.server.matcher.gallery.disk.database import is_there, place_of
 from veilmatch.server.matcher.gallery.disk.rows import of, visible
 from veilmatch.server.matcher.gallery.disk.schema import certificates, contents, log, packs, templates
-from veilmatch.server.matcher.gallery.mutation import initial_chain, next_chain
+from veilmatch.server.matcher.gallery.mutation import initial_chain
 
 _Place = tuple[int, ...]
 
@@ -63,23 +63,20 @@ class _BrokenError(Exception):
         self.why = why
 
 
-def verify_history(path: Path, key: PublicKey, signers: Signers) -> list[History]:
-    """Walk every gallery of a gallery.db, in one state of it, while its matcher may run; nothing is written.
+def verify_history(where: GalleriesIn, key: PublicKey, signers: Signers) -> list[History]:
+    """Walk every gallery of a database, in one state of it, while its matcher may run; nothing is written.
 
-    Raises InvalidInputError if the file is not there, KeyMismatchError if it is of another key, IntegrityError if
-    SQLite cannot read it.
+    Raises InvalidInputError if it is not there, KeyMismatchError if it is of another key, IntegrityError if it is
+    damaged or of another revision, StorageError if it cannot be read.
     """
-    if not path.exists():
-        raise InvalidInputError("no gallery database here", got=str(path))
-    try:
-        with translated(), reading(path) as connection:
-            stored = connection.scalar(select(schema.identity.c.key_id))
-            if stored != key.key_id:
-                raise KeyMismatchError("the gallery database is of another key", expected=key.key_id.hex())
-            rows = connection.execute(select(schema.galleries).order_by(schema.galleries.c.name)).all()
-            return [_walk(connection, gallery, key, signers) for gallery in rows]
-    except DBAPIError:
-        raise StorageError("the gallery database cannot be read", needed=str(path)) from None
+    if not is_there(where):
+        raise InvalidInputError("no gallery database here", got=place_of(where))
+    with reading_galleries(where) as connection:
+        stored = connection.scalar(select(schema.identity.c.key_id))
+        if stored != key.key_id:
+            raise KeyMismatchError("the gallery database is of another key", expected=key.key_id.hex())
+        rows = connection.execute(select(schema.galleries).order_by(schema.galleries.c.name)).all()
+        return [_walk(connection, gallery, key, signers) for gallery in rows]
 
 
 def _walk(connection: Connection, gallery: Row[Any], key: PublicKey, signers: Signers) -> History:
@@ -102,7 +99,8 @@ def _walk(connection: Connection, gallery: Row[Any], key: PublicKey, signers: Si
 def _log(connection: Connection, gallery: Row[Any]) -> Iterator[Row[Any]]:
     both = and_(certificates.c.gallery_id == log.c.gallery_id, certificates.c.sequence == log.c.sequence)
     query = select(log, certificates.c.certificate).select_from(log.join(certificates, both, isouter=True))
-    yield from connection.execution_options(yield_per=1).execute(query.where(of(log, gallery)).order_by(log.c.sequence))
+    query = query.where(of(log, gallery)).order_by(log.c.sequence)
+    yield from connection.execute(query, execution_options={"yield_per": 1})
 
 
 def _check_change(
@@ -144,12 +142,12 @@ def _compare(connection: Connection, gallery: Row[Any], brought: dict[_Place, in
     table, what = (packs, "pack") if of_packs else (templates, "template")
     names = ("pack",) if of_packs else ("pack", "slot")
     columns = [table.c.added_in, contents.c.body, *(table.c[name] for name in names)]
-    query = select(*columns, *(() if of_packs else (templates.c.subject,)))
+    query = select(*columns, *(() if of_packs else (templates.c.subject, templates.c.terms)))
     query = query.select_from(table.join(contents, contents.c.id == table.c.content_id, isouter=True))
     query = query.where(visible(table, gallery)).order_by(table.c.added_in, *(table.c[name] for name in names))
     leaves: dict[_Place, bytes] = {}
     current = count = 0
-    for row in connection.execution_options(yield_per=1).execute(query):
+    for row in connection.execute(query, execution_options={"yield_per": 1}):
         place = tuple(getattr(row, name) for name in names)
         where = f"{what} " + "/".join(map(str, place))
         if brought.pop(place, None) != row.added_in:
@@ -157,7 +155,7 @@ def _compare(connection: Connection, gallery: Row[Any], brought: dict[_Place, in
         if row.added_in != current:
             current, leaves = row.added_in, _leaves(connection, gallery, row.added_in, of_packs=of_packs)
         content = row.body or b""
-        if leaves.get(place) != (pack_leaf(content) if of_packs else template_leaf(row.subject, content)):
+        if leaves.get(place) != (pack_leaf(content) if of_packs else template_leaf(row.subject, content, row.terms)):
             raise _BrokenError(row.added_in, f"{where} is not what the change brought")
         count += 1
     for place, number in _first(brought.items()):

@@ -11,7 +11,7 @@ from veilmatch.crypto.errors import ConfigurationError
 from veilmatch.crypto.keys.shares import KeyHolderKey
 from veilmatch.server.check.cluster import check_cluster
 from veilmatch.server.check.databases import REMEDIES, check_database
-from veilmatch.server.check.gallery import check_gallery_db
+from veilmatch.server.check.gallery import check_galleries
 from veilmatch.server.check.keys import (
     check_devices,
     check_organisation_key,
@@ -22,9 +22,11 @@ from veilmatch.server.check.keys import (
 )
 from veilmatch.server.check.report import Report
 from veilmatch.server.check.stock import check_stock_db
-from veilmatch.server.config import KeyHolderSettings, MatcherSettings
+from veilmatch.server.config import GalleriesIn, KeyHolderSettings, MatcherSettings
 from veilmatch.server.keyholder.audit.chain import files_in
 from veilmatch.server.keyholder.audit.check import check_log
+from veilmatch.server.matcher.follow.staging_file import FOLDER as CATCHING_UP
+from veilmatch.server.matcher.gallery.disk.database import is_there, place_of
 from veilmatch.server.supervisor import load_daemon
 
 KEY_HOLDER, MATCHER = "keyholder.toml", "matcher.toml"
@@ -36,6 +38,8 @@ _AUDIT_GONE_REMEDY = (
     "do not restart the key holder: move the file back if it was moved; if it was deleted, a running daemon still "
     "holds it and it can be saved from there (docs/operations.md, audit log)"
 )
+_SERVER_REMEDY = "see that the database's server runs, and that this machine may use it: docs/storage.md"
+_CATCHING_UP_REMEDY = "stop the matcher, delete it with its -wal and -shm, start it: what is missing is fetched again"
 _PUBLIC_REMEDY = "copy public.json from another party: it is the same at all, and not secret"
 
 
@@ -86,41 +90,49 @@ def check_party(settings: KeyHolderSettings | MatcherSettings, passphrase: str |
     check_tls(settings.tls, settings.party_name, report)
     if public is not None:
         check_devices(settings, public, report)
-        check_revoked(settings, report)
+        check_revoked(settings, public, report)
     names = settings.galleries if isinstance(settings, MatcherSettings) else ()
-    _check_data(settings.data_dir, None if public is None else public.public_key, key, names, report)
+    public_key = None if public is None else public.public_key
+    where = settings.galleries_in if isinstance(settings, MatcherSettings) else settings.data_dir
+    _check_data(settings.data_dir, where, public_key, key, names, report)
     if isinstance(settings, MatcherSettings) and settings.cluster is not None:
         check_cluster(settings.cluster, report)
     if isinstance(settings, MatcherSettings) and settings.rotation is not None:
         with report.finding(settings.rotation.public_key, _PUBLIC_REMEDY):
             new_key = read_public_key(settings.rotation.public_key)
-            _check_data(settings.rotation.data_dir, new_key, None, names, report)
+            rotation = settings.rotation
+            _check_data(rotation.data_dir, rotation.galleries_in, new_key, None, names, report)
     return report
 
 
 def check_data(folder: Path) -> Report:
     """Look at what is in a data directory, as far as can be told without the files beside it."""
     report = Report()
-    _check_data(folder, None, None, (), report)
+    _check_data(folder, folder, None, None, (), report)
     return report
 
 
 def _check_data(
     folder: Path,
+    where: GalleriesIn,
     public_key: PublicKey | None,
     key: KeyHolderKey | None,
     galleries: tuple[str, ...] | list[str],
     report: Report,
 ) -> None:
-    if (path := folder / "gallery.db").exists():
-        check_gallery_db(path, public_key, galleries, report)
-    elif galleries:
-        report.notes.append(f"{path} is not there: a matcher that was never started, or one that lost it")
+    with report.finding(place_of(where), _SERVER_REMEDY):
+        if is_there(where):
+            check_galleries(where, public_key, galleries, report)
+        elif galleries:
+            note = "is not there: a matcher that was never started, or one that lost it"
+            report.notes.append(f"{place_of(where)} {note}")
     if (path := folder / "stock.db").exists():
         check_stock_db(path, key, report)
     for name, remedy in REMEDIES.items():
         if (path := folder / name).exists():
             check_database(path, remedy, report)
+    for path in sorted((folder / CATCHING_UP).glob("*.db")):
+        check_database(path, _CATCHING_UP_REMEDY, report)
     # Who has stock has been started, and has had a log since.
     if (path := folder / "audit").is_dir() or (folder / "stock.db").exists():
         _check_audit(path, report)

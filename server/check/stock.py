@@ -13,6 +13,7 @@ from veilmatch.crypto.keys.shares import KeyHolderKey
 from veilmatch.crypto.secret_access import SECRET_ACCESS
 from veilmatch.server.check.databases import check_mode, check_pages, reading
 from veilmatch.server.check.report import Report
+from veilmatch.server.keyholder.stock.place import moved_from
 from veilmatch.server.keyholder.stock.store import block_cipher, open_block, stored_blocks
 
 REMEDY = (
@@ -26,6 +27,9 @@ def check_stock_db(path: Path, key: KeyHolderKey | None, report: Report) -> None
     check_mode(path, report)
     with report.finding(path, REMEDY), reading(path) as connection:
         check_pages(connection, path, REMEDY, report)
+        if (moved := moved_from(connection, path)) is not None:
+            # It may be looked at where it is not to be used.
+            report.notes.append(f"{path} was {moved}: no key holder starts with it (docs/backup.md)")
         cipher = None if key is None else block_cipher(key.storage_seed(SECRET_ACCESS))
         count = 0
         for pair, stock, kind, number, epoch, sealed, mark in stored_blocks(connection):

@@ -12,6 +12,7 @@ import typer
 from veilmatch.common.output import error_document, report, unforeseen
 from veilmatch.crypto.errors import VeilmatchError
 from veilmatch.server.ground.logs import configure_logging
+from veilmatch.server.ground.native import take_native_lines
 from veilmatch.server.transport.daemon import Life
 
 
@@ -22,6 +23,7 @@ def daemon(kind: str) -> Iterator[Callable[[str], None]]:
     kind: stands for the party's name until the body knows it and calls what this gives. At a terminal, a panel says
     it to the person there as well.
     """
+    take_native_lines()
     configure_logging(kind)
     try:
         yield configure_logging

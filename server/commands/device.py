@@ -4,6 +4,8 @@ request   a new device's folder, or a new request for an old one
 certify   run by an organisation: shows what it signs, and signs
 add       what two organisations signed goes to daemons
 issue     all of it at once, where the secrets of two organisations are in one place
+renew     a new request for what a device has, before that ends
+revoke    at some daemons, or signed by an organisation for all; `revoked` lists what was
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ from rich.text import Text
 
 from veilmatch.common.output import say, say_tables, show_json, show_tables
 from veilmatch.server.commands._configurations import DaemonFolders, Installation, configurations
+from veilmatch.server.commands._lists import Config, apart, show_revoked, signed, tell
+from veilmatch.server.commands._lists import PassphraseFile as ListPassphraseFile
 
 if TYPE_CHECKING:
     from veilmatch.crypto.keys.device_certificate import DeviceCertificate
@@ -32,7 +36,7 @@ CertificateFile = Annotated[Path, typer.Argument(help="NAME.cert, as `device req
 Rights = Annotated[
     list[str] | None,
     typer.Option(
-        "--right", help="verify, identify, candidates, subjects, enrol, bulk, erase or rotate; may be repeated."
+        "--right", help="verify, identify, candidates, known, subjects, enrol, bulk, erase or rotate; may be repeated."
     ),
 ]
 Lowests = Annotated[
@@ -45,6 +49,18 @@ Lowests = Annotated[
 ]
 RecipientOnly = Annotated[
     bool, typer.Option("--recipient-only", help="It may compare for a recipient only, and does not learn the answer.")
+]
+DemandLiveness = Annotated[
+    bool,
+    typer.Option("--demand-liveness", help="It may compare only after its detector took the face for a live one."),
+]
+Detectors = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--detector",
+        help="SHA-256 of the model that [liveness] of the device has to have, or package.module:name of its function; "
+        "may be repeated. Demands liveness.",
+    ),
 ]
 Galleries = Annotated[list[str] | None, typer.Option("--gallery", help="A gallery, or * for all; may be repeated.")]
 PassphraseFile = Annotated[
@@ -60,7 +76,7 @@ def register(app: typer.Typer) -> None:
     device = typer.Typer(help="Devices of an installation, and their certificates.", no_args_is_help=True)
     for name, command in (
         ("request", request), ("certify", certify), ("add", add), ("issue", issue), ("list", show_all),
-        ("show", show), ("remove", remove),
+        ("show", show), ("remove", remove), ("revoke", revoke), ("revoked", show_revoked), ("renew", renew),
     ):  # fmt: skip
         device.command(name)(command)
     app.add_typer(device, name="device")
@@ -78,6 +94,8 @@ def request(
     gallery: Galleries = None,
     lowest: Lowests = None,
     recipient_only: RecipientOnly = False,
+    demand_liveness: DemandLiveness = False,
+    detector: Detectors = None,
     days: Annotated[int, typer.Option(min=1, help="How long it is to be valid.")] = 365,
     passphrase_file: PassphraseFile = None,
     as_json: AsJson = False,
@@ -94,7 +112,7 @@ def request(
 
     if not right:
         raise ConfigurationError("a device without rights is of no use", expected="at least one --right")
-    grant = _grant(right, gallery or ["main"], days, lowest, recipient_only)
+    grant = _grant(right, gallery or ["main"], days, lowest, recipient_only, _liveness(demand_liveness, detector))
     if installation is not None and folder is None:
         made = request_device(installation, name, read_passphrase(passphrase_file), grant)
         place = installation / name
@@ -165,6 +183,8 @@ def issue(
     gallery: Galleries = None,
     lowest: Lowests = None,
     recipient_only: RecipientOnly = False,
+    demand_liveness: DemandLiveness = False,
+    detector: Detectors = None,
     days: Annotated[int, typer.Option(min=1, help="How long its certificate is valid.")] = 825,
     passphrase_file: PassphraseFile = None,
     as_json: AsJson = False,
@@ -175,11 +195,18 @@ def issue(
     Without --right and --gallery the device may do everything, and compare at thresholds of 0.40 and above.
     """
     from veilmatch.crypto.keys.device_certificate import ALL_GALLERIES
-    from veilmatch.crypto.requests import OPERATIONS
+    from veilmatch.crypto.requests import USUAL_RIGHTS
     from veilmatch.server.installation.certifying.devices import issue_device
     from veilmatch.server.installation.passphrase import read_passphrase
 
-    grant = _grant(right or list(OPERATIONS), gallery or list(ALL_GALLERIES), days, lowest, recipient_only)
+    grant = _grant(
+        right or list(USUAL_RIGHTS),
+        gallery or list(ALL_GALLERIES),
+        days,
+        lowest,
+        recipient_only,
+        _liveness(demand_liveness, detector),
+    )
     made = issue_device(directory, name, read_passphrase(passphrase_file), grant)
     parameters = _parameters(directory / "public.json")
     if as_json:
@@ -197,7 +224,7 @@ def show_all(installation: Installation = None, folder: DaemonFolders = None, as
     if as_json:
         show_json({"devices": [_listed_document(one) for one in found]}, done=_READ)
         return
-    columns = ("rights", "lowest thresholds", "answers", "galleries", "until", "signed by")
+    columns = ("rights", "lowest thresholds", "answers", "liveness", "galleries", "until", "signed by")
     table = Table("device", *columns, "at", "state", title="devices")
     for one in found:
         said = _shown(one.certificate, one.parameters) if one.certificate else {}
@@ -237,10 +264,125 @@ def remove(
     say(f"{name} is known no more to {_joined(names)}")
 
 
+def revoke(
+    which: Annotated[
+        str,
+        typer.Argument(
+            help="NAME.cert, or the name of a device: what these daemons have of it. With --config also a serial "
+            "number, 32 hex digits, or an id, 64."
+        ),
+    ],
+    installation: Installation = None,
+    folder: DaemonFolders = None,
+    config: Config = None,
+    passphrase_file: ListPassphraseFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Have a device's certificate refused for good, also where a copy of the file is put back later.
+
+    With --config an organisation signs that for all servers, which give it each other: they refuse the certificate once
+    a second one has. With --folder or --installation these daemons refuse it at once, and no others. Another
+    certificate of the same device is served: sign one under its old name if it is to go on with another key.
+    """
+    if config is not None:
+        if installation is not None or folder:
+            raise apart()
+        _revoke_everywhere(which, config, passphrase_file, as_json)
+        return
+    from veilmatch.server.installation.certifying.devices import revoke_certificate
+
+    revoked, names = revoke_certificate(which, configurations(installation, folder))
+    if as_json:
+        found = [{"device": one.statement.device, "id": one.statement.id.hex()} for one in revoked]
+        show_json({"revoked": found, "daemons": list(names)}, done="the certificates were revoked")
+        return
+    for one in revoked:
+        say(f"{one.statement.device} ({one.statement.id.hex()[:16]}) is refused by {_joined(names)}")
+
+
+def _revoke_everywhere(which: str, config: Path, passphrase_file: Path | None, as_json: bool) -> None:
+    from veilmatch.server.config import KeyHolderSettings
+    from veilmatch.server.installation.certifying.revocation_lists import device_ids
+
+    settings = KeyHolderSettings.load(config)
+    found = device_ids(which, settings)
+    done = signed(found, settings, passphrase_file)
+    if as_json:
+        show_json(done, done="the revocation was signed")
+        return
+    tell([f"{one.statement.device} ({id_.hex()[:16]})" if one else id_.hex() for id_, one in found.items()], done)
+
+
+def renew(
+    which: Annotated[str, typer.Argument(help="The certificate in use, NAME.cert; with --installation the NAME.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the new request; made if there is none.", readable=False)
+    ] = None,
+    installation: Annotated[
+        Path | None,
+        typer.Option(help="Installation with two certification keys: all of it at once.", readable=False),
+    ] = None,
+    days: Annotated[int, typer.Option(min=1, help="How long it is to be valid, from now.")] = 365,
+    passphrase_file: PassphraseFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Ask for the same certificate once more, for longer: same name, key and rights, another serial number.
+
+    With --out, WHICH is the certificate in use, at the device or at any daemon, and the new one is NAME.cert in that
+    folder: two organisations have to sign it, then `device add` puts it in the place of the old one, which ends with
+    that. With --installation, where two organisations have their secrets in one place as in development, it is signed
+    and given to the daemons and the device whose folders are here.
+    """
+    from veilmatch.crypto.errors import ConfigurationError
+    from veilmatch.server.installation.certifying.renewing import renewed
+
+    if (out is None) == (installation is None):
+        raise ConfigurationError("where does it go?", expected="--out or --installation")
+    if out is None:
+        _renew_here(cast(Path, installation), which, passphrase_file, days, as_json)
+        return
+    file = Path(which)
+    made = renewed(file, out, days)
+    if as_json:
+        show_json(_document(made, None) | {"file": str(out / file.name)}, done=f"{out / file.name} was made")
+        return
+    _tell_certificate("requested", made, None)
+    say(f"two organisations have to sign {out / file.name}: `veilmatch device certify` at each, then `device add`")
+    say(f"then put it in the place of {file.name} at the device, which goes on meanwhile")
+
+
+def _renew_here(directory: Path, name: str, passphrase_file: Path | None, days: int, as_json: bool) -> None:
+    from veilmatch.server.installation.certifying.renewing import renew_here
+    from veilmatch.server.installation.passphrase import read_passphrase
+
+    made, names = renew_here(directory, name, read_passphrase(passphrase_file), days)
+    parameters = _parameters(directory / "public.json")
+    if as_json:
+        show_json(_document(made, parameters) | {"folders": list(names)}, done=f"{name} was renewed")
+        return
+    _tell_certificate("renewed", made, parameters)
+    say(f"{_joined(names)} have it; elsewhere `veilmatch device add`, and at the device the file itself")
+
+
 # -- options ----------------------------------------------------------------------------------
 
 
-def _grant(rights: list[str], galleries: list[str], days: int, lowest: list[str] | None, recipient_only: bool) -> Grant:
+def _liveness(demanded: bool, detectors: list[str] | None) -> tuple[str, ...]:
+    from veilmatch.crypto.liveness import ANY_DETECTOR, function_id
+
+    if not detectors:
+        return ANY_DETECTOR if demanded else ()
+    return tuple(sorted({function_id(one).hex() if ":" in one else one.lower() for one in detectors}))
+
+
+def _grant(
+    rights: list[str],
+    galleries: list[str],
+    days: int,
+    lowest: list[str] | None,
+    recipient_only: bool,
+    liveness: tuple[str, ...],
+) -> Grant:
     from veilmatch.crypto.requests import Operation
     from veilmatch.server.installation.certifying.certifier import Grant
     from veilmatch.server.installation.lowest import Lowest
@@ -248,7 +390,7 @@ def _grant(rights: list[str], galleries: list[str], days: int, lowest: list[str]
     # What is no right is refused where the certificate is made.
     composed = tuple(unicodedata.normalize("NFC", gallery) for gallery in galleries)  # as in configuration files
     named = cast("tuple[Operation, ...]", tuple(rights))
-    return Grant(named, composed, days, Lowest.parse(lowest or ()), recipient_only)
+    return Grant(named, composed, days, Lowest.parse(lowest or ()), recipient_only, liveness)
 
 
 def _parameters(public_file: Path) -> ParameterSet:
@@ -283,6 +425,7 @@ def _document(certificate: DeviceCertificate, parameters: ParameterSet | None) -
         "galleries": list(said.galleries),
         "lowest_thresholds": document(said.lowest, parameters),
         "recipient_only": said.recipient_only,
+        "liveness": list(said.liveness),
         "not_before": said.not_before_s,
         "not_after": said.not_after_s,
         "serial": said.serial.hex(),
@@ -304,6 +447,7 @@ def _shown(certificate: DeviceCertificate, parameters: ParameterSet | None) -> d
         "rights": _joined(said.rights),
         "lowest thresholds": described(said.lowest, parameters),
         "answers": "to a recipient only" if said.recipient_only else "to the device or a recipient",
+        "liveness": _demanded(said.liveness),
         "galleries": _joined(said.galleries),
         "from": _date(said.not_before_s),
         "until": _date(said.not_after_s),
@@ -314,11 +458,19 @@ def _shown(certificate: DeviceCertificate, parameters: ParameterSet | None) -> d
     }
 
 
-def _tell_certificate(title: str, certificate: DeviceCertificate, parameters: ParameterSet) -> None:
+def _tell_certificate(title: str, certificate: DeviceCertificate, parameters: ParameterSet | None) -> None:
     table = Table("", "", title=title, show_header=False)
     for what, value in _shown(certificate, parameters).items():
         table.add_row(what, Text(value, overflow="fold"))
     say_tables(table)
+
+
+def _demanded(detectors: tuple[str, ...]) -> str:
+    from veilmatch.crypto.liveness import ANY_DETECTOR
+
+    if not detectors:
+        return "not demanded"
+    return "demanded" if detectors == ANY_DETECTOR else f"demanded, of {_joined(detectors)}"
 
 
 def _date(time_s: int) -> str:

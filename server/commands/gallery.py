@@ -1,4 +1,4 @@
-"""`veilmatch gallery status`, `verify` and `fetch`: three copies of a gallery, for operators."""
+"""`veilmatch gallery status`, `verify`, `fetch`, `mend` and `retention`: three copies of a gallery, for operators."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from veilmatch.common.output import error_document, say, show, show_json, show_tables
+from veilmatch.crypto.errors import UnavailableError
 from veilmatch.server.config import MatcherSettings
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ def register(app: typer.Typer) -> None:
     gallery.command()(status)
     gallery.command()(verify)
     gallery.command()(fetch)
+    gallery.command()(mend)
+    gallery.command()(retention)
     app.add_typer(gallery, name="gallery")
 
 
@@ -61,12 +64,11 @@ def verify(config: Config = _CONFIG, as_json: AsJson = False) -> None:
     """
     from veilmatch.server.check.history import verify_history
     from veilmatch.server.matcher.follow.standing import places_of
-    from veilmatch.server.matcher.gallery.disk.database import FILE_NAME
 
     settings = MatcherSettings.load(config)
     found = []
     for place in places_of(settings):
-        found += verify_history(place.data_dir / FILE_NAME, place.public.public_key, place.public.signer)
+        found += verify_history(place.galleries, place.public.public_key, place.public.signer)
     broken = any(history.broken is not None or history.accused for history in found)
     done = "the history was verified"
     if as_json:
@@ -151,6 +153,45 @@ def fetch(
     raise typer.Exit(result)
 
 
+def mend(config: Config = _CONFIG, as_json: AsJson = False) -> None:
+    """Replace damaged packs and records here by those of another matcher, with the daemon here stopped.
+
+    What each has to be is in the log here, which is checked first, so nobody is believed. This matcher forgets nothing,
+    and takes part as before. Exit status: 0 all is right now; 6 a matcher that might have it was not reached; 7
+    something is still damaged: take a copy (docs/backup.md).
+    """
+    from veilmatch.server.matcher.follow.mending import mend as mend_all
+
+    found = asyncio.run(mend_all(MatcherSettings.load(config), say))
+    broken = any(not one.is_whole for one in found)
+    not_reached = any(isinstance(error, UnavailableError) for one in found for error in one.failed.values())
+    result = (_NOT_REACHED if not_reached else _BROKEN) if broken else _DONE
+    done = "the galleries were mended"
+    if as_json:
+        galleries = [
+            {
+                "gallery": one.gallery,
+                "key_id": one.key_id.hex(),
+                "packs": one.packs,
+                "templates": one.templates,
+                "left": one.left,
+                "broken": one.broken,
+                "failed": {party: error_document(error) for party, error in one.failed.items()},
+            }
+            for one in found
+        ]
+        show_json({"status": result, "galleries": galleries}, done=done)
+    else:
+        for one in found:
+            left = f"; {one.left} are still damaged" if one.left else ""
+            show(f"gallery {one.gallery}: {one.packs} packs and {one.templates} templates replaced{left}", done=done)
+            if one.broken is not None:
+                show(f"gallery {one.gallery}: BROKEN, and no content mends it: {one.broken}", done=done)
+            for party, error in one.failed.items():
+                show(f"matcher-{party}: {error.claim}", done=done)
+    raise typer.Exit(result)
+
+
 def _matchers(parties: Sequence[str]) -> str:
     return " and ".join(f"matcher-{party}" for party in parties) or "the others"
 
@@ -172,3 +213,30 @@ def _table(standing: Standing) -> Table:
         chain = one.state.chain.hex()[:_CHAIN_SHOWN]
         table.add_row(party, str(one.state.sequence), chain, str(behind or "-"), Text("; ".join(remarks)))
     return table
+
+
+def retention(
+    names: Annotated[bool, typer.Option("--names", help="Name the subjects of what is due.")] = False,
+    config: Config = _CONFIG,
+    as_json: AsJson = False,
+) -> None:
+    """Show what is due in the galleries here by this configuration and this clock; nothing is changed.
+
+    What two organisations both say is due is erased by `veilmatch retain`. The daemon may run: days on which subjects
+    were asked for are written every hour, so what was idle until a moment ago may be shown.
+    """
+    from veilmatch.server.matcher.retention.dry_run import due_here
+
+    found = due_here(MatcherSettings.load(config))
+    done = "what is due was looked up"
+    if as_json:
+        show_json({"galleries": [one.document(names=names) for one in found]}, done=done)
+        return
+    for one in found:
+        if not one.has_rules:
+            show(f"gallery {one.gallery}: keeps everything ({one.templates} templates)", done=done)
+            continue
+        due = ", ".join(f"{reason} {count}" for reason, count in one.due.counts().items())
+        show(f"gallery {one.gallery}: due of {one.templates} templates: {due}; undated {one.due.undated}", done=done)
+        for subject in one.subjects if names else ():
+            show(f"  {subject}", done=done)

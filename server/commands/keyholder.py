@@ -1,8 +1,10 @@
-"""`veilmatch keyholder`: run a key holder; `veilmatch keyholder refresh`: have its daemon refresh the key shares."""
+"""`veilmatch keyholder`: run a key holder; `refresh`: have its daemon refresh the key shares; `moved`: a new stock;
+`fresh`, `recover`: another machine, and new shares, for a lost key holder."""
 
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +12,8 @@ import typer
 
 from veilmatch.common.output import say, show_json
 from veilmatch.server.commands._daemon import daemon
+from veilmatch.server.commands._fresh import fresh
+from veilmatch.server.commands._recovery import recover
 from veilmatch.server.config import KeyHolderSettings
 
 if TYPE_CHECKING:
@@ -31,6 +35,9 @@ def register(app: typer.Typer) -> None:
     keyholder = typer.Typer(invoke_without_command=True)
     keyholder.callback()(run)
     keyholder.command()(refresh)
+    keyholder.command()(moved)
+    keyholder.command()(fresh)
+    keyholder.command()(recover)
     app.add_typer(keyholder, name="keyholder")
 
 
@@ -53,7 +60,7 @@ def run(ctx: typer.Context, config: Config = Path("keyholder.toml")) -> None:
         passphrase = read_passphrase(settings.passphrase_file)
         files = open_key_files(settings, passphrase)
         own = unseal_organisation(settings.organisation_key, settings.party, files.public, passphrase)
-        raise typer.Exit(run_keyholder(settings, files, own))
+        raise typer.Exit(run_keyholder(settings, files, own, partial(KeyHolderSettings.load, config)))
 
 
 def refresh(
@@ -101,6 +108,27 @@ def refresh(
         show_json(done.document(), done=f"{settings.party_name} {looked.will}")
     else:
         _show(done.status, as_json)
+
+
+def moved(
+    ctx: typer.Context,
+    config: Annotated[Path | None, typer.Option(help="keyholder.toml of this key holder.", readable=False)] = None,
+) -> None:
+    """Say that this data directory was moved here, from a machine or disk that is not used any more.
+
+    The stock is given up and dealt anew at the next start, so it does no harm if it is not true. Audit log and budgets
+    go on. Its daemon must not run.
+    """
+    from veilmatch.server.keyholder.stock.store import FILE_NAME
+    from veilmatch.server.transport.daemon import sole_owner
+
+    settings = KeyHolderSettings.load(config or ctx.obj)
+    with sole_owner(settings.data_dir):
+        gone = [settings.data_dir / f"{FILE_NAME}{end}" for end in ("", "-wal", "-shm")]
+        there = [path for path in gone if path.exists()]
+        for path in there:
+            path.unlink()
+    say(f"{settings.party_name} begins a new stock at its next start" if there else "there is no stock: nothing to do")
 
 
 def _show(status: Status, as_json: bool) -> None:

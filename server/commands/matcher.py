@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -40,4 +41,4 @@ def register(app: typer.Typer) -> None:
                 new_public = read_public_file(settings.rotation.public_key)
                 new_own = unseal_organisation(settings.rotation.signing_key, settings.party, new_public, passphrase)
                 new = new_public, new_own
-            raise typer.Exit(run_matcher(settings, public, own, new))
+            raise typer.Exit(run_matcher(settings, public, own, partial(MatcherSettings.load, config), new))

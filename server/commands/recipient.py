@@ -21,6 +21,8 @@ from rich.text import Text
 
 from veilmatch.common.output import say, say_tables, show, show_json, show_tables
 from veilmatch.server.commands._configurations import DaemonFolders, Installation, configurations
+from veilmatch.server.commands._lists import Config, apart, signed, tell
+from veilmatch.server.commands._lists import PassphraseFile as ListPassphraseFile
 
 if TYPE_CHECKING:
     from veilmatch.crypto.keys.recipient_certificate import RecipientCertificate
@@ -126,7 +128,9 @@ def open_answer(
     challenge: Annotated[str | None, typer.Option(help="What the device was given for this question, in hex.")] = None,
     gallery: Annotated[str | None, typer.Option(help="The gallery that has to be asked.")] = None,
     threshold: Annotated[float | None, typer.Option(help="Lowest cosine that counts.")] = None,
+    views: Annotated[int, typer.Option(min=1, help="Most photos of the face that it may be about.")] = 1,
     assured: Annotated[bool, typer.Option("--assured", help="Only what all three pairs state.")] = False,
+    card: Annotated[bool, typer.Option("--card", help="An answer about the card of --subject, and no other.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Open a sealed answer and check it; exit status 0 is a match, 1 is none. Each answer opens once."""
@@ -145,7 +149,7 @@ def open_answer(
         raise InvalidInputError("a challenge is hex digits", expected="two for each byte") from None
     found = Statement.open(
         data, trust, key, seen=seen, expect_subject=subject, expect_challenge=expected, expect_gallery=gallery,
-        lowest_threshold=threshold, assured=assured,
+        lowest_threshold=threshold, max_views=views, assured=assured, expect_operation="present" if card else None,
     )  # fmt: skip
     done = f"{answer} was opened, and does not open again"
     if as_json:
@@ -161,12 +165,21 @@ def revoke(
     which: Annotated[str, typer.Argument(help="recipient.cert, or the id of that certificate: 64 hex digits.")],
     installation: Installation = None,
     folder: DaemonFolders = None,
+    config: Config = None,
+    passphrase_file: ListPassphraseFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Have daemons refuse a recipient's certificate from the next request on, without a restart.
+    """Have a recipient's certificate refused, without a restart.
 
-    Two organisations are enough: every request needs one of them. An audit log has the id (`recipient_id`).
+    With --config an organisation signs that for all servers, which give it each other: they refuse the recipient once a
+    second one has. With --folder or --installation these daemons refuse it from the next request on; two organisations
+    are enough, as every request needs one of them. An audit log has the id (`recipient_id`).
     """
+    if config is not None:
+        if installation is not None or folder:
+            raise apart()
+        _revoke_everywhere(which, config, passphrase_file, as_json)
+        return
     from veilmatch.server.installation.certifying.revocation import revoke as refuse
 
     done = refuse(which, configurations(installation, folder))
@@ -174,6 +187,27 @@ def revoke(
         show_json(_revocation(done), done="the recipient was revoked")
         return
     say(f"{_named(done)} is refused by {', '.join(done.at)}")
+
+
+def _revoke_everywhere(which: str, config: Path, passphrase_file: Path | None, as_json: bool) -> None:
+    from veilmatch.common.public_file import read_public_file
+    from veilmatch.server.admission.recipients import check_signatures
+    from veilmatch.server.config import KeyHolderSettings
+    from veilmatch.server.installation.certifying.recipients import read_recipient
+    from veilmatch.server.installation.certifying.revocation_lists import is_id
+
+    settings = KeyHolderSettings.load(config)
+    if is_id(which):
+        id_, name = bytes.fromhex(which), which
+    else:
+        found = read_recipient(Path(which))
+        check_signatures(found, read_public_file(settings.public_key))
+        id_, name = found.statement.id, f"{found.statement.recipient} ({found.statement.id.hex()[:16]})"
+    done = signed([id_], settings, passphrase_file)
+    if as_json:
+        show_json(done, done="the revocation was signed")
+        return
+    tell([name], done)
 
 
 def show_revoked(installation: Installation = None, folder: DaemonFolders = None, as_json: AsJson = False) -> None:
@@ -235,6 +269,7 @@ def _statement(found: Statement) -> dict[str, Any]:
         "valid": found.valid,
         "issued_at": found.issued_at_s,
         "expires_at": found.expires_at_s,
+        "views": found.views,
     }
 
 

@@ -8,16 +8,20 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, MetaData, create_engine, event, inspect
+import structlog
+from sqlalchemy import Connection, Engine, MetaData, create_engine, event, inspect
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError
 
 from veilmatch.crypto.errors import ConfigurationError, IntegrityError, StorageError, VeilmatchError
+from veilmatch.server.ground.revisions import Revisions
+
+_log = structlog.get_logger(__name__)
 
 #: How long a connection waits for another one to finish writing. Several such waits, and what a request takes beside
 #: them, have to fit into `peer_timeout_s` (5 s), so that whoever asks hears whose database is locked.
@@ -27,6 +31,16 @@ _BUSY_TIMEOUT_S = 1.0
 _LOCKED_S = 1.0
 #: Larger databases are not read through at the start.
 _LOOKED_THROUGH_BYTES = 1 << 28
+
+#: Connections of a file that stay open when nobody uses them, and the most at once, which whoever needs another one
+#: waits for. One has the file and its log open, and keeps pages of it that it has read in memory, up to so much.
+CONNECTIONS_KEPT, CONNECTIONS_MOST = 3, 15
+CONNECTION_CACHE_KIB = 2000
+#: How the connections of a file are kept. The last one that was given back goes first: under little load the others
+#: are never made, and what they would keep in memory is there once.
+POOL: dict[str, Any] = {
+    "pool_size": CONNECTIONS_KEPT, "max_overflow": CONNECTIONS_MOST - CONNECTIONS_KEPT, "pool_use_lifo": True,
+}  # fmt: skip
 
 #: Of SQLite, for a lock that another connection holds; SQLITE_BUSY_SNAPSHOT and its like begin so.
 _BUSY = "SQLITE_BUSY"
@@ -39,21 +53,50 @@ _PRAGMAS = (
     "PRAGMA journal_mode=WAL",
     "PRAGMA synchronous=FULL",
     "PRAGMA secure_delete=ON",
+    f"PRAGMA cache_size=-{CONNECTION_CACHE_KIB}",
 )
 
 
-def open_database(path: Path, metadata: MetaData) -> Engine:
-    """Return an engine for the file, mode 0600, made with its tables if new.
+def open_database(path: Path, metadata: MetaData, revisions: Revisions) -> Engine:
+    """Return an engine for the file, mode 0600, made if new and brought to the last revision: whole, or left alone.
 
-    Raises IntegrityError if it is damaged or has other tables, ConfigurationError if it cannot be opened and written.
+    metadata: its tables, as the last revision has them. Raises IntegrityError if it is damaged, is newer than this code
+    or has other tables, ConfigurationError if it cannot be opened and written.
     """
+    return _opened(path, lambda engine: _bring_up(engine, metadata, revisions, path.name))
+
+
+def open_earlier(path: Path, metadata: MetaData) -> Engine:
+    """The same for a file that only earlier versions wrote to: it has no revisions, and gets none."""
+
+    def make_whole(engine: Engine) -> None:
+        metadata.create_all(engine)
+        with engine.connect() as connection:
+            _require_tables(connection, metadata, path.name)
+
+    return _opened(path, make_whole)
+
+
+def said_upgraded(name: str, found: str | None, revisions: Revisions) -> None:
+    """Log that a database that was there was brought up. found: its revision, None if it had none."""
+    in_log("database brought up", database=name, found=found or "before revisions", revision=revisions.head)
+
+
+def in_log(event: str, **fields: str) -> None:
+    """Log what became of a database, in a daemon. Commands, which open some too, have no log but standard output."""
+    if structlog.is_configured():
+        _log.info(event, **fields)
+
+
+def _opened(path: Path, prepare: Callable[[Engine], None]) -> Engine:
+    """Return an engine for the file, mode 0600, after `prepare`."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
     except OSError as error:
         raise ConfigurationError("a database cannot be opened", got=f"{path}: {error.strerror}") from None
     connecting = {"check_same_thread": False, "timeout": _BUSY_TIMEOUT_S}
-    engine = create_engine(f"sqlite:///{path}", connect_args=connecting)
+    engine = create_engine(f"sqlite:///{path}", connect_args=connecting, **POOL)
     patience = _Patience(path.name)
     event.listen(engine, "connect", _on_connect)
 
@@ -76,12 +119,26 @@ def open_database(path: Path, metadata: MetaData) -> Engine:
     try:
         if path.stat().st_size <= _LOOKED_THROUGH_BYTES:
             _require_sound(engine, path.name)
-        metadata.create_all(engine)
-        _require_tables(engine, metadata, path.name)
+        prepare(engine)
     except StorageError as error:
         # Locked, read-only, full: nothing that speaks against the contents.
         raise ConfigurationError("a database cannot be used", got=f"{path}: {error.available}") from error
+    except VeilmatchError:
+        engine.dispose()
+        raise
     return engine
+
+
+def _bring_up(engine: Engine, metadata: MetaData, revisions: Revisions, name: str) -> None:
+    with engine.begin() as connection:
+        if not revisions.is_at_head(connection, name):
+            # Alone from here on: SQLite undoes tables as well, but its driver begins no transaction for them.
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            was_there = bool(inspect(connection).get_table_names())
+            found = revisions.bring_to_head(connection, name)
+            if was_there:
+                said_upgraded(name, found, revisions)
+        _require_tables(connection, metadata, name)
 
 
 class Statements:
@@ -174,8 +231,8 @@ def _require_sound(engine: Engine, name: str) -> None:
         raise IntegrityError("a database is damaged", got=f"{name}: {said}", expected="a sound SQLite database")
 
 
-def _require_tables(engine: Engine, metadata: MetaData, name: str) -> None:
-    found = inspect(engine)
+def _require_tables(connection: Connection, metadata: MetaData, name: str) -> None:
+    found = inspect(connection)
     for table in metadata.sorted_tables:
         columns, expected = {column["name"] for column in found.get_columns(table.name)}, set(table.columns.keys())
         if columns != expected:

@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import copy
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Generic, TypeVar
 
 from veilmatch.crypto.errors import StorageError, VeilmatchError
 from veilmatch.server.ground.own_failures import alike
+from veilmatch.server.monitoring import meters
 
 _Item = TypeVar("_Item")
 #: What became of one item: None, or why it was refused.
@@ -79,10 +81,13 @@ class Gathered(Generic[_Item]):
                     future.set_exception(outcome)
 
     def _outcomes(self, items: Sequence[_Item]) -> Sequence[Outcome]:
+        started = time.perf_counter()
         try:
-            return self._write(items)
+            outcomes = self._write(items)
         except Exception as error:
             return [error, *(_again(error) for _ in items[1:])]
+        meters.synced(self._name, len(items), time.perf_counter() - started)
+        return outcomes
 
 
 def _again(error: Exception) -> Exception:

@@ -19,9 +19,10 @@ from multiprocessing import parent_process
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 import structlog
-from structlog.typing import Processor
+from structlog.typing import FilteringBoundLogger, Processor
 
-from veilmatch.server.ground.own_failures import place_of
+from veilmatch.crypto.errors import VeilmatchError
+from veilmatch.server.ground.own_failures import Self, named, place_of
 from veilmatch.server.ground.request_id import add_request
 
 if TYPE_CHECKING:
@@ -33,10 +34,14 @@ _Entry = MutableMapping[str, Any]
 _OWN = "veilmatch"
 
 _log = structlog.get_logger(__name__)
+#: Whose log this is.
+_party = ""
 
 
 def configure_logging(party_name: str, level: LogLevel = "info") -> None:
     """Have everything in this process that logs, warns or fails write JSON lines with the party's name on stderr."""
+    global _party
+    _party = party_name
 
     def add_party(_logger: Any, _method: str, entry: _Entry) -> _Entry:
         entry["party"] = party_name
@@ -51,7 +56,7 @@ def configure_logging(party_name: str, level: LogLevel = "info") -> None:
     ]
     structlog.configure(
         processors=[*common, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        wrapper_class=_from(level),
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=False,
     )
@@ -78,6 +83,16 @@ def configure_logging(party_name: str, level: LogLevel = "info") -> None:
     sys.unraisablehook = lambda args: Context().run(unforeseen, args.exc_value, "an exception could not be raised")
 
 
+def change_level(level: LogLevel) -> None:
+    """Leave out what is below this level from now on; workers that are processes keep theirs."""
+    structlog.configure(wrapper_class=_from(level))
+    logging.getLogger(_OWN).setLevel(level.upper())
+
+
+def _from(level: LogLevel) -> type[FilteringBoundLogger]:
+    return structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()])
+
+
 def run_logged(work: Coroutine[Any, Any, _T]) -> _T:
     """Return what `work` returns, in an event loop that logs as everything else does."""
     with asyncio.Runner() as runner:
@@ -93,9 +108,20 @@ def in_worker(party_name: str, level: LogLevel, factory: Callable[..., _T], *arg
 
 
 def unforeseen(error: BaseException | None, what: str) -> None:
-    """Log an exception that nobody expected: an alert, with its type and place."""
-    if error is not None:
-        _log.error("alert", code="internal", reason=what, got=type(error).__name__, where=place_of(error))
+    """Log an exception that nobody expected: an alert, with its type and place.
+
+    One of our own keeps its code, and names who failed: a full disk is that, whoever did not wait for the task that
+    met it.
+    """
+    if error is None:
+        return
+    facts = {"code": "internal", "reason": what, "got": type(error).__name__, "where": place_of(error)}
+    if isinstance(error, VeilmatchError):
+        facts["code"] = error.code
+        # It may be of a place that knows no party: then it is ours.
+        if failed := named(error, Self(_party)).party:
+            facts["failed"] = failed
+    _log.error("alert", **facts)
 
 
 def _failed_in_loop(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -17,10 +17,9 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from veilmatch.crypto.errors import KeyFileError
+from veilmatch.crypto.gallery_change import SIGNATURE_BYTES, signed_by_organisation
 from veilmatch.crypto.keys.parties import Party
 from veilmatch.crypto.secret_access import SecretAccess, SecretHolder
-
-SIGNATURE_BYTES = 64
 
 
 @dataclass(frozen=True, repr=False)
@@ -54,7 +53,7 @@ class OrganisationKey(SecretHolder):
 
     def sign(self, context: str, message: bytes) -> bytes:
         """Return the organisation's signature of a message, 64 bytes. context: what is signed, "gallery change v1"."""
-        return self._key.sign(_signed_bytes(context, message))
+        return self._key.sign(signed_by_organisation(context, message))
 
     def sign_statement(self, payload: bytes) -> str:
         """Return a statement about an answer as a compact JWS; see `statements`."""
@@ -77,12 +76,7 @@ def verify(public: bytes, context: str, message: bytes, signature: bytes) -> boo
 @lru_cache(maxsize=256)
 def _is_signature(public: bytes, context: str, message: bytes, signature: bytes) -> bool:
     try:
-        Ed25519PublicKey.from_public_bytes(public).verify(signature, _signed_bytes(context, message))
+        Ed25519PublicKey.from_public_bytes(public).verify(signature, signed_by_organisation(context, message))
     except (InvalidSignature, ValueError):
         return False
     return True
-
-
-def _signed_bytes(context: str, message: bytes) -> bytes:
-    # No context holds a zero byte, so that two pairs of context and message never look the same.
-    return b"veilmatch " + context.encode() + b"\0" + message

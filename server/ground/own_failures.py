@@ -86,16 +86,18 @@ def own_failures(server: Self) -> Iterator[None]:
 def alert(error: VeilmatchError, server: Self, *state: object, **more: str) -> None:
     """Log this error at `server` as an alert, unless it has had one, or one of its kind was logged in the last hour.
 
+    One about what the server failed in by itself names it, wherever it was met: in a request or in the background.
     state: what makes it another kind, beside its code and message. more: fields of the line.
     """
     if error in _alerted or error.said_by:
         return
     _alerted.add(error)
+    failed = server.name if error.party is None and _is_own(error) else error.party
     # Two daemons of one process, in tests and demonstrations, have alerts of their own.
-    left_out = _alerts.due(server.name, error.party, error.code, error.message, *more.values(), *state)
+    left_out = _alerts.due(server.name, failed, error.code, error.message, *more.values(), *state)
     if left_out is None:
         return
-    facts = {"got": error.got, "expected": error.expected, "failed": error.party} | more
+    facts = {"got": error.got, "expected": error.expected, "failed": failed} | more
     facts |= {"left_out": str(left_out)} if left_out else {}
     _log.error("alert", code=error.code, reason=error.message, **{k: v for k, v in facts.items() if v is not None})
 
@@ -142,18 +144,19 @@ def level_of(error: BaseException, otherwise: int) -> int:
 
 
 class Alerts:
-    """When the alerts of each kind were logged. now: a clock that does not go back, in seconds."""
+    """When the lines of each kind were logged. every_s: one of a kind in so long. now: a clock that never goes back."""
 
-    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, now: Callable[[], float] = time.monotonic, every_s: float = ALERT_S) -> None:
         self._now = now
+        self._every_s = every_s
         #: By kind: when one was logged, and how many were not since then.
         self._kinds: dict[tuple[object, ...], tuple[float, int]] = {}
 
     def due(self, *kind: object) -> int | None:
         """Return how many of this kind were left out before this one, which is to be logged; None if it is not."""
         now = self._now()
-        last_s, left_out = self._kinds.pop(kind, (now - ALERT_S, 0))
-        is_due = now - last_s >= ALERT_S
+        last_s, left_out = self._kinds.pop(kind, (now - self._every_s, 0))
+        is_due = now - last_s >= self._every_s
         self._kinds[kind] = (now, 0) if is_due else (last_s, left_out + 1)
         if len(self._kinds) > _KINDS:
             del self._kinds[next(iter(self._kinds))]

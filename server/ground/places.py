@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Hashable
 from contextlib import asynccontextmanager, suppress
 
 from veilmatch.crypto.errors import OverloadedError
@@ -22,7 +22,7 @@ _AGAIN_S = 1.0
 class _Place:
     """One that is held. `ends`: its time-out, by which it can be taken away."""
 
-    def __init__(self, name: str, within_s: float | None) -> None:
+    def __init__(self, name: Hashable, within_s: float | None) -> None:
         self.name = name
         self.ends = asyncio.timeout(within_s)
         self.is_pushed_out = False
@@ -38,7 +38,7 @@ class Places:
         self._held: dict[_Place, None] = {}
 
     @asynccontextmanager
-    async def place(self, name: str, within_s: float | None = None) -> AsyncIterator[None]:
+    async def place(self, name: Hashable, within_s: float | None = None) -> AsyncIterator[None]:
         """Hold a place of `name` for the body. within_s: the longest; None is without end.
 
         Raises OverloadedError in the body if somebody else needs the place, TimeoutError if it takes too long.
@@ -57,7 +57,7 @@ class Places:
         finally:
             self._held.pop(place, None)
 
-    def _push_out(self, newcomer: str) -> None:
+    def _push_out(self, newcomer: Hashable) -> None:
         counts = Counter(place.name for place in self._held)
         counts[newcomer] += 1
         most = max(counts.values())

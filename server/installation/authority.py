@@ -1,4 +1,4 @@
-"""The installation's own TLS authority: ECDSA P-256 certificates named after the parties.
+"""The TLS authority of an installation, or of one organisation: ECDSA P-256 certificates named after the parties.
 
 Its key is kept so that devices can be added later: an encrypted PEM file whose password is stretched from the
 passphrase with the certificate's fingerprint as salt. The PEM format alone has 2048 rounds of PBKDF2, which would
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from cryptography import x509
@@ -18,12 +18,16 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from veilmatch.crypto.errors import KeyFileError, WrongPassphraseError
+from veilmatch.common.authorities import may_name, organisations_of
+from veilmatch.common.pem import certificates_of
+from veilmatch.crypto.errors import ConfigurationError, KeyFileError, WrongPassphraseError
+from veilmatch.crypto.keys.parties import PARTIES, Party
 from veilmatch.crypto.secret_access import SecretHolder
 from veilmatch.server.installation.stretching import DEFAULT_COST, ScryptCost, stretch
 
 _AUTHORITY_VALIDITY = datetime.timedelta(days=3650)
-_PARTY_VALIDITY = datetime.timedelta(days=825)
+#: How long a certificate is valid, unless it is said.
+PARTY_VALIDITY = datetime.timedelta(days=825)
 #: Clocks of the parties may differ by this much.
 _BACKDATED = datetime.timedelta(minutes=5)
 
@@ -40,11 +44,12 @@ class Authority(SecretHolder):
     _key: ec.EllipticCurvePrivateKey
 
     @staticmethod
-    def fresh(clock: Callable[[], datetime.datetime] = _now) -> Authority:
-        """Return a new authority, valid for ten years."""
+    def fresh(clock: Callable[[], datetime.datetime] = _now, organisation: Party | None = None) -> Authority:
+        """Return a new authority, valid for ten years. organisation: whose it is, None if it is of all."""
         key = ec.generate_private_key(ec.SECP256R1())
         # A name of its own: certificates of two installations never look alike to whoever has to tell them apart.
-        name = _name(f"Veilmatch authority {secrets.token_hex(8)}")
+        own = organisation and f"organisation-{organisation}"
+        name = _name(f"Veilmatch authority {secrets.token_hex(8)}", own)
         now = clock()
         builder = _builder(name, name, key.public_key(), now - _BACKDATED, now + _AUTHORITY_VALIDITY)
         for extension, critical in (
@@ -63,7 +68,7 @@ class Authority(SecretHolder):
         a file was altered; KeyFileError if the files are no authority's or do not belong together.
         """
         try:
-            parsed = x509.load_pem_x509_certificate(certificate)
+            parsed = certificates_of(certificate)[0]
             public_key = parsed.public_key()
         except (ValueError, TypeError, UnsupportedAlgorithm):
             raise KeyFileError("the authority's certificate is not one", expected="a PEM file") from None
@@ -79,6 +84,12 @@ class Authority(SecretHolder):
             raise KeyFileError("the authority's key and certificate do not belong together")
         return Authority(parsed, loaded)
 
+    @property
+    def organisation(self) -> Party | None:
+        """Whose it is; None if it is of all."""
+        own = organisations_of(self.certificate)
+        return next((party for party in PARTIES if own == {party}), None)
+
     def certificate_pem(self) -> bytes:
         """Return the authority's certificate."""
         return self.certificate.public_bytes(serialization.Encoding.PEM)
@@ -89,18 +100,29 @@ class Authority(SecretHolder):
         return self._key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
 
     def issue(
-        self, party_name: str, *, is_server: bool = True, clock: Callable[[], datetime.datetime] = _now
+        self,
+        party_name: str,
+        *,
+        is_server: bool = True,
+        clock: Callable[[], datetime.datetime] = _now,
+        validity: datetime.timedelta = PARTY_VALIDITY,
     ) -> tuple[bytes, bytes]:
         """Return certificate and key, PEM, of a party: its name is the common name and the one DNS name.
 
-        is_server: the party listens as well as calls; a device only calls. Valid for 825 days, but not longer than
-        the authority. Raises KeyFileError if the authority has expired.
+        is_server: the party listens as well as calls; a device only calls. Valid for 825 days unless said, but not
+        longer than the authority. Raises KeyFileError if the authority has expired, ConfigurationError for a server of
+        an organisation whose authority this is not: nobody would believe it.
         """
+        if not may_name(self.certificate, party_name):
+            raise ConfigurationError(
+                "a server of another organisation than this authority's", got=party_name[:60],
+                expected=self.certificate.subject.rfc4514_string(),
+            )  # fmt: skip
         key = ec.generate_private_key(ec.SECP256R1())
         now = clock()
         if now >= self.certificate.not_valid_after_utc:
             raise KeyFileError("the authority has expired", got=self.certificate.not_valid_after_utc.date())
-        end = min(now + _PARTY_VALIDITY, self.certificate.not_valid_after_utc)
+        end = min(now + validity, self.certificate.not_valid_after_utc)
         builder = _builder(_name(party_name), self.certificate.subject, key.public_key(), now - _BACKDATED, end)
         usages = [ExtendedKeyUsageOID.SERVER_AUTH] * is_server + [ExtendedKeyUsageOID.CLIENT_AUTH]
         for extension, critical in (
@@ -118,13 +140,35 @@ class Authority(SecretHolder):
         )
         return certificate.public_bytes(serialization.Encoding.PEM), secret
 
+    def revocation_list(
+        self, revoked: Mapping[int, datetime.datetime], number: int, clock: Callable[[], datetime.datetime] = _now
+    ) -> bytes:
+        """Return the list, PEM, of the certificates that this authority has taken back.
+
+        revoked: when, by serial number. number: above that of every list before. The next one is due when the authority
+        ends: nobody makes lists on a calendar where it is kept.
+        """
+        builder = (
+            x509.CertificateRevocationListBuilder()
+            .issuer_name(self.certificate.subject)
+            .last_update(clock() - _BACKDATED)
+            .next_update(self.certificate.not_valid_after_utc)
+            .add_extension(x509.CRLNumber(number), critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
+        )
+        for serial, at in sorted(revoked.items()):
+            one = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(at)
+            builder = builder.add_revoked_certificate(one.build())
+        return builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
 
 def _password(passphrase: str, certificate: x509.Certificate, cost: ScryptCost) -> bytes:
     return stretch(passphrase, certificate.fingerprint(hashes.SHA256()), cost).hex().encode()
 
 
-def _name(common_name: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+def _name(common_name: str, organisation: str | None = None) -> x509.Name:
+    own = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, organisation)] if organisation else []
+    return x509.Name([*own, x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
 
 
 def _builder(

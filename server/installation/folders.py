@@ -16,10 +16,11 @@ from veilmatch.crypto.errors import ConfigurationError
 from veilmatch.crypto.keys.device_certificate import DeviceCertificate
 from veilmatch.server.admission.devices import certificate_path
 from veilmatch.server.installation.authority import Authority
-from veilmatch.server.installation.files import FOLDER_MODE, read_secret, sync_folder, write_file
+from veilmatch.server.installation.files import FOLDER_MODE, sync_folder, write_file
 from veilmatch.server.installation.lowest import device_threshold
-from veilmatch.server.installation.plan import DEVICES_DIR, REVOKED_DIR, device_fields
+from veilmatch.server.installation.plan import AUTHORITY, DAEMON_TLS, DEVICES_DIR, REVOKED_DIR, TLS, device_fields
 from veilmatch.server.installation.stretching import ScryptCost, cost_for
+from veilmatch.server.installation.tls.folder import AuthorityFolder
 from veilmatch.server.installation.toml import to_toml
 
 SIGNING_KEY = "signing.key"
@@ -27,10 +28,11 @@ SIGNING_KEY = "signing.key"
 
 @dataclass(frozen=True)
 class Issuer:
-    """What goes into every folder: the public file, and certificates of the authority."""
+    """What goes into every folder: the public file, and certificates of the authority, whose folder is `home`."""
 
     public: PublicFile
     authority: Authority
+    home: AuthorityFolder
 
     @staticmethod
     def open(directory: Path, passphrase: str, cost: ScryptCost | None = None) -> Issuer:
@@ -39,14 +41,12 @@ class Issuer:
         Raises ConfigurationError if it is none with its authority; WrongPassphraseError or KeyFileError if its
         authority cannot be opened.
         """
-        try:
-            certificate = (directory / "authority" / "ca.pem").read_bytes()
-            key = read_secret(directory / "authority" / "ca-key.pem", "the authority's key")
-        except OSError:
-            raise ConfigurationError("not an installation with its authority", got=str(directory)) from None
+        home = AuthorityFolder(directory / AUTHORITY)
+        if not home.path.is_dir():
+            raise ConfigurationError("not an installation with its authority", got=str(directory))
         public = read_public_file(directory / "public.json")
         cost = cost or cost_for(public.public_key.parameters)
-        return Issuer(public, Authority.from_pem(certificate, key, passphrase, cost))
+        return Issuer(public, home.open(passphrase, cost), home)
 
     def write_daemon(
         self, folder: Path, name: str, fields: Mapping[str, Any], devices: Sequence[DeviceCertificate]
@@ -80,11 +80,13 @@ class Issuer:
         sync_folder(folder.parent)
 
     def _write_identity(self, folder: Path, name: str, *, is_server: bool) -> None:
-        certificate, key = self.authority.issue(name, is_server=is_server)
+        certificate, key = self.home.issue(self.authority, name, is_server=is_server)
         write_file(folder / "public.json", self.public.encode())
-        write_file(folder / "ca.pem", self.authority.certificate_pem())
-        write_file(folder / "tls.pem", certificate)
-        write_file(folder / "tls-key.pem", key, secret=True)
+        write_file(folder / TLS["authority"], self.home.bundle())
+        write_file(folder / TLS["certificate"], certificate)
+        write_file(folder / TLS["key"], key, secret=True)
+        if is_server:
+            write_file(folder / DAEMON_TLS["crl"], self.home.revocation_lists())
 
 
 def write_signing_key(path: Path, key: Ed25519PrivateKey) -> None:

@@ -7,8 +7,8 @@ import os
 import sys
 from pathlib import Path
 
+from veilmatch.common.secret_file import require_private
 from veilmatch.crypto.errors import ConfigurationError
-from veilmatch.server.installation.files import require_private
 
 VARIABLE = "VEILMATCH_PASSPHRASE"
 #: Of the passphrase that takes the place of another one.

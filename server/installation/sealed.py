@@ -22,6 +22,7 @@ from pathlib import Path
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from veilmatch.common.secret_file import read_private
 from veilmatch.crypto.digests import digest
 from veilmatch.crypto.encryption.public_key_format import PublicFile
 from veilmatch.crypto.errors import (
@@ -34,7 +35,7 @@ from veilmatch.crypto.errors import (
 from veilmatch.crypto.keys.parties import Party
 from veilmatch.crypto.keys.shares import KeyHolderKey, key_bytes
 from veilmatch.crypto.secret_access import SECRET_ACCESS, SecretHolder
-from veilmatch.server.installation.files import read_secret, write_file
+from veilmatch.server.installation.files import write_file
 from veilmatch.server.installation.stretching import DEFAULT_COST, ScryptCost, stretch
 
 __all__ = [
@@ -43,8 +44,11 @@ __all__ = [
     "Sealing",
     "old_file",
     "open_sealed",
+    "recovered_file",
+    "replaced_file",
     "reseal",
     "seal",
+    "unfinished_files",
     "unseal",
     "waiting_file",
 ]
@@ -194,6 +198,22 @@ def old_file(path: Path) -> Path:
     return _beside(path, ".old")
 
 
+def recovered_file(path: Path) -> Path:
+    """Return where a new share waits until a recovery takes it into use (server/recovery)."""
+    return _beside(path, ".recovered")
+
+
+def replaced_file(path: Path) -> Path:
+    """Return where the share of before a recovery is kept until all three are known to use their new ones."""
+    return _beside(path, ".replaced")
+
+
+def unfinished_files(path: Path) -> list[Path]:
+    """Return what is beside a key file because a refresh or a recovery is not finished."""
+    found = waiting_file(path), old_file(path), recovered_file(path), replaced_file(path)
+    return [one for one in found if one.exists()]
+
+
 def _beside(path: Path, suffix: str) -> Path:
     # A link stays what it is: the file that it leads to is replaced.
     target = path.resolve()
@@ -209,11 +229,10 @@ def reseal(path: Path, party: Party, public: PublicFile, old: str, new: str, cos
     written, or if a refresh is not finished: the other key beside it would need the old passphrase.
     """
     key = unseal(path, party, public, old)
-    for other in (waiting_file(path), old_file(path)):
-        if other.exists():
-            raise ConfigurationError(
-                "a refresh is not finished", got=str(other), expected="the other key holders, to finish it"
-            )
+    for other in unfinished_files(path):
+        raise ConfigurationError(
+            "a refresh or a recovery is not finished", got=str(other), expected="the other key holders, to finish it"
+        )
     if new == old:
         raise ConfigurationError("the new passphrase is the present one", expected="another passphrase")
     target = path.resolve()
@@ -260,7 +279,7 @@ def _checked(data: bytes, party: Party, public: PublicFile, epoch: int | None) -
 def _read(path: Path) -> bytes:
     """Return the file's bytes; its mode is that of the very file that is read."""
     try:
-        data = read_secret(path, "the key file", _MAX_BYTES)
+        data = read_private(path, "the key file", _MAX_BYTES)
     except OSError as error:
         raise KeyFileError("the key file cannot be read", got=error.strerror, expected=str(path)) from None
     if len(data) <= _HEADER.size + _TAG_BYTES:

@@ -18,12 +18,13 @@ from typing import Generic, Protocol, TypeVar
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from veilmatch.common.secret_file import read_private
 from veilmatch.crypto.digests import digest
 from veilmatch.crypto.encryption.public_key_format import PublicFile
 from veilmatch.crypto.errors import ConfigurationError, KeyFileError, KeyMismatchError, WrongPassphraseError
 from veilmatch.crypto.keys.parties import Party
 from veilmatch.crypto.secret_access import SECRET_ACCESS, SecretAccess
-from veilmatch.server.installation.files import read_secret, write_file
+from veilmatch.server.installation.files import write_file
 from veilmatch.server.installation.stretching import DEFAULT_COST, ScryptCost, stretch
 
 _HEADER = struct.Struct(">8s1sBBB16s12s16s")
@@ -124,7 +125,7 @@ class SigningFile(Generic[_K]):
     def _opened(self, path: Path, party: Party, public: PublicFile) -> tuple[bytes, ScryptCost, bytes, bytes, bytes]:
         """Return salt, cost, header, nonce and what is sealed of the right file; see `unseal` for errors."""
         try:
-            data = read_secret(path, f"the {self.name}", _BYTES)
+            data = read_private(path, f"the {self.name}", _BYTES)
         except OSError as error:
             raise ConfigurationError(f"the {self.name} cannot be read", got=f"{path}: {error.strerror}") from None
         if len(data) != _BYTES or not data.startswith(self.magic):

@@ -20,6 +20,7 @@ from veilmatch.server.keyholder.stock.store import GENERATION_BYTES
 from veilmatch.server.keyholder.wire import KIND_TO_WIRE
 from veilmatch.server.transport.channels import channel_to
 from veilmatch.server.transport.links import Link, dialled
+from veilmatch.server.transport.renewed import Renewal
 from veilmatch.server.transport.sign_of_life import Sign, sign_over
 from veilmatch.server.transport.status import from_rpc
 
@@ -56,25 +57,32 @@ class Peers:
         """Return the peer's stub."""
         return rpc.KeyHolderPeerStub(self._channels[party])
 
+    def channels(self) -> dict[str, grpc.aio.Channel]:
+        """Return the channels, by the names of the peers."""
+        return {party_name(party): channel for party, channel in self._channels.items()}
+
     def gives_sign(self, party: Party) -> Sign:
         """Return what asks a peer for a sign of life."""
         return self._signs[party]
+
+    def renewal(self, party: Party) -> Renewal:
+        """Return what becomes of the connection of a call to a peer that has just begun."""
+        return self._channels[party].renewal()
 
     def refresh_stub(self, party: Party) -> rpc.KeyHolderRefreshAsyncStub:
         """Return the peer's stub for refreshing shares."""
         return rpc.KeyHolderRefreshStub(self._channels[party])
 
-    async def meet_stock(self, pair: Pair, epoch: int, generation: bytes) -> bytes:
-        """Tell the other holder of `pair` this storage's generation and return its own."""
+    async def meet_stock(self, pair: Pair, mine: pb.StockGeneration) -> pb.StockGeneration:
+        """Tell the other holder of `pair` this storage's generation, and return what it says of its own."""
         peer = other_party(pair, self._party)
-        mine = pb.StockGeneration(pair=pair, epoch=epoch, generation=generation)
         try:
             theirs = await self.stub(peer).MeetStock(mine, timeout=self._patience_s)
         except grpc.aio.AioRpcError as error:
             raise from_rpc(error, party_name(peer), pairs_without(peer)) from None
         if len(theirs.generation) != GENERATION_BYTES:
             raise ProtocolError("a stock generation of the wrong size", got=len(theirs.generation))
-        return theirs.generation
+        return theirs
 
     async def fetch(self, name: BlockName) -> Block:
         """Return this holder's part of a block, from the dealer of the pair."""

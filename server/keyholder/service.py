@@ -5,32 +5,44 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from contextlib import aclosing, suppress
+from typing import TypeAlias
 
 import numpy as np
 
+from veilmatch.crypto.claims import NOBODY
 from veilmatch.crypto.dealing import BlockName, commit_opening, deal_tagged
 from veilmatch.crypto.digests import DIGEST_BYTES
-from veilmatch.crypto.errors import InvalidInputError, ProtocolError, UnavailableError
+from veilmatch.crypto.errors import InvalidInputError, ProtocolError, UnavailableError, VeilmatchError
 from veilmatch.crypto.keys.parties import PAIRS, PARTIES, Party, dealer_of, other_party
 from veilmatch.crypto.keys.parties import Pair as PairName
 from veilmatch.crypto.pair.messages import ProbeShare, Results, TemplateShare
 from veilmatch.crypto.secret_access import SECRET_ACCESS
 from veilmatch.protos.v1 import keyholder_pb2 as pb
 from veilmatch.protos.v1 import keyholder_pb2_grpc as rpc
+from veilmatch.protos.v1.request_pb2 import BudgetLeft
+from veilmatch.server.admission.requests import device_said
+from veilmatch.server.ground.request_id import about_nothing
 from veilmatch.server.keyholder.peers import others_of, party_name
 from veilmatch.server.keyholder.session.sealing import SealedAnswerShare
 from veilmatch.server.keyholder.session.serving import Answer, KeyHolder
 from veilmatch.server.keyholder.stock.store import GENERATION_BYTES
 from veilmatch.server.keyholder.wire import kind_from_wire
+from veilmatch.server.monitoring import calls
 from veilmatch.server.transport.channels import Context, require_caller
 from veilmatch.server.transport.limits import PEER_MESSAGE_BYTES, SILENCE_S
 from veilmatch.server.transport.links import AcceptedLink
-from veilmatch.server.transport.status import retried, streaming, unary
+from veilmatch.server.transport.standing.ends import Called, ending
+from veilmatch.server.transport.standing.kinds import SERVE
+from veilmatch.server.transport.standing.strand import OtherEnd, Strand
+from veilmatch.server.transport.status import retried, streaming, typed, unary
 from veilmatch.server.transport.streams import first_message, next_message
 
 _MAX_DEALT_BLOCKS = 4096
 #: Slots of all results of a query. What is opened for them, more than four bytes each, travels in one message.
 _MAX_CELLS = PEER_MESSAGE_BYTES // 4
+#: A request that came over the link of this organisation's matcher.
+ServeStrand: TypeAlias = Strand[pb.KeyHolderToMatcher, pb.MatcherToKeyHolder]
 
 
 class KeyHolderService(rpc.KeyHolderServicer):
@@ -39,6 +51,62 @@ class KeyHolderService(rpc.KeyHolderServicer):
     def __init__(self, holder: KeyHolder) -> None:
         self._holder = holder
         self.server = holder.server
+        matcher = OtherEnd(f"matcher-{holder.party}", (), NOBODY)
+        self._called = Called(SERVE.other_end(), self.server.name, matcher, self._take)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @unary
+    async def ServeMany(self, _requests: AsyncIterator[pb.OpenFrames], context: Context) -> None:  # type: ignore[override]
+        """See keyholder.proto."""
+        caller = require_caller(context, f"matcher-{self._holder.party}")
+        first = await first_message(context, pb.OpenFrames, None, caller)
+        await self._called.carry(context, first)
+
+    @unary
+    async def DeviceBudgets(self, request: pb.DeviceBudgetsQuestion, context: Context) -> pb.DeviceBudgetsReply:
+        """See keyholder.proto."""
+        require_caller(context, f"matcher-{self._holder.party}")
+        found = await self._holder.budgets_of(request.device)
+        return pb.DeviceBudgetsReply(
+            budgets=[
+                BudgetLeft(
+                    measure=left.budget.measure, window=left.budget.window, limit=left.budget.limit, used=left.used,
+                    eases_s=left.eases_s,
+                )
+                for left in found
+            ]
+        )  # fmt: skip
+
+    def stop(self) -> None:
+        """Take no more requests on the link; those under way may end."""
+        self._called.stop()
+
+    def close(self) -> None:
+        """End what is under way on the link."""
+        self._called.close()
+        for task in self._tasks:
+            task.cancel()
+
+    def _take(self, strand: ServeStrand) -> None:
+        task = about_nothing(self._serve_on_link(strand))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        # The matcher has given the request up, or is gone.
+        strand.when_over(task.cancel)
+
+    async def _serve_on_link(self, strand: ServeStrand) -> None:
+        """Serve one request as `Serve` does, on the link."""
+        with calls.call("Serve"), suppress(VeilmatchError):
+            async with ending(strand):
+                await typed(self._answer(strand), "Serve", strand.peer, self.server)
+
+    async def _answer(self, strand: ServeStrand) -> None:
+        assert strand.first is not None
+        opening = strand.first.open
+        with self._holder.verifying.one(device_said(opening.request)):
+            async with aclosing(self._holder.serve(strand.peer, opening, None)) as answers:
+                async for answer in answers:
+                    await strand.send(_answer_to_wire(answer))
 
     @streaming
     async def Serve(
@@ -47,9 +115,11 @@ class KeyHolderService(rpc.KeyHolderServicer):
         """See keyholder.proto."""
         caller = require_caller(context, f"matcher-{self._holder.party}")
         first = await first_message(context, pb.MatcherToKeyHolder, "open", caller)
-        results = self._results(context, caller)
-        async for answer in self._holder.serve(caller, first.open, results):
-            yield _answer_to_wire(answer)
+        # Nothing is looked at before but who the request says it is from: no signature, no proof, no entry on disk.
+        with self._holder.under_way.one(device_said(first.open.request)):
+            results = self._results(context, caller)
+            async for answer in self._holder.serve(caller, first.open, results):
+                yield _answer_to_wire(answer)
 
     async def _results(self, context: Context, caller: str) -> AsyncIterator[Results]:
         """Yield the results of a search in the parts that they come in.
@@ -111,8 +181,8 @@ class KeyHolderPeerService(rpc.KeyHolderPeerServicer):
         self._require_epoch(peer, request.epoch)
         if len(request.generation) != GENERATION_BYTES:
             raise ProtocolError("a stock generation of the wrong size", got=len(request.generation))
-        self._holder.stocks.met_by(pair, request.generation)
-        return pb.StockGeneration(pair=pair, epoch=self._holder.epoch, generation=self._holder.stocks.generation)
+        self._holder.stocks.met_by(pair, request)
+        return self._holder.stocks.introduction(pair)
 
     @streaming
     @retried

@@ -25,7 +25,7 @@ from veilmatch.protos.v1 import keyholder_pb2 as pb
 #: A turn has about half as many.
 TURN_MESSAGES = 16
 #: What is said in a turn goes in one message up to this size, and in pieces of this size beyond it: small ones, as
-#: sessions share a link (session/strand.py `MESSAGE_BYTES`).
+#: sessions share a link (transport/standing/strand.py `MESSAGE_BYTES`).
 PIECE_BYTES = 28 << 10
 #: Most that a turn has in a session of few packs, and more of each pack that is converted: its opening, two residues
 #: mod N, and what one layer of gates opens of its slots.
@@ -64,6 +64,7 @@ def _fill(wire: pb.PairMessage, envelope: Envelope) -> None:
         wire.hello.triples_start, wire.hello.bits_start = message.triples_start, message.bits_start
         wire.hello.products_start = message.products_start
         wire.hello.ciphertexts, wire.hello.fingerprints = message.ciphertexts, message.fingerprints
+        wire.hello.standing = message.standing
     elif isinstance(message, Agreement):
         wire.agreement.ciphertexts, wire.agreement.fingerprints = message.ciphertexts, message.fingerprints
     elif isinstance(message, Allocation):
@@ -90,7 +91,7 @@ def payload_bytes(envelope: Envelope) -> int:
         case Agreement(_, fingerprints):
             return len(fingerprints)
         case Hello():
-            return len(envelope.message.fingerprints)
+            return len(envelope.message.context)
         case _:
             return 0
 
@@ -164,7 +165,7 @@ def _message(wire: pb.PairMessage) -> Message:
                 hello.context, hello.nonce, hello.mask_secret,
                 hello.triples_floor, hello.bits_floor, hello.products_floor,
                 hello.triples_start, hello.bits_start, hello.products_start,
-                hello.ciphertexts, hello.fingerprints,
+                hello.ciphertexts, hello.fingerprints, hello.standing,
             )  # fmt: skip
         case "agreement":
             return Agreement(wire.agreement.ciphertexts, wire.agreement.fingerprints)

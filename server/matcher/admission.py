@@ -8,14 +8,18 @@ from dataclasses import dataclass
 
 import structlog
 
+from veilmatch.crypto.card import SignedCard, most_bytes
+from veilmatch.crypto.consent import consent_digest
 from veilmatch.crypto.digests import digest
 from veilmatch.crypto.encryption.knowledge import proof_bytes
 from veilmatch.crypto.encryption.paillier import PublicKey
 from veilmatch.crypto.errors import InvalidInputError, RequestSignatureError, UnknownGalleryError, UnknownSubjectError
 from veilmatch.crypto.keys.parties import Pair
 from veilmatch.crypto.keys.recipient_certificate import MAX_BYTES as RECIPIENT_BYTES
-from veilmatch.crypto.requests import Operation, check_model, check_subject, subject_digest
+from veilmatch.crypto.requests import MAX_VIEWS, VERIFICATIONS, Operation, check_model, check_subject, subject_digest
+from veilmatch.crypto.terms import require_lasting
 from veilmatch.protos.v1 import request_pb2
+from veilmatch.server.admission.cards import Cards
 from veilmatch.server.admission.ledger import Entry, Ledger
 from veilmatch.server.admission.requests import (
     WITH_LANES,
@@ -25,6 +29,7 @@ from veilmatch.server.admission.requests import (
     require_device,
     require_pair,
 )
+from veilmatch.server.ground.organisation import OrganisationKey
 from veilmatch.server.matcher.gallery.gallery import Gallery
 from veilmatch.server.transport.channels import Context, caller
 
@@ -34,19 +39,23 @@ _FIELDS_BYTES = 1 << 12
 
 
 def request_bytes(public_key: PublicKey) -> int:
-    """Return the largest size of a request with one vector; what is larger is none."""
+    """Return the largest size of a request with a probe; what is larger is none."""
     parameters = public_key.parameters
-    lanes = parameters.lane_ciphertexts * (parameters.ciphertext_bytes + 8)
-    return _FIELDS_BYTES + RECIPIENT_BYTES + lanes + proof_bytes(public_key)
+    lanes = MAX_VIEWS * parameters.lane_ciphertexts * (parameters.ciphertext_bytes + 8)
+    return _FIELDS_BYTES + RECIPIENT_BYTES + lanes + proof_bytes(public_key) + most_bytes(parameters)
 
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """A request that may be served, and its gallery. model: of the embeddings in it, "" where there are none."""
+    """A request that may be served, and its gallery. model: of the embeddings in it, "" where there are none.
+
+    card: that it presents, found right by itself.
+    """
 
     checked: CheckedRequest
     gallery: Gallery
     model: str
+    card: SignedCard | None = None
 
 
 class Admission:
@@ -62,7 +71,13 @@ class Admission:
         ledger: Ledger,
         galleries: dict[str, Gallery],
         pairs: Collection[Pair],
+        pseudonym_key: bytes = b"",
+        cards: Cards | None = None,
     ) -> None:
+        """pseudonym_key: secret, without which nobody tells whose budget is counted; see `pseudonym_key_of`. cards: of
+        the installation; without, none may be presented."""
+        self._cards = cards
+        self._pseudonym_key = pseudonym_key
         self._checker = checker
         self._pairs = pairs
         self._ledger = ledger
@@ -104,19 +119,26 @@ class Admission:
             check_subject(request.subject)
             if subject_digest(request.subject_salt, request.subject) != checked.subject_digest:
                 raise RequestSignatureError("the subject is not the one that was signed")
+        if checked.consent_digest or request.consent:
+            if consent_digest(request.subject_salt, request.consent) != checked.consent_digest:
+                raise RequestSignatureError("the consent is not the one that was signed")
+            require_lasting(request.consent, checked.made_s)
         model = _signed_model(request, checked.operation)
         gallery = self._galleries.get(checked.gallery)
         if gallery is None:
             raise UnknownGalleryError(
                 "no such gallery here", got=checked.gallery[:60], expected=", ".join(self._galleries)
             )
-        if checked.operation == "verify":
+        card = self._cards.presented(checked, request) if self._cards and checked.card_digest else None
+        if checked.operation in VERIFICATIONS:
             # A subject whose budget is used up costs no commit to disk and no check of ciphertexts.
-            await asyncio.to_thread(self._look, checked, _budget_names(request.subject, checked.gallery))
+            names = self._budget_names(request.subject, checked.gallery, card)
+            entry = Entry(checked.nonce, checked.expires_at_ms, names, _ONE)
+            await asyncio.to_thread(self._ledger.look_at, entry)
         else:
             await asyncio.wrap_future(self._ledger.enter(Entry(checked.nonce, checked.expires_at_ms)))
         _log.info("admitted", operation=checked.operation, device=checked.device, gallery=checked.gallery)
-        return Admitted(checked, gallery, model)
+        return Admitted(checked, gallery, model, card)
 
     async def count(self, admitted: Admitted, subject: str) -> None:
         """Note the nonce of a verification and count it, durably and in one.
@@ -124,26 +146,32 @@ class Admission:
         A subject that is not in the gallery costs no budget, and the request can still be made only once. Nothing was
         served for one that failed before this, so that it may be made again.
         """
-        checked, names = admitted.checked, _budget_names(subject, admitted.gallery.name)
-        try:
-            admitted.gallery.index.require(subject)
-        except UnknownSubjectError:
-            await asyncio.wrap_future(self._ledger.enter(Entry(checked.nonce, checked.expires_at_ms)))
-            raise
+        checked, names = admitted.checked, self._budget_names(subject, admitted.gallery.name, admitted.card)
+        if admitted.card is None:
+            try:
+                admitted.gallery.index.require(subject)
+            except UnknownSubjectError:
+                await asyncio.wrap_future(self._ledger.enter(Entry(checked.nonce, checked.expires_at_ms)))
+                raise
         await asyncio.wrap_future(self._ledger.enter(Entry(checked.nonce, checked.expires_at_ms, names, _ONE)))
 
-    def _look(self, checked: CheckedRequest, names: dict[str, str]) -> None:
-        self._ledger.look(names, _ONE)
-        self._ledger.require_new(checked.nonce, checked.expires_at_ms)
+    def _budget_names(self, subject: str, gallery: str, card: SignedCard | None = None) -> dict[str, str]:
+        """Return under which pseudonym a subject of a gallery is counted; a card is counted as a subject of its own."""
+        if card is not None:
+            return {"subject": digest("budget card", self._pseudonym_key, gallery, card.statement.serial).hex()}
+        return {"subject": digest("budget subject", self._pseudonym_key, gallery, subject).hex()}
 
 
 #: What a verification costs its subject.
 _ONE = {"requests": 1}
 
 
-def _budget_names(subject: str, gallery: str) -> dict[str, str]:
-    """Return under which pseudonym a subject of a gallery is counted."""
-    return {"subject": digest("budget subject", gallery, subject).hex()}
+def pseudonym_key_of(organisation: OrganisationKey) -> bytes:
+    """Return the key of pseudonyms, 32 bytes: the same at every start, and known to nobody without the organisation's.
+
+    ledger.db counts a subject for up to 30 days, erased or not, and is to confirm no name to whoever reads it.
+    """
+    return digest("key of budget subjects", organisation.sign("budget subjects v1", b""))
 
 
 def _signed_model(request: request_pb2.SignedRequest, operation: Operation) -> str:

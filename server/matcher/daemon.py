@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 
 import grpc
 import structlog
@@ -16,7 +16,9 @@ from veilmatch.crypto.encryption.public_key_format import PublicFile
 from veilmatch.crypto.parameters import ParameterSet
 from veilmatch.protos.v1 import keyholder_pb2_grpc as keyholder_rpc
 from veilmatch.protos.v1 import matcher_pb2_grpc as rpc
+from veilmatch.protos.v1 import revocation_pb2_grpc as revocation_rpc
 from veilmatch.server.admission.budgets import budgets_of
+from veilmatch.server.admission.cards import Cards
 from veilmatch.server.admission.devices import Devices
 from veilmatch.server.admission.ledger import Ledger
 from veilmatch.server.admission.recipients import Recipients
@@ -25,10 +27,13 @@ from veilmatch.server.admission.revoked import Revoked
 from veilmatch.server.config import MatcherSettings
 from veilmatch.server.ground.logs import configure_logging, in_worker, run_logged
 from veilmatch.server.ground.organisation import OrganisationKey
-from veilmatch.server.matcher.admission import Admission, request_bytes
-from veilmatch.server.matcher.agreement.meeting import Meetings
-from veilmatch.server.matcher.agreement.sitting import Agreement
+from veilmatch.server.ground.stalls import Stalls
+from veilmatch.server.matcher.admission import Admission, pseudonym_key_of, request_bytes
+from veilmatch.server.matcher.agreement.agreement import Agreement
+from veilmatch.server.matcher.agreement.certificates import Signers
+from veilmatch.server.matcher.agreement.meetings import Meetings
 from veilmatch.server.matcher.bulk_room import BulkRoom
+from veilmatch.server.matcher.change.retaining import Retaining
 from veilmatch.server.matcher.change.succession import Succession, require_rotatable
 from veilmatch.server.matcher.cluster.guard import require_private
 from veilmatch.server.matcher.cluster.nodes import connected, require_ray
@@ -43,13 +48,24 @@ from veilmatch.server.matcher.gallery.disk.store import Store
 from veilmatch.server.matcher.gallery.gallery import Gallery
 from veilmatch.server.matcher.query.matching import Surroundings
 from veilmatch.server.matcher.query.pack_worker import PackWorkers, make_handler
+from veilmatch.server.matcher.query.preparing import Zeros
+from veilmatch.server.matcher.retention.asked import AskedDays
 from veilmatch.server.matcher.service import MatcherPeerService, MatcherService
-from veilmatch.server.transport.channels import channel_to, server_credentials, server_options
+from veilmatch.server.matcher.view import MatcherView
+from veilmatch.server.monitoring.monitor import Monitor, monitored
+from veilmatch.server.monitoring.neighbours import Neighbours
+from veilmatch.server.revoking.lists import RevocationLists
+from veilmatch.server.revoking.spreading import SERVICE as REVOCATIONS
+from veilmatch.server.revoking.spreading import RevocationService, Spreading
+from veilmatch.server.transport.channels import channel_to, server_options
+from veilmatch.server.transport.connections import Connections, port_of
 from veilmatch.server.transport.daemon import ignore_hangups, run_daemon, sole_owner, take_descriptors
 from veilmatch.server.transport.door import Door, devices_gate, peers_gate
 from veilmatch.server.transport.expiry import Expiry
-from veilmatch.server.transport.sign_of_life import sign_over
-from veilmatch.server.workers.memory import return_large_blocks
+from veilmatch.server.transport.hangup import Hangup
+from veilmatch.server.transport.identity import Identity
+from veilmatch.server.transport.sign_of_life import Signs, sign_over
+from veilmatch.server.workers.memory import return_large_blocks, share_arenas
 from veilmatch.server.workers.threads import Pool, make_pool
 
 _log = structlog.get_logger(__name__)
@@ -59,16 +75,19 @@ def run_matcher(
     settings: MatcherSettings,
     public: PublicFile,
     organisation: OrganisationKey,
+    load: Callable[[], MatcherSettings],
     new: tuple[PublicFile, OrganisationKey] | None = None,
 ) -> int:
     """Serve until told to stop; return the exit status. The workers are made before gRPC starts.
 
-    new: public file and signing key of the installation that a rotation goes to, if one is configured.
+    load: reads the configuration again, for SIGHUP. new: public file and signing key of
+    the installation that a rotation goes to, if one is configured.
     """
     public_key = public.public_key
     configure_logging(settings.party_name, settings.log_level)
     ignore_hangups()
     take_descriptors()
+    share_arenas()
     return_large_blocks()
     count = settings.workers or os.cpu_count() or 1
     scheme = Paillier(public_key)
@@ -91,29 +110,43 @@ def run_matcher(
             new_scheme = Paillier(new_key)
             agreement = Agreement(new[1], new[0].signer)
             new_workers = PackWorkers(pools[1], new_scheme)
-            succession = Succession(settings.rotation.data_dir, new_scheme, new_workers, agreement, settings.galleries)
+            succession = Succession(
+                settings.rotation.galleries_in, new_scheme, new_workers, agreement, settings.galleries
+            )
         actors = None
         if settings.cluster is not None:
-            names, database = settings.galleries, settings.data_dir / GALLERY_DB
+            names = settings.galleries
+            database = settings.data_dir / GALLERY_DB if settings.storage is None else None
             # After the pools, whose processes must not begin with threads of Ray.
             joined = connected(settings.cluster, settings.party, public_key, names, database)
             actors = stack.enter_context(joined)
-        return run_logged(_serve(settings, public, organisation, scheme, pools, succession, actors))
+        return run_logged(
+            monitored(
+                settings,
+                lambda monitor: _serve(
+                    settings, public, organisation, load, scheme, pools, monitor, succession, actors
+                ),
+            )
+        )
 
 
 async def _serve(
     settings: MatcherSettings,
     public: PublicFile,
     organisation: OrganisationKey,
+    load: Callable[[], MatcherSettings],
     scheme: Paillier,
     pools: Sequence[Pool],
+    monitor: Monitor,
     succession: Succession | None,
     actors: Actors | None = None,
 ) -> int:
     started = time.perf_counter()
     public_key = scheme.public_key
-    local = PackWorkers(pools[0], scheme)
-    store = Store(settings.data_dir, public_key.key_id, public_key.parameters, party=settings.party_name)
+    identity = Identity(settings.tls, settings.party_name, settings.tls.crl)
+    size = public_key.parameters.ciphertext_bytes
+    local = PackWorkers(pools[0], scheme, Zeros(size, settings.prepared_searches, settings.prepared_bytes))
+    store = Store(settings.galleries_in, public_key.key_id, public_key.parameters, party=settings.party_name)
     spread = _spread(settings, local, actors, store, public_key.parameters)
     workers = spread or local
     galleries = {
@@ -126,11 +159,14 @@ async def _serve(
             "gallery loaded", gallery=gallery.name, templates=len(gallery.index), packs=gallery.index.pack_count,
             sequence=gallery.state.sequence, seconds=round(time.perf_counter() - started, 3),
         )  # fmt: skip
+        require_signed(gallery, public.signer)
         await _report_damage(gallery)
+    asked = AskedDays({name: gallery.store for name, gallery in galleries.items()})
     if succession is not None:
-        await succession.load(galleries)
+        await succession.load(galleries, asked)
     peers = {party: channel_to(address, f"matcher-{party}", settings.tls) for party, address in settings.peers.items()}
     key_holder = channel_to(settings.key_holder, f"keyholder-{settings.party}", settings.tls)
+    stalls = Stalls()
     on = Surroundings(
         party=settings.party,
         scheme=scheme,
@@ -139,52 +175,80 @@ async def _serve(
             settings.party,
             {party: rpc.MatcherPeerStub(channel) for party, channel in peers.items()},
             settings.peer_timeout_s,
-            {party: sign_over(channel) for party, channel in peers.items()},
+            {party: Signs(sign_over(channel)) for party, channel in peers.items()},
+            stalls.total_s,
+            {party: channel.renewal for party, channel in peers.items()},
         ),
         key_holder=keyholder_rpc.KeyHolderStub(key_holder),
-        key_holder_sign=sign_over(key_holder),
+        key_holder_signs=Signs(sign_over(key_holder)),
+        key_holder_renewed=key_holder.renewal,
         timeout_s=settings.peer_timeout_s,
         public=public,
         organisation=organisation,
         succession=succession,
     )
-    devices = Devices(settings.devices_dir, public)
+    lists = RevocationLists(settings.revoked_dir, public)
+    devices = Devices(settings.devices_dir, public, lists=lists)
     checker = RequestChecker(
         public_key,
         devices,
         settings.max_clock_skew_s,
         settings.max_request_lifetime_s,
         settings.party_name,
-        recipients=Recipients(public, Revoked(settings.revoked_dir)),
+        recipients=Recipients(public, Revoked(settings.revoked_dir, lists)),
     )
-    expiry = Expiry(settings.tls, settings.devices_dir, public)
+    expiry = Expiry(settings.tls, settings.devices_dir, public, crl=settings.tls.crl)
     gates = {
         "veilmatch.v1.Matcher": devices_gate(settings.party_name, checker.require_known, request_bytes(public_key)),
         "veilmatch.v1.MatcherPeer": peers_gate(settings.party_name, *on.meetings.peers),
+        REVOCATIONS: peers_gate(settings.party_name, *on.meetings.peers),
     }
-    server = grpc.aio.server(interceptors=[Door(on.server, gates)], options=server_options(serves_devices=True))
+    connections = Connections(settings.connections, port_of(settings.listen), settings.party_name)
+    door = Door(on.server, gates, identity, connections)
+    server = grpc.aio.server(interceptors=[door], options=server_options(settings.connections, serves_devices=True))
     ledger = Ledger(
         settings.data_dir, budgets_of(settings.budgets.model_dump()), settings.party_name, on.server.without
     )
-    admission = Admission(checker, ledger, galleries, on.meetings.pairs)
+    admission = Admission(checker, ledger, galleries, on.meetings.pairs, pseudonym_key_of(organisation), Cards(public))
     entrance = Entrance(settings.admission, admission, on.meetings, settings.party_name, os.cpu_count() or 1)
     bulk_room = BulkRoom(settings.max_bulk_bytes, settings.all_bulk_bytes, settings.party_name)
-    service = MatcherService(entrance, admission, on, bulk_room, settings.max_bulk_s)
+    retaining = Retaining(settings.retention, asked)
+    service = MatcherService(entrance, admission, on, bulk_room, settings.max_bulk_s, retaining, settings.card_days)
     rpc.add_MatcherServicer_to_server(service, server)
     followed = _followed(settings, public, organisation, galleries, succession)
     peer_service = MatcherPeerService(on, followed)
     rpc.add_MatcherPeerServicer_to_server(peer_service, server)
     stubs = {party: rpc.MatcherPeerStub(channel) for party, channel in peers.items()}
+    following = Following(settings.party, stubs, lambda: followed, Readmission(on.meetings))
+    channels: dict[str, grpc.aio.Channel] = {f"keyholder-{settings.party}": key_holder}
+    channels |= {f"matcher-{party}": channel for party, channel in peers.items()}
+    spreading = Spreading(
+        on.server, lists, {name: revocation_rpc.RevocationsStub(channel) for name, channel in channels.items()}
+    )
+    revocation_rpc.add_RevocationsServicer_to_server(RevocationService(on.server, spreading), server)
+    monitor.view = MatcherView(
+        settings, public_key.parameters.name, pools[0].count, expiry, Neighbours(channels), galleries, entrance,
+        following, connections, lists,
+    )  # fmt: skip
+    tasks = [asyncio.create_task(one) for one in (identity.follow(), connections.follow(), stalls.watch())]
     try:
-        credentials = server_credentials(settings.tls, settings.party_name)
         async with (
-            spread.following(galleries) if spread is not None else nullcontext(),
-            Following(settings.party, stubs, lambda: followed, Readmission(on.meetings)).running(),
+            monitor.running(),
+            spread.following(galleries) if spread is not None else local.preparing(),
+            following.running(),
+            spreading.running(),
+            asked.running(succession.note_days if succession is not None else None),
         ):
             return await run_daemon(
-                server, credentials, settings.listen, lambda: _any_failed(pools), expiry.look, peer_service.stop
-            )
+                server, identity.server_credentials(), settings.listen, lambda: _any_failed(pools), expiry.look,
+                peer_service.stop, monitor.conditions, Hangup(identity, settings, load, [expiry.look, lists.look]),
+                settings.stop_s,
+            )  # fmt: skip
     finally:
+        for task in tasks:
+            task.cancel()
+        on.meetings.close()
+        on.key_holder_link.close()
         for channel in (key_holder, *peers.values()):
             await channel.close()
         ledger.close()
@@ -222,6 +286,15 @@ def _followed(
             # The last step of a rotation may come from others.
             found.append(Followed(new, new.store, data_dir, parameters, by.signers, by.signer, succession.finish))
     return found
+
+
+def require_signed(gallery: Gallery, signers: Signers) -> None:
+    """Raise IntegrityError unless two organisations have signed what was loaded.
+
+    The signatures of the last change are enough: its chain value is that of the whole log, which names every pack.
+    """
+    if gallery.head is not None:
+        gallery.head.check(gallery.scope, signers)
 
 
 async def _report_damage(gallery: Gallery) -> None:

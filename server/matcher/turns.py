@@ -9,6 +9,10 @@ differently and wait for each other.
 A turn is for work: whoever has one waits for servers alone, and keeps it until the work is over, whatever its device
 does meanwhile. What waits for its device, to bring the request to the other matcher too, waits before (entrance.py).
 
+What is refused has to cost little, or a server that is asked ten times what it can do does nothing but refuse. So a
+request is refused as it comes if its turn is not going to come in time: by those before it, what comes before them in
+fair turns, and how long turns take. It counts from then on, while the other matcher is met about it (`coming`).
+
 Fair: whoever has least in progress goes next, and of those whoever has waited longest since a turn. A device that asks
 sixteen times at once holds others up until one of its requests in progress ends, and not until all have. Whoever comes
 when all places to wait are taken gets one of the device that has most, if that has two more than itself.
@@ -19,8 +23,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, OrderedDict, deque
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 from veilmatch.crypto.errors import OverloadedError
 
@@ -48,6 +52,8 @@ class Turns:
         self._in_progress: Counter[str] = Counter()
         #: Devices that wait, longest since a turn first, and their requests in order.
         self._queues: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
+        #: Requests of each device that are on their way to wait.
+        self._coming: Counter[str] = Counter()
         #: Seconds that one request takes, on average.
         self._length_s = wait_s / max(1, at_once)
 
@@ -62,17 +68,43 @@ class Turns:
             self._length_s += _LATEST * (self._now() - began - self._length_s)
             self._give_back(device)
 
-    def require_room(self, device: str) -> None:
-        """Raise OverloadedError if a request of this device would be told to come later now."""
+    @contextmanager
+    def coming(self, device: str) -> Iterator[None]:
+        """Count a request of this device in the block, after which it asks for its turn.
+
+        Raises OverloadedError if it would be told to come later: there is no room, or its turn would come too late.
+        """
+        self._require_room(device)
+        if not self._is_free() and self._expected_s(device) > self._wait_s:
+            raise self._too_long("is not going to come")
+        self._coming[device] += 1
+        try:
+            yield
+        finally:
+            self._coming -= Counter({device: 1})
+
+    def _expected_s(self, device: str) -> float:
+        """Return when the turn of another request of this device is going to come. No less than a round is waited."""
+        own = self._on_the_way(device)
+        others = (self._on_the_way(other) for other in self._queues.keys() | self._coming.keys() if other != device)
+        # In fair turns: of each of the others as many as this device has come with, this one included.
+        ahead = own + sum(min(count, own + 1) for count in others)
+        return 0.0 if ahead < self._at_once else (ahead + 1) * self._length_s / self._at_once
+
+    def _on_the_way(self, device: str) -> int:
+        return len(self._queues.get(device, ())) + self._coming[device]
+
+    def _require_room(self, device: str) -> None:
+        """Raise OverloadedError if there is no place for a request of this device."""
         queued = sum(map(len, self._queues.values()))
-        own = self._in_progress[device] + len(self._queues.get(device, ()))
+        own = self._in_progress[device] + self._on_the_way(device)
         if own >= self._of_one_device:
             raise self._too_many_of_one(own)
         if not self._is_free() and queued >= self._waiting and self._pushed_out_by(device) is None:
             raise self._full()
 
     async def _get(self, device: str) -> None:
-        self.require_room(device)
+        self._require_room(device)
         if self._is_free():
             self._in_progress[device] += 1
             return
@@ -89,8 +121,18 @@ class Turns:
             else:
                 self._leave(device, mine)
             if isinstance(error, TimeoutError):
-                raise self._too_long() from None
+                raise self._too_long("did not come") from None
             raise
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """How many requests have their turn, and how many wait."""
+        return self._in_progress.total(), sum(map(len, self._queues.values()))
+
+    @property
+    def limits(self) -> tuple[int, int]:
+        """The most of them."""
+        return self._at_once, self._waiting
 
     def _is_free(self) -> bool:
         return not self._queues and self._in_progress.total() < self._at_once
@@ -157,8 +199,8 @@ class Turns:
         what = "a device with fewer requests there took the place of this one"
         return self._overloaded(what, self._load(), f"at most {self._waiting} that wait")
 
-    def _too_long(self) -> OverloadedError:
-        what = "the turn of the request did not come in time"
+    def _too_long(self, has: str) -> OverloadedError:
+        what = f"the turn of the request {has} in time"
         return self._overloaded(what, self._load(), f"a turn within {self._wait_s:g} s")
 
     def _load(self) -> str:

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from veilmatch.crypto.errors import GalleryMismatchError, IntegrityError, KeyMismatchError, StorageError
+from veilmatch.crypto.gallery_change import next_chain
 from veilmatch.crypto.parameters import ParameterSet
 from veilmatch.server.matcher.gallery.body import Added, pack_leaf, template_leaf
 from veilmatch.server.matcher.gallery.changes import Content
+from veilmatch.server.matcher.gallery.disk.backends.sqlite import APPLICATION_ID, UNCERTIFIED_VERSION
 from veilmatch.server.matcher.gallery.disk.checks import pack_bytes, record_bytes
-from veilmatch.server.matcher.gallery.disk.schema import APPLICATION_ID
-from veilmatch.server.matcher.gallery.disk.upgrade import UNCERTIFIED_VERSION
-from veilmatch.server.matcher.gallery.mutation import initial_chain, next_chain
+from veilmatch.server.matcher.gallery.mutation import initial_chain
 
 
 @dataclass(frozen=True)

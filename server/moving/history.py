@@ -15,12 +15,12 @@ from typing import NamedTuple
 
 from veilmatch.crypto.digests import digest
 from veilmatch.crypto.errors import IntegrityError
+from veilmatch.crypto.gallery_change import next_chain
 from veilmatch.server.matcher.agreement.ballots import Ballot
 from veilmatch.server.matcher.agreement.certificates import Certificate, Scope, Signer, Vote
 from veilmatch.server.matcher.gallery.body import Body
 from veilmatch.server.matcher.gallery.changes import Change
 from veilmatch.server.matcher.gallery.disk.store import Store
-from veilmatch.server.matcher.gallery.mutation import next_chain
 from veilmatch.server.moving.earlier import Earlier, EarlierDatabase
 
 #: The ballot of all of it, below which nothing was ever promised.

@@ -14,17 +14,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from veilmatch.common.secret_file import read_private
 from veilmatch.crypto.encryption.public_key_format import PublicFile
 from veilmatch.crypto.errors import ConfigurationError, GalleryMismatchError
 from veilmatch.crypto.keys.parties import PARTIES, Party
 from veilmatch.server.config import DaemonSettings, KeyHolderSettings, MatcherSettings
 from veilmatch.server.ground.organisation import OrganisationKey
 from veilmatch.server.installation.authority import Authority
-from veilmatch.server.installation.files import FOLDER_MODE, appearing, read_secret, write_file
+from veilmatch.server.installation.files import FOLDER_MODE, appearing, write_file
 from veilmatch.server.installation.layout import check_free
 from veilmatch.server.installation.organisation_file import seal_organisation
 from veilmatch.server.installation.plan import DEVICES_DIR, REVOKED_DIR, TLS, folder_of
-from veilmatch.server.installation.sealed import old_file, unseal, waiting_file
+from veilmatch.server.installation.sealed import unfinished_files, unseal
 from veilmatch.server.installation.stretching import ScryptCost, cost_for
 from veilmatch.server.installation.toml import to_toml
 from veilmatch.server.matcher.gallery.disk.database import FILE_NAME
@@ -251,7 +252,7 @@ def _require_finished(folders: Mapping[str, Folder]) -> None:
                 hint="Finish it, or give it up, with the version that began it.",
             )  # fmt: skip
         key_file = folder.file("key_file", "share.key")
-        if name.startswith("keyholder") and (waiting_file(key_file).exists() or old_file(key_file).exists()):
+        if name.startswith("keyholder") and unfinished_files(key_file):
             raise ConfigurationError(
                 "a refresh of the shares is under way", got=name, expected="no share.key.next and no share.key.old",
                 hint="Start the daemons of the earlier version until they have finished it.",
@@ -270,7 +271,7 @@ def _public_file(old: Path, folders: Mapping[str, Folder], own_keys: Mapping[Par
 def _authority(old: Path, passphrase: str, cost: ScryptCost) -> Authority:
     try:
         certificate = (old / "authority" / "ca.pem").read_bytes()
-        key = read_secret(old / "authority" / "ca-key.pem", "the authority's key")
+        key = read_private(old / "authority" / "ca-key.pem", "the authority's key")
     except OSError:
         raise ConfigurationError("not an installation with its authority", got=str(old)) from None
     return Authority.from_pem(certificate, key, passphrase, cost)

@@ -4,27 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import gc
 import os
 import resource
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import grpc
 import structlog
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1.health import aio as health
 
 from veilmatch.crypto.errors import ConfigurationError, UnavailableError
+from veilmatch.crypto.health import DAY_S
 from veilmatch.server.ground.own_failures import described
-from veilmatch.server.transport.expiry import DAY_S
+from veilmatch.server.monitoring.health import HealthService
 
-#: How long running calls may take to finish after SIGTERM.
-GRACE_S = 10.0
+#: How long running calls may take to finish after SIGTERM, unless it is said.
+STOP_S = 10.0
 #: Where a supervisor waits for the word that a daemon serves: the protocol of systemd's Type=notify.
 NOTIFY_VARIABLE = "NOTIFY_SOCKET"
+#: Objects that there are more of than at the last time, before cycles of garbage among them are looked for. So many
+#: pieces of such garbage there are at most, with what they hold, beside those of the last ten times.
+COLLECT_AFTER = 5_000
 #: No process id has more.
 _PID_DIGITS = 20
 _WORKER_DIED = "a worker of this daemon has died, and its state is lost"
@@ -78,14 +82,18 @@ async def run_daemon(
     failed: Callable[[], Awaitable[object]],
     daily: Callable[[], None] | None = None,
     stopping: Callable[[], None] = lambda: None,
+    conditions: Callable[[], Collection[str]] | None = None,
+    hangup: Callable[[], Awaitable[None]] | None = None,
+    stop_s: float = STOP_S,
 ) -> int:
     """Serve on `listen` until SIGTERM or SIGINT, or until `failed` returns; return the exit status.
 
     failed: resolves when the daemon can no longer serve (a worker died). Raises UnavailableError then, for a
     supervisor to restart it. daily: called at the start and every day, in a thread. stopping: called before running
-    calls get GRACE_S to finish; ends those that would go on. SIGHUP ends nothing; see `ignore_hangups`.
+    calls get `stop_s` to finish; ends those that would go on. conditions: what the health service says of this daemon,
+    see `HealthService`. hangup: what SIGHUP does; it ends nothing.
     """
-    servicer = health.HealthServicer()
+    servicer = HealthService(conditions)
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
     try:
         server.add_secure_port(listen, credentials)
@@ -95,7 +103,9 @@ async def run_daemon(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    loop.add_signal_handler(signal.SIGHUP, _hung_up)
+    hangups = _Hangups(hangup)
+    loop.add_signal_handler(signal.SIGHUP, hangups.came)
+    _collect_rarely()
     await server.start()
     await servicer.set("", health_pb2.HealthCheckResponse.SERVING)
     Life.served = True
@@ -110,7 +120,7 @@ async def run_daemon(
     _notify("STOPPING=1")
     stopping()
     await servicer.enter_graceful_shutdown()
-    await server.stop(GRACE_S)
+    await server.stop(stop_s)
     ended = not asked.done()
     for task in (asked, broken, every_day):
         task.cancel()
@@ -137,16 +147,49 @@ def take_descriptors() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
+def _collect_rarely() -> None:
+    """Have Python look for cycles of garbage less often, and never among what a daemon was started with.
+
+    Requests leave few cycles behind. By default it looks at every 700th object, and then at those of all requests under
+    way again and again; a large gallery it would go through as a whole.
+    """
+    gc.collect()
+    gc.freeze()
+    # Of nothing: Python goes through the oldest objects only when a quarter of what it found there last has been added.
+    gc.collect()
+    gc.set_threshold(COLLECT_AFTER)
+
+
 def ignore_hangups() -> None:
     """Let SIGHUP end neither the daemon nor workers that it starts later: a terminal that is closed sends it to both.
 
-    Many daemons read their files again then. Here devices are read live, and nothing else without a restart.
+    A daemon that serves reads its files again then: see `run_daemon`.
     """
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
-def _hung_up() -> None:
-    _log.info("hangup ignored", reason="devices are read live; anything else takes a restart")
+class _Hangups:
+    """Does one thing after the other, however fast SIGHUP comes; one that comes meanwhile is not forgotten."""
+
+    def __init__(self, work: Callable[[], Awaitable[None]] | None) -> None:
+        self._work = work
+        self._again = False
+        self._doing: asyncio.Task[None] | None = None
+
+    def came(self) -> None:
+        self._again = True
+        if self._doing is None or self._doing.done():
+            self._doing = asyncio.get_running_loop().create_task(self._do())
+
+    async def _do(self) -> None:
+        while self._again:
+            self._again = False
+            try:
+                if self._work is not None:
+                    await self._work()
+            except Exception as error:
+                code, reason = described(error)
+                _log.error("alert", code=code, reason=reason)
 
 
 async def _every_day(work: Callable[[], None]) -> None:

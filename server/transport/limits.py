@@ -12,10 +12,6 @@ PEER_MESSAGE_BYTES = 16 * MIB
 CHUNK_BYTES = 2 * MIB
 #: One message to a device: labels come in as many as they take.
 REPLY_MESSAGE_BYTES = 16 * MIB
-#: How long a connection may take to be encrypted and to show its certificate.
-HANDSHAKE_S = 5.0
-#: A connection without calls is closed after this.
-IDLE_S = 600.0
 #: Calls of one connection at once; what is beyond waits at the caller.
 STREAMS = 1024
 #: What gRPC holds of a call that is not read: the window of HTTP/2. It would make it megabytes for a fast connection,
@@ -25,14 +21,13 @@ WINDOW_BYTES = 1 << 16
 CALLS_OF_DEVICE, CALLS_OF_PEER = 128, STREAMS
 #: Messages that are read at once: of one caller, of all devices, and of all who ask for the health of the daemon.
 READS_EACH, READS_OF_DEVICES, READS_OF_STRANGERS = 4, 16, 4
-#: How long such a message may take to arrive; a request has a few kB.
-READ_S = 10.0
-#: A server pings a connection that has been quiet for so long, and closes it if there is no answer for PONG_S.
-PING_S, PONG_S = 60.0, 20.0
-#: The same from one server to another: a dead connection is found in about the time that one call may take.
+#: One server pings another on a connection that has been quiet for so long, and gives it up without an answer for
+#: PEER_PONG_S: a dead connection is found in about the time that one call may take.
 PEER_PING_S, PEER_PONG_S = 2.0, 4.0
-#: Nobody may ping more often than this; devices do so every 20 s.
-PINGED_S = 1.0
+#: Headers of a call: none of ours has more than an error, 4 kB. gRPC refuses some above this, and all above twice it.
+METADATA_BYTES = 1 << 13
+#: In a key ceremony each end computes for seconds, and a dead peer costs minutes anyway.
+CEREMONY_PING_S, CEREMONY_PONG_S = 10.0, 60.0
 #: How long a message of a stream may take to arrive: a pack of a bulk enrolment has 2 MB, over a slow line.
 SILENCE_S = 60.0
 #: A whole call between servers takes at most so many of their time-outs.

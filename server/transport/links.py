@@ -16,6 +16,7 @@ from typing import Any, Generic, Protocol, TypeVar, cast
 import grpc
 from google.protobuf.message import Message
 
+from veilmatch.common.speaking import heard_from
 from veilmatch.crypto.claims import NOBODY, Others, written
 from veilmatch.crypto.errors import OverloadedError, ProtocolError, UnavailableError, VeilmatchError
 from veilmatch.server.ground.request_id import About, about, now_about
@@ -105,7 +106,7 @@ async def dialled(
         if call.done() or "ended" not in type(first).DESCRIPTOR.fields_by_name:
             _give_up(call)
         else:
-            ending = asyncio.create_task(_end_with(call, type(first)(ended=written(error))))
+            ending = asyncio.create_task(_end_with(call, type(first)(ended=written(error, heard_from(call).features))))
             _ending.add(ending)
             ending.add_done_callback(_ending.discard)
         raise
@@ -132,6 +133,12 @@ async def _end_with(call: Any, last: Message) -> None:
             await call.done_writing()
             await call.code()
     _give_up(call)
+
+
+async def last_words() -> None:
+    """Wait until what failed calls still have to say is said: for whoever ends the loop, or closes channels."""
+    if _ending:
+        await asyncio.wait(list(_ending))
 
 
 class AcceptedLink(Generic[M]):

@@ -3,21 +3,30 @@
 A hung process keeps its connections, and a network that loses everything says nothing: both look like a message that
 takes long. Whoever waits holds a gallery meanwhile, and so keeps it from a pair that could go on. So the other daemon
 is asked how it is, on a connection of this side. One that says anything is slow, and waited for as before.
+
+Whatever it says is a sign, about any request. So a daemon that serves many at once is asked only when it falls silent
+about all of them, and then once for all who wait (`Signs`). One that gave no sign is asked on in the background, and
+nobody else begins to wait for it until it gives one (`Lookout`).
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
 import grpc
 
+from veilmatch.crypto.claims import ERROR_KEY
 from veilmatch.crypto.errors import UnavailableError
+from veilmatch.server.ground.request_id import about_nothing
 
 #: Who owes a message is asked when it has been silent for so long, again and again; and has so long for a sign.
 ASK_AFTER_S, SIGN_S = 0.5, 2.0
+#: Between two attempts to ask while there is no connection.
+_CONNECT_AGAIN_S = 0.1
 #: Asked by its name, of the daemon as a whole.
 _HEALTH, _HOW_IS_ALL = "/grpc.health.v1.Health/Check", b""
 
@@ -26,32 +35,118 @@ Sign: TypeAlias = Callable[[], Awaitable[bool]]
 """Returns False if a daemon had SIGN_S for a sign of life and gave none."""
 
 
+class Signs:
+    """The signs of life of one daemon, for all who wait for it. ask: asks it. now: a clock that never goes back."""
+
+    def __init__(self, ask: Sign, now: Callable[[], float] = time.monotonic) -> None:
+        self._ask = ask
+        self._now = now
+        self._heard_at = float("-inf")
+        self._asking: asyncio.Task[bool] | None = None
+
+    def heard(self) -> None:
+        """Note that the daemon has just said something."""
+        self._heard_at = self._now()
+
+    async def given(self) -> bool:
+        """Return whether it has said anything lately, or does so when it is asked."""
+        if self._now() - self._heard_at < ASK_AFTER_S:
+            return True
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(self._asked())
+        # Others may wait for the same answer when this one is done.
+        return await asyncio.shield(self._asking)
+
+    async def _asked(self) -> bool:
+        began = self._now()
+        if await self._ask():
+            self.heard()
+        return self._heard_at >= began
+
+
+class Lookout:
+    """Whether a daemon is lost: it gave no sign of life when it was asked, and none since. ask: asks it."""
+
+    def __init__(self, ask: Sign) -> None:
+        self._ask = ask
+        self._looking: asyncio.Task[None] | None = None
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether nobody should begin to wait for it."""
+        return self._looking is not None and not self._looking.done()
+
+    async def given(self) -> bool:
+        """Return whether it gives a sign of life. If not it is lost, and asked until it does."""
+        sign = await self._ask()
+        if not sign and not self.is_lost:
+            self._looking = about_nothing(self._look())
+        return sign
+
+    async def _look(self) -> None:
+        while not await self._ask():
+            await asyncio.sleep(_CONNECT_AGAIN_S)
+
+    def close(self) -> None:
+        """Ask no more."""
+        if self._looking is not None:
+            self._looking.cancel()
+
+
 def sign_over(channel: grpc.aio.Channel) -> Sign:
-    """Return what asks the daemon at the other end of a channel."""
+    """Return what asks the daemon at the other end of a channel.
+
+    Who refuses is there. A connection that cannot be made, or that ends, is no sign: the daemon may be reached by
+    another one within the time.
+    """
     check: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(_HEALTH)
 
     async def gives_sign() -> bool:
-        try:
-            await check(_HOW_IS_ALL, timeout=SIGN_S)
-        except grpc.aio.AioRpcError as error:
-            # Who refuses is there. Where nobody listens connections end, and whoever waits on one is told by that.
-            return error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED
-        return True
+        ends = time.monotonic() + SIGN_S
+        while (left_s := ends - time.monotonic()) > 0:
+            try:
+                await check(_HOW_IS_ALL, timeout=left_s, wait_for_ready=True)
+                return True
+            except grpc.aio.AioRpcError as error:
+                if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+                    return False
+                if error.code() is not grpc.StatusCode.UNAVAILABLE or _is_said(error):
+                    return True
+            await asyncio.sleep(_CONNECT_AGAIN_S)
+        return False
 
     return gives_sign
+
+
+def _is_said(error: grpc.aio.AioRpcError) -> bool:
+    """Whether an error came from the daemon, and not from the connection to it."""
+    return any(key == ERROR_KEY for key, _ in error.trailing_metadata() or ())
 
 
 @dataclass(frozen=True, slots=True)
 class Owing:
     """Another server that owes messages.
 
-    gives_sign: what asks it for a sign of life; None: it is waited for as long as it may take. alternatives: pairs that
-    could serve without it, for the error that says it is down.
+    gives_sign: what asks it for a sign of life; None: it is waited for as long as it may take. heard: is told of what
+    it says. alternatives: pairs that could serve without it, for the error that says it is down.
     """
 
     name: str
     alternatives: tuple[str, ...] = ()
     gives_sign: Sign | None = None
+    heard: Callable[[], None] | None = None
+
+    @staticmethod
+    def with_signs(name: str, alternatives: tuple[str, ...], signs: Signs | None) -> Owing:
+        """Return a server whose signs of life are these, if there are any."""
+        return Owing(name, alternatives) if signs is None else Owing(name, alternatives, signs.given, signs.heard)
+
+    async def says(self, owed: Coroutine[Any, Any, _R], within_s: float) -> _R:
+        """Return the message that `owed` waits for, which is a sign of life. Raises as `pays` does."""
+        message = await self.pays(owed, within_s)
+        if self.heard is not None:
+            self.heard()
+        return message
 
     async def pays(self, owed: Coroutine[Any, Any, _R], within_s: float) -> _R:
         """Return what waits for the server. A gallery may be kept meanwhile, so one that is silent is not waited for.
@@ -61,9 +156,13 @@ class Owing:
         try:
             return await unless_silent(owed, self.gives_sign, within_s)
         except TimeoutError:
-            raise UnavailableError(
-                f"{self.name} does not answer", party=self.name, needed=self.name, alternatives=self.alternatives
-            ) from None
+            raise self.missing() from None
+
+    def missing(self) -> UnavailableError:
+        """Return the error for one that is not waited for any more."""
+        return UnavailableError(
+            f"{self.name} does not answer", party=self.name, needed=self.name, alternatives=self.alternatives
+        )
 
 
 async def unless_silent(owed: Coroutine[Any, Any, _R], gives_sign: Sign | None, within_s: float) -> _R:
@@ -74,6 +173,8 @@ async def unless_silent(owed: Coroutine[Any, Any, _R], gives_sign: Sign | None, 
     """
     async with asyncio.timeout(None) as limit:
         watch = _Watch(limit, gives_sign, within_s)
+        # A limit leads to its task, and a task that is cancelled here keeps this frame, and all that it waited in.
+        del limit
         try:
             return await owed
         finally:
@@ -84,7 +185,7 @@ class _Watch:
     """Ends a wait that takes too long; and asks for signs of life meanwhile, and ends it when there is none."""
 
     def __init__(self, limit: asyncio.Timeout, gives_sign: Sign | None, within_s: float) -> None:
-        self._limit = limit
+        self._limit: asyncio.Timeout | None = limit
         self._gives_sign = gives_sign
         self._loop = asyncio.get_running_loop()
         self._asking: asyncio.Task[None] | None = None
@@ -95,10 +196,14 @@ class _Watch:
 
     def end(self) -> None:
         self._timer.cancel()
-        if self._asking is not None:
-            self._asking.cancel()
+        # Both lead back here, see `unless_silent`.
+        self._limit, asking, self._asking = None, self._asking, None
+        if asking is not None:
+            asking.cancel()
 
     def _late(self) -> None:
+        if self._limit is None:
+            return
         self._limit.reschedule(self._ends)
         if self._gives_sign is not None and self._loop.time() < self._ends:
             self._asking = self._loop.create_task(self._until_silent(self._gives_sign))
@@ -106,5 +211,5 @@ class _Watch:
     async def _until_silent(self, gives_sign: Sign) -> None:
         while await gives_sign():
             await asyncio.sleep(ASK_AFTER_S)
-        if not self._limit.expired():
+        if self._limit is not None and not self._limit.expired():
             self._limit.reschedule(self._loop.time())

@@ -14,7 +14,7 @@ from typing import Any, NoReturn, Protocol, TypeVar
 import grpc
 import structlog
 
-from veilmatch.crypto.claims import NOBODY, Others, read, written
+from veilmatch.crypto.claims import ERROR_KEY, NOBODY, Others, read, written
 from veilmatch.crypto.errors import (
     BudgetExceededError,
     IntegrityError,
@@ -22,19 +22,23 @@ from veilmatch.crypto.errors import (
     KeyMismatchError,
     OverloadedError,
     PartyRefusedError,
+    ProtocolError,
     RequestRefusedError,
     UnavailableError,
     UnknownSubjectError,
     VeilmatchError,
 )
-from veilmatch.server.ground.own_failures import Self, level_of, named, own_failures
+from veilmatch.server.ground.own_failures import Alerts, Self, level_of, named, own_failures
 from veilmatch.server.ground.request_id import current_request
+from veilmatch.server.monitoring import calls
 from veilmatch.server.transport.channels import Context, caller
+from veilmatch.server.transport.greeting import said, spoken
 
-METADATA_KEY = "veilmatch-error-bin"
 #: Of the text beside the fields: for proxies, and in the same 8 kB of metadata.
 _DETAILS_CHARACTERS = 100
 _END = object()
+#: What gRPC says of a handshake with a certificate that has ended.
+_ENDED = "certificate has expired"
 _ABSENT = (
     grpc.StatusCode.UNAVAILABLE,
     grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -56,14 +60,19 @@ _CODES: tuple[tuple[type[VeilmatchError], grpc.StatusCode], ...] = (
 #: Of retried calls, by server, method and caller, who is another server: how the last one failed, if it did.
 _failing: dict[tuple[str, str, str | None], tuple[str, str | None]] = {}
 
+#: One who is refused at will, over and over, would fill the log: a line a second for each caller, method and code.
+_refusals = Alerts(every_s=1.0)
+
 _log = structlog.get_logger(__name__)
 _F = TypeVar("_F", bound=Callable[..., Any])
+_R = TypeVar("_R")
 
 
 async def abort(context: Context, error: VeilmatchError) -> NoReturn:
     """End the call with this error."""
     code = next(status for kind, status in _CODES if isinstance(error, kind))
-    await context.abort(code, error.message[:_DETAILS_CHARACTERS], ((METADATA_KEY, written(error)),))
+    fields = (ERROR_KEY, written(error, spoken.get().features))
+    await context.abort(code, error.message[:_DETAILS_CHARACTERS], (fields, *said.get()))
     raise AssertionError("abort returns never")
 
 
@@ -80,7 +89,10 @@ def from_rpc(
     error: grpc.aio.AioRpcError, party: str, alternatives: tuple[str, ...] = (), others: Others = NOBODY
 ) -> VeilmatchError:
     """Return the error that a call to `party` ended with; see from_metadata."""
-    return from_metadata(error.code(), error.trailing_metadata(), party, alternatives, others)
+    found = from_metadata(error.code(), error.trailing_metadata(), party, alternatives, others)
+    if isinstance(found, UnavailableError) and not found.said_by and _ENDED in (error.details() or ""):
+        found.got = f"its TLS certificate, or its authority's, has expired: {party} has to renew it"
+    return found
 
 
 def from_metadata(
@@ -92,7 +104,7 @@ def from_metadata(
     failed by itself. others: whom the party may name beside itself.
     """
     for key, value in metadata or ():
-        if key == METADATA_KEY:
+        if key == ERROR_KEY:
             return decoded(value, party, alternatives, others)
     if code in _ABSENT:
         return UnavailableError(
@@ -153,22 +165,45 @@ def streaming(method: _F) -> _F:
 
 
 async def _typed(work: Awaitable[Any], method: Callable[..., Any], context: Context, server: Self) -> Any:
-    name, is_retried = method.__name__, getattr(method, "is_retried", False)
+    by = _caller(context)
+    return await typed(work, method.__name__, by, server, is_retried=getattr(method, "is_retried", False))
+
+
+async def typed(work: Awaitable[_R], name: str, by: str | None, server: Self, *, is_retried: bool = False) -> _R:
+    """Do what a caller asks for with a method of this name; an error is typed, counted and logged. by: who calls."""
     try:
         with own_failures(server):
             result = await work
     except VeilmatchError as error:
         error.request_id = error.request_id or current_request()
-        level, failure, by = level_of(error, logging.INFO), (error.code, error.party), _caller(context)
+        calls.refused(error.code)
+        level, failure = level_of(error, logging.INFO), (error.code, error.party)
         if is_retried:
             call = server.name, name, by
             level = logging.DEBUG if _failing.get(call) == failure else level
             _failing[call] = failure
-        _log.log(level, "call refused", method=name, caller=by, code=error.code, reason=error.claim, failed=error.party)
+        _log_refused(error, name, by, server.name, level, at_will=isinstance(error, OverloadedError))
         raise
     if is_retried:
-        _failing.pop((server.name, name, _caller(context)), None)
+        _failing.pop((server.name, name, by), None)
     return result
+
+
+def log_refused_session(error: VeilmatchError, name: str, by: str, server_name: str) -> None:
+    """Log why a session of a link was refused. A caller can have thousands refused in a second, for as many bytes."""
+    at_will = isinstance(error, OverloadedError | ProtocolError)
+    _log_refused(error, name, by, server_name, level_of(error, logging.INFO), at_will=at_will)
+
+
+def _log_refused(
+    error: VeilmatchError, name: str, by: str | None, server_name: str, level: int, *, at_will: bool
+) -> None:
+    facts = {"method": name, "caller": by, "code": error.code, "reason": error.claim, "failed": error.party}
+    if at_will:
+        left_out = _refusals.due(server_name, name, by, error.code)
+        level = logging.DEBUG if left_out is None else level
+        facts |= {"left_out": str(left_out)} if left_out else {}
+    _log.log(level, "call refused", **facts)
 
 
 def _caller(context: Context) -> str | None:

@@ -32,6 +32,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from veilmatch.crypto.errors import IntegrityError, UnavailableError, VeilmatchError
+from veilmatch.server.monitoring import meters
 
 Handler = Callable[[bytes], bytes]
 #: Has a worker answer one request; raises what `WorkerPool.call` raises.
@@ -239,7 +240,9 @@ class _Worker:
 
     def _exchange_all(self) -> None:
         while (work := self._queue.get()) is not None:
+            started = time.perf_counter()
             work()
+            meters.worked(time.perf_counter() - started)
             del work  # the next one may be hours away
         self._pipe.close()
 

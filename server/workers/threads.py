@@ -7,6 +7,7 @@ it, and nothing is sent through pipes.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from types import TracebackType
 from typing import Protocol, Self, TypeVar
 
 from veilmatch.crypto.errors import IntegrityError, UnavailableError, VeilmatchError
+from veilmatch.server.monitoring import meters
 from veilmatch.server.workers.pool import Exchange, Handler, WorkerPool
 
 _A = TypeVar("_A")
@@ -114,7 +116,7 @@ class WorkerThreads:
 
     def _submit(self, worker: int, work: Callable[[_A], _R], argument: _A) -> Future[_R]:
         try:
-            return self._threads[worker].submit(work, argument)
+            return self._threads[worker].submit(_timed, work, argument)
         except RuntimeError:  # the thread was shut down
             if not self._closed:
                 raise
@@ -125,6 +127,14 @@ class WorkerThreads:
             raise _closed()
         with _without_text():
             return self._handler(request)
+
+
+def _timed(work: Callable[[_A], _R], argument: _A) -> _R:
+    started = time.perf_counter()
+    try:
+        return work(argument)
+    finally:
+        meters.worked(time.perf_counter() - started)
 
 
 def _closed() -> UnavailableError:

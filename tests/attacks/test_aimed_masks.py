@@ -31,7 +31,7 @@ from veilmatch.crypto.pair import records
 from veilmatch.crypto.pair.conversion import Opening, join_openings, output_share, split_openings
 from veilmatch.crypto.pair.converting import Converter
 from veilmatch.crypto.pair.mask import last_masked, last_masked_words
-from veilmatch.crypto.pair.messages import GateLayer, LastMask, LocalWork, Openings, Reserve, SafetyWork
+from veilmatch.crypto.pair.messages import Composed, GateLayer, LastMask, LocalWork, Openings, Reserve, SafetyWork
 from veilmatch.crypto.pair.session import PairSession
 from veilmatch.crypto.parameters import HEADROOM_BITS
 
@@ -91,6 +91,8 @@ class Deviating:
                 if holder == PLUS and action.kind == "triples":
                     self.triples = reserved.material
                 return reserved
+            case Composed():
+                return None
         raise AssertionError(action)
 
 

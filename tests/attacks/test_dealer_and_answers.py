@@ -28,7 +28,7 @@ from veilmatch.crypto.gates.decision import only_if_cost
 from veilmatch.crypto.gates.lookup import all_at_once, lookup_cost
 from veilmatch.crypto.gates.validity import validity_cost
 from veilmatch.crypto.packing.fields import Array
-from veilmatch.crypto.pair.messages import DecisionShare
+from veilmatch.crypto.pair.messages import DecisionShare, TemplateShare
 from veilmatch.crypto.pair.request import Operation
 
 PROBE, *FACES = unit_vectors(np.random.default_rng(601), 4 * TOY.slots + 1, TOY)
@@ -208,3 +208,38 @@ def test_the_share_of_validity_that_leaves_is_masked(operation: Operation) -> No
         assert plus == minus, "it is refused"
         seen.add(minus)
     assert seen == {0, 1}
+
+
+# -- whether a new face was known -----------------------------------------------------------------------------
+
+
+def read_known(template: Array, holder: int) -> int | None:
+    """Enrol PROBE unless it is known; whether it was, as one holder's share of what the device is told shows it to the
+    dealer: about every second time, else None. A share that nothing fits is None as well.
+    """
+    keys = keys_of("stand-in")
+    simulator = PairSimulator(keys)
+    dealer, gallery = Dealer(simulator), SimulatedGallery.of(keys.scheme, template[None])
+    request = simulator.request("enrol", THRESHOLD, unless_known=True)
+    ends: Sequence[TemplateShare] = simulator.run(request, simulator.encrypt(PROBE), gallery, gallery.places)
+    dealer.next("bits", validity_cost(1, TOY))
+    dealt = dealer.next("bits", answer_cost("known", 1, TOY.ring_bits))
+    shown = _behind_and(ends[holder].valid[1:], _last(dealt, only_if_cost(1)), 1, holder)
+    return None if shown is None or shown[0] < 0 else int(shown[0])
+
+
+@pytest.mark.parametrize("holder", [PLUS, MINUS])
+def test_without_the_mask_one_matcher_s_share_shows_of_half_of_all_faces_whether_they_were_known(
+    holder: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take_mask_out(monkeypatch)
+    for template, known in ((PROBE, 1), (-PROBE, 0)):
+        found = [read_known(template, holder) for _ in range(30)]
+        assert set(found) == {known, None}
+
+
+@pytest.mark.parametrize("holder", [PLUS, MINUS])
+def test_with_the_mask_what_it_shows_is_a_coin_whether_they_were_known_or_not(holder: int) -> None:
+    for template in (PROBE, -PROBE):
+        found = [read_known(template, holder) for _ in range(60)]
+        assert {0, 1} <= set(found), "as often wrong as right"

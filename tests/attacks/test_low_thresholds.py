@@ -15,7 +15,7 @@ import pytest
 from tests.keyholder.audit.test_service import noted
 from tests.keyholder.test_service_refusals import nothing_was_computed, nothing_was_used, serve
 from tests.keyholder.test_service_sessions import gallery_of, vectors
-from tests.keyholder.trio import TOY, Trio, holders, signed, started
+from tests.keyholder.trio import TOY, Trio, holders, signed, started, stocked
 from veilmatch.crypto.errors import LowThresholdError
 from veilmatch.crypto.keys.parties import PAIRS, Pair
 from veilmatch.protos.v1 import request_pb2
@@ -32,7 +32,7 @@ OPERATIONS = {
 
 @pytest.fixture
 async def trio(tmp_path: Path) -> AsyncIterator[Trio]:
-    async with started(tmp_path / "trio") as made:
+    async with started(await stocked(tmp_path / "trio")) as made:
         yield made
 
 

@@ -16,7 +16,7 @@ from veilmatch.crypto.arithmetic import Integer, random_below, random_bits
 from veilmatch.crypto.errors import CiphertextError, KeyMismatchError
 from veilmatch.crypto.keys.shares import PairShare
 from veilmatch.crypto.packing import lanes
-from veilmatch.crypto.pair import converting
+from veilmatch.crypto.pair import beginning, converting
 from veilmatch.crypto.pair.messages import Openings, Results
 from veilmatch.crypto.secret_access import SECRET_ACCESS
 
@@ -35,7 +35,8 @@ def malformed(keys: Keys, c: Integer) -> Integer:
 def test_without_the_fingerprints_the_result_is_a_constant_of_the_key(
     paillier: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(converting, "fingerprint_hashes", lambda shares, *rest: bytes(32 * len(shares)))
+    for module in (beginning, converting):
+        monkeypatch.setattr(module, "fingerprint_hashes", lambda shares, *rest: bytes(32 * len(shares)))
     take_validity_out(monkeypatch)  # it would refuse what comes out
     take_key_safety_out(monkeypatch)  # and so would this
     simulator = PairSimulator(paillier)
@@ -132,7 +133,8 @@ def test_stale_share_is_refused_before_anything_is_opened(paillier: Keys, holder
 def test_without_the_fingerprints_a_stale_share_gives_a_wrong_result(
     paillier: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(converting, "fingerprint_hashes", lambda shares, *rest: bytes(32 * len(shares)))
+    for module in (beginning, converting):
+        monkeypatch.setattr(module, "fingerprint_hashes", lambda shares, *rest: bytes(32 * len(shares)))
     take_validity_out(monkeypatch)  # it would refuse what comes out
     take_key_safety_out(monkeypatch)  # and so would this
     simulator = PairSimulator(refreshed(paillier, PLUS))

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.keyholder.trio import TOY, Trio, claimed, device_key, encrypted, scheme, signed, started
+from tests.keyholder.trio import TOY, Trio, claimed, device_key, encrypted, scheme, signed, started, stocked
 from tests.simulator import SimulatedGallery, unit_vectors
 from veilmatch.crypto.arithmetic import Integer, from_bytes, to_bytes
 from veilmatch.crypto.digests import digest
@@ -38,7 +38,7 @@ AS_MALLORY = {"device": MALLORY, "key": device_key(MALLORY)}
 
 @pytest.fixture
 async def trio(tmp_path: Path) -> AsyncIterator[Trio]:
-    async with started(tmp_path / "trio") as made:
+    async with started(await stocked(tmp_path / "trio")) as made:
         for party in PARTIES:
             for name in (HONEST, MALLORY):
                 made.certify(party, name, device_key(name))

@@ -8,7 +8,7 @@ import json
 import pickle
 import pkgutil
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -17,6 +17,19 @@ import veilmatch.crypto
 from tests.crypto.toys import TOY, keys_of, repeated, toy_primes, toy_public_key
 from tests.simulator import PairSimulator
 from veilmatch.crypto.arithmetic import Integer
+from veilmatch.crypto.ceremony.handing_out import PairPart, SafetyPart
+from veilmatch.crypto.ceremony.joint.key_shares import Own, Secrets
+from veilmatch.crypto.ceremony.joint.renewal import Renewal, RenewalSession
+from veilmatch.crypto.ceremony.joint.session import CeremonySession
+from veilmatch.crypto.ceremony.joint.steps import JointKey
+from veilmatch.crypto.ceremony.masking import Masked
+from veilmatch.crypto.ceremony.rounds import Received, Round
+from veilmatch.crypto.ceremony.seats import Randomness, Seat, Stream
+from veilmatch.crypto.ceremony.session import Message, Session
+from veilmatch.crypto.ceremony.shared import Shared
+from veilmatch.crypto.ceremony.two.checking import CheckedComputation
+from veilmatch.crypto.ceremony.two.computation import Computation, Operand, Roles
+from veilmatch.crypto.ceremony.two.field import MERSENNE, Field
 from veilmatch.crypto.dealing import BitTriples, Block, BlockCheck, BlockName, CheckedBlock, Products
 from veilmatch.crypto.dealing.sacrifice import BitBuckets, ProductBuckets, TripleSacrifice
 from veilmatch.crypto.dealing.tag_check import TagCheck, TaggedSacrifice
@@ -27,6 +40,8 @@ from veilmatch.crypto.keys.ceremony import run_ceremony
 from veilmatch.crypto.keys.refreshing import CommonSeed, RefreshName
 from veilmatch.crypto.keys.shares import DealerGammas, KeyHolderKey, PairShare, SafetyShare
 from veilmatch.crypto.packing.lanes import Vectors
+from veilmatch.crypto.pair.answers import Found
+from veilmatch.crypto.pair.beginning import Mine
 from veilmatch.crypto.pair.conversion import Opening, Triple
 from veilmatch.crypto.pair.key_safety import Conversion, TaggedTriple
 from veilmatch.crypto.pair.mask import SessionMask
@@ -46,6 +61,7 @@ from veilmatch.crypto.pair.messages import (
     SafetyWork,
     TemplateShare,
 )
+from veilmatch.crypto.pair.request import Part
 from veilmatch.crypto.pair.session import PairSession
 from veilmatch.crypto.rings.fixed_base import KnownPower
 from veilmatch.crypto.rings.primes import SpecialPrime
@@ -82,6 +98,7 @@ HANDLES: list[Any] = [
     Results([NUMBER], BITS.astype(bool)),
     DecisionShare(bytes(32), BITS, 1),
     Vectors(ARRAY, BITS, ARRAY),
+    Found(BITS, 3, BITS, Vectors(ARRAY, BITS, ARRAY)),
     KnownCiphertexts((BYTES,), (NUMBER,), Paillier(toy_public_key(TOY))),
 ]
 #: Values that pass through the memory of a key holder, and what a ceremony holds for a moment.
@@ -114,7 +131,23 @@ CHECKS: list[Any] = [
     PairSimulator(keys_of("stand-in")).request("enrol", 0), ([NUMBER] * TOY.lane_ciphertexts,) * 2
 )
 MASK = SessionMask(bytes(32), BYTES, BYTES)
-PARTS: list[Any] = [MASK, SESSION, SESSION._exchange, SESSION._converter]
+PARTS: list[Any] = [
+    MASK, SESSION, SESSION._exchange, SESSION._converter, SESSION._converter._beginning,
+    Mine(cast(Part, SESSION._parts[0]), BYTES, BYTES, [LocalShare(NUMBER, NUMBER)]),
+]  # fmt: skip
+#: What a party of a key ceremony without a dealer holds for a while.
+RANDOMNESS = Randomness(BYTES, {"b": BYTES, "c": BYTES})
+SEAT = Seat("a", RANDOMNESS)
+SHARED = Shared("a", [NUMBER], [NUMBER], NUMBER)
+FIELD, ROLES = Field(MERSENNE[0]), cast(Roles, ("b", "c", "a"))
+PARTS += [
+    RANDOMNESS, SEAT, Stream(BYTES), SHARED, Masked((NUMBER,), SHARED, SHARED), Round(told=BYTES),
+    Received({"b": BYTES}, {"b": BYTES}), Operand([NUMBER], [NUMBER]), Secrets(SHARED, SHARED),
+    Computation(SEAT.named("one"), FIELD, ROLES, 1), CheckedComputation(SEAT.named("two"), FIELD, ROLES, 1),
+    PairPart((NUMBER,), {"b": SHARED}), SafetyPart((NUMBER,), (NUMBER,), (NUMBER,), (NUMBER,)),
+    Message(BYTES, 1, BYTES), CeremonySession("a", TOY), Session("a", BYTES, lambda *_: iter(())), Own(BYTES, BYTES),
+    RenewalSession("c", Renewal(toy_public_key(TOY), 3, "c", BYTES), None), JointKey(toy_public_key(TOY), HANDLES[3]),
+]  # fmt: skip
 #: Shares of one bit: nothing that could be told from other text.
 BIT, OTHER_BIT = (DecisionShare(bytes(32), np.array([bit], dtype=np.uint8), bit) for bit in (0, 1))
 
@@ -160,7 +193,7 @@ def test_no_representation_shows_a_mask_or_a_part_of_a_session() -> None:
     for thing in PARTS:
         text = f"{thing!r} {thing} {[thing]}"
         assert f"<{name_of(thing)}>" in text
-        assert not [form for form in (*drawn, *forms_of(BYTES)) if form in text]
+        assert not [form for form in (*drawn, *forms_of(BYTES), *forms_of(NUMBER)) if form in text]
 
 
 @pytest.mark.parametrize("thing", [*HANDLES, *VALUES, *CHECKS, *PARTS], ids=name_of)
@@ -200,7 +233,7 @@ def test_session_and_scheme_do_not_show_the_share() -> None:
     simulator.enrol(repeated(2, TOY))
     (session, _) = simulator.last_sessions
     assert isinstance(session, PairSession)
-    text = f"{session} {session!r} {session.request} {keys.scheme} {keys.plus} {keys.minus}"
+    text = f"{session} {session!r} {session._parts} {keys.scheme} {keys.plus} {keys.minus}"
     secret = [*forms_of(keys.plus), *forms_of(keys.minus), str(int(keys.exponents[0])), str(int(keys.exponents[1]))]
     assert secret and not [form for form in secret if form in text]
     with pytest.raises(TypeError):

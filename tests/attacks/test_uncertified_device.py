@@ -12,7 +12,7 @@ import pytest
 
 from tests.installation.making import ANY_THRESHOLD, certifiers
 from tests.keyholder.test_service_sessions import gallery_of, vectors
-from tests.keyholder.trio import Trio, device_key, public_file, signed, started
+from tests.keyholder.trio import Trio, device_key, public_file, signed, started, stocked
 from veilmatch.crypto.errors import RequestSignatureError
 from veilmatch.crypto.keys.device_certificate import DeviceCertificate
 from veilmatch.crypto.keys.parties import PARTIES
@@ -26,7 +26,7 @@ MADE_UP = "kiosk-9"
 
 @pytest.fixture
 async def trio(tmp_path: Path) -> AsyncIterator[Trio]:
-    async with started(tmp_path / "trio") as made:
+    async with started(await stocked(tmp_path / "trio")) as made:
         yield made
 
 

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from veilmatch.client.commands.models import register
 from veilmatch.client.models import (
+    MESH,
     MODEL_LIST,
     MODELS,
     PHOTOS,
@@ -244,6 +245,7 @@ def test_list_as_json_is_one_document_on_stdout(installed: None) -> None:
     document = json.loads(result.stdout)
     assert {b["name"]: b["installed"] for b in document["bundles"]} == {
         "models": True,
+        "mesh": is_installed(MESH),
         "orl": True,
         "portraits": True,
         "scenes": True,

@@ -21,6 +21,8 @@ from veilmatch.crypto.parameters import ParameterSet
 from veilmatch.server.check.keys import check_tls
 from veilmatch.server.check.party import check_data, check_party, find_configuration, load_configuration
 from veilmatch.server.check.report import Finding, Report
+from veilmatch.server.config import KeyHolderSettings
+from veilmatch.server.installation.certifying.revocation_lists import sign_revocation
 from veilmatch.server.installation.passphrase import VARIABLE
 from veilmatch.server.installation.plan import folder_of
 
@@ -172,7 +174,9 @@ def test_damage_to_a_gallery_is_named_with_its_place(party: Callable[[str], Path
     found = only(of(folder))
     assert Path(found.file) == folder / "data" / "gallery.db"
     assert where in found.where
-    assert "gallery fetch --restored" in found.remedy
+    # What the log names alone is damaged, or the log itself.
+    remedy = "gallery mend" if where in ("pack 0", "of ben", "ben") else "gallery fetch --restored"
+    assert remedy in found.remedy
     # Without the configuration it is found as well, but for whose it is.
     assert len(check_data(folder / "data").findings) >= (where != "")
 
@@ -228,6 +232,8 @@ def test_files_beside_the_data_are_looked_at(party: Callable[[str], Path], insta
             lambda p: shutil.copy(installation / folder_of("matcher-b") / "tls.pem", p),
             "not of this authority",
         ),
+        ("crl.pem", lambda p: p.unlink(), "revocation list"),
+        ("crl.pem", lambda p: p.write_text(""), "revocation list"),
         ("public.json", lambda p: p.write_text("{}"), "public"),
         ("devices/device-1.cert", lambda p: p.write_text("{}"), "certificate"),
         ("revoked", lambda p: p.rmdir(), "revoked recipients"),
@@ -237,6 +243,29 @@ def test_files_beside_the_data_are_looked_at(party: Callable[[str], Path], insta
         damage(folder / file)
         assert word in only(of(folder)).what, file
         shutil.rmtree(folder)
+
+
+def test_the_lists_of_what_organisations_have_revoked_are_looked_at(
+    party: Callable[[str], Path], installation: Path
+) -> None:
+    folder = party("matcher-a")
+    assert "0 recipients" in dict(of(folder).looked_at)[str(folder / "revoked")]
+    path = folder / "revoked"
+    for number, organisation in ((1, "a"), (2, "b")):
+        config = installation / folder_of(f"keyholder-{organisation}") / "keyholder.toml"
+        settings = KeyHolderSettings.load(config).model_copy(update={"revoked_dir": path})
+        for certificate in range(number):
+            sign_revocation([bytes([certificate]) * 32], settings, PASSPHRASE)
+    first = min(path.glob("*.list"))
+    report = of(folder)
+    assert report.findings == [] and report.notes == []
+    said = [what for file, what in report.looked_at if file == str(path)][-1]
+    assert "1 certificates revoked by two" in said and "number 1 of organisation a" in said and "number 2 of" in said
+    first.rename(path / "renamed.list")
+    assert len(of(folder).notes) == 1 and of(folder).findings == []
+    (path / "renamed.list").write_bytes((path / "renamed.list").read_bytes().replace(b"a", b"b"))
+    found = only(of(folder))
+    assert found.file.endswith("renamed.list") and "other servers" in found.remedy
 
 
 def test_a_certificate_that_has_expired_is_named_and_one_that_soon_will_is_noted(installation: Path) -> None:
@@ -250,7 +279,7 @@ def test_a_certificate_that_has_expired_is_named_and_one_that_soon_will_is_noted
 
 @pytest.mark.parametrize(
     ("days", "mode", "what", "remedy"),
-    [(-2, 0o600, "not valid before", "clock"), (830, 0o600, "expired on", "issued again"), (0, 0o644, "", "chmod 600")],
+    [(-2, 0o600, "not valid before", "clock"), (830, 0o600, "expired on", "renewed"), (0, 0o644, "", "chmod 600")],
 )
 def test_each_fault_of_a_certificate_has_its_own_remedy(
     party: Callable[[str], Path], days: int, mode: int, what: str, remedy: str
@@ -423,3 +452,21 @@ def test_the_command_changes_no_file(party: Callable[[str], Path]) -> None:
     assert done.returncode == 0, done.stderr
     after = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file() and not p.name.endswith(("-wal", "-shm"))}
     assert after == {p: data for p, data in before.items() if not p.name.endswith(("-wal", "-shm"))}
+
+
+def test_a_stock_that_was_copied_is_noted(installation: Path, party: Callable[[str], Path]) -> None:
+    def noted(folder: Path) -> bool:
+        return any("made as another file" in note for note in of(folder).notes)
+
+    assert noted(party("keyholder-c"))
+    assert not noted(installation / folder_of("keyholder-c"))
+
+
+def test_a_damaged_copy_of_what_is_being_fetched_is_found(party: Callable[[str], Path]) -> None:
+    folder = party("matcher-c")
+    path = folder / "data" / "catching-up" / "0123.db"
+    path.parent.mkdir(exist_ok=True)
+    path.touch(mode=0o600)
+    path.write_bytes(b"no database" * 100)
+    found = only(of(folder))
+    assert Path(found.file) == path and "fetched again" in found.remedy

@@ -11,7 +11,10 @@ from typing import Any
 import numpy as np
 
 from veilmatch.client.wire.transport import ConnectionState, Matcher
+from veilmatch.common.speaking import our_hello
+from veilmatch.crypto.errors import VeilmatchError
 from veilmatch.crypto.keys.parties import PARTIES, Party
+from veilmatch.crypto.versions import Hello
 from veilmatch.protos.v1 import matcher_pb2 as pb
 from veilmatch.protos.v1 import request_pb2
 
@@ -56,8 +59,16 @@ class FakeMatcher:
     lives: bool = True
     asked: int = 0
 
+    #: What it says of budgets, or what it ends with.
+    told: list[request_pb2.BudgetLeft] | VeilmatchError = field(default_factory=list)
+    #: What it speaks, if it says so.
+    hello: Hello | None = field(default_factory=our_hello)
+
     def doubt(self) -> None:
         self.doubts += 1
+
+    async def speaks(self, timeout_s: float) -> Hello | None:
+        return self.hello
 
     async def alive(self, timeout_s: float) -> bool:
         """Answers at once; without life, as a process that is stopped."""
@@ -88,6 +99,11 @@ class FakeMatcher:
 
     async def rotate(self, request: Signed, timeout_s: float) -> pb.RotateReply:
         return await self._answer("rotate", request, timeout_s, self.fakes.rotate)
+
+    async def budgets(self, timeout_s: float) -> pb.BudgetsReply:
+        if isinstance(self.told, VeilmatchError):
+            raise self.told
+        return pb.BudgetsReply(budgets=self.told)
 
     async def close(self) -> None:
         self.closed = True
@@ -144,10 +160,13 @@ class FakeMatchers:
     def match(self, place: int, signed: Signed, known_chain: bytes) -> pb.MatchReply:
         operation, pair = body_of(signed).operation, body_of(signed).pair
         search = operation != request_pb2.OPERATION_VERIFY
+        named = search and operation != request_pb2.OPERATION_KNOWN
         is_earlier = pair in self.earlier and self._first_of.setdefault(pair, signed.body) == signed.body
         templates, sequence = (self.earlier[pair], self.sequence - 1) if is_earlier else (self.templates, self.sequence)
         compared = templates if search else [signed.subject]
         bits = [int(subject in self.looks_like) for subject in compared]
+        if operation == request_pb2.OPERATION_KNOWN:
+            bits = [int(any(bits))] if bits else []
         if operation == request_pb2.OPERATION_IDENTIFY:
             number = bits.index(1) + 1 if any(bits) else 0
             bits = [number >> i & 1 for i in range(len(compared).bit_length())]
@@ -159,7 +178,7 @@ class FakeMatchers:
             share=shares[place],
             count=len(bits),
             valid_share=place == 0 and bool(bits),
-            labels=compared if search and known_chain != _chain(sequence) else [],
+            labels=compared if named and known_chain != _chain(sequence) else [],
             timings=pb.Timings(convert_s=0.1 + place, match_s=0.2, decide_s=0.3),
         )
 

@@ -35,6 +35,7 @@ ASKING: dict[str, Callable[[AsyncClient], Any]] = {
     "verify": lambda client: client.verify_embedding("zoe", face(1), model="toy", assured=True),
     "candidates": lambda client: client.candidates_embedding(face(1), model="toy", assured=True),
     "identify": lambda client: client.identify_embedding(face(1), model="toy", assured=True),
+    "known": lambda client: client.known_embedding(face(1), model="toy", assured=True),
 }
 
 
@@ -65,7 +66,9 @@ def requests(fakes: FakeMatchers) -> dict[bytes, str]:
 # -- all agree ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("name", "answer"), [("verify", True), ("candidates", ("zoe", "eve")), ("identify", True)])
+@pytest.mark.parametrize(
+    ("name", "answer"), [("verify", True), ("candidates", ("zoe", "eve")), ("identify", True), ("known", True)]
+)
 async def test_three_pairs_are_asked_at_once_each_with_a_nonce_of_its_own(
     client: AsyncClient, fakes: FakeMatchers, name: str, answer: Any
 ) -> None:
@@ -125,7 +128,7 @@ async def test_an_answer_that_one_organisation_flips_is_no_answer(
         await ASKING[name](client)
     error = caught.value
     (right,) = [pair for pair in ("ab", "ac", "bc") if liar not in pair]
-    truth = {"verify": True, "candidates": ["eve", "zoe"], "identify": "zoe"}[name]
+    truth = {"verify": True, "candidates": ["eve", "zoe"], "identify": "zoe", "known": True}[name]
     assert error.said[right] == truth != error.said[next(pair for pair in error.said if pair != right)]
     assert error.exit_status == 13
     # The log names the requests, and who differs from whom; nobody learns from it what was said.

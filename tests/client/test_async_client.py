@@ -560,13 +560,16 @@ async def test_refusal_at_one_cancels_the_other(client: AsyncClient, fakes: Fake
     assert fakes.b.cancelled == 1
 
 
-@pytest.mark.parametrize("call", ["verify", "candidates", "identify", "enrol", "erase", "subjects", "bulk", "rotate"])
+@pytest.mark.parametrize(
+    "call", ["verify", "candidates", "identify", "known", "enrol", "erase", "subjects", "bulk", "rotate"]
+)
 async def test_every_call_ends_at_its_deadline(client: AsyncClient, fakes: FakeMatchers, call: str) -> None:
     fakes.a.before = fakes.b.before = lambda kind, signed: asyncio.sleep(60)
     calls = {
         "verify": lambda: client.verify_embedding("alice", face(1), model="toy", timeout_s=0.05),
         "candidates": lambda: client.candidates_embedding(face(1), model="toy", timeout_s=0.05),
         "identify": lambda: client.identify_embedding(face(1), model="toy", timeout_s=0.05),
+        "known": lambda: client.known_embedding(face(1), model="toy", timeout_s=0.05),
         "enrol": lambda: client.enrol_embedding("alice", face(1), model="toy", timeout_s=0.05),
         "erase": lambda: client.erase("alice", timeout_s=0.05),
         "subjects": lambda: client.subjects(timeout_s=0.05),

@@ -11,16 +11,21 @@ from typing import Any
 import pytest
 
 from veilmatch import AsyncClient, DeviceSettings
+from veilmatch.client.liveness.check import LivenessCheck
+from veilmatch.client.liveness.settings import LivenessSettings
 from veilmatch.client.wire.signing import DeviceKey
 from veilmatch.crypto.encryption.public_key_format import PublicFile
 from veilmatch.crypto.errors import (
     ConfigurationError,
     DeviceCertificateError,
     DeviceRightsError,
+    LivenessDemandedError,
     LowThresholdError,
     VeilmatchError,
 )
 from veilmatch.crypto.keys.device_certificate import DeviceCertificate, Statement
+from veilmatch.crypto.liveness import function_id
+from veilmatch.crypto.versions import UNSAID
 
 from .conftest import PARAMETERS, FakeCapture, face
 from .fakes import FakeMatchers, body_of
@@ -112,6 +117,38 @@ async def test_a_device_that_may_ask_for_a_recipient_only_refuses_to_ask_for_its
         with pytest.raises(LowThresholdError):
             await client.for_recipient(BANK).verify_embedding("alice", face(1), model="toy", threshold=0.1)
     assert [body_of(request).recipient for request in fakes.a.requests] == [BANK.statement.id]
+
+
+@pytest.mark.parametrize("detectors", [("*",), (function_id("my.pad:check").hex(),)])
+async def test_a_device_that_has_to_check_liveness_refuses_to_ask_without(
+    settings: DeviceSettings,
+    statement: Statement,
+    fakes: FakeMatchers,
+    detectors: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    known = knowing(settings, replace(statement, liveness=detectors))
+    for asked in (None, {"operations": ["known"]}, {"function": "another.pad:check"}):
+        if asked is not None and "function" in asked and detectors == ("*",):
+            continue
+        section = None if asked is None else {"threshold": 0.5, "function": "my.pad:check"} | asked
+        liveness = None if section is None else LivenessSettings.model_validate(section)
+        lacking = known.model_copy(update={"liveness": liveness})
+        async with AsyncClient(lacking, matchers=fakes.all, capture=NoCapture()) as client:
+            for call in ("verify", "candidates"):
+                with pytest.raises(LivenessDemandedError, match=r"kiosk-1\.cert.*demands"):
+                    await CALLS[call](client, None)
+    assert fakes.a.requests == fakes.b.requests == []
+    # With it, the verdict is in the request whatever the third matcher speaks: the two may serve nothing else.
+    monkeypatch.setattr(LivenessCheck, "is_live", lambda self, shot: True)
+    Path("door.jpg").write_text("a photo")
+    fakes.c.hello = UNSAID
+    has = known.model_copy(update={"liveness": LivenessSettings(threshold=0.5, function="my.pad:check")})
+    async with AsyncClient(has, matchers=fakes.all, capture=FakeCapture()) as client:
+        await CALLS["verify"](client, None)
+    assert body_of(fakes.a.requests[-1]).liveness.detector == function_id("my.pad:check")
 
 
 @pytest.mark.parametrize("signers", ["", "a"])

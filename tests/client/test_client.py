@@ -35,13 +35,16 @@ def public(kind: type) -> set[str]:
 
 def test_twins_have_the_same_methods_and_arguments() -> None:
     assert public(Client) - {"close"} == public(AsyncClient) - {"aclose"}
-    for name in public(Client) - {"close", "from_config"}:
+    assert isinstance(Client.parameters, property) and isinstance(AsyncClient.parameters, property)
+    for name in public(Client) - {"close", "from_config", "parameters"}:
         ours, theirs = (inspect.signature(getattr(kind, name)) for kind in (Client, AsyncClient))
         if name == "for_recipient":  # which returns twins as well
             ours, theirs = (one.replace(return_annotation=None) for one in (ours, theirs))
         assert ours == theirs, name
     assert inspect.signature(Client).parameters == inspect.signature(AsyncClient).parameters
-    queries = {f"{operation}{of}" for operation in ("verify", "identify", "candidates") for of in ("", "_embedding")}
+    queries = {
+        f"{operation}{of}" for operation in ("verify", "identify", "candidates", "known") for of in ("", "_embedding")
+    }
     assert public(ForRecipient) == public(AsyncForRecipient) == queries
     for name in public(ForRecipient):
         assert inspect.signature(getattr(ForRecipient, name)) == inspect.signature(getattr(AsyncForRecipient, name))
@@ -57,6 +60,7 @@ def test_every_method_answers(client: Client, fakes: FakeMatchers) -> None:
     assert client.candidates("door.jpg").subjects == ("alice",)
     assert client.candidates_embedding(face(1), model="toy").subjects == ("alice",)
     assert client.identify("door.jpg").subject == client.identify_embedding(face(1), model="toy").subject == "alice"
+    assert client.known("door.jpg") and client.known_embedding(face(1), model="toy")
     assert client.erase("alice").templates == 2
     assert client.subjects() == [SubjectEntry("bob", 1), SubjectEntry("carol", 1)]
 

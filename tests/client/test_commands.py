@@ -22,10 +22,12 @@ from veilmatch import Client, DeviceSettings
 from veilmatch.client.capture.image import load_image
 from veilmatch.client.commands.base.application import build_app, register_entry_point
 from veilmatch.client.commands.base.options import given_photos
+from veilmatch.client.commands.subject import consent_document
 from veilmatch.client.wire.connection import request_id
 from veilmatch.common import output
 from veilmatch.common.hints import hint
 from veilmatch.crypto import errors
+from veilmatch.crypto.consent import Consent
 from veilmatch.crypto.encryption.public_key_format import PublicFile
 from veilmatch.crypto.errors import DealtOpeningError, ImageError, UnavailableError, VeilmatchError
 from veilmatch.crypto.requests import request_digest
@@ -43,12 +45,12 @@ def named(fakes: FakeMatchers) -> dict[str, str]:
     return {"request_id": request_id(fakes.a.requests[-1])}
 
 
-COMMANDS = ("enrol", "verify", "identify", "candidates", "erase", "subjects", "rotate")
+COMMANDS = ("enrol", "verify", "identify", "candidates", "known", "erase", "subjects", "rotate")
 
 
 @pytest.fixture
 def run(settings: DeviceSettings, fakes: FakeMatchers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    def open_client(config: Path) -> Client:
+    def open_client(config: Path, face: str | None = None) -> Client:
         return Client(DeviceSettings.load(config), matchers=fakes.all, capture=FakeCapture())
 
     for name in COMMANDS:
@@ -57,8 +59,7 @@ def run(settings: DeviceSettings, fakes: FakeMatchers, tmp_path: Path, monkeypat
     monkeypatch.chdir(tmp_path)
     for photo in ("1.jpg", "2.jpg", "empty.jpg"):
         (tmp_path / photo).write_text(photo)
-    app = build_app()
-    return lambda *args, **options: CliRunner().invoke(app, list(args), **options)
+    return lambda *args, **options: CliRunner().invoke(build_app(args[0]), list(args), **options)
 
 
 # -- commands ------------------------------------------------------------------------------------------
@@ -119,7 +120,7 @@ def test_identify_in_json(run: Run, fakes: FakeMatchers) -> None:
         assert document["request_id"] == request_id(fakes.a.requests[-1])
 
 
-@pytest.mark.parametrize("command", [("verify", "alice"), ("identify",), ("candidates",)])
+@pytest.mark.parametrize("command", [("verify", "alice"), ("identify",), ("candidates",), ("known",)])
 def test_an_answer_for_a_recipient_is_written_and_not_told(
     run: Run, fakes: FakeMatchers, tmp_path: Path, command: tuple[str, ...]
 ) -> None:
@@ -153,7 +154,7 @@ def test_options_of_a_recipient_without_one_are_unusable_input(run: Run, fakes: 
     assert fakes.a.requests == []
 
 
-@pytest.mark.parametrize("command", [["verify", "alice"], ["candidates"], ["identify"]])
+@pytest.mark.parametrize("command", [["verify", "alice"], ["candidates"], ["identify"], ["known"]])
 def test_an_assured_answer_says_so_and_names_three_requests(run: Run, fakes: FakeMatchers, command: list[str]) -> None:
     fakes.templates, fakes.looks_like = ["alice", "bob"], {"alice"}
     for assured in (True, False):
@@ -163,7 +164,7 @@ def test_an_assured_answer_says_so_and_names_three_requests(run: Run, fakes: Fak
         assert len(set(document["request_ids"])) == (3 if assured else 0)
 
 
-@pytest.mark.parametrize("command", [["verify", "alice"], ["candidates"], ["identify"]])
+@pytest.mark.parametrize("command", [["verify", "alice"], ["candidates"], ["identify"], ["known"]])
 def test_a_disagreement_has_a_status_of_its_own_and_prints_no_answer(
     run: Run, fakes: FakeMatchers, command: list[str]
 ) -> None:
@@ -563,6 +564,24 @@ def test_help_documents_the_exit_statuses(run: Run) -> None:
     assert all(name in text for name in COMMANDS)
 
 
+def commands_of(app: typer.Typer) -> dict[str, Any]:
+    return typer.main.get_command(app).commands  # type: ignore[attr-defined, no-any-return]
+
+
+def test_a_command_is_there_without_the_others_and_as_it_is_beside_them() -> None:
+    for name, command in commands_of(build_app()).items():
+        alone = commands_of(build_app(name))
+        assert list(alone) == [name]
+        assert alone[name].get_help(typer.Context(alone[name])) == command.get_help(typer.Context(command))
+
+
+def test_any_other_word_has_all_commands() -> None:
+    everything = commands_of(build_app()).keys()
+    assert everything >= {*COMMANDS, "matcher", "keyholder"}
+    for word in ("--help", "verfy", "_daemon", "base"):
+        assert commands_of(build_app(word)).keys() == everything
+
+
 def _app_with(point: EntryPoint) -> typer.Typer:
     app = build_app()
     register_entry_point(app, point)
@@ -700,3 +719,11 @@ def test_standard_input_that_says_nothing_is_not_waited_for_for_ever(
         other.write(b"GIF89a")
         other.close()
         assert given_photos(["-"]) == [b"GIF89a"]
+
+
+@pytest.mark.parametrize(
+    ("end", "shown"), [(0, None), (1_801_353_600, "2027-01-31T00:00:00+00:00"), (1 << 53, f"@{1 << 53}")]
+)
+def test_a_consent_beyond_all_calendars_keeps_no_list_from_being_read(end: int, shown: str | None) -> None:
+    """Servers keep what whoever enrols says of its end: milliseconds, say."""
+    assert consent_document(Consent("form-7", "2", end)) == {"reference": "form-7", "version": "2", "expires_at": shown}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import sys
 from collections.abc import Iterator
@@ -9,18 +10,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from typer.testing import CliRunner
 
 from tests.client.fakes import FakeMatchers
+from tests.transport.parties import authority
 from veilmatch import DeviceSettings
 from veilmatch.client.commands import doctor as module
 from veilmatch.client.commands.base.application import build_app
 from veilmatch.client.commands.base.servers import Servers
 from veilmatch.client.models import install_models
 from veilmatch.client.wire.transport import Matcher
+from veilmatch.common.public_file import read_public_file
+from veilmatch.crypto.keys.parties import PARTIES
 from veilmatch.crypto.rings import choice
+from veilmatch.server.installation.certifying.certifier import Certifier, Grant, certified
 
-LIBRARIES = ("onnxruntime", "PIL", "onnx", "sqlalchemy", "grpc_health")
+LIBRARIES = ("onnxruntime", "PIL", "onnx", "sqlalchemy", "alembic", "grpc_health", "prometheus_client")
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -42,7 +48,7 @@ def take_away(monkeypatch: pytest.MonkeyPatch, *libraries: str) -> None:
 
 
 def doctor(*arguments: str) -> tuple[int, str]:
-    result = CliRunner().invoke(build_app(), ["doctor", *arguments])
+    result = CliRunner().invoke(build_app("doctor"), ["doctor", *arguments])
     return result.exit_code, result.stdout
 
 
@@ -212,6 +218,37 @@ def test_two_matchers_are_two(device: dict[str, bool], tmp_path: Path) -> None:
     (tmp_path / "device.toml").write_text(toml.replace('c = "localhost:3"', ""))
     answer = found("--for", "embeddings")[1]
     assert answer["matchers"] == {"a": True, "b": True, "c": None} and answer["pairs"] == {"ab": True}
+
+
+def test_it_says_until_when_the_certificates_of_the_device_count(
+    device: dict[str, bool], settings: DeviceSettings, device_key: Ed25519PrivateKey, tmp_path: Path
+) -> None:
+    def certify(days: int, name: str = "kiosk-1", organisations: str = "ab") -> float:
+        public = read_public_file(settings.public_key)
+        now = datetime.datetime.now(datetime.UTC)
+        request = Grant(days=days).request(public, name, device_key.public_key().public_bytes_raw(), now)
+        made = certified(request, [Certifier.fresh(party) for party in PARTIES if party in organisations])
+        (tmp_path / "kiosk-1.cert").write_bytes(made.encode())
+        return made.statement.not_after_s
+
+    own, _ = authority(0).issue("kiosk-1", is_server=False, validity=datetime.timedelta(days=30))
+    settings.tls.certificate.write_bytes(own)
+    toml = (tmp_path / "device.toml").read_text()
+    (tmp_path / "device.toml").write_text('certificate = "kiosk-1.cert"\n' + toml)
+    end_s = certify(200)
+    status, answer = found("--for", "embeddings")
+    assert (status, [one["of"] for one in answer["certificates"]]) == (0, ["TLS certificate", "certificate of rights"])
+    assert answer["certificates"][1]["not_after"] == end_s
+    lines = {line.split("  ")[0].strip(): line for line in doctor("--for", "embeddings")[1].splitlines()}
+    assert "RENEW IT" in lines["TLS certificate"] and "RENEW IT" not in lines["certificate of rights"]
+    for spoil, words in (
+        (lambda: certify(200, organisations="b"), "not signed by two"),
+        (lambda: certify(200, "kiosk-2"), "another device"),
+    ):
+        spoil()
+        status, answer = found("--for", "embeddings")
+        (problem,) = answer["problems"]
+        assert (status, problem["part"]) == (3, "certificate") and words in problem["finding"]
 
 
 def test_a_server_asks_nobody(device: dict[str, bool]) -> None:

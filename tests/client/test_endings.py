@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import atexit
+import functools
 import json
 import os
 import signal
@@ -11,13 +13,16 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import pytest
 
 import veilmatch.client
 import veilmatch.server
+from tests.nursery import Nursery
 from veilmatch import DeviceSettings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,9 +36,9 @@ from veilmatch import Client, DeviceSettings, Enrolment
 fakes = FakeMatchers()
 fakes.templates = ["alice", "\\u00e9va"]
 fakes.looks_like = {{"alice", "\\u00e9va"}}
-def open_client(config):
+def open_client(config, face=None):
     return Client(DeviceSettings.load(config), matchers=fakes.all, capture=FakeCapture())
-for name in ("enrol", "verify", "identify", "candidates", "erase", "subjects", "rotate"):
+for name in ("enrol", "verify", "identify", "candidates", "known", "erase", "subjects", "rotate"):
     importlib.import_module(f"veilmatch.client.commands.{{name}}").open_client = open_client
 {more}
 from veilmatch.client.commands import main
@@ -45,9 +50,37 @@ def program(more: str = "") -> str:
     return FAKED.format(root=str(ROOT), more=textwrap.dedent(more))
 
 
+@functools.cache
+def _started() -> Nursery:
+    made = Nursery("tests.client.conftest", "tests.client.fakes")
+    atexit.register(made.end)
+    return made
+
+
 def ended(
+    args: Sequence[str], folder: Path, *, more: str = "", stdout: int | None = None, stderr: int | None = None
+) -> subprocess.CompletedProcess[bytes]:
+    """Run the command line in a process that need not import it, and ends as Python does. stdout, stderr: descriptors
+    that it gets, which are closed here.
+    """
+    with ExitStack() as given, TemporaryFile() as out, TemporaryFile() as err:
+        streams = [
+            own if other is None else given.enter_context(os.fdopen(other, "wb", buffering=0))
+            for own, other in ((out, stdout), (err, stderr))
+        ]
+        process = _started().fork(
+            args, os.environ, *streams, stdin=subprocess.DEVNULL, program=program(more), folder=folder
+        )  # fmt: skip
+        status = process.wait(60)
+        out.seek(0)
+        err.seek(0)
+        return subprocess.CompletedProcess(args, status, out.read(), err.read())
+
+
+def ended_from_its_beginning(
     args: Sequence[str | bytes], folder: Path, *, more: str = "", code: str | None = None, **options: Any
 ) -> subprocess.CompletedProcess[bytes]:
+    """The same in a new interpreter: for what it does when it begins."""
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "timeout": 60} | options
     return subprocess.run(
         [sys.executable, "-c", code or program(more), *args],
@@ -84,6 +117,7 @@ COMMANDS = {
     "no match": ["verify", "alice", "door.jpg", "--threshold", "0.9"],
     "identify": ["identify", "door.jpg"],
     "candidates": ["candidates", "door.jpg"],
+    "known": ["known", "door.jpg"],
     "subjects": ["subjects"],
     "enrol": ["enrol", "bob", "1.jpg"],
     "erase": ["erase", "alice"],
@@ -99,7 +133,8 @@ COMMANDS = {
     [*((command, "reader gone") for command in COMMANDS), ("verify", "disk full"), ("verify", "closed")],
 )
 def test_what_was_done_and_cannot_be_printed_is_status_eleven(command: str, trouble: str, folder: Path) -> None:
-    done = ended(COMMANDS[command], folder, **UNWRITABLE[trouble]())
+    run = ended_from_its_beginning if trouble == "closed" else ended
+    done = run(COMMANDS[command], folder, **UNWRITABLE[trouble]())
     assert done.returncode == 11, done.stderr
     assert b"could not be printed" in done.stderr and b"Traceback" not in done.stderr
 
@@ -115,7 +150,8 @@ def test_an_enrolment_that_cannot_be_printed_is_told_on_standard_error(options: 
 
 @pytest.mark.parametrize("trouble", UNWRITABLE)
 def test_an_error_keeps_its_status_where_it_cannot_be_printed(trouble: str, folder: Path) -> None:
-    done = ended(["verify", "alice", "empty.jpg", "--json"], folder, **UNWRITABLE[trouble]())
+    run = ended_from_its_beginning if trouble == "closed" else ended
+    done = run(["verify", "alice", "empty.jpg", "--json"], folder, **UNWRITABLE[trouble]())
     assert done.returncode == 3 and b"no_face" in done.stderr
 
 
@@ -127,7 +163,7 @@ def test_a_status_does_not_depend_on_standard_error(stderr: str, args: list[str]
         "full": {"stderr": full_disk()},
         "closed": {"stderr": None, "preexec_fn": lambda: os.close(2)},
     }[stderr]
-    done = ended([*args, "--json"], folder, **options)
+    done = (ended_from_its_beginning if stderr == "closed" else ended)([*args, "--json"], folder, **options)
     assert done.returncode == status
     assert ("error" in json.loads(done.stdout)) == (status != 0)
 
@@ -140,11 +176,11 @@ def test_both_streams_gone_is_not_no_match(folder: Path) -> None:
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8:strict", "utf-16"])
 def test_a_subject_that_the_terminal_cannot_show_fails_nothing(encoding: str, folder: Path) -> None:
     environment = os.environ | {"PYTHONIOENCODING": encoding}
-    done = ended(["subjects"], folder, env=environment)
+    done = ended_from_its_beginning(["subjects"], folder, env=environment)
     assert done.returncode == 0, done.stderr
     shown = done.stdout.decode(encoding.split(":")[0])
     assert shown.splitlines() == ["alice\t1", "\\xe9va\t1" if encoding == "ascii" else "\u00e9va\t1"]
-    done = ended(["subjects", "--json"], folder, env=environment)
+    done = ended_from_its_beginning(["subjects", "--json"], folder, env=environment)
     assert json.loads(done.stdout.decode(encoding.split(":")[0]))["subjects"][1]["subject"] == "\u00e9va"
 
 
@@ -152,7 +188,7 @@ def test_a_subject_that_the_terminal_cannot_show_fails_nothing(encoding: str, fo
 @pytest.mark.parametrize("options", [[], ["--json"]])
 def test_a_file_name_that_is_no_text_fails_as_what_it_is(encoding: str, options: list[str], folder: Path) -> None:
     environment = os.environ | {"PYTHONIOENCODING": encoding}
-    done = ended(["subjects", "--config", b"no\xff.toml", *options], folder, env=environment)
+    done = ended_from_its_beginning(["subjects", "--config", b"no\xff.toml", *options], folder, env=environment)
     assert done.returncode == 3 and b"Traceback" not in done.stderr
     if options:
         assert os.fsencode(json.loads(done.stdout)["error"]["got"]).startswith(b"no\xff.toml")
@@ -167,12 +203,19 @@ def test_a_file_name_that_is_no_text_fails_as_what_it_is(encoding: str, options:
         ("RuntimeError()", 10), ("MemoryError()", 10), ("RecursionError()", 10), ("BrokenPipeError(32, 'gone')", 10),
         ("SystemExit(1)", 10), ("SystemExit('gone')", 10), ("GeneratorExit()", 10), ("KeyboardInterrupt()", 130),
         ("ExceptionGroup('two', [ValueError()])", 10), ("ImportError('no', name='lib')", 10), ("EOFError()", 130),
-        ("asyncio.CancelledError()", 10),
+        ("asyncio.CancelledError()", 10), ("ImportError('no', name='lib') from KeyboardInterrupt()", 130),
+        ("a_class()", 130),
     ],
 )  # fmt: skip
 def test_no_exception_ends_as_no_match(raised: str, status: int, folder: Path) -> None:
     more = f"""
     import asyncio
+    class Field:
+        def __set_name__(self, owner, name):
+            raise KeyboardInterrupt  # of which Python 3.11 makes RuntimeError
+    def a_class():
+        class One:
+            field = Field()
     def broken(self, *args, **options):
         raise {raised}
     Client.verify = broken
@@ -207,7 +250,7 @@ sys.meta_path.insert(0, Blocker())
 import runpy
 runpy.run_module("veilmatch", run_name="__main__")
 """
-    done = ended(["verify", "alice", "door.jpg", *options], folder, code=code)
+    done = ended_from_its_beginning(["verify", "alice", "door.jpg", *options], folder, code=code)
     assert done.returncode == 3, done.stderr
     assert library.encode() in done.stderr and b"Traceback" not in done.stderr
     if options:
@@ -238,10 +281,12 @@ def test_a_signal_has_its_own_status_and_lets_the_command_clean_up(number: int, 
 
 def test_an_interrupt_at_any_moment_is_never_no_match(folder: Path) -> None:
     """From the first line of the command line on; what Python does before that is not ours."""
+    # As it is, with all that it imports: where tests have imported something before, those moments would be theirs.
+    code = "print(flush=True)\nfrom veilmatch.client.commands import main\nmain()"
     found = set()
     for delay in range(8):
         process = subprocess.Popen(
-            [sys.executable, "-c", "print(flush=True)\n" + program(), "verify", "alice", "empty.jpg"],
+            [sys.executable, "-c", code, "verify", "alice", "missing.jpg"],
             cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         assert process.stdout is not None
@@ -251,6 +296,37 @@ def test_an_interrupt_at_any_moment_is_never_no_match(folder: Path) -> None:
         found.add(process.wait(30))
         process.stdout.close()
     assert found <= {3, 130, -signal.SIGINT} and found & {130, -signal.SIGINT}
+
+
+@pytest.mark.parametrize("module", ["veilmatch.common.process", "veilmatch.client.commands.base.application"])
+def test_an_interrupt_while_a_class_is_made_is_one_at_the_beginning_too(module: str, folder: Path) -> None:
+    code = f"""
+import signal, sys
+class Field:
+    def __set_name__(self, owner, name):
+        signal.raise_signal(signal.SIGINT)
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            class One:
+                field = Field()
+sys.meta_path.insert(0, Finder())
+from veilmatch.client.commands import main
+main()
+"""
+    assert ended_from_its_beginning(["verify", "alice", "d.jpg"], folder, code=code).returncode in {130, -signal.SIGINT}
+
+
+def test_interrupts_that_are_ignored_stay_so(folder: Path) -> None:
+    """As in the background of a shell without job control."""
+    more = """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    def interrupted(self, *args, **options):
+        signal.raise_signal(signal.SIGINT)
+        raise RuntimeError
+    Client.verify = interrupted
+    """
+    assert ended(["verify", "alice", "d.jpg"], folder, more=more).returncode == 10
 
 
 def test_wrong_usage_is_a_document_too_if_one_is_asked_for(folder: Path) -> None:

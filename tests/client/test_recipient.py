@@ -74,7 +74,7 @@ async def test_a_verification_is_carried_and_not_read(client: AsyncClient, fakes
     assert subject_digest(answer.salt, "alice") == body.subject_digest
 
 
-@pytest.mark.parametrize("operation", ["verify", "identify", "candidates"])
+@pytest.mark.parametrize("operation", ["verify", "identify", "candidates", "known"])
 async def test_an_assured_answer_has_the_statements_of_all_three_pairs(
     client: AsyncClient, fakes: FakeMatchers, operation: str
 ) -> None:
@@ -205,11 +205,12 @@ def test_the_synchronous_client_does_the_same(settings: DeviceSettings, fakes: F
         recipient = client.for_recipient(BANK)
         results = [
             recipient.verify("alice", "a.jpg", challenge=b"c"), recipient.identify("a.jpg", challenge=b"c"),
-            recipient.candidates("a.jpg", challenge=b"c"),
+            recipient.candidates("a.jpg", challenge=b"c"), recipient.known("a.jpg", challenge=b"c"),
             recipient.verify_embedding("alice", face(1), model="m", challenge=b"c"),
             recipient.identify_embedding(face(1), model="m", challenge=b"c"),
             recipient.candidates_embedding(face(1), model="m", challenge=b"c"),
+            recipient.known_embedding(face(1), model="m", challenge=b"c"),
         ]  # fmt: skip
-    assert [one.operation for one in results] == ["verify", "identify", "candidates"] * 2
+    assert [one.operation for one in results] == ["verify", "identify", "candidates", "known"] * 2
     assert all(isinstance(one, SealedResult) for one in results)
     assert {body_of(request).challenge for request in fakes.a.requests} == {b"c"}

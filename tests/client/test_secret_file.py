@@ -11,6 +11,7 @@ from tests.transport.parties import tls_of
 from veilmatch.client.config import DeviceSettings
 from veilmatch.client.wire.signing import DeviceKey
 from veilmatch.client.wire.transport import open_matchers
+from veilmatch.common.access_list import ATTRIBUTE, ENTRY, HEADER, VERSION, Tag
 from veilmatch.common.secret_file import read_secret
 from veilmatch.common.settings import TlsSettings
 from veilmatch.crypto.errors import KeyFileError
@@ -44,3 +45,38 @@ def test_what_is_no_file_or_too_long_for_a_key_is_refused(tmp_path: Path) -> Non
     for name, why in (("pipe", "is not a file"), ("long", "is not a key")):
         with pytest.raises(KeyFileError, match=why):
             read_secret(tmp_path / name, "the TLS key")
+
+
+#: An access list as systemd makes it for the user of a service, without the entries that a test varies.
+BASE = [(Tag.OWNER, 4, 0xFFFFFFFF), (Tag.MOST, 4, 0xFFFFFFFF), (Tag.OTHERS, 0, 0xFFFFFFFF)]
+MINE, NO_GROUP = (Tag.USER, 4, os.geteuid()), (Tag.OWNING_GROUP, 0, 0xFFFFFFFF)
+
+
+def listed(path: Path, *entries: tuple[int, int, int]) -> Path:
+    path.write_bytes(b"a secret")
+    packed = HEADER.pack(VERSION) + b"".join(ENTRY.pack(*entry) for entry in sorted((*BASE, *entries)))
+    try:
+        os.setxattr(path, ATTRIBUTE, packed)
+    except OSError as error:
+        pytest.skip(f"no access lists on this file system: {error.strerror}")
+    return path
+
+
+def test_what_an_access_list_gives_to_this_user_alone_is_read(tmp_path: Path) -> None:
+    path = listed(tmp_path / "credential", MINE, NO_GROUP)
+    assert path.stat().st_mode & 0o777 == 0o440  # what a mode alone would be refused for
+    assert read_secret(path, "the TLS key") == b"a secret"
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        [MINE, (Tag.OWNING_GROUP, 4, 0xFFFFFFFF)],
+        [MINE, NO_GROUP, (Tag.USER, 4, os.geteuid() + 1)],
+        [MINE, NO_GROUP, (Tag.GROUP, 4, os.getegid())],
+    ],
+    ids=["owning group", "another user", "a group"],
+)
+def test_an_access_list_that_names_anybody_else_is_refused(others: list[tuple[int, int, int]], tmp_path: Path) -> None:
+    with pytest.raises(KeyFileError, match="open to others"):
+        read_secret(listed(tmp_path / "credential", *others), "the TLS key")

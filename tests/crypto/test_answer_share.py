@@ -24,7 +24,8 @@ SEALED = SealedShare(ABOUT, bytes(range(100)))
 
 def test_an_encoding_comes_back_as_the_same_statement() -> None:
     search = replace(ABOUT, operation="candidates", subject=b"", labels=b"l" * 32, count=1000, challenge=b"")
-    for said in (SEALED, SealedShare(search, b""), SealedShare(ABOUT, b"\xff\xfe")):
+    several = replace(ABOUT, views=4)
+    for said in (SEALED, SealedShare(search, b""), SealedShare(ABOUT, b"\xff\xfe"), SealedShare(several, b"")):
         assert SealedShare.decode(said.encode()) == said
 
 
@@ -32,7 +33,7 @@ OTHER: dict[str, Any] = {
     "installation": b"i" * 16, "key_id": bytes(16), "party": "b", "pair": "ac", "request": bytes(32),
     "session": bytes(32), "device": "door-3", "operation": "identify", "subject": bytes(32), "labels": b"l" * 32,
     "threshold": 6352, "gallery": "main", "sequence": 4, "chain": bytes(32), "recipient": bytes(32),
-    "challenge": b"", "count": 2, "issued_at_s": 1_700_000_001, "expires_at_s": 1_700_000_601,
+    "challenge": b"", "count": 2, "issued_at_s": 1_700_000_001, "expires_at_s": 1_700_000_601, "views": 2,
 }  # fmt: skip
 
 
@@ -52,12 +53,22 @@ def test_every_field_is_bound_to_what_is_sealed() -> None:
         {"operation": "identify"}, {"subject": b""}, {"labels": bytes(32)}, {"threshold": 0}, {"threshold": 1 << 53},
         {"gallery": ""}, {"sequence": -1}, {"chain": b""}, {"recipient": bytes(31)}, {"challenge": bytes(65)},
         {"count": 0}, {"count": 2}, {"issued_at_s": -1}, {"expires_at_s": 1_700_000_000},
+        {"views": 0}, {"views": 5},
     ],
     ids=str,
 )  # fmt: skip
 def test_a_field_without_sense_is_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(StatementError):
         replace(ABOUT, **changes)
+
+
+def test_one_view_is_stated_by_saying_nothing() -> None:
+    assert b"views" not in SEALED.encode()
+    said = json.loads(SEALED.encode())
+    share = said.pop("share")
+    for views in (1, True, "2", 5):
+        with pytest.raises(StatementError):
+            SealedShare.decode(json.dumps(said | {"views": views, "share": share}, separators=(",", ":")).encode())
 
 
 @given(st.integers(0, len(SEALED.encode()) - 1), st.integers(1, 255))

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +15,7 @@ from tests.e2e.world import running, unit
 from veilmatch.crypto.errors import AuditLogError
 from veilmatch.crypto.parameters import ParameterSet
 from veilmatch.server.installation.plan import folder_of
+from veilmatch.server.keyholder.audit.check import compare
 
 TOY = ParameterSet(modulus_bits=1024)
 FACE = unit(np.random.default_rng(2), 1, TOY.dimension)[0]
@@ -34,3 +38,16 @@ def test_a_deleted_audit_log_costs_its_key_holder_and_nobody_else(tmp_path: Path
             away.rename(log)
             with world.client(pairs=["ab"]) as bound:
                 assert bound.verify_embedding("ann", FACE, model="toy")
+            log.unlink()
+            with world.client(pairs=["ab"]) as bound, pytest.raises(AuditLogError):
+                bound.verify_embedding("ann", FACE, model="toy")
+            os.kill(world.parties.pid("keyholder-a"), signal.SIGHUP)
+            ends = time.monotonic() + 20
+            while not log.exists():
+                assert time.monotonic() < ends
+                time.sleep(0.05)
+            with world.client(pairs=["ab"]) as bound:
+                assert bound.verify_embedding("ann", FACE, model="toy")
+            other = world.directory / folder_of("keyholder-b") / "data" / "audit"
+            _, _, compared = compare(audit, other)
+            assert compared.agree and compared.common >= 3, "not one entry was lost"

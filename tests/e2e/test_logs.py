@@ -20,6 +20,7 @@ import pytest
 
 from tests.e2e.test_failures import TOY, Wire
 from tests.e2e.world import ENVIRONMENT, EVERYBODY, World, hold_ceremony, set_budgets, settle, supervised, veilmatch
+from tests.matcher.cluster.nodes_here import free_port
 from veilmatch.crypto.errors import (
     BudgetExceededError,
     ConfigurationError,
@@ -35,7 +36,7 @@ from veilmatch.server.installation.files import write_file
 from veilmatch.server.installation.plan import folder_of
 from veilmatch.server.supervisor import load_daemon
 
-#: Methods that serve one request of a device. A `Pair` call that nobody took knows no request.
+#: Methods that serve one request of a device. What nobody took on a link (`Pair`, `Meet`) knows no request.
 ABOUT_A_REQUEST = ("Match", "Mutate", "Subjects", "Exchange", "Serve")
 IN_PAIR_AB = ("matcher-a", "matcher-b", "keyholder-a", "keyholder-b")
 #: Verifications of one subject a day.
@@ -166,11 +167,11 @@ def test_a_peer_that_dies(world: World, wire: Wire, victim: str) -> None:
         world.restart()
 
 
-def test_a_hangup_is_logged_and_ends_nothing(world: World) -> None:
+def test_a_hangup_has_files_read_again_and_ends_nothing(world: World) -> None:
     for party in EVERYBODY:
         os.killpg(world.parties.pid(party), signal.SIGHUP)  # workers, too, as a terminal does
     for party in EVERYBODY:
-        eventually(lambda party=party: any(e["event"] == "hangup ignored" for e in entries(world, party)))  # type: ignore[misc]
+        eventually(lambda party=party: any(e["event"] == "configuration read again" for e in entries(world, party)))  # type: ignore[misc]
         assert world.parties.alive(party)
     with world.client() as client:
         assert client.candidates_embedding(np.ones(TOY.dimension), model="toy").subjects == ("known",)
@@ -210,7 +211,8 @@ def test_a_daemon_whose_certificate_has_ended_does_not_start(party: str, world: 
     (copy / "tls.pem").write_bytes(certificate)
     write_file(copy / "tls-key.pem", key, secret=True)
     tls = {f"VEILMATCH_TLS__{n}": str(copy / f) for n, f in (("CERTIFICATE", "tls.pem"), ("KEY", "tls-key.pem"))}
-    data = {"VEILMATCH_DATA_DIR": str(copy / "data")}
+    # Beside the one that runs, with its addresses but for this one, which is taken first.
+    data = {"VEILMATCH_DATA_DIR": str(copy / "data"), "VEILMATCH_METRICS__LISTEN": f"127.0.0.1:{free_port()}"}
     done = veilmatch(party.split("-")[0], "--config", str(world.parties.config(party)), **tls, **data)
     said = " ".join(done.stderr.replace("│", " ").split())
     ended = begun + datetime.timedelta(days=825)

@@ -1,4 +1,4 @@
-"""What the README shows is true: its example runs, its commands exist."""
+"""What the README shows is true: its example runs, its commands exist. So do those of the pages that go on from it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from tests.e2e.world import World, veilmatch
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
+PAGES = [README, *((ROOT / "docs" / f"{name}.md").read_text() for name in ("quickstart", "command-line"))]
 
 
 def test_the_sdk_example_runs(world: World, orl: Callable[[int, int], Path]) -> None:
@@ -27,10 +28,14 @@ def test_the_sdk_example_runs(world: World, orl: Callable[[int, int], Path]) -> 
 
 
 def test_every_command_of_the_readme_exists() -> None:
-    commands = sorted(set(re.findall(r"^\s*veilmatch ([a-z]+)", README, re.M)))
+    commands = sorted({command for page in PAGES for command in re.findall(r"^\s*veilmatch ([a-z]+)", page, re.M)})
     assert {"ceremony", "up", "enrol", "verify", "candidates", "erase", "subjects"} <= set(commands)
     for command in commands:
         assert veilmatch(command, "--help").returncode == 0, command
+
+
+def test_it_is_short() -> None:
+    assert len(README.splitlines()) <= 100
 
 
 def test_every_make_target_of_the_readme_exists() -> None:

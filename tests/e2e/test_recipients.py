@@ -149,6 +149,27 @@ def test_all_three_pairs_make_an_assured_answer(client: Client, bank: Path) -> N
     assert opened(result.answer, bank).subjects == (BOB,)
 
 
+def test_several_views_are_stated_and_count_where_they_are_allowed(client: Client, bank: Path, folder: Path) -> None:
+    """The face is in the last view alone: without it, nobody matches."""
+    recipient = client.for_recipient(bank / "recipient.cert")
+    asking: dict[str, Any] = {"model": "toy", "views": [FACES[3], FACES[0]], "challenge": CHALLENGE}
+    path = folder / "views.json"
+    path.write_bytes(recipient.verify_embedding(ADA, FACES[2], **asking).export())
+    ask = ("recipient", "open", str(path), "--folder", str(bank), "--subject", ADA, "--json")
+    for most in ([], ["--views", "2"]):
+        assert json.loads(veilmatch(*ask, *most).stdout)["error"]["code"] == "statement_mismatch"
+    document = json.loads(veilmatch(*ask, "--views", "4").stdout)
+    assert (document["match"], document["views"]) == (True, 3)
+    trust, key, seen = open_folder(bank)
+    for result, subjects in (
+        (recipient.candidates_embedding(FACES[1], **asking), (ADA, BOB)),
+        (recipient.candidates_embedding(FACES[2], **asking | {"views": [FACES[3]]}), ()),
+        (recipient.identify_embedding(FACES[2], **asking | {"assured": True}), (ADA,)),
+    ):
+        found = Statement.open(result.answer, trust, key, seen=seen, max_views=4)
+        assert set(found.subjects or filter(None, [found.subject])) == set(subjects) and found.views > 1
+
+
 def test_the_command_opens_it_once(world: World, client: Client, bank: Path, folder: Path) -> None:
     path = folder / "answer.json"
     for face, status in ((0, 0), (1, 1)):

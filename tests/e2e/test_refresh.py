@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import random
 import shutil
 import threading
 import time
@@ -15,8 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.e2e.world import KEY_HOLDERS, World, integers, near, running, unit, veilmatch
+from tests.e2e.world import KEY_HOLDERS, World, device, integers, near, running, unit, veilmatch
+from veilmatch.client.card import Card
 from veilmatch.client.client import Client
+from veilmatch.client.config import DeviceSettings
 from veilmatch.crypto.errors import KeyMismatchError, UnavailableError
 from veilmatch.crypto.keys.parties import PAIRS, Pair
 from veilmatch.crypto.parameters import ParameterSet
@@ -30,6 +31,10 @@ PEOPLE = unit(np.random.default_rng(31), 5, TOY.dimension)
 PROBES = np.array([near(np.random.default_rng(32 + i), PEOPLE[i % 5], 0.7) for i in range(2)])
 
 
+#: Issued before any refresh, of person 0.
+CARDS: list[Card] = []
+
+
 @pytest.fixture(scope="module")
 def fresh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """An installation with five subjects, enrolled before any refresh."""
@@ -37,6 +42,9 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         with world.client() as client:
             for i, person in enumerate(PEOPLE):
                 client.enrol_embedding(f"person-{i}", person, model="toy")
+        desk = device(world, "desk", "--right=issue", "--right=present", "--lowest=0")
+        with Client(DeviceSettings.load(desk).model_copy(update={"pairs": ["bc"]})) as client:
+            CARDS.append(client.issue_embedding("carried", PEOPLE[0], model="toy", days=1))
         yield world
 
 
@@ -96,6 +104,12 @@ def test_an_enrolled_gallery_matches_exactly_after_three_refreshes(fresh: World)
         assert (status, result["epoch"], result["party"]) == (0, epoch, leader), result
         assert settled(fresh) == {epoch}
     assert matches_exactly(fresh)
+    # The key is the same, so a card that was issued under the shares of before is as good.
+    for pair in PAIRS:
+        settings = DeviceSettings.load(fresh.directory / "desk" / "device.toml")
+        with Client(settings.model_copy(update={"pairs": [pair]})) as client:
+            for i, same in ((0, True), (1, False)):
+                assert bool(client.verify_embedding(CARDS[0], PEOPLE[i], model="toy", threshold=0.9)) == same
     for party in KEY_HOLDERS:
         entries = entries_of(fresh.folder(party) / "data")
         assert [e.fields["epoch"] for e in entries if e.fields.get("step") == "used"] == [2, 3, 4]
@@ -125,7 +139,8 @@ def test_killed_while_its_files_change_it_comes_back_to_an_epoch_that_serves(
     fresh.restart()
     epochs = settled(fresh)
     assert len(epochs) == 1 and epochs <= {before, before + 1}
-    assert matches_exactly(fresh, random.choice(PAIRS))
+    # Also the pair whose dealer died, perhaps in the middle of a check: with a stock that was begun a moment ago.
+    assert matches_exactly(fresh)
 
 
 def test_a_missing_key_holder_is_named_and_nothing_changes(fresh: World) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,8 @@ from tests.e2e.test_invalid_vectors import DISHONEST, dishonest
 from tests.e2e.world import (
     ENVIRONMENT,
     World,
+    asked_days_ago,
+    device,
     hold_ceremony,
     integers,
     near,
@@ -23,7 +27,11 @@ from tests.e2e.world import (
     unit,
     veilmatch,
 )
+from veilmatch.client.card import Card
 from veilmatch.client.client import Client
+from veilmatch.client.config import DeviceSettings
+from veilmatch.client.operations.device import Device
+from veilmatch.crypto.consent import Consent
 from veilmatch.crypto.encryption.public_key_format import PublicFile
 from veilmatch.crypto.errors import (
     ConfigurationError,
@@ -43,14 +51,30 @@ PEOPLE = 72
 #: Who is erased during the rotation, and nobody asks for.
 ERASED = 12
 FACES = unit(RNG, PEOPLE, TOY.dimension)
+UNDER = Consent("7f3a", "v3", int(time.time()) + 365 * 86400)
+#: Whom nobody had asked for in a month when the rotation began; while it goes on, p1 is asked for.
+IDLE = ("p1", "p2", "several")
+
+
+#: What templates of the old installation are kept under, and since when.
+TERMS: dict[str, tuple[Consent | None, datetime | None]] = {}
+
+
+#: Issued under the old key, of FACES[1].
+CARDS: list[Card] = []
+
+
+def desk(world: World) -> Path:
+    """A device that issues and presents cards."""
+    return device(world, "desk", "--right=issue", "--right=present", "--lowest=0")
 
 
 def key_id(directory: Path) -> bytes:
     return PublicFile.decode((directory / "public.json").read_bytes()).public_key.key_id
 
 
-def configure(old: World, new: Path, *matchers: str) -> None:
-    """Write [rotation] into the old matchers' files and restart them."""
+def configure(old: World, new: Path, *matchers: str, asked_before: int = 0) -> None:
+    """Write [rotation] into the old matchers' files and restart them. asked_before: days since IDLE were asked for."""
     for matcher in matchers or ("matcher-a", "matcher-b"):
         config = old.directory / folder_of(matcher) / "matcher.toml"
         rotation = (
@@ -58,6 +82,8 @@ def configure(old: World, new: Path, *matchers: str) -> None:
         )
         config.write_text(config.read_text().split("\n[rotation]\n")[0] + "\n" + rotation)
         old.parties.stop(matcher)
+        if asked_before:
+            asked_days_ago(old.folder(matcher) / "data" / "gallery.db", asked_before, IDLE)
     old.restart()
 
 
@@ -104,10 +130,12 @@ def old(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             client.enrol_many_embeddings([(f"p{i}", face) for i, face in enumerate(FACES[10:], start=10)], model="toy")
             for i in range(4):
                 client.enrol_embedding(f"p{i}", FACES[i], model="toy")
-            client.enrol_embedding("several", *FACES[4:7], model="toy")
+            client.enrol_embedding("several", *FACES[4:7], model="toy", consent=UNDER)
             with pytest.MonkeyPatch.context() as patch:
                 dishonest(patch, DISHONEST["times 10"])
                 client.enrol_many_embeddings({"eve": FACES[7], "mallory": FACES[8]}, model="toy")
+        with Client(DeviceSettings.load(desk(world))) as client:
+            CARDS.append(client.issue_embedding("carried", FACES[1], model="toy", days=1))
         yield world
 
 
@@ -145,7 +173,9 @@ def test_without_a_rotation_in_the_configuration_it_is_refused(old: World) -> No
 
 
 def test_a_key_that_not_both_organisations_configured_is_refused(old: World) -> None:
-    configure(old, new_of(old))
+    with old.client() as client:
+        TERMS.update({one.subject: (one.consent, one.enrolled_at) for one in client.templates()})
+    configure(old, new_of(old), asked_before=31)
     with old.client() as client, pytest.raises(KeyMismatchError, match="another key than the one configured"):
         client.rotate(bytes(16))
 
@@ -207,10 +237,59 @@ def test_the_old_gallery_still_answers_and_is_changed_no_more(old: World) -> Non
         ):
             with pytest.raises(GalleryRotatedError):
                 call()
+    with Client(DeviceSettings.load(old.directory / "desk" / "device.toml")) as client:
+        assert client.verify_embedding(CARDS[0], FACES[1], model="toy")
+        for call in (
+            lambda: client.issue_embedding("x", FACES[0], model="toy", days=1),
+            lambda: client.revoke_card(CARDS[0].serial),
+        ):
+            with pytest.raises(GalleryRotatedError):
+                call()
+
+
+def keep_30_idle_days(directory: Path) -> None:
+    for party in "ab":
+        config = directory / folder_of(f"matcher-{party}") / "matcher.toml"
+        config.write_text(config.read_text().replace("\n[", "\nretention.main.idle_days = 30\n[", 1))
+
+
+def assert_a_rotation_is_no_enrolment_and_no_request(new: World) -> None:
+    """Terms came along, and so did the days: who was not asked for under either key is due."""
+    with new.client() as client:
+        now = {one.subject: (one.consent, one.enrolled_at) for one in client.templates()}
+        assert now["several"][0] == UNDER and None not in {at for _, at in now.values()}
+        now.pop("late")
+        assert now == {name: TERMS[name] for name in now}
+    for party in "ab":
+        config = str(new.folder(f"matcher-{party}") / "matcher.toml")
+        shown = json.loads(veilmatch("gallery", "retention", "--names", "--json", "--config", config).stdout)
+        assert set(shown["galleries"][0]["subjects"]) == {"p2", "several"}, "p1 was asked for meanwhile"
+    issued = veilmatch("device", "issue", str(new.directory), "reaper", "--right", "retain", "--json")
+    reaper = DeviceSettings.load(Path(json.loads(issued.stdout)["directory"]) / "device.toml")
+    with Client(reaper.model_copy(update={"pairs": ["ab"]})) as client:
+        # The decisions above were about "several" as well, which is noted in memory.
+        assert client.retain().templates == 1
+    with new.client() as client:
+        assert client.templates("p2") == [] and len(client.templates("several")) == 3
+
+
+def assert_cards_are_issued_anew(new: World) -> None:
+    """The device sees it before it sends anything; of a device that does not look, each server refuses it."""
+    with Client(DeviceSettings.load(desk(new))) as client:
+        with pytest.raises(KeyMismatchError, match="under another key") as refused:
+            client.verify_embedding(CARDS[0], FACES[1], model="toy")
+        assert "another card" in (refused.value.hint or "")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Device, "require_own_key", lambda *_: None)
+            with pytest.raises(KeyMismatchError, match="under another key"):
+                client.verify_embedding(CARDS[0], FACES[1], model="toy")
+        card = client.issue_embedding("carried", FACES[1], model="toy", days=1)
+        assert client.verify_embedding(card, FACES[1], model="toy")
 
 
 def test_the_new_installation_decides_as_plaintext_would_and_takes_changes(old: World) -> None:
     old.parties.stop()
+    keep_30_idle_days(new_of(old))
     with supervised(new_of(old), ENVIRONMENT) as parties:
         parties.start()
         parties.wait_ready()
@@ -227,9 +306,12 @@ def test_the_new_installation_decides_as_plaintext_would_and_takes_changes(old: 
                 assert not client.verify_embedding(name, face, model="toy", threshold=cosine(1))
                 assert client.erase(name).templates == 1
             assert_decisions_are_those_of_plaintext(client, templates)
-            assert client.erase("several").templates == 3
+        assert_a_rotation_is_no_enrolment_and_no_request(new)
+        assert_cards_are_issued_anew(new)
+        with new.client() as client:
             assert client.erase("p20").templates == 1
             client.enrol_embedding("new", FACES[0], model="toy")
-            for name in ("several", "p20"):
+            assert client.erase("several").templates == 3
+            for name in ("several", "p2", "p20"):
                 del templates[name]
             assert_decisions_are_those_of_plaintext(client, templates | {"new": FACES[:1]})

@@ -59,6 +59,14 @@ def traffic(folder: Path, client: Client, query: Query, probe: np.ndarray) -> tu
     return answer, recorded(folder)
 
 
+def _enrol_unless_known(client: Client, probe: np.ndarray) -> bool:
+    """What was stored is kept where it is empty, and erased by name in either case, so that the next one finds the
+    same gallery."""
+    known = client.enrol_embedding("new", probe, model="toy", unless_known=True, keep_empty=True).known
+    client.erase("new")
+    return known
+
+
 QUERIES: dict[str, tuple[Query, list[tuple[np.ndarray, Any]]]] = {
     "verify": (
         lambda client, probe: client.verify_embedding("p00", probe, model="toy").decision,
@@ -76,6 +84,23 @@ QUERIES: dict[str, tuple[Query, list[tuple[np.ndarray, Any]]]] = {
         lambda client, probe: client.identify_embedding(probe, model="toy").subject,
         [(STRANGER, None), (FACES[0], "p00"), (FACES[-1], "many")],
     ),
+    "known": (
+        lambda client, probe: client.known_embedding(probe, model="toy").decision,
+        [(STRANGER, False), (FACES[0], True), (FACES[-1], True)],
+    ),
+    "known, three views": (
+        lambda client, probe: client.known_embedding(STRANGER, model="toy", views=[probe, -STRANGER]).decision,
+        [(STRANGER, False), (FACES[0], True), (FACES[-1], True)],
+    ),
+    "identify, two views": (
+        lambda client, probe: client.identify_embedding(-STRANGER, model="toy", views=[probe]).subject,
+        [(STRANGER, None), (FACES[0], "p00"), (FACES[-1], "many")],
+    ),
+    "verify, four views": (
+        lambda client, probe: client.verify_embedding("p00", probe, model="toy", views=[-STRANGER] * 3).decision,
+        [(STRANGER, False), (FACES[0], True), (FACES[1], False)],
+    ),
+    "enrol unless known": (_enrol_unless_known, [(STRANGER, False), (FACES[0], True), (FACES[-1], True)]),
 }
 
 
@@ -90,7 +115,8 @@ def test_every_party_sees_the_same_whatever_comes_out(folder: Path, client: Clie
     nobody, *others = seen
     assert {party for party, _ in nobody} == {"matcher-a", "matcher-b", "keyholder-a", "keyholder-b"}
     assert len(nobody["keyholder-b", "receives PairMessage"]) >= (5 if name.startswith("verify") else 8)
-    assert len(nobody["matcher-a", "answers MatchReply"]) == 1
+    change = name.startswith("enrol")
+    assert len(nobody["matcher-a", f"answers {'Mutate' if change else 'Match'}Reply"]) == 1 + change
     for other in others:
         assert other == nobody
 

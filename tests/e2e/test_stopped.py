@@ -18,18 +18,33 @@ from veilmatch.crypto.parameters import ParameterSet
 
 TOY = ParameterSet(modulus_bits=1024)
 #: What each party waits for another, and what the device waits for all of them.
-PEER_TIMEOUT_S, DEVICE_TIMEOUT_S = 1, 12.0
+PEER_TIMEOUT_S, DEVICE_TIMEOUT_S = 2, 24.0
 #: Daemons that were started again have found those that run.
 FOUND_S = 1.5
 KNOWN, OTHER = unit(np.random.default_rng(21), 2, TOY.dimension)
 
 
+def stock(blocks: int) -> dict[str, str]:
+    """Return what to add to the environment of key holders that keep so many blocks of each kind."""
+    sizes = {"VEILMATCH_STOCK_TRIPLES": 1 << 8, "VEILMATCH_STOCK_BYTES": 1 << 17, "VEILMATCH_STOCK_PRODUCTS": 1 << 14}
+    return {name: str(blocks * size) for name, size in sizes.items()}
+
+
 @pytest.fixture(scope="module")
 def patient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """An installation with short time-outs between its servers and one subject, "known"."""
+    """An installation with short time-outs between its servers and one subject, "known".
+
+    A check of dealt stock has a third of such a time-out, and a busy machine may need more: what all tests use is dealt
+    before, and nobody wants more of it.
+    """
     directory = tmp_path_factory.mktemp("stopped") / "installation"
     hold_ceremony(directory, TOY)
-    with supervised(directory, ENVIRONMENT | {"VEILMATCH_PEER_TIMEOUT_S": str(PEER_TIMEOUT_S)}) as parties:
+    with supervised(directory, ENVIRONMENT | stock(8)) as parties:
+        parties.start()
+        parties.wait_ready()
+        settle(World(directory, TOY, parties))
+    short = {"VEILMATCH_PEER_TIMEOUT_S": str(PEER_TIMEOUT_S)}
+    with supervised(directory, ENVIRONMENT | stock(1) | short) as parties:
         parties.start()
         parties.wait_ready()
         world = World(directory, TOY, parties)

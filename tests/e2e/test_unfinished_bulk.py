@@ -80,7 +80,7 @@ async def begun(world: World, device: str, count: int, packs: int) -> AsyncItera
     ):
         made = client._device
         template = made.quantised("s", unit(np.random.default_rng(1), 1, TOY.dimension)[0])
-        (pack,) = await made.packs(["s"], [template], 0, None)
+        (pack,) = await made.packs(["s"], [template], {}, 0, None)
         streams = []
         for number in range(count):
             draft = Draft(
@@ -126,7 +126,9 @@ async def test_what_all_devices_together_begin_is_bounded(narrow: World) -> None
     # gRPC may forget what it was told while it was sending, so the matcher's own word counts.
     lines = map(json.loads, narrow.log("matcher-a")[len(before) :].splitlines())
     codes = Counter(line["code"] for line in lines if line["event"] == "call refused")
-    assert codes["overloaded"] >= 1 and codes.total() == 2 * PER_DEVICE
+    # Refusals for overload of one caller within a second are one line.
+    assert codes["overloaded"] >= 1 and codes["unavailable"] < 2 * PER_DEVICE
+    assert set(codes) == {"overloaded", "unavailable"}
 
 
 async def test_a_stream_that_says_nothing_takes_a_place_of_its_device_alone(narrow: World) -> None:

@@ -10,9 +10,10 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import psutil
@@ -30,7 +31,8 @@ from veilmatch.crypto.errors import (
     WrongPassphraseError,
 )
 from veilmatch.crypto.parameters import ParameterSet
-from veilmatch.server.installation.plan import folder_of
+from veilmatch.server import supervisor
+from veilmatch.server.installation.plan import config_of, folder_of
 from veilmatch.server.preflight import check_keys, check_places
 from veilmatch.server.supervisor import Supervisor, load_daemon
 
@@ -191,6 +193,32 @@ def test_what_a_daemon_ends_with_is_what_the_supervisor_raises(directory: Path) 
         ended = parties.wait()
     assert isinstance(ended, UnavailableError) and ended.party == "keyholder-a"
     assert "has ended" in ended.message and ended.available == "signal SIGKILL"
+
+
+@pytest.mark.parametrize(("said", "in_environment", "status"), [("0", None, -9), ("30", None, 0), ("0", "30", 0)])
+def test_a_daemon_has_as_long_to_stop_as_it_gives_its_requests(
+    said: str, in_environment: str | None, status: int, directory: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(supervisor, "_STOP_GRACE_S", 0.2)
+    installation = Path(shutil.copytree(directory, tmp_path / "copy"))
+    config = config_of(installation, "matcher-a")
+    config.write_text(f"stop_s = {said}\n{config.read_text()}")
+    began = tmp_path / "began"
+
+    def launch(_words: object, environment: Mapping[str, str], log: IO[bytes]) -> subprocess.Popen[bytes]:
+        """A process that ends two seconds after it is told to."""
+        script = f"trap 'sleep 2; exit 0' TERM; touch {began}; while :; do sleep 0.05; done"
+        return subprocess.Popen(
+            ["sh", "-c", script], stdin=subprocess.PIPE, stdout=log, env=environment, start_new_session=True
+        )
+
+    environment = {} if in_environment is None else {"VEILMATCH_STOP_S": in_environment}
+    with Supervisor(installation, environment, launch=launch) as parties:
+        parties.start("matcher-a")
+        while not began.exists():
+            time.sleep(0.01)
+        assert parties.stop("matcher-a") == {"matcher-a": status}
 
 
 def test_what_up_looks_at_is_free_again_for_the_daemons(directory: Path) -> None:

@@ -6,6 +6,7 @@ what it is sent as a dealer. That what it is sent is random given all of that: t
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,11 +15,15 @@ import numpy as np
 import pytest
 
 from tests.e2e.recorder import SUBJECT, Traffic, dealt, parts, recorded, recording, told_of_subjects
-from tests.e2e.world import ENVIRONMENT, World, hold_ceremony, settle, supervised, unit
+from tests.e2e.world import ENVIRONMENT, World, hold_ceremony, settle, supervised, unit, veilmatch
+from veilmatch.client.card import Card
 from veilmatch.client.client import Client
 from veilmatch.client.config import DeviceSettings
+from veilmatch.crypto.consent import Consent
 from veilmatch.crypto.keys.parties import Pair
 from veilmatch.crypto.parameters import ParameterSet
+from veilmatch.crypto.requests import ON_CARDS, USUAL_RIGHTS
+from veilmatch.server.installation.plan import config_of
 
 PARAMETERS = ParameterSet(modulus_bits=1024)
 FACES = unit(np.random.default_rng(61), 4, PARAMETERS.dimension)
@@ -34,26 +39,66 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def client(folder: Path) -> Iterator[Client]:
     directory = folder.parent / "installation"
     hold_ceremony(directory, PARAMETERS)
+    for party in "ab":
+        config = config_of(directory, f"matcher-{party}")
+        config.write_text(config.read_text().replace("\n[", "\nretention.main.max_days = 3650\n[", 1))
     with supervised(directory, ENVIRONMENT | recording(folder)) as parties:
         parties.start()
         parties.wait_ready()
         world = World(directory, PARAMETERS, parties)
         settle(world)
-        with world.client(timeout_s=60.0) as client:
+        rights = [f"--right={right}" for right in (*USUAL_RIGHTS, *ON_CARDS)]
+        done = veilmatch("device", "issue", str(directory), "desk", *rights, "--lowest", "0", "--json")
+        assert done.returncode == 0, done.stderr
+        settings = DeviceSettings.load(Path(json.loads(done.stdout)["directory"]) / "device.toml")
+        with Client(settings.model_copy(update={"timeout_s": 60.0})) as client:
             client.enrol_embedding(NAME, FACES[0], model="toy")
-            yield client
+            issued = veilmatch("device", "issue", str(directory), "reaper", "--right", "retain", "--json")
+            settings = DeviceSettings.load(Path(json.loads(issued.stdout)["directory"]) / "device.toml")
+            with Client(settings.model_copy(update={"timeout_s": 60.0})) as device:
+                _REAPERS[id(client)] = device
+                yield client
 
 
+#: What was issued.
+CARDS: list[Card] = []
 OPERATIONS: dict[str, Callable[[Client], object]] = {
     "verify": lambda client: client.verify_embedding(NAME, FACES[0], model="toy"),
     "candidates": lambda client: client.candidates_embedding(FACES[0], model="toy"),
     "identify": lambda client: client.identify_embedding(FACES[3], model="toy"),
+    "known": lambda client: client.known_embedding(FACES[0], model="toy"),
+    "known, views": lambda client: client.known_embedding(FACES[0], model="toy", views=[FACES[3]]),
     "enrol": lambda client: client.enrol_embedding(f"{NAME}-new", FACES[1], model="toy"),
+    "enrol unless known": lambda client: client.enrol_embedding(
+        f"{NAME}-again", FACES[0], model="toy", unless_known=True, keep_empty=True
+    ),
     "erase": lambda client: client.erase(f"{NAME}-new"),
     "bulk": lambda client: client.enrol_many_embeddings([(f"{NAME}-bulk", FACES[2])], model="toy"),
     "subjects": lambda client: client.subjects(),
+    "issue": lambda client: CARDS.append(client.issue_embedding(NAME, FACES[0], model="toy", days=1)),
+    "present": lambda client: client.verify_embedding(CARDS[0], FACES[0], model="toy"),
+    "revoke": lambda client: client.revoke_card(CARDS[0].serial),
+    "details": lambda client: client.templates(),
+    "export": lambda client: client.templates(NAME),
+    "retain": lambda client: reaper(client).retain(),
 }
-SEARCHES, CHANGES = ("candidates", "identify"), ("enrol", "erase")
+_REAPERS: dict[int, Client] = {}
+
+
+def reaper(client: Client) -> Client:
+    """A device of the same installation that may do nothing but retain."""
+    return _REAPERS[id(client)]
+
+
+def have_something_due(client: Client) -> None:
+    """Enrol somebody under a consent, and wait until that has ended."""
+    end_s = int(time.time()) + 3
+    client.enrol_embedding(f"{NAME}-brief", FACES[1], model="toy", consent=Consent("brief", "", end_s))
+    time.sleep(max(0.0, end_s + 1 - time.time()))
+
+
+BEFORE: dict[str, Callable[[Client], object]] = {"retain": have_something_due}
+SEARCHES, CHANGES = ("candidates", "identify", "known", "known, views"), ("enrol", "erase", "enrol unless known")
 QUERIES = ("verify", *SEARCHES)
 
 
@@ -84,12 +129,30 @@ MATCHER: dict[str, set[str]] = {
     "verify": of("MatchRequest.request", f"{SIGNED} {ENCRYPTED} {NAMED}") | MET | ANSWER_SHARE,
     "candidates": of("MatchRequest.request", f"{SIGNED} {ENCRYPTED}") | EXCHANGED | PROBE_AND_ANSWER,
     "identify": of("MatchRequest.request", f"{SIGNED} {ENCRYPTED}") | EXCHANGED | PROBE_AND_ANSWER,
+    "known": of("MatchRequest.request", f"{SIGNED} {ENCRYPTED}") | EXCHANGED | PROBE_AND_ANSWER,
+    "known, views": of("MatchRequest.request", f"{SIGNED} {ENCRYPTED}") | EXCHANGED | PROBE_AND_ANSWER,
     "enrol": of("SignedRequest", f"{SIGNED} {ENCRYPTED} {NAMED}") | TWO_PHASES | COLUMN | SHARES | TOLD,
     "erase": of("SignedRequest", f"{SIGNED} {NAMED}") | TWO_PHASES | COLUMN | SHARES,
+    # A search and an enrolment, and no share of an answer but beside that of the template.
+    "enrol unless known": of("SignedRequest", f"{SIGNED} {ENCRYPTED} {NAMED}")
+    | TWO_PHASES
+    | EXCHANGED
+    | COLUMN
+    | SHARES
+    | TOLD
+    | PROBE_AND_ANSWER - ANSWER_SHARE,
     "bulk": of("BulkChunk.header", SIGNED)
     | of("BulkChunk.pack", "ciphertexts templates.subject templates.record")
     | TWO_PHASES,
     "subjects": of("SignedRequest", SIGNED) | MET,
+    # Its part of a record is exchanged like that of a column.
+    "issue": of("SignedRequest", f"{SIGNED} {ENCRYPTED} {NAMED}") | TWO_PHASES | COLUMN | SHARES | TOLD,
+    "present": of("MatchRequest.request", f"{SIGNED} {ENCRYPTED} {NAMED} card") | MET | ANSWER_SHARE,
+    "revoke": of("SignedRequest", SIGNED) | TWO_PHASES,
+    "details": of("SignedRequest", SIGNED) | MET,
+    "export": of("SignedRequest", f"{SIGNED} {NAMED}") | MET,
+    # Nobody is named: a column says which templates the other one calls due, and then an erasure's follow.
+    "retain": of("SignedRequest", SIGNED) | TWO_PHASES | COLUMN | SHARES,
 }
 #: What a device may say of the labels that it knows already.
 KNOWN_LABELS = of("MatchRequest", "known_chain known_sequence")
@@ -98,7 +161,8 @@ OPENED = of("MatcherToKeyHolder.open", "sequence chain output_bits") | of("Match
 PAIR = of("PairMessage", "session_id number openings gate_layer") | of(
     "PairMessage.hello",
     "context nonce mask_secret ciphertexts fingerprints triples_floor bits_floor products_floor triples_start "
-    "bits_start products_start",
+    # Of each request that was named, whether it goes on at the plus holder: of one alone it always does.
+    "bits_start products_start standing",
 )
 #: What comes after the hello in a search: the results that are converted, and the stock for the answer.
 RESULTS_MET = of("PairMessage.agreement", "ciphertexts fingerprints") | of("PairMessage.allocation", "kind start")
@@ -114,10 +178,18 @@ KEY_HOLDER: dict[str, set[str]] = {
     "verify": OPENED | PROBE | RECORDS | PAIR,
     **dict.fromkeys(SEARCHES, OPENED | PROBE | RESULTS | PAIR | RESULTS_MET),
     "enrol": OPENED | PROBE | PAIR,
+    "enrol unless known": OPENED | PROBE | RESULTS | PAIR | RESULTS_MET,
     # What the matchers made is converted without any gate.
     "erase": OPENED | RECORDS | PAIR - {"PairMessage.gate_layer"},
+    "retain": OPENED | RECORDS | PAIR - {"PairMessage.gate_layer"},
     "bulk": set(),
     "subjects": set(),
+    "issue": OPENED | PROBE | PAIR,
+    # The record is in the card, and nothing beside it.
+    "present": OPENED | PROBE | PAIR | {"MatcherToKeyHolder.open.request.card"},
+    "revoke": set(),
+    "details": set(),
+    "export": set(),
 }
 
 ANSWER = of("MatchReply", "sequence chain session_id share count valid_share") | of(
@@ -125,13 +197,28 @@ ANSWER = of("MatchReply", "sequence chain session_id share count valid_share") |
 )
 #: All subjects, or those that have changed.
 LABELS = {"MatchReply.labels"} | of("MatchReply.difference", "slots subjects")
+CHANGED = of("MutateReply", "sequence chain templates valid_share known_share repeated present left")
+DETAILS = of("SubjectsReply", "sequence chain") | of(
+    "SubjectsReply.templates", "subject pack slot sequence by_device record_bytes terms asked_day"
+)
 DEVICE: dict[str, set[str]] = {
     "verify": ANSWER,
     "candidates": ANSWER | LABELS,
     "identify": ANSWER | LABELS,
+    # Of whom the probe looks like, and of how many there are, nothing.
+    "known": ANSWER,
+    "known, views": ANSWER,
     # Of a token that it used before, whether that was done and what is left of it.
-    **dict.fromkeys((*CHANGES, "bulk"), of("MutateReply", "sequence chain templates valid_share repeated present")),
+    **dict.fromkeys((*CHANGES, "bulk"), CHANGED),
+    # The change that two organisations have signed, which is a receipt.
+    "erase": CHANGED | of("MutateReply.change", "sequence previous_chain body certificate"),
+    "issue": CHANGED | of("MutateReply.card", "statement signature serial"),
+    "present": ANSWER,
+    "revoke": CHANGED,
     "subjects": of("SubjectsReply", "sequence chain subjects.subject subjects.templates"),
+    **dict.fromkeys(("details", "export"), DETAILS),
+    # How many went and are due still, and nobody's name.
+    "retain": CHANGED,
 }
 
 
@@ -140,6 +227,7 @@ def tables(folder: Path, client: Client) -> dict[str, tuple[Traffic, set[tuple[s
     """What the daemons noted of each operation, and which of their messages named a subject."""
     found = {}
     for name, operation in OPERATIONS.items():
+        BEFORE.get(name, lambda _: None)(client)
         time.sleep(0.3)  # what came before has to have ended everywhere
         recorded(folder)
         operation(client)
@@ -191,12 +279,21 @@ def test_the_device_is_answered_this_and_no_more(
 def test_key_holders_are_never_told_a_subject(tables: dict[str, tuple[Traffic, set[tuple[str, str]]]]) -> None:
     told = {name: {party for party, _ in named} for name, (_, named) in tables.items()}
     assert all(not any(party.startswith("keyholder") for party in parties) for parties in told.values())
-    assert told["verify"] == {"matcher-a", "matcher-b"}
+    assert told["verify"] == told["present"] == {"matcher-a", "matcher-b"}
+    assert told["revoke"] == set()
     assert all(told[name] >= {"matcher-a", "matcher-b"} for name in ("enrol", "erase"))
 
 
+def test_retention_names_nobody_and_an_export_is_answered_by_matchers_alone(
+    tables: dict[str, tuple[Traffic, set[tuple[str, str]]]],
+) -> None:
+    assert tables["retain"][1] == set()
+    told = {(party.split("-")[0], what) for party, what in tables["export"][1]}
+    assert told == {("matcher", "receives SignedRequest"), ("matcher", "answers SubjectsReply")}
+
+
 def test_a_search_names_nobody_to_a_matcher(tables: dict[str, tuple[Traffic, set[tuple[str, str]]]]) -> None:
-    for name in ("candidates", "identify"):
+    for name in SEARCHES:
         assert not [what for _, what in tables[name][1] if what.startswith("receives")]
 
 
@@ -211,10 +308,10 @@ ROLES: dict[Pair, dict[str, str]] = {
 }
 _CHANGES = "changes.sequence changes.body changes.certificate changes.more contents.subject contents.data last"
 #: What one of the two key holders is sent and the other is not: the minus holder calls and draws seeds, the plus holder
-#: allocates stock.
+#: allocates stock and says which of the requests go on.
 ONLY_TO: dict[int, set[str]] = {
     0: of("PairMessage", "last_mask") | of("PairMessage.rendezvous", "subject_matter"),
-    1: of("PairMessage.allocation", "kind start"),
+    1: of("PairMessage.allocation", "kind start") | of("PairMessage.hello", "standing"),
 }
 #: What goes from one key holder of a pair to the other, and to nobody else.
 BETWEEN_HOLDERS = "PairMessage."

@@ -7,17 +7,18 @@ import os
 import secrets
 import signal
 import socket
+import sqlite3
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from tests.nursery import nursery
+from tests.nursery import Nursery, nursery
 from veilmatch.client.client import Client
 from veilmatch.client.config import DeviceSettings
 from veilmatch.crypto.packing.fields import Array
@@ -40,9 +41,14 @@ ENVIRONMENT = {
 
 def veilmatch(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run the command line as a user would."""
+    return by(nursery(), *arguments, **environment)
+
+
+def by(there: Nursery, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line of the code that a nursery has imported."""
     with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
         environment = os.environ | ENVIRONMENT | environment
-        process = nursery().fork(arguments, environment, stdout, stderr, stdin=subprocess.DEVNULL)
+        process = there.fork(arguments, environment, stdout, stderr, stdin=subprocess.DEVNULL)
         try:
             status = process.wait(120)
         except subprocess.TimeoutExpired:
@@ -51,6 +57,9 @@ def veilmatch(*arguments: str, **environment: str) -> subprocess.CompletedProces
         stdout.seek(0)
         stderr.seek(0)
         return subprocess.CompletedProcess(arguments, status, stdout.read().decode(), stderr.read().decode())
+
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def supervised(directory: Path, environment: Mapping[str, str]) -> Supervisor:
@@ -81,10 +90,12 @@ def base_port() -> int:
     raise AssertionError("no free ports on this machine")
 
 
-def hold_ceremony(directory: Path, parameters: ParameterSet, devices: int = 1, *options: str) -> dict[str, object]:
+def hold_ceremony(
+    directory: Path, parameters: ParameterSet, devices: int = 1, *options: str, run: Run = veilmatch
+) -> dict[str, object]:
     """Make an installation by `veilmatch ceremony`, without budgets and lowest thresholds: tests are no people."""
-    done = veilmatch(
-        "ceremony", str(directory), "--parameters", parameters.name, "--allow-unsafe", "--workers", "1",
+    done = run(
+        "ceremony", "local", str(directory), "--parameters", parameters.name, "--allow-unsafe", "--workers", "1",
         "--devices", str(devices), "--lowest", "0", "--base-port", str(base_port()), "--json", *options,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -147,6 +158,13 @@ def running(directory: Path, parameters: ParameterSet, devices: int = 1, *option
         yield world
 
 
+def device(world: World, name: str, *options: str) -> Path:
+    """Give the installation another device; return its configuration. options: of `veilmatch device issue`."""
+    done = veilmatch("device", "issue", str(world.directory), name, *options, "--json")
+    assert done.returncode == 0, done.stderr
+    return Path(json.loads(done.stdout)["directory"]) / "device.toml"
+
+
 def unit(rng: np.random.Generator, count: int, dimension: int) -> np.ndarray:
     """Random unit vectors, float64[count, D]."""
     vectors = rng.standard_normal((count, dimension))
@@ -163,6 +181,24 @@ def integers(vectors: np.ndarray, parameters: ParameterSet) -> Array:
     from veilmatch.client.capture.quantiser import quantise
 
     return np.array([quantise(vector, parameters) for vector in np.atleast_2d(vectors)])
+
+
+def written(folder: Path) -> Iterator[tuple[Path, bytes]]:
+    """Yield each file below a folder, and what is in it; a running daemon may remove one meanwhile."""
+    for file in sorted(folder.rglob("*")):
+        with suppress(FileNotFoundError):
+            if file.is_file():
+                yield file, file.read_bytes()
+
+
+def asked_days_ago(database: Path, days: int, subjects: Iterable[str]) -> None:
+    """Have these subjects last asked for so many days earlier, as one organisation notes it; its matcher is stopped."""
+    with closing(sqlite3.connect(database)) as connection, connection:
+        for subject in subjects:
+            noted = connection.execute(
+                "UPDATE templates SET asked_day = asked_day - ? WHERE subject = ?", (days, subject)
+            )
+            assert noted.rowcount > 0, subject
 
 
 KEY_HOLDERS = ("keyholder-a", "keyholder-b", "keyholder-c")
@@ -184,7 +220,7 @@ def stopped(world: World, party: str) -> Iterator[None]:
 def settle(world: World, timeout_s: float = 90.0) -> None:
     """Wait until every key holder has stock for its pairs, and has no more of it checked.
 
-    A dealer that died in the middle of a check keeps the checks of its pair waiting for a minute.
+    A dealer that died in the middle of a check keeps the checks of its pair waiting for some seconds.
     """
     deadline = time.monotonic() + timeout_s
     pairs = {party: KeyHolderSettings.load(world.parties.config(party)).pairs for party in KEY_HOLDERS}

@@ -64,8 +64,8 @@ def _decided(exchange: Exchange, slots: Any, valid: Any, operation: str, thresho
     yield from exchange.allocate({"bits": answer_cost(operation, len(slots), K)})
     running = answering(exchange, slots, valid, operation, threshold)
     yield from running.start()
-    packed = yield from running.finish()
-    yield masked(exchange, packed, answer_bits(operation, len(slots)), valid)
+    packed, all_valid = yield from running.finish()
+    yield masked(exchange, packed, answer_bits(operation, len(slots)), all_valid, bytes(32))
 
 
 def answer_of(score: int, valid: int) -> tuple[bool, int]:

@@ -28,7 +28,7 @@ from tests.enumeration.views import DEALER_VIEW, MINUS_VIEW, PLUS_VIEW, Case, Vi
 from veilmatch.crypto.gates.multiplication import only_valid_cost
 from veilmatch.crypto.pair.exchange import Exchange
 from veilmatch.crypto.pair.messages import Allocation, GateLayer, LastMask, Reserve, Reserved, TemplateShare
-from veilmatch.crypto.pair.records import _only_valid
+from veilmatch.crypto.pair.records import only_if_valid
 
 #: Bits of a word, and how many of the highest words are at risk.
 K, RISK = 2, 1
@@ -71,7 +71,7 @@ class Step:
         exchange = Exchange(scheme, (0, 0, 0), is_plus=at == PLUS)
         exchange.mask = EnumeratedMask([], [[int(scaled(self.mask))]], [])
         yield from exchange.allocate({"products": only_valid_cost(1, 1)})
-        return (yield from _only_valid(exchange, scaled([lane % SIZE]), wire(np.array([flag]))))
+        return (yield from only_if_valid(exchange, scaled([lane % SIZE]), wire(np.array([flag]))))
 
     def run(self, coordinate: int, valid: int, others: tuple[int, int, int], alter: Alter | None = None) -> Run:
         """Run it, given the factors of the other holder."""

@@ -16,14 +16,15 @@ from tests.enumeration import (
     lookup,
     multiplication,
     refresh,
+    unless_known,
     validity,
     verification,
 )
 from tests.enumeration.views import Case
 
 BLOCKS = (
-    conversion, multiplication, lookup, validity, decision, answer, verification, enrolment, last_mask, dealt_check,
-    refresh,
+    conversion, multiplication, lookup, validity, decision, answer, verification, enrolment, unless_known, last_mask,
+    dealt_check, refresh,
 )  # fmt: skip
 HEADINGS = ("block", "organisation", "what it holds or does", "views", "worst distance", "formula")
 

@@ -20,6 +20,7 @@ from tests.enumeration import (
     lookup,
     multiplication,
     refresh,
+    unless_known,
     validity,
     verification,
 )
@@ -68,6 +69,19 @@ def test_without_the_mask_a_dealer_with_one_share_of_the_validity_bit_reads_it(h
     refused(enrolment.leaving(holder, (holder,), bits=False))
 
 
+@HOLDERS
+def test_without_the_mask_a_dealer_with_one_share_of_what_a_device_is_told_reads_who_was_known(holder: int) -> None:
+    # tests/attacks/test_dealer_and_answers.py does it with real sessions.
+    refused(unless_known.leaving(holder, (holder,), told=False))
+
+
+@HOLDERS
+def test_without_the_mask_a_dealer_with_one_share_of_what_is_stored_reads_if_it_is_zero(holder: int) -> None:
+    refused(unless_known.leaving(holder, (holder,), words=False))
+    # A device that knows if it was known sees which vector was not stored.
+    refused(unless_known.leaving(holder, (PLUS, MINUS), words=False))
+
+
 # -- single use ----------------------------------------------------------------------------------
 
 
@@ -103,6 +117,13 @@ def test_an_opened_validity_bit_tells_one_coordinate_from_another() -> None:
 def test_an_opened_validity_bit_tells_a_holder_that_follows_the_protocol_nothing_of_valid_vectors() -> None:
     # So it went unseen: the bit is the same for all that honest devices send.
     validity.with_validity_opened(0).require()
+
+
+@HOLDERS
+def test_an_opened_bit_of_an_enrolment_unless_known_tells_whether_the_face_was_known(holder: int) -> None:
+    # "Store it or not" would be the shortest way to do it, and the answer to whoever stands between two matchers.
+    refused(unless_known.known_seen_by(holder, opened=True))
+    refused(unless_known.ending_seen_by(holder, 0, opened=True))
 
 
 # -- the check of blocks -------------------------------------------------------------------------
@@ -170,6 +191,7 @@ def test_only_secrets_of_which_the_same_may_be_known_are_compared() -> None:
 def test_what_is_enumerated_computes_what_the_protocol_computes() -> None:
     assert multiplication.masked_vector_opened_is_right(3)
     assert verification.scores_are_right(3) and verification.answers_are_right()
+    assert unless_known.stored_is_right()
     outcomes = {}
     for m in enrolment.PLAINTEXTS:
         with last_masks(0, 6):

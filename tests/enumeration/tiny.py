@@ -28,10 +28,10 @@ from veilmatch.crypto.gates.validity import validity_cost
 from veilmatch.crypto.keys.parties import Party
 from veilmatch.crypto.keys.shares import PairShare, SafetyShare
 from veilmatch.crypto.packing import lanes
-from veilmatch.crypto.pair import converting
+from veilmatch.crypto.pair import beginning
 from veilmatch.crypto.pair.key_safety import TaggedTriple
-from veilmatch.crypto.pair.messages import LocalWork, ProbeShare, Reserve, Reserved, SafetyWork
-from veilmatch.crypto.pair.request import Operation, Request
+from veilmatch.crypto.pair.messages import Composed, LocalWork, ProbeShare, Reserve, Reserved, SafetyWork
+from veilmatch.crypto.pair.request import Operation, Part, Request
 from veilmatch.crypto.pair.session import PairSession
 from veilmatch.crypto.parameters import ParameterSet
 
@@ -154,6 +154,8 @@ class Tiny:
                 case ProbeShare():
                     probes[at] = action
                     return None
+                case Composed():
+                    return None
             raise AssertionError(action)
 
         request = Request(self.operation, 0, bytes(32), bytes(32), "g", 1, bytes(32), bytes(16), 1, "ab", bytes(32))
@@ -161,9 +163,7 @@ class Tiny:
         sessions = [
             _steps(
                 PairSession(
-                    request,
-                    [Integer(m)],
-                    by_device,
+                    [Part(request, [Integer(m)], by_device)],
                     shares[at],
                     safety[at],
                     scheme,
@@ -176,7 +176,7 @@ class Tiny:
         ]
         with (
             self.parameters.set_for(N),
-            patch.object(converting, "SessionMask", lambda *_: EnumeratedMask(*mask)),
+            patch.object(beginning, "SessionMask", lambda *_: EnumeratedMask(*mask)),
         ):
             run = run_steps((sessions[PLUS], sessions[MINUS]), serve, holder, alter)
         if self.operation == "candidates":

@@ -112,7 +112,7 @@ def _joined(bits: tuple[int, ...], evaluator: Evaluator) -> Circuit:
 
     *found, valid = bits
     gated = np.zeros(len(found), dtype=np.bool_)
-    return any_reached(done((valid,)), done(tuple(found)), gated, evaluator)  # type: ignore[return-value]
+    return any_reached(done((valid,)), done(tuple(found)), [gated], evaluator)  # type: ignore[return-value]
 
 
 def _answered(bits: tuple[tuple[int, ...], tuple[int, ...]], material: tuple[Any, Any], deviates: int = PLUS) -> Run:
@@ -126,7 +126,7 @@ def answer_seen_by(holder: int) -> Views:
     The bits of a byte that are no gate are left out: nothing but its own triple is in them.
     """
     ands = (1 << 2) - 1  # the table of two bits
-    assert any_reached_cost(1, gated=False) == 1
+    assert any_reached_cost([np.zeros(1, dtype=np.bool_)]) == 1
     others = bits_of(np.arange(1 << 2 * ands), 2 * ands).T
     seen = []
     for secret in secrets(1):
@@ -144,6 +144,64 @@ def answer_seen_by(holder: int) -> Views:
             row.append((number, mine, *payloads, *(int(part[0]) & 1 for part in run.ended[holder])))
         seen.append(row)
     return Views.of(seen)
+
+
+#: Values of its shares and triples of a holder for two that go together.
+HELD_OF_TWO = 4
+
+
+def answers_seen_by(holder: int) -> Views:
+    """What a holder sees of the last layer about two verifications that go together, one template each.
+
+    What it sees is linear in what masks it, so a run for each bit of that gives all of them.
+    """
+    ands = (1 << 2) - 1  # of each
+    assert any_reached_cost([np.zeros(1, dtype=np.bool_)] * 2) == 1
+    unit = np.concatenate([np.zeros((1, 4 * ands), dtype=np.uint8), np.eye(4 * ands, dtype=np.uint8)])
+    combinations = bits_of(np.arange(1 << 4 * ands), 4 * ands).T
+    seen = []
+    for secret in product(secrets(1), repeat=2):
+        row = []
+        for number in range(HELD_OF_TWO):
+            rng = np.random.default_rng(number)
+            mine, held = rng.integers(0, 2, (2, 2)), rng.integers(0, 2, (3, 1, 8), dtype=np.uint8)
+            runs = np.array([_seen_of_two(holder, mine, np.array(secret), held, masks) for masks in unit])
+            views = runs[0] ^ (combinations @ (runs[1:] ^ runs[0])) % 2
+            for at in rng.integers(0, len(views), 4):  # linear, as is said
+                assert np.array_equal(views[at], _seen_of_two(holder, mine, np.array(secret), held, combinations[at]))
+            row.append(number + HELD_OF_TWO * (views @ (1 << np.arange(views.shape[1]))))
+        seen.append(np.concatenate(row))
+    return Views(np.array(seen))
+
+
+def _seen_of_two(holder: int, mine: Any, secret: Any, held: Any, masks: Any) -> Any:
+    """The bits of two requests that a holder receives: what it ends with it computes of them.
+
+    mine, secret: of each request, whether it is found and the probe valid.
+    """
+    ands = len(masks) // 2
+    a, b = np.zeros((2, 1, 8), dtype=np.uint8)
+    a[0, :ands], b[0, :ands] = masks[:ands], masks[ands:]
+    both, material = (mine, mine ^ secret), bit_material((held[0], held[1], held[2]), a, b)
+    if holder == MINUS:
+        both, material = both[::-1], material[::-1]
+
+    def done(values: Any) -> Circuit:
+        yield from ()
+        return np.asarray(values, dtype=np.uint8)
+
+    gated = [np.zeros(1, dtype=np.bool_)] * 2
+    circuits = [
+        any_reached(
+            done(np.packbits(both[at][:, 1], bitorder="little")), done(both[at][:, 0]), gated,
+            Evaluator(material[at], is_plus=at == PLUS),
+        )
+        for at in (PLUS, MINUS)
+    ]  # fmt: skip
+    run = run_circuits(circuits[PLUS], circuits[MINUS], holder)  # type: ignore[arg-type]
+    (payload,) = run.received[holder]
+    received = np.unpackbits(np.frombuffer(payload, dtype=np.uint8).reshape(2, 1), axis=1, bitorder="little")
+    return received[:, :ands].ravel().astype(np.int64)
 
 
 def leaving(whose: tuple[int, ...], *, under_mask: bool = True) -> Views:
@@ -174,7 +232,7 @@ def _dealt(number: int) -> tuple[Any, Any]:
 def _left(ended: list[Wire], at: int, draw: tuple[int, int]) -> Any:
     exchange = Exchange(None, (0, 0, 0), is_plus=at == PLUS)  # type: ignore[arg-type]
     exchange.mask = EnumeratedMask([], [], [np.array(draw, dtype=np.uint8)])
-    return masked(exchange, ended[0], 1, ended[1])
+    return masked(exchange, ended[0], 1, ended[1], bytes(32))
 
 
 def answers_are_right() -> bool:
@@ -196,6 +254,8 @@ def cases() -> Iterator[Case]:
                    lambda h=holder: inner_product_seen_by(h, 2, altered))  # fmt: skip
         yield Case("answer of verify, a template", name, f"its shares, {TRIPLES} values of its triples",
                    lambda h=holder: answer_seen_by(h))  # fmt: skip
+        yield Case("answers of two verifications together", name, f"{HELD_OF_TWO} values of its shares and triples",
+                   lambda h=holder: answers_seen_by(h))  # fmt: skip
         yield Case("answer of verify, 2 templates", DEALER_VIEW, f"{DEALT} values of all dealt; share of the {name}",
                    lambda h=holder: leaving((h,)))  # fmt: skip
     yield Case("answer of verify, 2 templates", DEALER_VIEW,

@@ -32,7 +32,7 @@ QUICK = ("--parameters", TOY.name, "--replicates", "100", "--fmr", "0.1")
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.chdir(tmp_path)
-    app = build_app()
+    app = build_app("eval")
     return lambda *args: CliRunner().invoke(app, ["eval", *map(str, args)])
 
 
@@ -232,7 +232,7 @@ def test_one_subject_is_refused(run: Run, tmp_path: Path) -> None:
     assert result.exit_code == 3 and "nothing to compare" in result.stderr
 
 
-@pytest.mark.parametrize("library", ["matplotlib", "sklearn", "scipy", "tomlkit"])
+@pytest.mark.parametrize("library", ["matplotlib", "sklearn", "scipy", "tomlkit", "jinja2"])
 def test_a_missing_library_names_the_extra(
     run: Run, crowd_file: Path, library: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

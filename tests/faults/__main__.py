@@ -3,118 +3,177 @@
 Every daemon is killed as by `kill -9`, and hangs as by SIGSTOP, in the middle of every operation, `runs` times each,
 spread evenly over the messages that it receives and answers; key holder and matcher c, who take no part, die at times
 over half a second as well. Whoever died or hung is started again, or goes on, and decisions, subjects, stock and the
-copies of the gallery are checked (harness.py). Matchers die at every message of catching up (catching_up.py), and at
-every message of a rotation (rotation.py). A network loses everything between each two matchers, each two key holders,
-and around each organisation, at times over the length of three requests (partitions.py). After that one key holder is
-stopped while 200 verifications run, four at a time: once killed, once as if it hung (outage.py).
+copies of the gallery are checked (harness.py). A matcher that catches up, and each of the others meanwhile, dies and
+hangs at every message of that (catching_up.py), and every daemon at every message of a rotation (rotation.py). Key
+holders die at every message of a recovery and of a renewal, after which the same command at all three has to finish
+it, and all pairs serve (recoveries.py). A network loses everything between each two matchers, each two key holders,
+and around each organisation, at times over the length of three requests
+(partitions.py). After that one key holder is stopped while 200 verifications run, four at a time: once killed, once as
+if it hung (outage.py).
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import signal
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
-from tests.e2e.world import MATCHERS
+from tests.e2e.world import KEY_HOLDERS, MATCHERS
 from tests.faults import catching_up
 from tests.faults.harness import OPERATIONS, PARTIES, Faults, Outcome, faults, moments
-from tests.faults.outage import STOPPED, outage
-from tests.faults.partitions import CUTS, FILLING_S, MANY, MANY_BLOCKS, partitions, stock
-from tests.faults.rotation import rotation_faults
+from tests.faults.outage import outage
+from tests.faults.partitions import CUTS, FILLING_S, MANY, MANY_BLOCKS, Partitions, partitions, stock
+from tests.faults.recoveries import KINDS, RecoveryFaults, recovery_faults
+from tests.faults.rotation import RotationFaults, rotation_faults
+from tests.faults.table import Cell, Kept, Row, row_of, show
 
 THIRD_S = 0.5
 REQUESTS, AT_ONCE = 200, 4
 #: Over so long a cut comes after three requests have begun.
 CUT_S = 1.5
-#: A rotation of one template has about so many messages at a matcher.
-ROTATION_MESSAGES = 24
-PARTS = ("kills", "stops", "catching-up", "rotations", "partitions", "outages")
+#: A fault of a request, and a fault of a rotation: what party, in what, at which message.
+_Strike = Callable[[str, str, int], Outcome]
 
 
 def main() -> None:
     """Run everything, print the table, write JSON if asked. A check that fails ends the run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=50, help="of each daemon or cut in each operation")
-    parser.add_argument("--part", choices=PARTS, action="append", help="only this; may be given again")
-    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    parser.add_argument("--part", choices=[*PARTS, "outages"], action="append", help="only this; may be given again")
+    parser.add_argument("--party", choices=PARTIES, action="append", help="kills and stops of only this; as often")
+    parser.add_argument("--json", type=Path, help="keep the figures in this file, and go on with those in it")
     options = parser.parse_args()
-    parts = options.part or PARTS
-    console, rows, figures = Console(stderr=True), [], dict[str, Any]()
+    parts, kept = options.part or [*PARTS, "outages"], Kept(options.json, options.runs)
     with tempfile.TemporaryDirectory(prefix="veilmatch-faults-") as folder:
-        for row in _rows(Path(folder), parts, options.runs):
-            console.print(row)
-            rows.append(row)
+        for part in (part for part in PARTS if part in parts and not kept.is_finished(part)):
+            with PARTS[part](Path(folder) / part, options.party or PARTIES, options.runs) as cells:
+                for cell in cells:
+                    kept.make(cell)
+            if options.party is None:
+                kept.finish(part)
         if "outages" in parts:
-            figures["outages"] = outages(Path(folder))
-    figures |= {"faults": rows, "handed_out_twice": 0}
-    show(figures)
-    if options.json:
-        options.json.write_text(json.dumps(figures, indent=1) + "\n")
+            kept.figures["outages"] = outages(Path(folder))
+            kept.write()
+    show(kept.figures)
 
 
-def _rows(folder: Path, parts: Sequence[str], runs: int) -> Iterator[dict[str, Any]]:
-    if {"kills", "stops", "catching-up"} & set(parts):
-        # While the dealer of a pair hangs or is dead, that pair goes on with the stock that it has.
-        with faults(folder / "requests" / "x", FILLING_S, **stock(4 * MANY_BLOCKS)) as dying:
-            if "kills" in parts:
-                yield from requests(dying, runs, "kill", dying.kill_during)
-                yield from third(dying, runs)
-            if "stops" in parts:
-                yield from requests(dying, runs, "stop", dying.stop_during)
-            if "catching-up" in parts:
-                yield from catching(dying, runs)
-            dying.reserved()
-    if "rotations" in parts:
-        with rotation_faults(folder / "rotation") as rotating:
-            for party in MATCHERS:
-                outcomes = []
-                for at in moments(ROTATION_MESSAGES, runs):
-                    outcomes.append(rotating.kill_during_rotation(party, at))
-                    rotating.give_up()
-                yield _row(party, "rotate", "kill", ROTATION_MESSAGES, outcomes)
-    if "partitions" in parts:
-        with partitions(folder / "partitions" / "x", stock(4 * MANY_BLOCKS)) as parting:
-            for cut in CUTS:
-                parted = [parting.during(cut, CUT_S * i / runs) for i in range(runs)]
-                yield {
-                    "party": cut, "operation": "three at once", "how": "cut", "messages": 0, "moments": runs,
-                    "runs": runs, "took_place": runs, "answered": sum(one.acknowledged == 3 for one in parted),
-                    "level_s": max(one.level_s for one in parted), "errors": [e for one in parted for e in one.errors],
-                }  # fmt: skip
+@contextmanager
+def _of_requests(
+    cells: Callable[[Faults, Sequence[str], int], Iterator[Cell]], folder: Path, parties: Sequence[str], runs: int
+) -> Iterator[Iterator[Cell]]:
+    # While the dealer of a pair hangs or is dead, that pair goes on with the stock that it has.
+    with faults(folder / "x", FILLING_S, **MANY) as dying:
+        yield cells(dying, parties, runs)
+        dying.reserved()
 
 
-def requests(dying: Faults, runs: int, how: str, do: Callable[[str, str, int], Outcome]) -> Iterator[dict[str, Any]]:
-    """Yield one row for each daemon and operation."""
-    for party in PARTIES:
+def kills(dying: Faults, parties: Sequence[str], runs: int) -> Iterator[Cell]:
+    """Yield each daemon killed in each operation; those of an organisation that takes no part at times over it."""
+    yield from _requests(dying, parties, runs, "kill", dying.kill_during)
+    for party in (party for party in ("keyholder-c", "matcher-c") if party in parties):
         for operation in OPERATIONS:
-            if messages := dying.messages(party, operation):
-                outcomes = [do(party, operation, at) for at in moments(messages, runs)]
-                yield _row(party, operation, how, messages, outcomes)
+            yield Cell(party, f"{operation} of ab", "kill", partial(_third, dying, party, operation, runs))
 
 
-def third(dying: Faults, runs: int) -> Iterator[dict[str, Any]]:
-    """Yield one row for each daemon of an organisation that takes no part, and operation."""
-    for party in ("keyholder-c", "matcher-c"):
-        for operation in OPERATIONS:
-            outcomes = [dying.kill_after(party, operation, THIRD_S * i / runs) for i in range(runs)]
-            yield _row(party, f"{operation} of ab", "kill", 0, outcomes)
+def stops(dying: Faults, parties: Sequence[str], runs: int) -> Iterator[Cell]:
+    """Yield each daemon stopped in each operation."""
+    yield from _requests(dying, parties, runs, "stop", dying.stop_during)
 
 
-def catching(dying: Faults, runs: int) -> Iterator[dict[str, Any]]:
-    """Yield one row for each matcher."""
-    for matcher in MATCHERS:
-        messages = len(catching_up.messages(dying, matcher))
-        caught = [catching_up.kill_catching_up(dying, matcher, at) for at in moments(messages, runs)]
-        outcomes = [Outcome(matcher, "catch up", one.at, one.died, answered=True) for one in caught]
-        yield _row(matcher, "catch up", "kill", messages, outcomes) | {"level_s": max(one.level_s for one in caught)}
+def _requests(dying: Faults, parties: Sequence[str], runs: int, how: str, do: _Strike) -> Iterator[Cell]:
+    for party, operation in product(parties, OPERATIONS):
+
+        def make(party: str = party, operation: str = operation) -> Row | None:
+            if not (messages := dying.messages(party, operation)):
+                return None
+            outcomes = [do(party, operation, at) for at in moments(messages, runs)]
+            return row_of(party, operation, how, messages, outcomes)
+
+        yield Cell(party, operation, how, make)
+
+
+def _third(dying: Faults, party: str, operation: str, runs: int) -> Row:
+    outcomes = [dying.kill_after(party, operation, THIRD_S * i / runs) for i in range(runs)]
+    return row_of(party, f"{operation} of ab", "kill", 0, outcomes)
+
+
+def catching(dying: Faults, parties: Sequence[str], runs: int) -> Iterator[Cell]:
+    """Yield each matcher that catches up, and each of the two others meanwhile; killed, and stopped."""
+    strikes = {"kill": catching_up.kill_catching_up, "stop": catching_up.stop_catching_up}
+    for matcher, party, how in product(MATCHERS, MATCHERS, strikes):
+        during = "catch up" if party == matcher else f"{matcher} catches up"
+
+        def make(matcher: str = matcher, party: str = party, how: str = how, during: str = during) -> Row:
+            messages = len(catching_up.messages(dying, matcher, party))
+            caught = [strikes[how](dying, matcher, at, party) for at in moments(messages, runs)]
+            outcomes = [Outcome(party, during, one.at, one.struck, answered=True) for one in caught]
+            return row_of(party, during, how, messages, outcomes) | {"level_s": max(one.level_s for one in caught)}
+
+        yield Cell(party, during, how, make)
+
+
+@contextmanager
+def _rotations(folder: Path, parties: Sequence[str], runs: int) -> Iterator[Iterator[Cell]]:
+    with rotation_faults(folder) as rotating:
+        yield rotations(rotating, runs)
+
+
+def rotations(rotating: RotationFaults, runs: int) -> Iterator[Cell]:
+    """Yield each daemon that has a part in one, killed, and stopped."""
+    strikes = {"kill": rotating.kill_during_rotation, "stop": rotating.stop_during_rotation}
+    for party, how in product(PARTIES, strikes):
+
+        def make(party: str = party, how: str = how) -> Row:
+            messages, outcomes = rotating.messages_of(party), []
+            rotating.give_up()
+            for at in moments(messages, runs):
+                outcomes.append(strikes[how](party, at))
+                rotating.give_up()
+            return row_of(party, "rotate", how, messages, outcomes)
+
+        yield Cell(party, "rotate", how, make)
+
+
+@contextmanager
+def _recoveries(folder: Path, parties: Sequence[str], runs: int) -> Iterator[Iterator[Cell]]:
+    with recovery_faults(folder / "x") as recovering:
+        yield recoveries(recovering, runs)
+
+
+def recoveries(recovering: RecoveryFaults, runs: int) -> Iterator[Cell]:
+    """Yield each key holder killed in a recovery and in a renewal."""
+    for kind, party in product(KINDS, KEY_HOLDERS):
+
+        def make(kind: str = kind, party: str = party) -> Row:
+            messages = recovering.messages_of(party, kind)
+            outcomes = [recovering.kill_during_recovery(party, kind, at) for at in moments(messages, runs)]
+            return row_of(party, kind, "kill", messages, outcomes)
+
+        yield Cell(party, kind, "kill", make)
+
+
+@contextmanager
+def _partitions(folder: Path, parties: Sequence[str], runs: int) -> Iterator[Iterator[Cell]]:
+    # Who is cut off from the dealer of a pair lives on its stock, which is not filled in between.
+    blocks = max(MANY_BLOCKS // 2, 4 * MANY_BLOCKS * runs // 50)
+    with partitions(folder / "x", stock(blocks)) as parting:
+        yield (Cell(cut, "three at once", "cut", partial(_cut, parting, cut, runs)) for cut in CUTS)
+
+
+def _cut(parting: Partitions, cut: str, runs: int) -> Row:
+    parted = [parting.during(cut, CUT_S * i / runs) for i in range(runs)]
+    outcomes = [Outcome(cut, "", str(i), True, one.acknowledged == 3) for i, one in enumerate(parted)]
+    return row_of(cut, "three at once", "cut", 0, outcomes) | {
+        "level_s": max(one.level_s for one in parted),
+        "errors": [error for one in parted for error in one.errors],
+    }
 
 
 def outages(folder: Path) -> dict[str, Any]:
@@ -124,37 +183,14 @@ def outages(folder: Path) -> dict[str, Any]:
         return {how.name: asdict(outage(dying, REQUESTS, AT_ONCE, how)) for how in (signal.SIGKILL, signal.SIGSTOP)}
 
 
-def _row(party: str, operation: str, how: str, messages: int, outcomes: list[Outcome]) -> dict[str, Any]:
-    return {
-        "party": party,
-        "operation": operation,
-        "how": how,
-        "messages": messages,
-        "moments": len({outcome.at for outcome in outcomes if outcome.died}),
-        "runs": len(outcomes),
-        "took_place": sum(outcome.died for outcome in outcomes),
-        "answered": sum(outcome.answered for outcome in outcomes),
-    }
-
-
-def show(figures: dict[str, Any]) -> None:
-    """Print the figures. A wrong decision, a lost change or stock used twice would have ended the run."""
-    console = Console()
-    table = Table("who", "during", "how", "messages", "moments", "faults", "answered all the same", "level after")
-    for row in figures["faults"]:
-        level = f"{row['level_s']:.1f} s" if "level_s" in row else ""
-        table.add_row(
-            row["party"], row["operation"], row["how"], str(row["messages"] or "-"), str(row["moments"]),
-            f"{row['took_place']} of {row['runs']}", str(row["answered"]), level,
-        )  # fmt: skip
-    console.print(table)
-    console.print("0 wrong decisions, 0 changes lost or done twice; no range of stock was handed out twice")
-    for how, found in figures.get("outages", {}).items():
-        console.print(
-            f"{STOPPED} stopped by {how} while {found['requests']} verifications ran: {found['failed']} failed, "
-            f"{found['wrong']} wrong, the other pair served after {found['other_pair_after_s']:.2f} s, "
-            f"the slowest answer took {found['slowest_s']:.2f} s"
-        )
+PARTS: dict[str, Callable[[Path, Sequence[str], int], AbstractContextManager[Iterator[Cell]]]] = {
+    "kills": partial(_of_requests, kills),
+    "stops": partial(_of_requests, stops),
+    "catching-up": partial(_of_requests, catching),
+    "rotations": _rotations,
+    "recoveries": _recoveries,
+    "partitions": _partitions,
+}
 
 
 if __name__ == "__main__":

@@ -99,7 +99,7 @@ def _name(message: Any) -> str:
 
 
 def _note_reservations(path: Path) -> None:
-    from veilmatch.server.keyholder.stock.stock import Shelf
+    from veilmatch.server.keyholder.stock.shelf import Shelf
 
     target = os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY)
     plain = Shelf.reserve

@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.e2e.world import MATCHERS
-from tests.faults.catching_up import kill_catching_up, messages
+from tests.faults.catching_up import kill_catching_up, messages, stop_catching_up
 from tests.faults.harness import OPERATIONS, PARTIES, Faults, Outcome, faults, moments
 
 #: Of each daemon.
 KILLED_IN, STOPPED_IN = 2, 1
-#: Kills of a matcher that catches up.
+#: Faults while a matcher catches up.
 CATCHING_UP = 3
 
 
@@ -70,7 +70,17 @@ def test_a_matcher_that_dies_while_it_catches_up_becomes_level_when_it_is_starte
     assert "ChangePart" in names
     chosen = random.sample(range(1, len(names) + 1), CATCHING_UP)
     print(f"{matcher} at messages {chosen} of {names}")  # pytest shows it if the test fails
-    assert any(kill_catching_up(dying, matcher, at).died for at in chosen)
+    assert any(kill_catching_up(dying, matcher, at).struck for at in chosen)
+
+
+def test_who_hangs_while_a_matcher_catches_up_is_missed_by_nobody(dying: Faults) -> None:
+    """It, or one of the two that it catches up from."""
+    matcher, party = random.choice(MATCHERS), random.choice(MATCHERS)
+    count = len(messages(dying, matcher, party))
+    assert count > 2
+    chosen = [1, *random.sample(range(2, count + 1), CATCHING_UP - 2)]
+    print(f"{matcher} catches up, {party} hangs at messages {chosen} of {count}")  # pytest shows it if the test fails
+    assert any(stop_catching_up(dying, matcher, at, party).struck for at in chosen)
 
 
 def test_no_stock_was_handed_out_twice(dying: Faults) -> None:

@@ -1,4 +1,4 @@
-"""A matcher dies in the middle of a rotation, at a random message of it; repeating the call brings it to its end."""
+"""A daemon dies, or hangs, in a rotation, at a random message of it; repeating the call brings it to its end."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from collections.abc import Iterator
 import pytest
 
 from tests.e2e.world import MATCHERS
+from tests.faults.harness import PARTIES
 from tests.faults.rotation import RotationFaults, rotation_faults
 from veilmatch.crypto.errors import GalleryRotatedError, UnavailableError
 
-#: Every matcher of the pair receives and answers more messages than that.
-MESSAGES = 15
+#: Every matcher of the pair receives and answers more messages than that, every key holder as many.
+MESSAGES = {"matcher": 15, "keyholder": 5}
 #: Acceptances of the closing of the old gallery: before them are those of the only step. Of the matcher that leads a
 #: pair those are counted that it receives; of one that follows those as well that it answers with.
 CLOSING = {"matcher-a": (2,), "matcher-b": (3, 4), "matcher-c": (3, 4)}
@@ -50,12 +51,15 @@ def test_a_matcher_that_dies_as_the_old_gallery_is_closed_leaves_it_open_to_no_c
     dying.give_up()
 
 
-def test_a_matcher_that_dies_in_a_rotation_leaves_nothing_half_done(dying: RotationFaults) -> None:
-    party, at = random.choice(MATCHERS), random.randint(1, MESSAGES)
-    print(f"{party} killed at message {at}")  # pytest shows it if the test fails
+@pytest.mark.parametrize("how", ["dies", "hangs"])
+def test_who_dies_or_hangs_in_a_rotation_leaves_nothing_half_done(dying: RotationFaults, how: str) -> None:
+    party = random.choice(PARTIES)
+    at = random.randint(1, MESSAGES[party.split("-")[0]])
+    print(f"{party} {how} at message {at}")  # pytest shows it if the test fails
+    during = dying.kill_during_rotation if how == "dies" else dying.stop_during_rotation
     for _ in range(ATTEMPTS):
-        died = dying.kill_during_rotation(party, at).died
+        reached = during(party, at).died
         dying.give_up()
-        if died:
+        if reached:
             return
     pytest.fail("no rotation came so far")

@@ -17,53 +17,80 @@ from functools import cache
 import grpc
 from google.protobuf.message import DecodeError
 
+from tests.client import test_receipt
 from tests.fuzz import seeds
 from tests.installation import making
 from tests.installation.making import PARAMETERS, ceremony
 from tests.transport.signed import OPERATIONS, body, checker, signed
+from veilmatch.client.card import Card
 from veilmatch.client.operations.bulk import read_frame, write_frame
+from veilmatch.client.operations.listing import entries
+from veilmatch.client.receipt import ErasureReceipt
 from veilmatch.client.wire.agreement import (
     Opened,
     agreed_mutation,
     agreed_rotation,
     agreed_subjects,
+    agreed_templates,
     best_subject,
     open_candidates,
     open_identification,
+    open_known,
     open_verification,
+    opened_card,
+    opened_enrolment,
 )
 from veilmatch.client.wire.labels import Labels
 from veilmatch.client.wire.statuses import read_error
 from veilmatch.crypto.answer_share import SealedShare
-from veilmatch.crypto.claims import NOBODY
+from veilmatch.crypto.card import CONTEXT, SignedCard
+from veilmatch.crypto.claims import ERROR_KEY, NOBODY
+from veilmatch.crypto.consent import Consent
 from veilmatch.crypto.encryption import knowledge
 from veilmatch.crypto.encryption.paillier import Paillier
 from veilmatch.crypto.encryption.public_key_format import PublicFile
 from veilmatch.crypto.errors import (
+    CardError,
     DeviceCertificateError,
+    IntegrityError,
+    InvalidInputError,
     KeyFileError,
+    KeyMismatchError,
     KnowledgeProofError,
     ProtocolError,
+    ReceiptError,
     RecipientCertificateError,
+    RevocationListError,
     StatementError,
     VeilmatchError,
 )
 from veilmatch.crypto.keys.device_certificate import DeviceCertificate
 from veilmatch.crypto.keys.parties import PAIRS
 from veilmatch.crypto.keys.recipient_certificate import RecipientCertificate
+from veilmatch.crypto.keys.revocation_list import RevocationList
 from veilmatch.crypto.keys.shares import KeyHolderKey
 from veilmatch.crypto.parameters import ParameterSet
 from veilmatch.crypto.sealed_answer import SealedAnswer
 from veilmatch.crypto.secret_access import SECRET_ACCESS
+from veilmatch.crypto.terms import Terms, require_lasting
+from veilmatch.crypto.versions import Hello
 from veilmatch.protos.v1 import keyholder_pb2, matcher_pb2, request_pb2
 from veilmatch.server.admission.certification import certified_statement
+from veilmatch.server.ceremony.introduction import Introduction
+from veilmatch.server.ceremony.record import CeremonyRecord
+from veilmatch.server.config import RetentionSettings
+from veilmatch.server.ground.organisation import verify
 from veilmatch.server.installation import sealed
 from veilmatch.server.keyholder.audit.chain import decode, encode
-from veilmatch.server.keyholder.session.standing_link import StandingLink
-from veilmatch.server.keyholder.session.strand import OtherEnd, Strand
 from veilmatch.server.keyholder.wire import Joined, from_wire, to_wire, turn_from_wire
+from veilmatch.server.matcher.gallery.disk.reading import Detail
+from veilmatch.server.matcher.retention.rules import due
+from veilmatch.server.recovery.record import RecoveryRecord
 from veilmatch.server.transport.limits import WINDOW_BYTES
-from veilmatch.server.transport.status import METADATA_KEY, from_metadata
+from veilmatch.server.transport.standing.kinds import PAIR
+from veilmatch.server.transport.standing.link import StandingLink
+from veilmatch.server.transport.standing.strand import OtherEnd, Strand
+from veilmatch.server.transport.status import from_metadata
 
 
 @dataclass(frozen=True)
@@ -107,7 +134,7 @@ def pair_frames(data: bytes) -> None:
     """What a peer says on a link, each message behind its length in two bytes: little is kept of what nobody takes."""
     offered: list[Strand] = []
     other = OtherEnd("keyholder-a", ("bc",), NOBODY)
-    link = StandingLink("keyholder-b", other, offered.append)
+    link = StandingLink(PAIR, "keyholder-b", other, offered.append)
     while data:
         length, data = int.from_bytes(data[:2], "big"), data[2:]
         try:
@@ -155,6 +182,34 @@ def public_file(data: bytes) -> None:
     assert found.encode() == data
 
 
+def introduction(data: bytes) -> None:
+    try:
+        found = Introduction.decode(data)
+    except KeyFileError:
+        return
+    assert found.encode() == data and len(found.fingerprint.split()) == 8
+
+
+def ceremony_record(data: bytes) -> None:
+    try:
+        found = CeremonyRecord.decode(data)
+    except KeyFileError:
+        return
+    assert found.encode() == data
+    with suppress(IntegrityError):
+        found.require_of(making.public_file())
+
+
+def recovery_record(data: bytes) -> None:
+    try:
+        found = RecoveryRecord.decode(data)
+    except KeyFileError:
+        return
+    assert found.encode() == data
+    with suppress(IntegrityError):
+        found.require_of(making.public_file())
+
+
 def device_certificate(data: bytes) -> None:
     try:
         found = DeviceCertificate.decode(data)
@@ -166,6 +221,14 @@ def device_certificate(data: bytes) -> None:
     except DeviceCertificateError:
         return
     assert said in [DeviceCertificate.decode(made).statement for made in seeds.device_certificates()]
+
+
+def revocation_list(data: bytes) -> None:
+    try:
+        found = RevocationList.decode(data)
+    except RevocationListError:
+        return
+    assert found.encode() == data
 
 
 def recipient_certificate(data: bytes) -> None:
@@ -224,13 +287,22 @@ def audit_line(data: bytes) -> None:
 def error_metadata(data: bytes) -> None:
     """What another server says of its error, at a server and at a device."""
     for error in (
-        from_metadata(grpc.StatusCode.INTERNAL, ((METADATA_KEY, data),), "keyholder-b"),
+        from_metadata(grpc.StatusCode.INTERNAL, ((ERROR_KEY, data),), "keyholder-b"),
         read_error(data, "matcher-a"),
     ):
         assert isinstance(error, VeilmatchError)
         str(error).encode()  # it is logged and passed on
         again = VeilmatchError.from_fields(json.loads(json.dumps(error.fields())))
         assert type(again) is type(error) and str(again) == str(error)
+
+
+def hello(data: bytes) -> None:
+    """What a party says that it speaks."""
+    try:
+        found = Hello.read(data.decode("latin-1"))
+    except ProtocolError:
+        return
+    assert 1 <= found.oldest <= found.newest and Hello.read(found.write()) == found
 
 
 def two_replies(data: bytes) -> None:
@@ -242,9 +314,13 @@ def two_replies(data: bytes) -> None:
         (matcher_pb2.MatchReply, open_verification),
         (matcher_pb2.MatchReply, lambda a, b, pair: open_candidates(a, b, pair, known)),
         (matcher_pb2.MatchReply, lambda a, b, pair: _identified(open_identification(a, b, pair, known))),
+        (matcher_pb2.MatchReply, open_known),
         (matcher_pb2.MutateReply, agreed_mutation),
+        (matcher_pb2.MutateReply, opened_enrolment),
+        (matcher_pb2.MutateReply, opened_card),
         (matcher_pb2.RotateReply, agreed_rotation),
         (matcher_pb2.SubjectsReply, agreed_subjects),
+        (matcher_pb2.SubjectsReply, lambda a, b, pair: entries(agreed_templates(a, b, pair), pair)),
     ):
         try:
             a, b = (kind.FromString(part) for part in parts)
@@ -265,6 +341,63 @@ def two_replies(data: bytes) -> None:
 def _identified(opened: Opened) -> Opened:
     assert best_subject(opened) in (None, *opened.labels.subjects)
     return opened
+
+
+def consent(data: bytes) -> None:
+    """What a device says that somebody has agreed to, at a matcher."""
+    try:
+        found = Consent.decode(data)
+    except InvalidInputError:
+        return
+    assert found.encode() == data and found.has_ended(1 << 60) == bool(found.expires_s)
+    with suppress(InvalidInputError):
+        require_lasting(data, 1_760_000_000)
+
+
+def terms(data: bytes) -> None:
+    """What matchers say that a template is kept under, at a device and at a matcher that catches up."""
+    try:
+        found = Terms.decode(data)
+    except IntegrityError:
+        return
+    assert data == (b"" if found is None else found.encode())
+    detail = Detail("ada", 0, 0, 1, False, data, 20_000)
+    assert due([detail], RetentionSettings(max_days=1), 1e12).undated == (found is None)
+
+
+def card(data: bytes) -> None:
+    """What somebody shows at a door, as bytes or as text, and what servers are sent of it: nobody makes another good
+    one of those that are known here."""
+    try:
+        found = Card.decode(data)
+    except CardError:
+        return
+    assert data == found.encode() or b"BEGIN VEILMATCH CARD" in data
+    assert SignedCard.decode(found.signed.encode()) == found.signed
+    public = making.public_file()
+    with suppress(CardError):
+        found.signed.check(lambda party, message, signature: verify(public.signer(party), CONTEXT, message, signature))
+        assert found.signed in {Card.decode(one).signed for one in seeds.cards()}
+    with suppress(CardError, KeyMismatchError):
+        found.check(public)
+
+
+def receipt(data: bytes) -> None:
+    """The receipt of an erasure, from whoever shows it: nobody makes one that is not one of those that are known."""
+    try:
+        found = ErasureReceipt.decode(data)
+    except ReceiptError:
+        return
+    assert found.encode() == data
+    for subject in (None, "ada"):
+        try:
+            found.check(test_receipt.PUBLIC, subject)
+        except (ReceiptError, KeyMismatchError):
+            continue
+        assert found.without_salt().encode() in [
+            ErasureReceipt.decode(made).without_salt().encode() for made in seeds.receipts()
+        ]
+        assert found.templates == 2 and found.device == "door-1" and found.erased_at.tzinfo is not None
 
 
 def bulk_frame(data: bytes) -> None:
@@ -325,7 +458,11 @@ DECODERS: dict[str, Decoder] = {
     "signed request": Decoder(seeds.signed_requests, signed_request),
     "signed body": Decoder(seeds.bodies, signed_body),
     "public file": Decoder(seeds.public_files, public_file),
+    "introduction": Decoder(seeds.introductions, introduction),
+    "record of a ceremony": Decoder(seeds.ceremony_records, ceremony_record),
+    "record of a recovery": Decoder(seeds.recovery_records, recovery_record),
     "device certificate": Decoder(seeds.device_certificates, device_certificate),
+    "revocation list": Decoder(seeds.revocation_lists, revocation_list),
     "recipient certificate": Decoder(seeds.recipient_certificates, recipient_certificate),
     "statement": Decoder(seeds.statements, statement),
     "sealed answer": Decoder(seeds.sealed_answers, sealed_answer),
@@ -333,7 +470,12 @@ DECODERS: dict[str, Decoder] = {
     "sealed header": Decoder(seeds.sealed_headers, sealed_header),
     "audit line": Decoder(seeds.audit_lines, audit_line),
     "error metadata": Decoder(seeds.errors, error_metadata),
+    "hello": Decoder(seeds.hellos, hello),
     "two replies": Decoder(seeds.two_replies, two_replies),
+    "consent": Decoder(seeds.consents, consent),
+    "terms": Decoder(seeds.terms, terms),
+    "card": Decoder(seeds.cards, card),
+    "receipt": Decoder(seeds.receipts, receipt),
     "bulk frame": Decoder(seeds.frames, bulk_frame),
     "ciphertext": Decoder(seeds.ciphertexts, ciphertext),
     "proof of knowledge": Decoder(seeds.knowledge_proofs, knowledge_proof),

@@ -24,6 +24,7 @@ PARSERS = (
     "veilmatch.client.wire.statuses",
     "veilmatch.crypto.errors",
     "veilmatch.crypto.keys.shares",
+    "veilmatch.common.pem",
     "veilmatch.crypto.parameters",
     "veilmatch.crypto.encryption.public_key_format",
     "veilmatch.server.installation.sealed",

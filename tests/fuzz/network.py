@@ -80,6 +80,8 @@ CASES = (
     Case("candidates", THRESHOLD, (1, *_MATCHES), _bits),
     Case("identify", THRESHOLD, (1, *_numbered(int(np.argmax(TEMPLATES @ PROBE)) + 1)), _bits),
     Case("identify", TOY.threshold_max, (1, *_numbered(_TOPPED)), _bits),
+    Case("known", THRESHOLD, (1, 1), _bits),
+    Case("known", TOY.threshold_max, (1, int((TEMPLATES @ PROBE).max() >= TOY.threshold_max)), _bits),
     Case("enrol", 0, (1, *_LANES), _template),
     Case("enrol", 0, (0, *[TOY.offset] * TOY.dimension), _template, vector=tuple((3 * PROBE).tolist())),
     Case("erase", 0, _LANES, _template),

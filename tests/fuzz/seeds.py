@@ -7,12 +7,15 @@ import io
 import json
 from functools import cache
 
+from tests.client import test_card, test_receipt
 from tests.installation import making
 from tests.installation.making import ceremony
-from tests.transport.signed import DEVICE, KEYS, OPERATIONS, body, signed
+from tests.transport.signed import DEVICE, KEYS, NOW_MS, OPERATIONS, body, signed
 from tests.vectors.generate import load
 from veilmatch.client.operations.bulk import write_frame
+from veilmatch.common.speaking import our_hello
 from veilmatch.crypto.arithmetic import Integer
+from veilmatch.crypto.consent import Consent
 from veilmatch.crypto.digests import digest
 from veilmatch.crypto.encryption.knowledge import KnownCiphertexts
 from veilmatch.crypto.encryption.paillier import Paillier
@@ -23,6 +26,9 @@ from veilmatch.crypto.errors import (
     UnavailableError,
     VeilmatchError,
 )
+from veilmatch.crypto.keys.parties import PARTIES
+from veilmatch.crypto.keys.recipient_certificate import ID_BYTES
+from veilmatch.crypto.keys.revocation_list import RevocationList, Statement
 from veilmatch.crypto.pair.messages import (
     Agreement,
     Allocation,
@@ -35,12 +41,18 @@ from veilmatch.crypto.pair.messages import (
     Openings,
     SafetyProof,
 )
+from veilmatch.crypto.parameters import ParameterSet
 from veilmatch.crypto.secret_access import SECRET_ACCESS
-from veilmatch.protos.v1 import keyholder_pb2, matcher_pb2
+from veilmatch.crypto.terms import Terms
+from veilmatch.protos.v1 import keyholder_pb2, matcher_pb2, request_pb2
+from veilmatch.server.ceremony.introduction import Introduction
+from veilmatch.server.ceremony.record import CeremonyRecord
 from veilmatch.server.installation import sealed
+from veilmatch.server.installation.authority import Authority
 from veilmatch.server.installation.lowest import Lowest
 from veilmatch.server.keyholder.audit.chain import START, encode
 from veilmatch.server.keyholder.wire import to_wire
+from veilmatch.server.recovery.record import RecoveryRecord
 
 _SESSION = digest("a session of the seeds")
 MESSAGES: tuple[Message, ...] = (
@@ -55,7 +67,8 @@ MESSAGES: tuple[Message, ...] = (
         0,
         (1 << 64) - 1,
         bytes(32),
-        bytes(96),
+        bytes(32),
+        b"\1",
     ),
     Agreement(bytes(32), bytes(96)),
     Allocation("triples", 256),
@@ -73,7 +86,7 @@ MESSAGES: tuple[Message, ...] = (
 @cache
 def pair_messages() -> list[bytes]:
     envelopes = [Envelope(_SESSION, number, message) for number, message in enumerate(MESSAGES)]
-    rendezvous = keyholder_pb2.PairMessage(rendezvous=keyholder_pb2.PairRendezvous(subject_matter=bytes(32)))
+    rendezvous = keyholder_pb2.PairMessage(rendezvous=keyholder_pb2.PairRendezvous(subject_matter=[bytes(32)]))
     return [message.SerializeToString() for message in (*map(to_wire, envelopes), rendezvous)]
 
 
@@ -109,7 +122,16 @@ def pair_frames() -> list[bytes]:
 def bodies() -> list[bytes]:
     found = [body(operation).SerializeToString() for operation in OPERATIONS]
     edges = body("verify", threshold=(1 << 31) - 1, issued_at_ms=(1 << 63) - 1, expires_at_ms=(1 << 63) - 1)
-    return [*found, edges.SerializeToString()]
+    liveness = request_pb2.LivenessVerdict(detector=bytes(range(32)), checked_at_ms=NOW_MS - 1000)
+    later = [
+        body("verify", views=2),
+        body("known", views=4, liveness=liveness),
+        body("present", views=3, recipient=bytes(ID_BYTES), challenge=b"x" * 64),
+        body("enrol", unless_known=True, threshold=1, dated=True),
+        body("enrol", unless_known=True, threshold=5, views=4, liveness=liveness),
+        body("issue", card_expires_s=1 << 53, consent_digest=bytes(32)),
+    ]
+    return [*found, edges.SerializeToString(), *(said.SerializeToString() for said in later)]
 
 
 @cache
@@ -120,6 +142,39 @@ def signed_requests() -> list[bytes]:
 @cache
 def public_files() -> list[bytes]:
     return [making.public_file(number).encode() for number in (0, 1)]
+
+
+@cache
+def introductions() -> list[bytes]:
+    found = []
+    for party, host in zip(PARTIES, ("a.example", "127.0.0.1", "::1"), strict=True):
+        keys = making.certifiers()[party].public_bytes, making.organisation_keys()[party].public_bytes
+        found.append(Introduction(party, host, 7400, Authority.fresh(organisation=party).certificate, *keys).encode())
+    return found
+
+
+@cache
+def ceremony_records() -> list[bytes]:
+    found = []
+    for number in (0, 1):
+        public = making.public_file(number)
+        record = CeremonyRecord.of(digest("session", number), digest("told"), digest("agreed"), public)
+        for party, key in making.organisation_keys().items():
+            record = record.with_signature(party, record.signed(key), public)
+        found.append(record.encode())
+    return found
+
+
+@cache
+def recovery_records() -> list[bytes]:
+    found = []
+    for lost in ("c", None):
+        public = making.public_file()
+        record = RecoveryRecord.of(digest("session"), digest("told"), digest("agreed"), public, 3, lost)
+        for party, key in making.organisation_keys().items():
+            record = record.with_signature(party, record.signed(key), public)
+        found.append(record.encode())
+    return found
 
 
 @cache
@@ -137,6 +192,13 @@ def device_certificates() -> list[bytes]:
 def recipient_certificates() -> list[bytes]:
     file = load("recipients")
     return [case["file"].encode() for case in file["certificates"]]
+
+
+@cache
+def revocation_lists() -> list[bytes]:
+    said = Statement(bytes(16), 3, (b"1" * 32, b"2" * 32))
+    both = RevocationList(said, (("a", b"a" * 64), ("c", b"c" * 64)))
+    return [both.encode(), RevocationList(Statement(bytes(16), 1, (b"2" * 32,)), (("b", b"b" * 64),)).encode()]
 
 
 @cache
@@ -193,6 +255,10 @@ def audit_lines() -> list[bytes]:
 
 
 @cache
+def hellos() -> list[bytes]:
+    return [our_hello().write().encode(), b"12 11 3.4.0rc1+local a-feature another", b"1 1 0"]
+
+
 def errors() -> list[bytes]:
     found: list[VeilmatchError] = [
         BudgetExceededError("too much", budget="device_bits", limit=5, retry_after_s=1.5, got=7),
@@ -220,6 +286,16 @@ def two_replies() -> list[bytes]:
     mutated = matcher_pb2.MutateReply(templates=1, **state)
     listed = matcher_pb2.SubjectsReply(**state)
     listed.subjects.add(subject="ada", templates=2)
+    detailed = [matcher_pb2.SubjectsReply(**state) for _ in range(2)]
+    for day, reply in enumerate(detailed, start=20_000):
+        for slot, said in enumerate(terms()):
+            reply.templates.add(subject="ada", slot=slot, sequence=3, record_bytes=256, terms=said, asked_day=day)
+    met = matcher_pb2.MutateReply(templates=1, valid_share=True, known_share=True, **state)
+    issued = [matcher_pb2.MutateReply(valid_share=share, **state) for share in (True, False)]
+    for one, signature in zip(issued, test_card.CARD.signed.signatures, strict=True):
+        statement = test_card.CARD.signed.statement
+        one.card.statement, one.card.serial, one.card.signature = statement.encode(), statement.serial, signature
+    due = matcher_pb2.MutateReply(templates=32, left=5, **state)
     enrolled = matcher_pb2.MutateReply(templates=1, valid_share=True, **state)
     rotated = [
         matcher_pb2.RotateReply(converted=5, total=9, by_device=["ada", "bob", "bob"], valid_share=share, **state)
@@ -228,13 +304,40 @@ def two_replies() -> list[bytes]:
     done = matcher_pb2.RotateReply(converted=9, total=9, done=True, **state)
     pairs = (
         (known, told), (told, told), (changed, spread), (one, other), (mutated, mutated), (enrolled, mutated),
-        (listed, listed), (rotated[0], rotated[1]), (done, done),
+        (listed, listed), (rotated[0], rotated[1]), (done, done), (detailed[0], detailed[1]), (due, due),
+        (met, enrolled), (issued[0], issued[1]),
     )  # fmt: skip
     found = []
     for pair in pairs:
         a, b = (reply.SerializeToString() for reply in pair)
         found.append(len(a).to_bytes(2, "big") + a + b)
     return found
+
+
+@cache
+def consents() -> list[bytes]:
+    given = Consent("7f3a"), Consent("Ä/7", "v3", 1_801_353_600), Consent("x" * 128, "\N{GRINNING FACE}" * 32, 1 << 53)
+    return [consent.encode() for consent in given]
+
+
+@cache
+def terms() -> list[bytes]:
+    given = [None, *map(Consent.decode, consents())]
+    return [b"", Terms((1 << 53) - 1).encode(), *(Terms(1_760_000_000, consent).encode() for consent in given)]
+
+
+@cache
+def receipts() -> list[bytes]:
+    whole = [test_receipt.erased(), test_receipt.erased("bea", b"sixteen bytes ok")]
+    return [receipt.encode() for receipt in (*whole, whole[0].without_salt())]
+
+
+@cache
+def cards() -> list[bytes]:
+    tiny = test_card.card(ParameterSet.from_name("UNSAFE-d8-s60-c23-n512"), "Zo\u00eb", gallery="\u00e9tage")
+    edges = test_card.card(tiny.signed.statement.parameters, issued_s=0, expires_s=1 << 53)
+    under = test_card.card(tiny.signed.statement.parameters, under=test_card.UNDER)
+    return [test_card.CARD.encode(), under.encode(), tiny.encode(), tiny.text.encode(), edges.encode()]
 
 
 @cache

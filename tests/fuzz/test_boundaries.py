@@ -110,7 +110,11 @@ def test_results_of_a_matcher_fit_together_or_are_refused(messages: list[pb.Matc
         return next(left, None)
 
     holder = SimpleNamespace(
-        scheme=SCHEME, server=None, call_s=5.0, given=lambda caller, ciphertexts: SCHEME.parse_many(ciphertexts)
+        party="a",
+        scheme=SCHEME,
+        server=SimpleNamespace(name="keyholder-a"),
+        call_s=5.0,
+        given=lambda caller, ciphertexts: SCHEME.parse_many(ciphertexts),
     )
     service = KeyHolderService(holder)  # type: ignore[arg-type]
     try:

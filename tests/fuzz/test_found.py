@@ -13,6 +13,7 @@ import pytest
 
 from tests.installation.test_settings import FIELDS, KINDS, load
 from veilmatch.client.operations.bulk import read_frame
+from veilmatch.crypto.claims import ERROR_KEY
 from veilmatch.crypto.errors import ConfigurationError, ProtocolError
 from veilmatch.crypto.parameters import ParameterSet
 from veilmatch.protos.v1 import keyholder_pb2 as pb
@@ -20,7 +21,7 @@ from veilmatch.server.installation.certifying.registration import Configurations
 from veilmatch.server.keyholder.audit.chain import decode
 from veilmatch.server.matcher.query.keyholder_call import KeyHolderCall
 from veilmatch.server.transport.sign_of_life import Owing
-from veilmatch.server.transport.status import METADATA_KEY, from_metadata
+from veilmatch.server.transport.status import from_metadata
 
 #: No TOML error for Python's parser: more digits than Python reads, more brackets than its stack is deep.
 EXTREME_TOML = ["a = " + "9" * 5000, "a = " + "[" * 5000, "a = " + "{a = " * 3000]
@@ -68,7 +69,7 @@ def test_a_frame_that_claims_a_huge_length_asks_for_no_memory(length: int) -> No
 
 def test_an_error_that_cannot_be_written_down_is_passed_on_without_what_cannot() -> None:
     for fields in ({"code": "protocol", "message": "\ud800"}, {"code": "unavailable", "alternatives": ["\udfff"]}):
-        metadata = ((METADATA_KEY, json.dumps(fields).encode()),)
+        metadata = ((ERROR_KEY, json.dumps(fields).encode()),)
         error = from_metadata(grpc.StatusCode.INTERNAL, metadata, "keyholder-b")
         assert error.code == fields["code"] and (error.message, error.alternatives) in (("?", ()), ("", ()))
         json.dumps(error.fields(), ensure_ascii=False).encode()

@@ -93,6 +93,7 @@ def altered(draw: Draw, message: Message) -> Message:
                     replace(message, **{where: floor}),
                     replace(message, ciphertexts=change(draw, message.ciphertexts)),
                     replace(message, fingerprints=change(draw, message.fingerprints)),
+                    replace(message, standing=resized(draw, message.standing or b"\1")),
                 ))
             )  # fmt: skip
         case Agreement(ciphertexts, fingerprints):

@@ -1,9 +1,12 @@
 """What one deviating organisation gets: `python -m tests.hostile [--json PATH]`.
 
+`--ceremonies` is of key ceremonies alone: the table of docs/ceremony.md.
+
 Real sessions over toy keys, each attack with its check taken out and with it in. First servers that deviate alone: what
 comes of an honest device's request, that what servers see does not depend on what it holds (alone.py); what they
-read without a device (checked.py); and key holders in the check of dealt blocks (dealt_blocks.py). Then servers with an
-enrolled device (checked.py, together.py, tests/attacks).
+read without a device (checked.py); and key holders in the check of dealt blocks (dealt_blocks.py), while new shares
+are made (recovering.py) and in a key ceremony (ceremonies.py). Then servers with an enrolled device (checked.py,
+together.py, tests/attacks).
 """
 
 from __future__ import annotations
@@ -24,9 +27,12 @@ from structlog.testing import capture_logs
 from tests.attacks.test_bad_triples import Dealer
 from tests.crypto.toys import TOY, keys_of
 from tests.hostile.alone import WORK, faces, run, two_vectors
+from tests.hostile.ceremonies import CEREMONY_DEVIATIONS, IN_TURN, altering_in_turn
 from tests.hostile.checked import ALONE, WITH_A_DEVICE
 from tests.hostile.dealt_blocks import BLOCK_DEVIATIONS, outcome
 from tests.hostile.deviations import DEVIATIONS
+from tests.hostile.recovering import RECOVERY_DEVIATIONS, messages_in_turn
+from tests.hostile.recovering import outcome as recovered
 from tests.hostile.together import GateInputsOfItsChoice, LanesOfItsChoice, ResultsOfItsChoice, flipped_answer
 from tests.simulator import SimulatedGallery
 from veilmatch.crypto.parameters import DEFAULT
@@ -35,22 +41,36 @@ from veilmatch.crypto.parameters import DEFAULT
 SEARCHES_A_DAY, GALLERY_SEARCHES_A_DAY, VERIFICATIONS_A_DAY = 100, 1000, 60
 #: Of each request and vector.
 RUNS = 3
+#: Of a search so many messages are altered, evenly; of all else all.
+SEARCHES = 8
 
 
 def main() -> None:
     """Run everything, print three tables, write JSON if asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--ceremonies", action="store_true", help="only key ceremonies and new shares")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     options = parser.parse_args()
-    figures = {
-        "alone": alone(),
-        "alone_by_check": [attack.row() for attack in ALONE],
-        "in_the_check_of_a_block": in_block_checks(),
-        "with_a_device": [attack.row() for attack in WITH_A_DEVICE] + together(),
-    }
+    figures = of_ceremonies() if options.ceremonies else of_all()
     show(figures)
     if options.json:
         options.json.write_text(json.dumps(figures, indent=1) + "\n")
+
+
+def of_ceremonies() -> dict[str, Any]:
+    """Key ceremonies, and new shares of a key."""
+    return {"in_a_ceremony": in_ceremonies(), "while_new_shares_are_made": in_recoveries()}
+
+
+def of_all() -> dict[str, Any]:
+    """Everything."""
+    return {
+        "alone": alone(),
+        "alone_by_check": [attack.row() for attack in ALONE],
+        "in_the_check_of_a_block": in_block_checks(),
+        **of_ceremonies(),
+        "with_a_device": [attack.row() for attack in WITH_A_DEVICE] + together(),
+    }
 
 
 def alone() -> list[dict[str, Any]]:
@@ -79,6 +99,54 @@ def in_block_checks() -> list[dict[str, Any]]:
             rows.append({
                 "who": deviation.who, "does": deviation.what, "without_its_check": found[0], "with_it": found[1],
             })  # fmt: skip
+    return rows
+
+
+def in_ceremonies() -> list[dict[str, Any]]:
+    """Every deviation in a key ceremony, with its check and, where there is one, without; and messages in turn."""
+    rows = []
+    for deviation in CEREMONY_DEVIATIONS:
+        found = {}
+        for out in (True, False) if deviation.check else (False,):
+            with pytest.MonkeyPatch.context() as patch:
+                found[out] = in_words(deviation.run(patch, out))
+        rows.append({
+            "who": deviation.who, "does": deviation.what, "without_its_check": found.get(True, ""),
+            "with_it": found[False],
+        })  # fmt: skip
+    for what, rounds, make in IN_TURN:
+        chosen = range(rounds) if rounds < 100 else range(5, rounds, rounds // SEARCHES)
+        with pytest.MonkeyPatch.context() as patch:
+            found_of = altering_in_turn(chosen, make, patch, False)
+        rows.append({
+            "who": "anyone", "does": f"flips a bit of {what}, {found_of.total()} of them in turn",
+            "without_its_check": "", "with_it": in_words(found_of),
+        })  # fmt: skip
+    return rows
+
+
+def in_words(found: Counter[str]) -> str:
+    """What happened, with how often if it was not always the same."""
+    if len(found) == 1:
+        return next(iter(found))
+    return ", ".join(f"{count} {what}" for what, count in found.most_common())
+
+
+def in_recoveries() -> list[dict[str, Any]]:
+    """Every deviation while new shares are made, with and without what the honest two compare."""
+    rows = [
+        {
+            "who": deviation.who, "does": deviation.what,
+            "without_its_check": str(recovered(deviation, believing=True)),
+            "with_it": str(recovered(deviation, believing=False)),
+        }
+        for deviation in RECOVERY_DEVIATIONS
+    ]  # fmt: skip
+    found = messages_in_turn()
+    rows.append({
+        "who": "anyone", "does": f"flips a bit of a message, {found.total()} of them in turn",
+        "without_its_check": "", "with_it": in_words(found),
+    })  # fmt: skip
     return rows
 
 
@@ -128,22 +196,31 @@ def together() -> list[dict[str, Any]]:
 def show(figures: dict[str, Any]) -> None:
     """Print all tables."""
     console = Console(width=150)
+    if "alone" in figures:
+        show_alone(console, figures)
+    titles = {
+        "alone_by_check": "alone, by a check",
+        "in_the_check_of_a_block": "in the check of dealt blocks",
+        "in_a_ceremony": "in a key ceremony",
+        "while_new_shares_are_made": "while a lost key holder is replaced",
+        "with_a_device": "with an enrolled device",
+    }
+    for name, title in titles.items():
+        table = Table("who", "does", "without its check", "with it", title=title)
+        for row in figures.get(name, ()):
+            table.add_row(*row.values())
+        if table.row_count:
+            console.print(table)
+
+
+def show_alone(console: Console, figures: dict[str, Any]) -> None:
+    """Print what comes of an honest device's requests."""
     table = Table("who", "does", "in", "outcomes", "servers see the same", title="alone, whatever a request holds")
     for row in figures["alone"]:
         outcomes = ", ".join(f"{count} {outcome}" for outcome, count in row["outcomes"].items())
         where = ", ".join(row["in"])
         table.add_row(row["who"], row["does"], where, outcomes, "yes" if row["servers_see_the_same"] else "NO")
     console.print(table)
-    titles = {
-        "alone_by_check": "alone, by a check",
-        "in_the_check_of_a_block": "in the check of dealt blocks",
-        "with_a_device": "with an enrolled device",
-    }
-    for name, title in titles.items():
-        table = Table("who", "does", "without its check", "with it", title=title)
-        for row in figures[name]:
-            table.add_row(*row.values())
-        console.print(table)
 
 
 if __name__ == "__main__":

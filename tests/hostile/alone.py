@@ -38,7 +38,7 @@ class Work:
 WORK = (
     Work("verify", "verify"),
     Work("verify", "verify bulk"),
-    *(Work(operation, "search") for operation in ("candidates", "identify")),
+    *(Work(operation, "search") for operation in ("candidates", "identify", "known")),
     *(Work(operation, "change") for operation in ("enrol", "erase", "rotate")),
     *(Work(operation, "record") for operation in ("erase", "rotate")),
 )
@@ -104,7 +104,7 @@ def expected(work: Work, vector: Array, templates: Array, parameters: ParameterS
         best = int(np.argmax(scores)) + 1 if scores.max() >= 1 else 0
         return [1, *(best >> i & 1 for i in range(len(templates).bit_length()))]
     bits = (scores >= 1).astype(int).tolist()
-    return [1, int(any(bits))] if work.operation == "verify" else [1, *bits]
+    return [1, int(any(bits))] if work.operation in ("verify", "known") else [1, *bits]
 
 
 def shape(value: Any) -> Any:

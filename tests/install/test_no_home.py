@@ -43,7 +43,7 @@ def test_the_sdk_names_the_variable_to_set() -> None:
 
 @pytest.mark.parametrize("command", ["models list", "models install", "eval --orl"])
 def test_commands_name_it_too(command: str) -> None:
-    result = CliRunner().invoke(build_app(), [*command.split(), "--json"])
+    result = CliRunner().invoke(build_app(command.split()[0]), [*command.split(), "--json"])
     assert result.exit_code == 3
     assert json.loads(result.stdout)["error"]["code"] == "configuration"
 

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tarfile
 import tomllib
 import venv
 import zipfile
@@ -111,6 +113,52 @@ def test_the_wheel_has_every_module_and_the_marks_of_types(wheel: Path) -> None:
     assert not [name for name in names if name.startswith(elsewhere)]
 
 
+def test_the_wheel_with_the_kernel_runs_on_other_linux_machines_and_every_python(wheel: Path) -> None:
+    pytest.importorskip("auditwheel")
+    pytest.importorskip("abi3audit")
+    if "-abi3-" not in wheel.name:
+        pytest.skip("made without a C compiler")
+    shown = subprocess.run(
+        [sys.executable, "-m", "auditwheel", "show", "--json", wheel], capture_output=True, text=True, check=True
+    )
+    found = json.loads(shown.stdout)
+    assert found["overall_tag"].startswith("manylinux_2_") and found["external_libs"] == {}
+    subprocess.run([sys.executable, "-m", "abi3audit", "--strict", "--assume-minimum-abi3", "3.11", wheel], check=True)
+
+
+def test_a_wheel_without_the_kernel_is_for_every_system(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    ignored = shutil.ignore_patterns(".*", "build", "*.egg-info", "tests", "*.so", "__pycache__", "results")
+    shutil.copytree(ROOT, source, ignore=ignored)
+    subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", tmp_path, source],
+        env=os.environ | {"VEILMATCH_PURE": "1"},
+        check=True,
+    )
+    (made,) = tmp_path.glob("*.whl")
+    assert made.name.endswith("-py3-none-any.whl")
+    with zipfile.ZipFile(made) as archive:
+        assert not [name for name in archive.namelist() if name.endswith(".so")]
+        archive.extractall(tmp_path / "wheel")
+    program = "from veilmatch.crypto.rings.choice import *; import veilmatch.client; print(veilmatch.__version__)"
+    there = os.environ | {"PYTHONPATH": str(tmp_path / "wheel")}
+    subprocess.run([sys.executable, "-c", program], env=there, check=True)
+
+
+def test_the_source_distribution_is_the_whole_project(tmp_path: Path) -> None:
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a checkout")
+    command = [sys.executable, "setup.py", "-q", "sdist", "-d", str(tmp_path), "egg_info", "--egg-base", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    (made,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(made) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
+    missing = {name for name in listed.stdout.split("\0") if name and (ROOT / name).is_file()} - names
+    assert not missing
+    assert not [name for name in names if name.endswith((".so", ".pyc")) or name.startswith((".venv", "build/"))]
+
+
 def test_new_files_of_the_checkout_are_seen_at_once(tmp_path: Path) -> None:
     if Path(str(veilmatch.__file__)).resolve() != ROOT / "client/public/__init__.py":
         pytest.skip("not an editable installation")
@@ -180,7 +228,7 @@ def test_other_commands_name_all_that_they_need(bare: Environment, command: str,
 
 def test_commands_that_need_no_extra_run_without(bare: Environment) -> None:
     assert bare.veilmatch("--help").returncode == 0
-    assert bare.veilmatch("ceremony", "--help").returncode == 0
+    assert bare.veilmatch("ceremony", "join", "--help").returncode == 0
     assert bare.veilmatch("device", "--help").returncode == 0
     assert bare.veilmatch("doctor", "--for", "embeddings").returncode == 0
 

@@ -21,7 +21,9 @@ from veilmatch.crypto import errors
 
 ROOT = Path(__file__).parents[2]
 #: Names in signatures that are Python's own.
-PYTHON = {"Any", "BaseException", "Callable", "Exception", "Iterable", "Mapping", "None", "Path", "TracebackType"}
+PYTHON = {
+    "Any", "BaseException", "Callable", "Exception", "Iterable", "Mapping", "None", "Path", "Sequence", "TracebackType",
+}  # fmt: skip
 
 
 def python(program: str) -> str:

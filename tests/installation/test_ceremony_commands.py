@@ -1,4 +1,4 @@
-"""`veilmatch ceremony`, as a user sees it."""
+"""`veilmatch ceremony local`, as a user sees it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def run(*arguments: str, passphrase: str | None = PASSPHRASE) -> Result:
 
 def ceremony(directory: Path, *arguments: str, passphrase: str | None = PASSPHRASE) -> Result:
     parameters = ("--parameters", PARAMETERS.name, "--allow-unsafe")
-    return run("ceremony", str(directory), *parameters, *arguments, passphrase=passphrase)
+    return run("ceremony", "local", str(directory), *parameters, *arguments, passphrase=passphrase)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,9 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "parameter_set": PARAMETERS.name,
         "key_id": public.key_id.hex(),
         "devices": ["device-1", "device-2"],
-        "lowest_thresholds": {o: {"threshold": 1440, "cosine": 0.4} for o in ("candidates", "identify", "verify")},
+        "lowest_thresholds": {
+            o: {"threshold": 1440, "cosine": 0.4} for o in ("candidates", "identify", "known", "verify")
+        },
     }
     return directory
 
@@ -75,17 +77,17 @@ def test_all_devices_of_the_ceremony_get_the_lowest_thresholds_that_were_asked_f
     done = ceremony(tmp_path / "i", "--lowest", "0.5", "--lowest", "verify=0.45", "--json")
     assert done.exit_code == 0, done.output
     said = read_certificate(tmp_path / "i" / "device-1" / "device-1.cert").statement
-    expected = {"candidates": 1800, "identify": 1800, "verify": 1620}
+    expected = {"candidates": 1800, "identify": 1800, "known": 1800, "verify": 1620}
     assert dict(said.lowest) == expected
     assert {o: one["threshold"] for o, one in json.loads(done.stdout)["lowest_thresholds"].items()} == expected
     assert DeviceSettings.load(tmp_path / "i" / "device-1" / "device.toml").threshold == 0.5
 
 
 def test_an_unsafe_set_has_to_be_asked_for(tmp_path: Path) -> None:
-    done = run("ceremony", str(tmp_path / "i"), "--parameters", PARAMETERS.name)
+    done = run("ceremony", "local", str(tmp_path / "i"), "--parameters", PARAMETERS.name)
     assert isinstance(done.exception, ParameterError)
     assert "--allow-unsafe" in str(done.exception)
-    assert isinstance(run("ceremony", str(tmp_path / "i"), "--parameters", "huge").exception, ParameterError)
+    assert isinstance(run("ceremony", "local", str(tmp_path / "i"), "--parameters", "huge").exception, ParameterError)
     assert list(tmp_path.iterdir()) == []
 
 

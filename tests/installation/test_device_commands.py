@@ -20,6 +20,7 @@ from typer.testing import CliRunner, Result
 from tests.installation.making import PASSPHRASE, install
 from veilmatch.client.config import DeviceSettings
 from veilmatch.crypto.errors import ConfigurationError, DeviceCertificateError, WrongPassphraseError
+from veilmatch.crypto.liveness import function_id
 from veilmatch.server.admission.devices import read_certificate
 from veilmatch.server.commands import device as module
 from veilmatch.server.installation.plan import folder_of
@@ -120,6 +121,24 @@ def test_a_device_for_a_recipient_only_is_shown_as_that_to_who_signs(directory: 
     assert isinstance(none.exception, DeviceCertificateError)
 
 
+def test_a_demand_of_liveness_is_shown_to_who_signs_and_kept_when_it_is_renewed(directory: Path) -> None:
+    file = "ab" * 32
+    asks = ("--right", "verify", "--detector", file.upper(), "--detector", "my.pad:check")
+    named = sorted([file, function_id("my.pad:check").hex()])
+    assert said(run("request", "door", "--installation", directory, *asks, "--json"))["liveness"] == named
+    signing = run("certify", directory / "door" / "door.cert", "--config", keyholder(directory, "a"))
+    assert signing.exit_code == 0 and "demanded, of" in signing.output and file[:20] in signing.output
+    whichever = ("issue", directory, "gate", "--right", "verify", "--demand-liveness", "--json")
+    assert said(run(*whichever))["liveness"] == ["*"]
+    assert said(run("issue", directory, "desk", "--right", "verify", "--json"))["liveness"] == []
+    listed = {one["device"]: one for one in said(run("list", "--installation", directory, "--json"))["devices"]}
+    assert [listed[name]["liveness"] for name in ("gate", "desk")] == [["*"], []] and listed["gate"]["refused"] is None
+    said(run("renew", "gate", "--installation", directory, "--days", "30", "--json"))
+    assert read_certificate(directory / "gate" / "gate.cert").statement.liveness == ("*",)
+    for wrong in (("--right", "enrol", "--demand-liveness"), ("--right", "verify", "--detector", "abc")):
+        assert isinstance(run("issue", directory, "till", *wrong).exception, DeviceCertificateError)
+
+
 def test_a_certificate_of_the_format_before_is_listed_with_what_to_do_and_not_signed(directory: Path) -> None:
     file = directory / "device-1" / "device-1.cert"
     fields = json.loads(file.read_text()) | {"format": "veilmatch device certificate 1"}
@@ -205,3 +224,103 @@ def test_an_organisation_signs_with_its_passphrase(directory: Path) -> None:
     assert isinstance(run("certify", file, "--config", keyholder(directory, "a")).exception, ConfigurationError)
     assert file.read_bytes() == before
     assert said(run("certify", file, "--config", keyholder(directory, "c"), "--json"))["organisations"] == [*"abc"]
+
+
+def test_a_revoked_certificate_stays_away_and_another_one_of_the_device_counts(directory: Path) -> None:
+    folder = directory / folder_of("matcher-a")
+    copy = (folder / "devices" / "device-1.cert").read_bytes()
+    revoked = said(run("revoke", "device-1", "--installation", directory, "--json"))
+    assert len(revoked["daemons"]) == 6 and [one["device"] for one in revoked["revoked"]] == ["device-1"]
+    states = said(run("list", "--installation", directory, "--json"))["devices"]
+    assert [one["refused"] for one in states] == ["revoked"]
+    assert said(run("remove", "device-1", "--installation", directory, "--json"))
+    (folder / "devices" / "device-1.cert").write_bytes(copy)
+    states = said(run("list", "--folder", folder, "--json"))["devices"]
+    assert [one["refused"] for one in states] == ["revoked"]
+    # Another certificate, for the same key, is another one.
+    asked = said(run("request", "device-1", "--folder", directory / "device-1", "--right", "verify", "--json"))
+    for party in "ab":
+        said(run("certify", asked["file"], "--config", keyholder(directory, party), "--json"))
+    said(run("add", asked["file"], "--installation", directory, "--json"))
+    states = said(run("list", "--folder", folder, "--json"))["devices"]
+    assert [one["refused"] for one in states] == [None]
+
+
+def test_only_a_certificate_that_is_there_and_of_this_installation_is_revoked(directory: Path, tmp_path: Path) -> None:
+    for which in ("nobody", "../x", "matcher-a"):
+        assert isinstance(run("revoke", which, "--installation", directory).exception, ConfigurationError)
+    assert isinstance(run("revoke", "device-1").exception, ConfigurationError)
+    (tmp_path / "door.cert").write_text("nothing")
+    assert isinstance(
+        run("revoke", tmp_path / "door.cert", "--installation", directory).exception, DeviceCertificateError
+    )
+    assert not [*directory.rglob("*.revoked")]
+
+
+def test_two_organisations_revoke_for_all_servers_by_the_same_command(directory: Path) -> None:
+    holders = {party: keyholder(directory, party) for party in "abc"}
+    first = said(run("revoke", "device-1", "--config", holders["a"], "--json"))
+    assert (first["organisation"], first["number"], first["everywhere"]) == ("a", 1, False)
+    id_ = first["certificates"][0]
+    assert said(run("revoked", "--config", holders["a"], "--json"))["certificates"] == [
+        {"id": id_, "revoked_by": ["a"], "everywhere": False}
+    ]
+    assert said(run("revoke", "device-1", "--config", holders["a"], "--json")) == first, "it has"
+    # Its daemon gives it to the others; here, by hand.
+    for path in (holders["a"].parent / "revoked").glob("*.list"):
+        shutil.copy(path, holders["b"].parent / "revoked")
+    serial = read_certificate(holders["b"].parent / "devices" / "device-1.cert").statement.serial.hex()
+    second = said(run("revoke", serial, "--config", holders["b"], "--json"))
+    assert (second["signed_by"], second["number"], second["everywhere"]) == (["a", "b"], 1, True)
+    more = said(run("revoke", "0" * 64, "--config", holders["b"], "--json"))
+    assert (more["signed_by"], more["number"], more["everywhere"]) == (["b"], 2, False)
+    assert "refused everywhere" in run("revoked", "--config", holders["b"]).output
+
+
+def test_nothing_is_signed_that_is_no_certificate_here(directory: Path) -> None:
+    config = keyholder(directory, "a")
+    for which in ("nobody", "f" * 32, directory / "nobody.cert"):
+        assert isinstance(run("revoke", which, "--config", config).exception, ConfigurationError)
+    assert isinstance(
+        run("revoke", "device-1", "--config", config, "--folder", config.parent).exception, ConfigurationError
+    )
+    assert isinstance(run("revoke", "device-1", "--config", config, passphrase="wrong").exception, WrongPassphraseError)
+    assert not [*directory.rglob("*.list")]
+
+
+def test_a_certificate_is_renewed_at_any_daemon_and_the_old_one_counts_until_then(
+    directory: Path, tmp_path: Path
+) -> None:
+    at_daemon = directory / folder_of("matcher-a") / "devices" / "device-1.cert"
+    old = read_certificate(at_daemon)
+    asked = said(run("renew", at_daemon, "--out", tmp_path / "new", "--days", "30", "--json"))
+    assert asked["organisations"] == [] and read_certificate(at_daemon) == old
+    for party in "ac":
+        said(run("certify", asked["file"], "--config", keyholder(directory, party), "--json"))
+    said(run("add", asked["file"], "--installation", directory, "--json"))
+    new = read_certificate(at_daemon).statement
+    assert new.serial != old.statement.serial and new.id != old.statement.id
+    for name in ("device", "public_key", "rights", "galleries", "lowest", "recipient_only", "liveness"):
+        assert getattr(new, name) == getattr(old.statement, name)
+    assert new.not_after_s - new.not_before_s == 30 * 86400 + 300
+    refused = run("renew", at_daemon, "--out", at_daemon.parent)
+    assert isinstance(refused.exception, ConfigurationError), "not over the one in use"
+    assert isinstance(run("renew", at_daemon).exception, ConfigurationError), "where it goes is not said"
+
+
+def test_where_two_organisations_are_in_one_place_one_command_renews_everywhere(directory: Path) -> None:
+    places = list(directory.rglob("device-1.cert"))
+    assert len(places) == 7, "six daemons and the device"
+    old = read_certificate(places[0]).statement
+    done = said(run("renew", "device-1", "--installation", directory, "--days", "30", "--json"))
+    assert len(done["folders"]) == 7 and len(done["organisations"]) == 2
+    (new,) = {read_certificate(path) for path in places}
+    assert new.statement.id != old.id and new.statement.rights == old.rights
+    # A key that is not here, or a name: nothing changes.
+    refused = run("renew", "device-9", "--installation", directory)
+    assert isinstance(refused.exception, ConfigurationError) and refused.exception.got == "device-9"
+    for party in "bc":
+        (keyholder(directory, party).parent / "certifier.key").unlink()
+    refused = run("renew", "device-1", "--installation", directory)
+    assert isinstance(refused.exception, ConfigurationError) and "renew --out" in str(refused.exception.expected)
+    assert {read_certificate(path) for path in places} == {new}

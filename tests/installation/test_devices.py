@@ -26,7 +26,7 @@ from veilmatch.crypto.errors import (
 )
 from veilmatch.crypto.keys.device_certificate import ALL_GALLERIES, DeviceCertificate
 from veilmatch.crypto.keys.parties import Party
-from veilmatch.crypto.requests import OPERATIONS
+from veilmatch.crypto.requests import USUAL_RIGHTS
 from veilmatch.server.admission.certification import certified_statement
 from veilmatch.server.admission.devices import Devices, read_certificate
 from veilmatch.server.config import KeyHolderSettings
@@ -99,7 +99,7 @@ def test_an_issued_device_is_like_those_of_the_ceremony(directory: Path) -> None
     key = serialization.load_pem_private_key(settings.signing_key.read_bytes(), None)
     assert isinstance(key, Ed25519PrivateKey)
     assert key.public_key().public_bytes_raw() == certificate.statement.public_key
-    assert (set(certificate.statement.rights), certificate.statement.galleries) == (set(OPERATIONS), ALL_GALLERIES)
+    assert (set(certificate.statement.rights), certificate.statement.galleries) == (set(USUAL_RIGHTS), ALL_GALLERIES)
     for daemon in DAEMONS:
         assert known(directory, daemon, "door-3")
     for path in (directory / "door-3").iterdir():

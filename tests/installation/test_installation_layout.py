@@ -17,7 +17,7 @@ from veilmatch.common.public_file import read_public_file
 from veilmatch.crypto.errors import ConfigurationError, KeyFileError, KeyMismatchError, WrongPassphraseError
 from veilmatch.crypto.keys.device_certificate import ALL_GALLERIES, check_device_name
 from veilmatch.crypto.keys.parties import PARTIES, Party, pairs_of
-from veilmatch.crypto.requests import OPERATIONS
+from veilmatch.crypto.requests import USUAL_RIGHTS
 from veilmatch.server.admission.certification import certified_statement
 from veilmatch.server.admission.devices import read_certificate
 from veilmatch.server.config import KeyHolderSettings, MatcherSettings
@@ -55,13 +55,14 @@ def content(directory: Path) -> dict[str, bytes]:
 
 def test_every_party_has_its_folder_and_its_files(installation: Path) -> None:
     expected = {f"organisation-{party}": {"matcher", "keyholder"} for party in PARTIES}
-    expected |= {"authority": {"ca.pem", "ca-key.pem"}}
+    expected |= {"authority": {"ca.pem", "ca-key.pem", "crl.pem", "issued", "for-parties"}}
     expected |= {
-        f"organisation-{p}/matcher": COMMON | {"matcher.toml", "organisation.key", "data", "devices", "revoked"}
+        f"organisation-{p}/matcher": COMMON
+        | {"matcher.toml", "crl.pem", "organisation.key", "data", "devices", "revoked"}
         for p in PARTIES
     }
     expected |= {
-        f"organisation-{p}/keyholder": COMMON | {"keyholder.toml", "data", "devices", "revoked", *SEALED}
+        f"organisation-{p}/keyholder": COMMON | {"keyholder.toml", "crl.pem", "data", "devices", "revoked", *SEALED}
         for p in PARTIES
     }
     expected |= {f"device-{n}": COMMON | {"device.toml", "signing.key", f"device-{n}.cert"} for n in "12"}
@@ -163,7 +164,7 @@ def test_daemons_have_certificates_of_the_keys_that_devices_hold(installation: P
         said = certified_statement(certificate, public)
         assert certificate.organisations == ("a", "b") and certificate.encode() == content
         assert said.public_key == key.public_key().public_bytes_raw()
-        assert (set(said.rights), said.galleries) == (set(OPERATIONS), ALL_GALLERIES)
+        assert (set(said.rights), said.galleries) == (set(USUAL_RIGHTS), ALL_GALLERIES)
 
 
 def test_every_certificate_is_of_its_folders_name(installation: Path) -> None:

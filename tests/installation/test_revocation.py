@@ -25,7 +25,7 @@ def installation(tmp_path: Path) -> Path:
 
 
 def run(*arguments: object) -> Result:
-    return CliRunner().invoke(build_app(), ["recipient", *map(str, arguments)])
+    return CliRunner().invoke(build_app("recipient"), ["recipient", *map(str, arguments)])
 
 
 def done(*arguments: object) -> Any:

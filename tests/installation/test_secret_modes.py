@@ -11,12 +11,13 @@ import pytest
 
 from tests.installation.making import CHEAP, PASSPHRASE, organisation_keys, public_file
 from tests.transport.parties import tls_of
+from veilmatch.common.secret_file import read_private
 from veilmatch.crypto.errors import ConfigurationError, KeyFileError
 from veilmatch.server.installation.authority import Authority
 from veilmatch.server.installation.certifying.certifier import Certifier, Grant
 from veilmatch.server.installation.certifying.certifier_file import seal_certifier, unseal_certifier
 from veilmatch.server.installation.certifying.devices import request_again
-from veilmatch.server.installation.files import read_secret, write_file
+from veilmatch.server.installation.files import write_file
 from veilmatch.server.installation.folders import Issuer
 from veilmatch.server.installation.organisation_file import seal_organisation, unseal_organisation
 from veilmatch.server.installation.passphrase import read_passphrase
@@ -97,7 +98,7 @@ def test_a_file_of_the_owner_alone_is_read(
 def test_a_pipe_in_place_of_a_key_is_refused_at_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe", 0o600)
     with pytest.raises(KeyFileError, match="not a file"):
-        read_secret(tmp_path / "pipe", "the TLS key")
+        read_private(tmp_path / "pipe", "the TLS key")
 
 
 def test_a_passphrase_may_come_through_a_pipe() -> None:

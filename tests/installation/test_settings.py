@@ -13,6 +13,7 @@ from veilmatch.common import known_fields
 from veilmatch.common.hints import hint
 from veilmatch.common.toml_file import read_toml
 from veilmatch.crypto.errors import ConfigurationError
+from veilmatch.server.ceremony.settings import CeremonySettings
 from veilmatch.server.config import KeyHolderSettings, MatcherSettings
 from veilmatch.server.installation.toml import to_toml
 
@@ -261,7 +262,7 @@ JARGON = ("Input should", "Extra inputs", "Field required", "permitted", "valid 
 
 
 def test_the_fields_of_all_files_are_known() -> None:
-    assert {kind.usual_name: kind.model_fields.keys() for kind in KINDS} == known_fields.FIELDS
+    assert {kind.usual_name: kind.model_fields.keys() for kind in (*KINDS, CeremonySettings)} == known_fields.FIELDS
     assert {kind: kind.usual_name for kind in KINDS} == USUAL
 
 
@@ -377,6 +378,14 @@ def test_variables_of_other_parties_and_of_container_platforms_are_no_mistakes(
 
 
 # -- files of all editors --------------------------------------------------------------------------
+
+
+def test_nothing_is_prepared_unless_it_is_said_and_never_for_a_cluster(tmp_path: Path) -> None:
+    cluster = {"address": "10.0.0.1:6379", "token_file": "token", "tls": TLS, "shards": 2}
+    assert load(MatcherSettings, tmp_path).prepared_searches == 0
+    assert load(MatcherSettings, tmp_path, prepared_searches=2).prepared_bytes == 64 << 20
+    assert load(MatcherSettings, tmp_path, cluster=cluster).prepared_searches == 0
+    assert "not for a cluster" in refused(MatcherSettings, tmp_path, prepared_searches=2, cluster=cluster)
 
 
 def test_the_name_of_a_gallery_is_the_same_however_the_file_has_it(tmp_path: Path) -> None:

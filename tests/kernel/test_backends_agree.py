@@ -151,3 +151,32 @@ def test_randomised_products_are_products_times_powers_of_the_base(
             assert all(pow(zero, key.o, key.square) == 1 for zero in zeros)
             seen.update(zeros)
         assert len(seen) == 2 * len(asked) and 1 not in seen
+
+
+@pytest.mark.parametrize("asked", [[0], [3, 8], [0, 1, 2, 5], [0, 1, 2, 5, 8], list(range(9))])
+def test_products_times_are_products_times_these_numbers(
+    schemes: dict[str, Paillier], reference: Paillier, asked: list[int]
+) -> None:
+    p, modulus = reference.parameters, int(reference.modulus)
+    column = [reference.serialise(c) for c in reference.encrypt_many([Integer(i) for i in range(9)])]
+    packs = [[column[(i + j) % 9] for j in range(p.dimension)] for i in range(9)]
+    exponents = [secrets.randbits(p.ring_bits) for _ in range(p.dimension)]
+    edges = [Integer(1), Integer(modulus**2 - 1), Integer(modulus), Integer(modulus - 1)]
+    factors = [*edges, *reference.encrypt_zeros(5)][: len(asked)]
+    joined = b"".join(map(reference.serialise, factors))
+    numbers = [reference.parse_many(packs[number]) for number in asked]
+    products = [reference.product_of_powers(pack, exponents, p.ring_bits) for pack in numbers]
+    expected = [reference.serialise(reference.multiply(x, y)) for x, y in zip(products, factors, strict=True)]
+    for scheme in schemes.values():
+        lanes, by_group = scheme.ring.lanes, dict[int, list[int]]()
+        groups = [scheme.pack_group() for _ in range(-(-len(packs) // lanes))]
+        for number, pack in enumerate(packs):
+            groups[number // lanes].load({number % lanes: b"".join(pack)})
+        for number in asked:
+            by_group.setdefault(number // lanes, []).append(number % lanes)
+        compiled = scheme.ring.compile(exponents, p.ring_bits)
+        of_groups = [(groups[group], chosen) for group, chosen in by_group.items()]
+        assert scheme.products_times(of_groups, compiled, joined) == b"".join(expected)
+        for wrong in (joined[p.ciphertext_bytes :], joined + joined[: p.ciphertext_bytes]):
+            with pytest.raises(ValueError):
+                scheme.products_times(of_groups, compiled, wrong)

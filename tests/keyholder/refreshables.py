@@ -106,7 +106,7 @@ class Refreshables(Trio):
 
     async def settled(self) -> set[int]:
         """Wait until nothing is unfinished anywhere; return the epochs."""
-        async with asyncio.timeout(10.0):
+        async with asyncio.timeout(60.0):
             while any(self.files(party) != [""] for party in PARTIES):
                 await asyncio.sleep(0.02)
         return {self[party].epoch for party in PARTIES}
@@ -150,7 +150,7 @@ class Refreshables(Trio):
 
     async def found_again(self) -> None:
         """Wait until all key holders that run reach each other."""
-        async with asyncio.timeout(10.0):
+        async with asyncio.timeout(60.0):
             for party, refresher in self.refreshers.items():
                 for peer in self.refreshers:
                     while peer != party:

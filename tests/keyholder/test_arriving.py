@@ -86,6 +86,10 @@ async def test_parts_ask_for_no_more_answers_together_than_were_announced() -> N
             taken.append(part)
     assert len(taken) == 2
     assert len([part async for part in _within(parts([1], [2]), "candidates", 2 * TOY.slots)]) == 2
+    # Of two views each slot is asked for twice and answered once.
+    assert len([part async for part in _within(parts([1], [2]), "candidates", TOY.slots, 2)]) == 2
+    with pytest.raises(ProtocolError, match="more answers"):
+        assert [part async for part in _within(parts([1], [2], [3]), "candidates", TOY.slots, 2)]
 
 
 async def test_results_in_parts_are_answered_as_those_at_once(trio: Trio) -> None:

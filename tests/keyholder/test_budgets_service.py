@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from tests.keyholder.test_service_sessions import gallery_of, vectors
-from tests.keyholder.trio import TOY, Trio, answers, device_key, results_of, signed, started
+from tests.keyholder.trio import TOY, Trio, answers, device_key, results_of, signed, started, stocked
 from tests.transport.ledgers import admit
 from veilmatch.crypto.encryption.paillier import Paillier
 from veilmatch.crypto.errors import (
@@ -24,11 +24,13 @@ from veilmatch.crypto.errors import (
     VeilmatchError,
 )
 from veilmatch.crypto.keys.parties import PAIRS, Pair, Party
+from veilmatch.crypto.pair.unless_known import TOLD_BITS
 from veilmatch.crypto.requests import signed_bytes
 from veilmatch.protos.v1 import request_pb2
 from veilmatch.server.config import KeyHolderBudgets
 from veilmatch.server.keyholder.audit.check import entries_of
 from veilmatch.server.keyholder.session import serving
+from veilmatch.server.matcher.query.keyholder_call import KeyHolderCall, TemplateShares
 
 PROBE = np.arange(TOY.dimension) % 7 - 3
 GALLERY = gallery_of(vectors(1, 3))
@@ -41,7 +43,8 @@ async def trio_with(tmp_path: Path) -> AsyncIterator[Callable[..., Any]]:
     running = []
 
     async def make(**limits: Any) -> Trio:
-        manager = started(tmp_path / "trio", budgets={name: {} for name in KeyHolderBudgets.model_fields} | limits)
+        folder, free = await stocked(tmp_path / "trio"), {name: {} for name in KeyHolderBudgets.model_fields}
+        manager = started(folder, budgets=free | limits)
         running.append(manager)
         return await manager.__aenter__()
 
@@ -125,8 +128,8 @@ async def test_a_refusal_by_one_holder_ends_the_request_at_the_other_at_once(tri
     before = stock_used(trio)
     started_at = asyncio.get_running_loop().time()
     found = dict(zip("ab", await outcomes(trio), strict=True))
-    # The waiting time of a key holder here is 2 s.
-    assert asyncio.get_running_loop().time() - started_at < 1.5
+    # The waiting time of a key holder here is 20 s.
+    assert asyncio.get_running_loop().time() - started_at < 15.0
     assert isinstance(found[party], BudgetExceededError)
     assert all(isinstance(error, VeilmatchError) for error in found.values())
     assert stock_used(trio) == before
@@ -233,6 +236,77 @@ async def test_identify_is_a_search_and_costs_the_bits_of_a_slot_number(trio_wit
     with pytest.raises(BudgetExceededError) as caught:
         await identified(0)
     assert caught.value.budget == "searches of a device in a day"
+
+
+async def searched(trio: Trio, operation: request_pb2.Operation.ValueType, output_bits: int, views: int = 1) -> int:
+    """How many answer bits came of a search over the three templates, as a matcher announces it."""
+    request = signed(np.array([PROBE] * views), operation=operation, views=views)
+    count = 3 if operation == request_pb2.OPERATION_CANDIDATES else 1
+    async with trio.both(request, "ab", output_bits=output_bits) as calls:
+        return len(await answers(calls, await results_of(calls, GALLERY, range(3), "ab", views), count))
+
+
+@pytest.mark.parametrize("whose", ["device", "gallery"])
+@pytest.mark.parametrize(
+    ("operation", "views", "bits"),
+    [
+        (request_pb2.OPERATION_KNOWN, 1, 1),
+        (request_pb2.OPERATION_KNOWN, 3, 1),
+        (request_pb2.OPERATION_CANDIDATES, 1, 3),
+        (request_pb2.OPERATION_CANDIDATES, 2, 3),
+    ],
+    ids=["known", "known, 3 views", "candidates", "candidates, 2 views"],
+)
+async def test_a_search_costs_the_bits_of_its_answer_whatever_its_views(
+    trio_with: Any, whose: str, operation: request_pb2.Operation.ValueType, views: int, bits: int
+) -> None:
+    trio = await trio_with(**{f"{whose}_bits": {"day": 2 * bits}})
+    for _ in range(2):
+        assert await searched(trio, operation, bits, views) == bits
+    with pytest.raises(BudgetExceededError, match="used up") as caught:
+        await searched(trio, operation, bits, views)
+    assert (caught.value.budget, caught.value.limit) == (f"bits of a {whose} in a day", 2 * bits)
+
+
+async def test_known_that_is_announced_as_a_bit_a_template_is_counted_so_and_with_none_not_answered(
+    trio_with: Any,
+) -> None:
+    trio = await trio_with(device_bits={"day": 2})
+    with pytest.raises(BudgetExceededError):
+        await searched(trio, request_pb2.OPERATION_KNOWN, 3)
+    with pytest.raises(ProtocolError, match="more answers"):
+        await searched(trio, request_pb2.OPERATION_KNOWN, 0)
+    assert await searched(trio, request_pb2.OPERATION_KNOWN, 1) == 1
+
+
+@pytest.mark.parametrize("views", [1, 2])
+async def test_an_enrolment_unless_known_is_a_search_of_one_bit(trio_with: Any, views: int) -> None:
+    trio = await trio_with(device_bits={"day": 2}, gallery_bits={"day": 3}, device_searches={"day": 2})
+
+    async def enrolled(output_bits: int) -> None:
+        request = signed(
+            np.array([PROBE] * views), operation=request_pb2.OPERATION_ENROL, unless_known=True, views=views
+        )
+        async with trio.both(request, "ab", output_bits=output_bits) as calls:
+            results = await results_of(calls, GALLERY, range(3), "ab", views)
+            data = [GALLERY.scheme.serialise(c) for c in results.ciphertexts]
+
+            async def stored(call: KeyHolderCall) -> TemplateShares:
+                await call.send_results(data, results.wanted)
+                return await call.template_shares(1, told=TOLD_BITS, conversions=len(data))
+
+            await asyncio.gather(*map(stored, calls.values()))
+
+    with pytest.raises(BudgetExceededError):
+        await enrolled(3)
+    for _ in range(2):
+        await enrolled(1)
+    with pytest.raises(BudgetExceededError) as caught:
+        await enrolled(1)
+    assert caught.value.budget in ("bits of a device in a day", "searches of a device in a day")
+    # A plain enrolment compares nothing: it takes a request, and none of these.
+    async with trio.both(signed(PROBE, operation=request_pb2.OPERATION_ENROL), "ab") as calls:
+        await asyncio.gather(*(call.template_shares(1, told=1) for call in calls.values()))
 
 
 async def test_a_budget_holds_over_a_restart(trio_with: Any) -> None:

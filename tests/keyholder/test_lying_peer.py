@@ -21,8 +21,11 @@ from veilmatch.crypto.errors import (
     WrongClockError,
 )
 from veilmatch.crypto.keys.parties import Party
-from veilmatch.server.keyholder.session import strand
+from veilmatch.crypto.pair.session import PairSession
+from veilmatch.server.keyholder.session import serving
+from veilmatch.server.keyholder.session.driving import driven
 from veilmatch.server.transport import links
+from veilmatch.server.transport.standing import strand
 
 PROBE = np.random.default_rng(1).integers(-TOY.clip, TOY.clip + 1, TOY.dimension)
 A, B, C = "keyholder-a", "keyholder-b", "keyholder-c"
@@ -40,18 +43,21 @@ LIES = {
 def lie(monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any]) -> None:
     """Have every last word be this."""
     for module in (links, strand):
-        monkeypatch.setattr(module, "written", lambda _error: json.dumps(fields).encode())
+        monkeypatch.setattr(module, "written", lambda _error, _features: json.dumps(fields).encode())
 
 
 @pytest.mark.parametrize("what", LIES)
 async def test_what_it_ends_a_session_with_is_logged_and_passed_on_as_its_word(
     trio: Trio, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
-    async def ends(*_arguments: Any) -> Any:
+    async def ends() -> Any:
         raise StorageError("full")
         yield
 
-    trio["b"]._drive = ends  # type: ignore[method-assign]
+    def at_b(session: PairSession, *more: Any) -> Any:
+        return driven(session, *more) if session._exchange.is_plus else ends()
+
+    monkeypatch.setattr(serving, "driven", at_b)
     lie(monkeypatch, LIES[what].fields())
     request = signed(PROBE)
 
@@ -96,7 +102,7 @@ async def test_whomever_it_names_in_a_check_it_is_named_itself_and_the_wait_doub
         assert entry["named"] == A and entry["reason"].startswith(f"{A} says")
         waits.append(entry["retry_after_s"])
         now[0] += waits[-1]
-    assert waits == [60, 120, 240, 480, 960]
+    assert waits == [5, 10, 20, 40, 80]
     assert list(trio["b"].stocks._standings["ab"]._failed) == [A]
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.keyholder.trio import TOY, Trio, ceremony, encrypted, results_of, scheme, signed, started
+from tests.keyholder.trio import TOY, Trio, ceremony, encrypted, results_of, scheme, signed, started, stocked
 from tests.simulator import SimulatedGallery
 from veilmatch.crypto.errors import CiphertextError, UnavailableError, VeilmatchError
 from veilmatch.protos.v1 import request_pb2
@@ -41,7 +41,7 @@ EVERY = pytest.mark.parametrize("what", NOT_UNITS)
 @pytest.fixture
 async def hasty(tmp_path: Path) -> AsyncIterator[Trio]:
     """Three key holders that wait for each other, but not for long."""
-    async with started(tmp_path / "hasty", peer_timeout_s=6.0) as made:
+    async with started(await stocked(tmp_path / "hasty"), peer_timeout_s=6.0) as made:
         yield made
 
 

@@ -220,7 +220,7 @@ async def test_only_peers_call_about_a_request(hasty: Trio, caller: str) -> None
     [
         pb.PairFrame(session=1, message=pb.PairMessage(gate_layer=b"x")),
         pb.PairFrame(session=1),
-        pb.PairFrame(session=2, message=pb.PairMessage(rendezvous=pb.PairRendezvous(subject_matter=bytes(32)))),
+        pb.PairFrame(session=2, message=pb.PairMessage(rendezvous=pb.PairRendezvous(subject_matter=[bytes(32)]))),
     ],
 )
 async def test_a_session_of_a_peer_begins_with_a_rendezvous_and_the_next_number(
@@ -231,18 +231,21 @@ async def test_a_session_of_a_peer_begins_with_a_rendezvous_and_the_next_number(
     assert isinstance(await refused(call, "b"), ProtocolError)
 
 
-async def test_a_peer_has_one_link_and_its_newest_call_is_that(trio: Trio) -> None:
+async def test_the_newest_call_of_a_peer_is_its_link_and_the_one_before_may_come_to_its_end(trio: Trio) -> None:
     stub = rpc.KeyHolderPeerStub(trio.channel("keyholder-a", "b"))
-    first, second = stub.Pair(timeout=20.0), stub.Pair(timeout=20.0)
-    await first.write(opening_session(1))
-    while "a" not in trio["b"].links._called:
-        await asyncio.sleep(0.01)
-    await second.write(opening_session(1, b"x" * 32))
-    assert not isinstance(await first.read(), pb.PairFrames)
-    assert not second.done()
-    second.cancel()
+    calls, called = [stub.Pair(timeout=60.0) for _ in range(3)], trio["b"].links._called["a"]
+    before = None
+    for number, call in enumerate(calls):
+        await call.write(opening_session(1, bytes([number]) * 32))
+        while called.link is before:
+            await asyncio.sleep(0.01)
+        before = called.link
+    assert not isinstance(await calls[0].read(), pb.PairFrames)
+    assert not calls[1].done() and not calls[2].done()
+    for call in calls:
+        call.cancel()
 
 
-def opening_session(number: int, matter: bytes = bytes(DIGEST_BYTES)) -> pb.PairFrames:
-    rendezvous = pb.PairMessage(rendezvous=pb.PairRendezvous(subject_matter=matter))
+def opening_session(number: int, *matters: bytes) -> pb.PairFrames:
+    rendezvous = pb.PairMessage(rendezvous=pb.PairRendezvous(subject_matter=matters or [bytes(DIGEST_BYTES)]))
     return pb.PairFrames(frame=[pb.PairFrame(session=number, message=rendezvous)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import grpc
@@ -17,6 +18,7 @@ from veilmatch.crypto.errors import (
     IntegrityError,
     InvalidInputError,
     KnowledgeProofError,
+    OverloadedError,
     PartyRefusedError,
     ProtocolError,
     RequestExpiredError,
@@ -139,6 +141,18 @@ REQUESTS: dict[str, tuple[Callable[[], request_pb2.SignedRequest], type[Veilmatc
     "a ciphertext not below N^2": (lambda: signed([b"\xff" * TOY.ciphertext_bytes] * 2), CiphertextError),
     "a short ciphertext": (lambda: signed([c[1:] for c in encrypted(PROBE)]), CiphertextError),
 }  # fmt: skip
+
+
+async def test_one_request_too_many_is_refused_before_its_signature_is_looked_at_or_anything_noted(trio: Trio) -> None:
+    bound, log = trio["a"].under_way, trio["a"].auditor.log
+    entries = log.head[0]
+    with ExitStack() as held:
+        for number in range(bound.limit):
+            held.enter_context(bound.one(f"device-{number + 2}"))
+        error = await serve(trio, "matcher-a", "a", altered(signed(PROBE), drop_signature))
+    assert type(error) is OverloadedError
+    assert error.party == "keyholder-a" and error.retry_after_s and error.alternatives == ()
+    assert nothing_was_computed(trio) and nothing_was_used(trio) and log.head[0] == entries
 
 
 @pytest.mark.parametrize("what", REQUESTS)

@@ -98,7 +98,7 @@ def test_a_message_without_content_is_refused(wire: pb.PairMessage) -> None:
 
 def test_a_rendezvous_is_not_a_message_of_a_session() -> None:
     with pytest.raises(ProtocolError) as caught:
-        from_wire(pb.PairMessage(rendezvous=pb.PairRendezvous(subject_matter=bytes(32))))
+        from_wire(pb.PairMessage(rendezvous=pb.PairRendezvous(subject_matter=[bytes(32)])))
     assert caught.value.got == "rendezvous"
 
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import sqlite3
+import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from contextvars import Context
 from dataclasses import dataclass, field
 from functools import cache, partial
@@ -25,14 +27,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.installation.making import certificate, organisation_keys, organisations, signers
 from tests.simulator import SimulatedGallery
 from veilmatch.client.wire.signing import DeviceKey, Draft, RequestSigner
-from veilmatch.common.settings import TlsSettings
 from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.encryption.knowledge import KnownCiphertexts
 from veilmatch.crypto.encryption.paillier import Paillier
 from veilmatch.crypto.encryption.public_key_format import PublicFile
 from veilmatch.crypto.errors import ServerDeviationError, VeilmatchError
 from veilmatch.crypto.keys.ceremony import Ceremony, run_ceremony
-from veilmatch.crypto.keys.parties import PARTIES, Pair, Party
+from veilmatch.crypto.keys.parties import PAIRS, PARTIES, Pair, Party
 from veilmatch.crypto.keys.shares import KeyHolderKey
 from veilmatch.crypto.packing import lanes
 from veilmatch.crypto.packing.fields import Array
@@ -40,17 +41,18 @@ from veilmatch.crypto.pair.messages import ProbeShare, Results
 from veilmatch.crypto.parameters import ParameterSet
 from veilmatch.protos.v1 import keyholder_pb2_grpc as rpc
 from veilmatch.protos.v1 import request_pb2
-from veilmatch.server.config import KeyHolderBudgets, KeyHolderSettings
+from veilmatch.server.config import DaemonTls, KeyHolderBudgets, KeyHolderSettings
 from veilmatch.server.installation.authority import Authority
 from veilmatch.server.installation.files import write_file
 from veilmatch.server.keyholder.service import KeyHolderPeerService, KeyHolderService
 from veilmatch.server.keyholder.session.serving import KeyHolder
 from veilmatch.server.keyholder.session.share_worker import ShareWorkers, make_handler
 from veilmatch.server.matcher.gallery.mutation import GalleryState
-from veilmatch.server.matcher.query.keyholder_call import AnswerShare, KeyHolderCall, opened
+from veilmatch.server.matcher.query.keyholder_call import AnswerShare, KeyHolderCall, ServeCalling, calling, opened
 from veilmatch.server.matcher.query.records import Records
 from veilmatch.server.transport.channels import channel_to, server_credentials, server_options
-from veilmatch.server.transport.sign_of_life import sign_over
+from veilmatch.server.transport.renewed import RenewedChannel
+from veilmatch.server.transport.sign_of_life import Signs, sign_over
 from veilmatch.server.transport.status import from_rpc
 from veilmatch.server.workers.pool import Exchange
 
@@ -88,14 +90,14 @@ def device_key(name: str) -> Ed25519PrivateKey:
     return Ed25519PrivateKey.generate()
 
 
-def tls_of(name: str, folder: Path) -> TlsSettings:
+def tls_of(name: str, folder: Path) -> DaemonTls:
     """Write a party's TLS files and return where they are."""
     authority, issued = certificates()
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{name}.{part}.pem" for part in ("authority", "certificate", "key")]
     for path, content in zip(paths, (authority, *issued[name]), strict=True):
         write_file(path, content, secret=True)
-    return TlsSettings(authority=paths[0], certificate=paths[1], key=paths[2])
+    return DaemonTls(authority=paths[0], certificate=paths[1], key=paths[2])
 
 
 class LocalPool:
@@ -139,10 +141,12 @@ class Running:
     holder: KeyHolder
     pool: LocalPool
     server: grpc.aio.Server
+    service: KeyHolderService
 
     async def stop(self) -> None:
         """End as a killed process would, except that the port is free at once."""
         await self.server.stop(0)
+        self.service.close()
         await self.holder.close()
 
 
@@ -153,7 +157,9 @@ class Trio:
     folder: Path
     ports: dict[Party, int] = field(default_factory=dict)
     running: dict[Party, Running] = field(default_factory=dict)
-    channels: dict[tuple[str, Party], grpc.aio.Channel] = field(default_factory=dict)
+    channels: dict[tuple[str, Party], RenewedChannel] = field(default_factory=dict)
+    #: Links of the matchers to their key holders, which verifications go over.
+    links: dict[Party, ServeCalling] = field(default_factory=dict)
     #: Changes to the settings of every key holder that is started from now on.
     changes: dict[str, Any] = field(default_factory=dict)
 
@@ -171,9 +177,10 @@ class Trio:
             workers = ShareWorkers(pool, Paillier(ceremony().public_key))  # type: ignore[arg-type]
             await workers.setup(key)
             holder = KeyHolder(self.settings(party), public_file(), key, workers, organisation_keys()[party])
-            rpc.add_KeyHolderServicer_to_server(KeyHolderService(holder), server)
+            service = KeyHolderService(holder)
+            rpc.add_KeyHolderServicer_to_server(service, server)
             rpc.add_KeyHolderPeerServicer_to_server(KeyHolderPeerService(holder), server)
-            self.running[party] = Running(holder, pool, server)
+            self.running[party] = Running(holder, pool, server, service)
             self.add_services(party, server)
             await server.start()
 
@@ -225,12 +232,19 @@ class Trio:
         made = certificate(device, key or device_key(device), public=public_file(), **said)
         (self.devices_dir(party) / f"{device}.cert").write_bytes(made.encode())
 
-    def channel(self, name: str, party: Party) -> grpc.aio.Channel:
+    def channel(self, name: str, party: Party) -> RenewedChannel:
         """Return a channel to a key holder that shows the certificate of `name`."""
         if (name, party) not in self.channels:
             tls = tls_of(name, self.folder)
             self.channels[name, party] = channel_to(f"127.0.0.1:{self.ports[party]}", f"keyholder-{party}", tls)
         return self.channels[name, party]
+
+    def link(self, party: Party) -> ServeCalling:
+        """Return the calling end of the link of a matcher to its key holder."""
+        if party not in self.links:
+            channel = self.channel(f"matcher-{party}", party)
+            self.links[party] = calling(party, rpc.KeyHolderStub(channel), channel.renewal)
+        return self.links[party]
 
     @asynccontextmanager
     async def call(
@@ -243,12 +257,16 @@ class Trio:
         channel = self.channel(f"matcher-{party}", party)
         stub = rpc.KeyHolderStub(channel)
         record = changes.get("record", ())
+        operation = request_pb2.RequestBody.FromString(request.body).operation
+        on_link = operation in (request_pb2.OPERATION_VERIFY, request_pb2.OPERATION_PRESENT)
+        link = self.link(party) if on_link else None
         by_device = changes.get("by_device", [True] * (len(record) // TOY.lane_ciphertexts))
         records = Records(record, np.array(by_device, dtype=np.bool_))
         async with opened(
-            stub, party, pair, request, changes.get("state", STATE), records, TOY, sign_over(channel),
-            is_plus=party == pair[0], timeout_s=changes.get("timeout_s", 10.0),
+            stub, party, pair, request, changes.get("state", STATE), records, TOY, Signs(sign_over(channel)),
+            is_plus=party == pair[0], timeout_s=changes.get("timeout_s", 60.0),
             output_bits=changes.get("output_bits", 4096), labels_digest=changes.get("labels_digest", b""),
+            calling=link,
         ) as call:  # fmt: skip
             yield call
 
@@ -283,6 +301,8 @@ class Trio:
         return opened_bits(*shares, 1) == [1]
 
     async def close(self) -> None:
+        for link in self.links.values():
+            link.close()
         for channel in self.channels.values():
             await channel.close()
         await self.stop(*self.running)
@@ -297,6 +317,36 @@ async def started(folder: Path, **changes: Any) -> AsyncIterator[Trio]:
         yield trio
     finally:
         await trio.close()
+
+
+#: What `stocked` has made, by key holder.
+_DEALT: dict[Party, bytes] = {}
+
+
+async def stocked(folder: Path) -> Path:
+    """Give the key holders that will start in a folder stock for every pair, and return the folder.
+
+    It is dealt and checked once in each process: their keys are the same wherever they start. So what a test waits for
+    is its session, and no time-out of a test about sessions has to allow for a check.
+    """
+    if not _DEALT:
+        with tempfile.TemporaryDirectory() as elsewhere:
+            async with started(Path(elsewhere), peer_timeout_s=120.0) as trio:
+                for pair in PAIRS:
+                    await (await trio[pair[0]].stocks.of(pair)).refill()
+            for party in PARTIES:
+                path = trio.data_dir(party) / "stock.db"
+                with closing(sqlite3.connect(path)) as connection:
+                    # These copies are meant: none says that it was made elsewhere.
+                    connection.execute("DELETE FROM place")
+                    connection.commit()
+                    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                _DEALT[party] = path.read_bytes()
+    trio = Trio(folder)
+    for party, stock in _DEALT.items():
+        trio.data_dir(party).mkdir(parents=True)
+        write_file(trio.data_dir(party) / "stock.db", stock, secret=True)
+    return folder
 
 
 def holders(pair: Pair) -> tuple[Party, ...]:
@@ -325,8 +375,8 @@ def scheme() -> Paillier:
 
 
 def known(vector: Array) -> KnownCiphertexts:
-    """A vector's lane ciphertexts, as whoever encrypted them has them."""
-    return KnownCiphertexts.encrypt(scheme(), lanes.pack(vector, TOY))
+    """The lane ciphertexts of a vector, or of several views of one, as whoever encrypted them has them."""
+    return KnownCiphertexts.encrypt(scheme(), [m for view in np.atleast_2d(vector) for m in lanes.pack(view, TOY)])
 
 
 def encrypted(vector: Array) -> list[bytes]:
@@ -346,7 +396,8 @@ def signed(
     operation: request_pb2.Operation.ValueType = request_pb2.OPERATION_CANDIDATES,
     **changes: Any,
 ) -> request_pb2.SignedRequest:
-    """A request of device-1. vector: the probe or template, or its ciphertexts. changes: device, key, now.
+    """A request of device-1. vector: the probe or template, views of one, or its ciphertexts. changes: device, key,
+    now, views, unless_known.
 
     Bare ciphertexts are sent with a proof that is none.
     """
@@ -354,12 +405,18 @@ def signed(
         sent = claimed(vector) if vector else None
     else:
         sent = vector if isinstance(vector, KnownCiphertexts) else known(vector)
-    search = operation in (request_pb2.OPERATION_CANDIDATES, request_pb2.OPERATION_IDENTIFY)
+    search = operation in (
+        request_pb2.OPERATION_CANDIDATES, request_pb2.OPERATION_IDENTIFY, request_pb2.OPERATION_KNOWN,
+    )  # fmt: skip
+    unless_known = changes.get("unless_known", False)
     probe = search or operation == request_pb2.OPERATION_VERIFY
     subject = "" if search else "ada"
     token = b"" if probe else secrets.token_bytes(16)
     model = "" if sent is None else "toy"
-    draft = Draft(operation, sent, threshold if probe else 0, subject, token, model=model)
+    draft = Draft(
+        operation, sent, threshold if probe or unless_known else 0, subject, token, model=model,
+        views=changes.get("views", 1), unless_known=unless_known,
+    )  # fmt: skip
     signer = RequestSigner(
         DeviceKey(changes.get("key", device_key("device-1"))), changes.get("device", "device-1"), "main",
         ceremony().public_key, 60.0, changes.get("now", time.time),
@@ -373,16 +430,16 @@ def signed(
 
 
 async def results_of(
-    calls: dict[Party, KeyHolderCall], gallery: SimulatedGallery, wanted: Sequence[int], pair: Pair
+    calls: dict[Party, KeyHolderCall], gallery: SimulatedGallery, wanted: Sequence[int], pair: Pair, views: int = 1
 ) -> Results:
-    """Wait for both shares of the probe and compute V of every pack with a wanted template."""
-    shares = await asyncio.gather(*(call.probe_share() for call in calls.values()))
+    """Wait for both shares of the probe and compute V of every pack with a wanted template, by view."""
+    shares = await asyncio.gather(*(call.probe_share(views) for call in calls.values()))
     assert shares[0].session_id == shares[1].session_id
     made = {
         party == pair[0]: ProbeShare(share.session_id, share.values, party == pair[0])
         for party, share in zip(calls, shares, strict=True)
     }
-    return gallery.results(made, [gallery.places[i] for i in wanted])
+    return gallery.results(made, [gallery.places[i] for i in wanted], views)
 
 
 async def answers(calls: dict[Party, KeyHolderCall], results: Results, count: int | None = None) -> list[int]:

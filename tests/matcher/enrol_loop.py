@@ -1,4 +1,4 @@
-"""A matcher that changes a gallery until it is killed; run by test_store_kill.
+"""A matcher that changes a gallery until it is killed, or its server is; run by test_store_kill.
 
 Mutation n is decided by n alone: every third erases what the one before has enrolled. After each
 commit its number is printed, which is the acknowledgement that a client would get.
@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tests.matcher.galleries import KEY_ID, mutation, run
 from veilmatch.crypto.parameters import ParameterSet
+from veilmatch.server.config import GalleriesIn, StorageSettings
 from veilmatch.server.matcher.gallery.disk.store import Store
 from veilmatch.server.matcher.gallery.mutation import Mutation
 
@@ -27,8 +28,18 @@ def nth(number: int) -> Mutation:
     return mutation(number, added=[(*place(number), f"subject {number}")], parameters=PARAMETERS)
 
 
-def main(data_dir: Path) -> None:
-    store = Store(data_dir, KEY_ID, PARAMETERS)
+def argument(where: GalleriesIn) -> str:
+    """Return a place as this program takes it."""
+    return str(where) if isinstance(where, Path) else where.model_dump_json()
+
+
+def place_of(given: str) -> GalleriesIn:
+    """Return the place of an argument."""
+    return StorageSettings.model_validate_json(given) if given.startswith("{") else Path(given)
+
+
+def main(where: GalleriesIn) -> None:
+    store = Store(where, KEY_ID, PARAMETERS)
     number = store.open_gallery("staff").sequence
     while True:
         run(store, "staff", nth(number))
@@ -37,4 +48,4 @@ def main(data_dir: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(place_of(sys.argv[1]))

@@ -6,15 +6,16 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from veilmatch.crypto.gallery_change import ACCEPTANCE, next_chain
 from veilmatch.crypto.keys.parties import PARTIES, Party
 from veilmatch.crypto.parameters import ParameterSet
 from veilmatch.server.ground.organisation import OrganisationKey
 from veilmatch.server.matcher.agreement.acceptor import GalleryState
 from veilmatch.server.matcher.agreement.ballots import Ballot
-from veilmatch.server.matcher.agreement.certificates import ACCEPTANCE, PROPOSAL, Certificate, Scope, Vote
+from veilmatch.server.matcher.agreement.certificates import PROPOSAL, Certificate, Scope, Vote
 from veilmatch.server.matcher.gallery.disk.store import Store
 from veilmatch.server.matcher.gallery.gallery import Gallery
-from veilmatch.server.matcher.gallery.mutation import Mutation, Record, Template, initial_chain, next_chain
+from veilmatch.server.matcher.gallery.mutation import Mutation, Record, Template, initial_chain
 
 PARAMETERS = ParameterSet(dimension=4, scale=60, clip=23, modulus_bits=512)
 KEY_ID = b"key of the tests"

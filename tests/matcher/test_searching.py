@@ -38,7 +38,7 @@ class Query:
         self.is_plus = True
 
     async def ask(self, operation: str = "candidates") -> Matched:
-        checked = SimpleNamespace(operation=operation, recipient=None, pair="ab", digest=bytes(32))
+        checked = SimpleNamespace(operation=operation, recipient=None, pair="ab", digest=bytes(32), views=1)
         on: Any = SimpleNamespace(
             agreement=SimpleNamespace(reading=lambda meeting, gallery: gallery.lock.shared()),
             workers=self.packed.here if self.keeps else Unkept(self.packed.here),
@@ -60,7 +60,8 @@ class Query:
             await take(mine, [SCHEME.serialise(SCHEME.encode(Integer(1))) for _ in mine])
         assert len(self.sent) == count and all(len(sent) == size for sent in self.sent)
 
-    async def probe_share(self) -> Any:
+    async def probe_share(self, views: int) -> Any:
+        assert views == 1
         return SimpleNamespace(session_id=bytes(32), values=self.share)
 
     async def send_results(self, results: list[bytes], wanted: Any, *, last: bool) -> None:
@@ -100,7 +101,7 @@ async def test_a_change_does_not_wait_for_a_search_that_has_begun(packed: Packed
     state = packed.gallery.state
     searching = asyncio.ensure_future(query.ask())
     await query.opened.wait()
-    async with asyncio.timeout(10), packed.gallery.lock.exclusive():
+    async with asyncio.timeout(15), packed.gallery.lock.exclusive():
         await packed.change([0, 5])
     assert packed.gallery.state.sequence == state.sequence + 1 and not searching.done()
     query.go_on.set()
@@ -123,7 +124,7 @@ async def test_where_packs_are_not_kept_a_change_waits(packed: Packed) -> None:
     assert not changing.done()
     query.go_on.set()
     await searching
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(15):
         await changing
 
 
@@ -135,5 +136,5 @@ async def test_a_search_that_is_given_up_leaves_lock_and_packs(packed: Packed) -
         searching.cancel()
         with pytest.raises(asyncio.CancelledError):
             await searching
-        async with asyncio.timeout(10), packed.gallery.lock.exclusive():
+        async with asyncio.timeout(15), packed.gallery.lock.exclusive():
             assert not +packed.here._held[0]

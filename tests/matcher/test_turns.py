@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from contextlib import AsyncExitStack, ExitStack
 
 import pytest
 
 from veilmatch.crypto.errors import OverloadedError
-from veilmatch.server.config import AdmissionLimits
+from veilmatch.server.bounds import AdmissionLimits
 from veilmatch.server.matcher.turns import Turns
 
 
@@ -99,10 +100,11 @@ async def test_a_full_queue_of_devices_that_ask_alike_takes_no_other_one() -> No
     served = Served(one, takes_s=0.05)
     alike = [asyncio.create_task(served.ask(device)) for device in "abcd"]
     await asyncio.sleep(0)
-    with pytest.raises(OverloadedError):
-        one.require_room("e")
+    with pytest.raises(OverloadedError), one.coming("e"):
+        pass
     await asyncio.gather(*alike)
-    one.require_room("e")
+    with one.coming("e"):
+        pass
 
 
 async def test_whoever_waits_too_long_is_refused_and_leaves_no_place_taken() -> None:
@@ -144,6 +146,8 @@ async def test_a_device_that_leaves_gives_its_turn_back_whenever_it_leaves(at: i
 def test_limits_that_are_not_given_follow_the_cores() -> None:
     assert AdmissionLimits().resolved(2) == (6, 96)
     assert AdmissionLimits(in_progress=4, waiting=10).resolved(2) == (4, 10)
+    assert [AdmissionLimits().verifying_at_once(cores) for cores in (1, 2, 16, 64)] == [16, 32, 256, 256]
+    assert AdmissionLimits(verifying=5).verifying_at_once(2) == 5
 
 
 async def test_where_nobody_waits_one_device_has_half_of_the_places_too() -> None:
@@ -175,3 +179,56 @@ async def test_the_error_says_which_bound_it_was() -> None:
     late = [str(error) for error in ends if error is not None]
     assert sum("took the place" in text for text in late) == 1
     assert sum("a turn within 0.3 s" in text for text in late) >= 3
+
+
+# -- whose turn is not going to come in time -------------------------------------------------------
+
+
+class Clocked:
+    """Turns by a clock that is set, each of which has taken a second so far."""
+
+    def __init__(self, at_once: int = 2, wait_s: float = 2.0) -> None:
+        self.now = 0.0
+        self.turns = Turns(at_once, 100, wait_s, "matcher-a", now=lambda: self.now)
+        self.turns._length_s = 1.0
+
+    def comes(self, stack: ExitStack, *devices: str) -> list[bool]:
+        """Whether a request of each is let in, one after the other; they stay on their way."""
+        let_in = []
+        for device in devices:
+            try:
+                stack.enter_context(self.turns.coming(device))
+                let_in.append(True)
+            except OverloadedError as error:
+                assert "is not going to come in time" in str(error) and error.retry_after_s
+                let_in.append(False)
+        return let_in
+
+
+async def test_a_request_whose_turn_is_not_going_to_come_in_time_is_refused_as_it_comes() -> None:
+    """Two at once, a second each: two seconds are enough for four that wait, and not for five."""
+    clocked = Clocked()
+    async with clocked.turns.turn("x"), clocked.turns.turn("y"):
+        with ExitStack() as stack:
+            assert clocked.comes(stack, "a", "b", "c", "d", "e") == [True, True, True, True, False]
+    with ExitStack() as stack:
+        assert all(clocked.comes(stack, *"abcdefgh")), "while a turn is free nobody is refused for the time"
+
+
+async def test_a_device_that_has_come_with_many_does_not_make_another_ones_turn_late() -> None:
+    clocked = Clocked(at_once=4, wait_s=3.0)
+    async with AsyncExitStack() as held:
+        for device in "wxyz":
+            await held.enter_async_context(clocked.turns.turn(device))
+        with ExitStack() as stack:
+            greedy = clocked.comes(stack, *["kiosk"] * 40)
+            assert sum(greedy) == 12, "as many as have their turn in three seconds"
+            assert clocked.comes(stack, "door") == [True], "it goes second"
+
+
+async def test_what_came_and_went_counts_no_more() -> None:
+    clocked = Clocked()
+    for _ in range(50):
+        with ExitStack() as stack:
+            assert clocked.comes(stack, "a") == [True]
+    assert not clocked.turns._coming

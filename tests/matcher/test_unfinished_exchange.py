@@ -10,7 +10,7 @@ import pytest
 from tests.transport.parties import tls_of
 from veilmatch.crypto.errors import UnavailableError
 from veilmatch.protos.v1 import matcher_pb2_grpc as rpc
-from veilmatch.server.matcher.agreement.meeting import Meetings
+from veilmatch.server.matcher.agreement.meetings import Meetings
 from veilmatch.server.matcher.query.matching import Surroundings
 from veilmatch.server.matcher.service import MatcherPeerService
 from veilmatch.server.transport import streams
@@ -18,7 +18,10 @@ from veilmatch.server.transport.channels import channel_to, server_credentials, 
 from veilmatch.server.transport.status import from_rpc
 
 
-async def test_an_exchange_without_a_first_message_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("method", ["Exchange", "Meet"])
+async def test_a_call_without_a_first_message_ends(
+    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(streams, "SILENCE_S", 0.3)
     # No gallery, no key holders and no workers: an exchange that does not begin gets to none of them.
     meetings = Meetings("b", {"a": None}, timeout_s=5.0)  # type: ignore[dict-item]
@@ -28,7 +31,7 @@ async def test_an_exchange_without_a_first_message_ends(tmp_path: Path, monkeypa
         workers=None,
         meetings=meetings,
         key_holder=None,
-        key_holder_sign=None,
+        key_holder_signs=None,
         timeout_s=5.0,
         public=None,
         organisation=None,
@@ -39,7 +42,7 @@ async def test_an_exchange_without_a_first_message_ends(tmp_path: Path, monkeypa
     await server.start()
     try:
         async with channel_to(f"127.0.0.1:{port}", "matcher-b", tls_of(tmp_path, "matcher-a")) as channel:
-            call = rpc.MatcherPeerStub(channel).Exchange(timeout=10.0)
+            call = getattr(rpc.MatcherPeerStub(channel), method)(timeout=10.0)
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 async for _ in call:
                     pass

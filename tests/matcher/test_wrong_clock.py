@@ -18,10 +18,10 @@ from tests.transport.signed import DEVICE, NOW_MS, NOW_S, body, checker, signed
 from veilmatch.crypto.errors import RequestExpiredError, UnavailableError, VeilmatchError, WrongClockError
 from veilmatch.protos.v1 import matcher_pb2_grpc as rpc
 from veilmatch.protos.v1 import request_pb2 as pb
-from veilmatch.server.config import AdmissionLimits
+from veilmatch.server.bounds import AdmissionLimits
 from veilmatch.server.ground.own_failures import Self, own_failures
 from veilmatch.server.matcher.admission import Admission
-from veilmatch.server.matcher.agreement.meeting import Meetings
+from veilmatch.server.matcher.agreement.meetings import Meetings
 from veilmatch.server.matcher.entrance import Entrance
 from veilmatch.server.matcher.query.matching import Surroundings
 from veilmatch.server.matcher.service import MatcherPeerService

@@ -35,6 +35,7 @@ def write_earlier(new: Path, old: Path) -> Path:
         shutil.copytree(new / folder_of(name), old / name, ignore=shutil.ignore_patterns("lock"))
         (old / name / "organisation.key").unlink()
         (old / name / "public.json").write_bytes(public)
+        _change(old / name / f"{name.split('-')[0]}.toml", lambda fields: fields.pop("metrics"))
     key_holder_c = tomllib.loads((old / "keyholder-a" / "keyholder.toml").read_text())["peers"]["c"]
     for party in PARTIES:
         _change(old / f"keyholder-{party}" / "keyholder.toml", lambda fields: fields.pop("organisation_key"))

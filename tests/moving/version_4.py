@@ -9,8 +9,9 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from veilmatch.crypto.gallery_change import next_chain
 from veilmatch.crypto.parameters import ParameterSet
-from veilmatch.server.matcher.gallery.mutation import initial_chain, next_chain
+from veilmatch.server.matcher.gallery.mutation import initial_chain
 
 _TABLES = Path(__file__).with_name("version_4.sql")
 

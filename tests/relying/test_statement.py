@@ -81,6 +81,15 @@ def test_a_search_names_whom_the_answer_names(labels: list[str], data: st.DataOb
     assert len(set(found.subjects)) == len(found.subjects) and bool(found) is (bits > 0)
 
 
+@pytest.mark.parametrize("answer", [0, 1])
+@pytest.mark.parametrize("valid", [True, False])
+def test_known_is_one_bit_and_names_nobody(answer: int, valid: bool) -> None:
+    about = {"operation": "known", "subject": b"", "labels": b"", "count": 1}
+    found = opened(SealedAnswer(pair_states("ab", answer, valid=valid, **about), b""), expect_subject=None)
+    assert (found.operation, found.decision, found.valid) == ("known", bool(answer and valid), valid)
+    assert found.subject is None and found.subjects == ()
+
+
 @pytest.mark.parametrize("labels", range(1, 70))
 def test_the_size_of_an_answer_is_that_of_the_gates(labels: int) -> None:
     names = [f"s{i}" for i in range(labels)]
@@ -130,6 +139,27 @@ def test_a_verification_counts_for_an_expected_subject_only() -> None:
     refusal(search("identify", 1), StatementMismatchError, "another operation")
 
 
+def test_an_answer_about_a_card_counts_where_one_is_expected_only() -> None:
+    about = verification(operation="present")
+    found = opened(about, expect_operation="present")
+    assert (found.decision, found.operation, found.subject) == (True, "present", "alice")
+    refusal(about, StatementMismatchError, "where one is expected")
+    refusal(about, StatementMismatchError, "another operation", expect_operation="verify")
+    refusal(about, StatementMismatchError, "none expected", expect_operation="present", expect_subject=None)
+    refusal(about, StatementMismatchError, "another subject", expect_operation="present", expect_subject="bob")
+    refusal(verification(), StatementMismatchError, "another operation", expect_operation="present")
+
+
+@pytest.mark.parametrize("operation", ["verify", "present"])
+def test_an_answer_about_several_views_counts_where_they_are_allowed(operation: Any) -> None:
+    """Each is one more chance of a false match, and the device chooses how many there are, as it does the threshold."""
+    about, expected = verification(operation=operation, views=3), {"expect_operation": operation}
+    for most in ({}, {"max_views": 2}):
+        refusal(about, StatementMismatchError, "more views", **expected, **most)
+    assert opened(about, max_views=3, **expected).views == 3
+    assert opened(verification(operation=operation), max_views=3, **expected).views == 1
+
+
 def test_a_threshold_that_cannot_be_is_an_error_of_the_caller() -> None:
     with pytest.raises(ParameterError):
         opened(verification(), lowest_threshold=7.0)
@@ -156,7 +186,7 @@ def test_one_organisation_twice_and_pairs_mixed_are_refused() -> None:
     [
         {"request": b"x" * 32}, {"session": b"x" * 32}, {"sequence": 8}, {"chain": b"x" * 32}, {"threshold": 6352},
         {"gallery": "staff"}, {"device": "door-3"}, {"challenge": b""}, {"recipient": b"x" * 32},
-        {"subject": b"x" * 32},
+        {"subject": b"x" * 32}, {"views": 2},
     ],
     ids=lambda changes: next(iter(changes)),
 )  # fmt: skip

@@ -29,6 +29,7 @@ def ask_for_ever(folder: Path, first: int) -> None:
             try:
                 budgets.admit({"device": "door-1"}, {"requests": 1})
             except BudgetExceededError:
+                os.write(1, b"-2\n")  # no more
                 threading.Event().wait()
             # In one write: what is seen was admitted, whatever happens next.
             os.write(1, f"{n}\n".encode())

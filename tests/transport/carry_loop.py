@@ -10,6 +10,11 @@ import signal
 import sys
 from pathlib import Path
 
+# What is to be interrupted is carrying over, not an import that opening a database begins with.
+import alembic.migration
+import alembic.operations
+import alembic.script  # noqa: F401
+
 from veilmatch.server.admission.ledger import Ledger
 
 if __name__ == "__main__":

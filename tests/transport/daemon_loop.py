@@ -2,7 +2,7 @@
 
 python -m tests.transport.daemon_loop <folder> <listen> <grace in seconds>
 
-Files in the folder: `release` lets calls end, `broken` is a worker that has died.
+Files in the folder: `release` lets calls end, `broken` is a worker that has died, `spoilt` is what a SIGHUP fails on.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import structlog
 
 from tests.transport.parties import METHOD, tls_from
 from veilmatch.crypto.errors import VeilmatchError
@@ -30,7 +31,7 @@ async def appears(path: Path) -> None:
         await asyncio.sleep(0.01)
 
 
-async def serve(folder: Path, listen: str) -> int:
+async def serve(folder: Path, listen: str, grace_s: float) -> int:
     async def answer(request: bytes, context: Any) -> bytes:
         os.write(1, b"called\n")
         await appears(folder / "release")
@@ -41,21 +42,29 @@ async def serve(folder: Path, listen: str) -> int:
     server = grpc.aio.server(options=server_options(serves_devices=True))
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
     credentials = server_credentials(tls_from(folder, NAME))
-    return await daemon.run_daemon(server, credentials, listen, lambda: appears(folder / "broken"))
+
+    async def hangup() -> None:
+        # Looked at first: who waits for the line may spoil it for the next time.
+        is_spoilt = (folder / "spoilt").exists()
+        structlog.get_logger("veilmatch.test").info("hangup")
+        if is_spoilt:
+            raise ValueError("SECRET")
+
+    broken = folder / "broken"
+    return await daemon.run_daemon(server, credentials, listen, lambda: appears(broken), hangup=hangup, stop_s=grace_s)
 
 
-def main(folder: Path, listen: str) -> int:
+def main(folder: Path, listen: str, grace_s: float) -> int:
     configure_logging(NAME)
     daemon.ignore_hangups()
     daemon.take_descriptors()
     try:
         with daemon.sole_owner(folder / "data"):
-            return run_logged(serve(folder, listen))
+            return run_logged(serve(folder, listen, grace_s))
     except VeilmatchError as error:
         os.write(1, f"{error.code}: {error}\n".encode())
         return REFUSED
 
 
 if __name__ == "__main__":
-    daemon.GRACE_S = float(sys.argv[3])
-    sys.exit(main(Path(sys.argv[1]), sys.argv[2]))
+    sys.exit(main(Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])))

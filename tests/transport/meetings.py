@@ -42,7 +42,7 @@ class Meetings:
 
     def dial(self, subject: bytes) -> AbstractAsyncContextManager[PeerLink]:
         return dialled(
-            self.call(), PairMessage(rendezvous=PairRendezvous(subject_matter=subject)), CALLED, ALTERNATIVES, OTHERS
+            self.call(), PairMessage(rendezvous=PairRendezvous(subject_matter=[subject])), CALLED, ALTERNATIVES, OTHERS
         )
 
     def call(self) -> Any:
@@ -55,7 +55,7 @@ class Meetings:
 
     async def settled(self) -> bool:
         """Whether every call ends, and leaves nothing in the rendezvous."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(15):
             while self.calls or self.rendezvous._links:
                 await asyncio.sleep(0.01)
         return True
@@ -73,7 +73,7 @@ async def meeting(
         try:
             first = await first_message(context, PairMessage, "rendezvous", caller(context))
             link: AcceptedLink[PairMessage] = AcceptedLink(context, caller(context), ALTERNATIVES, OTHERS)
-            meetings.rendezvous.bring(first.rendezvous.subject_matter, link)
+            meetings.rendezvous.bring(first.rendezvous.subject_matter[0], link)
             await link.feed()
         finally:
             meetings.calls -= 1

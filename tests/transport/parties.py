@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import cache
@@ -13,10 +14,12 @@ import grpc
 from google.protobuf.message import Message
 
 from veilmatch.common.settings import TlsSettings
+from veilmatch.server.bounds import USUAL, ConnectionLimits
 from veilmatch.server.ground.own_failures import Self
 from veilmatch.server.installation.authority import Authority
 from veilmatch.server.installation.files import write_file
 from veilmatch.server.transport.channels import server_credentials, server_options
+from veilmatch.server.transport.connections import Connections
 from veilmatch.server.transport.door import Door, Gate
 
 #: The method that `serving` offers, and how one calls it.
@@ -67,11 +70,12 @@ async def serving(
     tls: TlsSettings | None = None,
     message: type[Message] | None = None,
     gate: Gate | None = None,
+    limits: ConnectionLimits = USUAL,
 ) -> AsyncIterator[str]:
     """Offer one method, e.g. of kind "unary_unary", on a free port; yields the address.
 
     method: as a servicer's, without self. tls: None listens without TLS. message: what comes in; None for bytes.
-    gate: who may call; None for no door.
+    gate: who may call; None for no door. limits: of connections, which are followed where there is a door.
     """
 
     async def call(request: Any, context: Any) -> Any:
@@ -88,17 +92,21 @@ async def serving(
         response_serializer=bytes_of,
     )
     service, name = METHOD.strip("/").split("/")
-    doors = [] if gate is None else [Door(SERVICE.server, {service: gate})]
-    server = grpc.aio.server(interceptors=doors, options=server_options(serves_devices=False))
+    connections = Connections(limits, 0, SERVICE.server.name)
+    doors = [] if gate is None else [Door(SERVICE.server, {service: gate}, connections=connections)]
+    server = grpc.aio.server(interceptors=doors, options=server_options(limits, serves_devices=False))
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {name: handler}),))
     if tls is None:
         port = server.add_insecure_port("127.0.0.1:0")
     else:
         port = server.add_secure_port("127.0.0.1:0", server_credentials(tls))
+    connections.port = port
     await server.start()
+    following = asyncio.create_task(connections.follow())
     try:
         yield f"127.0.0.1:{port}"
     finally:
+        following.cancel()
         await server.stop(None)
 
 

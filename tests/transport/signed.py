@@ -10,11 +10,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tests.installation.making import ceremony, certificate
 from veilmatch.crypto.arithmetic import Integer
+from veilmatch.crypto.card import SERIAL_BYTES, presented_digest
 from veilmatch.crypto.digests import NONCE_BYTES
 from veilmatch.crypto.encryption.knowledge import KnownCiphertexts, context_digest, proof_bytes
 from veilmatch.crypto.encryption.paillier import Paillier
 from veilmatch.crypto.encryption.public_key_format import KEY_ID_BYTES
 from veilmatch.crypto.keys.device_certificate import Statement
+from veilmatch.crypto.liveness import Verdict
 from veilmatch.crypto.requests import (
     SALT_BYTES,
     TOKEN_BYTES,
@@ -46,13 +48,22 @@ NUMBERS: dict[Operation, pb.Operation] = {
     "verify": pb.OPERATION_VERIFY,
     "candidates": pb.OPERATION_CANDIDATES,
     "identify": pb.OPERATION_IDENTIFY,
+    "known": pb.OPERATION_KNOWN,
     "enrol": pb.OPERATION_ENROL,
     "erase": pb.OPERATION_ERASE,
     "bulk": pb.OPERATION_BULK_ENROL,
     "subjects": pb.OPERATION_SUBJECTS,
     "rotate": pb.OPERATION_ROTATE,
+    "retain": pb.OPERATION_RETAIN,
+    "issue": pb.OPERATION_ISSUE,
+    "present": pb.OPERATION_PRESENT,
+    "revoke": pb.OPERATION_REVOKE,
 }
 OPERATIONS = tuple(NUMBERS)
+#: Those that name a subject.
+NAMED = ("verify", "enrol", "erase", "issue", "present")
+#: What stands for one: requests are checked before the card in them is looked at.
+CARD = b"a card"
 
 
 class Known(dict[str, Statement]):
@@ -64,7 +75,7 @@ class Known(dict[str, Statement]):
 
 def known(*names: str, **grant: Any) -> Known:
     """These devices, with certificates of NOW_S. grant: fields of `Grant`, all rights everywhere unless said."""
-    now = datetime.datetime.fromtimestamp(NOW_S, datetime.UTC)
+    now, grant = datetime.datetime.fromtimestamp(NOW_S, datetime.UTC), {"rights": OPERATIONS} | grant
     return Known({name: certificate(name, KEYS[name], now=now, **grant).statement for name in names})
 
 
@@ -101,11 +112,15 @@ def body(operation: Operation = "verify", /, **changes: Any) -> pb.RequestBody:
         "issued_at_ms": NOW_MS,
         "expires_at_ms": NOW_MS + 60_000,
         "payload_digest": payload_digest(CIPHERTEXTS if operation in WITH_LANES else ()),
-        "subject_digest": subject_digest(SALT, SUBJECT) if operation in ("verify", "enrol", "erase") else b"",
+        "subject_digest": subject_digest(SALT, SUBJECT) if operation in NAMED else b"",
         "model": "embedding" if has_vectors else "",
         "new_key_id": NEW_KEY_ID if operation == "rotate" else b"",
         # Of the right length, which is all that is looked at before the ciphertexts are.
         "knowledge": bytes(proof_bytes(public_key)) if operation in WITH_LANES else b"",
+        "dated": operation in ("issue", "revoke"),
+        "card_digest": presented_digest(CARD) if operation == "present" else b"",
+        "card_expires_s": int(NOW_S) + 86400 if operation == "issue" else 0,
+        "card_serial": bytes(SERIAL_BYTES) if operation == "revoke" else b"",
     }
     return pb.RequestBody(**fields | changes)
 
@@ -114,6 +129,8 @@ def signed(said: pb.RequestBody | bytes, key: Ed25519PrivateKey = KEYS[DEVICE], 
     """A request with this body, signed."""
     data = said if isinstance(said, bytes) else said.SerializeToString(deterministic=True)
     fields = {"body": data, "signature": key.sign(signed_bytes(data)), "ciphertexts": CIPHERTEXTS}
+    if not isinstance(said, bytes) and said.operation == pb.OPERATION_PRESENT:
+        fields["card"] = CARD
     return pb.SignedRequest(**fields | {"subject": SUBJECT, "subject_salt": SALT} | changes)
 
 
@@ -130,7 +147,18 @@ def proved(said: pb.RequestBody | None = None, /, **changes: Any) -> pb.RequestB
     return said
 
 
+def verdict_of(said: pb.RequestBody) -> tuple[bytes, int]:
+    return said.liveness.detector, said.liveness.checked_at_ms
+
+
 def context_of(said: pb.RequestBody, key: Ed25519PrivateKey) -> bytes:
     fields = {field.name: getattr(said, field.name) for field in pb.RequestBody.DESCRIPTOR.fields}
-    del fields["knowledge"], fields["new_key_id"], fields["enrolment"]  # the latter two: of requests without vectors
+    del (
+        fields["knowledge"],
+        fields["new_key_id"],
+        fields["enrolment"],
+        fields["details"],
+        fields["card_serial"],
+    )  # the others: of requests without vectors
+    fields["liveness"] = Verdict(*verdict_of(said)) if said.HasField("liveness") else None
     return context_digest(device_key=key.public_key().public_bytes_raw(), **fields)

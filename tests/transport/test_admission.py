@@ -39,7 +39,7 @@ from veilmatch.crypto.errors import (
 )
 from veilmatch.protos.v1 import request_pb2 as pb
 from veilmatch.server.admission.budgets import Budget
-from veilmatch.server.admission.ledger import Ledger
+from veilmatch.server.admission.ledger import Entry, Ledger
 from veilmatch.server.matcher.admission import Admission, Admitted
 from veilmatch.server.matcher.gallery.gallery import Gallery
 from veilmatch.server.transport.channels import Context
@@ -149,10 +149,10 @@ async def test_a_verification_is_counted_with_its_nonce_or_neither_is_noted(ledg
     for request, (_, admitted) in zip(requests, begun, strict=True):
         nonce, expires_at_ms = admitted.checked.nonce, admitted.checked.expires_at_ms
         if request is requests[2]:
-            ledger.require_new(nonce, expires_at_ms)
+            ledger.look_at(Entry(nonce, expires_at_ms))
         else:
             with pytest.raises(RequestReplayedError):
-                ledger.require_new(nonce, expires_at_ms)
+                ledger.look_at(Entry(nonce, expires_at_ms))
 
 
 async def test_a_verification_of_nobody_who_is_here_costs_no_budget_and_is_made_once(ledger: Ledger) -> None:

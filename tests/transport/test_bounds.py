@@ -13,15 +13,14 @@ from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 
 import grpc
-import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tests.silent_relay import SilentRelay
 from tests.transport.daemon_loop import NAME
 from tests.transport.parties import METHOD, serving, tls_of
-from veilmatch.server.transport import channels
+from veilmatch.server.bounds import USUAL, ConnectionLimits
 from veilmatch.server.transport.channels import channel_to
-from veilmatch.server.transport.limits import HANDSHAKE_S, PEER_PING_S, PEER_PONG_S, PINGED_S
+from veilmatch.server.transport.limits import PEER_PING_S, PEER_PONG_S
 
 ROOT = Path(__file__).parents[2]
 CALLER = "matcher-b"
@@ -102,9 +101,9 @@ async def test_more_connections_of_nobody_than_descriptors_lock_nobody_out_for_l
         await healthy(tmp_path, address, STARTING_S)
         with connections_of_nobody(address, 300):
             began = time.monotonic()
-            await healthy(tmp_path, address, 4 * HANDSHAKE_S)
+            await healthy(tmp_path, address, 4 * USUAL.handshake_s)
             # The first ones are gone after one time-out; gRPC looks for free descriptors once a second.
-            assert time.monotonic() - began < HANDSHAKE_S + 5
+            assert time.monotonic() - began < USUAL.handshake_s + 5
 
 
 # -- dead connections ------------------------------------------------------------------------------
@@ -150,9 +149,9 @@ def pinging(folder: Path, address: str, every_s: float) -> grpc.aio.Channel:
     return grpc.aio.secure_channel(address, credentials, options=options)
 
 
-async def kept(folder: Path, every_s: float, quiet_s: float) -> bool:
+async def kept(folder: Path, every_s: float, quiet_s: float, limits: ConnectionLimits = USUAL) -> bool:
     """Whether a connection is still the same after a quiet time in which it was pinged."""
-    async with serving("unary_unary", echo, tls_of(folder, NAME)) as address:
+    async with serving("unary_unary", echo, tls_of(folder, NAME), limits=limits) as address:
         with SilentRelay(address) as relay:
             async with pinging(folder, address=relay.address, every_s=every_s) as channel:
                 assert await answered(channel, CALL_S)
@@ -161,15 +160,14 @@ async def kept(folder: Path, every_s: float, quiet_s: float) -> bool:
 
 
 async def test_who_pings_as_often_as_servers_do_is_not_sent_away(tmp_path: Path) -> None:
-    assert PINGED_S < PEER_PING_S < 20, "devices ping every 20 s"
+    assert USUAL.pinged_s < PEER_PING_S < 20, "devices ping every 20 s"
     assert await kept(tmp_path, PEER_PING_S, 5 * PEER_PING_S)
 
 
-async def test_who_pings_much_more_often_is_sent_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(channels, "PINGED_S", 60.0)
-    assert not await kept(tmp_path, 1.0, 6.0)
+async def test_who_pings_much_more_often_is_sent_away(tmp_path: Path) -> None:
+    strict = USUAL.model_copy(update={"pinged_s": 60.0})
+    assert not await kept(tmp_path, 1.0, 6.0, strict)
 
 
-async def test_a_connection_without_calls_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(channels, "IDLE_S", 1.0)
-    assert not await kept(tmp_path, 60.0, 3.0)
+async def test_a_connection_without_calls_is_closed(tmp_path: Path) -> None:
+    assert not await kept(tmp_path, 60.0, 3.0, ConnectionLimits(idle_s=1.0))

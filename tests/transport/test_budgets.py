@@ -81,6 +81,27 @@ def test_a_request_is_admitted_again_when_the_error_said_so_and_not_before(folde
     assert admitted(budgets) and not admitted(budgets)
 
 
+def test_what_is_left_is_told_of_one_alone_and_eases_when_it_says(folder: Path, clock: Clock) -> None:
+    minute, day = Budget("device", "requests", "minute", 5), Budget("device", "bits", "day", 100)
+    budgets = opened(folder, clock, minute, day, Budget("gallery", "requests", "day", 9))
+    assert [(left.budget, left.used, left.eases_s) for left in budgets.left("device", "door-1")] == [
+        (minute, 0, 0.0), (day, 0, 0.0),
+    ]  # fmt: skip
+    clock.now += 0.4
+    budgets.admit({"device": "door-1", "gallery": "main"}, {"requests": 1, "bits": 40})
+    clock.now += 7
+    for _ in range(4):
+        budgets.admit({"device": "door-1", "gallery": "main"}, {"requests": 1})
+    of_minute, of_day = budgets.left("device", "door-1")
+    assert (of_minute.used, of_day.used) == (5, 40) and 86_000 < of_day.eases_s <= 86_400 * 61 / 60
+    assert [left.used for left in budgets.left("device", "door-2")] == [0, 0], "of nobody else"
+    assert not admitted(budgets, {"device": "door-1"})
+    clock.now += of_minute.eases_s - 0.002
+    assert budgets.left("device", "door-1")[0].used == 5
+    clock.now += 0.003
+    assert budgets.left("device", "door-1")[0].used == 4 and admitted(budgets, {"device": "door-1"})
+
+
 @pytest.mark.parametrize("window", WINDOW_S)
 @pytest.mark.parametrize("seed", range(2))
 def test_no_span_as_long_as_a_window_ever_holds_more_than_the_limit(

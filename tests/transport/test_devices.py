@@ -13,7 +13,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tests.installation.making import certificate, certifiers, public_file
-from veilmatch.crypto.errors import ConfigurationError, DeviceCertificateError, StorageError
+from veilmatch.crypto.errors import ConfigurationError, DeviceCertificateError, DeviceRightsError, StorageError
 from veilmatch.crypto.keys.device_certificate import DeviceCertificate
 from veilmatch.server.admission.certification import certified_statement
 from veilmatch.server.admission.devices import Devices
@@ -44,6 +44,41 @@ def test_a_certificate_that_goes_revokes_the_device_at_once(devices: Devices, tm
     (tmp_path / "door.cert").unlink()
     assert devices.find("door") is None
     put(tmp_path, certificate("door", KEY))
+    assert devices.find("door") is not None
+
+
+def test_a_revoked_certificate_is_refused_wherever_a_copy_of_it_comes_from(devices: Devices, tmp_path: Path) -> None:
+    first = certificate("door", KEY)
+    put(tmp_path, first)
+    (tmp_path / f"{first.statement.id.hex()}.revoked").touch()
+    for _ in range(2):
+        with pytest.raises(DeviceRightsError, match="was revoked") as caught:
+            devices.find("door")
+        assert caught.value.got == "door"
+        (tmp_path / "door.cert").unlink()
+        assert devices.find("door") is None
+        put(tmp_path, first)
+    with pytest.raises(DeviceRightsError):
+        Devices(tmp_path, public_file()).find("door")
+    # Signed by other two it is the same certificate; with the same key and rights it is another one.
+    put(tmp_path, replace(first, signatures=certificate("door", KEY, "bc").signatures))
+    put(tmp_path, certificate("door", KEY))
+    assert devices.find("door") is not None
+    (tmp_path / f"{first.statement.id.hex()}.revoked").unlink()
+    put(tmp_path, first)
+    assert devices.find("door") is not None
+
+
+def test_a_disk_that_cannot_tell_what_is_revoked_serves_nobody(
+    devices: Devices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_path: Path) -> os.stat_result:
+        raise OSError(errno.EIO, "secret")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "lstat", fail)
+        with pytest.raises(StorageError):
+            devices.find("door")
     assert devices.find("door") is not None
 
 

@@ -26,6 +26,7 @@ from veilmatch.crypto.errors import (
     VeilmatchError,
 )
 from veilmatch.protos.v1 import matcher_pb2 as pb
+from veilmatch.server.bounds import USUAL, ConnectionLimits
 from veilmatch.server.transport import door
 from veilmatch.server.transport.channels import Context, channel_to
 from veilmatch.server.transport.door import Gate, devices_gate, peers_gate
@@ -95,9 +96,10 @@ async def callers(
     kind: str = "unary_unary",
     method: Any = echo,
     message: type[Message] | None = None,
+    limits: ConnectionLimits = USUAL,
 ) -> AsyncIterator[Callers]:
     async with (
-        serving(kind, method, tls_of(folder, NAME), message, of or gate()) as address,
+        serving(kind, method, tls_of(folder, NAME), message, of or gate(), limits) as address,
         AsyncExitStack() as stack,
     ):
         yield Callers(address, folder, stack)
@@ -130,9 +132,8 @@ async def test_a_device_that_calls_what_is_for_servers_is_refused_before_anythin
         assert await some.ask("matcher-b") == b"x"
 
 
-async def test_a_message_that_does_not_come_ends_its_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(door, "READ_S", 0.5)
-    async with callers(tmp_path) as some:
+async def test_a_message_that_does_not_come_ends_its_call(tmp_path: Path) -> None:
+    async with callers(tmp_path, limits=ConnectionLimits(read_s=0.5)) as some:
         (call,) = await some.silent("device-1")
         async with asyncio.timeout(3):
             error = await error_of(call)
@@ -189,14 +190,14 @@ async def test_a_method_that_is_not_offered_is_not_read(tmp_path: Path) -> None:
         assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
-async def test_the_first_message_of_a_stream_needs_a_place_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(door, "READ_S", 0.5)
+async def test_the_first_message_of_a_stream_needs_a_place_too(tmp_path: Path) -> None:
+    limits = ConnectionLimits(read_s=0.5)
 
     @unary
     async def begins(_self: Any, _requests: Any, context: Context) -> pb.MatcherMessage:
         return await first_message(context, pb.MatcherMessage, "rendezvous", "device-1")
 
-    async with callers(tmp_path, kind="stream_unary", method=begins, message=pb.MatcherMessage) as some:
+    async with callers(tmp_path, None, "stream_unary", begins, pb.MatcherMessage, limits) as some:
         (call,) = await some.silent("device-1")
         async with asyncio.timeout(3):
             error = await error_of(call)

@@ -56,8 +56,8 @@ def said(folder: Path, tls: TlsSettings, now: Callable[[], float] = time.time) -
     ("left", "event", "level"),
     [
         (400.5, "certificate", "info"),
-        (30.5, "certificate", "info"),
-        (29.5, "certificate", "warning"),
+        (60.5, "certificate", "info"),
+        (59.5, "certificate", "warning"),
         (7.5, "certificate", "warning"),
         (6.5, "alert", "error"),
         (0.5, "alert", "error"),
@@ -87,7 +87,7 @@ def test_devices_are_looked_at_as_they_are_then(tmp_path: Path) -> None:
     made = certificate("door", Ed25519PrivateKey.generate())
     (tmp_path / "devices" / "door.cert").write_bytes(made.encode())
     (tmp_path / "devices" / "damaged.cert").write_bytes(b"nothing")
-    for left, level in ((40, "info"), (20, "warning"), (3, "error"), (-3, "error")):
+    for left, level in ((70, "info"), (20, "warning"), (3, "error"), (-3, "error")):
         now[0] = made.statement.not_after_s - left * DAY_S
         with capture_logs() as logged:
             expiry.look()

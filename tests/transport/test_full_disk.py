@@ -11,7 +11,7 @@ from sqlalchemy import Column, Integer, LargeBinary, MetaData, Table, insert, se
 from tests.transport.disks import full, has_room
 from tests.transport.ledgers import ReplayLog
 from veilmatch.crypto.errors import IntegrityError, StorageError
-from veilmatch.server.ground.database import open_database
+from veilmatch.server.ground.database import open_earlier
 
 METADATA = MetaData()
 NOTES = Table("notes", METADATA, Column("id", Integer, primary_key=True), Column("body", LargeBinary))
@@ -19,7 +19,7 @@ SECRET = b"a body that no error quotes"
 
 
 def test_a_full_disk_is_said_as_such_and_ends_when_there_is_room(tmp_path: Path) -> None:
-    engine = open_database(tmp_path / "notes.db", METADATA)
+    engine = open_earlier(tmp_path / "notes.db", METADATA)
     full(engine)
     with pytest.raises(StorageError) as caught, engine.begin() as connection:
         for number in range(50):
@@ -33,7 +33,7 @@ def test_a_full_disk_is_said_as_such_and_ends_when_there_is_room(tmp_path: Path)
 
 
 def test_a_damaged_file_is_no_full_disk(tmp_path: Path) -> None:
-    engine = open_database(tmp_path / "notes.db", METADATA)
+    engine = open_earlier(tmp_path / "notes.db", METADATA)
     with engine.begin() as connection:
         connection.execute(insert(NOTES), [{"id": n, "body": SECRET * 100} for n in range(50)])
     engine.dispose()

@@ -21,7 +21,10 @@ def test_no_kill_loses_a_nonce_or_a_count_or_parts_the_two(tmp_path: Path) -> No
     rng, entered = random.Random(3), set[int]()
     for round_number in range(KILLS):
         first = 1_000_000 * round_number
-        printed = run_and_kill("tests.transport.ledger_loop", tmp_path, first, after_s=rng.uniform(0.02, 0.3))
+        printed = run_and_kill(
+            "tests.transport.ledger_loop", tmp_path, first,
+            after_s=rng.uniform(0.0, 0.25), after=lambda numbers: len(numbers) > 2 * THREADS,
+        )  # fmt: skip
         entered |= {n for n in printed if n >= 0}
         with closing(sqlite3.connect(tmp_path / "ledger.db")) as connection:
             nonces = {nonce for (nonce,) in connection.execute("SELECT nonce FROM nonces")}

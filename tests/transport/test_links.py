@@ -73,7 +73,7 @@ async def test_either_may_come_first(order: str, meetings: Meetings) -> None:
 
     first, second = (dial, take) if order == "the caller first" else (take, dial)
     begun = asyncio.ensure_future(first())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(15):
         while not meetings.rendezvous._links:
             await asyncio.sleep(0.01)
     results = await asyncio.gather(begun, second())
@@ -117,7 +117,7 @@ async def taken_and_failed(meetings: Meetings, error: VeilmatchError) -> None:
 @pytest.mark.parametrize("error", ENDS, ids=lambda error: error.code)
 async def test_the_called_partys_error_is_raised_at_the_caller(error: VeilmatchError, meetings: Meetings) -> None:
     with pytest.raises(type(error)) as caught:
-        async with asyncio.timeout(5), meetings.dial(SUBJECT) as link:
+        async with asyncio.timeout(15), meetings.dial(SUBJECT) as link:
             await taken_and_failed(meetings, error)
             with pytest.raises(type(error)) as received:
                 await link.receive()
@@ -130,7 +130,7 @@ async def test_a_message_that_is_sent_as_the_peer_fails_finds_out_that_it_has_en
     error = KeyMismatchError("another stock")
     for _ in range(20):
         with pytest.raises((KeyMismatchError, UnavailableError)) as caught:
-            async with asyncio.timeout(5), meetings.dial(SUBJECT) as link:
+            async with asyncio.timeout(15), meetings.dial(SUBJECT) as link:
                 failing = asyncio.ensure_future(taken_and_failed(meetings, error))
                 while True:
                     await link.send(message(1))
@@ -165,7 +165,7 @@ async def test_a_called_party_that_is_ready_ends_the_stream(meetings: Meetings) 
 async def test_a_caller_that_is_ready_ends_the_stream(meetings: Meetings) -> None:
     dialling = meetings.dial(SUBJECT)
     other = await dialling.__aenter__()
-    async with meetings.take(SUBJECT) as link, asyncio.timeout(5):
+    async with meetings.take(SUBJECT) as link, asyncio.timeout(15):
         await other.send(message(1))
         await dialling.__aexit__(None, None, None)
         assert await link.receive() == message(1)
@@ -180,7 +180,7 @@ async def test_a_caller_that_is_ready_ends_the_stream(meetings: Meetings) -> Non
 async def test_a_caller_that_fails_ends_the_call(failure: BaseException, waiting: str, meetings: Meetings) -> None:
     dialling = meetings.dial(SUBJECT)
     await dialling.__aenter__()
-    async with meetings.take(SUBJECT) as link, asyncio.timeout(5):
+    async with meetings.take(SUBJECT) as link, asyncio.timeout(15):
         assert not await dialling.__aexit__(type(failure), failure, None)
         with pytest.raises(UnavailableError) as caught:
             while True:
@@ -192,12 +192,12 @@ async def test_a_caller_that_fails_ends_the_call(failure: BaseException, waiting
 async def test_what_a_caller_failed_in_before_it_was_taken_is_heard(meetings: Meetings) -> None:
     with pytest.raises(ProtocolError):
         async with meetings.dial(SUBJECT):
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(15):
                 while not meetings.rendezvous._links:
                     await asyncio.sleep(0.01)
             raise ProtocolError("wrong")
     with pytest.raises(ProtocolError, match="wrong"):
-        async with asyncio.timeout(5), meetings.take(SUBJECT) as link:
+        async with asyncio.timeout(15), meetings.take(SUBJECT) as link:
             await link.receive()
 
 
@@ -216,7 +216,7 @@ async def test_dialling_nobody_is_unavailable_with_the_alternatives(tmp_path: Pa
 async def test_a_call_after_its_deadline_is_unavailable(meetings: Meetings) -> None:
     call = meetings.channel.stream_stream("/test.Service/Method", request_serializer=PairMessage.SerializeToString)
     first = PairMessage()
-    first.rendezvous.subject_matter = SUBJECT
+    first.rendezvous.subject_matter.append(SUBJECT)
     with pytest.raises(UnavailableError) as caught:
         async with dialled(call(timeout=0.1), first, CALLED) as link:
             await link.receive()

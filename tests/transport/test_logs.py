@@ -83,6 +83,16 @@ def test_an_exception_that_nobody_caught_is_one_alert_without_its_text(program: 
     assert entry["where"].startswith("fail:")
 
 
+@pytest.mark.parametrize(("party", "failed"), [("None", "matcher-a"), ("'keyholder-b'", "keyholder-b")])
+def test_an_error_of_ours_that_nobody_caught_keeps_its_code_and_says_who_failed(party: str, failed: str) -> None:
+    begin = f"""
+from veilmatch.crypto.errors import StorageError
+def fail(): raise StorageError(SECRET, party={party})
+"""
+    (entry,) = lines(begin + UNFORESEEN["a task"])
+    assert (entry["event"], entry["code"], entry["failed"]) == ("alert", StorageError("").code, failed)
+
+
 @pytest.mark.parametrize(
     "call",
     [

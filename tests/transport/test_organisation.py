@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from veilmatch.crypto.errors import KeyFileError
+from veilmatch.crypto.gallery_change import SIGNATURE_BYTES
 from veilmatch.crypto.secret_access import SECRET_ACCESS
 from veilmatch.server.ground import organisation
-from veilmatch.server.ground.organisation import SIGNATURE_BYTES, OrganisationKey, verify
+from veilmatch.server.ground.organisation import OrganisationKey, verify
 
 KEY = OrganisationKey.fresh("b")
 CONTEXT = "gallery change v1"

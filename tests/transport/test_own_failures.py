@@ -23,7 +23,7 @@ from veilmatch.crypto.errors import (
 )
 from veilmatch.crypto.keys.parties import PAIRS
 from veilmatch.server.ground import own_failures as own_failures_module
-from veilmatch.server.ground.own_failures import ALERT_S, Alerts, Self, named, own_failures
+from veilmatch.server.ground.own_failures import ALERT_S, Alerts, Self, alert, named, own_failures
 
 ME = Self("keyholder-b", ("ac",))
 MATCHER = Self("matcher-a")
@@ -107,6 +107,16 @@ def test_alerts_of_one_kind_are_logged_once_an_hour_with_the_number_of_those_lef
         ("full", None), ("keyholder-b failed on this request", None), ("full", None),
         ("full", "3"), ("read-only", None), ("full", "1"),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "named_there"), [(StorageError, "keyholder-b"), (InvalidInputError, None)])
+def test_an_alert_from_the_background_names_the_server_for_what_is_its_own(
+    kind: type[VeilmatchError], named_there: str | None
+) -> None:
+    with capture_logs() as lines:
+        alert(kind("what is caught up cannot be kept"), ME)
+        alert(kind("what is caught up cannot be kept", party="keyholder-a"), ME)
+    assert [line.get("failed") for line in lines] == [named_there, "keyholder-a"]
 
 
 def test_however_many_kinds_of_alerts_there_are_few_are_remembered() -> None:

@@ -192,3 +192,19 @@ def test_a_device_that_may_ask_for_a_recipient_only_does_not_ask_for_itself(oper
     # To name one that is none does not help.
     with pytest.raises(RecipientCertificateError):
         strict.check(signed(body(operation, recipient=SAID.id)), operation)
+
+
+@pytest.mark.parametrize("operation", WITH_PROBE)
+def test_a_recipient_may_be_told_of_several_views(operation: Operation) -> None:
+    """The statement says of how many (tests/crypto/test_answer_share.py), and the recipient opens what it allows."""
+    assert asked(operation, views=4).views == 4 and asked(operation).views == 1
+    error = refusal(operation, views=5)
+    assert type(error) is InvalidInputError and error.got == "views"
+
+
+def test_a_device_that_answers_recipients_alone_enrols_unless_known_for_none() -> None:
+    """It would learn by it what it may not learn by `known`."""
+    said = body("enrol", unless_known=True, threshold=1)
+    strict = known(DEVICE, recipient_only=True)
+    with pytest.raises(DeviceRightsError):
+        checker(devices=strict).check(signed(said), "enrol")

@@ -34,7 +34,7 @@ async def meetings(tmp_path: Path) -> AsyncIterator[Meetings]:
 
 async def offered(meetings: Meetings, count: int = 1) -> None:
     """Wait until that many are waiting in the rendezvous."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(15):
         while len(meetings.rendezvous._links) < count:
             await asyncio.sleep(0.01)
 
@@ -229,20 +229,18 @@ async def killed_in_the_middle(link: PeerLink, process: Process) -> UnavailableE
     return caught.value
 
 
-async def test_a_caller_that_is_killed_is_unavailable(meetings: Meetings, tmp_path: Path) -> None:
-    async with (
-        asyncio.timeout(10),
-        peer("dials", str(tmp_path), meetings.address) as process,
-        meetings.take(SUBJECT) as link,
-    ):
-        error = await killed_in_the_middle(link, process)
+async def test_a_caller_that_is_killed_is_unavailable(tmp_path: Path) -> None:
+    async with asyncio.timeout(90), meeting(tmp_path, timeout_s=60.0) as meetings:  # a process has to start meanwhile
+        async with peer("dials", str(tmp_path), meetings.address) as process, meetings.take(SUBJECT) as link:
+            error = await killed_in_the_middle(link, process)
+        assert await meetings.settled()
     assert (error.party, error.needed) == (DIALS, DIALS)
 
 
 async def test_a_called_party_that_is_killed_is_unavailable(tmp_path: Path) -> None:
     own = tls_of(tmp_path, DIALS)
     tls_of(tmp_path, CALLED)
-    async with asyncio.timeout(10), peer("called", str(tmp_path)) as process:
+    async with asyncio.timeout(90), peer("called", str(tmp_path)) as process:
         assert process.stdout is not None
         address = (await process.stdout.readline()).decode().strip()
         async with channel_to(address, CALLED, own) as channel:

@@ -13,11 +13,13 @@ from structlog.testing import capture_logs
 
 from tests.installation.making import ceremony, certificate
 from tests.transport.signed import (
+    CARD,
     CIPHERTEXTS,
     DEVICE,
     KEYS,
     KNOWN,
     LIFETIME_S,
+    NAMED,
     NOW_MS,
     NOW_S,
     NUMBERS,
@@ -33,6 +35,7 @@ from tests.transport.signed import (
     signed,
 )
 from veilmatch.crypto.arithmetic import Integer
+from veilmatch.crypto.card import presented_digest
 from veilmatch.crypto.encryption.knowledge import KnownCiphertexts, proof_bytes
 from veilmatch.crypto.encryption.paillier import Paillier
 from veilmatch.crypto.errors import (
@@ -41,6 +44,7 @@ from veilmatch.crypto.errors import (
     InvalidInputError,
     KeyMismatchError,
     KnowledgeProofError,
+    LivenessDemandedError,
     LowThresholdError,
     PartyRefusedError,
     RequestExpiredError,
@@ -48,7 +52,8 @@ from veilmatch.crypto.errors import (
     VeilmatchError,
     WrongClockError,
 )
-from veilmatch.crypto.requests import MIN_LIFETIME_S, WITH_PROBE, Operation, request_digest
+from veilmatch.crypto.liveness import ANY_DETECTOR, MAX_AGE_S
+from veilmatch.crypto.requests import MIN_LIFETIME_S, VERIFICATIONS, WITH_PROBE, Operation, request_digest
 from veilmatch.crypto.requests import OPERATIONS as ALL_OPERATIONS
 from veilmatch.protos.v1 import request_pb2 as pb
 from veilmatch.server.admission.requests import (
@@ -285,7 +290,7 @@ def test_a_call_serves_its_own_operations_only(operation: Operation) -> None:
     assert type(refusal(signed(body(operation)), *others)) is InvalidInputError
 
 
-@pytest.mark.parametrize("number", [pb.OPERATION_UNSPECIFIED, 9, -1, 2**31 - 1])
+@pytest.mark.parametrize("number", [pb.OPERATION_UNSPECIFIED, 99, -1, 2**31 - 1])
 def test_an_operation_that_is_none_is_refused(number: int) -> None:
     error = refusal(signed(body(operation=number)))
     assert type(error) is InvalidInputError and "operation" in error.message
@@ -300,16 +305,32 @@ def test_thresholds_at_the_limits_are_accepted(operation: Operation, threshold: 
 FIELDS: list[tuple[Operation, str, list[Any]]] = [
     *((operation, "threshold", [0, LIMIT + 1, 2**32 - 1]) for operation in WITH_PROBE),
     *((operation, "threshold", [1, LIMIT]) for operation in OPERATIONS if operation not in WITH_PROBE),
+    *((operation, "views", [1, 5, 2**32 - 1]) for operation in WITH_PROBE),
+    *((operation, "views", [1, 2, 4]) for operation in OPERATIONS if operation not in WITH_PROBE),
+    *((operation, "unless_known", [True]) for operation in OPERATIONS if operation != "enrol"),
     *((operation, "pair", ["", "a", "ba", "aa", "abc", "AB", "ab "]) for operation in OPERATIONS),
     *((operation, "nonce", [b"", bytes(31), bytes(33), bytes(10_000)]) for operation in OPERATIONS),
     *((operation, "token", [b"", bytes(15), bytes(17)]) for operation in MUTATIONS),
     *((operation, "token", [b"\0", bytes(16)]) for operation in OPERATIONS if operation not in MUTATIONS),
     *((operation, "payload_digest", [b"", bytes(31), bytes(33)]) for operation in OPERATIONS),
-    *((operation, "subject_digest", [b"", bytes(31), bytes(33)]) for operation in ("verify", "enrol", "erase")),
+    *((operation, "subject_digest", [b"", bytes(31), bytes(33)]) for operation in NAMED),
+    *((operation, "subject_digest", [b"\0", bytes(32)]) for operation in OPERATIONS if operation not in NAMED),
+    *((operation, "dated", [True]) for operation in OPERATIONS if operation not in MUTATIONS),
+    *((operation, "dated", [False]) for operation in ("issue", "revoke")),
+    ("present", "card_digest", [b"", bytes(31), bytes(33)]),
+    *((operation, "card_digest", [b"\0", bytes(32)]) for operation in OPERATIONS if operation != "present"),
+    ("issue", "card_expires_s", [0, NOW_MS // 1000, 2**53 + 1]),
+    *((operation, "card_expires_s", [NOW_MS // 1000 + 1]) for operation in OPERATIONS if operation != "issue"),
+    ("revoke", "card_serial", [b"", bytes(15), bytes(17)]),
+    *((operation, "card_serial", [b"\0", bytes(16)]) for operation in OPERATIONS if operation != "revoke"),
     *(
-        (operation, "subject_digest", [b"\0", bytes(32)])
-        for operation in ("candidates", "identify", "bulk", "subjects", "rotate")
+        (operation, "liveness", [pb.LivenessVerdict(), pb.LivenessVerdict(detector=bytes(32), checked_at_ms=NOW_MS)])
+        for operation in OPERATIONS
+        if operation not in WITH_PROBE
     ),
+    *((operation, "details", [True]) for operation in OPERATIONS if operation != "subjects"),
+    # Of what is not dated, too; what is issued always is.
+    *((operation, "consent_digest", [b"\0", *([bytes(32)] * (operation != "issue"))]) for operation in OPERATIONS),
     ("rotate", "new_key_id", [b"", bytes(15), bytes(17)]),
     *((operation, "new_key_id", [b"\0", bytes(16)]) for operation in OPERATIONS if operation != "rotate"),
     ("erase", "enrolment", [b"\0", bytes(15), bytes(17)]),
@@ -351,11 +372,24 @@ def test_every_operation_has_its_rules() -> None:
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_every_operation_needs_its_right(operation: Operation) -> None:
     alone = known(DEVICE, rights=(operation,))
-    others = known(DEVICE, rights=tuple(right for right in OPERATIONS if right != operation))
+    # Who may issue cards may revoke its own.
+    without = {operation, "issue"} if operation == "revoke" else {operation}
+    others = known(DEVICE, rights=tuple(right for right in OPERATIONS if right not in without))
     assert checker(devices=alone).check(signed(body(operation)), operation).operation == operation
     error = refusal(signed(body(operation)), operation, devices=others)
     assert type(error) is DeviceRightsError and error.exit_status == 4
     assert error.expected == operation and operation not in str(error.got).split(", ")
+
+
+def test_who_may_issue_cards_may_ask_to_revoke_one_and_the_matcher_is_told_so() -> None:
+    checked = checker(devices=known(DEVICE, rights=("issue",))).check(signed(body("revoke")), "revoke")
+    assert "revoke" not in checked.certified.rights
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_a_card_belongs_to_what_presents_it(operation: Operation) -> None:
+    error = refusal(signed(body(operation), card=b"" if operation == "present" else b"a card"), operation)
+    assert type(error) is InvalidInputError and error.got == operation
 
 
 def test_every_operation_is_a_right() -> None:
@@ -392,6 +426,127 @@ def test_a_certificate_is_valid_for_its_time() -> None:
 def test_rights_are_told_to_nobody_but_the_device() -> None:
     none = known(DEVICE, rights=("subjects",))
     assert type(refusal(signed(body("enrol"), STRANGER), devices=none)) is RequestSignatureError
+
+
+# -- views, and enrolments unless known ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("views", [0, 2, 3, 4])
+@pytest.mark.parametrize("operation", WITH_PROBE)
+def test_a_probe_has_up_to_four_views(operation: Operation, views: int) -> None:
+    checked = checker().check(signed(body(operation, views=views)), operation)
+    assert checked.views == max(1, views) and checked.searches == (operation not in VERIFICATIONS)
+    parameters = KEY.parameters
+    for count in range(6):
+        ciphertexts = [bytes(parameters.ciphertext_bytes)] * (count * parameters.lane_ciphertexts)
+        if count == checked.views:
+            check_ciphertexts(checked, ciphertexts, parameters)
+            continue
+        with pytest.raises(InvalidInputError):
+            check_ciphertexts(checked, ciphertexts, parameters)
+
+
+def test_an_enrolment_unless_known_is_a_search_at_a_threshold() -> None:
+    for threshold, views in ((1, 0), (LIMIT, 4)):
+        said = body("enrol", unless_known=True, threshold=threshold, views=views)
+        checked = checker().check(signed(said), "enrol")
+        assert (checked.unless_known, checked.threshold, checked.searches) == (True, threshold, True)
+    assert not checker().check(signed(body("enrol")), "enrol").searches
+    for wrong in ({"threshold": 0}, {"threshold": LIMIT + 1}, {"threshold": 1, "views": 5}):
+        said = body("enrol", **{"unless_known": True} | wrong)
+        assert type(refusal(signed(said), "enrol")) is InvalidInputError
+
+
+def test_an_enrolment_unless_known_takes_both_rights_and_the_lowest_threshold_of_known() -> None:
+    request = signed(body("enrol", unless_known=True, threshold=5))
+    for rights in (("enrol",), ("known",), ("enrol", "candidates", "identify", "verify")):
+        assert type(refusal(request, "enrol", devices=known(DEVICE, rights=rights))) is DeviceRightsError
+    both = known(DEVICE, rights=("enrol", "known"))
+    assert checker(devices=both).check(request, "enrol").unless_known
+    for bound in (5, 6):
+        strict = known(DEVICE, lowest=Lowest({"known": KEY.parameters.cosine(bound)}, others=0))
+        if bound == 5:
+            assert checker(devices=strict).check(request, "enrol").threshold == 5
+        else:
+            assert type(refusal(request, "enrol", devices=strict)) is LowThresholdError
+
+
+# -- liveness --------------------------------------------------------------------------------------
+
+DETECTOR, OTHER_DETECTOR = bytes(range(32)), bytes(32)
+
+
+def verdict(detector: bytes = DETECTOR, age_s: float = 1) -> pb.LivenessVerdict:
+    return pb.LivenessVerdict(detector=detector, checked_at_ms=NOW_MS - int(age_s * 1000))
+
+
+@pytest.mark.parametrize("operation", WITH_PROBE)
+def test_a_certificate_that_demands_a_check_of_liveness_gets_one_of_its_detectors(operation: Operation) -> None:
+    whichever = known(DEVICE, liveness=ANY_DETECTOR)
+    named = known(DEVICE, liveness=tuple(sorted({DETECTOR.hex(), "f" * 64})))
+    for devices in (whichever, named):
+        checker(devices=devices).check(signed(body(operation, liveness=verdict())), operation)
+        checker(devices=devices).check(signed(body(operation, liveness=verdict(age_s=MAX_AGE_S))), operation)
+        for lacking in ({}, {"liveness": verdict(age_s=MAX_AGE_S + 1)}):
+            error = refusal(signed(body(operation, **lacking)), operation, devices=devices)
+            assert type(error) is LivenessDemandedError and error.party == HERE and error.exit_status == 4
+    checker(devices=whichever).check(signed(body(operation, liveness=verdict(OTHER_DETECTOR))), operation)
+    error = refusal(signed(body(operation, liveness=verdict(OTHER_DETECTOR))), operation, devices=named)
+    assert type(error) is LivenessDemandedError and error.got == OTHER_DETECTOR.hex()
+    # Without the demand it is taken and asks for nothing.
+    checker().check(signed(body(operation, liveness=verdict(OTHER_DETECTOR, 10_000))), operation)
+
+
+def test_an_enrolment_unless_known_compares_and_needs_a_check_of_liveness() -> None:
+    """Without, a device could find out by enrolling what it may not ask by `known`."""
+    demanding = known(DEVICE, liveness=(DETECTOR.hex(),))
+    for lacking in (None, verdict(OTHER_DETECTOR), verdict(age_s=MAX_AGE_S + 1)):
+        error = refusal(
+            signed(body("enrol", unless_known=True, threshold=1, liveness=lacking)), "enrol", devices=demanding
+        )
+        assert type(error) is LivenessDemandedError and error.party == HERE
+    checked = checker(devices=demanding).check(
+        signed(body("enrol", unless_known=True, threshold=1, liveness=verdict())), "enrol"
+    )
+    assert checked.unless_known
+    assert checker(devices=demanding).check(signed(body("enrol")), "enrol")
+
+
+def test_what_compares_nothing_needs_no_check_of_liveness() -> None:
+    demanding = checker(devices=known(DEVICE, liveness=ANY_DETECTOR))
+    for operation in OPERATIONS:
+        if operation not in WITH_PROBE:
+            assert demanding.check(signed(body(operation)), operation)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [verdict(age_s=-0.001), verdict(bytes(31)), verdict(bytes(33)), pb.LivenessVerdict(), verdict(age_s=NOW_S)],
+    ids=["from after the request", "short", "long", "empty", "without a time"],
+)
+def test_what_is_no_verdict_is_refused_though_nobody_demands_one(said: pb.LivenessVerdict) -> None:
+    assert type(refusal(signed(body(liveness=said)))) is InvalidInputError
+
+
+def test_a_verdict_that_was_taken_out_or_altered_on_the_way_is_no_request_of_the_device() -> None:
+    right = signed(body(liveness=verdict()))
+    for change in ({"liveness": None}, {"liveness": verdict(OTHER_DETECTOR)}, {"liveness": verdict(age_s=0)}):
+        said = pb.RequestBody.FromString(right.body)
+        said.ClearField("liveness")
+        if (other := change["liveness"]) is not None:
+            said.liveness.CopyFrom(other)
+        other_body = said.SerializeToString(deterministic=True)
+        forged = pb.SignedRequest(body=other_body, signature=right.signature, ciphertexts=CIPHERTEXTS)
+        assert type(refusal(forged)) is RequestSignatureError
+
+
+def test_a_demand_that_came_while_the_request_waited_counts() -> None:
+    devices = Known(known(DEVICE))
+    waiting, request = checker(devices=devices), signed(body())
+    checked = waiting.check(request, "verify")
+    devices.update(known(DEVICE, liveness=ANY_DETECTOR))
+    with pytest.raises(LivenessDemandedError):
+        waiting.check_again(checked, request)
 
 
 # -- lowest thresholds -----------------------------------------------------------------------------
@@ -476,12 +631,24 @@ def test_the_proof_of_knowledge_is_of_the_ciphertexts() -> None:
         {"payload_digest": bytes(32)},
         {"subject_digest": bytes(32)},
         {"model": "another"},
+        {"operation": pb.OPERATION_PRESENT, "card_digest": presented_digest(CARD)},
     ],
     ids=lambda changes: " ".join(changes),
 )
 def test_the_proof_of_knowledge_is_of_this_body(changes: dict[str, Any]) -> None:
     said = proved(**changes)
     checked = checker().check(signed(said, KEYS[said.device]), *WITH_LANES)
+    with pytest.raises(KnowledgeProofError):
+        check_knowledge(checked, KNOWN.ciphertexts, KEY)
+
+
+@pytest.mark.parametrize(
+    ("operation", "changes"), [("present", {"card_digest": bytes(32)}), ("issue", {"card_expires_s": int(NOW_S) + 1})]
+)
+def test_the_proof_of_knowledge_is_of_the_card(operation: Operation, changes: dict[str, Any]) -> None:
+    checked = checker().check(signed(proved(body(operation))), operation)
+    check_knowledge(checked, KNOWN.ciphertexts, KEY)
+    checked = checker().check(signed(proved(body(operation), **changes)), operation)
     with pytest.raises(KnowledgeProofError):
         check_knowledge(checked, KNOWN.ciphertexts, KEY)
 

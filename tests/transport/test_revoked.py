@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from tests.transport.signed import NOW_S, OPERATIONS, body, checker, signed
 from tests.transport.test_recipients import PUBLIC, SAID, certificate
@@ -52,6 +53,19 @@ def test_whatever_the_file_is_its_name_counts(folder: Path) -> None:
         with pytest.raises(RecipientRevokedError):
             asked(revoked)
         file.rmdir() if file.is_dir() else file.unlink()
+
+
+def test_a_file_that_revokes_nobody_is_named_at_the_start(folder: Path) -> None:
+    """By the recipient's name, say, or in upper case: it would be believed to count."""
+    folder.mkdir()
+    right = revoked_path(folder, SAID.id)
+    wrong = [folder / "bank.revoked", folder / f"{SAID.id.hex().upper()}.revoked"]
+    for file in (right, *wrong):
+        file.touch()
+    with capture_logs() as logs:
+        Revoked(folder)
+    named = [entry["file"] for entry in logs if entry["event"].startswith("revokes nobody")]
+    assert sorted(named) == sorted(map(str, wrong))
 
 
 def test_requests_without_a_recipient_do_not_need_the_folder(folder: Path) -> None:

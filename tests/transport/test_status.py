@@ -14,19 +14,25 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.transport.parties import METHOD, SERVICE, ask, serving
+from veilmatch.common.speaking import our_hello
+from veilmatch.crypto.claims import ERROR_KEY
 from veilmatch.crypto.errors import (
     BudgetExceededError,
     IntegrityError,
     InvalidInputError,
     KeySafetyError,
+    OverloadedError,
     PartyRefusedError,
     RequestRefusedError,
     StorageError,
     UnavailableError,
     UnknownSubjectError,
     VeilmatchError,
+    VersionError,
 )
-from veilmatch.server.transport.status import METADATA_KEY, from_metadata, from_rpc, streaming, unary
+from veilmatch.crypto.versions import UNSAID, Hello
+from veilmatch.server.transport.greeting import spoken
+from veilmatch.server.transport.status import from_metadata, from_rpc, streaming, unary
 
 PARTY = "keyholder-b"
 SECRET = "coordinates of a template"
@@ -60,15 +66,22 @@ ERRORS = [
 
 
 @asynccontextmanager
-async def ending_with(error: BaseException, kind: str) -> AsyncIterator[grpc.aio.Channel]:
-    """A channel to a server whose handler raises the error; one that streams gives an answer first."""
+async def ending_with(
+    error: BaseException, kind: str, caller_speaks: Hello | None = None
+) -> AsyncIterator[grpc.aio.Channel]:
+    """A channel to a server whose handler raises the error; one that streams gives an answer first.
+
+    caller_speaks: what the caller has said that it does; as this release unless it is said.
+    """
 
     @unary
     async def call(_self: None, request: Any, context: Any) -> bytes:
+        spoken.set(caller_speaks or our_hello())
         raise error
 
     @streaming
     async def stream(_self: None, request: Any, context: Any) -> AsyncIterator[bytes]:
+        spoken.set(caller_speaks or our_hello())
         yield b"first"
         raise error
 
@@ -99,6 +112,14 @@ async def test_every_error_arrives_as_it_was_raised_and_says_by_whom(error: Veil
     assert vars(arrived) == vars(error) | {"said_by": (PARTY,)}
     assert str(arrived) == str(error)
     assert answers == ([] if kind == "unary_unary" else [b"first"])
+
+
+async def test_an_error_that_the_caller_does_not_know_is_said_as_the_one_above_it() -> None:
+    error = VersionError("no common version", got="matcher-a: version 1", expected="keyholder-a: versions 2 and 3")
+    async with ending_with(error, "unary_unary", UNSAID) as channel:
+        arrived = from_rpc(await outcome(channel, "unary_unary"), PARTY)
+    assert type(arrived) is UnavailableError
+    assert (str(arrived), arrived.got) == (str(error), error.got)
 
 
 def test_no_two_classes_share_a_code() -> None:
@@ -175,6 +196,9 @@ async def test_an_unforeseen_error_crosses_without_its_text(
 
 class Silent:
     """The context of a call that must not be ended by hand."""
+
+    def auth_context(self) -> dict[str, list[bytes]]:
+        return {}
 
     async def abort(self, *arguments: Any) -> None:
         raise AssertionError("a cancelled call was given a status")
@@ -259,13 +283,13 @@ async def test_answers_arrive_in_order_and_the_stream_ends() -> None:
 
 
 def sent(*fields: Any) -> Metadata:
-    return tuple((METADATA_KEY, json.dumps(one).encode()) for one in fields)
+    return tuple((ERROR_KEY, json.dumps(one).encode()) for one in fields)
 
 
 @pytest.mark.parametrize("value", [b"", b"\xff", b"{", b"null", b"3", b"[]", b'"text"', b"[" * 5000, b"1" * 5000])
 @pytest.mark.parametrize("code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DATA_LOSS])
 def test_an_error_that_cannot_be_read_is_an_integrity_error(value: bytes, code: grpc.StatusCode) -> None:
-    error = from_metadata(code, ((METADATA_KEY, value),), PARTY)
+    error = from_metadata(code, ((ERROR_KEY, value),), PARTY)
     assert type(error) is IntegrityError and PARTY in error.message
 
 
@@ -315,3 +339,22 @@ async def test_nobody_at_the_address_is_unavailable() -> None:
     error = from_rpc(caught.value, PARTY, ("ac", "bc"))
     assert isinstance(error, UnavailableError)
     assert (error.party, error.needed, error.alternatives) == (PARTY, PARTY, ("ac", "bc"))
+
+
+async def test_whoever_is_told_to_come_later_again_and_again_does_not_fill_the_log() -> None:
+    """One line of it in a second; of what else is refused, each."""
+    busy = OverloadedError("busy", party=PARTY, retry_after_s=1.0)
+    with capture_logs() as logged:
+        async with ending_with(busy, "unary_unary") as channel:
+            for _ in range(20):
+                with pytest.raises(grpc.aio.AioRpcError):
+                    await channel.unary_unary(METHOD)(b"x", timeout=5)
+    lines = [entry for entry in logged if entry["event"] == "call refused" and entry["log_level"] == "info"]
+    # So few as seconds have passed.
+    assert 1 <= len(lines) < 10 and len(logged) >= 20
+    with capture_logs() as logged:
+        async with ending_with(RequestRefusedError("no"), "unary_unary") as channel:
+            for _ in range(5):
+                with pytest.raises(grpc.aio.AioRpcError):
+                    await channel.unary_unary(METHOD)(b"x", timeout=5)
+    assert sum(entry["log_level"] == "info" for entry in logged) == 5

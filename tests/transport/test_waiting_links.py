@@ -11,10 +11,11 @@ from veilmatch.crypto.errors import ProtocolError
 from veilmatch.crypto.keys.parties import Party
 from veilmatch.protos.v1 import keyholder_pb2, matcher_pb2
 from veilmatch.server.keyholder.session.pair_link import PairLinks
-from veilmatch.server.keyholder.session.standing_link import StandingLink
-from veilmatch.server.keyholder.session.strand import OtherEnd, Strand
-from veilmatch.server.matcher.agreement.meeting import Meetings
+from veilmatch.server.matcher.agreement.meetings import Meetings
 from veilmatch.server.transport.links import AcceptedLink, Rendezvous
+from veilmatch.server.transport.standing.kinds import PAIR
+from veilmatch.server.transport.standing.link import StandingLink
+from veilmatch.server.transport.standing.strand import OtherEnd, Strand
 
 STUBS: dict[Party, Any] = {"a": None, "c": None}
 
@@ -37,7 +38,7 @@ async def test_matchers_call_about_a_digest(size: int) -> None:
 
 @pytest.mark.parametrize("size", [0, 31, 33, 4096])
 async def test_key_holders_call_about_a_digest(size: int) -> None:
-    pairs = PairLinks("b", STUBS, 1.0)  # type: ignore[arg-type]
+    pairs = PairLinks("b", STUBS, 1.0, lambda strand, matters: None)  # type: ignore[arg-type]
     with pytest.raises(ProtocolError, match="keyholder-a calls about something that is not a digest"):
         pairs._bring(session(size))
     pairs._bring(session(32))
@@ -45,6 +46,6 @@ async def test_key_holders_call_about_a_digest(size: int) -> None:
 
 def session(size: int) -> Strand:
     """One that keyholder-a has opened, about something of this size."""
-    first = keyholder_pb2.PairMessage(rendezvous=keyholder_pb2.PairRendezvous(subject_matter=bytes(size)))
+    first = keyholder_pb2.PairMessage(rendezvous=keyholder_pb2.PairRendezvous(subject_matter=[bytes(size)]))
     other = OtherEnd("keyholder-a", ("bc",), NOBODY)
-    return Strand(StandingLink("keyholder-b", other), 1, other, first)
+    return Strand(StandingLink(PAIR, "keyholder-b", other), 1, other, first)

@@ -17,14 +17,18 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 
 from tests.e2e.world import EVERYBODY, PASSPHRASE, World, running
 from tests.transport.parties import tls_of
+from veilmatch.common.public_file import read_public_file
 from veilmatch.common.settings import TlsSettings
 from veilmatch.crypto.errors import PartyRefusedError, RequestSignatureError, VeilmatchError
 from veilmatch.crypto.keys.parties import PARTIES, pairs_of
 from veilmatch.crypto.parameters import ParameterSet
-from veilmatch.protos.v1 import keyholder_pb2, matcher_pb2
+from veilmatch.protos.v1 import keyholder_pb2, matcher_pb2, revocation_pb2
+from veilmatch.server.config import KeyHolderSettings
+from veilmatch.server.installation.certifying.revocation_lists import held_lists, sign_revocation
 from veilmatch.server.installation.files import write_file
 from veilmatch.server.installation.folders import Issuer
 from veilmatch.server.installation.plan import folder_of
+from veilmatch.server.revoking.lists import revoked_by_two
 from veilmatch.server.supervisor import load_daemon
 from veilmatch.server.transport.channels import channel_to
 from veilmatch.server.transport.status import from_rpc
@@ -35,6 +39,7 @@ NOBODY = "mallory"
 CALLERS = (*EVERYBODY, *DEVICES, NOBODY)
 SERVICES: dict[str, ServiceDescriptor] = {
     **matcher_pb2.DESCRIPTOR.services_by_name, **keyholder_pb2.DESCRIPTOR.services_by_name,
+    **revocation_pb2.DESCRIPTOR.services_by_name,
 }  # fmt: skip
 
 
@@ -46,8 +51,11 @@ def may_call(service: str, method: str, server: str, caller: str) -> bool:
         return kind == "matcher" and caller in DEVICES
     if service == "MatcherPeer":
         # The first of a pair calls the second about a request.
-        leads = of < party if method == "Exchange" else of != party
+        leads = of < party if method in ("Exchange", "Meet") else of != party
         return kind == calls == "matcher" and leads
+    if service == "Revocations":
+        # Whoever calls a server anyway.
+        return (calls == kind and of != party) or (calls, of, kind) == ("matcher", party, "keyholder")
     if service == "KeyHolder":
         return kind == "keyholder" and calls == "matcher" and of == party
     if kind != "keyholder" or calls != "keyholder":
@@ -143,14 +151,30 @@ async def test_a_certificate_of_another_authority_is_not_heard_anywhere(world: W
             assert caught.value.code() is grpc.StatusCode.UNAVAILABLE, (server, name)
 
 
+async def test_what_two_key_holders_have_signed_is_on_the_disk_of_every_server(world: World) -> None:
+    """The operator's command at two organisations; nothing is carried."""
+    settings = {name: load_daemon(world.parties.config(name)) for name in EVERYBODY}
+    for name in ("keyholder-a", "keyholder-c"):
+        holder = settings[name]
+        assert isinstance(holder, KeyHolderSettings)
+        await asyncio.to_thread(sign_revocation, [b"r" * 32], holder, PASSPHRASE)
+    async with asyncio.timeout(120):
+        for one in settings.values():
+            public = read_public_file(one.public_key)
+            while b"r" * 32 not in revoked_by_two(held_lists(one.revoked_dir, public)):
+                await asyncio.sleep(0.1)
+
+
 def test_the_rule_lets_every_pair_meet_and_no_more() -> None:
     """The table above against the pairs: in each, matchers and key holders meet, the second called by the first."""
     for party in PARTIES:
         for pair in pairs_of(party):
-            assert may_call("MatcherPeer", "Exchange", f"matcher-{pair[1]}", f"matcher-{pair[0]}")
-            assert not may_call("MatcherPeer", "Exchange", f"matcher-{pair[0]}", f"matcher-{pair[1]}")
-    callers = {(s, c) for s in EVERYBODY for c in CALLERS if may_call("KeyHolder", "Serve", s, c)}
-    assert callers == {(f"keyholder-{party}", f"matcher-{party}") for party in PARTIES}
+            for method in ("Exchange", "Meet"):
+                assert may_call("MatcherPeer", method, f"matcher-{pair[1]}", f"matcher-{pair[0]}")
+                assert not may_call("MatcherPeer", method, f"matcher-{pair[0]}", f"matcher-{pair[1]}")
+    for method in ("Serve", "ServeMany"):
+        callers = {(s, c) for s in EVERYBODY for c in CALLERS if may_call("KeyHolder", method, s, c)}
+        assert callers == {(f"keyholder-{party}", f"matcher-{party}") for party in PARTIES}
     assert not any(
         may_call(name, method.name, server, NOBODY)
         for name, service in SERVICES.items() for method in service.methods for server in EVERYBODY

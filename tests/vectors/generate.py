@@ -1086,13 +1086,15 @@ def device_certificates() -> Json:
     }  # fmt: skip
 
     def signed_bytes(said: Json) -> bytes:
-        version = b"v3" if said.get("recipient_only") else b"v2"
+        liveness = said.get("liveness", [])
+        version = b"v4" if liveness else b"v3" if said.get("recipient_only") else b"v2"
+        demanded = (int(said["recipient_only"]), len(liveness), *liveness) if liveness else ()
         return b"veilmatch device certificate " + version + b"\0" + digest(
             "device certificate", bytes.fromhex(said["installation"]), said["device"],
             bytes.fromhex(said["public_key"]), len(said["rights"]), *said["rights"], len(said["galleries"]),
             *said["galleries"], len(said["lowest_thresholds"]),
             *(part for bound in said["lowest_thresholds"].items() for part in bound),
-            said["not_before"], said["not_after"], bytes.fromhex(said["serial"]),
+            said["not_before"], said["not_after"], bytes.fromhex(said["serial"]), *demanded,
         )  # fmt: skip
 
     def written(said: Json, signatures: Json) -> str:
@@ -1105,6 +1107,10 @@ def device_certificates() -> Json:
     sealed_only: Json = {}
     for name, value in (base | {"format": "veilmatch device certificate 3"}).items():
         sealed_only |= {"recipient_only": True, name: value} if name == "not_before" else {name: value}
+    demanding: Json = {}
+    for name, value in (base | {"format": "veilmatch device certificate 4"}).items():
+        more = {"recipient_only": False, "liveness": [draw_bytes("detector", 32).hex()]} if name == "not_before" else {}
+        demanding |= more | {name: value}
     # The least threshold that there is, the largest of the parameter set (S = 8), and one between.
     compared = {"candidates": 64, "identify": 1, "verify": 26}
     cases = []
@@ -1114,9 +1120,11 @@ def device_certificates() -> Json:
         ("all three", {"rights": ["verify"], "not_before": 0, "not_after": 2**53}, "abc"),
         ("every right that compares", {"rights": list(compared), "lowest_thresholds": compared}, "ab"),
         ("none that compares", {"rights": ["erase"], "lowest_thresholds": {}}, "ac"),
-        ("for a recipient only", {}, "ab"),
+        ("for a recipient only", sealed_only, "ab"),
+        ("after a check of liveness by one detector", demanding, "bc"),
+        ("after one by any, for a recipient only", demanding | {"recipient_only": True, "liveness": ["*"]}, "ab"),
     ):
-        said = sealed_only if what == "for a recipient only" else base | changes
+        said = changes if "format" in changes else base | changes
         cases.append({
             "expect": "valid", "what": what, "file": written(said, signatures(said, *parties)),
             "signed_bytes": signed_bytes(said).hex(), "organisations": list(parties),
@@ -1134,6 +1142,9 @@ def device_certificates() -> Json:
         ("a threshold lower than what was signed", lower, good),
         ("the format of a recipient only, signed for everything", sealed_only, good),
         ("everything, signed for a recipient only", base, signatures(sealed_only, "a", "b")),
+        ("the format of a demand of liveness, signed without", demanding, good),
+        ("another detector than was signed", demanding | {"liveness": ["*"]}, signatures(demanding, "a", "b")),
+        ("a demand of liveness, empty", demanding | {"liveness": []}, good),
         ("a recipient only, not true", sealed_only | {"recipient_only": False}, good),
         *(
             ("a recipient only, and no right that compares", said, signatures(said, "a", "b"))

@@ -19,12 +19,16 @@ from veilmatch.client import extras
 from veilmatch.client.given.quoting import quoted_path
 from veilmatch.common import output
 from veilmatch.common.native_logs import keep_grpc_quiet
-from veilmatch.common.process import INTERRUPTED
+from veilmatch.common.process import INTERRUPTED, interrupted
+from veilmatch.common.tls_versions import speak_nothing_before_tls_1_3
 from veilmatch.crypto.errors import VeilmatchError
 
 ENTRY_POINT_GROUP = "veilmatch.commands"
 #: Order of the commands in the help; others follow by name.
-_ORDER = ("enrol", "verify", "identify", "candidates", "subjects", "erase", "rotate", "models")
+_ORDER = (
+    "quality", "enrol", "verify", "identify", "candidates", "known", "issue", "card", "subjects", "budgets", "erase",
+    "rotate", "compare", "models",
+)  # fmt: skip
 _WRONG_USAGE = 2
 #: No message about wrong usage is longer, unless it quotes long arguments.
 _USAGE_CHARACTERS = 160
@@ -36,9 +40,14 @@ refused, 5 other key or gallery, 6 a party is missing, 7 integrity, 8 face model
 unforeseen, 11 not printed, 12 overloaded, 13 the pairs disagree, 130 interrupted, 143 terminated."""
 
 
-def build_app() -> typer.Typer:
-    """Return the application with every command that is installed."""
+def build_app(only: str | None = None) -> typer.Typer:
+    """Return the application with every command that is installed.
+
+    only: the name of a command. If it is one, the others are neither imported nor there: most of the time until a
+    command begins went into libraries of other commands. Any other word has the application with all of them.
+    """
     keep_grpc_quiet()
+    speak_nothing_before_tls_1_3()
     app = typer.Typer(
         name="veilmatch",
         help=_HELP,
@@ -49,9 +58,16 @@ def build_app() -> typer.Typer:
         rich_markup_mode=None,
     )
     app.callback()(_global_options)
-    for name in _own_modules():
+    own = _own_modules()
+    if only in own:
+        import_module(f"{package.__name__}.{only}").register(app)
+        return app
+    points = sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda p: p.name)
+    if wanted := [point for point in points if point.name == only]:
+        own, points = [], wanted
+    for name in own:
         import_module(f"{package.__name__}.{name}").register(app)
-    for point in sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda p: p.name):
+    for point in points:
         register_entry_point(app, point)
     return app
 
@@ -86,7 +102,7 @@ class ReportingGroup(TyperGroup):
                 # Typer itself would end with 1 at a closed pipe and after an aborted question.
                 status = super().main(given, *more, **options | {"standalone_mode": False})
                 status = status if isinstance(status, int) else 0
-            except (KeyboardInterrupt, typer.Abort):
+            except typer.Abort:
                 output.say("interrupted")
                 status = INTERRUPTED
             except SystemExit as end:
@@ -107,6 +123,9 @@ class ReportingGroup(TyperGroup):
 
 def _outcome(error: BaseException, given: Sequence[str], as_json: bool) -> int:
     """Report what ended a command with these arguments; return the exit status."""
+    if interrupted(error):
+        output.say("interrupted")
+        return INTERRUPTED
     if isinstance(error, ModuleNotFoundError):
         error = extras.explained(error)
     if isinstance(error, VeilmatchError):

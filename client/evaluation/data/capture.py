@@ -7,7 +7,10 @@ from collections.abc import Sequence
 from veilmatch.client.capture.detector import Detector
 from veilmatch.client.capture.embedder import Embedder, Embedding, SFaceEmbedder
 from veilmatch.client.capture.image import ImageSource, load_image
+from veilmatch.client.capture.own_embedder import own_embedder
 from veilmatch.client.capture.pipeline import CapturePipeline
+from veilmatch.client.capture.quality.assessment import Quality
+from veilmatch.client.capture.settings import CaptureSettings
 from veilmatch.client.evaluation.data.degrade import hard
 from veilmatch.client.evaluation.data.faces import FaceSet, Progress, from_photos
 from veilmatch.client.evaluation.data.second_embedder import SecondEmbedder
@@ -16,11 +19,20 @@ from veilmatch.crypto.errors import ParameterError
 from veilmatch.crypto.parameters import ParameterSet
 
 
-def installed_embedder(parameters: ParameterSet) -> Embedder:
-    """Return the installed embedder of the dimension that the parameter set has.
+def installed_embedder(parameters: ParameterSet, settings: CaptureSettings | None = None) -> Embedder:
+    """Return the embedder of these settings, or else the installed one of the dimension that the parameter set has.
 
     Raises ParameterError if there is none of it, ModelError if it is not installed.
     """
+    own = settings.embedder if settings is not None else None
+    if own is not None:
+        if own.dimension != parameters.dimension:
+            raise ParameterError(
+                "the model of [capture.embedder] has another dimension than the parameter set",
+                got=own.dimension,
+                expected=f"{parameters.dimension} ({parameters.name})",
+            )
+        return own_embedder(own)
     for kind in (SFaceEmbedder, SecondEmbedder):
         if kind.dimension == parameters.dimension:
             return kind.installed()
@@ -41,13 +53,13 @@ def capture(
     parameters: ParameterSet,
     progress: Progress = lambda stage, done, total: None,
     hard_seed: int | None = None,
+    settings: CaptureSettings | None = None,
 ) -> FaceSet:
-    """Return the faces of photos; with hard_seed of what `degrade.hard` makes of them."""
-    pipeline = CapturePipeline(detector, embedder)
+    """Return the faces of photos; with hard_seed of what `degrade.hard` makes of them. settings: of [capture]."""
+    pipeline = CapturePipeline(detector, embedder, settings)
 
-    def embed(number: int, photo: ImageSource) -> Embedding:
-        if hard_seed is None:
-            return pipeline.embed_photo(photo)
-        return pipeline.embed_photo(hard(load_image(photo), (hard_seed, number)))
+    def embed(number: int, photo: ImageSource) -> tuple[Embedding, Quality]:
+        face = pipeline.capture(photo if hard_seed is None else hard(load_image(photo), (hard_seed, number)))
+        return face.embedding, face.quality
 
     return from_photos(photos, embed, embedder.model_id, parameters, progress)

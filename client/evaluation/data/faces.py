@@ -19,16 +19,20 @@ import numpy.typing as npt
 
 from veilmatch.client.capture.embedder import Embedding
 from veilmatch.client.capture.image import ImageSource
+from veilmatch.client.capture.quality.assessment import Quality
 from veilmatch.client.capture.quantiser import quantise, unit_vector
 from veilmatch.crypto.errors import EmbeddingError, InvalidInputError, VeilmatchError
 from veilmatch.crypto.packing.fields import Array
 from veilmatch.crypto.parameters import ParameterSet
 
-Embed = Callable[[int, ImageSource], Embedding]
+Embed = Callable[[int, ImageSource], tuple[Embedding, Quality | None]]
 """Called with the number of a photo and the photo; may be called from several threads."""
 
 Progress = Callable[[str, int, int], None]
 """Called with a stage, how much of it is done and how much there is."""
+
+
+_Acquired = tuple[Embedding, Array, Quality | None]
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,7 @@ class FaceSet:
 
     embeddings: float64[n, D], of length 1; integers: int64[n, D], quantised; subjects: of each row; photos: the
     number that each row had among all photos; failures: the photos without a row; model: named by its id.
+    qualities: of each row; none at all where they were not measured.
     """
 
     embeddings: npt.NDArray[np.float64]
@@ -54,6 +59,7 @@ class FaceSet:
     photos: tuple[int, ...]
     failures: tuple[Failure, ...]
     model: str
+    qualities: tuple[Quality, ...] = ()
 
     @property
     def labels(self) -> Array:
@@ -93,14 +99,14 @@ def from_photos(
     Raises ModelError or whatever else `embed` raises that is not about the photo.
     """
 
-    def acquire(number: int) -> tuple[Embedding, Array] | InvalidInputError:
+    def acquire(number: int) -> _Acquired | InvalidInputError:
         try:
-            embedding = embed(number, photos[number][1])
-            return embedding, quantise(embedding, parameters)
+            embedding, quality = embed(number, photos[number][1])
+            return embedding, quantise(embedding, parameters), quality
         except InvalidInputError as error:
             return error
 
-    outcomes: list[tuple[Embedding, Array] | InvalidInputError] = []
+    outcomes: list[_Acquired | InvalidInputError] = []
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         for outcome in threads.map(acquire, range(len(photos))):
             outcomes.append(outcome)
@@ -108,11 +114,10 @@ def from_photos(
     return _faces([(subject, str(photo)) for subject, photo in photos], outcomes, model, parameters)
 
 
-def from_file(path: Path, parameters: ParameterSet) -> FaceSet:
-    """Return the faces of a .npz file with `embeddings`, real [n, D], and `subjects`, text or integers [n].
+def read_vectors(path: Path) -> tuple[npt.NDArray[np.float64], list[str], str]:
+    """Return (embeddings, subjects, model) of a .npz file as of `from_file`, of whatever dimension, unchecked.
 
-    An optional `model` names the model. Rows that the quantiser refuses become failures. Raises
-    InvalidInputError if the file is not of this kind, EmbeddingError for another dimension.
+    Raises InvalidInputError if the file is not of this kind.
     """
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -128,6 +133,16 @@ def from_file(path: Path, parameters: ParameterSet) -> FaceSet:
             got=f"{vectors.shape} and {subjects.shape}",
             expected="(n, D) and (n,), text or integers",
         )
+    return vectors, [str(subject) for subject in subjects], model
+
+
+def from_file(path: Path, parameters: ParameterSet) -> FaceSet:
+    """Return the faces of a .npz file with `embeddings`, real [n, D], and `subjects`, text or integers [n].
+
+    An optional `model` names the model. Rows that the quantiser refuses become failures. Raises
+    InvalidInputError if the file is not of this kind, EmbeddingError for another dimension.
+    """
+    vectors, subjects, model = read_vectors(path)
     if vectors.shape[1] != parameters.dimension:
         raise EmbeddingError(
             "embeddings of another dimension than the parameter set",
@@ -135,23 +150,23 @@ def from_file(path: Path, parameters: ParameterSet) -> FaceSet:
             expected=f"{parameters.dimension} ({parameters.name})",
         )
 
-    def acquire(vector: npt.NDArray[np.float64]) -> tuple[Embedding, Array] | InvalidInputError:
+    def acquire(vector: npt.NDArray[np.float64]) -> _Acquired | InvalidInputError:
         try:
-            return unit_vector(vector, parameters.dimension), quantise(vector, parameters)
+            return unit_vector(vector, parameters.dimension), quantise(vector, parameters), None
         except EmbeddingError as error:
             return error
 
-    named = [(str(subject), f"row {row}") for row, subject in enumerate(subjects)]
+    named = [(subject, f"row {row}") for row, subject in enumerate(subjects)]
     return _faces(named, [acquire(vector) for vector in vectors], model, parameters)
 
 
 def _faces(
     named: Sequence[tuple[str, str]],
-    outcomes: Sequence[tuple[Embedding, Array] | VeilmatchError],
+    outcomes: Sequence[_Acquired | VeilmatchError],
     model: str,
     parameters: ParameterSet,
 ) -> FaceSet:
-    rows, vectors, integers, failures = [], [], [], []
+    rows, vectors, integers, qualities, failures = [], [], [], [], []
     for number, ((subject, photo), outcome) in enumerate(zip(named, outcomes, strict=True)):
         if isinstance(outcome, VeilmatchError):
             failures.append(Failure(subject, photo, outcome.code))
@@ -159,6 +174,7 @@ def _faces(
             rows.append(number)
             vectors.append(outcome[0])
             integers.append(outcome[1])
+            qualities.append(outcome[2])
     if not rows:
         raise InvalidInputError("no photo could be used", got=f"{len(failures)} failures", expected="faces")
     return FaceSet(
@@ -168,4 +184,5 @@ def _faces(
         tuple(rows),
         tuple(failures),
         model,
+        measured if len(measured := tuple(q for q in qualities if q is not None)) == len(rows) else (),
     )

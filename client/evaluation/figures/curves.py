@@ -6,12 +6,13 @@ ISO/IEC 19795-1 asks for DET and ROC curves; the scores behind them and the degr
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from veilmatch.client.evaluation.figures.discard import Discard
 from veilmatch.client.evaluation.libraries import require
 from veilmatch.client.evaluation.study import Evaluation, Point
 from veilmatch.client.evaluation.sweep import SweepPoint
@@ -36,9 +37,17 @@ _POINTS: dict[str, Any] = {
 _PNG_DPI = 150
 
 
-def plots(evaluation: Evaluation, points: Sequence[SweepPoint] = ()) -> dict[str, Figure]:
-    """Return the figures by name: det, roc, scores and, if there are points of a sweep, degradations."""
+def plots(
+    evaluation: Evaluation, points: Sequence[SweepPoint] = (), degraded: Discard | None = None
+) -> dict[str, Figure]:
+    """Return the figures by name: det, roc, scores; discard where quality was measured; degradations of a sweep.
+
+    degraded: the error-versus-discard curve of degraded photos.
+    """
     made = {"det": det(evaluation), "roc": roc(evaluation), "scores": scores(evaluation)}
+    parts = {"these photos": evaluation.figures.discard, "degraded photos": degraded}
+    if known := {name: found for name, found in parts.items() if found is not None}:
+        made["discard"] = discard(known)
     return made | ({"degradations": degradations(points)} if points else {})
 
 
@@ -121,13 +130,28 @@ def scores(evaluation: Evaluation) -> Figure:
         axes.hist(values[kind], bins, weights=shares, label=f"{label} ({count:,} comparisons)", **style)
     lines = ("-", "--", "-.", ":")
     for point, line in zip(evaluation.figures.scorers["integer"].points, lines * len(lines), strict=False):
-        label = f"threshold at FMR {point.target_fmr:g}: {point.cosine:.3f}"
-        axes.axvline(point.cosine, color="black", linestyle=line, linewidth=1, label=label)
+        is_chosen = point.target_fmr == evaluation.figures.choice.fmr
+        label = f"{'THE threshold' if is_chosen else 'threshold'} at FMR {point.target_fmr:g}: {point.cosine:.3f}"
+        axes.axvline(point.cosine, color="black", linestyle=line, linewidth=2.5 if is_chosen else 1, label=label)
     axes.set_xlabel("score [cosine; integer score / S²]")
     axes.set_ylabel("share of comparisons [% per bin]")
     axes.set_title("scores of the quantised integers", fontsize=10)
     axes.set_ylim(0, axes.get_ylim()[1] * 1.45)  # room for the legend
     axes.legend(loc="upper right", framealpha=1, fontsize=8)
+    return figure
+
+
+def discard(curves: Mapping[str, Discard]) -> Figure:
+    """Return FNMR over the share of genuine comparisons discarded, of each set of photos."""
+    figure, axes = _axes()
+    for (name, found), style in zip(curves.items(), ("-o", "--s"), strict=False):
+        shares, fnmr = (100 * np.array(values) for values in (found.shares, found.fnmr))
+        axes.plot(shares, fnmr, style, color="black", markerfacecolor="white", label=name)
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("genuine comparisons discarded, lowest quality first [%]")
+    axes.set_ylabel("false non-match rate of the rest, FNMR [%]")
+    axes.set_title("error versus discard", fontsize=10)
+    axes.legend(loc="best", framealpha=1)
     return figure
 
 

@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from html import escape
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from veilmatch.client.evaluation.attacks import AttackFigures
 from veilmatch.client.evaluation.figures.curves import plots, png, svg
+from veilmatch.client.evaluation.figures.discard import Discard
+from veilmatch.client.evaluation.figures.groups import GroupFigures
 from veilmatch.client.evaluation.figures.intervals import Interval
+from veilmatch.client.evaluation.figures.pictures import Pictures
+from veilmatch.client.evaluation.figures.summary import summary
+from veilmatch.client.evaluation.fusion import FusionFigures
+from veilmatch.client.evaluation.pages import markup, render, unique_ids
 from veilmatch.client.evaluation.study import SEARCH_TARGETS, Evaluation, Figures
 from veilmatch.client.evaluation.sweep import SweepPoint
+from veilmatch.client.evaluation.views import ViewFigures
 from veilmatch.crypto.errors import ConfigurationError
 
+#: Kinds of probes in one table of ways to enrol.
+_KINDS = 4
 _NAMES = {"float": "float cosine", "integer": "quantised integers", "encrypted": "encrypted"}
-_TITLES = {
-    "det": "Detection error trade-off",
-    "roc": "Receiver operating characteristic",
-    "scores": "Scores",
-    "degradations": "Degradations",
-}
 
 
 @dataclass(frozen=True)
@@ -34,10 +37,40 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
 
 
-def document(evaluation: Evaluation, points: Sequence[SweepPoint] = ()) -> dict[str, Any]:
-    """Return every figure in JSON types. Rates are 0..1; "degradations" is there if a sweep was run."""
-    figures = asdict(evaluation.figures)
-    return figures | ({"degradations": [asdict(point) for point in points]} if points else {})
+@dataclass(frozen=True, eq=False)
+class Extra:
+    """What a report has if it was asked for. gallery: size of the one that the first sentence speaks of.
+
+    discard: the error-versus-discard curve of degraded photos, all together.
+    """
+
+    gallery: int | None = None
+    groups: Sequence[GroupFigures] = ()
+    pictures: Pictures | None = None
+    discard: Discard | None = None
+    attacks: AttackFigures | None = None
+    fusion: FusionFigures | None = None
+    views: ViewFigures | None = None
+
+
+def document(evaluation: Evaluation, points: Sequence[SweepPoint] = (), extra: Extra | None = None) -> dict[str, Any]:
+    """Return every figure in JSON types. Rates are 0..1, "summary" counts in a thousand.
+
+    "degradations", "degradations_discard", "groups", "attacks", "fusion" and "views" are there if they were asked for;
+    pictures never.
+    """
+    extra = extra or Extra()
+    figures = asdict(evaluation.figures) | {"summary": asdict(summary(evaluation.figures, extra.gallery))}
+    if points:
+        figures["degradations"] = [asdict(point) for point in points]
+        figures["degradations_discard"] = None if extra.discard is None else asdict(extra.discard)
+    if extra.attacks is not None:
+        figures["attacks"] = asdict(extra.attacks)
+    figures |= {} if extra.fusion is None else {"fusion": asdict(extra.fusion)}
+    figures |= {} if extra.views is None else {"views": asdict(extra.views)}
+    if extra.groups:
+        figures["groups"] = [asdict(group) for group in extra.groups]
+    return figures
 
 
 def prepare(folder: Path) -> None:
@@ -50,20 +83,28 @@ def prepare(folder: Path) -> None:
         raise _not_written(folder, error) from None
 
 
-def write(folder: Path, evaluation: Evaluation, points: Sequence[SweepPoint] = ()) -> list[Path]:
+def write(
+    folder: Path, evaluation: Evaluation, points: Sequence[SweepPoint] = (), extra: Extra | None = None
+) -> list[Path]:
     """Write report.json, report.html and every plot as SVG and PNG; return the files.
 
-    folder: made if it is not there. Raises ConfigurationError if something cannot be written.
+    folder: made if it is not there. A page with photos is its owner's alone. Raises ConfigurationError if something
+    cannot be written.
     """
-    files: dict[str, bytes] = {"report.json": (json.dumps(document(evaluation, points), indent=1) + "\n").encode()}
+    extra = extra or Extra()
+    figures = json.dumps(document(evaluation, points, extra), indent=1) + "\n"
+    files: dict[str, bytes] = {"report.json": figures.encode()}
     pictures = {}
-    for name, figure in plots(evaluation, points).items():
+    for name, figure in plots(evaluation, points, extra.discard).items():
         pictures[name] = svg(figure)
         files[f"{name}.svg"] = pictures[name].encode()
         files[f"{name}.png"] = png(figure)
-    files["report.html"] = page(evaluation.figures, points, pictures).encode()
+    files["report.html"] = page(evaluation, points, pictures, extra).encode()
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        if extra.pictures is not None:
+            (folder / "report.html").touch(mode=0o600)
+            (folder / "report.html").chmod(0o600)
         for name, data in files.items():
             (folder / name).write_bytes(data)
     except OSError as error:
@@ -87,10 +128,17 @@ def verdict(figures: Figures) -> str:
     return f"Exact: all {total:,} encrypted decisions equal those of the integers."
 
 
-def tables(figures: Figures, points: Sequence[SweepPoint] = ()) -> list[Table]:
+def tables(figures: Figures, points: Sequence[SweepPoint] = (), extra: Extra | None = None) -> list[Table]:
     """Return what the report says in numbers."""
+    extra = extra or Extra()
     made = [_data(figures), _verification(figures), _search(figures)]
-    return made + ([_degradations(figures, points)] if points else [])
+    made += [_fusion(figures, extra.fusion)] if extra.fusion is not None else []
+    made += _views(figures, extra.views) if extra.views is not None else []
+    made += [_discard(figures, figures.discard, "these photos")] if figures.discard is not None else []
+    made += [_degradations(figures, points)] if points else []
+    made += [_discard(figures, extra.discard, "degraded photos")] if extra.discard is not None else []
+    made += [_attacks(extra.attacks)] if extra.attacks is not None else []
+    return made + ([_groups(extra.groups)] if extra.groups else [])
 
 
 def _data(f: Figures) -> Table:
@@ -154,10 +202,84 @@ def _degradations(f: Figures, points: Sequence[SweepPoint]) -> Table:
                 f"{100 * p.loss:+.2f}" if p.loss is not None else "",
                 _percent(p.fmr) if p.fmr is not None else "",
                 _percent(p.frr),
+                _percent(p.refused) if p.refused is not None else "",
             )
         )
     title = f"degraded probes at the threshold for FMR {f.choice.fmr:g} (cosine {f.choice.cosine:g})"
-    return Table(title, ("degradation", "strength", "FTA", "FNMR", "loss, points", "FMR", "FRR"), tuple(rows))
+    return Table(
+        title, ("degradation", "strength", "FTA", "FNMR", "loss, points", "FMR", "FRR", "refused"), tuple(rows)
+    )
+
+
+def _discard(f: Figures, d: Discard, photos: str) -> Table:
+    rows = [
+        (f"{100 * share:g} % of the comparisons discarded", _percent(fnmr))
+        for share, fnmr in zip(d.shares, d.fnmr, strict=True)
+    ]
+    left = "no comparison is left" if d.kept_fnmr is None else _percent(d.kept_fnmr)
+    rows += [
+        ("those that the floors refuse discarded", left),
+        ("bad photos refused", f"{d.bad_refused} of {d.bad}"),
+        ("other photos refused", f"{d.good_refused} of {d.good}"),
+    ]
+    title = f"error versus discard of {photos}, worst unified quality first, at cosine {f.choice.cosine:g}"
+    return Table(title, ("", "FNMR"), tuple(rows))
+
+
+def _fusion(f: Figures, found: FusionFigures) -> Table:
+    targets = list(found.rows[0].fnmr)
+    rows = [
+        (
+            row.name,
+            _with(row.eer, row.eer_interval),
+            *(_with(row.fnmr[target], row.fnmr_intervals[target]) for target in targets),
+        )
+        for row in found.rows
+    ]
+    weights = ", ".join(f"{weight:.3f}" for weight in found.weights)
+    low, high = (100 * end for end in found.gain_interval)
+    title = (
+        f"fusion: weights {weights}, learnt of {found.taught} subjects, compared on {found.compared} others;"
+        f" gain over {found.best} at FMR {f.choice.fmr:g}: {100 * found.gain:.2f} points [{low:.2f}, {high:.2f}]"
+    )
+    return Table(title, ("vector", "EER", *(f"FNMR at FMR {target}" for target in targets)), tuple(rows))
+
+
+def _views(f: Figures, found: ViewFigures) -> list[Table]:
+    """One table would be too wide: a few kinds of probes in each."""
+    title = (
+        f"what is enrolled of a subject, and FNMR by kind of probe at FMR {f.choice.fmr:g} of good probes"
+        f" ({found.subjects} subjects, {found.draws} draws of photos)"
+    )
+    parts = [found.probes[start : start + _KINDS] for start in range(0, len(found.probes), _KINDS)]
+    return [
+        Table(title, ("enrolled", "templates", "cosine", *kinds), tuple(_view_rows(found, kinds))) for kinds in parts
+    ]
+
+
+def _view_rows(found: ViewFigures, kinds: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    for row in found.rows:
+        rates = (row.fnmr[kind] for kind in kinds)
+        told = ("no photo" if rate is None else _with(rate.rate, rate.interval) for rate in rates)
+        yield (row.name, f"{row.templates:g}", f"{row.cosine:.3f}", *told)
+    if found.agreement is not None:
+        agreed = (found.agreement[kind] for kind in kinds)
+        yield ("encrypted decisions that differ", "", "", *(f"{a.different} of {a.decisions:,}" for a in agreed))
+
+
+def _attacks(found: AttackFigures) -> Table:
+    rows = [
+        (s.name, f"{s.attacks}", _percent_or(s.apcer), _percent(s.apnrr), _percent_or(s.iapar)) for s in found.species
+    ]
+    bona_fide = f"{found.bona_fide_refused} of {found.bona_fide_judged}, {_percent_or(found.bpcer)}"
+    detector = "" if found.detector else "NO DETECTOR, everything is taken for live; "
+    worst = f"; worst species: {found.worst.name}" if found.worst is not None and found.detector else ""
+    title = f"presentation attacks (ISO/IEC 30107-3): {detector}BPCER {bona_fide}{worst}"
+    return Table(title, ("species", "attacks", "APCER", "APNRR", "IAPAR"), tuple(rows))
+
+
+def _percent_or(rate: float | None) -> str:
+    return "nothing to count" if rate is None else _percent(rate)
 
 
 def _percent(rate: float) -> str:
@@ -175,64 +297,33 @@ def _with(rate: float, interval: Interval) -> str:
 
 # -- the page -------------------------------------------------------------------------------------
 
-_STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #111 }
-table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums; font-size: 0.9rem }
-th, td { border: 1px solid #bbb; padding: 0.25rem 0.6rem; text-align: left } th { background: #eee }
-.verdict { border: 2px solid #111; padding: 0.6rem 1rem; font-weight: bold }
-svg { max-width: 100%; height: auto } figure { margin: 1.5rem 0 } code { background: #eee }
-"""
 
-_READING = """
-<h2>How to read it</h2>
-<p>The words are those of ISO/IEC 19795-1. <b>FMR</b>: impostor comparisons that match. <b>FNMR</b>: genuine
-comparisons that do not. Both are of photos in which one usable face was found; the others are <b>FTA</b>.
-<b>FRR</b> = FTA + FNMR (1 - FTA). <b>EER</b>: where FMR and FNMR are equal. <b>FPIR</b>: searches by somebody who is
-not enrolled that return anybody. <b>FNIR</b>: searches by an enrolled subject that do not return it; at <i>rank 1</i>,
-in which it is not alone the best.</p>
-<p>Intervals are of 95 %: subjects drawn again with all their photos. <b>r3</b> marks the rule of three, where no error
-was seen: 3/n. Comparisons of one subject resemble each other, so the truth may lie further off than r3 says.
-<b>?</b> marks a rate about whose interval nothing is known.</p>
-<p>The encrypted scorer gives one bit for each comparison, at one threshold, and has no score; so it has rates at the
-operating thresholds, and no curve. Its FNMR intervals are for the threshold as it is; those of the other scorers allow
-for the choice of the threshold too.</p>
-"""
+def page(evaluation: Evaluation, points: Sequence[SweepPoint], drawn: dict[str, str], extra: Extra) -> str:
+    """Return a page that needs no other file. drawn: the plots as SVG elements by name."""
+    figures = evaluation.figures
+    said = summary(figures, extra.gallery)
+    return render(
+        "accuracy.html",
+        title=f"Veilmatch: accuracy of {figures.model}",
+        figures=figures,
+        summary=str(said),
+        gallery=said.gallery,
+        verdict=verdict(figures),
+        tables=tables(figures, points, replace(extra, groups=())),
+        plots={name: markup(unique_ids(name, picture)) for name, picture in drawn.items()},
+        pictures=extra.pictures,
+        groups=_groups(extra.groups) if extra.groups else None,
+    )
 
 
-def page(figures: Figures, points: Sequence[SweepPoint], pictures: dict[str, str]) -> str:
-    """Return a page that needs no other file. pictures: SVG elements by name."""
-    parts = [
-        f"<h1>Accuracy of {escape(figures.model)}</h1>",
-        f'<p class="verdict">{escape(verdict(figures))}</p>',
-        *(_html(table) for table in tables(figures, points)),
-        *(
-            f"<figure><figcaption><h2>{_TITLES[name]}</h2></figcaption>{_unique_ids(name, picture)}</figure>"
-            for name, picture in pictures.items()
-        ),
-        _READING,
-        _failures(figures),
-        f"<p>{figures.replicates} resamples of the subjects, seed {figures.seed}.</p>",
-    ]
-    head = f'<meta charset="utf-8"><title>Veilmatch: accuracy of {escape(figures.model)}</title><style>{_STYLE}</style>'
-    return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>\n' + "\n".join(parts) + "\n</body></html>\n"
-
-
-def _html(table: Table) -> str:
-    head = "".join(f"<th>{escape(cell)}</th>" for cell in table.header)
-    rows = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in table.rows)
-    header = f"<tr>{head}</tr>" if any(table.header) else ""
-    return f"<h2>{escape(table.title.capitalize())}</h2><table>{header}{rows}</table>"
-
-
-def _failures(figures: Figures) -> str:
-    if not figures.failures:
-        return ""
-    items = "".join(f"<li>{escape(f.subject)}: {escape(f.photo)} ({escape(f.code)})</li>" for f in figures.failures)
-    return f"<h2>Photos that were not acquired</h2><ul>{items}</ul>"
-
-
-def _unique_ids(name: str, picture: str) -> str:
-    """Keep the ids of several plots in one page apart."""
-    for mark in ('id="', 'href="#', "url(#"):
-        picture = picture.replace(mark, f"{mark}{name}-")
-    return picture
+def _groups(groups: Sequence[GroupFigures]) -> Table:
+    rows = tuple(
+        (
+            f"{g.attribute}: {g.group}",
+            f"{g.subjects:,}",
+            "no comparison" if g.fmr is None else _with(g.fmr.rate, g.fmr.interval),
+            "no comparison" if g.fnmr is None else _with(g.fnmr.rate, g.fnmr.interval),
+        )
+        for g in groups
+    )
+    return Table("by group", ("group", "subjects", "FMR", "FNMR"), rows)

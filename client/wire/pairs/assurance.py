@@ -51,9 +51,9 @@ async def assured(
     """Return the answers of all three pairs, which say the same about one state of the gallery.
 
     ask: asks one pair, with a request of its own, for an answer within the seconds given. said: what an answer says,
-    in a form that can be compared. question: its name, for the log. Raises DisagreementError if the answers differ,
-    GalleryMismatchError if the gallery changes all the time, and the error of a pair that gives none: no other stands
-    in for it.
+    in a form that can be compared; asked once all have answered, and may raise. question: its name, for the log.
+    Raises DisagreementError if the answers differ, GalleryMismatchError if the gallery changes all the time, and the
+    error of a pair that gives none: no other stands in for it.
     """
     ends = time.monotonic() + timeout_s
     answers = await _all(PAIRS, ask, ends)

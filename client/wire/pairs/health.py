@@ -10,12 +10,17 @@ Pairs that the error does without come first for 30 s. Then one call tries the p
 still go round it; if it fails, the next time is twice as long, up to five minutes. An error that says when its cause
 will be over, as stock that is being dealt, can make the first time shorter, and nothing makes it longer.
 
+A pair that says that it has too much to do is waited for, and not gone round: another one may have as much to do. But
+who says so without end must not keep a device from the others. So the second time in a row counts like a failure of
+that pair.
+
 Nobody is ever left out: where only such pairs are left, they are tried. Used in one event loop.
 """
 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -24,6 +29,8 @@ from veilmatch.crypto.keys.parties import PAIRS, Pair, Party
 
 #: How long a pair is tried last after its first failure, and at most.
 FIRST_S, LONGEST_S = 30.0, 300.0
+#: A call asks again once where there is too much to do; then the next one tries another pair first.
+_REFUSALS = 2
 
 
 @dataclass(slots=True)
@@ -46,6 +53,8 @@ class PairHealth:
         self._now = now
         self._suspected: dict[Pair, _Suspicion] = {}
         self._lost: set[Party] = set()
+        #: How often in a row a pair has had too much to do.
+        self._refusals: Counter[Pair] = Counter()
 
     def in_order(self, pairs: Sequence[Pair]) -> list[Pair]:
         """Return the pairs in the order in which the next call tries them.
@@ -69,6 +78,12 @@ class PairHealth:
             return
         self._suspect([other for other in PAIRS if other == pair or other not in error.alternatives], _first_s(error))
 
+    def overloaded(self, pair: Pair) -> None:
+        """Note that this pair has said that it has too much to do, whoever of it that is about."""
+        self._refusals[pair] += 1
+        if self._refusals[pair] >= _REFUSALS and not self._is_avoided(pair):
+            self._suspect([pair], FIRST_S)
+
     def deviated(self, pair: Pair) -> None:
         """Note that a deviation in this pair was reported after the call had ended."""
         self._suspect([pair], FIRST_S)
@@ -76,6 +91,7 @@ class PairHealth:
     def served(self, pair: Pair) -> None:
         """Note that both organisations of this pair have answered."""
         self._lost -= set(pair)
+        del self._refusals[pair]
         suspicion = self._suspected.get(pair)
         if suspicion is not None:
             self._suspected = {other: one for other, one in self._suspected.items() if one is not suspicion}

@@ -29,9 +29,11 @@ from veilmatch.crypto.keys.parties import Party
 SILENT_S = 1.8
 #: The same while packs are sent to it: on a narrow line, the question waits behind them.
 SILENT_BULK_S = 15.0
-#: A matcher is asked how it is when it has been silent for so long.
-ASK_AFTER_S = 0.5
-#: How often the time is looked at, and how much of it one look can add: while this process is halted, nobody is silent.
+#: A matcher is asked how it is when it has been silent for so long: later than most answers of busy servers come, and
+#: soon enough for a sign of life.
+ASK_AFTER_S = 0.8
+#: How often the time is looked at while a sign of life is waited for, and how much of it one look can add: while this
+#: process is halted, nobody is silent.
 _TICK_S, _LONGEST_TICK_S = 0.1, 0.3
 #: How long a lost matcher has for a sign of life.
 SIGN_S = 2.0
@@ -45,43 +47,75 @@ _chance = random.SystemRandom()
 
 
 async def unless_silent(asked: Coroutine[Any, Any, _R], matcher: Matcher, silent_s: float) -> _R:
-    """Return what `asked` returns, or raise its error, or UnavailableError once `matcher` shows no sign of life."""
-    call = asyncio.ensure_future(asked)
+    """Return what `asked` returns, or raise its error, or UnavailableError once `matcher` shows no sign of life.
+
+    Costs one timer where an answer comes soon: every request waits like this, twice.
+    """
+    limit = asyncio.timeout(None)
     try:
-        has_ended = await _ends_before_silence(call, matcher, silent_s)
-    finally:
-        call.cancel()
-        await asyncio.gather(call, return_exceptions=True)
-    if has_ended:
-        return call.result()
+        async with limit:
+            watch = _Watch(limit, matcher, silent_s)
+            try:
+                return await asked
+            finally:
+                await watch.end()
+    except TimeoutError:
+        if not limit.expired():
+            raise
     raise silent(matcher.party)
 
 
-async def _ends_before_silence(call: asyncio.Future[Any], matcher: Matcher, silent_s: float) -> bool:
-    sign: asyncio.Future[bool] | None = None
-    quiet_s, looked = 0.0, time.monotonic()
-    try:
-        while True:
-            await asyncio.wait({call, sign} if sign else {call}, timeout=_TICK_S, return_when=asyncio.FIRST_COMPLETED)
-            if call.done():
-                return True
-            now = time.monotonic()
-            quiet_s, looked = quiet_s + min(now - looked, _LONGEST_TICK_S), now
-            if sign is not None and sign.done():
-                quiet_s = 0.0 if _is_true(sign) else quiet_s
-                sign = None
-            elif sign is None and quiet_s >= min(ASK_AFTER_S, silent_s / 2):
-                sign = asyncio.ensure_future(matcher.alive(silent_s))
-            if quiet_s >= silent_s:
-                return False
-    finally:
-        if sign is not None:
+class _Watch:
+    """Asks a matcher for signs of life once its answer is late, and ends the wait for it when there are none."""
+
+    def __init__(self, limit: asyncio.Timeout, matcher: Matcher, silent_s: float) -> None:
+        self._limit, self._matcher, self._silent_s = limit, matcher, silent_s
+        self._ask_after_s = min(ASK_AFTER_S, silent_s / 2)
+        self._loop = asyncio.get_running_loop()
+        self._asking: asyncio.Task[None] | None = None
+        self._timer = self._loop.call_later(self._ask_after_s, self._late)
+
+    async def end(self) -> None:
+        """Ask no more."""
+        self._timer.cancel()
+        if self._asking is not None:
+            self._asking.cancel()
+            await asyncio.gather(self._asking, return_exceptions=True)
+
+    def _late(self) -> None:
+        self._asking = self._loop.create_task(self._until_silent())
+
+    async def _until_silent(self) -> None:
+        # However long that took by the clock: the timer of a process that was halted comes late.
+        quiet_s = self._ask_after_s
+        while quiet_s < self._silent_s:
+            is_there, took_s = await self._sign(self._silent_s - quiet_s)
+            if is_there:
+                await asyncio.sleep(self._ask_after_s)
+                quiet_s = self._ask_after_s
+            else:
+                quiet_s += took_s
+        self._limit.reschedule(self._loop.time())
+
+    async def _sign(self, within_s: float) -> tuple[bool, float]:
+        """Ask once; return whether there was a sign of life, and for how long there was none. At least a tick."""
+        sign = asyncio.ensure_future(self._matcher.alive(self._silent_s))
+        took_s = 0.0
+        try:
+            while took_s < within_s:
+                looked = time.monotonic()
+                await (asyncio.sleep(_TICK_S) if sign.done() else asyncio.wait({sign}, timeout=_TICK_S))
+                took_s += min(time.monotonic() - looked, _LONGEST_TICK_S)
+                if sign.done() and (_is_true(sign) or took_s >= _TICK_S):
+                    break
+            return _is_true(sign), took_s
+        finally:
             sign.cancel()
             await asyncio.gather(sign, return_exceptions=True)
 
 
 def _is_true(sign: asyncio.Future[bool]) -> bool:
-    return not sign.cancelled() and sign.exception() is None and sign.result()
+    return sign.done() and not sign.cancelled() and sign.exception() is None and sign.result()
 
 
 class Lookout:

@@ -101,5 +101,8 @@ class OneCall:
             if not self._deviation.done():
                 self._deviation.set_result(error)
             return
-        _log.warning("deviation in request %s with pair %s, which was given up: %s", request_id, pair, error)
+        _log.warning(
+            "deviation in request %s with pair %s, which was given up: %s",
+            request_id, pair, error, extra={"request_id": request_id},
+        )  # fmt: skip
         self._late(pair)

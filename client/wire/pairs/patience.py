@@ -4,7 +4,8 @@ A restart of a matcher is no error of a call that has time to wait for it: the r
 nonce, once the matcher can be reached. That is safe for all requests: a query changes nothing, and a change keeps its
 token, so that it is done once. It is waited for while a call's time lasts, counted from when it was found to be gone:
 calls that come later, to a matcher that stays away, fail at once. That it is gone only the transport is believed: no
-error that a server sends makes a call wait for a restart, except that of a peer which has not found it again.
+error that a server sends makes a call wait for a restart, except that of a peer which has not found it again. Where a
+pair has neither of them gone and one of its matchers is the last to have failed, it is asked again after a pause.
 
 A server that takes no more requests, or key holders that are just refreshing their shares, say when to ask again. A
 call asks once more if that fits into its time, after one to two times the wait. That cannot make overload worse: a
@@ -79,9 +80,11 @@ class Patience:
                     wait_s = (LONGEST_PAUSE_S if requests_left() == 1 else pause_s) * _chance.uniform(1.0, 2.0)
                     wait_s = min(wait_s, (ends - self._now()) / 2)
                     gone = {party for party in used if self._matchers[party].state != "up"}
-                    if not self._may_restart(error, gone) or not await self._is_back(
-                        pairs, gone, ends, timeout_s, wait_s
-                    ):
+                    if not self._may_restart(error, gone):
+                        raise
+                    until = min(ends, self._gone_since + timeout_s) - wait_s
+                    again = _failed_at_one_that_is_there(error, gone, pairs) or await self._is_back(pairs, gone, until)
+                    if not again or self._now() >= until:
                         raise
                     pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
             await asyncio.sleep(wait_s)
@@ -94,19 +97,16 @@ class Patience:
         is_lost = any(error.party == f"matcher-{party}" for party in self._lost)
         return type(error) is UnavailableError and (bool(gone) or is_lost)
 
-    async def _is_back(
-        self, pairs: Sequence[Pair], gone: set[Party], ends: float, timeout_s: float, wait_s: float
-    ) -> bool:
-        """Return whether a pair that lacked a matcher has both, with more than wait_s of the time left."""
-        until = min(ends, self._gone_since + timeout_s) - wait_s
+    async def _is_back(self, pairs: Sequence[Pair], gone: set[Party], until: float) -> bool:
+        """Return whether a pair that lacked a matcher has both before it is late."""
         lacking = [pair for pair in pairs if gone & set(pair)]
         if not lacking:  # of whom has been lost, nobody is missing now
-            return self._now() < until
+            return True
         waiting = [asyncio.ensure_future(self._connects(gone & set(pair), until)) for pair in lacking]
         try:
             for first in asyncio.as_completed(waiting):
                 if await first:
-                    return self._now() < until
+                    return True
             return False
         finally:
             for task in waiting:
@@ -122,3 +122,9 @@ class Patience:
             ):
                 return False
         return True
+
+
+def _failed_at_one_that_is_there(error: VeilmatchError, gone: set[Party], pairs: Sequence[Pair]) -> bool:
+    """Return whether a matcher that can be reached has failed, in a pair that lacks none: that may soon be over."""
+    whole = {f"matcher-{party}" for pair in pairs if not gone & set(pair) for party in pair}
+    return error.party in whole

@@ -74,6 +74,154 @@ REFRESH_STAGE_USED: RefreshStage.ValueType  # 5
 Global___RefreshStage: _TypeAlias = RefreshStage  # noqa: Y015
 
 @_typing.final
+class DeviceBudgetsQuestion(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DEVICE_FIELD_NUMBER: _builtins.int
+    device: _builtins.str
+    def __init__(
+        self,
+        *,
+        device: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeviceBudgetsQuestion: _TypeAlias = DeviceBudgetsQuestion  # noqa: Y015
+
+@_typing.final
+class DeviceBudgetsReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BUDGETS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def budgets(self) -> _containers.RepeatedCompositeFieldContainer[_request_pb2.BudgetLeft]: ...
+    def __init__(
+        self,
+        *,
+        budgets: _abc.Iterable[_request_pb2.BudgetLeft] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["budgets", b"budgets"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeviceBudgetsReply: _TypeAlias = DeviceBudgetsReply  # noqa: Y015
+
+@_typing.final
+class OpenFrames(_message.Message):
+    """What was ready when the one before had gone: of any sessions, each in its order."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FRAME_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def frame(self) -> _containers.RepeatedCompositeFieldContainer[Global___OpenFrame]:
+        """1 to 64"""
+
+    def __init__(
+        self,
+        *,
+        frame: _abc.Iterable[Global___OpenFrame] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["frame", b"frame"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OpenFrames: _TypeAlias = OpenFrames  # noqa: Y015
+
+@_typing.final
+class OpenFrame(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    ROOM_FIELD_NUMBER: _builtins.int
+    OVER_FIELD_NUMBER: _builtins.int
+    session: _builtins.int
+    """counted by the matcher, from 1"""
+    room: _builtins.int
+    """how much the sender takes of the session by now, since it began; 0 if nothing changes"""
+    over: _builtins.bool
+    """the sender has left the session"""
+    @_builtins.property
+    def message(self) -> Global___MatcherToKeyHolder:
+        """the first of a session: open alone"""
+
+    def __init__(
+        self,
+        *,
+        session: _builtins.int = ...,
+        message: Global___MatcherToKeyHolder | None = ...,
+        room: _builtins.int = ...,
+        over: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "over", b"over", "room", b"room", "session", b"session"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OpenFrame: _TypeAlias = OpenFrame  # noqa: Y015
+
+@_typing.final
+class AnswerFrames(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FRAME_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def frame(self) -> _containers.RepeatedCompositeFieldContainer[Global___AnswerFrame]:
+        """1 to 64"""
+
+    def __init__(
+        self,
+        *,
+        frame: _abc.Iterable[Global___AnswerFrame] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["frame", b"frame"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AnswerFrames: _TypeAlias = AnswerFrames  # noqa: Y015
+
+@_typing.final
+class AnswerFrame(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    ROOM_FIELD_NUMBER: _builtins.int
+    OVER_FIELD_NUMBER: _builtins.int
+    session: _builtins.int
+    room: _builtins.int
+    over: _builtins.bool
+    @_builtins.property
+    def message(self) -> Global___KeyHolderToMatcher: ...
+    def __init__(
+        self,
+        *,
+        session: _builtins.int = ...,
+        message: Global___KeyHolderToMatcher | None = ...,
+        room: _builtins.int = ...,
+        over: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "over", b"over", "room", b"room", "session", b"session"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AnswerFrame: _TypeAlias = AnswerFrame  # noqa: Y015
+
+@_typing.final
 class MatcherToKeyHolder(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -183,6 +331,9 @@ class KeyHolderToMatcher(_message.Message):
     TEMPLATE_SHARE_FIELD_NUMBER: _builtins.int
     DECISION_SHARE_FIELD_NUMBER: _builtins.int
     SEALED_SHARE_FIELD_NUMBER: _builtins.int
+    ENDED_FIELD_NUMBER: _builtins.int
+    ended: _builtins.bytes
+    """on a link: why there is no answer, the fields of its error as JSON; the last message"""
     @_builtins.property
     def probe_share(self) -> Global___ProbeShareMessage: ...
     @_builtins.property
@@ -200,12 +351,13 @@ class KeyHolderToMatcher(_message.Message):
         template_share: Global___TemplateShareMessage | None = ...,
         decision_share: Global___DecisionShareMessage | None = ...,
         sealed_share: Global___SealedShareMessage | None = ...,
+        ended: _builtins.bytes = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "decision_share", b"decision_share", "probe_share", b"probe_share", "sealed_share", b"sealed_share", "template_share", b"template_share"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "decision_share", b"decision_share", "ended", b"ended", "probe_share", b"probe_share", "sealed_share", b"sealed_share", "template_share", b"template_share"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "decision_share", b"decision_share", "probe_share", b"probe_share", "sealed_share", b"sealed_share", "template_share", b"template_share"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "decision_share", b"decision_share", "ended", b"ended", "probe_share", b"probe_share", "sealed_share", b"sealed_share", "template_share", b"template_share"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["probe_share", "template_share", "decision_share", "sealed_share"]  # noqa: Y015
+    _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["probe_share", "template_share", "decision_share", "sealed_share", "ended"]  # noqa: Y015
     _WhichOneofArgType_content: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_content) -> _WhichOneofReturnType_content | None: ...
 
@@ -220,7 +372,7 @@ class ProbeShareMessage(_message.Message):
     IS_PLUS_FIELD_NUMBER: _builtins.int
     session_id: _builtins.bytes
     exponents: _builtins.bytes
-    """D values below 2^k, four bytes each, little-endian"""
+    """D values below 2^k for each view of the probe, four bytes each, little-endian"""
     is_plus: _builtins.bool
     def __init__(
         self,
@@ -250,7 +402,9 @@ class TemplateShareMessage(_message.Message):
     """D values of each template, eight bytes each, little-endian"""
     is_plus: _builtins.bool
     valid_share: _builtins.bytes
-    """XOR share for the device of which templates of a device are valid, packed little-endian"""
+    """XOR share for the device of which templates of a device are valid, packed little-endian; of an enrolment unless known
+    of whether the probe is valid, and whether it is known
+    """
     def __init__(
         self,
         *,
@@ -482,15 +636,19 @@ Global___PairPiece: _TypeAlias = PairPiece  # noqa: Y015
 
 @_typing.final
 class PairRendezvous(_message.Message):
+    """One request waits until it was brought here. Of several verifications those go together that are here by then."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     SUBJECT_MATTER_FIELD_NUMBER: _builtins.int
-    subject_matter: _builtins.bytes
-    """32-byte digest of the request"""
+    @_builtins.property
+    def subject_matter(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """32-byte digest of each request, 1 to 16"""
+
     def __init__(
         self,
         *,
-        subject_matter: _builtins.bytes = ...,
+        subject_matter: _abc.Iterable[_builtins.bytes] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
@@ -515,7 +673,9 @@ class HelloMessage(_message.Message):
     TRIPLES_START_FIELD_NUMBER: _builtins.int
     BITS_START_FIELD_NUMBER: _builtins.int
     PRODUCTS_START_FIELD_NUMBER: _builtins.int
+    STANDING_FIELD_NUMBER: _builtins.int
     context: _builtins.bytes
+    """of each request of the rendezvous, joined; of plus of those that are there"""
     nonce: _builtins.bytes
     triples_floor: _builtins.int
     bits_floor: _builtins.int
@@ -523,13 +683,15 @@ class HelloMessage(_message.Message):
     mask_secret: _builtins.bytes
     """32 fresh random bytes, for the peer alone"""
     ciphertexts: _builtins.bytes
-    """digest of what the session begins with"""
+    """of each request, digest of what it begins with"""
     fingerprints: _builtins.bytes
-    """a hash of g mod N of each of them"""
+    """of each request, digest of a hash of g mod N of each of these"""
     triples_start: _builtins.int
     """where plus has reserved what the session begins with"""
     bits_start: _builtins.int
     products_start: _builtins.int
+    standing: _builtins.bytes
+    """plus: a byte of each request: 0 not here, 1 goes on, 2 not the same at both"""
     def __init__(
         self,
         *,
@@ -544,10 +706,11 @@ class HelloMessage(_message.Message):
         triples_start: _builtins.int = ...,
         bits_start: _builtins.int = ...,
         products_start: _builtins.int = ...,
+        standing: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bits_floor", b"bits_floor", "bits_start", b"bits_start", "ciphertexts", b"ciphertexts", "context", b"context", "fingerprints", b"fingerprints", "mask_secret", b"mask_secret", "nonce", b"nonce", "products_floor", b"products_floor", "products_start", b"products_start", "triples_floor", b"triples_floor", "triples_start", b"triples_start"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bits_floor", b"bits_floor", "bits_start", b"bits_start", "ciphertexts", b"ciphertexts", "context", b"context", "fingerprints", b"fingerprints", "mask_secret", b"mask_secret", "nonce", b"nonce", "products_floor", b"products_floor", "products_start", b"products_start", "standing", b"standing", "triples_floor", b"triples_floor", "triples_start", b"triples_start"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -604,24 +767,63 @@ class StockGeneration(_message.Message):
     PAIR_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
     GENERATION_FIELD_NUMBER: _builtins.int
+    USED_FIELD_NUMBER: _builtins.int
     pair: _builtins.str
     epoch: _builtins.int
     generation: _builtins.bytes
     """16 random bytes, made once per storage of a key holder"""
+    @_builtins.property
+    def used(self) -> Global___StockUsed:
+        """what the sender remembers to have used with the receiver, if anything"""
+
     def __init__(
         self,
         *,
         pair: _builtins.str = ...,
         epoch: _builtins.int = ...,
         generation: _builtins.bytes = ...,
+        used: Global___StockUsed | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["used", b"used"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "generation", b"generation", "pair", b"pair"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "generation", b"generation", "pair", b"pair", "used", b"used"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StockGeneration: _TypeAlias = StockGeneration  # noqa: Y015
+
+@_typing.final
+class StockUsed(_message.Message):
+    """What two key holders have used of a stock together: everything below these indices, at least. The receiver has marked
+    all of it as used before it was, so one that has not was put back from a copy.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STOCK_FIELD_NUMBER: _builtins.int
+    TRIPLES_FIELD_NUMBER: _builtins.int
+    BITS_FIELD_NUMBER: _builtins.int
+    PRODUCTS_FIELD_NUMBER: _builtins.int
+    stock: _builtins.bytes
+    """32 bytes, of both generations"""
+    triples: _builtins.int
+    bits: _builtins.int
+    products: _builtins.int
+    def __init__(
+        self,
+        *,
+        stock: _builtins.bytes = ...,
+        triples: _builtins.int = ...,
+        bits: _builtins.int = ...,
+        products: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bits", b"bits", "products", b"products", "stock", b"stock", "triples", b"triples"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StockUsed: _TypeAlias = StockUsed  # noqa: Y015
 
 @_typing.final
 class DealRequest(_message.Message):

@@ -39,6 +39,16 @@ class KeyHolderStub:
                 request_serializer=veilmatch_dot_v1_dot_keyholder__pb2.MatcherToKeyHolder.SerializeToString,
                 response_deserializer=veilmatch_dot_v1_dot_keyholder__pb2.KeyHolderToMatcher.FromString,
                 _registered_method=True)
+        self.ServeMany = channel.stream_stream(
+                '/veilmatch.v1.KeyHolder/ServeMany',
+                request_serializer=veilmatch_dot_v1_dot_keyholder__pb2.OpenFrames.SerializeToString,
+                response_deserializer=veilmatch_dot_v1_dot_keyholder__pb2.AnswerFrames.FromString,
+                _registered_method=True)
+        self.DeviceBudgets = channel.unary_unary(
+                '/veilmatch.v1.KeyHolder/DeviceBudgets',
+                request_serializer=veilmatch_dot_v1_dot_keyholder__pb2.DeviceBudgetsQuestion.SerializeToString,
+                response_deserializer=veilmatch_dot_v1_dot_keyholder__pb2.DeviceBudgetsReply.FromString,
+                _registered_method=True)
 
 
 class KeyHolderServicer:
@@ -51,6 +61,20 @@ class KeyHolderServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ServeMany(self, request_iterator, context):
+        """Requests without results in between, on one stream that stands for as long as both do.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeviceBudgets(self, request, context):
+        """What is left of a device's budgets: the matcher asks for the device that calls it. Counts nothing, writes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_KeyHolderServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -58,6 +82,16 @@ def add_KeyHolderServicer_to_server(servicer, server):
                     servicer.Serve,
                     request_deserializer=veilmatch_dot_v1_dot_keyholder__pb2.MatcherToKeyHolder.FromString,
                     response_serializer=veilmatch_dot_v1_dot_keyholder__pb2.KeyHolderToMatcher.SerializeToString,
+            ),
+            'ServeMany': grpc.stream_stream_rpc_method_handler(
+                    servicer.ServeMany,
+                    request_deserializer=veilmatch_dot_v1_dot_keyholder__pb2.OpenFrames.FromString,
+                    response_serializer=veilmatch_dot_v1_dot_keyholder__pb2.AnswerFrames.SerializeToString,
+            ),
+            'DeviceBudgets': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeviceBudgets,
+                    request_deserializer=veilmatch_dot_v1_dot_keyholder__pb2.DeviceBudgetsQuestion.FromString,
+                    response_serializer=veilmatch_dot_v1_dot_keyholder__pb2.DeviceBudgetsReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -87,6 +121,60 @@ class KeyHolder:
             '/veilmatch.v1.KeyHolder/Serve',
             veilmatch_dot_v1_dot_keyholder__pb2.MatcherToKeyHolder.SerializeToString,
             veilmatch_dot_v1_dot_keyholder__pb2.KeyHolderToMatcher.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ServeMany(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/veilmatch.v1.KeyHolder/ServeMany',
+            veilmatch_dot_v1_dot_keyholder__pb2.OpenFrames.SerializeToString,
+            veilmatch_dot_v1_dot_keyholder__pb2.AnswerFrames.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeviceBudgets(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/veilmatch.v1.KeyHolder/DeviceBudgets',
+            veilmatch_dot_v1_dot_keyholder__pb2.DeviceBudgetsQuestion.SerializeToString,
+            veilmatch_dot_v1_dot_keyholder__pb2.DeviceBudgetsReply.FromString,
             options,
             channel_credentials,
             insecure,

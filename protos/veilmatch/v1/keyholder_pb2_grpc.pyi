@@ -33,12 +33,20 @@ class KeyHolderStub:
     def __new__(cls, channel: _aio.Channel) -> KeyHolderAsyncStub: ...
     Serve: _grpc.StreamStreamMultiCallable[_keyholder_pb2.MatcherToKeyHolder, _keyholder_pb2.KeyHolderToMatcher]
     """One request, from its lane ciphertexts to this organisation's share of the answer. A search has results in between."""
+    ServeMany: _grpc.StreamStreamMultiCallable[_keyholder_pb2.OpenFrames, _keyholder_pb2.AnswerFrames]
+    """Requests without results in between, on one stream that stands for as long as both do."""
+    DeviceBudgets: _grpc.UnaryUnaryMultiCallable[_keyholder_pb2.DeviceBudgetsQuestion, _keyholder_pb2.DeviceBudgetsReply]
+    """What is left of a device's budgets: the matcher asks for the device that calls it. Counts nothing, writes nothing."""
 
 @_typing.type_check_only
 class KeyHolderAsyncStub(KeyHolderStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Serve: _aio.StreamStreamMultiCallable[_keyholder_pb2.MatcherToKeyHolder, _keyholder_pb2.KeyHolderToMatcher]  # type: ignore[assignment]
     """One request, from its lane ciphertexts to this organisation's share of the answer. A search has results in between."""
+    ServeMany: _aio.StreamStreamMultiCallable[_keyholder_pb2.OpenFrames, _keyholder_pb2.AnswerFrames]  # type: ignore[assignment]
+    """Requests without results in between, on one stream that stands for as long as both do."""
+    DeviceBudgets: _aio.UnaryUnaryMultiCallable[_keyholder_pb2.DeviceBudgetsQuestion, _keyholder_pb2.DeviceBudgetsReply]  # type: ignore[assignment]
+    """What is left of a device's budgets: the matcher asks for the device that calls it. Counts nothing, writes nothing."""
 
 class KeyHolderServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -48,6 +56,22 @@ class KeyHolderServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_keyholder_pb2.KeyHolderToMatcher], _abc.AsyncIterator[_keyholder_pb2.KeyHolderToMatcher]]:
         """One request, from its lane ciphertexts to this organisation's share of the answer. A search has results in between."""
+
+    @_abc_1.abstractmethod
+    def ServeMany(
+        self,
+        request_iterator: _MaybeAsyncIterator[_keyholder_pb2.OpenFrames],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_keyholder_pb2.AnswerFrames], _abc.AsyncIterator[_keyholder_pb2.AnswerFrames]]:
+        """Requests without results in between, on one stream that stands for as long as both do."""
+
+    @_abc_1.abstractmethod
+    def DeviceBudgets(
+        self,
+        request: _keyholder_pb2.DeviceBudgetsQuestion,
+        context: _ServicerContext,
+    ) -> _typing.Union[_keyholder_pb2.DeviceBudgetsReply, _abc.Awaitable[_keyholder_pb2.DeviceBudgetsReply]]:
+        """What is left of a device's budgets: the matcher asks for the device that calls it. Counts nothing, writes nothing."""
 
 def add_KeyHolderServicer_to_server(servicer: KeyHolderServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 

@@ -20,6 +20,45 @@ else:
 DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
+class BudgetsQuestion(_message.Message):
+    """Who asks is in the certificate of the connection, and nobody else can be asked about."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BudgetsQuestion: _TypeAlias = BudgetsQuestion  # noqa: Y015
+
+@_typing.final
+class BudgetsReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BUDGETS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def budgets(self) -> _containers.RepeatedCompositeFieldContainer[_request_pb2.BudgetLeft]:
+        """of the device; none that has no limit"""
+
+    def __init__(
+        self,
+        *,
+        budgets: _abc.Iterable[_request_pb2.BudgetLeft] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["budgets", b"budgets"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BudgetsReply: _TypeAlias = BudgetsReply  # noqa: Y015
+
+@_typing.final
 class MatchRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -170,6 +209,10 @@ class MutateReply(_message.Message):
     VALID_SHARE_FIELD_NUMBER: _builtins.int
     REPEATED_FIELD_NUMBER: _builtins.int
     PRESENT_FIELD_NUMBER: _builtins.int
+    CHANGE_FIELD_NUMBER: _builtins.int
+    KNOWN_SHARE_FIELD_NUMBER: _builtins.int
+    LEFT_FIELD_NUMBER: _builtins.int
+    CARD_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     chain: _builtins.bytes
     templates: _builtins.int
@@ -180,6 +223,18 @@ class MutateReply(_message.Message):
     """the token was done before, and nothing was done now; the rest is of that time"""
     present: _builtins.int
     """repeated enrol and bulk: how many of its templates have not been erased since"""
+    known_share: _builtins.bool
+    """enrol unless known: this organisation's XOR share of whether it was known"""
+    left: _builtins.int
+    """retain: templates that are due beside those that were erased now"""
+    @_builtins.property
+    def change(self) -> Global___CertifiedChange:
+        """erase and retain, if the request is dated"""
+
+    @_builtins.property
+    def card(self) -> Global___IssuedCard:
+        """issue"""
+
     def __init__(
         self,
         *,
@@ -189,14 +244,83 @@ class MutateReply(_message.Message):
         valid_share: _builtins.bool = ...,
         repeated: _builtins.bool = ...,
         present: _builtins.int = ...,
+        change: Global___CertifiedChange | None = ...,
+        known_share: _builtins.bool = ...,
+        left: _builtins.int = ...,
+        card: Global___IssuedCard | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["card", b"card", "change", b"change"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chain", b"chain", "present", b"present", "repeated", b"repeated", "sequence", b"sequence", "templates", b"templates", "valid_share", b"valid_share"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["card", b"card", "chain", b"chain", "change", b"change", "known_share", b"known_share", "left", b"left", "present", b"present", "repeated", b"repeated", "sequence", b"sequence", "templates", b"templates", "valid_share", b"valid_share"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___MutateReply: _TypeAlias = MutateReply  # noqa: Y015
+
+@_typing.final
+class IssuedCard(_message.Message):
+    """A card, from one of the two organisations that issue it. Nobody keeps the record in it, so a repeated request is told
+    the serial alone.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATEMENT_FIELD_NUMBER: _builtins.int
+    SIGNATURE_FIELD_NUMBER: _builtins.int
+    SERIAL_FIELD_NUMBER: _builtins.int
+    statement: _builtins.bytes
+    """crypto/card.py; the same from both"""
+    signature: _builtins.bytes
+    """of this organisation"""
+    serial: _builtins.bytes
+    """16 bytes"""
+    def __init__(
+        self,
+        *,
+        statement: _builtins.bytes = ...,
+        signature: _builtins.bytes = ...,
+        serial: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["serial", b"serial", "signature", b"signature", "statement", b"statement"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___IssuedCard: _TypeAlias = IssuedCard  # noqa: Y015
+
+@_typing.final
+class CertifiedChange(_message.Message):
+    """A committed change as two organisations have signed it; the certificate is over the chain value after it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    PREVIOUS_CHAIN_FIELD_NUMBER: _builtins.int
+    BODY_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_FIELD_NUMBER: _builtins.int
+    sequence: _builtins.int
+    previous_chain: _builtins.bytes
+    """the chain value before it"""
+    body: _builtins.bytes
+    """JSON: server/matcher/gallery/body.py"""
+    certificate: _builtins.bytes
+    """server/matcher/agreement/certificates.py"""
+    def __init__(
+        self,
+        *,
+        sequence: _builtins.int = ...,
+        previous_chain: _builtins.bytes = ...,
+        body: _builtins.bytes = ...,
+        certificate: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "certificate", b"certificate", "previous_chain", b"previous_chain", "sequence", b"sequence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CertifiedChange: _TypeAlias = CertifiedChange  # noqa: Y015
 
 @_typing.final
 class BulkChunk(_message.Message):
@@ -258,18 +382,22 @@ class BulkTemplate(_message.Message):
 
     SUBJECT_FIELD_NUMBER: _builtins.int
     RECORD_FIELD_NUMBER: _builtins.int
+    CONSENT_FIELD_NUMBER: _builtins.int
     subject: _builtins.str
     record: _builtins.bytes
     """lane ciphertexts, joined"""
+    consent: _builtins.bytes
+    """crypto/consent.py; empty without one"""
     def __init__(
         self,
         *,
         subject: _builtins.str = ...,
         record: _builtins.bytes = ...,
+        consent: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["record", b"record", "subject", b"subject"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consent", b"consent", "record", b"record", "subject", b"subject"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -282,24 +410,76 @@ class SubjectsReply(_message.Message):
     SEQUENCE_FIELD_NUMBER: _builtins.int
     CHAIN_FIELD_NUMBER: _builtins.int
     SUBJECTS_FIELD_NUMBER: _builtins.int
+    TEMPLATES_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     chain: _builtins.bytes
     @_builtins.property
-    def subjects(self) -> _containers.RepeatedCompositeFieldContainer[Global___Subject]: ...
+    def subjects(self) -> _containers.RepeatedCompositeFieldContainer[Global___Subject]:
+        """unless the request wants details"""
+
+    @_builtins.property
+    def templates(self) -> _containers.RepeatedCompositeFieldContainer[Global___TemplateDetail]: ...
     def __init__(
         self,
         *,
         sequence: _builtins.int = ...,
         chain: _builtins.bytes = ...,
         subjects: _abc.Iterable[Global___Subject] | None = ...,
+        templates: _abc.Iterable[Global___TemplateDetail] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chain", b"chain", "sequence", b"sequence", "subjects", b"subjects"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chain", b"chain", "sequence", b"sequence", "subjects", b"subjects", "templates", b"templates"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SubjectsReply: _TypeAlias = SubjectsReply  # noqa: Y015
+
+@_typing.final
+class TemplateDetail(_message.Message):
+    """All that a matcher has of a template beside its ciphertexts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    PACK_FIELD_NUMBER: _builtins.int
+    SLOT_FIELD_NUMBER: _builtins.int
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    BY_DEVICE_FIELD_NUMBER: _builtins.int
+    RECORD_BYTES_FIELD_NUMBER: _builtins.int
+    TERMS_FIELD_NUMBER: _builtins.int
+    ASKED_DAY_FIELD_NUMBER: _builtins.int
+    subject: _builtins.str
+    pack: _builtins.int
+    slot: _builtins.int
+    sequence: _builtins.int
+    """of the change that added it"""
+    by_device: _builtins.bool
+    """a device encrypted its record (bulk enrolment)"""
+    record_bytes: _builtins.int
+    terms: _builtins.bytes
+    """crypto/terms.py"""
+    asked_day: _builtins.int
+    """Unix time / 86400: this matcher's own"""
+    def __init__(
+        self,
+        *,
+        subject: _builtins.str = ...,
+        pack: _builtins.int = ...,
+        slot: _builtins.int = ...,
+        sequence: _builtins.int = ...,
+        by_device: _builtins.bool = ...,
+        record_bytes: _builtins.int = ...,
+        terms: _builtins.bytes = ...,
+        asked_day: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asked_day", b"asked_day", "by_device", b"by_device", "pack", b"pack", "record_bytes", b"record_bytes", "sequence", b"sequence", "slot", b"slot", "subject", b"subject", "terms", b"terms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TemplateDetail: _TypeAlias = TemplateDetail  # noqa: Y015
 
 @_typing.final
 class Subject(_message.Message):
@@ -383,8 +563,9 @@ class MatcherMessage(_message.Message):
     ENDED_FIELD_NUMBER: _builtins.int
     ACCEPTED_FIELD_NUMBER: _builtins.int
     CHANGES_FIELD_NUMBER: _builtins.int
+    PIECE_FIELD_NUMBER: _builtins.int
     ended: _builtins.bytes
-    """matcher a: why it goes no further, the fields of its error as JSON; the last message"""
+    """why it goes no further, the fields of its error as JSON; the last message"""
     @_builtins.property
     def rendezvous(self) -> Global___Rendezvous: ...
     @_builtins.property
@@ -403,6 +584,10 @@ class MatcherMessage(_message.Message):
     def accepted(self) -> Global___GalleryVote: ...
     @_builtins.property
     def changes(self) -> Global___ChangesChunk: ...
+    @_builtins.property
+    def piece(self) -> Global___MatcherPiece:
+        """on a link: of a message that is too large for one"""
+
     def __init__(
         self,
         *,
@@ -416,16 +601,100 @@ class MatcherMessage(_message.Message):
         ended: _builtins.bytes = ...,
         accepted: Global___GalleryVote | None = ...,
         changes: Global___ChangesChunk | None = ...,
+        piece: Global___MatcherPiece | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "begin", b"begin", "changes", b"changes", "column", b"column", "commitment", b"commitment", "content", b"content", "ended", b"ended", "promised", b"promised", "proposed", b"proposed", "rendezvous", b"rendezvous", "results", b"results"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "begin", b"begin", "changes", b"changes", "column", b"column", "commitment", b"commitment", "content", b"content", "ended", b"ended", "piece", b"piece", "promised", b"promised", "proposed", b"proposed", "rendezvous", b"rendezvous", "results", b"results"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "begin", b"begin", "changes", b"changes", "column", b"column", "commitment", b"commitment", "content", b"content", "ended", b"ended", "promised", b"promised", "proposed", b"proposed", "rendezvous", b"rendezvous", "results", b"results"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "begin", b"begin", "changes", b"changes", "column", b"column", "commitment", b"commitment", "content", b"content", "ended", b"ended", "piece", b"piece", "promised", b"promised", "proposed", b"proposed", "rendezvous", b"rendezvous", "results", b"results"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["rendezvous", "begin", "results", "commitment", "column", "promised", "proposed", "ended", "accepted", "changes"]  # noqa: Y015
+    _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["rendezvous", "begin", "results", "commitment", "column", "promised", "proposed", "ended", "accepted", "changes", "piece"]  # noqa: Y015
     _WhichOneofArgType_content: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_content) -> _WhichOneofReturnType_content | None: ...
 
 Global___MatcherMessage: _TypeAlias = MatcherMessage  # noqa: Y015
+
+@_typing.final
+class MatcherFrames(_message.Message):
+    """What was ready when the one before had gone: of any verifications, each in its order."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FRAME_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def frame(self) -> _containers.RepeatedCompositeFieldContainer[Global___MatcherFrame]:
+        """1 to 64"""
+
+    def __init__(
+        self,
+        *,
+        frame: _abc.Iterable[Global___MatcherFrame] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["frame", b"frame"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MatcherFrames: _TypeAlias = MatcherFrames  # noqa: Y015
+
+@_typing.final
+class MatcherFrame(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    ROOM_FIELD_NUMBER: _builtins.int
+    OVER_FIELD_NUMBER: _builtins.int
+    session: _builtins.int
+    """counted by the matcher that calls, from 1"""
+    room: _builtins.int
+    """how much the sender takes of the session by now, since it began; 0 if nothing changes"""
+    over: _builtins.bool
+    """the sender has left the session"""
+    @_builtins.property
+    def message(self) -> Global___MatcherMessage:
+        """the first of a session: rendezvous alone"""
+
+    def __init__(
+        self,
+        *,
+        session: _builtins.int = ...,
+        message: Global___MatcherMessage | None = ...,
+        room: _builtins.int = ...,
+        over: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "over", b"over", "room", b"room", "session", b"session"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MatcherFrame: _TypeAlias = MatcherFrame  # noqa: Y015
+
+@_typing.final
+class MatcherPiece(_message.Message):
+    """A piece of an encoded MatcherMessage; the joined pieces are one."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATA_FIELD_NUMBER: _builtins.int
+    MORE_FIELD_NUMBER: _builtins.int
+    data: _builtins.bytes
+    more: _builtins.bool
+    """false in the last one"""
+    def __init__(
+        self,
+        *,
+        data: _builtins.bytes = ...,
+        more: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "more", b"more"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MatcherPiece: _TypeAlias = MatcherPiece  # noqa: Y015
 
 @_typing.final
 class Rendezvous(_message.Message):
@@ -583,19 +852,23 @@ class Content(_message.Message):
 
     SUBJECT_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
+    TERMS_FIELD_NUMBER: _builtins.int
     subject: _builtins.str
     """of a template; empty for a pack"""
     data: _builtins.bytes
     """of a template its record, of a pack its ciphertexts"""
+    terms: _builtins.bytes
+    """of a template: crypto/terms.py"""
     def __init__(
         self,
         *,
         subject: _builtins.str = ...,
         data: _builtins.bytes = ...,
+        terms: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "subject", b"subject"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "subject", b"subject", "terms", b"terms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -883,9 +1156,12 @@ class TemplateContent(_message.Message):
     PLACE_FIELD_NUMBER: _builtins.int
     SUBJECT_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
+    TERMS_FIELD_NUMBER: _builtins.int
     subject: _builtins.str
     data: _builtins.bytes
     """lane ciphertexts, joined"""
+    terms: _builtins.bytes
+    """crypto/terms.py"""
     @_builtins.property
     def place(self) -> Global___GalleryPlace: ...
     def __init__(
@@ -894,10 +1170,11 @@ class TemplateContent(_message.Message):
         place: Global___GalleryPlace | None = ...,
         subject: _builtins.str = ...,
         data: _builtins.bytes = ...,
+        terms: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["place", b"place"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "place", b"place", "subject", b"subject"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "place", b"place", "subject", b"subject", "terms", b"terms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -60,13 +60,18 @@ class MatcherStub:
                 request_serializer=veilmatch_dot_v1_dot_request__pb2.SignedRequest.SerializeToString,
                 response_deserializer=veilmatch_dot_v1_dot_matcher__pb2.RotateReply.FromString,
                 _registered_method=True)
+        self.Budgets = channel.unary_unary(
+                '/veilmatch.v1.Matcher/Budgets',
+                request_serializer=veilmatch_dot_v1_dot_matcher__pb2.BudgetsQuestion.SerializeToString,
+                response_deserializer=veilmatch_dot_v1_dot_matcher__pb2.BudgetsReply.FromString,
+                _registered_method=True)
 
 
 class MatcherServicer:
     """Missing associated documentation comment in .proto file."""
 
     def Match(self, request, context):
-        """verify, candidates and identify: one matcher's half of the answer. Messages after the first one have more labels,
+        """verify, present, candidates, identify and known: one matcher's half of the answer. Messages after the first one have more labels,
         and nothing else.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -74,7 +79,7 @@ class MatcherServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Mutate(self, request, context):
-        """enrol and erase. Acknowledged once both matchers hold it durably.
+        """enrol, erase, retain, issue and revoke. Acknowledged once both matchers hold it durably.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -96,6 +101,13 @@ class MatcherServicer:
 
     def Rotate(self, request, context):
         """One step of the rotation to a new key; ask again until it is done.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Budgets(self, request, context):
+        """What is left of the budgets of the device that calls, as the key holder of this organisation counts them.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -128,6 +140,11 @@ def add_MatcherServicer_to_server(servicer, server):
                     servicer.Rotate,
                     request_deserializer=veilmatch_dot_v1_dot_request__pb2.SignedRequest.FromString,
                     response_serializer=veilmatch_dot_v1_dot_matcher__pb2.RotateReply.SerializeToString,
+            ),
+            'Budgets': grpc.unary_unary_rpc_method_handler(
+                    servicer.Budgets,
+                    request_deserializer=veilmatch_dot_v1_dot_matcher__pb2.BudgetsQuestion.FromString,
+                    response_serializer=veilmatch_dot_v1_dot_matcher__pb2.BudgetsReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -275,6 +292,33 @@ class Matcher:
             metadata,
             _registered_method=True)
 
+    @staticmethod
+    def Budgets(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/veilmatch.v1.Matcher/Budgets',
+            veilmatch_dot_v1_dot_matcher__pb2.BudgetsQuestion.SerializeToString,
+            veilmatch_dot_v1_dot_matcher__pb2.BudgetsReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
 
 class MatcherPeerStub:
     """Missing associated documentation comment in .proto file."""
@@ -289,6 +333,11 @@ class MatcherPeerStub:
                 '/veilmatch.v1.MatcherPeer/Exchange',
                 request_serializer=veilmatch_dot_v1_dot_matcher__pb2.MatcherMessage.SerializeToString,
                 response_deserializer=veilmatch_dot_v1_dot_matcher__pb2.MatcherMessage.FromString,
+                _registered_method=True)
+        self.Meet = channel.stream_stream(
+                '/veilmatch.v1.MatcherPeer/Meet',
+                request_serializer=veilmatch_dot_v1_dot_matcher__pb2.MatcherFrames.SerializeToString,
+                response_deserializer=veilmatch_dot_v1_dot_matcher__pb2.MatcherFrames.FromString,
                 _registered_method=True)
         self.Watch = channel.unary_stream(
                 '/veilmatch.v1.MatcherPeer/Watch',
@@ -307,6 +356,13 @@ class MatcherPeerServicer:
 
     def Exchange(self, request_iterator, context):
         """One request: the matcher of the pair's first organisation leads, the other one follows.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Meet(self, request_iterator, context):
+        """Verifications of a pair: the same messages, on one stream that stands for as long as both do.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -333,6 +389,11 @@ def add_MatcherPeerServicer_to_server(servicer, server):
                     servicer.Exchange,
                     request_deserializer=veilmatch_dot_v1_dot_matcher__pb2.MatcherMessage.FromString,
                     response_serializer=veilmatch_dot_v1_dot_matcher__pb2.MatcherMessage.SerializeToString,
+            ),
+            'Meet': grpc.stream_stream_rpc_method_handler(
+                    servicer.Meet,
+                    request_deserializer=veilmatch_dot_v1_dot_matcher__pb2.MatcherFrames.FromString,
+                    response_serializer=veilmatch_dot_v1_dot_matcher__pb2.MatcherFrames.SerializeToString,
             ),
             'Watch': grpc.unary_stream_rpc_method_handler(
                     servicer.Watch,
@@ -372,6 +433,33 @@ class MatcherPeer:
             '/veilmatch.v1.MatcherPeer/Exchange',
             veilmatch_dot_v1_dot_matcher__pb2.MatcherMessage.SerializeToString,
             veilmatch_dot_v1_dot_matcher__pb2.MatcherMessage.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Meet(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/veilmatch.v1.MatcherPeer/Meet',
+            veilmatch_dot_v1_dot_matcher__pb2.MatcherFrames.SerializeToString,
+            veilmatch_dot_v1_dot_matcher__pb2.MatcherFrames.FromString,
             options,
             channel_credentials,
             insecure,

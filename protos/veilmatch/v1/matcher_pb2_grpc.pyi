@@ -33,33 +33,37 @@ class MatcherStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> MatcherAsyncStub: ...
     Match: _grpc.UnaryStreamMultiCallable[_matcher_pb2.MatchRequest, _matcher_pb2.MatchReply]
-    """verify, candidates and identify: one matcher's half of the answer. Messages after the first one have more labels,
+    """verify, present, candidates, identify and known: one matcher's half of the answer. Messages after the first one have more labels,
     and nothing else.
     """
     Mutate: _grpc.UnaryUnaryMultiCallable[_request_pb2.SignedRequest, _matcher_pb2.MutateReply]
-    """enrol and erase. Acknowledged once both matchers hold it durably."""
+    """enrol, erase, retain, issue and revoke. Acknowledged once both matchers hold it durably."""
     BulkEnrol: _grpc.StreamUnaryMultiCallable[_matcher_pb2.BulkChunk, _matcher_pb2.MutateReply]
     """Ready packs from an enrolling authority. First message: header; then packs in order."""
     Subjects: _grpc.UnaryStreamMultiCallable[_request_pb2.SignedRequest, _matcher_pb2.SubjectsReply]
     """Messages after the first one have more subjects, and nothing else."""
     Rotate: _grpc.UnaryUnaryMultiCallable[_request_pb2.SignedRequest, _matcher_pb2.RotateReply]
     """One step of the rotation to a new key; ask again until it is done."""
+    Budgets: _grpc.UnaryUnaryMultiCallable[_matcher_pb2.BudgetsQuestion, _matcher_pb2.BudgetsReply]
+    """What is left of the budgets of the device that calls, as the key holder of this organisation counts them."""
 
 @_typing.type_check_only
 class MatcherAsyncStub(MatcherStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Match: _aio.UnaryStreamMultiCallable[_matcher_pb2.MatchRequest, _matcher_pb2.MatchReply]  # type: ignore[assignment]
-    """verify, candidates and identify: one matcher's half of the answer. Messages after the first one have more labels,
+    """verify, present, candidates, identify and known: one matcher's half of the answer. Messages after the first one have more labels,
     and nothing else.
     """
     Mutate: _aio.UnaryUnaryMultiCallable[_request_pb2.SignedRequest, _matcher_pb2.MutateReply]  # type: ignore[assignment]
-    """enrol and erase. Acknowledged once both matchers hold it durably."""
+    """enrol, erase, retain, issue and revoke. Acknowledged once both matchers hold it durably."""
     BulkEnrol: _aio.StreamUnaryMultiCallable[_matcher_pb2.BulkChunk, _matcher_pb2.MutateReply]  # type: ignore[assignment]
     """Ready packs from an enrolling authority. First message: header; then packs in order."""
     Subjects: _aio.UnaryStreamMultiCallable[_request_pb2.SignedRequest, _matcher_pb2.SubjectsReply]  # type: ignore[assignment]
     """Messages after the first one have more subjects, and nothing else."""
     Rotate: _aio.UnaryUnaryMultiCallable[_request_pb2.SignedRequest, _matcher_pb2.RotateReply]  # type: ignore[assignment]
     """One step of the rotation to a new key; ask again until it is done."""
+    Budgets: _aio.UnaryUnaryMultiCallable[_matcher_pb2.BudgetsQuestion, _matcher_pb2.BudgetsReply]  # type: ignore[assignment]
+    """What is left of the budgets of the device that calls, as the key holder of this organisation counts them."""
 
 class MatcherServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -68,7 +72,7 @@ class MatcherServicer(metaclass=_abc_1.ABCMeta):
         request: _matcher_pb2.MatchRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_matcher_pb2.MatchReply], _abc.AsyncIterator[_matcher_pb2.MatchReply]]:
-        """verify, candidates and identify: one matcher's half of the answer. Messages after the first one have more labels,
+        """verify, present, candidates, identify and known: one matcher's half of the answer. Messages after the first one have more labels,
         and nothing else.
         """
 
@@ -78,7 +82,7 @@ class MatcherServicer(metaclass=_abc_1.ABCMeta):
         request: _request_pb2.SignedRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_matcher_pb2.MutateReply, _abc.Awaitable[_matcher_pb2.MutateReply]]:
-        """enrol and erase. Acknowledged once both matchers hold it durably."""
+        """enrol, erase, retain, issue and revoke. Acknowledged once both matchers hold it durably."""
 
     @_abc_1.abstractmethod
     def BulkEnrol(
@@ -104,6 +108,14 @@ class MatcherServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_matcher_pb2.RotateReply, _abc.Awaitable[_matcher_pb2.RotateReply]]:
         """One step of the rotation to a new key; ask again until it is done."""
 
+    @_abc_1.abstractmethod
+    def Budgets(
+        self,
+        request: _matcher_pb2.BudgetsQuestion,
+        context: _ServicerContext,
+    ) -> _typing.Union[_matcher_pb2.BudgetsReply, _abc.Awaitable[_matcher_pb2.BudgetsReply]]:
+        """What is left of the budgets of the device that calls, as the key holder of this organisation counts them."""
+
 def add_MatcherServicer_to_server(servicer: MatcherServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 
 class MatcherPeerStub:
@@ -113,6 +125,8 @@ class MatcherPeerStub:
     def __new__(cls, channel: _aio.Channel) -> MatcherPeerAsyncStub: ...
     Exchange: _grpc.StreamStreamMultiCallable[_matcher_pb2.MatcherMessage, _matcher_pb2.MatcherMessage]
     """One request: the matcher of the pair's first organisation leads, the other one follows."""
+    Meet: _grpc.StreamStreamMultiCallable[_matcher_pb2.MatcherFrames, _matcher_pb2.MatcherFrames]
+    """Verifications of a pair: the same messages, on one stream that stands for as long as both do."""
     Watch: _grpc.UnaryStreamMultiCallable[_matcher_pb2.WatchRequest, _matcher_pb2.GalleryNews]
     """What this organisation states of its galleries: now, whenever a change is committed, and every few seconds."""
     Changes: _grpc.UnaryStreamMultiCallable[_matcher_pb2.ChangesRequest, _matcher_pb2.ChangePart]
@@ -123,6 +137,8 @@ class MatcherPeerAsyncStub(MatcherPeerStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Exchange: _aio.StreamStreamMultiCallable[_matcher_pb2.MatcherMessage, _matcher_pb2.MatcherMessage]  # type: ignore[assignment]
     """One request: the matcher of the pair's first organisation leads, the other one follows."""
+    Meet: _aio.StreamStreamMultiCallable[_matcher_pb2.MatcherFrames, _matcher_pb2.MatcherFrames]  # type: ignore[assignment]
+    """Verifications of a pair: the same messages, on one stream that stands for as long as both do."""
     Watch: _aio.UnaryStreamMultiCallable[_matcher_pb2.WatchRequest, _matcher_pb2.GalleryNews]  # type: ignore[assignment]
     """What this organisation states of its galleries: now, whenever a change is committed, and every few seconds."""
     Changes: _aio.UnaryStreamMultiCallable[_matcher_pb2.ChangesRequest, _matcher_pb2.ChangePart]  # type: ignore[assignment]
@@ -136,6 +152,14 @@ class MatcherPeerServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_matcher_pb2.MatcherMessage], _abc.AsyncIterator[_matcher_pb2.MatcherMessage]]:
         """One request: the matcher of the pair's first organisation leads, the other one follows."""
+
+    @_abc_1.abstractmethod
+    def Meet(
+        self,
+        request_iterator: _MaybeAsyncIterator[_matcher_pb2.MatcherFrames],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_matcher_pb2.MatcherFrames], _abc.AsyncIterator[_matcher_pb2.MatcherFrames]]:
+        """Verifications of a pair: the same messages, on one stream that stands for as long as both do."""
 
     @_abc_1.abstractmethod
     def Watch(

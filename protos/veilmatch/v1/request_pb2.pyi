@@ -34,6 +34,11 @@ class _OperationEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Operation.V
     OPERATION_SUBJECTS: _Operation.ValueType  # 6
     OPERATION_IDENTIFY: _Operation.ValueType  # 7
     OPERATION_ROTATE: _Operation.ValueType  # 8
+    OPERATION_KNOWN: _Operation.ValueType  # 9
+    OPERATION_RETAIN: _Operation.ValueType  # 10
+    OPERATION_ISSUE: _Operation.ValueType  # 11
+    OPERATION_PRESENT: _Operation.ValueType  # 12
+    OPERATION_REVOKE: _Operation.ValueType  # 13
 
 class Operation(_Operation, metaclass=_OperationEnumTypeWrapper): ...
 
@@ -46,6 +51,11 @@ OPERATION_BULK_ENROL: Operation.ValueType  # 5
 OPERATION_SUBJECTS: Operation.ValueType  # 6
 OPERATION_IDENTIFY: Operation.ValueType  # 7
 OPERATION_ROTATE: Operation.ValueType  # 8
+OPERATION_KNOWN: Operation.ValueType  # 9
+OPERATION_RETAIN: Operation.ValueType  # 10
+OPERATION_ISSUE: Operation.ValueType  # 11
+OPERATION_PRESENT: Operation.ValueType  # 12
+OPERATION_REVOKE: Operation.ValueType  # 13
 Global___Operation: _TypeAlias = Operation  # noqa: Y015
 
 @_typing.final
@@ -73,6 +83,15 @@ class RequestBody(_message.Message):
     ENROLMENT_FIELD_NUMBER: _builtins.int
     RECIPIENT_FIELD_NUMBER: _builtins.int
     CHALLENGE_FIELD_NUMBER: _builtins.int
+    DATED_FIELD_NUMBER: _builtins.int
+    DETAILS_FIELD_NUMBER: _builtins.int
+    CONSENT_DIGEST_FIELD_NUMBER: _builtins.int
+    CARD_DIGEST_FIELD_NUMBER: _builtins.int
+    CARD_EXPIRES_S_FIELD_NUMBER: _builtins.int
+    CARD_SERIAL_FIELD_NUMBER: _builtins.int
+    VIEWS_FIELD_NUMBER: _builtins.int
+    UNLESS_KNOWN_FIELD_NUMBER: _builtins.int
+    LIVENESS_FIELD_NUMBER: _builtins.int
     parameter_set: _builtins.str
     key_id: _builtins.bytes
     """16 bytes"""
@@ -81,7 +100,7 @@ class RequestBody(_message.Message):
     gallery: _builtins.str
     operation: Global___Operation.ValueType
     threshold: _builtins.int
-    """t in 1..S^2 where there is a comparison, else 0"""
+    """t in 1..S^2 where there is a comparison (unless_known makes one), else 0"""
     pair: _builtins.str
     """"ab", "ac" or "bc": the key holders that are to serve"""
     nonce: _builtins.bytes
@@ -104,9 +123,31 @@ class RequestBody(_message.Message):
     enrolment: _builtins.bytes
     """erase: the token of the one enrolment to take back; empty for all templates of the subject"""
     recipient: _builtins.bytes
-    """verify, candidates, identify: id of the certificate of whom the answer is sealed to, 32 bytes; empty: the device"""
+    """verify, candidates, identify, known: id of the certificate of whom the answer is sealed to, 32 bytes; empty: the device"""
     challenge: _builtins.bytes
     """with a recipient: up to 64 bytes from it, which the statements repeat"""
+    dated: _builtins.bool
+    """enrol, erase, bulk, retain, issue, revoke: the change that is agreed on is to say when it was made (issued_at_ms, in whole seconds), and to
+    keep a digest of the token only. Devices of before do not ask for it, and servers of before do not know of it.
+    """
+    details: _builtins.bool
+    """subjects: each template, of all or of the subject that is named"""
+    consent_digest: _builtins.bytes
+    """dated enrol: 32 bytes, of salt and consent; empty without a consent"""
+    card_digest: _builtins.bytes
+    """present: 32 bytes, of the card as it is sent"""
+    card_expires_s: _builtins.int
+    """issue: Unix time in whole seconds from which on the card does not count"""
+    card_serial: _builtins.bytes
+    """revoke: 16 bytes"""
+    views: _builtins.int
+    """with a probe: 2..4, so many vectors of one face are sent as one probe; 0: one vector"""
+    unless_known: _builtins.bool
+    """enrol: store an empty template if the probe reaches the threshold with any template"""
+    @_builtins.property
+    def liveness(self) -> Global___LivenessVerdict:
+        """with a probe that is compared: none if the device has not looked"""
+
     def __init__(
         self,
         *,
@@ -129,14 +170,87 @@ class RequestBody(_message.Message):
         enrolment: _builtins.bytes = ...,
         recipient: _builtins.bytes = ...,
         challenge: _builtins.bytes = ...,
+        dated: _builtins.bool = ...,
+        details: _builtins.bool = ...,
+        consent_digest: _builtins.bytes = ...,
+        card_digest: _builtins.bytes = ...,
+        card_expires_s: _builtins.int = ...,
+        card_serial: _builtins.bytes = ...,
+        views: _builtins.int = ...,
+        unless_known: _builtins.bool = ...,
+        liveness: Global___LivenessVerdict | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["liveness", b"liveness"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["challenge", b"challenge", "device", b"device", "enrolment", b"enrolment", "expires_at_ms", b"expires_at_ms", "gallery", b"gallery", "issued_at_ms", b"issued_at_ms", "key_id", b"key_id", "knowledge", b"knowledge", "model", b"model", "new_key_id", b"new_key_id", "nonce", b"nonce", "operation", b"operation", "pair", b"pair", "parameter_set", b"parameter_set", "payload_digest", b"payload_digest", "recipient", b"recipient", "subject_digest", b"subject_digest", "threshold", b"threshold", "token", b"token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["card_digest", b"card_digest", "card_expires_s", b"card_expires_s", "card_serial", b"card_serial", "challenge", b"challenge", "consent_digest", b"consent_digest", "dated", b"dated", "details", b"details", "device", b"device", "enrolment", b"enrolment", "expires_at_ms", b"expires_at_ms", "gallery", b"gallery", "issued_at_ms", b"issued_at_ms", "key_id", b"key_id", "knowledge", b"knowledge", "liveness", b"liveness", "model", b"model", "new_key_id", b"new_key_id", "nonce", b"nonce", "operation", b"operation", "pair", b"pair", "parameter_set", b"parameter_set", "payload_digest", b"payload_digest", "recipient", b"recipient", "subject_digest", b"subject_digest", "threshold", b"threshold", "token", b"token", "unless_known", b"unless_known", "views", b"views"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RequestBody: _TypeAlias = RequestBody  # noqa: Y015
+
+@_typing.final
+class LivenessVerdict(_message.Message):
+    """The device's detector took the face for a live one. There is no verdict of the other kind: such a request is not made."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DETECTOR_FIELD_NUMBER: _builtins.int
+    CHECKED_AT_MS_FIELD_NUMBER: _builtins.int
+    detector: _builtins.bytes
+    """32 bytes: SHA-256 of a model's file, or of what stands for a function (crypto/liveness.py)"""
+    checked_at_ms: _builtins.int
+    """Unix time by the device's clock, not after issued_at_ms"""
+    def __init__(
+        self,
+        *,
+        detector: _builtins.bytes = ...,
+        checked_at_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checked_at_ms", b"checked_at_ms", "detector", b"detector"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LivenessVerdict: _TypeAlias = LivenessVerdict  # noqa: Y015
+
+@_typing.final
+class BudgetLeft(_message.Message):
+    """One budget of a device at one organisation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEASURE_FIELD_NUMBER: _builtins.int
+    WINDOW_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    USED_FIELD_NUMBER: _builtins.int
+    EASES_S_FIELD_NUMBER: _builtins.int
+    measure: _builtins.str
+    """requests, searches, bits"""
+    window: _builtins.str
+    """minute, hour, day, month (30 days)"""
+    limit: _builtins.int
+    """the most in one window"""
+    used: _builtins.int
+    """in the window that ends now"""
+    eases_s: _builtins.float
+    """seconds until the oldest of what was used counts no more; 0 if nothing was"""
+    def __init__(
+        self,
+        *,
+        measure: _builtins.str = ...,
+        window: _builtins.str = ...,
+        limit: _builtins.int = ...,
+        used: _builtins.int = ...,
+        eases_s: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["eases_s", b"eases_s", "limit", b"limit", "measure", b"measure", "used", b"used", "window", b"window"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BudgetLeft: _TypeAlias = BudgetLeft  # noqa: Y015
 
 @_typing.final
 class SignedRequest(_message.Message):
@@ -148,6 +262,8 @@ class SignedRequest(_message.Message):
     SUBJECT_FIELD_NUMBER: _builtins.int
     SUBJECT_SALT_FIELD_NUMBER: _builtins.int
     RECIPIENT_CERTIFICATE_FIELD_NUMBER: _builtins.int
+    CONSENT_FIELD_NUMBER: _builtins.int
+    CARD_FIELD_NUMBER: _builtins.int
     body: _builtins.bytes
     """RequestBody as the device serialised it"""
     signature: _builtins.bytes
@@ -158,9 +274,13 @@ class SignedRequest(_message.Message):
     """16 random bytes"""
     recipient_certificate: _builtins.bytes
     """For all servers: the certificate that `recipient` names, as its file; empty without."""
+    consent: _builtins.bytes
+    """for the matchers only: crypto/consent.py; empty without one"""
+    card: _builtins.bytes
+    """present: the card without its subject, crypto/card.py; for all servers"""
     @_builtins.property
     def ciphertexts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
-        """lane ciphertexts"""
+        """lane ciphertexts, of one view after the other"""
 
     def __init__(
         self,
@@ -171,10 +291,12 @@ class SignedRequest(_message.Message):
         subject: _builtins.str = ...,
         subject_salt: _builtins.bytes = ...,
         recipient_certificate: _builtins.bytes = ...,
+        consent: _builtins.bytes = ...,
+        card: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "ciphertexts", b"ciphertexts", "recipient_certificate", b"recipient_certificate", "signature", b"signature", "subject", b"subject", "subject_salt", b"subject_salt"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "card", b"card", "ciphertexts", b"ciphertexts", "consent", b"consent", "recipient_certificate", b"recipient_certificate", "signature", b"signature", "subject", b"subject", "subject_salt", b"subject_salt"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

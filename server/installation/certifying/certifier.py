@@ -16,8 +16,9 @@ from veilmatch.crypto.encryption.public_key_format import PublicFile
 from veilmatch.crypto.errors import ConfigurationError, KeyFileError
 from veilmatch.crypto.keys.device_certificate import ALL_GALLERIES, DeviceCertificate, Statement
 from veilmatch.crypto.keys.parties import Party
+from veilmatch.crypto.keys.revocation_list import RevocationList
 from veilmatch.crypto.keys.signed_by_two import SERIAL_BYTES
-from veilmatch.crypto.requests import OPERATIONS, Operation
+from veilmatch.crypto.requests import USUAL_RIGHTS, Operation
 from veilmatch.crypto.secret_access import SecretAccess, SecretHolder
 from veilmatch.server.installation.lowest import Lowest
 
@@ -60,20 +61,26 @@ class Certifier(SecretHolder):
         """Return the certificate with this organisation's signature."""
         return certificate.with_signature(self.party, self._key.sign(certificate.statement.signed_bytes()))
 
+    def sign_list(self, revoked: RevocationList) -> RevocationList:
+        """Return a revocation list with this organisation's signature."""
+        return revoked.with_signature(self.party, self._key.sign(revoked.statement.signed_bytes()))
+
 
 @dataclass(frozen=True)
 class Grant:
     """What a device is to be allowed, from which thresholds on, for whom, and for how many days from now.
 
-    recipient_only: it may compare for a recipient only, and does not learn the answer.
+    recipient_only: it may compare for a recipient only, and does not learn the answer. liveness: detectors that it may
+    compare after, as in a certificate.
     Raises ConfigurationError for days that no certificate can have.
     """
 
-    rights: tuple[Operation, ...] = OPERATIONS
+    rights: tuple[Operation, ...] = USUAL_RIGHTS
     galleries: tuple[str, ...] = ALL_GALLERIES
     days: int = DEFAULT_DAYS
     lowest: Lowest = field(default_factory=Lowest)
     recipient_only: bool = False
+    liveness: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not 1 <= self.days <= MAX_DAYS:
@@ -82,8 +89,8 @@ class Grant:
     def request(self, public: PublicFile, device: str, public_key: bytes, now: datetime.datetime) -> DeviceCertificate:
         """Return the certificate to be signed, for the installation of a public file.
 
-        Raises DeviceCertificateError for rights that there are not, or recipient_only without one that compares;
-        ConfigurationError for a lowest threshold of an operation that is not among the rights.
+        Raises DeviceCertificateError for rights that there are not, or recipient_only or liveness without one that
+        compares; ConfigurationError for a lowest threshold of an operation that is not among the rights.
         """
         rights = tuple(sorted(set(self.rights)))
         statement = Statement(
@@ -97,6 +104,7 @@ class Grant:
             not_after_s=int((now + datetime.timedelta(days=self.days)).timestamp()),
             serial=secrets.token_bytes(SERIAL_BYTES),
             recipient_only=self.recipient_only,
+            liveness=self.liveness,
         )
         return DeviceCertificate(statement)
 

@@ -19,18 +19,21 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from veilmatch.common.public_file import read_public_file
+from veilmatch.common.secret_file import read_private
+from veilmatch.crypto.encryption.public_key_format import PublicFile
 from veilmatch.crypto.errors import ConfigurationError, DeviceCertificateError, KeyFileError, VeilmatchError
 from veilmatch.crypto.keys.device_certificate import DeviceCertificate, check_device_name
 from veilmatch.crypto.keys.parties import PARTIES
 from veilmatch.crypto.keys.signed_by_two import SIGNATURES_NEEDED
 from veilmatch.crypto.parameters import ParameterSet
 from veilmatch.server.admission.certification import certified_statement, check_signatures
-from veilmatch.server.admission.devices import certificate_files, certificate_path, read_certificate
+from veilmatch.server.admission.devices import SUFFIX, certificate_files, certificate_path, read_certificate
+from veilmatch.server.admission.revoked import revoked_path
 from veilmatch.server.config import KeyHolderSettings
 from veilmatch.server.installation.certifying.certifier import Certifier, Grant, certified
 from veilmatch.server.installation.certifying.certifier_file import unseal_certifier
 from veilmatch.server.installation.certifying.registration import Configurations, DaemonFolder
-from veilmatch.server.installation.files import appearing, read_secret, write_file
+from veilmatch.server.installation.files import appearing, write_file
 from veilmatch.server.installation.folders import SIGNING_KEY, Issuer, write_signing_key
 from veilmatch.server.installation.plan import folder_of
 from veilmatch.server.installation.stretching import ScryptCost
@@ -50,7 +53,7 @@ def request_device(
     configurations = _free(directory, name)
     issuer = Issuer.open(directory, passphrase, cost)
     signing_key, certificate = _fresh(issuer, name, grant)
-    with appearing(directory / name) as partial:
+    with issuer.home.recording(), appearing(directory / name) as partial:
         issuer.write_device(partial, signing_key, configurations.matcher_addresses(), certificate)
     return certificate
 
@@ -67,9 +70,9 @@ def issue_device(
     issuer = Issuer.open(directory, passphrase, cost)
     matchers = configurations.matcher_addresses()
     signing_key, request = _fresh(issuer, name, grant)
-    certificate = certified(request, _certifiers(directory, issuer, passphrase))
+    certificate = certified(request, certifiers_here(directory, issuer.public, passphrase))
     # The folder appears last: a device that is seen is known to the daemons.
-    with configurations.register(certificate), appearing(directory / name) as partial:
+    with issuer.home.recording(), configurations.register(certificate), appearing(directory / name) as partial:
         issuer.write_device(partial, signing_key, matchers, certificate)
     return certificate
 
@@ -138,6 +141,38 @@ def add_certificate(path: Path, configurations: Configurations) -> tuple[str, ..
         return names
 
 
+def revoke_certificate(
+    which: str, configurations: Configurations
+) -> tuple[tuple[DeviceCertificate, ...], tuple[str, ...]]:
+    """Have daemons refuse certificates of a device for good, wherever a copy turns up. Returns these, and the daemons.
+
+    which: the file NAME.cert, or the name of a device: what daemons have of it then. Raises DeviceCertificateError if
+    the file is no certificate of the daemons' installation; ConfigurationError if there are no daemons, none has one of
+    that name, or a file cannot be written, and then daemons before it refuse the device already.
+    """
+    daemons = configurations.daemons
+    if not daemons:
+        raise ConfigurationError("no daemon's folder is here", expected="an installation, or folders of daemons")
+    path = Path(which)
+    paths = (
+        [path] if path.suffix == SUFFIX else [certificate_path(x.devices, check_device_name(which)) for x in daemons]
+    )
+    found = {one.statement.id: one for one in (read_certificate(path) for path in paths if path.exists())}
+    if not found:
+        raise ConfigurationError("no daemon here has a certificate of this device", got=ascii(which[:60]))
+    for daemon in daemons:
+        for certificate in found.values():
+            check_signatures(certificate, daemon.public())
+    for daemon in daemons:
+        for id_, certificate in found.items():
+            place = revoked_path(daemon.devices, id_)
+            try:
+                write_file(place, certificate.encode())
+            except OSError as error:
+                raise ConfigurationError("a revocation cannot be written", got=f"{place}: {error.strerror}") from None
+    return tuple(found.values()), tuple(daemon.name for daemon in daemons)
+
+
 @dataclass(frozen=True)
 class Listed:
     """A certificate as daemons have it. refused: why they do not go by it. at: the daemons that have this very one.
@@ -180,7 +215,7 @@ def _judged(path: Path, daemon: DaemonFolder, now_s: float) -> tuple[DeviceCerti
         certified_statement(certificate, daemon.public()).require_valid(now_s)
     except VeilmatchError as error:
         return certificate, str(error)
-    return certificate, None
+    return certificate, "revoked" if revoked_path(daemon.devices, certificate.statement.id).exists() else None
 
 
 def _free(directory: Path, name: str) -> Configurations:
@@ -197,22 +232,25 @@ def _fresh(issuer: Issuer, name: str, grant: Grant) -> tuple[Ed25519PrivateKey, 
     return key, grant.request(issuer.public, name, key.public_key().public_bytes_raw(), _now())
 
 
-def _certifiers(directory: Path, issuer: Issuer, passphrase: str) -> Sequence[Certifier]:
-    """Return the certification keys of the first organisations that have theirs here, as many as are needed."""
+def certifiers_here(directory: Path, public: PublicFile, passphrase: str) -> Sequence[Certifier]:
+    """Return the certification keys of the first organisations that have theirs in an installation, as many as needed.
+
+    Raises ConfigurationError if there are fewer, and what `unseal_certifier` raises.
+    """
     paths = {party: directory / folder_of(f"keyholder-{party}") / "certifier.key" for party in PARTIES}
     here = [party for party, path in paths.items() if path.exists()][:SIGNATURES_NEEDED]
     if len(here) < SIGNATURES_NEEDED:
         raise ConfigurationError(
             "the certification keys of two organisations are not here",
             got=", ".join(here) or "none",
-            expected="`veilmatch device request`, for each organisation to sign",
+            expected="`veilmatch device request`, or `renew --out`, for each organisation to sign",
         )
-    return [unseal_certifier(paths[party], party, issuer.public, passphrase) for party in here]
+    return [unseal_certifier(paths[party], party, public, passphrase) for party in here]
 
 
 def _signing_key(path: Path) -> Ed25519PrivateKey:
     try:
-        key = serialization.load_pem_private_key(read_secret(path, "the signing key of the device"), None)
+        key = serialization.load_pem_private_key(read_private(path, "the signing key of the device"), None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         key = None
     if not isinstance(key, Ed25519PrivateKey):

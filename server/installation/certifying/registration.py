@@ -20,7 +20,7 @@ from veilmatch.crypto.keys.parties import PARTIES
 from veilmatch.server.admission.certification import certified_statement
 from veilmatch.server.admission.devices import certificate_path
 from veilmatch.server.installation.files import sync_folder, write_file
-from veilmatch.server.installation.plan import DEVICES_DIR, PORTS, REVOKED_DIR, config_of
+from veilmatch.server.installation.plan import DEVICES_DIR, PORTS, REVOKED_DIR, TLS, config_of
 
 _DAEMON_FILES = ("keyholder.toml", "matcher.toml")
 
@@ -64,6 +64,17 @@ class DaemonFolder:
 
 
 @dataclass(frozen=True)
+class TlsPlace:
+    """Where a party whose folder is at hand has its TLS files. crl: None if it has no revocation list."""
+
+    name: str
+    authority: Path
+    certificate: Path
+    key: Path
+    crl: Path | None
+
+
+@dataclass(frozen=True)
 class Configurations:
     """The TOML files of the daemons and devices whose folders are here: some may have gone to their machines."""
 
@@ -99,6 +110,11 @@ class Configurations:
         return tuple(
             DaemonFolder(_name(file), *(file.located(*place) for place in places)) for file in self.daemon_files
         )
+
+    @property
+    def tls(self) -> tuple[TlsPlace, ...]:
+        """Where daemons and devices have their TLS files. Raises ConfigurationError if a file does not say it."""
+        return tuple(_tls_place(file) for file in (*self.daemon_files, *self.device_files))
 
     def knows(self, device: str) -> bool:
         """Whether a daemon has a certificate of a device of this name."""
@@ -167,9 +183,18 @@ class Configurations:
         return tuple(found)
 
 
+def _tls_place(file: _File) -> TlsPlace:
+    table = _File(file.path, file.table("tls"))
+    crl = table.located("crl", "") if "crl" in table.fields else None
+    own = {field: table.located(field, name) for field, name in TLS.items()}
+    return TlsPlace(_name(file), own["authority"], own["certificate"], own["key"], crl)
+
+
 def _name(file: _File) -> str:
-    """Return the name of a daemon from its file, or of its folder where that does not say it."""
+    """Return the name of a daemon or device from its file, or of its folder where that does not say it."""
     kind = file.path.name.removesuffix(".toml")
+    if isinstance(device := file.fields.get("device"), str):
+        return device
     if isinstance(party := file.fields.get("party"), str):
         return f"{kind}-{party}"
     return file.path.absolute().parent.name

@@ -14,8 +14,9 @@ daemon does not start either.
 
 What others do to it. The file has to be in its place before an entry and after it (place.py): one that was deleted,
 moved, replaced, cut or written to by somebody else would be read by no auditor, so nothing is served until it is back,
-or the daemon was restarted. A start that finds no file begins a new log, and says so; who deletes the log and restarts
-is found by `audit verify --against` another organisation's, and by nothing in this folder.
+or the daemon was restarted. One that was deleted is put back when its operator asks for it (`put_back`). A start that
+finds no file begins a new log, and says so; who deletes the log and restarts is found by `audit verify --against`
+another organisation's, and by nothing in this folder.
 """
 
 from __future__ import annotations
@@ -82,6 +83,8 @@ class AuditLog:
         self._broken = False
         #: What has become of the current file, as it was last said in the log of the daemon.
         self._astray: str | None = None
+        #: When an entry was written last by this process, Unix time.
+        self.written_at_s = 0.0
         self._next, self._last = 0, START
         self._gathered: Gathered[Mapping[str, Any]] = Gathered("audit log", self._append)
         with self._lock:
@@ -132,6 +135,44 @@ class AuditLog:
             except OSError as error:
                 self._broken = True
                 raise self._unwritten(error) from None
+
+    def put_back(self) -> None:
+        """Give a current file that was deleted its place again, with all that was acknowledged; do nothing otherwise.
+
+        For an operator who asks for it: the alert has been said, and stays. Raises AuditLogError if it cannot be done.
+        """
+        with self._lock:
+            try:
+                if self._descriptor < 0 or os.fstat(self._descriptor).st_nlink or self._path.exists():
+                    return
+                self._copy_back()
+                self._write(self._opening | {"put_back_bytes": self._size})
+            except OSError as error:
+                self._broken = True
+                raise self._unwritten(error) from None
+
+    def _copy_back(self) -> None:
+        place = self._path
+        self._folder.mkdir(mode=0o700, exist_ok=True)
+        unfinished = place.with_name(place.name + _UNFINISHED)
+        descriptor = self._locked(unfinished)
+        try:
+            os.ftruncate(descriptor, 0)
+            with Path(f"/proc/self/fd/{self._descriptor}").open("rb") as deleted:
+                left = self._size
+                while left and (part := deleted.read(min(left, 1 << 20))):
+                    left -= os.write(descriptor, part)
+            if left:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            os.fsync(descriptor)
+            unfinished.rename(place)
+            _sync_folder(self._folder)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(self._descriptor)
+        self._descriptor, self._broken, self._astray = descriptor, False, None
+        _log.warning("audit log put back", file=place.name, bytes=self._size)
 
     def close(self) -> None:
         """Write what waits, and close the file."""
@@ -203,7 +244,7 @@ class AuditLog:
         os.fsync(self._descriptor)
         self._require_in_place(may_be_longer=False, more=len(lines))
         self._size += len(lines)
-        self._next, self._last = number, last
+        self._next, self._last, self.written_at_s = number, last, self._now()
         return outcomes
 
     def _require_in_place(self, may_be_longer: bool, more: int = 0) -> None:

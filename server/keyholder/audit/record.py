@@ -1,5 +1,5 @@
 """What a key holder notes in its audit log: of a request its session, or its refusal, or that the session failed; of
-a refresh of its shares every step.
+a refresh of its shares every step, and a recovery of them.
 
 Noted are who, when, what, how much, and the recipient if the answer is for one. Never a probe, a template, a score or
 an answer (there are none here), and never the subject, whose digest in the request is salted afresh each time.
@@ -79,6 +79,23 @@ class Auditor:
         fields = {"event": "refresh", "step": step, "epoch": epoch}
         parties = {"caller": leader, "without": without}
         self._log.append(fields | {name: f"keyholder-{party}" for name, party in parties.items() if party})
+
+    def recovery(self, epoch: int, lost: Party | None, session: bytes) -> None:
+        """Note that the shares of this epoch come into use, in place of all before; blocks. Raises as `refresh` does.
+
+        lost: whose share was lost, if one was. session: 32 bytes, of the recovery.
+        """
+        fields = {"event": "recovery", "epoch": epoch, "session": session.hex()}
+        self._log.append(fields | ({"lost": f"keyholder-{lost}"} if lost else {}))
+
+    @property
+    def log(self) -> AuditLog:
+        """The log itself."""
+        return self._log
+
+    def put_back(self) -> None:
+        """Give a log that was deleted its place again; blocks. Raises AuditLogError if that cannot be done."""
+        self._log.put_back()
 
     def close(self) -> None:
         """Close the log."""

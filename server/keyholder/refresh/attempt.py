@@ -56,7 +56,7 @@ class Attempt(SecretHolder):
             raise ProtocolError("a refresh id of the wrong size", got=len(refresh_id), expected=DIGEST_BYTES)
         self.refresh_id = refresh_id
         self.leader: Party = leader
-        self.epoch = next_epoch(key.epoch)
+        self.epoch = next_epoch(key.epoch, key.since)
         self._key = key
         self._scheme = scheme
         self._taken_up = False

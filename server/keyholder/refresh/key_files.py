@@ -71,7 +71,7 @@ class KeyFiles(SecretHolder):
         ParameterError at the last epoch; KeyMismatchError if the file on disk is not what this daemon has, because it
         was replaced or resealed since; KeyFileError if it cannot be read.
         """
-        next_epoch(self.current.epoch)
+        next_epoch(self.current.epoch, self.current.since)
         if self._sealing.unseal(self._path) != self.current:
             party = f"keyholder-{self.current.party}"
             raise KeyMismatchError(

@@ -42,6 +42,7 @@ from veilmatch.crypto.errors import ProtocolError, RefreshIntervalError, Storage
 from veilmatch.crypto.keys.parties import Party
 from veilmatch.server.ground.clock import LatestTime
 from veilmatch.server.ground.database import open_database
+from veilmatch.server.ground.revisions import Revisions
 from veilmatch.server.keyholder.peers import party_name
 
 #: Refreshes of one leader that may be begun in an interval, if none of them is used.
@@ -49,6 +50,7 @@ BEGUN_AT_MOST = 3
 #: Longer than any interval can be.
 _KEPT_MS = 31 * 86_400_000
 
+_REVISIONS = Revisions.of("pace")
 _metadata = MetaData()
 _clock = LatestTime(_metadata)
 _begun = Table(
@@ -66,7 +68,7 @@ class Pace:
 
     def __init__(self, data_dir: Path, party: Party, interval_s: float, now: Callable[[], float] = time.time) -> None:
         """party: whose; interval_s: above 0, at most 30 days."""
-        self._engine = open_database(data_dir / "pace.db", _metadata)
+        self._engine = open_database(data_dir / "pace.db", _metadata, _REVISIONS)
         self._party: Party = party
         self._interval_s = interval_s
         self._now = now

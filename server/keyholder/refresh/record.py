@@ -37,8 +37,10 @@ from sqlalchemy.dialects.sqlite import insert
 from veilmatch.crypto.errors import StorageError
 from veilmatch.crypto.keys.parties import PARTIES, Party
 from veilmatch.server.ground.database import open_database
+from veilmatch.server.ground.revisions import Revisions
 from veilmatch.server.keyholder.peers import party_name
 
+_REVISIONS = Revisions.of("refresh")
 _metadata = MetaData()
 _in_hand = Table(
     "in_hand",
@@ -80,7 +82,7 @@ class Record:
     """
 
     def __init__(self, data_dir: Path, party: Party) -> None:
-        self._engine = open_database(data_dir / "refresh.db", _metadata)
+        self._engine = open_database(data_dir / "refresh.db", _metadata, _REVISIONS)
         self._party: Party = party
         #: What the database holds. Not known before it was read, nor after a change that may or may not be on disk.
         self._found: InHand | None = None

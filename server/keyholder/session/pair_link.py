@@ -1,45 +1,57 @@
 """The other key holder of a pair, about one request: met, waited for, and told why there will be no session.
 
-All sessions of a pair go over one link (standing_link.py). The minus holder calls, as it speaks first, and opens them;
-at the plus holder each waits until its matcher has brought the request, too (transport/links.py `Rendezvous`). Either
-may fail by itself, or refuse a request, before they have met: the other one then hears it at once, with the pairs that
-could serve instead.
+A session is about one request, or about several verifications that go together (together.py).
+
+All sessions of a pair go over one link (transport/standing). The minus holder calls, as it speaks first, and opens
+them; at the plus holder each waits until its matcher has brought the request, too (transport/links.py `Rendezvous`).
+Either may fail by itself, or refuse a request, before they have met: the other one then hears it at once, with the
+pairs that could serve instead.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from contextvars import Context
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
-import grpc
-
-from veilmatch.crypto.errors import BudgetExceededError, VeilmatchError
+from veilmatch.crypto.errors import BudgetExceededError, ProtocolError, VeilmatchError
 from veilmatch.crypto.keys.parties import PARTIES, Party, other_party, pairs_without
-from veilmatch.crypto.pair.request import Request
+from veilmatch.crypto.pair.request import MAX_TOGETHER, Request
 from veilmatch.protos.v1 import keyholder_pb2 as pb
 from veilmatch.server.ground.own_failures import Self, own_failures
+from veilmatch.server.ground.request_id import about_nothing
 from veilmatch.server.keyholder.peers import Peers, others_of, party_name
-from veilmatch.server.keyholder.session.standing_link import StandingLink, Stream
-from veilmatch.server.keyholder.session.strand import OtherEnd, Strand, Why
 from veilmatch.server.transport import sign_of_life
-from veilmatch.server.transport.links import Rendezvous, ended_with, require_subject
-from veilmatch.server.transport.sign_of_life import Owing
+from veilmatch.server.transport.links import Rendezvous, require_subject
+from veilmatch.server.transport.renewed import Renewal
+from veilmatch.server.transport.sign_of_life import Lookout, Owing
+from veilmatch.server.transport.standing.ends import Called, Calling, ending
+from veilmatch.server.transport.standing.kinds import PAIR
+from veilmatch.server.transport.standing.link import Stream
+from veilmatch.server.transport.standing.strand import OtherEnd
+from veilmatch.server.transport.standing.strand import Strand as AnyStrand
 
 #: How many times longer than here the same conversions may take at the peer.
 _PEER_SLOWER = 3.0
 
 _R = TypeVar("_R")
+#: A session of two key holders.
+Strand: TypeAlias = AnyStrand[pb.PairMessage, pb.PairMessage]
+#: Given the session, and the digests of its requests.
+Host = Callable[[Strand, Sequence[bytes]], None]
 
 
 class PairLinks:
-    """Where one key holder meets the other two. timeout_s: what an answer may take."""
+    """Where one key holder meets the other two. timeout_s: what an answer may take.
 
-    def __init__(self, party: Party, peers: Peers, timeout_s: float) -> None:
+    host: takes a session about several requests that a peer has opened.
+    """
+
+    def __init__(self, party: Party, peers: Peers, timeout_s: float, host: Host) -> None:
+        self._host = host
         self._party = party
         self._peers = peers
         self._timeout_s = timeout_s
@@ -49,80 +61,63 @@ class PairLinks:
             for peer in PARTIES
             if peer != party
         }
+        me = self._server.name
+        self._calling = {
+            peer: Calling(PAIR, me, other, partial(self._call, peer), partial(self._renewal, peer))
+            for peer, other in self._others.items()
+        }
+        self._called = {peer: Called(PAIR, me, other, self._bring) for peer, other in self._others.items()}
+        self._lookouts = {peer: Lookout(partial(self._gives_sign, peer)) for peer in self._others}
         self._owing = {
-            peer: Owing(other.name, other.alternatives, partial(self._gives_sign, peer))
+            peer: Owing(other.name, other.alternatives, self._lookouts[peer].given)
             for peer, other in self._others.items()
         }
         # A peer's session is kept for longer than the peer waits: it can say who is missing, and who could serve.
         self.rendezvous: Rendezvous[Strand] = Rendezvous(2 * timeout_s)
-        #: Links that this holder has called for, and that it was called for.
-        self._calls: dict[Party, StandingLink] = {}
-        self._called: dict[Party, StandingLink] = {}
-        #: What keeps the former, and peers that are being told why there will be no session.
+        #: By peer, requests that this holder is about to refuse.
+        self._refusing: set[tuple[str, bytes]] = set()
+        #: Peers that are being told why there will be no session.
         self._tasks: set[asyncio.Task[None]] = set()
 
     # -- links ----------------------------------------------------------------------------------
 
     async def carry(self, peer: Party, stream: Stream, first: pb.PairFrames) -> None:
-        """Carry the sessions that a peer opens on its call, until that ends; `first` has come on it.
+        """Carry the sessions that a peer opens on its call, until that ends; see Called.carry."""
+        await self._called[peer].carry(stream, first)
 
-        Its newest call is its link: an honest peer has lost the one before. Raises ProtocolError if it deviates.
-        """
-        link = StandingLink(self._server.name, self._others[peer], self._bring)
-        if (before := self._called.get(peer)) is not None:
-            before.close()
-        self._called[peer] = link
-        try:
-            await link.carry(stream, first)
-        finally:
-            link.lose(self._others[peer].left)
-            if self._called.get(peer) is link:
-                del self._called[peer]
+    def _call(self, peer: Party) -> Any:
+        return self._peers.stub(peer).Pair()
+
+    def _renewal(self, peer: Party) -> Renewal:
+        return self._peers.renewal(peer)
 
     def _bring(self, strand: Strand) -> None:
         """Take in a session that a peer has opened. Raises what Rendezvous.bring and require_subject raise."""
         assert strand.first is not None
-        matter = strand.first.rendezvous.subject_matter
+        matters = list(strand.first.rendezvous.subject_matter)
         with own_failures(self._server):
-            require_subject(matter, strand.peer)
+            for matter in matters:
+                require_subject(matter, strand.peer)
+            if not 1 <= len(set(matters)) == len(matters) <= MAX_TOGETHER:
+                raise ProtocolError(
+                    f"{strand.peer} opens a session about no request, or too many",
+                    got=len(matters),
+                    expected=f"1..{MAX_TOGETHER}, each once",
+                )
+            if len(matters) > 1:
+                self._host(strand, matters)
+                return
             # The caller's name is part of the key: a peer of another pair cannot take this one's place.
-            self.rendezvous.bring(strand.peer.encode() + matter, strand)
-
-    def _link_to(self, peer: Party) -> StandingLink:
-        """Return the link to a peer, called for if there is none."""
-        link = self._calls.get(peer)
-        if link is None or link.is_lost:
-            link = self._calls[peer] = StandingLink(self._server.name, self._others[peer])
-            # It outlives the request that it was called for.
-            self._do(self._keep(link, peer))
-        return link
-
-    async def _keep(self, link: StandingLink, peer: Party) -> None:
-        """Call a peer, and carry sessions on that call until it ends."""
-        other, call = self._others[peer], self._peers.stub(peer).Pair()
-        why: Why = other.left
-        try:
-            await link.carry(call)
-            call.cancel()
-            why = partial(_ended_with, other, await call.code(), await call.trailing_metadata())
-        except grpc.aio.AioRpcError as error:
-            why = partial(_ended_with, other, error.code(), error.trailing_metadata())
-        except VeilmatchError as error:
-            why = partial(VeilmatchError.from_fields, error.fields())
-        finally:
-            link.lose(why)
-            call.cancel()
-
-    def _do(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work, context=Context())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+            self.rendezvous.bring(strand.peer.encode() + matters[0], strand)
 
     # -- sessions -------------------------------------------------------------------------------
 
     @asynccontextmanager
-    async def about(self, request: Request) -> AsyncIterator[Strand]:
-        """Meet the peer about a request that both were brought. Raises UnavailableError if the peer is not there."""
+    async def about(self, request: Request, *more: Request) -> AsyncIterator[Strand]:
+        """Meet the peer about a request that both were brought. Raises UnavailableError if the peer is not there.
+
+        more: at the minus holder, verifications of the same pair that go with it.
+        """
         peer = other_party(request.pair, self._party)
         matter, other = request.subject_matter(), self._others[peer]
         if request.pair[1] != self._party:
@@ -130,20 +125,34 @@ class PairLinks:
             async with AsyncExitStack() as stack:
                 yield await self.by_peer(peer, stack.enter_async_context(coming))
             return
-        link = self._link_to(peer)
-        strand = link.open(pb.PairMessage(rendezvous=pb.PairRendezvous(subject_matter=matter)))
-        try:
+        link = self._calling[peer].link()
+        matters = [matter, *(one.subject_matter() for one in more)]
+        strand = link.open(pb.PairMessage(rendezvous=pb.PairRendezvous(subject_matter=matters)))
+        async with ending(strand):
             if not link.stands:
                 # A stopped process still accepts connections, and then says nothing.
                 await self.by_peer(peer, link.standing())
             yield strand
-        except VeilmatchError as error:
-            strand.end(error)
-            raise
-        except BaseException:
-            strand.abandon()
-            raise
-        strand.end(None)
+
+    @asynccontextmanager
+    async def taken(self, strand: Strand) -> AsyncIterator[None]:
+        """Take part in a session that a peer has opened, and say how it has ended."""
+        strand.read_ahead()
+        async with ending(strand):
+            yield
+
+    def refuses(self, peer: str, matter: bytes) -> bool:
+        """Whether this holder is about to refuse a request, so that it is not waited for."""
+        return (peer, matter) in self._refusing
+
+    def is_lost(self, peer: Party) -> bool:
+        """Whether a peer gave no sign of life when it was asked, and none since."""
+        return self._lookouts[peer].is_lost
+
+    def require_found(self, peer: Party) -> None:
+        """Raise UnavailableError if a peer is lost: one request has found out, and no other one waits for it."""
+        if self.is_lost(peer):
+            raise self._owing[peer].missing()
 
     async def by_peer(self, peer: Party, owed: Coroutine[Any, Any, _R], worked_s: float = 0.0) -> _R:
         """Return what waits for a peer. One that gives no sign of life counts as down, and so does one that takes much
@@ -153,8 +162,7 @@ class PairLinks:
     async def _gives_sign(self, peer: Party) -> bool:
         """Whether a peer has said anything lately, on any session, or does so when it is asked."""
         now = time.monotonic()
-        links = (self._calls.get(peer), self._called.get(peer))
-        if any(link is not None and now - link.heard_at < sign_of_life.ASK_AFTER_S for link in links):
+        if any(now - end.heard_at < sign_of_life.ASK_AFTER_S for end in (self._calling[peer], self._called[peer])):
             return True
         return await self._peers.gives_sign(peer)()
 
@@ -169,28 +177,35 @@ class PairLinks:
                 yield
         except VeilmatchError as error:
             if isinstance(error, BudgetExceededError) or error.party == self._server.name:
-                self._do(self._refuse(request, error))
+                task = about_nothing(self._refuse(request, error))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
             raise
 
     async def _refuse(self, request: Request, error: VeilmatchError) -> None:
-        with suppress(VeilmatchError):
-            async with self.about(request):
-                raise error
+        at = party_name(other_party(request.pair, self._party)), request.subject_matter()
+        self._refusing.add(at)
+        try:
+            with suppress(VeilmatchError):
+                async with self.about(request):
+                    raise error
+        finally:
+            self._refusing.discard(at)
 
     # -- the end --------------------------------------------------------------------------------
 
     def stop(self) -> None:
         """Take no new sessions of peers; those under way may end."""
-        for link in self._called.values():
-            link.stop()
+        for called in self._called.values():
+            called.stop()
 
     def close(self) -> None:
         """Carry nothing any more, and tell nobody anything more."""
         for task in self._tasks:
             task.cancel()
-        for link in self._called.values():
-            link.close()
-
-
-def _ended_with(other: OtherEnd, code: Any, metadata: Any) -> VeilmatchError:
-    return ended_with(code, metadata, other.name, other.alternatives, other.others)
+        for lookout in self._lookouts.values():
+            lookout.close()
+        for calling in self._calling.values():
+            calling.close()
+        for called in self._called.values():
+            called.close()

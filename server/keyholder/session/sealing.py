@@ -15,7 +15,7 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 
-from veilmatch.crypto.answer_share import SEARCHES, Context, SealedShare, share_data
+from veilmatch.crypto.answer_share import LIFETIME_S, SEARCHES, Context, SealedShare, share_data
 from veilmatch.crypto.digests import DIGEST_BYTES
 from veilmatch.crypto.errors import ProtocolError
 from veilmatch.crypto.pair.messages import DecisionShare
@@ -24,8 +24,6 @@ from veilmatch.server.ground.organisation import OrganisationKey
 
 #: RFC 9180, base mode: DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, ChaCha20Poly1305.
 SUITE = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.CHACHA20_POLY1305)
-#: How long a recipient may rely on a statement.
-LIFETIME_S = 600
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +84,7 @@ class Sealer:
             count=len(share.bits),
             issued_at_s=now_s,
             expires_at_s=now_s + LIFETIME_S,
+            views=checked.views,
         )
         data = share_data(np.packbits(share.bits, bitorder="little").tobytes(), bool(share.valid))
         public = X25519PublicKey.from_public_bytes(recipient.public_key)

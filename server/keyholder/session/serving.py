@@ -1,13 +1,12 @@
-"""Serving one request at a key holder: checks it, meets the peer, drives the pair's session.
+"""Serving one request at a key holder: checks it, meets the peer, hands over what their session makes of it.
 
-The session (crypto/pair/session.py) says what it wants; this module does it: messages over the link,
-local shares in the worker pool, reservations in the stock, shares to the matcher.
+A verification goes with others in one session (together.py), whatever else alone; driving.py does what a session wants.
 """
 
 from __future__ import annotations
 
 import asyncio
-import secrets
+import os
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from functools import partial
@@ -18,7 +17,6 @@ from numpy.typing import NDArray
 
 from veilmatch.crypto.arithmetic import Integer
 from veilmatch.crypto.dealing import Kind
-from veilmatch.crypto.digests import NONCE_BYTES
 from veilmatch.crypto.encryption.paillier import Paillier
 from veilmatch.crypto.encryption.public_key_format import PublicFile
 from veilmatch.crypto.encryption.scheme import LocalShare
@@ -33,26 +31,14 @@ from veilmatch.crypto.errors import (
 from veilmatch.crypto.gates.answer import answer_bits
 from veilmatch.crypto.keys.parties import Party, other_party, pairs_without
 from veilmatch.crypto.keys.shares import KeyHolderKey
-from veilmatch.crypto.pair.mask import MASK_SECRET_BYTES
-from veilmatch.crypto.pair.messages import (
-    AwaitResults,
-    DecisionShare,
-    LocalWork,
-    ProbeShare,
-    Receive,
-    Reserve,
-    Results,
-    SafetyWork,
-    Send,
-    TemplateShare,
-)
-from veilmatch.crypto.pair.request import MAX_TEMPLATES, ON_RECORDS, Request
-from veilmatch.crypto.pair.session import PairSession
-from veilmatch.crypto.requests import WITH_PROBE, Operation
+from veilmatch.crypto.pair.messages import Composed, DecisionShare, ProbeShare, Results, TemplateShare
+from veilmatch.crypto.pair.request import MAX_TEMPLATES, ON_RECORDS, Part, Request
+from veilmatch.crypto.requests import VERIFICATIONS, Operation
 from veilmatch.crypto.secret_access import SECRET_ACCESS
 from veilmatch.protos.v1 import keyholder_pb2 as pb
 from veilmatch.protos.v1.request_pb2 import RequestBody
-from veilmatch.server.admission.budgets import budgets_of
+from veilmatch.server.admission.budgets import Left, budgets_of
+from veilmatch.server.admission.cards import Cards
 from veilmatch.server.admission.devices import Devices
 from veilmatch.server.admission.ledger import Entry, Ledger
 from veilmatch.server.admission.recipients import Recipients
@@ -66,6 +52,7 @@ from veilmatch.server.admission.requests import (
 )
 from veilmatch.server.admission.revoked import Revoked
 from veilmatch.server.config import KeyHolderSettings
+from veilmatch.server.ground.at_once import AtOnce
 from veilmatch.server.ground.organisation import OrganisationKey
 from veilmatch.server.ground.own_failures import Self, own_failures
 from veilmatch.server.keyholder.allowance import Allowance
@@ -73,16 +60,19 @@ from veilmatch.server.keyholder.audit.log import AuditLog
 from veilmatch.server.keyholder.audit.record import Auditor, Record
 from veilmatch.server.keyholder.peers import Peers, party_name
 from veilmatch.server.keyholder.session.arriving import Arriving
+from veilmatch.server.keyholder.session.driving import Noted, Surroundings, driven
 from veilmatch.server.keyholder.session.pair_link import PairLinks
 from veilmatch.server.keyholder.session.sealing import SealedAnswerShare, Sealer
 from veilmatch.server.keyholder.session.share_worker import ShareWork, ShareWorkers
-from veilmatch.server.keyholder.session.strand import Strand
+from veilmatch.server.keyholder.session.together import Together
 from veilmatch.server.keyholder.session.turns import Turns, ending
 from veilmatch.server.keyholder.session.turnstile import Turnstile
-from veilmatch.server.keyholder.stock.stock import SessionStock, Stock
+from veilmatch.server.keyholder.session.verification import Footing, Verification
 from veilmatch.server.keyholder.stock.stocks import Stocks
 from veilmatch.server.keyholder.stock.store import StockStore
 from veilmatch.server.keyholder.stock.targets import Targets
+from veilmatch.server.monitoring import calls
+from veilmatch.server.revoking.lists import RevocationLists
 from veilmatch.server.transport.limits import WHOLE_CALL
 
 #: What the caller is given: of a verification a decision share, sealed if the request names a recipient; of a search a
@@ -94,6 +84,9 @@ Answer = ProbeShare | TemplateShare | DecisionShare | SealedAnswerShare
 _DRAINING = 1 / 5
 #: When a request is served again that a refresh has ended: all three switch within about that.
 _REFRESHED_S = 1.0
+
+#: Operations whose session is that of another one.
+_SESSIONS: dict[Operation, Operation] = {"retain": "erase", "issue": "enrol", "present": "verify"}
 
 _log = structlog.get_logger(__name__)
 
@@ -123,7 +116,18 @@ class KeyHolder:
         self._workers = workers
         self._timeout_s = settings.peer_timeout_s
         self._peers = Peers(settings)
-        self.links = PairLinks(key.party, self._peers, settings.peer_timeout_s)
+        self.links = PairLinks(
+            key.party,
+            self._peers,
+            settings.peer_timeout_s,
+            lambda strand, matters: self._together.host(strand, matters),
+        )
+        self._together = Together(key.party, self.server, self.scheme, self.links, workers.of)
+        #: Requests that are being served, and how many may be.
+        cores = os.cpu_count() or 1
+        self.under_way = AtOnce(settings.admission.resolved(cores), self.server.name)
+        #: The same of the matcher's link, which brings verifications alone.
+        self.verifying = AtOnce(settings.admission.verifying_at_once(cores), self.server.name)
         self._turnstile = Turnstile()
         self._store = StockStore(settings.data_dir, key.storage_seed(SECRET_ACCESS))
         least: dict[Kind, int] = {
@@ -132,9 +136,9 @@ class KeyHolder:
             "products": settings.stock_products,
         }
         residue_bytes = self._public_key.parameters.ciphertext_bytes // 2
-        targets = Targets(least, settings.stock_searches, settings.stock_disk_bytes, residue_bytes)
+        self.targets = Targets(least, settings.stock_searches, settings.stock_disk_bytes, residue_bytes)
         self.stocks = Stocks(
-            key.party, key.epoch, self._store, self._peers, targets, self._public_key.modulus,
+            key.party, key.epoch, self._store, self._peers, self.targets, self._public_key.modulus,
             lambda pair: self.key.safety(pair), self._timeout_s,
         )  # fmt: skip
         audit_log = AuditLog(settings.data_dir, key.party, key.key_id, settings.audit_file_bytes)
@@ -144,7 +148,9 @@ class KeyHolder:
         )
         #: Of dealing, for each peer.
         self.allowance = Allowance(settings.dealing)
-        devices = Devices(settings.devices_dir, public)
+        #: What organisations have taken back.
+        self.revocation_lists = RevocationLists(settings.revoked_dir, public)
+        devices = Devices(settings.devices_dir, public, lists=self.revocation_lists)
         self._checker = RequestChecker(
             self._public_key,
             devices,
@@ -152,8 +158,9 @@ class KeyHolder:
             settings.max_request_lifetime_s,
             settings.party_name,
             after_another=True,
-            recipients=Recipients(public, Revoked(settings.revoked_dir)),
+            recipients=Recipients(public, Revoked(settings.revoked_dir, self.revocation_lists)),
         )
+        self._cards = Cards(public)
         self._sealer = Sealer(organisation, public.installation, self._public_key.key_id)
 
     # -- epochs ---------------------------------------------------------------------------------
@@ -212,7 +219,7 @@ class KeyHolder:
             return _refreshing(peer, expected, got)
         return KeyMismatchError(
             "the key holders have shares of different epochs; the lower one needs its newest key file back, "
-            "or the other one goes back: veilmatch keyholder refresh --recover",
+            "or the other one goes back (veilmatch keyholder refresh --recover), or all three get new ones (recover)",
             got=got,
             expected=expected,
         )
@@ -220,10 +227,11 @@ class KeyHolder:
     # -- requests -------------------------------------------------------------------------------
 
     async def serve(
-        self, caller: str, opening: pb.OpenSession, results: AsyncIterator[Results]
-    ) -> AsyncIterator[Answer]:
+        self, caller: str, opening: pb.OpenSession, results: AsyncIterator[Results] | None
+    ) -> AsyncGenerator[Answer, None]:
         """Serve one request that the matcher `caller` brings; yields the answers for it.
 
+        results: of a search, as they come; None where none can come: a verification alone is served then.
         The audit log has it before anything made from its ciphertexts leaves but hashes that the peer computes as well,
         and has it too if it is refused, or given up after those hashes.
         """
@@ -235,46 +243,62 @@ class KeyHolder:
                 yield answer
 
     async def _serve(
-        self, caller: str, opening: pb.OpenSession, results: AsyncIterator[Results], record: Record
+        self, caller: str, opening: pb.OpenSession, results: AsyncIterator[Results] | None, record: Record
     ) -> AsyncGenerator[Answer, None]:
-        checked = self._checker.check(opening.request, *WITH_LANES, *ON_RECORDS)
-        search = checked.operation in WITH_PROBE and checked.operation != "verify"
-        by_device = self._by_device(checked.operation, opening)
+        watch = calls.Stages()
+        checked = self._checker.check(opening.request, *WITH_LANES, *ON_RECORDS, "retain")
+        if results is None and checked.operation not in VERIFICATIONS:
+            raise ProtocolError("a request that needs a stream of its own", got=checked.operation, expected="verify")
+        search = checked.searches
+        by_device = self._by_device(checked, opening)
         output_bits = opening.output_bits if search else _told(checked.operation, by_device)
         record.identify(checked, RequestBody.FromString(opening.request.body).model, output_bits)
         require_pair(checked, self._pairs, self.server.name)
+        self.links.require_found(other_party(checked.pair, self.party))
         cost = {"requests": 1, "searches": int(search), "bits": output_bits}
         names = {"device": checked.device, "gallery": checked.gallery}
+        # The record in a card is its own: what its matcher says counts for nothing.
+        card = self._cards.presented(checked, opening.request) if checked.card_digest else None
+        if card is not None:
+            names["card"] = card.statement.serial.hex()
         before_meeting = partial(self.links.before_meeting, self._request(checked, opening, b""))
         async with before_meeting():
             # A device whose budget is used up costs no proof and no commit to disk.
             await asyncio.to_thread(self._ledger.look, names, cost)
         sent = opening.request.ciphertexts if checked.operation in WITH_LANES else []
         check_payload(checked, sent)
-        ciphertexts = [*self.scheme.parse_many(sent), *self.given(caller, opening.record)]
+        carried = card.statement.ciphertexts if card is not None else []
+        ciphertexts = [*self.scheme.parse_many([*sent, *carried]), *self.given(caller, opening.record)]
         if sent:
             await asyncio.to_thread(check_knowledge, checked, sent, self._public_key)
+        watch.lap("check")
         async with before_meeting():
             entry = Entry(checked.nonce, checked.expires_at_ms, names, cost)
             await asyncio.wrap_future(self._ledger.enter(entry))
+        watch.lap("note")
         peer = other_party(checked.pair, self.party)
-        if search:
-            results = _within(results, checked.operation, output_bits)
+        if search and results is not None:
+            results = _within(
+                results, "known" if checked.unless_known else checked.operation, output_bits, checked.views
+            )
         async with self._turnstile.passed():
             epoch = self.epoch
             try:
-                stock = await self.stocks.of(checked.pair)
-                session = self._session(checked, opening, ciphertexts, by_device, stock)
-                work = self._workers.of(checked.pair, session.request.epoch, checked.device)
-                begun = _begun(session, work)
-                # What this session was given of the stock stays with the peer until the link has ended.
-                with stock.session() as own, ending(begun), Arriving(work) as arriving:
-                    async with self.links.about(session.request) as strand:
-                        # In here, so that the peer is told who failed, too.
-                        with own_failures(self.server):
-                            begins = self._drive(session, work, begun, arriving, strand, own, results, record)
-                            async for answer in begins:
-                                yield self._for_recipient(checked, opening, answer)
+                footing = Footing(checked.pair, self.key, await self.stocks.of(checked.pair))
+                request = self._request(checked, opening, footing.stock.name)
+                part = Part(request, ciphertexts, by_device, checked.views)
+                work = self._workers.of(checked.pair, footing.key.epoch, checked.device)
+                # Converted while the peer is met.
+                local = asyncio.ensure_future(work.local_shares(ciphertexts))
+                if checked.operation in VERIFICATIONS:
+                    one = Verification(part, footing, checked.device, record, work, local)
+                    share = await self._together.answer(one)
+                    watch.lap("meet", one.met_ns)
+                    yield self._for_recipient(checked, opening, share)
+                else:
+                    assert results is not None
+                    async for answer in self._alone(part, footing, record, work, local, results, watch):
+                        yield self._for_recipient(checked, opening, answer)
             except GalleryMismatchError:
                 raise  # between the matchers: it says nothing of the key holders
             except KeyMismatchError:
@@ -282,7 +306,13 @@ class KeyHolder:
                 if self.unsettled or self.epoch != epoch:
                     raise _refreshing(peer, "one epoch", "two") from None
                 raise
+        watch.lap("session")
         _log.info("served", operation=checked.operation, pair=checked.pair, peer=party_name(peer))
+
+    async def budgets_of(self, device: str) -> list[Left]:
+        """Return what a device has used of its budgets here. Raises RequestSignatureError for one that is not known."""
+        self._checker.require_known(device)
+        return await asyncio.to_thread(self._ledger.left, "device", device)
 
     def _for_recipient(self, checked: CheckedRequest, opening: pb.OpenSession, answer: Answer) -> Answer:
         """Return what leaves in the place of an answer: a share of the decision only sealed, if it is a recipient's."""
@@ -298,42 +328,33 @@ class KeyHolder:
             error.party, error.alternatives = caller, self.server.without
             raise
 
-    def _by_device(self, operation: Operation, opening: pb.OpenSession) -> NDArray[np.bool_]:
+    def _by_device(self, checked: CheckedRequest, opening: pb.OpenSession) -> NDArray[np.bool_]:
         """Return which of the vectors of a session were encrypted by a device: what the request brings, then records.
 
         The other key holder is told the same, or the two find out that they were not. Raises ProtocolError for records
         of which that is not said, and for more or fewer of them than the operation has.
         """
+        operation = checked.operation
         records, rest = divmod(len(opening.record), self.scheme.parameters.lane_ciphertexts)
         if rest or len(opening.by_device) != -(-records // 8):
             raise ProtocolError("records and what is said of them do not fit", got=len(opening.by_device))
         fewest, most = (1, MAX_TEMPLATES) if operation == "verify" else (0, 0)
-        if operation not in ON_RECORDS and not fewest <= records <= most:
+        if operation not in (*ON_RECORDS, "retain") and not fewest <= records <= most:
             raise ProtocolError("another number of records", got=records, expected=f"{fewest}..{most}")
         packed = np.frombuffer(opening.by_device, dtype=np.uint8)
         of_records = np.unpackbits(packed, count=records, bitorder="little").astype(np.bool_)
-        return np.concatenate([np.ones(int(operation in WITH_LANES), dtype=np.bool_), of_records])
-
-    def _session(
-        self,
-        checked: CheckedRequest,
-        opening: pb.OpenSession,
-        ciphertexts: list[Integer],
-        by_device: NDArray[np.bool_],
-        stock: Stock,
-    ) -> PairSession:
-        request = self._request(checked, opening, stock.name)
-        share, safety = self.key.share(checked.pair), self.key.safety(checked.pair)
-        coins, mask_secret = secrets.token_bytes(NONCE_BYTES), secrets.token_bytes(MASK_SECRET_BYTES)
-        return PairSession(
-            request, ciphertexts, by_device, share, safety, self.scheme, coins, mask_secret, stock.floors
-        )
+        # Two organisations have made and signed the record in a card, as they make every one but those of a bulk.
+        of_card = np.zeros(int(checked.operation == "present"), dtype=np.bool_)
+        brought = checked.views if checked.operation in WITH_LANES else 0
+        return np.concatenate([np.ones(brought, dtype=np.bool_), of_card, of_records])
 
     def _request(self, checked: CheckedRequest, opening: pb.OpenSession, stock: bytes) -> Request:
-        if checked.operation not in ("verify", "candidates", "identify", "enrol", "erase", "rotate"):
-            raise ProtocolError("an operation without a session", got=checked.operation)
+        # What is due is erased like everything else; a card is made like a template, and compared like one.
+        operation = _SESSIONS.get(checked.operation, checked.operation)
+        if operation not in ("verify", "candidates", "identify", "known", "enrol", "erase", "rotate"):
+            raise ProtocolError("an operation without a session", got=operation)
         return Request(
-            operation=checked.operation,
+            operation=operation,
             threshold=checked.threshold,
             request_digest=checked.digest,
             device_nonce=checked.nonce,
@@ -346,75 +367,41 @@ class KeyHolder:
             stock=stock,
         )
 
-    async def _drive(
+    async def _alone(
         self,
-        session: PairSession,
-        work: ShareWork,
-        begun: asyncio.Future[list[LocalShare]],
-        arriving: Arriving,
-        strand: Strand,
-        stock: SessionStock,
-        results: AsyncIterator[Results],
+        part: Part,
+        footing: Footing,
         record: Record,
+        work: ShareWork,
+        local: asyncio.Future[list[LocalShare]],
+        results: AsyncIterator[Results],
+        watch: calls.Stages,
     ) -> AsyncIterator[Answer]:
-        """Do what a session asks for, from its first local shares on, until it has its last share."""
-        request, peer = session.request, other_party(session.request.pair, self.party)
-        turns = Turns(partial(self.links.by_peer, peer), strand)
-        async with turns.working():
-            action = session.resume(await begun)
-        while True:
-            # From here on, what leaves this holder depends on a share of the key, but for hashes that the peer computes
-            # as well: the minus holder says those before there is a session id.
-            await record.begin(session.session_id, request.sequence, request.chain)
-            outcome: object = None
-            match action:
-                case Send(envelope):
-                    record.spoken = True
-                    await turns.say(envelope)
-                case Receive():
-                    outcome = await turns.hear()
-                case LocalWork():
-                    # Of the results, begun as they came.
-                    async with turns.working(arriving.since):
-                        outcome = await arriving.local_shares()
-                case SafetyWork(ciphertexts, exponents):
-                    async with turns.working():
-                        outcome = await work.safety_shares(ciphertexts, exponents)
-                case Reserve():
-                    outcome = await stock.reserve(action)
-                case AwaitResults():
-                    await turns.flush()
-                    outcome = found = await arriving.all(results)
-                    turns.expect(len(found.ciphertexts))
-                case ProbeShare():
-                    yield action
-                case TemplateShare() | DecisionShare():
-                    await turns.flush()
-                    record.answered = True
-                    yield action
-                    return
-            try:
-                action = session.resume(outcome)
-            except VeilmatchError:
-                # The other one may find out for itself what is wrong.
-                await turns.flush()
-                raise
+        """Serve a request in a session of its own, which goes with no other."""
+        session = footing.session([part], self.scheme)
+        peer = other_party(footing.pair, self.party)
+        # What this session was given of the stock stays with the peer until the link has ended.
+        with footing.stock.session() as stock, ending(local), Arriving(work) as arriving:
+            async with self.links.about(part.request) as strand:
+                watch.lap("meet")
+                # In here, so that the peer is told who failed, too.
+                with own_failures(self.server):
+                    by = Surroundings(work, Turns(partial(self.links.by_peer, peer), strand), stock)
+                    driving = driven(session, local, [Noted(part, record)], by, arriving, results)
+                    async with aclosing(driving) as answers:
+                        async for answer in answers:
+                            if not isinstance(answer, Composed):
+                                yield answer
 
     async def close(self) -> None:
         """Close stores and channels."""
+        self._together.close()
         self.links.close()
         self.stocks.retire()
         await self._peers.close()
         self._store.close()
         self._ledger.close()
         self._auditor.close()
-
-
-def _begun(session: PairSession, work: ShareWork) -> asyncio.Future[list[LocalShare]]:
-    """Begin a session: its ciphertexts are converted while the peer is met."""
-    action = session.start()
-    assert isinstance(action, LocalWork)
-    return asyncio.ensure_future(work.local_shares(action.ciphertexts))
 
 
 def _refreshing(peer: Party, needed: str, available: str) -> UnavailableError:
@@ -432,18 +419,20 @@ def _told(operation: Operation, by_device: NDArray[np.bool_]) -> int:
     """Return how many bits the device of a request that searches nothing learns of what others have put there."""
     if operation == "rotate":
         return int(by_device.sum())
-    return int(operation == "verify")
+    return int(operation in VERIFICATIONS)
 
 
-async def _within(results: AsyncIterator[Results], operation: str, output_bits: int) -> AsyncIterator[Results]:
+async def _within(
+    results: AsyncIterator[Results], operation: str, output_bits: int, views: int = 1
+) -> AsyncIterator[Results]:
     """Pass parts of results on that ask for at most the answer bits that were announced, all together.
 
-    Raises ProtocolError for more.
+    Of several views a slot is asked for once for each, and answered once. Raises ProtocolError for more.
     """
     wanted = 0
     async for part in results:
         wanted += int(part.wanted.sum())
-        asked = answer_bits(operation, wanted)
+        asked = answer_bits(operation, -(-wanted // views))
         if asked > output_bits:
             raise ProtocolError("more answers than were announced", got=asked, expected=output_bits)
         yield part

@@ -15,7 +15,7 @@ from typing import Any
 
 from veilmatch.crypto.pair.messages import Envelope
 from veilmatch.protos.v1 import keyholder_pb2 as pb
-from veilmatch.server.keyholder.session.strand import Strand
+from veilmatch.server.keyholder.session.pair_link import Strand
 from veilmatch.server.keyholder.wire import (
     PACK_BYTES,
     TURN_BYTES,

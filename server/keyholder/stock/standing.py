@@ -5,12 +5,13 @@ of the two (crypto/dealing/check.py), so nobody is refused for ever. Stock that 
 
 The wait doubles with every failure for which the same party is named, from FIRST_WAIT_S to LONGEST_WAIT_S. A check that
 succeeds resets it, but no sooner than LONGEST_WAIT_S after the last failure: otherwise a dealer could deal a good block
-after each bad one, and try again every minute. Whoever is named, all checks of the pair wait. Three kinds at once
-included, no name fails more than 136 times a day (tests/keyholder/stock/test_standing.py). A dealer can choose which of
+after each bad one, and try again at once. Whoever is named, all checks of the pair wait. Three kinds at once
+included, no name fails more than 207 times a day (tests/keyholder/stock/test_standing.py). A dealer can choose which of
 two is named; a wrong block passes with 2^-45; that is 2^-28 a year. A dealer that keeps silent when it hears the coin
-has failed as well: by then it can tell whether its block would pass. Nobody has failed in a check that ends with its
-stock (stock.py). A dealer that leads as many refreshes as it may (refresh/pace.py) can end three checks by each: 2^-27
-a year with these.
+has failed as well: by then it can tell whether its block would pass. So has one that dies at that moment, which nobody
+can tell from silence; the first wait is as long as its next start takes, because right after a refresh there is no
+stock to go on with. Nobody has failed in a check that ends with its stock (stock.py). A dealer that leads as many
+refreshes as it may (refresh/pace.py) can end three checks by each: 2^-27 a year with these.
 
 It is kept in memory: a restart forgets it. docs/security-argument.md; docs/decisions/0014-dealt-blocks-are-checked.md.
 """
@@ -26,8 +27,9 @@ import structlog
 from veilmatch.crypto.dealing import BlockName
 from veilmatch.crypto.errors import DealtStockError, UnavailableError, VeilmatchError
 from veilmatch.server.ground.own_failures import said
+from veilmatch.server.monitoring import meters
 
-FIRST_WAIT_S = 60.0
+FIRST_WAIT_S = 5.0
 LONGEST_WAIT_S = 3600.0
 
 #: What a check can fail with: both have `party` and `retry_after_s`.
@@ -76,6 +78,7 @@ class Standing:
         for _ in range(failures - 1):
             wait_s = min(2 * wait_s, LONGEST_WAIT_S)
         self._failed[name] = _Failed(failures, now, now + wait_s, error)
+        meters.block_refused(at.pair, at.kind, name)
         _log.error(
             "dealt block refused", pair=at.pair, block=f"{at.kind} {at.number}", named=name, code=error.code,
             reason=error.message, failures=failures, retry_after_s=wait_s,

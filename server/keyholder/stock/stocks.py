@@ -9,18 +9,20 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 
 import structlog
 
 from veilmatch.crypto.arithmetic import Integer
-from veilmatch.crypto.errors import KeyMismatchError, UnavailableError, VeilmatchError
-from veilmatch.crypto.keys.parties import Pair, Party, dealer_of, other_party, pairs_of
+from veilmatch.crypto.dealing import STOCK_KINDS
+from veilmatch.crypto.errors import IntegrityError, KeyMismatchError, UnavailableError, VeilmatchError
+from veilmatch.crypto.keys.parties import Pair, Party, dealer_of, other_party, pairs_of, pairs_without
 from veilmatch.crypto.keys.shares import SafetyShare
 from veilmatch.protos.v1 import keyholder_pb2 as pb
 from veilmatch.server.ground.own_failures import described, level_of
 from veilmatch.server.keyholder.peers import Peers, party_name
+from veilmatch.server.keyholder.stock.newcomers import Newcomers
+from veilmatch.server.keyholder.stock.place import MOVED_HINT
 from veilmatch.server.keyholder.stock.standing import Standing
 from veilmatch.server.keyholder.stock.stock import Stock, stock_name
 from veilmatch.server.keyholder.stock.store import StockStore
@@ -68,6 +70,7 @@ class Stocks:
         self.keeps_other_epochs = False
         #: Pairs whose peer is known to have the storage that the stock was made for.
         self._met: set[Pair] = set()
+        self._newcomers = Newcomers()
         self._meeting = {pair: asyncio.Lock() for pair in pairs_of(party)}
         #: Set when a peer has come: a refill that failed need not wait any longer.
         self._come = {pair: asyncio.Event() for pair in pairs_of(party)}
@@ -100,11 +103,47 @@ class Stocks:
         """Meet the peer again before the stock of this pair is used next: its storage or epoch may be a new one."""
         self._met.discard(pair)
 
-    def meet(self, pair: Pair, peer_generation: bytes) -> Stock:
-        """Return the stock of `pair` for the peer's generation; that for another generation is used no more."""
+    def introduction(self, pair: Pair) -> pb.StockGeneration:
+        """Return what the peer of `pair` is told: this storage's generation, and what was used with the peer."""
+        stock = self.by_pair.get(pair)
+        used = stock.used if stock is not None else self._store.memory.used(pair)
+        told = None if used is None else pb.StockUsed(stock=used.stock, **used.below)
+        return pb.StockGeneration(pair=pair, epoch=self._epoch, generation=self.generation, used=told)
+
+    def _require_no_copy(self, pair: Pair, theirs: pb.StockGeneration) -> None:
+        """Raise IntegrityError if the peer comes with a storage that it had given up, or remembers more than this one.
+
+        Either way one of the two was put back from a copy, and its stock must not be used. Raises UnavailableError if
+        the peer comes with new storages all the time.
+        """
+        peer = other_party(pair, self._party)
+        if not self._store.memory.knows(peer, theirs.generation):
+            self._newcomers.require(peer)
+        if not self._store.memory.comes_with(peer, theirs.generation):
+            raise IntegrityError(
+                f"{party_name(peer)} is back with a stock that it had given up: its data directory was put back from a"
+                " copy",
+                expected="another start of it with an empty data directory", party=party_name(peer),
+                alternatives=pairs_without(peer),
+            )  # fmt: skip
+        if theirs.used.stock != self._name(pair, theirs.generation):
+            return
+        for kind in STOCK_KINDS:
+            told, mark = getattr(theirs.used, kind), self._store.mark(theirs.used.stock, kind)
+            if told > mark:
+                raise IntegrityError(
+                    f"the stock here has forgotten what was used with {party_name(peer)}: it was put back from a copy",
+                    got=f"{kind} below {mark}", expected=f"below {told}", hint=MOVED_HINT,
+                )  # fmt: skip
+
+    def _name(self, pair: Pair, peer_generation: bytes) -> bytes:
         is_plus = pair[0] == self._party
         generations = (self.generation, peer_generation) if is_plus else (peer_generation, self.generation)
-        name = stock_name(pair, self._epoch, *generations)
+        return stock_name(pair, self._epoch, *generations)
+
+    def meet(self, pair: Pair, peer_generation: bytes) -> Stock:
+        """Return the stock of `pair` for the peer's generation; that for another generation is used no more."""
+        is_plus, name = pair[0] == self._party, self._name(pair, peer_generation)
         stock = self.by_pair.get(pair)
         if stock is None or stock.name != name:
             if stock is not None:
@@ -119,18 +158,28 @@ class Stocks:
         self._met.add(pair)
         return stock
 
-    def met_by(self, pair: Pair, peer_generation: bytes) -> None:
-        """Meet the peer of `pair`, which came by itself: it has just started, say, and is the dealer of others too."""
-        self.meet(pair, peer_generation)
+    def met_by(self, pair: Pair, theirs: pb.StockGeneration) -> None:
+        """Meet the peer of `pair`, which came by itself: it has just started, say, and is the dealer of others too.
+
+        Raises IntegrityError if one of the two was put back from a copy, UnavailableError if the peer comes with new
+        storages all the time.
+        """
+        self._require_no_copy(pair, theirs)
+        self.meet(pair, theirs.generation)
         for come in self._come.values():
             come.set()
 
     async def of(self, pair: Pair) -> Stock:
-        """Return the stock of `pair`, meeting the peer first if that has not happened yet."""
+        """Return the stock of `pair`, meeting the peer first if that has not happened yet.
+
+        Raises IntegrityError if one of the two was put back from a copy.
+        """
         if pair not in self._met:
             async with self._meeting[pair]:
                 if pair not in self._met:
-                    self.meet(pair, await self._peers.meet_stock(pair, self._epoch, self.generation))
+                    theirs = await self._peers.meet_stock(pair, self.introduction(pair))
+                    self._require_no_copy(pair, theirs)
+                    self.meet(pair, theirs.generation)
         return self.by_pair[pair]
 
     async def check_dealt(self, pair: Pair, begin: pb.CheckBegin, link: Link[pb.CheckMessage]) -> None:
@@ -148,8 +197,8 @@ class Stocks:
     async def keep_stocked(self, pair: Pair, every_s: float) -> None:
         """Refill the stock of a pair for ever; whatever goes wrong is tried again.
 
-        Later and later, because each attempt is a call that is refused, in the logs of other organisations too; at once
-        when a peer comes. Sessions do not wait for it: they have blocks checked themselves.
+        Later and later, because each attempt is a call that is refused, in the logs of other organisations too; when a
+        peer comes, at once and soon again. Sessions do not wait for it: they have blocks checked themselves.
         """
         stocked: Stock | None = None
         complete: Stock | None = None
@@ -179,6 +228,9 @@ class Stocks:
                     _log.log(level, "stock not refilled", pair=pair, code=code, reason=reason)
                 failing = code, failed
                 await asyncio.sleep(every_s)
-                with suppress(TimeoutError):
+                try:
                     await asyncio.wait_for(self._come[pair].wait(), retry_s - every_s)
-                retry_s = min(_BACK_OFF * retry_s, _LONGEST_RETRY_S)
+                    # It may have said so a moment before it serves.
+                    retry_s = every_s
+                except TimeoutError:
+                    retry_s = min(_BACK_OFF * retry_s, _LONGEST_RETRY_S)

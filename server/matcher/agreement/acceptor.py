@@ -12,13 +12,17 @@ The rules, in the order in which a pair goes by them, both galleries held:
 3. Both have promised, durably, the ballot that they use. One that both promised before is used again: its pair is the
    only one that may, and what was accepted under it is there to be seen.
 4. Both accept under it, durably; what both accepted under one ballot is committed for ever.
+
+Where one of the three lies, a change that the two honest ones have both accepted under one ballot stays, too: nobody
+accepts without proposals of two under the very ballot (`sitting`), and `commit` takes no certificate of a lower one in
+its place. docs/protocol.md has the argument; the tests explore it (tests/matcher/agreement/liar_model.py).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from veilmatch.crypto.errors import IntegrityError
+from veilmatch.crypto.errors import GalleryMismatchError, IntegrityError
 from veilmatch.server.matcher.agreement.ballots import NO_BALLOT, Ballot
 
 
@@ -134,10 +138,20 @@ def commit(state: GalleryState, sequence: int, chain: bytes, ballot: Ballot = NO
 
     For what was accepted, and for changes that the organisation had no part in. What was accepted for an earlier
     number is forgotten. ballot: of the certificate; no lower one is any use, so it is promised. Raises IntegrityError
-    if it is committed here already.
+    if it is committed here already; GalleryMismatchError if another change was accepted here for that number, under a
+    higher ballot: what had been chosen below that would have been accepted under it, unless somebody has lied. It may
+    be chosen itself, and whoever took the other one would take that back.
     """
     if sequence <= state.sequence:
         raise IntegrityError("a change that is committed already", got=sequence, expected=state.sequence + 1)
+    accepted = state.accepted
+    is_another = accepted is not None and sequence == state.sequence + 1 and chain != accepted.chain
+    if accepted is not None and is_another and NO_BALLOT < ballot < accepted.ballot:
+        raise GalleryMismatchError(
+            "a change has a certificate of a lower ballot than another one was accepted in here",
+            got=f"{chain.hex()[:8]} in ballot {ballot}",
+            expected=f"{accepted.chain.hex()[:8]} in ballot {accepted.ballot}",
+        )
     return GalleryState(sequence, chain, max(state.promised, ballot))
 
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from veilmatch.crypto.errors import ProtocolError
+from veilmatch.crypto.gallery_change import BALLOT_BYTES
 from veilmatch.crypto.keys.parties import PAIRS
 
-#: Of an encoded ballot; none at all is b"".
-BALLOT_BYTES = 10
+#: Of an encoded ballot beside its pair; none at all is b"".
 _ROUND_BYTES = 8
 _ROUND_MAX = (1 << 8 * _ROUND_BYTES) - 1
 #: How far ahead of the clock, in microseconds, a round that somebody states may be: one hour.

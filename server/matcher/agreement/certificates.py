@@ -14,22 +14,24 @@ from typing import Protocol
 
 from veilmatch.crypto.digests import digest
 from veilmatch.crypto.errors import IntegrityError, ProtocolError
+from veilmatch.crypto.gallery_change import (
+    ACCEPTANCE,
+    BALLOT_BYTES,
+    CERTIFICATE_BYTES,
+    SIGNATURE_BYTES,
+    VOTE_BYTES,
+    vote_message,
+)
+from veilmatch.crypto.gallery_change import CHAIN_BYTES as _CHAIN_BYTES
+from veilmatch.crypto.gallery_change import SEQUENCE_BYTES as _SEQUENCE_BYTES
 from veilmatch.crypto.keys.parties import PARTIES, Party
 from veilmatch.server.ground.organisation import verify
 from veilmatch.server.matcher.agreement.acceptor import Accepted, GalleryState
-from veilmatch.server.matcher.agreement.ballots import BALLOT_BYTES, Ballot
+from veilmatch.server.matcher.agreement.ballots import Ballot
 
-#: What signatures are for; no two of them can be taken for each other.
-ACCEPTANCE = "gallery change v1"
+#: What signatures are for, beside ACCEPTANCE; no two of them can be taken for each other.
 PROPOSAL = "gallery proposal v1"
 PROMISE = "gallery promise v1"
-
-SIGNATURE_BYTES = 64
-_CHAIN_BYTES = 32
-_SEQUENCE_BYTES = 8
-#: Of an encoded vote and of an encoded certificate.
-VOTE_BYTES = _SEQUENCE_BYTES + _CHAIN_BYTES + BALLOT_BYTES
-CERTIFICATE_BYTES = VOTE_BYTES + 2 * SIGNATURE_BYTES
 
 #: Returns the public signing key of an organisation: `PublicFile.signer`.
 Signers = Callable[[Party], bytes]
@@ -64,7 +66,7 @@ class Vote:
 
     def message(self, scope: Scope) -> bytes:
         """Return what is signed."""
-        return digest("gallery vote", scope.gallery, scope.key_id, self.sequence, self.chain, self.ballot.encode())
+        return vote_message(scope.gallery, scope.key_id, self.sequence, self.chain, self.ballot.encode())
 
     def sign(self, context: str, scope: Scope, signer: Signer) -> bytes:
         """Return the signature of one organisation."""

@@ -8,47 +8,34 @@ state while they work on it: see `sitting`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
+from contextlib import aclosing, contextmanager
 from typing import Any, TypeVar
 
-from veilmatch.crypto.claims import Others
 from veilmatch.crypto.digests import digest, digest_all
 from veilmatch.crypto.errors import (
     CiphertextError,
     ProtocolError,
-    RequestExpiredError,
-    UnavailableError,
-    VeilmatchError,
-    WrongClockError,
 )
-from veilmatch.crypto.keys.parties import Pair, Party, dealer_of, other_party, pairs_among, pairs_without
 from veilmatch.protos.v1 import matcher_pb2 as pb
-from veilmatch.protos.v1 import matcher_pb2_grpc as rpc
-from veilmatch.server.ground.own_failures import Self
-from veilmatch.server.transport.limits import CHUNK_BYTES, WHOLE_CALL
-from veilmatch.server.transport.links import AcceptedLink, Link, Rendezvous, dialled, require_subject
-from veilmatch.server.transport.sign_of_life import Owing, Sign
+from veilmatch.server.transport.limits import CHUNK_BYTES
+from veilmatch.server.transport.links import Link
+from veilmatch.server.transport.sign_of_life import Owing, Signs
 
 _R = TypeVar("_R")
 #: Takes a part of this side's results and the other's of the same packs.
 Take = Callable[[Sequence[bytes], list[bytes]], Awaitable[None]]
 #: What one pack may take at the other matcher, generously: for time-outs only.
 _MATCH_S = 0.1
-#: What comes in parts has to come at least this fast, in bytes a second, after what is waited for one message.
+#: What comes in parts has to come at least this fast, in bytes a second, after what is waited for one message; and what
+#: is sent has to be read at least this fast.
 _SLOWEST = 1 << 20
+#: Within this an honest one answers, or reads, unless something is wrong with it.
+_PROMPT_S = 2.0
+#: Messages that may be late because of a third one, which keeps the other matcher from its gallery or its request.
+_OF_OTHERS = ("rendezvous", "begin")
 #: Kinds of messages that are parts of something, and the fields that have some of it.
 _PARTS = {"results": ("results",), "column": ("ciphertexts",), "changes": ("changes", "contents")}
-
-
-def matcher_name(party: Party) -> str:
-    """Return the name in a matcher's certificate."""
-    return f"matcher-{party}"
-
-
-def others_of(pair: Pair) -> Others:
-    """Return whom one matcher of a pair may name to the other: the key holders of both, and as missing their dealer."""
-    return Others(tuple(f"keyholder-{party}" for party in pair), (f"keyholder-{dealer_of(pair)}",))
 
 
 class Meeting:
@@ -64,9 +51,12 @@ class Meeting:
         peer: str,
         timeout_s: float,
         alternatives: tuple[str, ...] = (),
-        gives_sign: Sign | None = None,
+        signs: Signs | None = None,
+        stalled_s: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self._link = link
+        #: For how long this server itself has stood still, in all.
+        self._stalled_s = stalled_s
         self._hello = hello
         self.leads = leads
         #: This side's name: who is to blame for what fails here.
@@ -74,24 +64,51 @@ class Meeting:
         #: Name of the other matcher of the pair, and pairs that can do without it.
         self.peer = peer
         self._alternatives = alternatives
-        self._other = Owing(peer, alternatives, gives_sign)
+        self._other = Owing.with_signs(peer, alternatives, signs)
         # The other matcher may have to wait for its key holder that long, and then it is the one to say so.
         self._timeout_s = 2 * timeout_s
+        #: How long all that is sent may still wait for the other matcher to read it.
+        self._unread_s = self._timeout_s
+        #: How long the other matcher was waited for, beyond what is usual: for messages that it alone is to blame for.
+        self.late_s = 0.0
 
     async def begin(self, patience_s: float = 0.0) -> None:
         """Leader: say that the request's turn has come. Follower: wait for that, `patience_s` beyond the usual."""
         if self.leads:
-            await self._link.send(self._hello)
+            await self._send(self._hello)
         else:
             await self._next("rendezvous", patience_s)
 
-    async def send(self, **content: Any) -> None:
-        """Send one message: the name of its kind, and what it says."""
-        await self._link.send(pb.MatcherMessage(**content))
+    async def other_has_come(self, patience_s: float) -> None:
+        """Leader: wait until the other side says that it was brought the request, `patience_s` beyond the usual."""
+        await self._next("rendezvous", patience_s)
 
-    async def receive(self, kind: str, patience: float = 0.0) -> Any:
-        """Return what the next message says, which must be of this kind. patience: waits so many times longer."""
-        return getattr(await self._next(kind, patience * self._timeout_s), kind)
+    async def send(self, **content: Any) -> None:
+        """Send one message: the name of its kind, and what it says. Raises UnavailableError if it is not read."""
+        await self._send(pb.MatcherMessage(**content))
+
+    async def _send(self, message: pb.MatcherMessage) -> None:
+        """Send one message; the other side has to read it.
+
+        All messages together wait as long as one is waited for, and longer by what they weigh: whoever reads nothing,
+        or a little again and again, would keep the gallery held, and others from it.
+        """
+        clock = asyncio.get_running_loop().time
+        self._unread_s += message.ByteSize() / _SLOWEST
+        began, stalled_s = clock(), self._stalled_s()
+        try:
+            await self._other.pays(self._link.send(message), self._unread_s)
+        finally:
+            waited_s = clock() - began
+            self._unread_s -= waited_s
+            self._was_waited_for(waited_s - (self._stalled_s() - stalled_s), message.ByteSize())
+
+    async def receive(self, kind: str, patience: float = 0.0, written: int = 0) -> Any:
+        """Return what the next message says, which must be of this kind.
+
+        patience: waits so many times longer. written: bytes that the other side writes first, which is not late then.
+        """
+        return getattr(await self._next(kind, patience * self._timeout_s, written), kind)
 
     async def parts(self, kind: str, patience_s: float = 0.0) -> AsyncGenerator[Any, None]:
         """Yield what the parts of this kind say, to the last one.
@@ -140,6 +157,8 @@ class Meeting:
         take: is awaited with each part of what this side has made and the other matcher's of the same packs, in order.
         """
         mine: asyncio.Queue[Sequence[bytes] | None] = asyncio.Queue()
+        # It reads as it makes its own.
+        self._unread_s += _MATCH_S * count
         await _at_once(
             self._send_results(session_id, made, count, mine),
             self._take_results(session_id, mine, count, size, take),
@@ -160,7 +179,7 @@ class Meeting:
                         results=b"".join(part[start : start + step]),
                         last=not left and start + step >= len(part),
                     )
-                    await self._link.send(pb.MatcherMessage(results=chunk))
+                    await self._send(pb.MatcherMessage(results=chunk))
         finally:
             mine.put_nowait(None)  # there is no more, whatever the reason
 
@@ -190,7 +209,7 @@ class Meeting:
         """
         role, other = ("lead", "follow") if self.leads else ("follow", "lead")
         promise = pb.Commitment(session_id=session_id, digest=_commitment(session_id, role, mine))
-        await self._link.send(pb.MatcherMessage(commitment=promise))
+        await self._send(pb.MatcherMessage(commitment=promise))
         promised = (await self._next("commitment", patience_s)).commitment
         theirs = await _at_once(self._send_column(mine), self._receive_column(len(mine)))
         if len(theirs) != len(mine) or promised.session_id != session_id:
@@ -202,7 +221,7 @@ class Meeting:
     async def _send_column(self, mine: bytes) -> None:
         for start in range(0, len(mine), CHUNK_BYTES):
             chunk = pb.ColumnChunk(ciphertexts=mine[start : start + CHUNK_BYTES], last=start + CHUNK_BYTES >= len(mine))
-            await self._link.send(pb.MatcherMessage(column=chunk))
+            await self._send(pb.MatcherMessage(column=chunk))
 
     async def _receive_column(self, size: int) -> bytes:
         received = bytearray()
@@ -213,141 +232,29 @@ class Meeting:
                     break
         return bytes(received)
 
-    async def _next(self, kind: str, patience_s: float = 0.0) -> pb.MatcherMessage:
-        """Return the next message, of this kind. patience_s: what to wait beyond the usual."""
-        message = await self._other.pays(self._link.receive(), self._timeout_s + patience_s)
+    async def _next(self, kind: str, patience_s: float = 0.0, work: int = 0) -> pb.MatcherMessage:
+        """Return the next message, of this kind. patience_s: what to wait beyond the usual. work: see `receive`."""
+        clock = asyncio.get_running_loop().time
+        began, stalled_s, size = clock(), self._stalled_s(), work
+        try:
+            message = await self._other.says(self._link.receive(), self._timeout_s + patience_s)
+            size += message.ByteSize()
+        finally:
+            if kind not in _OF_OTHERS:
+                self._was_waited_for(clock() - began - (self._stalled_s() - stalled_s), size)
         if message.WhichOneof("content") != kind:
             raise ProtocolError(
                 "another message from the other matcher", got=message.WhichOneof("content"), expected=kind
             )
         return message
 
+    def _was_waited_for(self, waited_s: float, size: int) -> None:
+        """Note for how long it was waited for, and what it had to do: to send, to read or to write so many bytes.
 
-class Meetings:
-    """Where this matcher meets the others, one for each pair that it is in.
-
-    party: of this matcher. stubs: the other matchers, by letter. signs: what asks them for a sign of life while they
-    owe a message. Requests of pairs that are not among `pairs` are not for this matcher: whoever calls with one has to
-    refuse it before.
-    """
-
-    def __init__(
-        self,
-        party: Party,
-        stubs: Mapping[Party, rpc.MatcherPeerAsyncStub],
-        timeout_s: float,
-        signs: Mapping[Party, Sign] | None = None,
-    ) -> None:
-        self.rendezvous: Rendezvous[AcceptedLink[pb.MatcherMessage]] = Rendezvous(6 * timeout_s)
-        self.party: Party = party
-        self.me = matcher_name(party)
-        self._stubs = stubs
-        self._signs = signs or {}
-        self._timeout_s = timeout_s
-        served = pairs_among((party, *stubs))
-        #: The pairs that this matcher serves, and the matchers that it meets, by name.
-        self.pairs = tuple(pair for pair in served if party in pair)
-        self.peers = tuple(map(matcher_name, stubs))
-        #: Those of them that call this one.
-        self.leaders = tuple(self._peer(pair) for pair in self.pairs if pair[0] != party)
-        #: This matcher, for its own errors.
-        self.server = Self(self.me, tuple(pair for pair in pairs_without(party) if pair in served), served)
-
-    def leads(self, pair: Pair) -> bool:
-        """Return whether this matcher leads requests of a pair."""
-        return pair in self.pairs and pair[0] == self.party
-
-    def pair_with(self, peer: str) -> Pair:
-        """Return the pair of this matcher and another one, by its name."""
-        return next(pair for pair in self.pairs if self._peer(pair) == peer)
-
-    def without(self, peer: str) -> tuple[str, ...]:
-        """Return the pairs that serve while another matcher is down."""
-        down = next(party for party in self._stubs if matcher_name(party) == peer)
-        return tuple(pair for pair in pairs_without(down) if pair in self.server.pairs)
-
-    def bring(self, request_digest: bytes, link: AcceptedLink[pb.MatcherMessage]) -> None:
-        """Take in the call of a leader about a request. Raises what Rendezvous.bring and require_subject raise."""
-        require_subject(request_digest, link.peer)
-        # The caller's name is part of the key: a matcher of another pair cannot take this one's place.
-        self.rendezvous.bring(link.peer.encode() + request_digest, link)
-
-    @asynccontextmanager
-    async def about(self, request_digest: bytes, pair: Pair, patience: float = 1.0) -> AsyncIterator[Meeting]:
-        """Meet about a request that both were brought, and begin it. patience: multiplies the time to wait."""
-        async with self.met(request_digest, pair, patience) as meeting:
-            await meeting.begin()
-            yield meeting
-
-    @asynccontextmanager
-    async def met(self, request_digest: bytes, pair: Pair, patience: float = 1.0) -> AsyncIterator[Meeting]:
-        """Meet about a request of a pair that both were brought; nothing is done for it before `Meeting.begin`.
-
-        patience: multiplies the time to wait for the other. An error in the body is told to the other matcher.
+        waited_s: without the time in which this server stood still. Who says that it has too much to do, at once, is
+        not late: that is an OverloadedError, and ends the request.
         """
-        hello = pb.MatcherMessage(rendezvous=pb.Rendezvous(request_digest=request_digest))
-        wait_s, peer, leads = self._timeout_s * patience, self._peer(pair), self.leads(pair)
-        alternatives = self.without(peer)
-
-        def meeting_at(link: Link[pb.MatcherMessage]) -> Meeting:
-            return Meeting(
-                link, hello, leads=leads, party=self.me, peer=peer, timeout_s=self._timeout_s,
-                alternatives=alternatives, gives_sign=self._signs.get(other_party(pair, self.party)),
-            )  # fmt: skip
-
-        if leads:
-            async with AsyncExitStack() as stack:
-                try:
-                    async with asyncio.timeout(wait_s):
-                        meeting = meeting_at(await stack.enter_async_context(self._call(pair, hello, wait_s)))
-                        await meeting._next("rendezvous", wait_s)
-                except TimeoutError:
-                    raise UnavailableError(
-                        f"{peer} was not brought the request, or does not answer",
-                        party=peer,
-                        needed=peer,
-                        alternatives=alternatives,
-                    ) from None
-                yield meeting
-        else:
-            async with self.rendezvous.take(peer.encode() + request_digest, peer, alternatives, wait_s) as link:
-                await link.send(hello)
-                yield meeting_at(link)
-
-    async def compare_clocks(self, request_digest: bytes, pair: Pair, refused: RequestExpiredError) -> None:
-        """Raise WrongClockError if the other matcher takes a request that is far from right by the clock of this one.
-
-        The other one is told. What a device has dated wrong both refuse, and then nothing is wrong with either clock.
-        """
-        own = {"code": WrongClockError.code, "party": self.me, "alternatives": list(self.server.without)}
-        wrong, peer = VeilmatchError.from_fields(refused.fields() | own), self._peer(pair)
-        hello = pb.MatcherMessage(rendezvous=pb.Rendezvous(request_digest=request_digest, refused=True))
-        try:
-            if not self.leads(pair):
-                async with self.rendezvous.take(
-                    peer.encode() + request_digest, peer, self.without(peer), self._timeout_s
-                ) as link:
-                    raise refused if link.first is None or link.first.rendezvous.refused else wrong
-            async with asyncio.timeout(self._timeout_s):
-                async with self._call(pair, hello, self._timeout_s) as link:
-                    if (await link.receive()).WhichOneof("content") == "rendezvous":
-                        raise wrong
-        except (TimeoutError, VeilmatchError) as error:
-            if error is wrong:
-                raise
-
-    def _call(
-        self, pair: Pair, hello: pb.MatcherMessage, wait_s: float
-    ) -> AbstractAsyncContextManager[Link[pb.MatcherMessage]]:
-        peer = self._peer(pair)
-        call = self._stub(peer).Exchange(timeout=WHOLE_CALL * wait_s)
-        return dialled(call, hello, peer, self.without(peer), others_of(pair))
-
-    def _peer(self, pair: Pair) -> str:
-        return matcher_name(other_party(pair, self.party))
-
-    def _stub(self, peer: str) -> rpc.MatcherPeerAsyncStub:
-        return next(stub for party, stub in self._stubs.items() if matcher_name(party) == peer)
+        self.late_s += max(0.0, waited_s - _PROMPT_S - size / _SLOWEST)
 
 
 async def _at_once(sending: Coroutine[Any, Any, None], receiving: Coroutine[Any, Any, _R]) -> _R:

@@ -44,10 +44,25 @@ async def contents(
         await asyncio.to_thread(scheme.parse_many, pieces(received, size))
     made = []
     for own, other in zip(mine, pieces(received, len(mine[0])), strict=True):
-        factors = (scheme.parse_many(pieces(part[at:], size)) for part in (own, other))
-        record = b"".join(scheme.serialise(scheme.multiply(x, y)) for x, y in zip(*factors, strict=True))
-        made.append(([own[:at], other[:at]], record))
+        made.append(([own[:at], other[:at]], _joined(own[at:], other[at:], scheme)))
     return made
+
+
+async def record_of(
+    share: TemplateShares, scheme: Paillier, workers: Packs, meeting: Meeting, *, is_plus: bool
+) -> bytes:
+    """Make the record of one template with the other matcher, in the same way, and no column."""
+    mine = await workers.record(share.values[0], is_plus=is_plus)
+    received = await meeting.swap_columns(share.session_id, mine, _TEMPLATE_S)
+    with meeting.of_peer():
+        return await asyncio.to_thread(_joined, mine, received, scheme)
+
+
+def _joined(own: bytes, other: bytes, scheme: Paillier) -> bytes:
+    """Return the record that two parts of it make. Raises CiphertextError if one is none."""
+    size = scheme.parameters.ciphertext_bytes
+    factors = (scheme.parse_many(pieces(part, size)) for part in (own, other))
+    return b"".join(scheme.serialise(scheme.multiply(x, y)) for x, y in zip(*factors, strict=True))
 
 
 async def _part(values: Words, slot: int, workers: Packs, *, is_plus: bool) -> bytes:

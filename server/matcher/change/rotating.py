@@ -45,13 +45,14 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class _Batch:
-    """Templates to convert, as the old gallery held them: whose they are, and their records."""
+    """Templates to convert, as the old gallery held them: whose they are, their records and their terms."""
 
     state: GalleryState
     model: str
     sources: Sequence[Source]
     subjects: Sequence[str] = field(repr=False)
     records: Sequence[Record] = field(repr=False)
+    terms: Sequence[bytes] = field(repr=False)
 
 
 async def rotate(
@@ -131,7 +132,7 @@ async def _read(sources: Sequence[Source], gallery: Gallery) -> _Batch:
     read = await gallery.records(places)
     records = [read.at(place) for place in places]
     subjects = [_subject(source, gallery) for source in sources]
-    return _Batch(gallery.state, gallery.model or "", sources, subjects, records)
+    return _Batch(gallery.state, gallery.model or "", sources, subjects, records, await gallery.terms(places))
 
 
 def _subject(source: Source, gallery: Gallery) -> str:
@@ -158,8 +159,8 @@ async def _convert(
         share, places, succession.scheme, succession.workers, meeting, is_plus=on.is_plus(checked.pair)
     )
     added = [
-        Template(*place, subject, record, by_device=False)
-        for place, subject, (_, record) in zip(places, batch.subjects, made, strict=True)
+        Template(*place, subject, record, by_device=False, terms=terms)
+        for place, subject, terms, (_, record) in zip(places, batch.subjects, batch.terms, made, strict=True)
     ]
     packs = {}
     for number in sorted({pack for pack, _ in places}):

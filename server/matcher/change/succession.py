@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 
 import structlog
 
 from veilmatch.crypto.encryption.paillier import Paillier, PublicKey
 from veilmatch.crypto.errors import ConfigurationError, IntegrityError, KeyMismatchError
 from veilmatch.crypto.parameters import ParameterSet
-from veilmatch.server.matcher.agreement.sitting import Agreement
-from veilmatch.server.matcher.change.progress import Progress, Source
+from veilmatch.server.config import GalleriesIn
+from veilmatch.server.matcher.agreement.agreement import Agreement
+from veilmatch.server.matcher.change.progress import Place, Progress, Source
 from veilmatch.server.matcher.gallery.disk.store import Store
 from veilmatch.server.matcher.gallery.gallery import Gallery
 from veilmatch.server.matcher.query.packs import Packs
+from veilmatch.server.matcher.retention.asked import AskedDays
 
 _log = structlog.get_logger(__name__)
 
@@ -68,6 +69,23 @@ class Successor:
             return []
         return [await asyncio.to_thread(self._store.pack, self.gallery.name, number)]
 
+    async def take_over_days(self, old: Gallery) -> None:
+        """Give each template the day on which it was last asked for under the old key; until anybody serves it."""
+        await asyncio.to_thread(self._store.take_over_asked, self.gallery.name, await self._days(old))
+
+    async def note_days(self, old: Gallery) -> None:
+        """Note those of these days that are later than what is known: the old gallery answers until it is stopped."""
+        by_day: dict[int, list[Place]] = {}
+        for place, day in (await self._days(old)).items():
+            by_day.setdefault(day, []).append(place)
+        for day, places in by_day.items():
+            await asyncio.to_thread(self._store.note_asked, self.gallery.name, day, places)
+
+    async def _days(self, old: Gallery) -> dict[Place, int]:
+        places = (await self.progress()).places
+        days = {(one.pack, one.slot, one.sequence): one.asked_day for one in await old.details()}
+        return {place: days[source] for source, place in places.items() if source in days}
+
     def _results(self, kind: str, after: int) -> list[tuple[int, str]]:
         return self._store.results(self.gallery.name, kind, after)
 
@@ -76,24 +94,28 @@ class Succession:
     """All galleries of this matcher under the new key; `load` before use."""
 
     def __init__(
-        self, data_dir: Path, scheme: Paillier, workers: Packs, agreement: Agreement, names: Iterable[str]
+        self, where: GalleriesIn, scheme: Paillier, workers: Packs, agreement: Agreement, names: Iterable[str]
     ) -> None:
         self.scheme = scheme
         #: With the signing keys of the new installation, which vouch for the new galleries.
         self.agreement = agreement
         self.workers = workers
         self.key_id = scheme.public_key.key_id
-        self._store = Store(data_dir, self.key_id, scheme.parameters, rotating=True)
+        self._store = Store(where, self.key_id, scheme.parameters, rotating=True)
+        self._old: Mapping[str, Gallery] = {}
+        self._asked: AskedDays | None = None
         self._successors = {
             name: Successor(Gallery(name, number, self._store, OnDisk(), scheme.parameters.slots), self._store)
             for number, name in enumerate(names)
         }
 
-    async def load(self, galleries: Mapping[str, Gallery]) -> None:
+    async def load(self, galleries: Mapping[str, Gallery], asked: AskedDays) -> None:
         """Read how far the rotation has come, and close those of `galleries` that are complete under the new key.
 
-        Raises IntegrityError if the new data directory holds galleries that no rotation made.
+        asked: on which days templates of `galleries` were asked for. Raises IntegrityError if the new data directory
+        holds galleries that no rotation made.
         """
+        self._old, self._asked = galleries, asked
         finished = await asyncio.to_thread(self._store.is_finished)
         for name, successor in self._successors.items():
             await successor.gallery.load()
@@ -106,11 +128,24 @@ class Succession:
         await self.finish()
 
     async def finish(self) -> None:
-        """Let the new matcher open the database if every gallery in it is complete."""
+        """Let the new matcher open the database if every gallery in it is complete.
+
+        Templates have the days then on which they were last asked for: a rotation is no request for anybody.
+        """
         complete = [await successor.is_complete() for successor in self._successors.values()]
         if all(complete) and not await asyncio.to_thread(self._store.is_finished):
+            if self._asked is not None:
+                await self._asked.flush()
+            for name, successor in self._successors.items():
+                await successor.take_over_days(self._old[name])
             await asyncio.to_thread(self._store.finish)
             _log.info("rotation complete", key=self.key_id.hex())
+
+    async def note_days(self) -> None:
+        """Once it is finished, note the days on which the old galleries were asked for since."""
+        if await asyncio.to_thread(self._store.is_finished):
+            for name, successor in self._successors.items():
+                await successor.note_days(self._old[name])
 
     def of(self, name: str, key_id: bytes) -> Successor:
         """Return the gallery under the new key. Raises KeyMismatchError if the rotation is to another one."""

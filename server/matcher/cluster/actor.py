@@ -21,7 +21,7 @@ from veilmatch.crypto.errors import StorageError, VeilmatchError
 from veilmatch.crypto.parameters import ParameterSet
 from veilmatch.server.matcher.cluster import wire
 from veilmatch.server.matcher.cluster.shard import Part, Shard, State, exponents_of
-from veilmatch.server.matcher.gallery.disk.database import Database
+from veilmatch.server.matcher.gallery.disk.backends.sqlite import SqliteDatabase
 from veilmatch.server.matcher.gallery.disk.reading import Reader
 from veilmatch.server.matcher.gallery.disk.rows import find_gallery, of
 from veilmatch.server.matcher.gallery.disk.schema import log
@@ -36,20 +36,28 @@ _BODIES = 64
 
 
 class ShardActor:
-    """One shard on a node. names: of the galleries; database: the matcher's; machine: where that file may be opened.
+    """One shard on a node. names: of the galleries; database: the matcher's file, None if it is on a
+    server, whose password stays with the matcher; machine: where that file may be opened.
 
     All methods take bytes and answer with bytes (wire.py); none raises.
     """
 
     def __init__(
-        self, public_key: PublicKey, part: tuple[int, int], names: Sequence[str], database: str, machine: str, cpus: int
+        self,
+        public_key: PublicKey,
+        part: tuple[int, int],
+        names: Sequence[str],
+        database: str | None,
+        machine: str,
+        cpus: int,
     ) -> None:
         return_large_blocks()
         scheme = Paillier(public_key)
         self._names = names
         self._pool = make_pool(cpus, scheme.ring.releases_gil, make_handler, public_key)
         self._shard = Shard(Part(*part), self._pool, scheme, names)
-        self._file = GalleryFile(Path(database), scheme.parameters) if machine == this_machine() else None
+        file = Path(database) if database is not None and machine == this_machine() else None
+        self._file = GalleryFile(file, scheme.parameters) if file is not None else None
         self._following = [asyncio.Lock() for _ in names]
 
     async def match(self, head: bytes, packs: bytes, exponents: bytes) -> bytes:
@@ -76,7 +84,7 @@ class ShardActor:
         why = ""
         async with self._following[gallery]:
             if self._file is None:
-                why = "the database is on another machine"
+                why = "the database is no file of this machine"
             elif not self._shard.is_at(gallery, state):
                 try:
                     await self._read(self._file, gallery, state)
@@ -116,7 +124,7 @@ class GalleryFile:
     """gallery.db of a matcher, read by another process of the same machine. Methods block."""
 
     def __init__(self, path: Path, parameters: ParameterSet) -> None:
-        self._database = Database(path, reads_only=True)
+        self._database = SqliteDatabase(path, reads_only=True)
         self._reader = Reader(self._database, parameters, None)
 
     def bodies(self, name: str, after: int, up_to: int) -> Iterator[tuple[int, bytes]]:

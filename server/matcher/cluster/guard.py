@@ -8,12 +8,12 @@ and with the token, so a head that insists on both has no node without.
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import MutableMapping
 from pathlib import Path
 
 import grpc
 
+from veilmatch.common.secret_file import read_private
 from veilmatch.crypto.errors import ConfigurationError, UnavailableError
 from veilmatch.server.config import ClusterSettings
 
@@ -47,12 +47,14 @@ def set_environment(settings: ClusterSettings, environment: MutableMapping[str, 
 def require_private(settings: ClusterSettings) -> None:
     """Raise ConfigurationError unless the cluster lets in nobody without its token and a certificate.
 
-    Also if it does not let in this matcher, or a file is missing or open to others; UnavailableError if there is no
-    answer. Blocks, for some seconds at most.
+    Also if it does not let in this matcher, or a file is missing; KeyFileError if one with a secret is open to others;
+    UnavailableError if there is no answer. Blocks, for some seconds at most.
     """
     token = _token(settings.token_file)
     credentials = grpc.ssl_channel_credentials(
-        _read(settings.tls.authority), _read(settings.tls.key), _read(settings.tls.certificate)
+        _read(settings.tls.authority),
+        _read_secret(settings.tls.key, "the TLS key of the Ray cluster"),
+        _read(settings.tls.certificate),
     )
     without = _ask(settings.address, credentials)
     if without in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
@@ -98,16 +100,19 @@ def _ask(address: str, credentials: grpc.ChannelCredentials | None, token: str =
 
 
 def _token(path: Path) -> str:
-    token = _read(path).decode(errors="replace").strip()
+    token = _read_secret(path, "the token of the Ray cluster").decode(errors="replace").strip()
     if not token:
         raise ConfigurationError(
             "the token of the Ray cluster is empty", got=str(path), expected="`ray get-auth-token`"
         )
-    if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-        raise ConfigurationError(
-            "others can read the token of the Ray cluster", got=str(path), expected=f"chmod 600 {path}"
-        )
     return token
+
+
+def _read_secret(path: Path, what: str) -> bytes:
+    try:
+        return read_private(path, what)
+    except OSError as error:
+        raise ConfigurationError("a file of [cluster] cannot be read", got=f"{path}: {error.strerror}") from None
 
 
 def _read(path: Path) -> bytes:

@@ -53,12 +53,13 @@ def require_ray() -> None:
 
 @contextmanager
 def connected(
-    settings: ClusterSettings, party: Party, public_key: PublicKey, names: Sequence[str], database: Path
+    settings: ClusterSettings, party: Party, public_key: PublicKey, names: Sequence[str], database: Path | None
 ) -> Iterator[RayActors]:
     """Join the cluster from a node of it, and start an actor for each shard; end them all at the end.
 
-    names: of the galleries, by number. Raises ConfigurationError if the cluster is not private (guard.py), or has its
-    dashboard on; MissingExtraError without Ray; UnavailableError if it cannot be joined.
+    names: of the galleries, by number. database: the file of them, if they are in one. Raises
+    ConfigurationError if the cluster is not private (guard.py), or has its dashboard on; MissingExtraError
+    without Ray; UnavailableError if it cannot be joined.
     """
     require_ray()
     require_private(settings)
@@ -93,7 +94,7 @@ def connected(
             scheduling_strategy="SPREAD",
             enable_task_events=False,
         )
-        place = str(database.absolute()), this_machine(), settings.cpus
+        place = database and str(database.absolute()), this_machine(), settings.cpus
         parts = [(index, settings.shards) for index in range(settings.shards)]
         yield RayActors(ray, [actor.remote(public_key, part, list(names), *place) for part in parts])
     finally:

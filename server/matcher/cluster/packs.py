@@ -18,6 +18,7 @@ import structlog
 
 from veilmatch.crypto.dealing import Words
 from veilmatch.crypto.errors import IntegrityError, ProtocolError, UnavailableError
+from veilmatch.crypto.gallery_change import next_chain
 from veilmatch.crypto.keys.parties import Party, pairs_without
 from veilmatch.crypto.packing.fields import Array
 from veilmatch.crypto.parameters import ParameterSet
@@ -27,7 +28,7 @@ from veilmatch.server.matcher.cluster.wire import Status
 from veilmatch.server.matcher.gallery.body import digest_of
 from veilmatch.server.matcher.gallery.disk.store import Store
 from veilmatch.server.matcher.gallery.gallery import Gallery
-from veilmatch.server.matcher.gallery.mutation import GalleryState, next_chain
+from veilmatch.server.matcher.gallery.mutation import GalleryState
 from veilmatch.server.matcher.query.pack_worker import PackWorkers
 
 _log = structlog.get_logger(__name__)

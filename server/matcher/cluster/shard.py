@@ -19,10 +19,11 @@ import numpy as np
 
 from veilmatch.crypto.encryption.paillier import Paillier
 from veilmatch.crypto.errors import IntegrityError, UnavailableError
+from veilmatch.crypto.gallery_change import next_chain
 from veilmatch.crypto.packing.fields import Array
 from veilmatch.server.matcher.gallery.body import Body, digest_of, pack_leaf
 from veilmatch.server.matcher.gallery.locks import ReadWriteLock
-from veilmatch.server.matcher.gallery.mutation import GalleryState, initial_chain, next_chain
+from veilmatch.server.matcher.gallery.mutation import GalleryState, initial_chain
 from veilmatch.server.matcher.query.pack_worker import PackWorkers
 from veilmatch.server.workers.threads import Pool
 

@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import grpc
 
-from veilmatch.crypto.errors import IntegrityError, ProtocolError, UnavailableError
+from veilmatch.crypto.errors import GalleryMismatchError, IntegrityError, ProtocolError, UnavailableError
 from veilmatch.protos.v1 import matcher_pb2 as pb
 from veilmatch.protos.v1 import matcher_pb2_grpc as rpc
 from veilmatch.server.ground.finishing import to_the_end
@@ -60,14 +60,40 @@ async def catch_up(
     Raises IntegrityError, naming it, if what it sends is not what two organisations have signed; UnavailableError if
     it does not answer, or is behind itself; GalleryMismatchError if the two have parted.
     """
-    state = followed.gallery.state
-    opening = (followed.data_dir, followed.scope, state, followed.parameters, followed.signers)
-    staging = await asyncio.to_thread(Staging.open, *opening)
+    patience = Patience(peer, others_wait)
     try:
-        received = await _fill(followed, staging, stub, Patience(peer, others_wait))
+        return await _attempt(followed, stub, patience)
+    except GalleryMismatchError:
+        # What another one has sent, and is staged, may be of another history than this one's, and never be complete.
+        if not await _forget(followed):
+            raise
+    return await _attempt(followed, stub, patience)
+
+
+async def _attempt(followed: Followed, stub: rpc.MatcherPeerAsyncStub, patience: Patience) -> Taken:
+    staging = await _staging(followed)
+    try:
+        received = await _fill(followed, staging, stub, patience)
         return await _apply(followed, staging, received)
     finally:
         await asyncio.to_thread(staging.close)
+
+
+async def _forget(followed: Followed) -> bool:
+    """Discard what is staged; return whether it went beyond what is here."""
+    staging = await _staging(followed)
+    try:
+        if staging.sequence == followed.gallery.state.sequence:
+            return False
+        await asyncio.to_thread(staging.discard)
+        return True
+    finally:
+        await asyncio.to_thread(staging.close)
+
+
+async def _staging(followed: Followed) -> Staging:
+    opening = followed.staging_file, followed.gallery.state, followed.parameters, followed.signers
+    return await asyncio.to_thread(Staging.open, *opening)
 
 
 async def _fill(followed: Followed, staging: Staging, stub: rpc.MatcherPeerAsyncStub, patience: Patience) -> int:
@@ -85,7 +111,7 @@ async def _fill(followed: Followed, staging: Staging, stub: rpc.MatcherPeerAsync
             packs=wanted.packs,
             templates=[pb.GalleryPlace(pack=pack, slot=slot) for pack, slot in wanted.templates],
         )
-        async for part in _parts(stub.Changes(request), patience):
+        async for part in parts(stub.Changes(request), patience):
             received += part.ByteSize()
             patience.add(await asyncio.to_thread(receiving.take, part))
         with _sent_by(peer):
@@ -181,8 +207,8 @@ class Receiving:
                 self._kept += len(packs) - others
                 useful += part.ByteSize() if not others else 0
             if part.templates:
-                found = [((one.place.pack, one.place.slot), one.subject, one.data) for one in part.templates]
-                _require_next(self._templates, [place for place, _, _ in found])
+                found = [((x.place.pack, x.place.slot), x.subject, x.data, x.terms) for x in part.templates]
+                _require_next(self._templates, [place for place, *_ in found])
                 others = self._staging.take_templates(found)
                 self._kept += len(found) - others
                 useful += part.ByteSize() if not others else 0
@@ -225,6 +251,11 @@ class Receiving:
         self._ended = True
         if self._body:
             raise ProtocolError("a change is cut off", got=self._sequence)
+        if self._staging.base < head.sequence < self._start:
+            raise GalleryMismatchError(
+                f"{self._peer} has less than what is staged, and more than what is here",
+                got=head.sequence, expected=self._start, party=self._peer,
+            )  # fmt: skip
         if head.sequence < self._start:
             raise UnavailableError(
                 f"{self._peer} {BEHIND}",
@@ -279,7 +310,7 @@ class Patience:
             reading.cancel()
 
 
-async def _parts(call: Any, patience: Patience) -> AsyncIterator[pb.ChangePart]:
+async def parts(call: Any, patience: Patience) -> AsyncGenerator[pb.ChangePart, None]:
     """Yield the parts of an answer. Raises what it ends with."""
     try:
         while (part := await patience.read(call)) is not grpc.aio.EOF:

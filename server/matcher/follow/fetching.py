@@ -21,14 +21,14 @@ from sqlalchemy import select
 from veilmatch.crypto.errors import ConfigurationError, IntegrityError, UnavailableError, VeilmatchError
 from veilmatch.crypto.keys.parties import Party
 from veilmatch.protos.v1 import matcher_pb2_grpc as rpc
-from veilmatch.server.check.databases import reading
+from veilmatch.server.check.databases import reading_galleries
 from veilmatch.server.config import MatcherSettings
 from veilmatch.server.matcher.agreement.lies import Proof
 from veilmatch.server.matcher.follow.catching_up import BEHIND, catch_up
 from veilmatch.server.matcher.follow.followed import Followed, OnDisk
 from veilmatch.server.matcher.follow.standing import places_of
 from veilmatch.server.matcher.gallery.disk import evidence, schema
-from veilmatch.server.matcher.gallery.disk.database import FILE_NAME, translated
+from veilmatch.server.matcher.gallery.disk.database import is_there, place_of
 from veilmatch.server.matcher.gallery.disk.store import Store
 from veilmatch.server.matcher.gallery.gallery import Gallery
 from veilmatch.server.transport.channels import channel_to
@@ -77,14 +77,14 @@ async def fetch(
             got=f"without {without}", expected="--restored, and one of three organisations",
         )  # fmt: skip
     found: list[Fetched] = []
-    async with _stubs(settings) as all_stubs:
+    async with stubs_of(settings) as all_stubs:
         stubs = {party: all_stubs[party] for party in others}
-        for public, data_dir, is_new in places_of(settings):
-            lost = restored or not (data_dir / FILE_NAME).exists()
+        for public, where, data_dir, is_new in places_of(settings):
             with ExitStack() as stack:
                 stack.enter_context(sole_owner(data_dir))
+                lost = restored or not is_there(where)
                 key = public.public_key
-                store = Store(data_dir, key.key_id, key.parameters, rotating=is_new, party=settings.party_name)
+                store = Store(where, key.key_id, key.parameters, rotating=is_new, party=settings.party_name)
                 stack.callback(store.close)
                 for name in settings.galleries:
                     state = store.open_gallery(name)
@@ -105,10 +105,9 @@ def _proofs(folder: Path | None, name: str, key_id: bytes) -> list[Proof]:
     """Return the proofs of lies about a gallery that an earlier database of this matcher has kept."""
     if folder is None:
         return []
-    path = folder / FILE_NAME
-    if not path.exists():
-        raise ConfigurationError("there is no database whose proofs could be taken", got=str(path))
-    with translated(), reading(path) as connection:
+    if not is_there(folder):
+        raise ConfigurationError("there is no database whose proofs could be taken", got=place_of(folder))
+    with reading_galleries(folder) as connection:
         if connection.scalar(select(schema.identity.c.key_id)) != key_id:
             return []  # of the galleries that a rotation fills, say
         gallery = connection.execute(select(schema.galleries).where(schema.galleries.c.name == name)).one_or_none()
@@ -142,7 +141,8 @@ async def _fetch(
 
 
 @asynccontextmanager
-async def _stubs(settings: MatcherSettings) -> AsyncIterator[dict[Party, rpc.MatcherPeerAsyncStub]]:
+async def stubs_of(settings: MatcherSettings) -> AsyncIterator[dict[Party, rpc.MatcherPeerAsyncStub]]:
+    """Give connections to the other matchers."""
     channels = {party: channel_to(to, f"matcher-{party}", settings.tls) for party, to in sorted(settings.peers.items())}
     try:
         yield {party: rpc.MatcherPeerStub(channel) for party, channel in channels.items()}

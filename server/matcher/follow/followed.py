@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
 from veilmatch.crypto.keys.parties import Party
 from veilmatch.crypto.parameters import ParameterSet
 from veilmatch.protos.v1 import matcher_pb2 as pb
+from veilmatch.server.ground.bell import Bell
 from veilmatch.server.matcher.agreement.acceptor import GalleryState
 from veilmatch.server.matcher.agreement.certificates import Certificate, Scope, Signer, Signers, Statement
+from veilmatch.server.matcher.follow.staging_file import StagingFile
 from veilmatch.server.matcher.gallery.changes import Change, Contents
 from veilmatch.server.matcher.gallery.disk.store import Store
 from veilmatch.server.matcher.gallery.locks import ReadWriteLock
@@ -26,6 +29,7 @@ class InService(Protocol):
     heard: dict[Party, Statement]
     votes: dict[Party, Certificate]
     unmet: set[Party]
+    changed: Bell
 
     @property
     def key_id(self) -> bytes:
@@ -73,6 +77,11 @@ class Followed:
     def scope(self) -> Scope:
         """What signatures about it name."""
         return Scope(self.gallery.name, self.gallery.key_id)
+
+    @cached_property
+    def staging_file(self) -> StagingFile:
+        """Where what it lacks is kept until all of it is there."""
+        return StagingFile(self.data_dir, self.scope)
 
     def to_wire(self) -> pb.WatchedGallery:
         """Return its name and key, as they are sent."""

@@ -29,6 +29,7 @@ from veilmatch.crypto.errors import GalleryMismatchError, ProtocolError, Unavail
 from veilmatch.crypto.keys.parties import PARTIES, Party
 from veilmatch.protos.v1 import matcher_pb2 as pb
 from veilmatch.protos.v1 import matcher_pb2_grpc as rpc
+from veilmatch.server.ground.bell import Bell
 from veilmatch.server.ground.own_failures import Self, alert, described, level_of
 from veilmatch.server.matcher.agreement.acceptor import GalleryState
 from veilmatch.server.matcher.agreement.certificates import Scope, Signers, Statement
@@ -36,7 +37,7 @@ from veilmatch.server.matcher.agreement.lies import proofs_in
 from veilmatch.server.matcher.follow.catching_up import catch_up
 from veilmatch.server.matcher.follow.followed import Followed
 from veilmatch.server.matcher.follow.readmission import Readmission, is_to_meet
-from veilmatch.server.matcher.follow.serving import CHANGES_AT_ONCE, KEEPALIVE_S
+from veilmatch.server.matcher.follow.serving import CHANGES_AT_ONCE, KEEPALIVE_S, LOOK_S
 from veilmatch.server.transport.status import from_rpc
 
 #: A pair tells both of its matchers within this that a change is committed; whoever then does not have it had no part.
@@ -65,11 +66,13 @@ class _Lag:
 
     unmet: whom each other organisation says that it has still to meet, as one that was restored.
     failed: who did not give what it stated it has; a larger number is a later failure. fresh: somebody else is ahead.
+    told: rung whenever somebody has stated something.
     """
 
     heard: dict[Party, GalleryState] = field(default_factory=dict)
     unmet: dict[Party, set[Party]] = field(default_factory=dict)
     failed: dict[Party, int] = field(default_factory=dict)
+    told: Bell = field(default_factory=Bell)
     news: asyncio.Event = field(default_factory=asyncio.Event)
     fresh: asyncio.Event = field(default_factory=asyncio.Event)
     since_s: float | None = None
@@ -117,6 +120,17 @@ class Following:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
+    def behind(self) -> dict[str, tuple[int, float]]:
+        """Return by how many changes others say that they are ahead, and for how many seconds, by gallery."""
+        now_s, found = asyncio.get_running_loop().time(), dict[str, tuple[int, float]]()
+        for one in self._followed():
+            lag, mine = self._lags.get(_key(one)), one.gallery.state.sequence
+            if lag is not None:
+                most = max((state.sequence for state in lag.heard.values()), default=mine)
+                behind_s = 0.0 if lag.since_s is None else now_s - lag.since_s
+                found[one.name] = max(0, most - mine), behind_s
+        return found
+
     # -- hearing --------------------------------------------------------------------------------
 
     async def _keep_watching(self, party: Party) -> None:
@@ -130,6 +144,8 @@ class Following:
                     failure = ""
                     pauses.reset()
                     await self._hear(party, news)
+                    # An honest one has less to say: one that talks without end costs no more than so much of this loop.
+                    await asyncio.sleep(LOOK_S / 2 / max(1, len(galleries)))
             except Exception as error:
                 code, reason = described(error)
                 if code != failure:
@@ -148,13 +164,15 @@ class Following:
         lag.heard[party] = state
         # One that lies may send any text.
         lag.unmet[party] = {one for one in PARTIES if one in news.unmet}
+        lag.told.ring()
         mine = followed.gallery.state
         if state.sequence == mine.sequence and state.chain != mine.chain:
             error = GalleryMismatchError(
                 "the two matchers do not hold the same gallery",
                 got=f"{state} at matcher-{party}", expected=f"{mine} at {self._self.name}",
             )  # fmt: skip
-            alert(error, self._self, followed.name, state.chain, mine.chain, gallery=followed.name)
+            # Not one for each chain: it may state any, as often as it likes.
+            alert(error, self._self, party, gallery=followed.name)
         if state.sequence > mine.sequence:
             lag.news.set()
             if party not in lag.failed:
@@ -179,10 +197,19 @@ class Following:
     # -- after one was restored -----------------------------------------------------------------
 
     async def _keep_met(self, followed: Followed, party: Party, readmission: Readmission) -> None:
+        lag, gallery, woken = self._lags[_key(followed)], followed.gallery, asyncio.Event()
+        with lag.told.heard_by(woken), gallery.changed.heard_by(woken):
+            await self._meet_when_told(followed, party, readmission, woken)
+
+    async def _meet_when_told(
+        self, followed: Followed, party: Party, readmission: Readmission, woken: asyncio.Event
+    ) -> None:
         lag, gallery = self._lags[_key(followed)], followed.gallery
         while True:
             await asyncio.sleep(_LOOK_S)
+            woken.clear()
             if not is_to_meet(gallery, self._party, party, lag.heard, lag.unmet):
+                await woken.wait()
                 continue
             was_restored, clock = bool(gallery.unmet), asyncio.get_running_loop().time
             started = clock()

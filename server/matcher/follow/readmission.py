@@ -15,8 +15,8 @@ from veilmatch.crypto.digests import digest
 from veilmatch.crypto.errors import UnavailableError
 from veilmatch.crypto.keys.parties import Party
 from veilmatch.server.matcher.agreement.acceptor import GalleryState
-from veilmatch.server.matcher.agreement.meeting import Meetings, matcher_name
-from veilmatch.server.matcher.agreement.sitting import Agreement
+from veilmatch.server.matcher.agreement.agreement import Agreement
+from veilmatch.server.matcher.agreement.meetings import Meetings, matcher_name
 from veilmatch.server.matcher.follow.followed import Followed, InService
 from veilmatch.server.matcher.gallery.gallery import Gallery
 

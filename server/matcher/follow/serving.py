@@ -14,7 +14,8 @@ import asyncio
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from itertools import groupby, pairwise
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
@@ -29,6 +30,7 @@ from veilmatch.crypto.keys.parties import Party
 from veilmatch.crypto.parameters import ParameterSet
 from veilmatch.protos.v1 import matcher_pb2 as pb
 from veilmatch.protos.v1 import matcher_pb2_grpc as rpc
+from veilmatch.server.ground.bell import Bell, woken_within
 from veilmatch.server.ground.own_failures import Self
 from veilmatch.server.matcher.agreement.acceptor import GalleryState
 from veilmatch.server.matcher.agreement.certificates import Certificate, Signer, Statement
@@ -39,8 +41,8 @@ from veilmatch.server.transport.channels import Context, caller
 from veilmatch.server.transport.limits import CHUNK_BYTES
 from veilmatch.server.transport.status import retried, streaming
 
-#: How soon a follower hears of a change.
-LOOK_S = 0.1
+#: How soon a follower hears of a change: for so long those are waited for that come right after it.
+LOOK_S = 0.05
 #: It hears something at least as often, so that it knows when nobody is there any more.
 KEEPALIVE_S = 5.0
 #: Of a part, beside the contents: names, numbers, and what protobuf adds.
@@ -71,14 +73,22 @@ class AtOnce(NamedTuple):
         return AtOnce(*(max(1, min(CALL_PLACES, size // one)) for one in each))
 
 
+@dataclass(eq=False)
+class _Watch:
+    """A call of Watch. woken: there may be something to say, or it is to end. is_outdone: newer ones took its place."""
+
+    woken: asyncio.Event = field(default_factory=asyncio.Event)
+    is_outdone: bool = False
+
+
 class _Watches:
-    """Calls of Watch of one peer. calls: the newest, in order; each is set when it is none of them any more.
+    """Calls of Watch of one peer. calls: the newest, in order; one that is none of them any more is outdone.
 
     turn: held while something is signed for one of them. alive: how many have not ended.
     """
 
     def __init__(self) -> None:
-        self.calls: list[asyncio.Event] = []
+        self.calls: list[_Watch] = []
         self.turn = asyncio.Lock()
         self.alive = 0
 
@@ -92,14 +102,16 @@ class FollowedServicer(rpc.MatcherPeerServicer):
     def __init__(self, server: Self, followed: Callable[[], Iterable[Followed]]) -> None:
         self.server = server
         self._followed = followed
-        self._stopping = asyncio.Event()
+        self._is_stopping = False
+        self._stopping = Bell()
         self._calls = Counter[str]()
         self._watches = defaultdict[str, _Watches](_Watches)
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="changes")
 
     def stop(self) -> None:
         """End every Watch: it would go on for ever, and the daemon would wait for it when it stops."""
-        self._stopping.set()
+        self._is_stopping = True
+        self._stopping.ring()
 
     @streaming
     @retried
@@ -108,13 +120,18 @@ class FollowedServicer(rpc.MatcherPeerServicer):
         asked = {(one.gallery, one.key_id) for one in request.galleries}
         loop, peer = asyncio.get_running_loop(), _name(context)
         told: dict[tuple[str, bytes], tuple[Any, float]] = {}
-        with self._watched(peer) as (watches, outdone):
-            while not self._stopping.is_set():
-                for one in self._followed():
+        watched = [one for one in self._followed() if (one.scope.gallery, one.scope.key_id) in asked]
+        with self._watched(peer) as (watches, call), ExitStack() as bells:
+            for bell in (self._stopping, *(one.gallery.changed for one in watched)):
+                bells.enter_context(bell.heard_by(call.woken))
+            while not self._is_stopping:
+                # First: what changes from here on wakes again.
+                call.woken.clear()
+                for one in watched:
                     key = one.scope.gallery, one.scope.key_id
-                    if key not in asked or one.signer is None:
+                    if one.signer is None:
                         continue
-                    self._require_among_last(outdone, peer)
+                    self._require_among_last(call, peer)
                     before, at_s = told.get(key, (None, 0.0))
                     state, unmet = one.gallery.state, sorted(one.gallery.unmet)
                     # A promise alone is no news: each of a pair hears of it from the other.
@@ -124,15 +141,14 @@ class FollowedServicer(rpc.MatcherPeerServicer):
                     told[key] = now, loop.time()
                     # One at a time for each peer, however many calls it begins: it takes a thread, and a signature.
                     async with watches.turn:
-                        self._require_among_last(outdone, peer)
+                        self._require_among_last(call, peer)
                         news = await asyncio.to_thread(_news, one, one.signer, state, unmet)
                     yield news
-                self._require_among_last(outdone, peer)
-                try:
-                    async with asyncio.timeout(LOOK_S):
-                        await self._stopping.wait()
-                except TimeoutError:
-                    continue
+                self._require_among_last(call, peer)
+                due_s = min((at_s for _, at_s in told.values()), default=loop.time()) + KEEPALIVE_S
+                if await woken_within(call.woken, due_s - loop.time()) and not self._is_stopping:
+                    # A change is several states, one soon after the other: whoever follows hears of the last one.
+                    await asyncio.sleep(LOOK_S)
 
     @streaming
     async def Changes(self, request: pb.ChangesRequest, context: Context) -> AsyncIterator[pb.ChangePart]:
@@ -171,29 +187,30 @@ class FollowedServicer(rpc.MatcherPeerServicer):
         yield _head(sequence, chain)
 
     @contextmanager
-    def _watched(self, peer: str) -> Iterator[tuple[_Watches, asyncio.Event]]:
-        """Count a Watch of this peer while the body runs; give what is set when newer ones have taken its place.
+    def _watched(self, peer: str) -> Iterator[tuple[_Watches, _Watch]]:
+        """Count a Watch of this peer while the body runs; give it, and those of the peer that there are.
 
         The newest ones count: of a peer that was restarted the dead ones may still be there, and keep it out of none.
         """
-        watches, outdone = self._watches[peer], asyncio.Event()
-        watches.calls.append(outdone)
+        watches, call = self._watches[peer], _Watch()
+        watches.calls.append(call)
         for oldest in watches.calls[:-WATCHES_AT_ONCE]:
-            oldest.set()
+            oldest.is_outdone = True
+            oldest.woken.set()
         del watches.calls[:-WATCHES_AT_ONCE]
         watches.alive += 1
         try:
-            yield watches, outdone
+            yield watches, call
         finally:
-            if outdone in watches.calls:
-                watches.calls.remove(outdone)
+            if call in watches.calls:
+                watches.calls.remove(call)
             watches.alive -= 1
             if not watches.alive:
                 self._watches.pop(peer, None)
 
-    def _require_among_last(self, outdone: asyncio.Event, peer: str) -> None:
+    def _require_among_last(self, call: _Watch, peer: str) -> None:
         """Raise OverloadedError, naming the peer, if it has begun as many newer calls of Watch as it may have."""
-        if outdone.is_set():
+        if call.is_outdone:
             raise OverloadedError(
                 f"{peer} watches {self.server.name} more often at once than it may, and newer calls go on",
                 got=WATCHES_AT_ONCE + 1, expected=f"at most {WATCHES_AT_ONCE}", party=peer, retry_after_s=_RETRY_S,
@@ -273,13 +290,13 @@ def _contents(followed: Followed, request: pb.ChangesRequest) -> Iterator[list[p
     part, size = pb.ChangePart(), 0
     for pack, places in groupby(request.templates, key=lambda place: place.pack):
         full = []
-        for slot, subject, data in store.templates_at(name, pack, [place.slot for place in places]):
+        for slot, subject, data, terms in store.templates_at(name, pack, [place.slot for place in places]):
             if size >= CHUNK_BYTES:
                 full.append(part)
                 part, size = pb.ChangePart(), 0
             place = pb.GalleryPlace(pack=pack, slot=slot)
-            part.templates.append(pb.TemplateContent(place=place, subject=subject, data=data))
-            size += len(data) + len(subject) + _SMALL_BYTES
+            part.templates.append(pb.TemplateContent(place=place, subject=subject, data=data, terms=terms))
+            size += len(data) + len(subject) + len(terms) + _SMALL_BYTES
         yield full
     yield [part] if size else []
 

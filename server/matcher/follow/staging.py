@@ -1,6 +1,6 @@
 """What a matcher has received of the changes that it lacks, on disk, until all of it is there.
 
-    staging = Staging.open(data_dir, scope, state, parameters, signers)
+    staging = Staging.open(file, state, parameters, signers)
     staging.add_changes(changes)               # in order; chain, certificates and bodies are checked
     wanted = staging.missing(count)            # packs and templates that the log names and that are not here yet
     staging.take_packs([(number, data)])        # the leaf decides whether it is what the log names
@@ -20,89 +20,31 @@ Methods block; one thread at a time. All raise StorageError if the file cannot b
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple, overload
+from typing import NamedTuple, overload
 
-from sqlalchemy import (
-    Column,
-    Connection,
-    Engine,
-    Index,
-    Integer,
-    LargeBinary,
-    MetaData,
-    Table,
-    Text,
-    delete,
-    event,
-    func,
-    insert,
-    select,
-    update,
-)
+from sqlalchemy import Connection, Engine, delete, func, insert, select, update
 
 from veilmatch.crypto.digests import digest
-from veilmatch.crypto.errors import ConfigurationError, IntegrityError, StorageError, VeilmatchError
+from veilmatch.crypto.errors import IntegrityError, VeilmatchError
+from veilmatch.crypto.gallery_change import next_chain
 from veilmatch.crypto.parameters import ParameterSet
-from veilmatch.server.ground.database import open_database
 from veilmatch.server.matcher.agreement.acceptor import GalleryState
-from veilmatch.server.matcher.agreement.certificates import Certificate, Scope, Signers
+from veilmatch.server.matcher.agreement.certificates import Certificate, Signers
+from veilmatch.server.matcher.follow.staging_file import StagingFile, metadata
+from veilmatch.server.matcher.follow.staging_file import base as _base
+from veilmatch.server.matcher.follow.staging_file import log as _log
+from veilmatch.server.matcher.follow.staging_file import packs as _packs
+from veilmatch.server.matcher.follow.staging_file import templates as _templates
 from veilmatch.server.matcher.gallery.body import Body, digest_of, pack_leaf, template_leaf
 from veilmatch.server.matcher.gallery.changes import Change, Content
-from veilmatch.server.matcher.gallery.mutation import next_chain
 
-#: Folder of the data directory.
-FOLDER = "catching-up"
 _Place = tuple[int, int]
-
-_metadata = MetaData()
-#: One row: what is staged here, and the state that the log follows on.
-_base = Table(
-    "base",
-    _metadata,
-    Column("id", Integer, primary_key=True),
-    Column("scope", LargeBinary, nullable=False),
-    Column("sequence", Integer, nullable=False),
-    Column("chain", LargeBinary, nullable=False),
-)
-_log = Table(
-    "log",
-    _metadata,
-    Column("sequence", Integer, primary_key=True),
-    Column("chain", LargeBinary, nullable=False),
-    Column("body", LargeBinary, nullable=False),
-    Column("certificate", LargeBinary, nullable=False),
-)
-#: What the log names and what is there at its end; data: NULL until it is received.
-_packs = Table(
-    "packs",
-    _metadata,
-    Column("pack", Integer, primary_key=True),
-    Column("leaf", LargeBinary, nullable=False),
-    Column("added_in", Integer, nullable=False),
-    Column("data", LargeBinary),
-)
-_templates = Table(
-    "templates",
-    _metadata,
-    Column("pack", Integer, primary_key=True),
-    Column("slot", Integer, primary_key=True),
-    Column("leaf", LargeBinary, nullable=False),
-    Column("added_in", Integer, nullable=False),
-    Column("subject", Text),
-    Column("data", LargeBinary),
-)
-for _table, _place in ((_packs, ("pack",)), (_templates, ("pack", "slot"))):
-    Index(f"{_table.name}_by_leaf", _table.c.leaf)
-    # So that what is missing is found without a walk over what is there.
-    Index(f"{_table.name}_missing", *(_table.c[name] for name in _place), sqlite_where=_table.c.data.is_(None))
-
 
 #: As text: each is done for every content, and to put a statement together takes longer than to execute it.
 _TAKE_PACK = "UPDATE packs SET data = ? WHERE pack = ? AND leaf = ?"
-_TAKE_TEMPLATE = "UPDATE templates SET subject = ?, data = ? WHERE pack = ? AND slot = ? AND leaf = ?"
-_GET_PACK = "SELECT '', data FROM packs WHERE leaf = ? AND data IS NOT NULL LIMIT 1"
-_GET_TEMPLATE = "SELECT subject, data FROM templates WHERE leaf = ? AND data IS NOT NULL LIMIT 1"
+_TAKE_TEMPLATE = "UPDATE templates SET subject = ?, data = ?, terms = ? WHERE pack = ? AND slot = ? AND leaf = ?"
+_GET_PACK = "SELECT '', data, x'' FROM packs WHERE leaf = ? AND data IS NOT NULL LIMIT 1"
+_GET_TEMPLATE = "SELECT subject, data, terms FROM templates WHERE leaf = ? AND data IS NOT NULL LIMIT 1"
 
 
 class Wanted(NamedTuple):
@@ -113,32 +55,29 @@ class Wanted(NamedTuple):
 
 
 class Staging:
-    """See the module; made by `open`. `sequence`, `chain`: of the last change that is here, or of the base."""
+    """See the module; made by `open`. `base`: number of the last change before what is here.
 
-    def __init__(self, path: Path, engine: Engine, scope: Scope, parameters: ParameterSet, signers: Signers) -> None:
-        self._path = path
+    `sequence`, `chain`: of the last change that is here, or of the base.
+    """
+
+    def __init__(self, file: StagingFile, engine: Engine, parameters: ParameterSet, signers: Signers) -> None:
+        self._file = file
         self._engine = engine
-        self._scope = scope
+        self._scope = file.scope
         self._parameters = parameters
         self._signers = signers
-        self.sequence = 0
+        self.base = self.sequence = 0
         self.chain = b""
         #: One for all contents, which are read one after the other while a gallery is locked.
         self._reader: Connection | None = None
 
     @staticmethod
-    def open(data_dir: Path, scope: Scope, state: GalleryState, parameters: ParameterSet, signers: Signers) -> Staging:
+    def open(file: StagingFile, state: GalleryState, parameters: ParameterSet, signers: Signers) -> Staging:
         """Return what is staged for a gallery in this state: what is there from before, if it goes with it, or nothing.
 
         What is there from before is checked anew, chain and certificates: it may have lain there for long.
         """
-        path = data_dir / FOLDER / f"{digest('staged', scope.gallery, scope.key_id).hex()[:16]}.db"
-        try:
-            staging = Staging(path, _opened(path), scope, parameters, signers)
-        except IntegrityError:
-            # Damaged: whatever was in it can be had again.
-            _unlink(path)
-            staging = Staging(path, _opened(path), scope, parameters, signers)
+        staging = Staging(file, file.opened(), parameters, signers)
         try:
             if not staging._resume(state):
                 staging._begin(state)
@@ -152,18 +91,17 @@ class Staging:
         if self._reader is not None:
             self._reader.close()
             self._reader = None
-        self._engine.dispose()
+        self._file.close()
 
     def discard(self) -> None:
         """Overwrite what is in the file, as erased records of a gallery are, and remove it."""
         self.close()
         with self._engine.begin() as connection:
-            for table in _metadata.sorted_tables:
+            for table in metadata.sorted_tables:
                 connection.execute(delete(table))
         with self._engine.connect() as connection:
             connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
-        self.close()
-        _unlink(self._path)
+        self._file.remove()
 
     # -- filling ------------------------------------------------------------------------------
 
@@ -194,12 +132,12 @@ class Staging:
                 others += not done.rowcount
         return others
 
-    def take_templates(self, templates: Iterable[tuple[_Place, str, bytes]]) -> int:
-        """The same for templates: (pack, slot), subject, record."""
+    def take_templates(self, templates: Iterable[tuple[_Place, str, bytes, bytes]]) -> int:
+        """The same for templates: (pack, slot), subject, record, encoded terms."""
         others = 0
         with self._engine.begin() as connection:
-            for (pack, slot), subject, data in templates:
-                values = subject, data, pack, slot, template_leaf(subject, data)
+            for (pack, slot), subject, data, terms in templates:
+                values = subject, data, terms, pack, slot, template_leaf(subject, data, terms)
                 others += not connection.exec_driver_sql(_TAKE_TEMPLATE, values).rowcount
         return others
 
@@ -252,6 +190,7 @@ class Staging:
         with self._engine.begin() as connection:
             base = connection.execute(select(_base)).one()
             if (base.sequence, base.chain) == (state.sequence, state.chain):
+                self.base = state.sequence
                 return True
             there = connection.scalar(select(_log.c.chain).where(_log.c.sequence == state.sequence))
             if there != state.chain:
@@ -260,17 +199,18 @@ class Staging:
             for table in (_packs, _templates):
                 connection.execute(delete(table).where(table.c.added_in <= state.sequence))
             connection.execute(update(_base).values(sequence=state.sequence, chain=state.chain))
+        self.base = state.sequence
         return True
 
     # -- the file -----------------------------------------------------------------------------
 
     def _begin(self, state: GalleryState) -> None:
         with self._engine.begin() as connection:
-            for table in _metadata.sorted_tables:
+            for table in metadata.sorted_tables:
                 connection.execute(delete(table))
             values = {"id": 1, "scope": self._scope_digest(), "sequence": state.sequence, "chain": state.chain}
             connection.execute(insert(_base).values(**values))
-        self.sequence, self.chain = state.sequence, state.chain
+        self.base, self.sequence, self.chain = state.sequence, state.sequence, state.chain
 
     def _resume(self, state: GalleryState) -> bool:
         """Return whether what is in the file goes on from `state`, and is what it was when it was written."""
@@ -347,26 +287,3 @@ class StagedChanges(Sequence[Change]):
         query = select(_log.c.sequence, _log.c.body, _log.c.certificate).where(_log.c.sequence == number)
         with self._engine.connect() as connection:
             return Change(*connection.execute(query).one())
-
-
-def _opened(path: Path) -> Engine:
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        engine = open_database(path, _metadata)
-    except ConfigurationError as error:
-        raise StorageError("what is caught up cannot be kept", needed="a disk", available=error.got) from error
-    except OSError as error:
-        raise StorageError("what is caught up cannot be kept", needed="a disk", available=error.strerror) from None
-
-    @event.listens_for(engine, "connect")
-    def _configure(connection: Any, _record: object) -> None:
-        # A kill loses nothing; after a power cut the last parts are asked for again.
-        connection.execute("PRAGMA synchronous = NORMAL")
-
-    engine.dispose()  # connections from before do not have it
-    return engine
-
-
-def _unlink(path: Path) -> None:
-    for end in ("", "-wal", "-shm"):
-        path.with_name(path.name + end).unlink(missing_ok=True)

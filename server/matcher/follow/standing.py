@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sqlalchemy import select
-from sqlalchemy.exc import DBAPIError
 
 from veilmatch.common.output import error_document
 from veilmatch.common.public_file import read_public_file
@@ -21,13 +20,13 @@ from veilmatch.crypto.errors import ConfigurationError, IntegrityError, Unavaila
 from veilmatch.crypto.keys.parties import PARTIES, Party
 from veilmatch.protos.v1 import matcher_pb2 as pb
 from veilmatch.protos.v1 import matcher_pb2_grpc as rpc
-from veilmatch.server.check.databases import reading
-from veilmatch.server.config import MatcherSettings
+from veilmatch.server.check.databases import reading_galleries
+from veilmatch.server.config import GalleriesIn, MatcherSettings
 from veilmatch.server.matcher.agreement.acceptor import GalleryState
 from veilmatch.server.matcher.agreement.certificates import Scope, Signers
 from veilmatch.server.matcher.follow.following import read_statement, watch
 from veilmatch.server.matcher.gallery.disk import evidence, schema
-from veilmatch.server.matcher.gallery.disk.database import FILE_NAME, translated
+from veilmatch.server.matcher.gallery.disk.database import is_there, place_of
 from veilmatch.server.matcher.gallery.disk.rows import state_of
 from veilmatch.server.transport.channels import channel_to
 
@@ -128,29 +127,32 @@ class Standing:
 
 
 class Place(NamedTuple):
-    """Where galleries under one key lie. public: whose signing keys vouch for them, too."""
+    """Where galleries under one key lie. public: whose signing keys vouch for them, too. data_dir: beside them."""
 
     public: PublicFile
+    galleries: GalleriesIn
     data_dir: Path
     is_new: bool
 
 
 def places_of(settings: MatcherSettings) -> Iterator[Place]:
     """Yield where the galleries of this matcher lie, and then those that a rotation is filling."""
-    yield Place(read_public_file(settings.public_key), settings.data_dir, is_new=False)
+    yield Place(read_public_file(settings.public_key), settings.galleries_in, settings.data_dir, is_new=False)
     if settings.rotation is not None:
-        yield Place(read_public_file(settings.rotation.public_key), settings.rotation.data_dir, is_new=True)
+        rotation = settings.rotation
+        public = read_public_file(rotation.public_key)
+        yield Place(public, rotation.galleries_in, rotation.data_dir, is_new=True)
 
 
 async def stand(settings: MatcherSettings) -> list[Standing]:
     """Ask all matchers; return how each gallery stands, those that a rotation is filling last."""
     found: dict[tuple[str, bytes], Standing] = {}
     signers: dict[bytes, Signers] = {}
-    for public, data_dir, _ in places_of(settings):
+    for public, where, _, _ in places_of(settings):
         key_id = public.public_key.key_id
         signers[key_id] = public.signer
         for name in settings.galleries:
-            found[name, key_id] = Standing(name, key_id, {settings.party: _own(data_dir, name, key_id)})
+            found[name, key_id] = Standing(name, key_id, {settings.party: _own(where, name, key_id)})
     answers = await asyncio.gather(
         *(_ask(party, address, settings, signers, list(found)) for party, address in sorted(settings.peers.items()))
     )
@@ -166,23 +168,22 @@ def worst(standings: Sequence[Standing]) -> int:
     return next((status for status in (LIED, PARTED, BEHIND) if status in found), LEVEL)
 
 
-def _own(data_dir: Path, name: str, key_id: bytes) -> Stated | VeilmatchError:
+def _own(where: GalleriesIn, name: str, key_id: bytes) -> Stated | VeilmatchError:
     """Return what the database here says; nothing is written to it."""
-    path = data_dir / FILE_NAME
-    if not path.exists():
-        return UnavailableError("this matcher has no database yet", needed=str(path))
     try:
-        with translated(), reading(path) as connection:
+        if not is_there(where):
+            return UnavailableError("this matcher has no database yet", needed=place_of(where))
+        with reading_galleries(where) as connection:
             if connection.scalar(select(schema.identity.c.key_id)) != key_id:
-                raise ConfigurationError("the database is of another key", got=str(path))
+                raise ConfigurationError("the database is of another key", got=place_of(where))
             gallery = connection.execute(select(schema.galleries).where(schema.galleries.c.name == name)).one_or_none()
             if gallery is None:
                 return UnavailableError("this matcher has not opened the gallery yet", needed=name)
             accused = sorted({proof.party for proof in evidence.proofs(connection, gallery)})
             unmet = sorted(evidence.unmet(gallery))
             return Stated(state_of(gallery), restored=bool(unmet), proven=accused, unmet=unmet)
-    except (VeilmatchError, DBAPIError) as error:
-        return error if isinstance(error, VeilmatchError) else IntegrityError("the gallery database is damaged")
+    except VeilmatchError as error:
+        return error
 
 
 async def _ask(

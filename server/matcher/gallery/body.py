@@ -16,11 +16,13 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from veilmatch.crypto.digests import digest
 from veilmatch.crypto.errors import IntegrityError
+from veilmatch.crypto.gallery_change import DATED_FORMAT
 from veilmatch.crypto.parameters import ParameterSet
 
 #: rotate: a step of a rotation, in the gallery under the new key; rotated: its last one; closed: the last change of
-#: the gallery under the old key. moved: all of a gallery that was kept before changes had certificates.
-Kind = Literal["enrol", "erase", "bulk", "rotate", "rotated", "closed", "moved"]
+#: the gallery under the old key. moved: all of a gallery that was kept before changes had certificates. card, card
+#: revoked: of records that nobody keeps here, see cards.py.
+Kind = Literal["enrol", "erase", "bulk", "rotate", "rotated", "closed", "moved", "card", "card revoked"]
 KINDS: tuple[str, ...] = get_args(Kind)
 
 LEAF_BYTES = 32
@@ -29,6 +31,8 @@ BODY_BYTES_MAX = 1 << 28
 #: No gallery has as many packs; a larger number is a mistake, not a size.
 _PACKS_MAX = 1 << 31
 _FORMAT = "veilmatch change 1"
+#: Times are exact as numbers of JSON.
+_LATEST_S = 1 << 53
 
 
 class Added(NamedTuple):
@@ -42,7 +46,11 @@ class Added(NamedTuple):
 
 @dataclass(frozen=True)
 class Body:
-    """A change of a gallery; fields as in `mutation.Mutation`, with leaves for contents. All lists ascend."""
+    """A change of a gallery; fields as in `mutation.Mutation`, with leaves for contents. All lists ascend.
+
+    One that is dated (made_s is not 0) has a format of its own, and `token` is then the digest of what the device chose
+    (`gallery_change.token_digest`): with the token beside it, `request_digest` would confirm a guessed subject.
+    """
 
     kind: str
     token: bytes
@@ -54,11 +62,12 @@ class Body:
     added: tuple[Added, ...]
     removed: tuple[tuple[int, int], ...]
     retired: tuple[tuple[int, int], ...]
+    made_s: int = 0
 
     def encode(self) -> bytes:
         """Return the one encoding of this body: JSON, for auditors."""
-        fields = {
-            "format": _FORMAT,
+        fields: dict[str, Any] = {
+            "format": DATED_FORMAT if self.made_s else _FORMAT,
             "kind": self.kind,
             "token": self.token.hex(),
             "request_digest": self.request_digest.hex(),
@@ -70,6 +79,8 @@ class Body:
             "removed": self.removed,
             "retired": self.retired,
         }
+        if self.made_s:
+            fields["made_s"] = self.made_s
         return json.dumps(fields, separators=(",", ":")).encode()
 
     @staticmethod
@@ -92,12 +103,13 @@ class Body:
                 added=tuple(added),
                 removed=_places(fields["removed"]),
                 retired=_places(fields["retired"]),
+                made_s=_of(int, fields.get("made_s", 0)),
             )
             same = body.encode() == data
         except (ValueError, TypeError, KeyError, RecursionError):
             same = False
         if not same:
-            raise IntegrityError("not the one encoding of a change", expected=_FORMAT)
+            raise IntegrityError("not the one encoding of a change", expected=f"{_FORMAT}, or {DATED_FORMAT}")
         return body
 
     def digest(self) -> bytes:
@@ -114,12 +126,14 @@ class Body:
         leaves = [leaf for _, leaf in self.packs] + [t.leaf for t in self.added]
         for wrong, message in (
             (self.kind not in KINDS, "a mutation of unknown kind"),
+            (self.kind in ("card", "card revoked") and bool(packs), "a change of a card that changes packs"),
             (not self.token or not self.request_digest, "a mutation without token or request digest"),
             (bool(self.model) != bool(self.added), "a mutation that names no model, or one for nothing"),
             (any(len(leaf) != LEAF_BYTES for leaf in leaves), "a leaf of the wrong size"),
             (not all(0 <= pack < _PACKS_MAX for pack in packs), "a pack out of range"),
             (not all(0 <= slot < parameters.slots for _, slot in touched), "a slot out of range"),
             (not self.device, "a mutation of no device"),
+            (not 0 <= self.made_s <= _LATEST_S, "a mutation of no time"),
             (len(packs) != len(self.packs), "a mutation writes a pack twice"),
             (len(added) != len(self.added), "a mutation fills a slot twice"),
             (len(removed) != len(self.removed), "a mutation empties a slot twice"),
@@ -140,8 +154,13 @@ def pack_leaf(content: bytes) -> bytes:
     return hashlib.sha256(content).digest()
 
 
-def template_leaf(subject: str, record: bytes) -> bytes:
-    """Return the leaf (32 bytes) of a template: nobody guesses a subject from it who does not have the record."""
+def template_leaf(subject: str, record: bytes, terms: bytes = b"") -> bytes:
+    """Return the leaf (32 bytes) of a template: nobody guesses a subject from it who does not have the record.
+
+    terms: encoded (crypto/terms.py), b"" for none.
+    """
+    if terms:
+        return digest("template of a gallery with terms", subject, record, terms)
     return digest("template of a gallery", subject, record)
 
 

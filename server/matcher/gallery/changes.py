@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol, get_args
 
 from veilmatch.crypto.errors import IntegrityError
+from veilmatch.crypto.gallery_change import next_chain
 from veilmatch.server.matcher.agreement.acceptor import GalleryState, commit
 from veilmatch.server.matcher.agreement.certificates import Certificate, Scope, Signers
 from veilmatch.server.matcher.gallery.body import Body, Kind, digest_of, pack_leaf, template_leaf
-from veilmatch.server.matcher.gallery.mutation import Mutation, Template, next_chain
+from veilmatch.server.matcher.gallery.mutation import Mutation, Template
 
 
 class Change(NamedTuple):
@@ -28,15 +29,16 @@ class Change(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """A pack (`subject` is "") or the subject and record of a template."""
+    """A pack (`subject` is "") or the subject, record and encoded terms of a template."""
 
     subject: str = field(repr=False)
     data: bytes = field(repr=False)
+    terms: bytes = field(default=b"", repr=False)
 
     @property
     def leaf(self) -> bytes:
         """The leaf, 32 bytes, that a body names it by."""
-        return template_leaf(self.subject, self.data) if self.subject else pack_leaf(self.data)
+        return template_leaf(self.subject, self.data, self.terms) if self.subject else pack_leaf(self.data)
 
 
 class Contents(Protocol):
@@ -93,7 +95,7 @@ def mutation_of(body: Body, contents: Contents) -> Mutation:
     added = []
     for at in body.added:
         content = found(contents, at.leaf)
-        added.append(Template(at.pack, at.slot, content.subject, content.data, at.by_device))
+        added.append(Template(at.pack, at.slot, content.subject, content.data, at.by_device, content.terms))
     kind = next((kind for kind in get_args(Kind) if kind == body.kind), None)
     if kind is None:
         raise IntegrityError("a mutation of unknown kind", got=body.kind[:60])
@@ -108,6 +110,7 @@ def mutation_of(body: Body, contents: Contents) -> Mutation:
         model=body.model,
         device=body.device,
         retired=body.retired,
+        made_s=body.made_s,
     )
 
 
@@ -116,7 +119,7 @@ def contents_of(mutation: Mutation) -> Iterator[Content]:
     for _, data in sorted(mutation.packs.items()):
         yield Content("", data)
     for template in mutation.added:
-        yield Content(template.subject, template.record)
+        yield Content(template.subject, template.record, template.terms)
 
 
 def found(contents: Contents, leaf: bytes) -> Content:

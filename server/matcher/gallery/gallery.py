@@ -14,15 +14,18 @@ from numpy.typing import NDArray
 
 from veilmatch.crypto.errors import GalleryRotatedError
 from veilmatch.crypto.keys.parties import PARTIES, Party
+from veilmatch.server.ground.bell import Bell
 from veilmatch.server.ground.finishing import to_the_end
 from veilmatch.server.matcher.agreement.ballots import Ballot
 from veilmatch.server.matcher.agreement.certificates import Certificate, Scope, Statement
 from veilmatch.server.matcher.agreement.lies import Proof
 from veilmatch.server.matcher.gallery.body import Body
+from veilmatch.server.matcher.gallery.cards import KINDS as CARD_KINDS
+from veilmatch.server.matcher.gallery.cards import CardIndex
 from veilmatch.server.matcher.gallery.changes import Change, Content, Contents
 from veilmatch.server.matcher.gallery.disk.checks import DamagedRecord
 from veilmatch.server.matcher.gallery.disk.pending import Pending
-from veilmatch.server.matcher.gallery.disk.reading import Snapshot
+from veilmatch.server.matcher.gallery.disk.reading import Detail, Snapshot
 from veilmatch.server.matcher.gallery.disk.store import Store
 from veilmatch.server.matcher.gallery.index import SlotIndex
 from veilmatch.server.matcher.gallery.labels import Known, Listed, touched_since
@@ -57,8 +60,12 @@ class Gallery:
         self.name = name
         self.number = number
         self.lock = ReadWriteLock()
-        self.state = GalleryState(0, b"")
+        #: Rung whenever `state` was set, and with it `unmet`.
+        self.changed = Bell()
+        self._state = GalleryState(0, b"")
         self.index = SlotIndex(slots)
+        #: What was issued to be carried, and is not among the slots.
+        self.cards = CardIndex()
         self.model: str | None = None
         self.is_closed = False
         self.successor: bytes | None = None
@@ -73,6 +80,16 @@ class Gallery:
         self._slots = slots
         self._store = store
         self._workers = workers
+
+    @property
+    def state(self) -> GalleryState:
+        """What is promised, accepted and committed."""
+        return self._state
+
+    @state.setter
+    def state(self, state: GalleryState) -> None:
+        self._state = state
+        self.changed.ring()
 
     @property
     def store(self) -> Store:
@@ -114,6 +131,14 @@ class Gallery:
         self.head = self._store.certificate(self.name, sequence)
         self.unmet = self._store.unmet(self.name)
         self.is_closed = bool(self._store.results(self.name, "closed"))
+        self.cards = self._read_cards()
+
+    def _read_cards(self) -> CardIndex:
+        index = CardIndex()
+        for kind in CARD_KINDS:
+            for _, result in self._store.results(self.name, kind):
+                index.take(kind, result)
+        return index
 
     async def damaged_records(self) -> list[DamagedRecord]:
         """Return every template whose record is not what was written.
@@ -157,6 +182,14 @@ class Gallery:
         """Return the committed mutation with this token, or None."""
         return await asyncio.to_thread(self._store.find_token, self.name, token)
 
+    async def erased_after(self, sequence: int) -> bool:
+        """Return whether a change after this one erased anything."""
+        return bool(await asyncio.to_thread(self._store.results, self.name, "erase", sequence))
+
+    async def certified(self, sequence: int) -> tuple[Change, bytes]:
+        """Return a committed change, and the chain value before it; see `Store.certified`."""
+        return await asyncio.to_thread(self._store.certified, self.name, sequence)
+
     async def sources(self) -> list[tuple[int, int, int]]:
         """Return (pack, slot, mutation that added it) of every template; see `Store.sources`."""
         return await asyncio.to_thread(self._store.sources, self.name)
@@ -174,6 +207,15 @@ class Gallery:
         if read is not None and read.sequence == self.state.sequence and read.by_place.keys() >= set(places):
             return read
         return await asyncio.to_thread(self._store.records, self.name, places)
+
+    async def details(self, subject: str = "") -> list[Detail]:
+        """Return all that is known of each template beside its ciphertexts; see `Store.details`."""
+        return await asyncio.to_thread(lambda: list(self._store.details(self.name, subject)))
+
+    async def terms(self, places: Sequence[tuple[int, int]]) -> list[bytes]:
+        """Return the encoded terms (crypto/terms.py) of the templates at these places, in order."""
+        found = await asyncio.to_thread(self._store.terms, self.name, set(places))
+        return [found.get(place, b"") for place in places]
 
     # -- agreeing with other organisations ------------------------------------------------------
 
@@ -272,6 +314,7 @@ class Gallery:
             state = await writing
             if prepared.index is not None:
                 self.index, self.is_closed = prepared.index, prepared.pending.is_closed
+                self.cards = await asyncio.to_thread(self._read_cards)
             else:
                 for body in prepared.bodies:
                     self._place(body, prepared.pending.subjects)
@@ -313,8 +356,9 @@ class Gallery:
     async def met(self, party: Party, ballot: Ballot) -> None:
         """Note, after it was restored, that it has caught up with `party`; see `Store.met`."""
         async with self._written(()):
-            self.state = await asyncio.to_thread(self._store.met, self.name, party, ballot)
+            state = await asyncio.to_thread(self._store.met, self.name, party, ballot)
             self.unmet -= {party}
+            self.state = state
 
     @asynccontextmanager
     async def _written(self, heard: Sequence[Statement]) -> AsyncIterator[None]:
@@ -352,6 +396,7 @@ class Gallery:
         for at in body.added:
             self.index.add(subjects.get((at.pack, at.slot), _GONE), at.pack, at.slot)
         self.is_closed |= body.kind == "closed"
+        self.cards.take(body.kind, body.result)
 
     def _know(self, certificate: Certificate) -> None:
         self.head = certificate

@@ -200,9 +200,13 @@ class SlotIndex:
         found: list[int] = np.flatnonzero(self._taken[start : start + self.slots]).tolist()
         return found
 
-    def asked(self) -> Asked:
-        """Return what a search compares: every template."""
+    def asked(self, without: Iterable[tuple[int, int]] = ()) -> Asked:
+        """Return what a search compares: every template, without those at these (pack, slot)."""
         occupied = self._occupied.reshape(-1, self.slots)
+        left_out = list(without)
+        if left_out:
+            occupied = occupied.copy()
+            occupied[tuple(np.transpose(left_out))] = False
         packs = np.flatnonzero(occupied.any(axis=1))
         return Asked(packs.tolist(), occupied[packs])
 

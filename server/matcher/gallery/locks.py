@@ -29,6 +29,9 @@ class ReadWriteLock:
         self._readers = 0
         self._writing = False
         self._preparing = False
+        #: Set while nobody prepares.
+        self._prepared = asyncio.Event()
+        self._prepared.set()
         #: What tells who prepares that it may switch.
         self._switch: asyncio.Future[None] | None = None
         #: Who waits, and what tells that it may.
@@ -38,6 +41,16 @@ class ReadWriteLock:
     def is_preparing(self) -> bool:
         """Whether somebody prepares a change: a writer may have to wait for long, a reader need not."""
         return self._preparing
+
+    async def prepared(self, within_s: float) -> bool:
+        """Return whether nobody prepares a change; waits so long for its end."""
+        try:
+            async with asyncio.timeout(within_s):
+                while self._preparing:
+                    await self._prepared.wait()
+        except TimeoutError:
+            pass
+        return not self._preparing
 
     @asynccontextmanager
     async def shared(self) -> AsyncIterator[None]:
@@ -106,6 +119,7 @@ class ReadWriteLock:
             self._writing = False
         elif kind == "prepare":
             self._preparing = False
+            self._prepared.set()
         else:
             self._readers -= 1
         self._let_in()
@@ -128,6 +142,8 @@ class ReadWriteLock:
                 kept.append(waits)  # readers pass it: what it waits for takes longer than they do
                 continue
             self._writing, self._preparing = kind == "write", self._preparing or kind == "prepare"
+            if kind == "prepare":
+                self._prepared.clear()
             self._readers += kind == "read"
             following.set_result(None)
         self._queue.extendleft(reversed(kept))

@@ -7,20 +7,18 @@ next_chain(previous chain value, sequence, digest of the body), so equal chain v
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
 from veilmatch.crypto.errors import IntegrityError, ModelMismatchError
+from veilmatch.crypto.gallery_change import chained
 from veilmatch.crypto.parameters import ParameterSet
+from veilmatch.crypto.terms import Terms
 from veilmatch.server.matcher.agreement.acceptor import Accepted, GalleryState
 from veilmatch.server.matcher.gallery.body import Added, Body, Kind, pack_leaf, template_leaf
 
 __all__ = ["Accepted", "GalleryState", "Kind", "LogEntry", "Mutation", "Record", "Template"]
-
-#: Size of a chain value and of a digest: SHA-256.
-CHAIN_BYTES = 32
 
 
 @dataclass(frozen=True)
@@ -29,7 +27,7 @@ class Template:
 
     record: its lane ciphertexts joined, lane_ciphertexts * ciphertext_bytes bytes; the record of truth. by_device: a
     device encrypted it (bulk enrolment), so that it is gated wherever it is converted; otherwise the matchers made
-    it, and it is a valid vector or zero by construction.
+    it, and it is a valid vector or zero by construction. terms: encoded (crypto/terms.py), b"" where nothing is known.
     """
 
     pack: int
@@ -37,6 +35,12 @@ class Template:
     subject: str
     record: bytes = field(repr=False)
     by_device: bool
+    terms: bytes = field(default=b"", repr=False)
+
+    @property
+    def leaf(self) -> bytes:
+        """What a body names it by, 32 bytes."""
+        return template_leaf(self.subject, self.record, self.terms)
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,8 @@ class Mutation:
     (dimension * ciphertext_bytes bytes). added and removed: every (pack, slot) lies in one of `packs`. retired: those
     of the removed ones whose column stays in the pack; their slots are never used again.
     result: JSON that a retry with the same token is answered with. model: names the embedding model of
-    what is added; "" where nothing is. device: whose request it was.
+    what is added; "" where nothing is. device: whose request it was. made_s: when its device signed it, whole seconds
+    since 1970, 0 if it is not to say; of one that says it, `token` is the digest of the token (`body.Body`).
     """
 
     kind: Kind
@@ -61,6 +66,7 @@ class Mutation:
     model: str
     device: str
     retired: Sequence[tuple[int, int]] = field(default=(), repr=False)
+    made_s: int = 0
 
     @cached_property
     def body(self) -> Body:
@@ -73,10 +79,20 @@ class Mutation:
             self.model,
             self.device,
             tuple((number, pack_leaf(content)) for number, content in sorted(self.packs.items())),
-            tuple(sorted(Added(t.pack, t.slot, template_leaf(t.subject, t.record), t.by_device) for t in self.added)),
+            tuple(
+                sorted(
+                    Added(t.pack, t.slot, template_leaf(t.subject, t.record, t.terms), t.by_device) for t in self.added
+                )
+            ),
             tuple(sorted(self.removed)),
             tuple(sorted(self.retired)),
+            self.made_s,
         )
+
+    @property
+    def size(self) -> int:
+        """How many bytes of packs and records it brings."""
+        return sum(map(len, self.packs.values())) + sum(len(t.record) for t in self.added)
 
     def digest(self) -> bytes:
         """Return the digest of the body, 32 bytes; it covers every content by its leaf."""
@@ -90,6 +106,7 @@ class Mutation:
             (any(len(c) != pack_bytes for c in self.packs.values()), "a pack of the wrong size"),
             (any(len(t.record) != record_bytes for t in self.added), "a record of the wrong size"),
             (any(not t.subject for t in self.added), "a template without a subject"),
+            (any(bool(t.terms) and not Terms.decode(t.terms) for t in self.added), "a template with wrong terms"),
         ):
             if wrong:
                 raise IntegrityError(message)
@@ -122,26 +139,5 @@ def require_same_model(present: str | None, model: str) -> None:
 
 
 def initial_chain(gallery: str, key_id: bytes, parameters: ParameterSet) -> bytes:
-    """Return the chain value (32 bytes) of a gallery without any mutation."""
-    h = hashlib.sha256()
-    for part in (b"veilmatch gallery v1", gallery.encode(), key_id, parameters.name.encode()):
-        _update(h, part)
-    return h.digest()
-
-
-def next_chain(chain: bytes, sequence: int, digest: bytes) -> bytes:
-    """Return the chain value (32 bytes) after mutation number `sequence` (from 1) with this digest."""
-    h = hashlib.sha256()
-    for part in (b"veilmatch gallery chain v1", chain, _number(sequence), digest):
-        _update(h, part)
-    return h.digest()
-
-
-def _number(value: int) -> bytes:
-    return value.to_bytes(8, "big", signed=True)
-
-
-def _update(h: hashlib._Hash, part: bytes) -> None:
-    """Length first, so that no two lists of parts have one encoding."""
-    h.update(len(part).to_bytes(8, "big"))
-    h.update(part)
+    """Return the chain value (32 bytes) of a gallery without any mutation; `gallery_change.next_chain` goes on."""
+    return chained(b"veilmatch gallery v1", gallery.encode(), key_id, parameters.name.encode())

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from veilmatch.crypto.claims import Others
+from veilmatch.common.speaking import heard_from
+from veilmatch.crypto.claims import NOBODY, Others
 from veilmatch.crypto.dealing import Words
-from veilmatch.crypto.errors import ProtocolError
+from veilmatch.crypto.errors import (
+    InvalidInputError,
+    KnowledgeProofError,
+    ProtocolError,
+    RequestSignatureError,
+    VersionError,
+)
 from veilmatch.crypto.keys.parties import Pair, Party, dealer_of, other_party, pairs_without
 from veilmatch.crypto.packing.fields import Array
 from veilmatch.crypto.parameters import ParameterSet
 from veilmatch.crypto.secret_access import SecretHolder
+from veilmatch.crypto.versions import Feature, Hello
 from veilmatch.protos.v1 import keyholder_pb2 as pb
 from veilmatch.protos.v1 import keyholder_pb2_grpc as rpc
 from veilmatch.protos.v1 import request_pb2
@@ -23,15 +33,21 @@ from veilmatch.server.matcher.gallery.mutation import GalleryState
 from veilmatch.server.matcher.query.records import Records
 from veilmatch.server.transport.limits import CHUNK_BYTES, WHOLE_CALL
 from veilmatch.server.transport.links import Link, dialled
-from veilmatch.server.transport.sign_of_life import Owing, Sign
+from veilmatch.server.transport.renewed import Renewal
+from veilmatch.server.transport.sign_of_life import Owing, Signs
+from veilmatch.server.transport.standing.ends import Calling, Renewed, ending
+from veilmatch.server.transport.standing.kinds import SERVE
+from veilmatch.server.transport.standing.strand import MESSAGE_BYTES, OtherEnd
 
+#: The calling end of the link to the key holder.
+ServeCalling: TypeAlias = Calling[pb.MatcherToKeyHolder, pb.KeyHolderToMatcher]
 #: What one conversion may take at a key holder, generously: for time-outs only.
 _CONVERSION_S = 0.2
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Share(SecretHolder):
-    """A share of a probe from the key holder: int64[D] mod 2^k."""
+    """A share of a probe from the key holder: int64[views * D] mod 2^k, one view after the other."""
 
     session_id: bytes
     values: Array
@@ -41,7 +57,8 @@ class Share(SecretHolder):
 class TemplateShares(SecretHolder):
     """Shares of n templates, uint64[n, D].
 
-    valid: for the device, XOR share of which of those that a device encrypted are valid, packed little-endian.
+    valid: for the device, XOR share of which of those that a device encrypted are valid, packed little-endian; of an
+    enrolment unless known, of whether the probe is valid and whether it is known.
     """
 
     session_id: bytes
@@ -85,19 +102,23 @@ class KeyHolderCall:
         self._timeout_s = 1.5 * timeout_s
         self._key_holder = key_holder
 
-    async def probe_share(self) -> Share:
-        """Return this matcher's share of the probe."""
+    async def probe_share(self, views: int = 1) -> Share:
+        """Return this matcher's share of a probe of so many views."""
         message = await self._next("probe_share")
         values = _numbers(message.probe_share.exponents, "<u4")
-        if message.probe_share.is_plus != self._is_plus or len(values) != self._parameters.dimension:
-            raise ProtocolError("a share that does not fit", got=len(values), expected=self._parameters.dimension)
+        expected = views * self._parameters.dimension
+        if message.probe_share.is_plus != self._is_plus or len(values) != expected:
+            raise ProtocolError("a share that does not fit", got=len(values), expected=expected)
         if bool(np.any(values >> self._parameters.ring_bits)):
             raise ProtocolError("a share out of range", expected=f"below 2^{self._parameters.ring_bits}")
         return Share(message.probe_share.session_id, values)
 
-    async def template_shares(self, templates: int, told: int) -> TemplateShares:
-        """Return this matcher's shares of so many templates; the device is told of `told` of them if they are valid."""
-        work_s = _CONVERSION_S * templates * self._parameters.lane_ciphertexts
+    async def template_shares(self, templates: int, told: int, conversions: int = 0) -> TemplateShares:
+        """Return this matcher's shares of so many templates; the device is told `told` bits, see TemplateShares.
+
+        conversions: of so many ciphertexts, beside those of the templates.
+        """
+        work_s = _CONVERSION_S * (conversions + templates * self._parameters.lane_ciphertexts)
         share = (await self._next("template_share", work_s)).template_share
         count = templates * self._parameters.dimension
         if share.is_plus != self._is_plus or len(share.lanes) != 8 * count or len(share.valid_share) != -(-told // 8):
@@ -137,7 +158,7 @@ class KeyHolderCall:
         return SealedShare(sealed.session_id, sealed.statement)
 
     async def _next(self, kind: str, work_s: float = 0.0) -> pb.KeyHolderToMatcher:
-        message = await self._key_holder.pays(self._link.receive(), self._timeout_s + work_s)
+        message = await self._key_holder.says(self._link.receive(), self._timeout_s + work_s)
         if message.WhichOneof("content") != kind:
             raise ProtocolError("another answer from the key holder", got=message.WhichOneof("content"), expected=kind)
         return message
@@ -158,18 +179,22 @@ async def opened(
     state: GalleryState,
     records: Records,
     parameters: ParameterSet,
-    gives_sign: Sign,
+    signs: Signs,
     *,
     is_plus: bool,
     timeout_s: float,
     output_bits: int = 0,
     labels_digest: bytes = b"",
+    calling: ServeCalling | None = None,
+    needs: Sequence[Feature] = (),
 ) -> AsyncIterator[KeyHolderCall]:
     """Open a session for this request and gallery state.
 
     records: for verify, erase and rotate. output_bits: most answer bits that will be asked for; the key holder counts
     them before it begins and refuses results that ask for more. labels_digest: of the subjects that are compared, for
-    the statement to a recipient.
+    the statement to a recipient. calling: the link that verifications go over; others have a stream of their own.
+    needs: what the request takes. A key holder that lacks it refuses the request for what it takes for a mistake, or
+    does not read the certificate of a device that may ask for it, and then a VersionError is raised in that place.
     """
     # The subject's name and its salt stay here.
     forwarded = request_pb2.SignedRequest(
@@ -177,6 +202,7 @@ async def opened(
         signature=request.signature,
         ciphertexts=request.ciphertexts,
         recipient_certificate=request.recipient_certificate,
+        card=request.card,
     )
     first = pb.OpenSession(
         request=forwarded,
@@ -187,15 +213,53 @@ async def opened(
         output_bits=output_bits,
         labels_digest=labels_digest,
     )
-    call = stub.Serve(timeout=WHOLE_CALL * timeout_s)
-    # One stream carries two message types, one in each direction; the link is typed by what comes back.
+    message = pb.MatcherToKeyHolder(open=first)
     others = _others_of(party, pair)
-    key_holder = Owing(f"keyholder-{party}", pairs_without(party), gives_sign)
-    connected = dialled(call, pb.MatcherToKeyHolder(open=first), key_holder.name, key_holder.alternatives, others)
-    async with AsyncExitStack() as stack:
-        # A stopped process still accepts connections, and then says nothing.
-        link = await key_holder.pays(stack.enter_async_context(connected), timeout_s)
-        yield KeyHolderCall(link, parameters, timeout_s, key_holder, is_plus=is_plus)  # type: ignore[arg-type]
+    key_holder = Owing.with_signs(f"keyholder-{party}", pairs_without(party), signs)
+    if calling is not None and message.ByteSize() <= MESSAGE_BYTES:
+        connected: AbstractAsyncContextManager[Any] = _on_link(calling, message, others)
+        theirs: Callable[[], Hello] = partial(_spoken_on, calling)
+    else:
+        call = stub.Serve(timeout=WHOLE_CALL * timeout_s)
+        connected = dialled(call, message, key_holder.name, key_holder.alternatives, others)
+        theirs = partial(heard_from, call)
+    try:
+        async with AsyncExitStack() as stack:
+            # A stopped process still accepts connections, and then says nothing.
+            link = await key_holder.pays(stack.enter_async_context(connected), timeout_s)
+            # It carries two message types, one in each direction; the link is typed by what comes back.
+            yield KeyHolderCall(link, parameters, timeout_s, key_holder, is_plus=is_plus)
+    except (InvalidInputError, KnowledgeProofError, ProtocolError, RequestSignatureError):
+        if missing := [feature for feature in needs if not theirs().has(feature)]:
+            raise VersionError(
+                f"{key_holder.name} has to be updated before this request can be served",
+                got=f"{key_holder.name} without {', '.join(missing)}",
+                expected=", ".join(needs),
+                party=key_holder.name,
+                alternatives=key_holder.alternatives,
+            ) from None
+        raise
+
+
+def calling(party: Party, stub: rpc.KeyHolderAsyncStub, renewed: Renewed = Renewal) -> ServeCalling:
+    """Return the calling end of the link to the key holder of this matcher's organisation. renewed: see Calling."""
+    # Whom the key holder may name is a matter of the pair, and said for each session.
+    other = OtherEnd(f"keyholder-{party}", pairs_without(party), NOBODY)
+    return Calling(SERVE, f"matcher-{party}", other, stub.ServeMany, renewed)
+
+
+def _spoken_on(calling: ServeCalling) -> Hello:
+    return calling.link().theirs()
+
+
+@asynccontextmanager
+async def _on_link(calling: ServeCalling, first: pb.MatcherToKeyHolder, others: Others) -> AsyncIterator[Any]:
+    link = calling.link()
+    strand = link.open(first, others)
+    async with ending(strand):
+        if not link.stands:
+            await link.standing()
+        yield strand
 
 
 def _others_of(party: Party, pair: Pair) -> Others:

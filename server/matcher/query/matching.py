@@ -1,4 +1,4 @@
-"""A search at a matcher: candidates and identify, from the signed probe to this side's half of the answer.
+"""A search at a matcher: candidates, identify and known, from the signed probe to this side's half of the answer.
 
 docs/protocol.md. The matcher sees a uniformly random share of the probe, ciphertexts, and one
 XOR share of the answer; where a recipient is named, that share is sealed to it.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,28 +17,39 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from veilmatch.crypto.answer_share import labels_digest
+from veilmatch.crypto.answer_share import SEARCHES, labels_digest
 from veilmatch.crypto.encryption.paillier import Paillier
 from veilmatch.crypto.encryption.public_key_format import PublicFile
 from veilmatch.crypto.gates.answer import answer_bits
 from veilmatch.crypto.keys.parties import Pair, Party
 from veilmatch.crypto.packing import slots
+from veilmatch.crypto.requests import VERIFICATIONS
+from veilmatch.crypto.versions import Feature
 from veilmatch.protos.v1 import keyholder_pb2_grpc as keyholder_rpc
 from veilmatch.protos.v1 import matcher_pb2 as pb
 from veilmatch.protos.v1 import request_pb2
 from veilmatch.server.admission.requests import CheckedRequest, require_current
 from veilmatch.server.ground.organisation import OrganisationKey
 from veilmatch.server.ground.own_failures import Self
-from veilmatch.server.matcher.agreement.meeting import Meeting, Meetings
-from veilmatch.server.matcher.agreement.sitting import Agreement
+from veilmatch.server.matcher.agreement.agreement import Agreement
+from veilmatch.server.matcher.agreement.meeting import Meeting
+from veilmatch.server.matcher.agreement.meetings import Meetings
 from veilmatch.server.matcher.change.succession import Succession
 from veilmatch.server.matcher.gallery.gallery import Gallery
 from veilmatch.server.matcher.gallery.labels import PART_PLACES, Known, Listed
 from veilmatch.server.matcher.gallery.mutation import GalleryState
-from veilmatch.server.matcher.query.keyholder_call import KeyHolderCall, opened
+from veilmatch.server.matcher.query.keyholder_call import (
+    KeyHolderCall,
+    ServeCalling,
+    Share,
+    calling,
+    opened,
+)
 from veilmatch.server.matcher.query.packs import Packs
 from veilmatch.server.matcher.query.records import NO_RECORDS, Records
-from veilmatch.server.transport.sign_of_life import Sign
+from veilmatch.server.transport.renewed import Renewal
+from veilmatch.server.transport.sign_of_life import Signs
+from veilmatch.server.transport.standing.ends import Renewed
 
 
 @dataclass(frozen=True)
@@ -51,14 +62,16 @@ class Surroundings:
     meetings: Meetings
     #: That of this organisation.
     key_holder: keyholder_rpc.KeyHolderAsyncStub
-    #: What asks it for a sign of life.
-    key_holder_sign: Sign
+    #: Its signs of life.
+    key_holder_signs: Signs
     timeout_s: float
     #: Whose keys the three organisations sign with, and the key of this one.
     public: PublicFile
     organisation: OrganisationKey
     #: Where a rotation goes; None if none is configured.
     succession: Succession | None = None
+    #: Of calls of the key holder, see Calling.
+    key_holder_renewed: Renewed = Renewal
 
     @property
     def server(self) -> Self:
@@ -91,9 +104,26 @@ class Surroundings:
         require_current(checked, self.server.name)
         return opened(
             self.key_holder, self.party, checked.pair, request, state, records, self.scheme.parameters,
-            self.key_holder_sign, is_plus=self.is_plus(checked.pair), timeout_s=self.timeout_s, output_bits=output_bits,
-            labels_digest=labels_digest,
+            self.key_holder_signs, is_plus=self.is_plus(checked.pair), timeout_s=self.timeout_s,
+            output_bits=output_bits, labels_digest=labels_digest,
+            calling=self.key_holder_link if checked.operation in VERIFICATIONS else None,
+            needs=features_of(checked),
         )  # fmt: skip
+
+    @cached_property
+    def key_holder_link(self) -> ServeCalling:
+        """The link to the key holder that all verifications go over."""
+        return calling(self.party, self.key_holder, self.key_holder_renewed)
+
+
+def features_of(checked: CheckedRequest) -> list[Feature]:
+    """Return what all servers of a request have to know for it."""
+    asked = {
+        Feature.CARDS: checked.operation in ("issue", "present"),
+        Feature.VIEWS: checked.views > 1,
+        Feature.UNLESS_KNOWN: checked.unless_known,
+    }
+    return [feature for feature, is_asked in asked.items() if is_asked]
 
 
 class Matched(NamedTuple):
@@ -113,7 +143,9 @@ async def match(
     meeting: Meeting,
     on: Surroundings,
 ) -> Matched:
-    """Serve candidates or identify with a probe of this embedding model. known: of whoever searches.
+    """Serve a search with a probe of this embedding model. known: of whoever searches.
+
+    Of `known` the device is told no subject, and nothing of how many there are.
 
     The answer is about the gallery as both hold it when they meet; where packs can be kept as they are (`Packs.held`),
     it may be changed from then on. Raises ModelMismatchError for a probe that cannot be compared.
@@ -124,34 +156,73 @@ async def match(
         gallery.require_model(model)
         state = gallery.state
         packs, wanted = await asyncio.to_thread(gallery.index.asked)
-        listed = await gallery.listed(known)
-        of_all = await gallery.places() if checked.recipient is not None else None
+        with_labels = checked.operation in SEARCHES
+        listed = await gallery.listed(known) if with_labels else None
+        of_all = await gallery.places() if with_labels and checked.recipient is not None else None
         held = await stack.enter_async_context(on.workers.held(gallery.number))
         if held is not None:
             await lock.aclose()
         reply = pb.MatchReply(sequence=state.sequence, chain=state.chain)
-        tell(reply, listed)
+        whole = None
+        if listed is not None:
+            tell(reply, listed)
+            whole = listed.whole
         if not packs:
             reply.session_id = checked.digest  # no session was needed
-            return Matched(reply, listed.whole)
+            return Matched(reply, whole)
         started = time.perf_counter()
         count = answer_bits(checked.operation, int(wanted.sum()))
         labels = b"" if of_all is None else await asyncio.to_thread(_digest_of, of_all)
         async with on.open_session(checked, request, state, output_bits=count, labels_digest=labels) as call:
-            share = await call.probe_share()
+            share = await call.probe_share(checked.views)
             converted = time.perf_counter()
-            made = on.workers.match(gallery.number, state, packs, share.values, held)
-            passing = _Passing(call, wanted, meeting, on, is_plus=on.is_plus(checked.pair))
-            size = on.scheme.parameters.ciphertext_bytes
-            async with aclosing(made):
-                await meeting.swap_results(share.session_id, made, len(packs), size, passing.take)
+            compared = Compared(gallery.number, state, packs, wanted, held)
+            await pass_results(share, compared, checked, call, meeting, on)
             matched = time.perf_counter()
-            await take_answer(reply, call, checked, count, len(packs))
+            await take_answer(reply, call, checked, count, checked.views * len(packs))
             decided = time.perf_counter()
         reply.timings.convert_s = converted - started
         reply.timings.match_s = matched - converted
         reply.timings.decide_s = decided - matched
-        return Matched(reply, listed.whole)
+        return Matched(reply, whole)
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """What a search is about: of a gallery of this number and state these packs, and which of their slots, bool[packs,
+    slots]. held: see `Packs.held`."""
+
+    gallery: int
+    state: GalleryState
+    packs: Sequence[int]
+    wanted: NDArray[np.bool_]
+    held: int | None = None
+
+
+async def pass_results(
+    share: Share, compared: Compared, checked: CheckedRequest, call: KeyHolderCall, meeting: Meeting, on: Surroundings
+) -> None:
+    """Multiply all packs out for each view of the probe, swap what comes out, and pass V on to the key holder."""
+    wanted = np.tile(compared.wanted, (checked.views, 1))
+    passing = _Passing(call, wanted, meeting, on, is_plus=on.is_plus(checked.pair))
+    made = _made(share, compared, checked.views, on)
+    async with aclosing(made):
+        size = on.scheme.parameters.ciphertext_bytes
+        await meeting.swap_results(share.session_id, made, len(wanted), size, passing.take)
+
+
+async def _made(share: Share, compared: Compared, views: int, on: Surroundings) -> AsyncGenerator[list[bytes], None]:
+    """Yield R of all packs of one view after the other."""
+    for exponents in share.values.reshape(views, -1):
+        if not compared.packs:
+            # Nobody is there to be compared with: a slot of zero, which reaches no threshold.
+            zeros = await asyncio.to_thread(on.scheme.encrypt_zeros, len(compared.wanted))
+            yield list(map(on.scheme.serialise, zeros))
+            continue
+        made = on.workers.match(compared.gallery, compared.state, compared.packs, exponents, compared.held)
+        async with aclosing(made):
+            async for part in made:
+                yield part
 
 
 def tell(reply: pb.MatchReply, listed: Listed) -> None:

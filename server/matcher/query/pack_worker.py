@@ -25,16 +25,19 @@ from veilmatch.crypto.packing import lanes, slots
 from veilmatch.crypto.packing.fields import Array
 from veilmatch.server.matcher.gallery.mutation import GalleryState
 from veilmatch.server.matcher.query.pack_versions import PackVersions
+from veilmatch.server.matcher.query.preparing import Rest, Zeros, keep_prepared
 from veilmatch.server.workers.ahead import ahead
 from veilmatch.server.workers.threads import Pool
 
-_LOAD, _MATCH, _COLUMN, _RECORD, _APPLY, _FORGET = b"L", b"M", b"C", b"R", b"A", b"F"
+_LOAD, _MATCH, _COLUMN, _RECORD, _APPLY, _FORGET, _ZEROS = b"L", b"M", b"C", b"R", b"A", b"F", b"Z"
 _GALLERY = struct.Struct(">HI")  # number of the gallery, number or count of packs
 _GENERATION = struct.Struct(">Q")
 _HELD = struct.Struct(">I")  # how many generations are held; they follow
-#: Packs that a worker multiplies out at a time, for one search: at most some 40 ms with D = 128, at least 10. A search
-#: has eight slices or more, if it is large enough.
-SLICE_PACKS, FEWEST_PACKS, _PARTS = 64, 16, 8
+_PREPARED = struct.Struct(">?")  # whether an encryption of zero for each pack follows
+_COUNT = struct.Struct(">I")
+#: Packs that a worker multiplies out at a time, for one search: at most some 40 ms with D = 128, at least 15. A search
+#: has eight slices or more, if it is large enough. What each slice costs beside its packs is as much as eight of them.
+SLICE_PACKS, FEWEST_PACKS, _PARTS = 64, 32, 8
 #: Slices that are under way for a search: one is computed, one waits, and one has been computed and is dealt with.
 _AHEAD = 3
 _COLUMN_HEAD = struct.Struct(">I??")  # slot, is_plus, erase
@@ -60,7 +63,7 @@ class _Packs:
     def handle(self, message: bytes) -> bytes:
         steps = {
             _LOAD: self._load, _MATCH: self._match, _COLUMN: self._column, _RECORD: self._record,
-            _APPLY: self._apply, _FORGET: self._forget,
+            _APPLY: self._apply, _FORGET: self._forget, _ZEROS: self._zeros,
         }  # fmt: skip
         return steps[message[:1]](message[1:])
 
@@ -76,15 +79,26 @@ class _Packs:
         return b""
 
     def _match(self, body: bytes) -> bytes:
-        """gallery, count of packs, their numbers in order, generation, compiled query -> R of each, re-randomised."""
+        """gallery, count of packs, their numbers in order, encryptions of zero or none, generation, compiled query -> R
+        of each, re-randomised."""
         gallery, numbers, data = self._split_packs(body)
+        (prepared,) = _PREPARED.unpack_from(data)
+        end = _PREPARED.size + prepared * len(numbers) * self._parameters.ciphertext_bytes
+        zeros, data = data[_PREPARED.size : end], data[end:]
         (generation,) = _GENERATION.unpack_from(data)
         lanes_asked: dict[int, list[int]] = {}
         for number in numbers:
             lanes_asked.setdefault(number // self._scheme.ring.lanes, []).append(number % self._scheme.ring.lanes)
         asked = [(self._groups.at((gallery, group), generation), lanes) for group, lanes in lanes_asked.items()]
         # Fresh randomness for every pack: without it the peer reads the exponents out of R.
-        return self._scheme.randomised_products(asked, data[_GENERATION.size :])
+        query = data[_GENERATION.size :]
+        if prepared:
+            return self._scheme.products_times(asked, query, zeros)
+        return self._scheme.randomised_products(asked, query)
+
+    def _zeros(self, body: bytes) -> bytes:
+        """count -> so many encryptions of zero."""
+        return b"".join(map(self._scheme.serialise, self._scheme.encrypt_zeros(*_COUNT.unpack(body))))
 
     def _forget(self, body: bytes) -> bytes:
         """gallery, count of groups, their numbers, held generations -> nothing."""
@@ -135,9 +149,12 @@ class PackWorkers:
     they start, and have them as long as they live.
     """
 
-    def __init__(self, pool: Pool, scheme: Paillier) -> None:
+    def __init__(self, pool: Pool, scheme: Paillier, zeros: Zeros | None = None) -> None:
+        """zeros: where encryptions of zero are kept that are made at rest, while `preparing`; None to make none."""
         self._pool = pool
         self._parameters = scheme.parameters
+        self._prepared = Zeros(scheme.parameters.ciphertext_bytes) if zeros is None else zeros
+        self._rest = Rest()
         self._ring = scheme.ring
         self._lanes = scheme.ring.lanes
         #: By gallery: its generation, which of them are held by how many, and groups with more versions than one.
@@ -151,12 +168,13 @@ class PackWorkers:
         for pack in packs:
             groups.setdefault(pack // self._lanes, []).append(pack)
         self._generations[gallery] += 1
+        self._prepared.expect(max(packs, default=-1) + 1)
         head = _GENERATION.pack(self._generations[gallery]) + self._held_now(gallery)
         if self._held[gallery]:
             self._versioned[gallery].update(groups)
         await asyncio.gather(
             *(
-                self._pool.call(
+                self._ask(
                     self._worker_of(group[0]),
                     _LOAD + _packs_head(gallery, group) + head + b"".join(packs[pack] for pack in group),
                 )
@@ -170,7 +188,8 @@ class PackWorkers:
         generation = self._generations[gallery]
         self._held[gallery][generation] += 1
         try:
-            yield generation
+            with self._rest.at_work():
+                yield generation
         finally:
             self._held[gallery] -= Counter({generation: 1})
             if self._versioned[gallery]:
@@ -206,7 +225,10 @@ class PackWorkers:
         for pack in sorted(packs):
             shares.setdefault(self._worker_of(pack), []).append(pack)
         answers = await asyncio.gather(
-            *(self._pool.call(worker, _MATCH + _packs_head(gallery, share) + query) for worker, share in shares.items())
+            *(
+                self._ask(worker, _MATCH + _packs_head(gallery, share) + self._zeros_for(share) + query)
+                for worker, share in shares.items()
+            )
         )
         size = self._parameters.ciphertext_bytes
         results: dict[int, bytes] = {}
@@ -221,18 +243,40 @@ class PackWorkers:
         head = _COLUMN + _COLUMN_HEAD.pack(slot, is_plus, erase)
         parts = np.array_split(values.astype("<u8"), self._pool.count)
         answers = await asyncio.gather(
-            *(self._pool.call(i, head + part.tobytes()) for i, part in enumerate(parts) if len(part))
+            *(self._ask(i, head + part.tobytes()) for i, part in enumerate(parts) if len(part))
         )
         return b"".join(answers)
 
     async def record(self, values: Words, *, is_plus: bool) -> bytes:
         """Return this matcher's part of the record of one template, from its share uint64[D]: lane ciphertexts."""
-        return await self._pool.call(0, _RECORD + bytes([is_plus]) + values.astype("<u8").tobytes())
+        return await self._ask(0, _RECORD + bytes([is_plus]) + values.astype("<u8").tobytes())
 
     async def apply(self, gallery: int, pack: int, columns: Sequence[bytes]) -> bytes:
         """Return the content of `pack` (empty if it is new) with `columns` multiplied in; nothing is kept yet."""
         body = _GALLERY.pack(gallery, pack) + b"".join(columns)
-        return await self._pool.call(self._worker_of(pack), _APPLY + body)
+        return await self._ask(self._worker_of(pack), _APPLY + body)
+
+    @asynccontextmanager
+    async def preparing(self) -> AsyncIterator[None]:
+        """Make encryptions of zero at rest, as many as are wanted, as long as this lasts."""
+        keeping = asyncio.ensure_future(keep_prepared(self._prepared, self._rest, self._make_zeros))
+        try:
+            yield
+        finally:
+            keeping.cancel()
+            await asyncio.gather(keeping, return_exceptions=True)
+
+    async def _make_zeros(self, count: int) -> bytes:
+        return await self._pool.call(0, _ZEROS + _COUNT.pack(count))
+
+    def _zeros_for(self, packs: Sequence[int]) -> bytes:
+        """Return how a message gives prepared encryptions of zero for these packs, if there are enough."""
+        zeros = self._prepared.take(len(packs))
+        return _PREPARED.pack(bool(zeros)) + zeros
+
+    async def _ask(self, worker: int, message: bytes) -> bytes:
+        with self._rest.at_work():
+            return await self._pool.call(worker, message)
 
     def _held_now(self, gallery: int) -> bytes:
         """Return how a message names the generations that are held."""
@@ -249,10 +293,7 @@ class PackWorkers:
         for group in groups:
             by_worker.setdefault(self._worker_of(group * self._lanes), []).append(group)
         await asyncio.gather(
-            *(
-                self._pool.call(worker, _FORGET + _packs_head(gallery, some) + held)
-                for worker, some in by_worker.items()
-            )
+            *(self._ask(worker, _FORGET + _packs_head(gallery, some) + held) for worker, some in by_worker.items())
         )
 
     def _worker_of(self, pack: int) -> int:

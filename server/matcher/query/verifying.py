@@ -54,7 +54,7 @@ async def verify(
         found = [read.at(place) for place in places]
         reply = pb.MatchReply(sequence=gallery.state.sequence, chain=gallery.state.chain)
         started = time.perf_counter()
-        vectors = 1 + len(found)
+        vectors = checked.views + len(found)
         records = records_of(found, on.scheme.parameters)
         async with on.open_session(checked, request, gallery.state, records) as call:
             await take_answer(reply, call, checked, 1, vectors * on.scheme.parameters.lane_ciphertexts)

@@ -17,6 +17,7 @@ from veilmatch.client.wire.agreement import (
     open_candidates,
     open_identification,
     open_verification,
+    require_valid,
 )
 from veilmatch.client.wire.labels import Labels
 from veilmatch.crypto.errors import GalleryMismatchError, IntegrityError, ServerDeviationError
@@ -54,12 +55,12 @@ def test_answer_about_a_probe_that_is_not_valid_is_one_refusal(bit: int, share: 
     a, b = replies([bit])
     a.valid_share = b.valid_share = share
     with pytest.raises(ServerDeviationError) as verified:
-        open_verification(a, b, "ab")
+        require_valid(open_verification(a, b, "ab"), "0123")
     a, b = replies([bit, 0, 1], ["x", "y", "z"])
     a.valid_share = b.valid_share = share
     with pytest.raises(ServerDeviationError) as searched:
-        open_candidates(a, b, "ab", Labels())
-    assert verified.value.fields() == searched.value.fields()
+        require_valid(open_candidates(a, b, "ab", Labels()), "0123")
+    assert verified.value.request_id == "0123" and verified.value.fields() == searched.value.fields()
 
 
 def test_where_nothing_was_compared_no_probe_was_refused() -> None:

@@ -126,7 +126,7 @@ async def test_a_connection_that_is_never_made_is_given_up_before_the_call_is(
         started = time.monotonic()
         with pytest.raises(UnavailableError, match="cannot be reached"):
             await ask(matcher, 10.0)
-        assert 0.4 < time.monotonic() - started < 3.0
+        assert 0.4 < time.monotonic() - started < 9.0
         assert not await matcher.connect(0.1)
         await matcher.close()
 
@@ -179,7 +179,9 @@ async def test_a_matcher_that_answered_before_and_ends_a_call_is_said_to_have_st
             await call
         assert isinstance(caught.value, UnavailableError)
         assert "lost" in str(caught.value.available) and "certificate" not in str(caught.value.available)
-        assert matcher.state == "down"
+        async with asyncio.timeout(10):
+            while matcher.state != "down":  # gRPC says so a moment later
+                await asyncio.sleep(0.01)
         await matcher.close()
     await server.stop(None)
 

@@ -129,6 +129,24 @@ def test_a_deviation_that_is_reported_late_counts_against_its_pair_alone(health:
     assert health.in_order(ALL) == ALL
 
 
+def test_who_has_too_much_to_do_again_and_again_keeps_nobody_from_the_others(health: PairHealth, clock: Clock) -> None:
+    """Waiting is right, once; a lying organisation could say so for ever."""
+    health.overloaded("ab")
+    assert health.in_order(ALL) == ALL
+    health.served("ab")
+    health.overloaded("ab")
+    assert health.in_order(ALL) == ALL, "it was not in a row"
+    health.overloaded("ab")
+    assert health.in_order(ALL) == ["ac", "bc", "ab"]
+    for _ in range(2):
+        health.overloaded("ac")
+    assert health.in_order(ALL) == ["bc", "ab", "ac"], "whatever one organisation leads"
+    clock.now = FIRST_S + 1
+    assert health.in_order(ALL) == ALL
+    health.served("ab")
+    assert health.in_order(ALL) == ALL
+
+
 def test_where_all_have_failed_all_are_tried(health: PairHealth) -> None:
     health.failed("ab", A_HANGS)
     health.failed("bc", UnavailableError("keyholder-c is down", party="keyholder-c", alternatives=("ab",)))

@@ -100,6 +100,27 @@ async def test_after_a_restart_no_error_of_a_server_about_anybody_else_is_waited
         assert caught.value is said
 
 
+async def test_a_matcher_that_is_there_and_failed_is_asked_again_before_one_that_is_gone_is_back(
+    patience: Patience, fakes: FakeMatchers
+) -> None:
+    """With b gone the pair ac is whole: c failed in it, and b does not come back."""
+    ended = UnavailableError("matcher-c ended the request", party="matcher-c")
+    fakes.b.comes_back = False
+    fakes.b.state = "down"
+    pairs = ["ab", "ac", "bc"]
+    assert await patience.ask(Script(fakes, ended, "answer"), 5.0, plenty, pairs, "abc") == "answer"
+    assert fakes.b.connects == 0
+
+
+async def test_what_a_key_holder_fails_in_waits_for_the_matcher_that_is_gone(
+    patience: Patience, fakes: FakeMatchers
+) -> None:
+    fakes.b.state = "down"
+    lacks = UnavailableError("keyholder-c cannot be reached", party="keyholder-c")
+    assert await patience.ask(Script(fakes, lacks, "answer"), 5.0, plenty, ["ab", "ac", "bc"], "abc") == "answer"
+    assert fakes.b.connects == 2  # for both of its pairs
+
+
 async def test_a_call_without_requests_left_waits_for_nothing(patience: Patience, fakes: FakeMatchers) -> None:
     for error in (GONE, OverloadedError("busy", retry_after_s=0.1)):
         with pytest.raises(type(error)):

@@ -26,6 +26,7 @@ from veilmatch.crypto.encryption.knowledge import KnownCiphertexts
 from veilmatch.crypto.encryption.paillier import Paillier
 from veilmatch.crypto.errors import ConfigurationError, InvalidInputError, KeyFileError, KnowledgeProofError
 from veilmatch.crypto.keys.ceremony import Ceremony
+from veilmatch.crypto.liveness import Verdict
 from veilmatch.crypto.requests import payload_digest, signed_bytes, subject_digest
 from veilmatch.protos.v1 import request_pb2 as pb
 
@@ -130,12 +131,44 @@ def test_draft_shows_neither_ciphertexts_nor_randomisers(probe: KnownCiphertexts
             spread(draft)
 
 
+# -- liveness ----------------------------------------------------------------------------------------
+
+
+def test_a_verdict_of_liveness_is_signed_with_the_request_and_part_of_what_its_proof_is_bound_to(
+    signer: RequestSigner, signing_handle: DeviceKey, ceremony: Ceremony, probe: KnownCiphertexts
+) -> None:
+    verdict = Verdict(bytes(range(32)), 1_700_000_000_000)
+    signed = signer.sign(Draft(pb.OPERATION_VERIFY, probe, 180, "alice", model="toy", liveness=verdict), "ab")
+    said = body_of(signed)
+    assert (said.liveness.detector, said.liveness.checked_at_ms) == (verdict.detector, verdict.checked_at_ms)
+    other = pb.SignedRequest.FromString(signed.SerializeToString())
+    said.ClearField("liveness")
+    other.body = said.SerializeToString(deterministic=True)
+    context = context_of(other, signing_handle.public_bytes())
+    with pytest.raises(KnowledgeProofError):
+        knowledge.check(ceremony.public_key, context, signed.ciphertexts, said.knowledge)
+
+
+def test_no_verdict_is_from_after_its_request(signer: RequestSigner, probe: KnownCiphertexts) -> None:
+    late = Verdict(bytes(32), 1_800_000_000_000)
+    said = body_of(signer.sign(Draft(pb.OPERATION_KNOWN, probe, 180, model="toy", liveness=late), "ab"))
+    assert said.liveness.checked_at_ms == said.issued_at_ms
+
+
 # -- the proof of knowledge ------------------------------------------------------------------------
 
 
 def context_of(signed: pb.SignedRequest, device_key: bytes) -> bytes:
     fields = {field.name: getattr(body_of(signed), field.name) for field in pb.RequestBody.DESCRIPTOR.fields}
-    del fields["knowledge"], fields["new_key_id"], fields["enrolment"]  # the latter two: of requests without vectors
+    del (
+        fields["knowledge"],
+        fields["new_key_id"],
+        fields["enrolment"],
+        fields["details"],
+        fields["card_serial"],
+    )  # but the first: of requests without vectors
+    said = fields.pop("liveness")
+    fields["liveness"] = Verdict(said.detector, said.checked_at_ms) if said.detector else None
     return knowledge.context_digest(device_key=device_key, **fields)
 
 
@@ -147,6 +180,7 @@ def test_every_request_with_lane_ciphertexts_proves_that_the_device_knows_them(
         Draft(pb.OPERATION_VERIFY, probe, 180, "alice", model="toy"),
         Draft(pb.OPERATION_CANDIDATES, probe, 180, model="toy"),
         Draft(pb.OPERATION_IDENTIFY, probe, 180, model="toy"),
+        Draft(pb.OPERATION_KNOWN, probe, 180, model="toy", liveness=Verdict(bytes(range(32)), 1_700_000_000_000)),
         Draft(pb.OPERATION_ENROL, probe, subject="alice", token=new_token(), model="toy"),
     ):
         signed, again = (signer.sign(draft, "ab") for _ in range(2))

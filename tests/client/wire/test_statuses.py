@@ -69,3 +69,14 @@ def test_a_time_out_of_this_device_is_told_with_where_it_is_set() -> None:
     none = grpc.aio.Metadata()
     error = ended(grpc.aio.AioRpcError(grpc.StatusCode.DEADLINE_EXCEEDED, none, none), known=True)
     assert "5 seconds" in hint(error) and "--timeout" in hint(error) and "timeout_s in device.toml" in hint(error)
+
+
+def test_a_server_whose_certificate_has_ended_is_told_of_as_such() -> None:
+    details = (
+        "failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0.1:7001: Tls handshake failed "
+        "(TSI_PROTOCOL_FAILURE): SSL_ERROR_SSL: error:1000007d:SSL routines:OPENSSL_internal:"
+        "CERTIFICATE_VERIFY_FAILED: certificate has expired: OK"
+    )
+    for known in (False, True):
+        error = ended(unavailable(details), known=known)
+        assert isinstance(error, HandshakeError) and "has expired" in str(error.available)

@@ -28,8 +28,8 @@ from tests.client.conftest import face
 from tests.client.fakes import FakeMatcher, FakeMatchers
 from veilmatch import AsyncClient, DeviceSettings
 from veilmatch.client.wire import transport
-from veilmatch.client.wire.statuses import ERROR_METADATA_KEY
 from veilmatch.client.wire.transport import GrpcMatcher, channel_options, open_matchers
+from veilmatch.crypto.claims import ERROR_KEY
 from veilmatch.crypto.errors import (
     BudgetExceededError,
     ConfigurationError,
@@ -91,7 +91,7 @@ class Servicer(rpc.MatcherServicer):
             return await work
         except VeilmatchError as error:
             fields = json.dumps(error.fields()).encode()
-            await context.abort(grpc.StatusCode.INTERNAL, error.message, ((ERROR_METADATA_KEY, fields),))
+            await context.abort(grpc.StatusCode.INTERNAL, error.message, ((ERROR_KEY, fields),))
 
 
 @dataclass
@@ -214,7 +214,7 @@ async def test_plain_status_becomes_a_typed_error(
 
 @pytest.mark.parametrize("sent", [b"\xff", b"[]", b"{", b"3", b"[" * 4000])
 async def test_unreadable_error_is_a_protocol_error(server: Server, sent: bytes) -> None:
-    server.abort_with(grpc.StatusCode.INTERNAL, ((ERROR_METADATA_KEY, sent),))
+    server.abort_with(grpc.StatusCode.INTERNAL, ((ERROR_KEY, sent),))
     with pytest.raises(ProtocolError, match="matcher-a"):
         await subjects(server.matcher)
 
@@ -227,7 +227,7 @@ async def test_hostile_error_text_is_cleaned(server: Server) -> None:
         "party": "keyholder-a",
         "alternatives": ["bc", "zz", 3],
     }
-    server.abort_with(grpc.StatusCode.INTERNAL, ((ERROR_METADATA_KEY, json.dumps(fields).encode()),))
+    server.abort_with(grpc.StatusCode.INTERNAL, ((ERROR_KEY, json.dumps(fields).encode()),))
     with pytest.raises(UnavailableError) as caught:
         await subjects(server.matcher)
     assert caught.value.message.startswith("?[2Jgone") and len(caught.value.message) <= 400
@@ -236,7 +236,7 @@ async def test_hostile_error_text_is_cleaned(server: Server) -> None:
 
 async def test_error_of_a_newer_server_is_still_ours(server: Server) -> None:
     sent = json.dumps({"code": "from_the_future", "message": "new"}).encode()
-    server.abort_with(grpc.StatusCode.INTERNAL, ((ERROR_METADATA_KEY, sent),))
+    server.abort_with(grpc.StatusCode.INTERNAL, ((ERROR_KEY, sent),))
     with pytest.raises(VeilmatchError, match="new"):
         await subjects(server.matcher)
 

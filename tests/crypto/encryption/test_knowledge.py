@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cache
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -17,6 +19,7 @@ from veilmatch.crypto.encryption.knowledge import KnownCiphertexts, check, proof
 from veilmatch.crypto.encryption.paillier import CHALLENGE_BITS, STATISTICAL_BITS, Paillier
 from veilmatch.crypto.errors import KnowledgeProofError
 from veilmatch.crypto.parameters import D512, DEFAULT, ParameterSet
+from veilmatch.crypto.requests import MAX_VIEWS
 from veilmatch.crypto.rings.choice import VARIABLE, available
 from veilmatch.crypto.rings.fixed_base import ROUNDING_BITS, KnownPower
 
@@ -204,7 +207,7 @@ def transcript(
     made: KnownCiphertexts, committed: KnownPower, es: list[Integer], patch: pytest.MonkeyPatch
 ) -> tuple[bytes, Integer]:
     """Seed and w of an accepted proof with this commitment, to these challenges."""
-    patch.setattr(Paillier, "commit", lambda _: committed)
+    patch.setattr(Paillier, "commit", lambda _, low=None: committed)
     patch.setattr(knowledge, "challenges", lambda seed, count: es)
     data = made.prove(CONTEXT)
     check(KEY, CONTEXT, made.ciphertexts, data)
@@ -257,5 +260,76 @@ def test_every_proof_has_a_commitment_of_its_own() -> None:
     assert len({data[:32] for data in proofs}) == len({response(data) for data in proofs}) == 8
 
 
+def test_what_a_commitment_begins_with_serves_one_proof_whoever_proves_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, count = KnownCiphertexts.encrypt(scheme(), [Integer(1)] * TOY.lane_ciphertexts), 8
+    begun: list[KnownPower | None] = []
+    commit, together = Paillier.commit, Barrier(count)
+
+    def watched(of: Paillier, low: KnownPower | None = None) -> KnownPower:
+        begun.append(low)
+        return commit(of, low)
+
+    def prove(_: int) -> bytes:
+        together.wait(10)
+        return made.prove(CONTEXT)
+
+    monkeypatch.setattr(Paillier, "commit", watched)
+    with ThreadPoolExecutor(count) as threads:
+        proofs = list(threads.map(prove, range(count)))
+    assert len(begun) == count and sum(low is not None for low in begun) == 1
+    assert len({data[:32] for data in proofs}) == count and all(accepted(made.ciphertexts, data) for data in proofs)
+
+
 def test_the_handle_shows_nothing_and_is_not_copied() -> None:
     assert f"{known()!r} {known()}" == "<KnownCiphertexts> <KnownCiphertexts>"
+
+
+# -- several views of a probe -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backend", available())
+@pytest.mark.parametrize("parameters", SETS, ids=lambda parameters: parameters.name)
+def test_one_proof_is_of_all_views(backend: str, parameters: ParameterSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, backend)
+    key = toy_public_key(parameters)
+    made = Paillier(key)
+    views = [KnownCiphertexts.encrypt(made, [Integer(i)] * parameters.lane_ciphertexts) for i in range(MAX_VIEWS + 1)]
+    for count in range(1, MAX_VIEWS + 1):
+        together = KnownCiphertexts.together(views[:count])
+        data = together.prove(CONTEXT)
+        assert len(data) == proof_bytes(key) and len(together.ciphertexts) == count * parameters.lane_ciphertexts
+        check(key, CONTEXT, together.ciphertexts, data)
+        # One view more, one less, in another order, or one ciphertext alone: not what was proved.
+        fewer, more = (
+            together.ciphertexts[: -parameters.lane_ciphertexts],
+            (*together.ciphertexts, *views[-1].ciphertexts),
+        )
+        for other in (fewer, more, together.ciphertexts[:-1], together.ciphertexts[::-1] if count > 1 else ()):
+            with pytest.raises(KnowledgeProofError):
+                check(key, CONTEXT, other, data)
+
+
+def test_who_knows_all_views_but_one_proves_nothing() -> None:
+    """A captured view among views of one's own: the proof of the others does not do for it."""
+    captured = KnownCiphertexts.encrypt(scheme(), plaintexts_of(9))
+    own = [KnownCiphertexts.encrypt(scheme(), plaintexts_of(i)) for i in range(2)]
+    claimed = replace(
+        KnownCiphertexts.together([own[0], own[1]]), ciphertexts=(*own[0].ciphertexts, *captured.ciphertexts)
+    )
+    assert not accepted(claimed.ciphertexts, claimed.prove(CONTEXT))
+    assert accepted(KnownCiphertexts.together(own).ciphertexts, KnownCiphertexts.together(own).prove(CONTEXT))
+
+
+def plaintexts_of(i: int) -> list[Integer]:
+    return [Integer(i)] * TOY.lane_ciphertexts
+
+
+def test_views_and_unless_known_are_in_the_context_and_nothing_changes_without_them() -> None:
+    assert knowledge.context_digest(**FIELDS, views=0, unless_known=False) == CONTEXT
+    contexts = {
+        knowledge.context_digest(**FIELDS, views=views, unless_known=unless, dated=dated)
+        for views in (0, 2, 3)
+        for unless in (False, True)
+        for dated in (False, True)
+    }
+    assert len(contexts) == 12

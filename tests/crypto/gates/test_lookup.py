@@ -94,9 +94,9 @@ def test_answers_of_few_slots_take_few_layers(operation: str, slots: int, layers
         def run(e: Evaluator, parts: tuple[Wire, Wire] = parts) -> object:
             return answer(operation, u if e.is_plus else v, k, parts[not e.is_plus], e)
 
-        plus, minus = both.run(run)
-        bits = np.unpackbits(plus ^ minus, count=slots, bitorder="little")
-        assert np.array_equal(bits.astype(bool), (s >= 0) & bool(valid))
+        found, is_valid = (plus ^ minus for plus, minus in zip(*both.run(run), strict=True))
+        bits = np.unpackbits(found, count=slots, bitorder="little")
+        assert np.array_equal(bits.astype(bool), (s >= 0) & bool(valid)) and is_valid[0] & 1 == valid
         assert (both.layers, both.used) == (layers, answer_cost(operation, slots, k))
 
 

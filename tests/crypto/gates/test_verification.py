@@ -58,7 +58,7 @@ def decided(probe: Array, templates: Array, threshold: int, p: ParameterSet) -> 
 
     def circuit(e: Evaluator) -> Circuit:
         at = 0 if e.is_plus else 1
-        return reached(probes[at], records[at], threshold, p, material[at], e)
+        return reached(probes[at], records[at], np.full(n, threshold), p, material[at], e)
 
     plus, minus = both.run(circuit)
     assert (both.layers, both.used) == (2 if p is TOY and p.ring_bits - 2 <= 4 else 3, reached_cost(n, p))
@@ -127,7 +127,7 @@ def answered(
     valid: of the probe and of the records that are gated. layers_before: of the two circuits, which send nothing here.
     """
     masks = [RNG.integers(0, 2, len(bits), dtype=np.uint8) for bits in (found, valid)]
-    both = BothHolders(any_reached_cost(len(found), gated=any(gated)))
+    both = BothHolders(any_reached_cost([np.array(gated, dtype=np.bool_)]))
 
     def shared(bits: Sequence[int], mask: Any, e: Evaluator, layers: int) -> Circuit:
         for _ in range(layers):
@@ -138,10 +138,12 @@ def answered(
         return np.packbits((yield from shared(valid, masks[1], e, layers_before[0])), bitorder="little")
 
     def circuit(e: Evaluator) -> Any:
-        return any_reached(packed(e), shared(found, masks[0], e, layers_before[1]), np.array(gated), e)
+        return any_reached(
+            packed(e), shared(found, masks[0], e, layers_before[1]), [np.array(gated, dtype=np.bool_)], e
+        )
 
     plus, minus = both.run(circuit)
-    assert both.used == any_reached_cost(len(found), gated=any(gated)), "reserved is what is used"
+    assert both.used == any_reached_cost([np.array(gated, dtype=np.bool_)]), "reserved is what is used"
     answer, of_probe = (int(x[0] ^ y[0]) for x, y in zip(plus, minus, strict=True))
     return (answer, of_probe), both
 

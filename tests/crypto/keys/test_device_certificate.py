@@ -10,16 +10,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from veilmatch.crypto.errors import DeviceCertificateError, DeviceRightsError, LowThresholdError, VeilmatchError
+from veilmatch.crypto.errors import (
+    DeviceCertificateError,
+    DeviceRightsError,
+    LivenessDemandedError,
+    LowThresholdError,
+    VeilmatchError,
+)
 from veilmatch.crypto.keys.device_certificate import (
     ALL_GALLERIES,
     FORMAT,
+    FORMAT_LIVENESS,
     FORMAT_RECIPIENT_ONLY,
     MAX_BYTES,
     MAX_THRESHOLD,
     DeviceCertificate,
     Statement,
 )
+from veilmatch.crypto.liveness import Verdict
 from veilmatch.crypto.parameters import D128_COARSE, DEFAULT
 from veilmatch.crypto.requests import OPERATIONS, WITH_PROBE, Operation
 
@@ -47,6 +55,7 @@ def test_what_is_signed_covers_every_field() -> None:
         "installation": bytes(16), "device": "door-3", "public_key": bytes(32), "rights": ("verify",),
         "galleries": ("main",), "lowest": (("verify", 6350),), "not_before_s": 1_700_000_001,
         "not_after_s": 1_800_000_001, "serial": bytes(16), "recipient_only": True,
+        "liveness": ("*",),
     }  # fmt: skip
     assert set(other) == set(STATEMENT.__dataclass_fields__)
     made = {replace(STATEMENT, **{name: value}).signed_bytes() for name, value in other.items()}
@@ -86,6 +95,10 @@ def test_galleries_and_lowest_thresholds_are_told_apart_in_what_is_signed() -> N
         {"lowest": (("identify", 1), ("verify", 1))}, {"rights": ("enrol",)}, {"rights": ("identify", "verify")},
         {"rights": ("identify", "verify"), "lowest": (("verify", 1), ("identify", 1))},
         {"rights": ("enrol",), "lowest": (), "recipient_only": True},
+        {"rights": ("enrol",), "lowest": (), "liveness": ("*",)}, {"liveness": ("ab" * 31,)},
+        {"liveness": ("AB" * 32,)}, {"liveness": ("*", "ab" * 32)}, {"liveness": ("ab" * 32, "ab" * 32)},
+        {"liveness": ("bb" * 32, "aa" * 32)}, {"liveness": ("",)}, {"liveness": (f"{'ab' * 32}\n",)},
+        {"liveness": tuple(f"{i:064x}" for i in range(17))},
     ],
 )  # fmt: skip
 def test_a_field_without_sense_is_refused(changes: dict[str, Any]) -> None:
@@ -134,6 +147,8 @@ def test_another_encoding_of_the_same_is_refused(change: str) -> None:
         DeviceCertificate.decode(data)
 
 
+DEMANDING = DeviceCertificate(replace(STATEMENT, liveness=("aa" * 32, "bb" * 32)), SIGNED.signatures)
+BOTH = DeviceCertificate(replace(STATEMENT, liveness=("*",), recipient_only=True), SIGNED.signatures)
 SEALED_ONLY = DeviceCertificate(replace(STATEMENT, recipient_only=True), SIGNED.signatures)
 
 
@@ -141,6 +156,8 @@ def test_only_a_certificate_that_needs_it_is_of_the_newer_format() -> None:
     for certificate, format_, more in (
         (SIGNED, FORMAT, set()),
         (SEALED_ONLY, FORMAT_RECIPIENT_ONLY, {"recipient_only"}),
+        (DEMANDING, FORMAT_LIVENESS, {"recipient_only", "liveness"}),
+        (BOTH, FORMAT_LIVENESS, {"recipient_only", "liveness"}),
     ):
         fields = json.loads(certificate.encode())
         assert fields["format"] == format_ and set(fields) - set(json.loads(SIGNED.encode())) == more
@@ -158,7 +175,14 @@ def test_only_a_certificate_that_needs_it_is_of_the_newer_format() -> None:
         (SEALED_ONLY, {"recipient_only": 1}),
         (SEALED_ONLY, {"recipient_only": "true"}),
         (SEALED_ONLY, {"recipient_only": None}),
-        (SEALED_ONLY, {"format": "veilmatch device certificate 4"}),
+        (SEALED_ONLY, {"format": FORMAT_LIVENESS}),
+        (SEALED_ONLY, {"format": "veilmatch device certificate 5"}),
+        (DEMANDING, {"liveness": []}),
+        (DEMANDING, {"liveness": "*"}),
+        (DEMANDING, {"liveness": [1]}),
+        (DEMANDING, {"recipient_only": None}),
+        (DEMANDING, {"format": FORMAT}),
+        (BOTH, {"format": FORMAT_RECIPIENT_ONLY}),
     ],
 )
 def test_the_format_and_its_field_belong_together(certificate: DeviceCertificate, changes: dict[str, Any]) -> None:
@@ -179,6 +203,28 @@ def test_what_compares_is_for_a_recipient_only_if_the_certificate_says_so(operat
     return None
 
 
+def test_demands_of_liveness_are_told_apart_in_what_is_signed() -> None:
+    made = {
+        replace(STATEMENT, liveness=liveness, recipient_only=only).signed_bytes()
+        for liveness in ((), ("*",), ("aa" * 32,), ("aa" * 32, "bb" * 32), ("bb" * 32,))
+        for only in (False, True)
+    }
+    assert len(made) == 10
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_what_compares_has_to_be_checked_by_a_detector_that_is_named(operation: Operation) -> None:
+    said, issued = DEMANDING.statement, 1_750_000_000_000
+    for asks in (STATEMENT, said, BOTH.statement):
+        asks.require_liveness(operation, Verdict(bytes.fromhex("bb" * 32), issued - 1000), issued)
+        if operation not in WITH_PROBE or not asks.liveness:
+            asks.require_liveness(operation, None, issued)
+    if operation in WITH_PROBE:
+        for verdict in (None, Verdict(bytes(32), issued), Verdict(bytes.fromhex("bb" * 32), issued - 120_001)):
+            with pytest.raises(LivenessDemandedError):
+                said.require_liveness(operation, verdict, issued)
+
+
 def test_a_device_may_do_what_its_certificate_says_while_it_is_valid() -> None:
     now = 1_750_000_000
     STATEMENT.require("verify", "main", now)
@@ -190,6 +236,13 @@ def test_a_device_may_do_what_its_certificate_says_while_it_is_valid() -> None:
     ):  # fmt: skip
         with pytest.raises(DeviceRightsError, match=why):
             STATEMENT.require(operation, gallery, now_s)  # type: ignore[arg-type]
+
+
+def test_how_long_ago_a_certificate_ended_is_said_so_that_one_can_read_it() -> None:
+    for after_s, said in ((0, "0 s ago"), (119, "119 s ago"), (7200, "2 hours ago"), (365 * 86400, "365 days ago")):
+        with pytest.raises(DeviceRightsError) as caught:
+            STATEMENT.require_valid(STATEMENT.not_after_s + after_s)
+        assert caught.value.got == said
 
 
 @given(st.dictionaries(st.sampled_from(WITH_PROBE), st.integers(1, DEFAULT.threshold_max)), st.data())

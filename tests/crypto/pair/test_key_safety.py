@@ -24,7 +24,7 @@ from veilmatch.crypto.rings.grid import Grid
 
 RANDOM = np.random.default_rng(33)
 PROBE, *TEMPLATES = unit_vectors(RANDOM, TOY.slots + 4, TOY)
-OPERATIONS: tuple[Operation, ...] = ("verify", "candidates", "identify", "enrol", "erase", "rotate")
+OPERATIONS: tuple[Operation, ...] = ("verify", "candidates", "identify", "known", "enrol", "erase", "rotate")
 QUERIES, SEARCHES = OPERATIONS[:3], OPERATIONS[1:3]
 
 

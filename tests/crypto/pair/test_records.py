@@ -107,7 +107,7 @@ def test_holders_that_are_told_different_origins_stop_before_anything_is_opened(
     assert not any(isinstance(e.message, Openings | GateLayer) for _, e in simulator.sent)
 
 
-@pytest.mark.parametrize("operation", ["candidates", "identify", "enrol"])
+@pytest.mark.parametrize("operation", ["candidates", "identify", "known", "enrol"])
 @pytest.mark.parametrize("by_device", [[False], [], [True, True], [False, False], [True, False]], ids=str)
 def test_vector_of_a_device_is_never_taken_without_its_gate(
     keys: Keys, operation: Operation, by_device: list[bool]

@@ -27,6 +27,7 @@ from veilmatch.crypto.pair.messages import (
     Agreement,
     AwaitResults,
     Coins,
+    Composed,
     DecisionShare,
     Envelope,
     GateLayer,
@@ -216,12 +217,12 @@ def test_template_is_converted_in_the_order_of_the_rules(keys: Keys, gallery: Si
     plus, minus = steps_of(keys, "enrol", gallery)
     layers = (4 + 2) * [GateLayer, *got(GateLayer)]
     assert plus == [
-        LocalWork, *got(Hello), *[Reserve] * 3, Hello, Openings,
+        LocalWork, *got(Hello), *[Reserve] * 3, Hello, Composed, Openings,
         *got(Openings, LastMask, Coins), Coins, *layers[:3], SafetyWork, SafetyProof,
         *got(SafetyProof), *layers[3:], *got(LastMask),
     ]  # fmt: skip
     assert minus == [
-        LocalWork, Hello, *got(Hello), *[Reserve] * 3,
+        LocalWork, Hello, *got(Hello), Composed, *[Reserve] * 3,
         *got(Openings), Openings, LastMask, Coins, GateLayer, *got(Coins), SafetyWork, SafetyProof,
         *layers[1:5], *got(SafetyProof), *layers[5:], LastMask,
     ]  # fmt: skip
@@ -233,11 +234,11 @@ def test_records_of_the_matchers_are_converted_without_any_gate(
 ) -> None:
     plus, minus = steps_of(keys, operation, gallery, by_device=False)
     assert plus == [
-        LocalWork, *got(Hello), Reserve, Hello, Openings,
+        LocalWork, *got(Hello), Reserve, Hello, Composed, Openings,
         *got(Openings, LastMask, Coins), Coins, SafetyWork, SafetyProof, *got(SafetyProof),
     ]  # fmt: skip
     assert minus == [
-        LocalWork, Hello, *got(Hello), Reserve,
+        LocalWork, Hello, *got(Hello), Composed, Reserve,
         *got(Openings), Openings, LastMask, Coins, *got(Coins), SafetyWork, SafetyProof, *got(SafetyProof),
     ]  # fmt: skip
 
@@ -247,17 +248,17 @@ def test_everything_of_a_verification_follows_one_conversion(keys: Keys, gallery
     plus, minus = steps_of(keys, "verify", gallery)
     layers = 5 * [GateLayer, *got(GateLayer)]
     assert plus == [
-        LocalWork, *got(Hello), *[Reserve] * 3, Hello, Openings,
+        LocalWork, *got(Hello), *[Reserve] * 3, Hello, Composed, Openings,
         *got(Openings, LastMask, Coins), Coins, *layers[:3], SafetyWork, SafetyProof, *got(SafetyProof), *layers[3:],
     ]  # fmt: skip
     assert minus == [
-        LocalWork, Hello, *got(Hello), *[Reserve] * 3,
+        LocalWork, Hello, *got(Hello), Composed, *[Reserve] * 3,
         *got(Openings), Openings, LastMask, Coins, GateLayer, *got(Coins), SafetyWork, SafetyProof,
         *layers[1:5], *got(SafetyProof), *layers[5:],
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("operation", ["candidates", "identify"])
+@pytest.mark.parametrize("operation", ["candidates", "identify", "known"])
 def test_probe_is_validated_while_the_matchers_work(
     keys: Keys, gallery: SimulatedGallery, operation: Operation
 ) -> None:
@@ -267,7 +268,7 @@ def test_probe_is_validated_while_the_matchers_work(
         assert steps[handed:awaited].count(GateLayer) == (2 if holder == PLUS else 1)
 
 
-@pytest.mark.parametrize("operation", ["verify", "candidates", "identify", "enrol", "rotate"])
+@pytest.mark.parametrize("operation", ["verify", "candidates", "identify", "known", "enrol", "rotate"])
 def test_nothing_is_opened_before_both_comparisons_and_the_reservation(
     keys: Keys, gallery: SimulatedGallery, operation: Operation
 ) -> None:
@@ -281,7 +282,7 @@ def test_nothing_is_opened_before_both_comparisons_and_the_reservation(
         assert Reserve in steps[: steps.index(GateLayer)]
 
 
-@pytest.mark.parametrize("operation", ["verify", "candidates", "identify", "enrol", "erase", "rotate"])
+@pytest.mark.parametrize("operation", ["verify", "candidates", "identify", "known", "enrol", "erase", "rotate"])
 @pytest.mark.parametrize("by_device", [True, False])
 def test_coins_are_shown_when_all_is_opened(
     keys: Keys, gallery: SimulatedGallery, operation: Operation, by_device: bool
@@ -295,7 +296,7 @@ def test_coins_are_shown_when_all_is_opened(
         assert steps[:shown].count(Openings) == steps[:shown].count(("got", Openings)) >= 1
 
 
-@pytest.mark.parametrize("operation", ["verify", "candidates", "identify", "enrol", "erase", "rotate"])
+@pytest.mark.parametrize("operation", ["verify", "candidates", "identify", "known", "enrol", "erase", "rotate"])
 def test_nothing_is_handed_over_before_the_other_one_has_proved_its_openings(
     keys: Keys, gallery: SimulatedGallery, operation: Operation
 ) -> None:
@@ -337,7 +338,7 @@ def test_no_index_of_stock_is_handed_out_twice(simulator: PairSimulator, gallery
 
     for holder, stock in enumerate(simulator.stocks):
         stock.reserve = noting(holder, stock.reserve)  # type: ignore[method-assign]
-    for operation in ("verify", "candidates", "identify", "enrol", "erase", "rotate", "verify"):
+    for operation in ("verify", "candidates", "identify", "known", "enrol", "erase", "rotate", "verify"):
         simulator.run(simulator.request(operation, 1), simulator.encrypt(PROBE), gallery, gallery.places[:3])
     for kind in STOCK_KINDS:
         assert used[PLUS, kind] == used[MINUS, kind] == list(range(len(used[PLUS, kind]))) != []
@@ -371,7 +372,7 @@ def test_holders_that_mean_different_sessions_stop_at_hello(
         assert all(isinstance(envelope.message, Hello) for _, envelope in simulator.sent)
 
 
-@pytest.mark.parametrize("operation", ["verify", "candidates", "identify", "enrol", "erase", "rotate"])
+@pytest.mark.parametrize("operation", ["verify", "candidates", "identify", "known", "enrol", "erase", "rotate"])
 @pytest.mark.parametrize("count", [0, 1, 3, 4])
 def test_wrong_number_of_lane_ciphertexts_is_refused(
     simulator: PairSimulator, gallery: SimulatedGallery, operation: Operation, count: int

@@ -38,10 +38,11 @@ PROBE = TEMPLATES[4]
 THRESHOLD = int(PROBE @ PROBE)
 #: Of records that a device encrypted, and of those that the matchers made.
 ON_RECORDS = ("erase", "erase, ungated", "rotate", "rotate, ungated")
-OPERATIONS = ("verify", "verify, ungated", "candidates", "identify", "enrol", *ON_RECORDS)
+OPERATIONS = ("verify", "verify, ungated", "candidates", "identify", "known", "enrol", *ON_RECORDS)
 #: Messages that each holder sends in one session.
 LENGTHS = {
-    "verify": (10, 11), "verify, ungated": (9, 10), "candidates": (15, 15), "identify": (24, 24), "enrol": (10, 12),
+    "verify": (10, 11), "verify, ungated": (9, 10), "candidates": (15, 15), "identify": (24, 24), "known": (17, 17),
+    "enrol": (10, 12),
     "erase": (10, 12), "erase, ungated": (4, 5), "rotate": (10, 12), "rotate, ungated": (4, 5),
 }  # fmt: skip
 
@@ -99,7 +100,7 @@ def expected_bits(operation: str) -> list[int]:
     bits = TEMPLATES @ PROBE >= THRESHOLD
     if operation == "identify":
         return [(int(np.argmax(TEMPLATES @ PROBE)) + 1) >> i & 1 for i in range(4)]
-    return [int(bits.any())] if operation.startswith("verify") else bits.astype(int).tolist()
+    return [int(bits.any())] if operation.startswith(("verify", "known")) else bits.astype(int).tolist()
 
 
 @pytest.fixture(scope="module", params=SCHEMES)

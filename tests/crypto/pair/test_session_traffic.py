@@ -60,7 +60,7 @@ def with_match_at(*places: int) -> Array:
     return templates
 
 
-@pytest.mark.parametrize("operation", ["verify", "candidates", "identify"])
+@pytest.mark.parametrize("operation", ["verify", "candidates", "identify", "known"])
 def test_holders_see_the_same_whoever_matches(keys: Keys, operation: Operation) -> None:
     nobody = seen_by_holders(keys, operation, STRANGERS)
     assert len(nobody) > (40 if operation == "verify" else 70)
@@ -78,7 +78,7 @@ INVALID = (
 )
 
 
-@pytest.mark.parametrize("operation", ["verify", "candidates", "identify", "enrol"])
+@pytest.mark.parametrize("operation", ["verify", "candidates", "identify", "known", "enrol"])
 def test_holders_see_the_same_whether_a_vector_is_valid(keys: Keys, operation: Operation) -> None:
     valid = seen_by_holders(keys, operation, STRANGERS)
     for vector in INVALID:
@@ -107,7 +107,7 @@ def test_holders_of_a_verification_see_the_same_whichever_records_are_valid(keys
         assert seen_by_holders(keys, "verify", templates, by_device=by_device) == valid
 
 
-@pytest.mark.parametrize("operation", ["verify", "candidates", "identify", "enrol", "erase", "rotate"])
+@pytest.mark.parametrize("operation", ["verify", "candidates", "identify", "known", "enrol", "erase", "rotate"])
 def test_holders_see_the_same_wherever_the_shares_of_the_minus_holder_lie(keys: Keys, operation: Operation) -> None:
     by_chance = seen_by_holders(keys, operation, STRANGERS)
     vectors = 1 + len(STRANGERS) if operation == "verify" else 1
@@ -115,7 +115,7 @@ def test_holders_see_the_same_wherever_the_shares_of_the_minus_holder_lie(keys: 
     at_the_modulus = [keys.scheme.modulus - 1] * TOY.lane_ciphertexts * vectors
     all_wrap = lane_shares(repeated(1 << TOY.lane_bits - 2, TOY), TOY)  # 0 mod 2^k
     unsafe = [aimed(at_the_end_of_a_lane), aimed(at_the_modulus)]
-    if operation in ("candidates", "identify"):
+    if operation in ("candidates", "identify", "known"):
         unsafe += [aimed(all_wrap), lambda number, count: [keys.scheme.modulus - 1] * count if number else None]
     for aim in unsafe:
         assert seen_by_holders(keys, operation, STRANGERS, aim=aim) == by_chance

@@ -24,10 +24,12 @@ def trips_of(
     wanted: Sequence[tuple[int, int]] = (),
     by_device: list[bool] | None = None,
     starts: tuple[int, int] = (0, 0),
+    *,
+    unless_known: bool = False,
 ) -> tuple[int, int]:
     """Return after how many trips the plus and the minus holder have their shares.
 
-    starts: when the request is brought to them.
+    starts: when the request is brought to them. unless_known: of an enrolment.
     """
     now = list(starts)
     wires: tuple[deque[int], deque[int]] = (deque(), deque())
@@ -45,7 +47,9 @@ def trips_of(
 
     simulator.observe = observe
     try:
-        simulator.run(simulator.request(operation, 1), ciphertexts, gallery, wanted, by_device)
+        simulator.run(
+            simulator.request(operation, 1, unless_known=unless_known), ciphertexts, gallery, wanted, by_device
+        )
     finally:
         simulator.observe = lambda holder, action: None
     return now[PLUS], now[MINUS]

@@ -179,7 +179,7 @@ def test_two_logs_of_one_party_or_of_two_keys_are_not_compared(tmp_path: Path) -
 
 
 def run(*arguments: object) -> Result:
-    return CliRunner().invoke(build_app(), ["audit", *map(str, arguments)])
+    return CliRunner().invoke(build_app("audit"), ["audit", *map(str, arguments)])
 
 
 def test_verify_ends_with_0_for_an_intact_log_and_7_for_a_broken_one(tmp_path: Path) -> None:

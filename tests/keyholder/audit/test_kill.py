@@ -14,7 +14,10 @@ def test_no_acknowledged_entry_is_lost_over_all_kills(tmp_path: Path) -> None:
     rng, acknowledged = random.Random(1), []
     for round_number in range(5):
         first = 1_000_000 * round_number
-        acknowledged += run_and_kill("tests.keyholder.audit_loop", tmp_path, first, after_s=rng.uniform(0.0, 0.25))
+        acknowledged += run_and_kill(
+            "tests.keyholder.audit_loop", tmp_path, first,
+            after_s=rng.uniform(0.0, 0.25), after=lambda numbers: len(numbers) > 20,
+        )  # fmt: skip
         checked = check_log(tmp_path)
         assert checked.broken is None
         assert checked.counts["open"] >= round_number + 1

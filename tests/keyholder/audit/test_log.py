@@ -330,6 +330,62 @@ def test_a_deleted_file_can_be_saved_from_the_running_daemon(tmp_path: Path) -> 
     assert noted(tmp_path) == [1, 3]
 
 
+@pytest.mark.parametrize("whole_folder", [False, True], ids=["the file", "the folder"])
+def test_a_deleted_file_is_put_back_when_that_is_asked_for(whole_folder: bool, tmp_path: Path) -> None:
+    log = opened(tmp_path)
+    log.append(session(1))
+    shutil.rmtree(tmp_path / "audit") if whole_folder else last_file(tmp_path).unlink()
+    with pytest.raises(AuditLogError):
+        log.append(session(2))
+    with capture_logs() as logged:
+        log.put_back()
+        log.put_back()
+    assert [entry["event"] for entry in logged] == ["audit log put back"]
+    log.append(session(3))
+    assert noted(tmp_path) == [1, 3]
+    put_back = [entry.fields["put_back_bytes"] for entry in entries_of(tmp_path) if "put_back_bytes" in entry.fields]
+    assert put_back == [logged[0]["bytes"]]
+    assert stat.S_IMODE(last_file(tmp_path).stat().st_mode) == 0o600
+    with pytest.raises(AuditLogError):
+        opened(tmp_path)  # it is locked as before
+    log.close()
+    again = opened(tmp_path)
+    again.append(session(4))
+    again.close()
+    assert noted(tmp_path) == [1, 3, 4]
+
+
+def test_a_file_that_is_there_or_was_moved_is_left_alone(tmp_path: Path) -> None:
+    log = opened(tmp_path)
+    log.append(session(1))
+    before = last_file(tmp_path).read_bytes()
+    log.put_back()
+    assert last_file(tmp_path).read_bytes() == before
+    file = last_file(tmp_path)
+    file.rename(tmp_path / "away")
+    log.put_back()
+    assert not file.exists(), "two copies would be two logs"
+    (tmp_path / "away").rename(file)
+    log.append(session(2))
+    log.close()
+    assert noted(tmp_path) == [1, 2]
+
+
+def test_a_file_that_cannot_be_put_back_is_tried_again(tmp_path: Path) -> None:
+    log = opened(tmp_path)
+    log.append(session(1))
+    file = last_file(tmp_path)
+    file.unlink()
+    file.with_name(file.name + ".new").mkdir()
+    with pytest.raises(AuditLogError):
+        log.put_back()
+    file.with_name(file.name + ".new").rmdir()
+    log.put_back()
+    log.append(session(2))
+    log.close()
+    assert noted(tmp_path) == [1, 2]
+
+
 def test_files_before_the_last_may_be_moved_to_an_archive(tmp_path: Path) -> None:
     log = opened(tmp_path, 4096)
     for n in range(40):

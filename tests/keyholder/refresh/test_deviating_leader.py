@@ -16,6 +16,7 @@ import pytest
 from tests.keyholder.refresh.leaders import NONE, READY, USED, DeviatingLeader
 from tests.keyholder.refresh.test_refresh import ALL_STEPS
 from tests.keyholder.refreshables import Refreshables, refreshables
+from tests.keyholder.trio import stocked
 from veilmatch.crypto.errors import KeyMismatchError, UnavailableError, VeilmatchError
 from veilmatch.crypto.keys.parties import PARTIES, Party
 from veilmatch.protos.v1 import keyholder_pb2 as pb
@@ -28,7 +29,7 @@ LIES = (NONE, READY, USED, pb.REFRESH_STAGE_PREPARING, pb.REFRESH_STAGE_WITHDRAW
 
 @pytest.fixture
 async def three(tmp_path: Path) -> AsyncIterator[Refreshables]:
-    async with refreshables(tmp_path / "trio") as made:
+    async with refreshables(await stocked(tmp_path / "trio")) as made:
         yield made
 
 

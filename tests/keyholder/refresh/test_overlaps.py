@@ -45,7 +45,7 @@ class Gate:
 
 
 async def become(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10.0):
+    async with asyncio.timeout(15):
         while not condition():
             await asyncio.sleep(0.01)
 

@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import text
 
 from tests.keyholder.refreshables import Refreshables, refreshables
+from tests.keyholder.trio import stocked
 from veilmatch.crypto.errors import IntegrityError, ProtocolError, RefreshIntervalError, UnavailableError
 from veilmatch.crypto.keys.parties import PARTIES, Party
 from veilmatch.server.keyholder.refresh.pace import BEGUN_AT_MOST, Pace
@@ -170,7 +171,7 @@ def test_what_cannot_be_counted_is_not_begun(tmp_path: Path, clock: Clock) -> No
 
 @pytest.fixture
 async def three(tmp_path: Path) -> AsyncIterator[Refreshables]:
-    async with refreshables(tmp_path / "trio", refresh_interval_s=INTERVAL_S) as made:
+    async with refreshables(await stocked(tmp_path / "trio"), refresh_interval_s=INTERVAL_S) as made:
         yield made
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from tests.keyholder.refresh.leaders import USED, DeviatingLeader
 from tests.keyholder.refreshables import Refreshables, refreshables
-from tests.keyholder.trio import NAMES, ceremony, refused
+from tests.keyholder.trio import NAMES, ceremony, refused, stocked
 from veilmatch.crypto.errors import (
     AuditLogError,
     InvalidInputError,
@@ -30,12 +30,12 @@ from veilmatch.protos.v1 import keyholder_pb2_grpc as rpc
 from veilmatch.server.keyholder.audit.check import entries_of
 from veilmatch.server.keyholder.refresh.recovery import Found, plan
 from veilmatch.server.keyholder.refresh.settling import Position, Stage, Word
-from veilmatch.server.keyholder.stock.stock import Shelf
+from veilmatch.server.keyholder.stock.shelf import Shelf
 
 
 @pytest.fixture
 async def three(tmp_path: Path) -> AsyncIterator[Refreshables]:
-    async with refreshables(tmp_path / "trio") as made:
+    async with refreshables(await stocked(tmp_path / "trio")) as made:
         yield made
 
 

@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 
 from tests.keyholder.refreshables import Refreshables, refreshables
+from tests.keyholder.trio import stocked
 from veilmatch.crypto.errors import UnavailableError
 from veilmatch.crypto.keys.parties import PAIRS, PARTIES, Pair, Party
 
 
 @pytest.fixture
 async def three(tmp_path: Path) -> AsyncIterator[Refreshables]:
-    async with refreshables(tmp_path / "trio") as made:
+    async with refreshables(await stocked(tmp_path / "trio")) as made:
         yield made
 
 

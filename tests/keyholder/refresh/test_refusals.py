@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.keyholder.refreshables import Refreshables, refreshables
-from tests.keyholder.trio import NAMES, ceremony, refused
+from tests.keyholder.trio import NAMES, ceremony, refused, stocked
 from veilmatch.crypto.errors import (
     AuditLogError,
     CiphertextError,
@@ -38,7 +38,7 @@ MESSAGES = ("Commitment", "Reveal", "Fit")
 
 @pytest.fixture
 async def three(tmp_path: Path) -> AsyncIterator[Refreshables]:
-    async with refreshables(tmp_path / "trio") as made:
+    async with refreshables(await stocked(tmp_path / "trio")) as made:
         yield made
 
 

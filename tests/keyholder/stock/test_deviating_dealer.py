@@ -18,12 +18,16 @@ from veilmatch.server.keyholder import service
 from veilmatch.server.keyholder.stock import checking, standing
 
 TEMPLATE = np.random.default_rng(1).integers(-TOY.clip, TOY.clip + 1, TOY.dimension)
-WAIT_S = 1.0
+WAIT_S = standing.FIRST_WAIT_S
 
 
 @pytest.fixture(autouse=True)
-def short_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(standing, "FIRST_WAIT_S", WAIT_S)
+def now(unstocked: Trio) -> list[float]:
+    """The clock that the pair waits by after a check that failed."""
+    clock = [1000.0]
+    for party in holders("ab"):
+        unstocked[party].stocks._standings["ab"]._now = lambda: clock[0]
+    return clock
 
 
 async def enrol(trio: Trio) -> list[Any]:
@@ -36,10 +40,13 @@ async def enrol(trio: Trio) -> list[Any]:
     return await asyncio.gather(*map(one, holders("ab")), return_exceptions=True)
 
 
-async def served_again(trio: Trio) -> None:
-    """It is, with nothing restarted."""
-    await asyncio.sleep(WAIT_S)
-    outcomes = await enrol(trio)
+async def served_again(trio: Trio, now: list[float]) -> None:
+    """It is, with nothing restarted. A holder that notes the failure after the other one waits once more."""
+    for _ in range(2):
+        now[0] += WAIT_S
+        outcomes = await enrol(trio)
+        if not any(isinstance(outcome, BaseException) for outcome in outcomes):
+            break
     assert not any(isinstance(outcome, BaseException) for outcome in outcomes), outcomes
 
 
@@ -48,7 +55,7 @@ def stock(trio: Trio) -> list[int]:
 
 
 async def test_a_dealer_that_deals_one_wrong_triple_is_named_to_the_device(
-    trio: Trio, monkeypatch: pytest.MonkeyPatch
+    unstocked: Trio, now: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     honest = service.deal_tagged
 
@@ -60,20 +67,20 @@ async def test_a_dealer_that_deals_one_wrong_triple_is_named_to_the_device(
 
     monkeypatch.setattr(service, "deal_tagged", wrong)
     with capture_logs() as logged:
-        first = await enrol(trio)
+        first = await enrol(unstocked)
     monkeypatch.undo()
     alerts = [entry for entry in logged if entry["event"] == "dealt block refused"]
     assert {(alert["named"], alert["log_level"]) for alert in alerts} == {("keyholder-c", "error")}
-    for outcomes in (first, await enrol(trio)):
+    for outcomes in (first, await enrol(unstocked)):
         error = next(x for x in outcomes if isinstance(x, DealtStockError))
         assert error.party == "keyholder-c" and error.retry_after_s is not None and error.retry_after_s <= WAIT_S
-    assert not any(stock(trio))
-    await served_again(trio)
+    assert not any(stock(unstocked))
+    await served_again(unstocked, now)
 
 
 @pytest.mark.parametrize("for_plus", [True, False])
 async def test_a_dealer_that_deals_one_wrong_tag_is_named_before_a_session_uses_it(
-    for_plus: bool, trio: Trio, monkeypatch: pytest.MonkeyPatch
+    for_plus: bool, unstocked: Trio, now: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     honest = service.deal_tagged
 
@@ -86,16 +93,16 @@ async def test_a_dealer_that_deals_one_wrong_tag_is_named_before_a_session_uses_
         )
 
     monkeypatch.setattr(service, "deal_tagged", wrong)
-    outcomes = await enrol(trio)
+    outcomes = await enrol(unstocked)
     monkeypatch.undo()
     assert not any(isinstance(outcome, KeySafetyError) for outcome in outcomes), "it would name an honest holder"
     error = next(x for x in outcomes if isinstance(x, DealtStockError))
     assert error.party == "keyholder-c"
-    await served_again(trio)
+    await served_again(unstocked, now)
 
 
 async def test_a_plus_holder_that_alters_its_opening_is_named_and_the_honest_dealer_is_not(
-    trio: Trio, monkeypatch: pytest.MonkeyPatch
+    unstocked: Trio, now: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     honest = checking.BlockCheck
 
@@ -107,16 +114,16 @@ async def test_a_plus_holder_that_alters_its_opening_is_named_and_the_honest_dea
 
     monkeypatch.setattr(checking, "BlockCheck", Altered)
     with capture_logs() as logged:
-        outcomes = await enrol(trio)
+        outcomes = await enrol(unstocked)
     alerts = [entry for entry in logged if entry["event"] == "dealt block refused"]
     assert {alert["named"] for alert in alerts} == {"keyholder-a", "keyholder-b"}, "each names the other"
     assert any(isinstance(outcome, DealtOpeningError) for outcome in outcomes)
     monkeypatch.setattr(checking, "BlockCheck", honest)
-    await served_again(trio)
+    await served_again(unstocked, now)
 
 
 async def test_a_dealer_that_cannot_be_reached_once_there_is_a_coin_costs_a_wait_and_no_restart(
-    trio: Trio, monkeypatch: pytest.MonkeyPatch
+    unstocked: Trio, now: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     silent = asyncio.Event()
 
@@ -126,15 +133,15 @@ async def test_a_dealer_that_cannot_be_reached_once_there_is_a_coin_costs_a_wait
 
     with monkeypatch.context() as patch:
         patch.setattr(service, "commit_opening", gone)
-        outcomes = await enrol(trio)
+        outcomes = await enrol(unstocked)
     assert silent.is_set()
     errors = [outcome for outcome in outcomes if isinstance(outcome, UnavailableError)]
     assert any(error.party == "keyholder-c" and error.retry_after_s is not None for error in errors), outcomes
-    await served_again(trio)
+    await served_again(unstocked, now)
 
 
 async def test_the_dealer_is_asked_by_the_holders_of_its_pair_for_the_opening_of_the_other(
-    trio: Trio, monkeypatch: pytest.MonkeyPatch
+    unstocked: Trio, now: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[tuple[str, str]] = []
     committing = service.commit_opening
@@ -144,6 +151,6 @@ async def test_the_dealer_is_asked_by_the_holders_of_its_pair_for_the_opening_of
         return committing(seed, name, coin, modulus, of_plus=of_plus)
 
     monkeypatch.setattr(service, "commit_opening", noting)
-    await (await trio["a"].stocks.of("ab")).refill()
+    await (await unstocked["a"].stocks.of("ab")).refill()
     assert sorted(asked) == [("ab", "minus")] * 3 + [("ab", "plus")] * 3
-    assert all(trio["a"].stocks.by_pair["ab"].remaining.values())
+    assert all(unstocked["a"].stocks.by_pair["ab"].remaining.values())

@@ -154,12 +154,12 @@ async def test_a_holder_that_waits_is_asked_in_vain_and_loses_no_number(kind: Ki
         await link.send(pb.CheckMessage(opening=b"wrong"))
         with pytest.raises(DealtOpeningError):
             await link.receive()
-    for wait_s in (FIRST_WAIT_S, 20.0):
+    for wait_s in (FIRST_WAIT_S, 2.0):
         async with asked(minus, kind, 0) as link:
             with pytest.raises(DealtOpeningError) as caught:
                 await link.receive()
             assert caught.value.retry_after_s == wait_s
-        minus.clock.now = FIRST_WAIT_S - 20
+        minus.clock.now = FIRST_WAIT_S - 2
     minus.clock.now = FIRST_WAIT_S
     async with asked(minus, kind, 0) as link:
         assert (await to_the_nonce(link))[0] == 1
@@ -168,7 +168,7 @@ async def test_a_holder_that_waits_is_asked_in_vain_and_loses_no_number(kind: Ki
 async def test_the_minus_holder_keeps_no_more_than_its_target_and_a_margin(
     minus: Holder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("veilmatch.server.keyholder.stock.stock.MAX_SKIP_BLOCKS", 1)
+    monkeypatch.setattr("veilmatch.server.keyholder.stock.shelf.MAX_SKIP_BLOCKS", 1)
     allowed = TARGETS["bits"] // UNITS["bits"] + 1
     for _ in range(allowed):
         await minus.other.stock._shelves["bits"].check_one()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import signal
 import sqlite3
 import subprocess
@@ -24,9 +23,7 @@ from veilmatch.crypto.dealing import STOCK_KINDS, BlockName, CheckedBlock
 from veilmatch.crypto.encryption.paillier import Paillier
 from veilmatch.crypto.errors import GalleryMismatchError, KeyMismatchError, UnavailableError
 from veilmatch.crypto.keys.parties import Party
-from veilmatch.crypto.pair.messages import Reserve
 from veilmatch.protos.v1 import request_pb2
-from veilmatch.server.keyholder.stock.stock import Stock
 from veilmatch.server.keyholder.stock.store import StockStore
 from veilmatch.server.matcher.gallery.mutation import GalleryState
 
@@ -219,35 +216,6 @@ async def test_a_peer_that_loses_its_storage_again_and_again_leaves_no_blocks_be
         sizes.append(held.total())
         await with_new_storage(trio, "b")
     assert max(sizes) == min(sizes)
-
-
-async def test_a_peer_that_gets_its_old_storage_back_uses_nothing_twice(
-    trio: Trio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    handed: dict[tuple[bytes, bool, str], list[tuple[int, int]]] = defaultdict(list)
-    reserve = Stock.reserve
-
-    async def noted(self: Stock, wanted: Reserve) -> Any:
-        reserved = await reserve(self, wanted)
-        handed[self.name, wanted.start is None, wanted.kind].append((reserved.start, reserved.start + wanted.count))
-        return reserved
-
-    monkeypatch.setattr(Stock, "reserve", noted)
-    await meet_again(trio)
-    await query(trio)
-    await trio.stop("b")
-    shutil.copytree(trio.data_dir("b"), tmp_path / "backup")
-    for restored in (False, True, False, True):
-        shutil.rmtree(trio.data_dir("b"))
-        if restored:
-            shutil.copytree(tmp_path / "backup", trio.data_dir("b"))
-        await trio.start("b")
-        await meet_again(trio)
-        await query(trio)
-        await trio.stop("b")
-    assert len({name for name, *_ in handed}) == 3  # two of them new, and the first one three times
-    for spans in handed.values():
-        assert all(stop <= start for (_, stop), (start, _) in pairwise(sorted(spans)))
 
 
 async def test_a_session_that_is_under_way_while_its_stock_is_replaced_ends(trio: Trio) -> None:

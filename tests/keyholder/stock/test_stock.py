@@ -31,8 +31,9 @@ from veilmatch.crypto import dealing
 from veilmatch.crypto.dealing import BitTriples, Block, BlockCheck, BlockName, CheckedBlock, Kind, Products
 from veilmatch.crypto.errors import ProtocolError, StorageError, UnavailableError
 from veilmatch.crypto.pair.messages import Reserve
+from veilmatch.server.keyholder.stock.shelf import UsedRanges
 from veilmatch.server.keyholder.stock.standing import Standing
-from veilmatch.server.keyholder.stock.stock import Stock, UsedRanges, stock_name
+from veilmatch.server.keyholder.stock.stock import Stock, stock_name
 
 KINDS = dealing.STOCK_KINDS
 #: One step of the durable mark, at most.
@@ -455,7 +456,11 @@ def _in_memory_minus() -> Stock:
         def mark(self, *_: object) -> int:
             return 0
 
-        tried = mark
+        tried = agreed = mark
+
+        @property
+        def memory(self) -> Store:
+            return self
 
         def advance(self, *_: object) -> None:
             pass

@@ -11,8 +11,8 @@ from tests.matcher.galleries import KEY_ID, ORGANISATIONS, PARAMETERS, Model, mu
 from veilmatch.crypto.errors import UnavailableError, VeilmatchError
 from veilmatch.crypto.keys.parties import PARTIES, Party
 from veilmatch.protos.v1 import matcher_pb2 as pb
+from veilmatch.server.matcher.agreement.agreement import Agreement
 from veilmatch.server.matcher.agreement.meeting import Meeting
-from veilmatch.server.matcher.agreement.sitting import Agreement
 from veilmatch.server.matcher.change.succession import OnDisk
 from veilmatch.server.matcher.gallery.disk.store import Store
 from veilmatch.server.matcher.gallery.gallery import Gallery

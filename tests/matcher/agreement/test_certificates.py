@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 
 from tests.matcher.galleries import KEY_ID, ORGANISATIONS, signed, signers
 from veilmatch.crypto.errors import IntegrityError, ProtocolError
-from veilmatch.crypto.keys.parties import PAIRS, PARTIES
+from veilmatch.crypto.gallery_change import ACCEPTANCE
+from veilmatch.crypto.keys.parties import PAIRS, PARTIES, Party
 from veilmatch.server.matcher.agreement.acceptor import Accepted, GalleryState
+from veilmatch.server.matcher.agreement.agreement import Agreement
 from veilmatch.server.matcher.agreement.ballots import NO_BALLOT, Ballot
-from veilmatch.server.matcher.agreement.certificates import ACCEPTANCE, PROPOSAL, Certificate, Scope, Statement, Vote
+from veilmatch.server.matcher.agreement.certificates import PROPOSAL, Certificate, Scope, Statement, Vote
 from veilmatch.server.matcher.agreement.lies import proofs_in, says_less
 
 SCOPE = Scope("staff", KEY_ID)
@@ -138,3 +140,23 @@ def test_two_changes_that_were_accepted_under_one_ballot_are_a_fork_also_between
     one, other = (stated(GalleryState(6, OTHER, LOW, Accepted(LOW, chain))) for chain in (CHAIN, OTHER))
     assert of_b(one, other) == ["fork"]
     assert of_b(one, one) == []
+
+
+def test_what_is_stated_of_a_state_is_signed_once() -> None:
+    signed: list[bytes] = []
+
+    class Counting:
+        party: Party = "a"
+
+        def sign(self, context: str, message: bytes) -> bytes:
+            signed.append(message)
+            return ORGANISATIONS["a"].sign(context, message)
+
+    agreement = Agreement(Counting(), signers)
+    for state in (GalleryState(1, bytes(32)), GalleryState(2, bytes(32)), GalleryState(1, bytes(32))):
+        statement = Statement.decode(agreement.statement(SCOPE, state))
+        statement.check(SCOPE, signers)
+        assert (statement.party, statement.state) == ("a", state)
+    assert len(signed) == 2
+    agreement.statement(Scope("another gallery", SCOPE.key_id), GalleryState(1, bytes(32)))
+    assert len(signed) == 3

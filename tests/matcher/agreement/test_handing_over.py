@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
+from tests.matcher.agreement.organisations import nth
 from tests.matcher.galleries import KEY_ID, ORGANISATIONS, signers
 from veilmatch.crypto.errors import IntegrityError, ProtocolError
+from veilmatch.crypto.gallery_change import next_chain
 from veilmatch.protos.v1 import matcher_pb2 as pb
 from veilmatch.server.matcher.agreement import handing_over
 from veilmatch.server.matcher.agreement.acceptor import GalleryState
@@ -16,9 +19,8 @@ from veilmatch.server.matcher.agreement.ballots import Ballot
 from veilmatch.server.matcher.agreement.certificates import Certificate, Scope, Vote
 from veilmatch.server.matcher.agreement.handing_over import MEETING_CHANGES, Taking
 from veilmatch.server.matcher.gallery import changes as changes_module
-from veilmatch.server.matcher.gallery.body import digest_of
-from veilmatch.server.matcher.gallery.changes import Change, check_changes
-from veilmatch.server.matcher.gallery.mutation import next_chain
+from veilmatch.server.matcher.gallery.body import Body, digest_of
+from veilmatch.server.matcher.gallery.changes import Change, by_leaf, check_changes, contents_of
 
 
 def piece(body: bytes, *, more: bool = True) -> pb.ChangesChunk:
@@ -77,3 +79,41 @@ def test_a_body_is_read_once_two_have_signed_it(monkeypatch: pytest.MonkeyPatch)
         with pytest.raises(IntegrityError):
             check_changes(start, [Change(1, body, certificate.encode())], scope, signers)
         assert read == expected
+
+
+def test_contents_that_no_change_brings_are_not_taken() -> None:
+    """They would be kept, and hashed, with the gallery held."""
+    change = nth(1)
+    ends = piece(change.body.encode(), more=False)
+    contents = list(contents_of(change))
+    for content in contents:
+        ends.contents.add(subject=content.subject, data=content.data)
+    taking = Taking()
+    taking.take(ends)
+    taking.take_contents(ends, lambda _: [change.body])
+    assert taking.contents == by_leaf(contents)
+    again, strange = pb.ChangesChunk(), pb.ChangesChunk()
+    again.contents.add(subject=contents[0].subject, data=contents[0].data)
+    strange.contents.add(data=b"made up")
+    for chunk in (again, strange):
+        with pytest.raises(ProtocolError, match="no change brings"):
+            taking.take_contents(chunk, lambda _: [])
+    with pytest.raises(ProtocolError, match="after the contents"):
+        taking.take(ends)
+
+
+def test_contents_wait_for_what_two_have_signed() -> None:
+    chunk = piece(b"body", more=False)
+    chunk.contents.add(data=b"made up")
+    taking = Taking()
+    taking.take(chunk)
+
+    def look(changes: Sequence[Change]) -> list[Body]:
+        raise IntegrityError("nobody has signed it", got=changes[0].sequence)
+
+    with pytest.raises(IntegrityError, match="nobody has signed"):
+        taking.take_contents(chunk, look)
+    assert not taking.contents
+    nothing = pb.ChangesChunk(last=True)
+    with pytest.raises(ProtocolError, match="no changes"):
+        Taking().take_contents(nothing, look)

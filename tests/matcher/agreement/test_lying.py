@@ -113,7 +113,7 @@ async def test_who_is_hours_ahead_is_not_waited_for(tmp_path: Path) -> None:
     await agreed(a, b, nth(1))
     state = b.gallery.state
     lie = GalleryState(state.sequence, state.chain, Ballot(int((time.time() + 3700) * 1e6), "bc"))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(15):
         outcome, _ = await sit(a, b, nth(2), Line(change=states(a.gallery.scope, lie)))
     assert isinstance(outcome, ProtocolError)
 

@@ -17,7 +17,7 @@ from veilmatch.crypto.keys.parties import PAIRS, PARTIES, Pair, Party, dealer_of
 from veilmatch.protos.v1 import matcher_pb2 as pb
 from veilmatch.protos.v1 import matcher_pb2_grpc as rpc
 from veilmatch.server.ground.own_failures import Self, own_failures
-from veilmatch.server.matcher.agreement.meeting import Meetings, matcher_name
+from veilmatch.server.matcher.agreement.meetings import Meetings, matcher_name
 from veilmatch.server.matcher.query.matching import Surroundings
 from veilmatch.server.matcher.service import MatcherPeerService
 from veilmatch.server.transport.channels import channel_to, server_credentials, server_options
@@ -51,41 +51,52 @@ async def matchers(folder: Path, parties: str = "abc") -> AsyncIterator[dict[Par
     try:
         yield found
     finally:
+        for meetings in found.values():
+            meetings.close()
         for channel in channels:
             await channel.close()
         for server in servers:
             await server.stop(None)
 
 
-async def meet(meetings: Meetings, digest: bytes, pair: Pair) -> tuple[bool, str, str]:
-    async with meetings.about(digest, pair) as meeting:
+async def meet(meetings: Meetings, digest: bytes, pair: Pair, *, on_link: bool = False) -> tuple[bool, str, str]:
+    async with meetings.met(digest, pair, on_link=on_link) as meeting:
+        await meeting.begin()
         return meeting.leads, meeting.party, meeting.peer
 
 
-async def test_each_two_meet_about_the_requests_of_their_pair(tmp_path: Path) -> None:
+#: Over a stream for each request, and over the link that verifications share.
+WAYS = pytest.mark.parametrize("on_link", [False, True], ids=["stream", "link"])
+
+
+@WAYS
+async def test_each_two_meet_about_the_requests_of_their_pair(tmp_path: Path, on_link: bool) -> None:
     async with matchers(tmp_path) as found:
         digests = {pair: secrets.token_bytes(32) for pair in PAIRS}
         # All at once: the pairs do not get in each other's way.
         met = await asyncio.gather(
-            *(meet(found[p], digests[pair], pair) for pair in PAIRS for p in PARTIES if p in pair)
+            *(meet(found[p], digests[pair], pair, on_link=on_link) for pair in PAIRS for p in PARTIES if p in pair)
         )
     names = [(matcher_name(pair[0]), matcher_name(pair[1])) for pair in PAIRS]  # type: ignore[arg-type]
     assert met == [one for plus, minus in names for one in ((True, plus, minus), (False, minus, plus))]
 
 
-async def test_a_matcher_of_another_pair_cannot_take_the_place_of_the_one_that_is_due(tmp_path: Path) -> None:
+@WAYS
+async def test_a_matcher_of_another_pair_cannot_take_the_place_of_the_one_that_is_due(
+    tmp_path: Path, on_link: bool
+) -> None:
     """Matcher a tells c the digest of a request of pair bc, say: what a brings there is not b's."""
     digest = secrets.token_bytes(32)
     async with matchers(tmp_path) as found:
 
         async def intrude() -> None:
             with pytest.raises(UnavailableError):
-                async with found["a"].met(digest, "ac"):
+                async with found["a"].met(digest, "ac", on_link=on_link):
                     raise AssertionError("nobody meets it")
 
         intruding = asyncio.create_task(intrude())
         await asyncio.sleep(0.2)
-        met = await asyncio.gather(meet(found["b"], digest, "bc"), meet(found["c"], digest, "bc"))
+        met = await asyncio.gather(*(meet(found[p], digest, "bc", on_link=on_link) for p in PARTIES[1:]))
         await intruding
     assert met == [(True, "matcher-b", "matcher-c"), (False, "matcher-c", "matcher-b")]
 
@@ -102,13 +113,16 @@ async def test_who_follows_in_a_pair_calls_nobody(tmp_path: Path, caller: Party)
                 assert isinstance(from_rpc(caught.value, matcher_name(called)), PartyRefusedError)
 
 
+@WAYS
 @pytest.mark.parametrize("pair", PAIRS)
-async def test_a_matcher_that_is_missing_is_named_with_the_pair_that_can_do_without(tmp_path: Path, pair: Pair) -> None:
+async def test_a_matcher_that_is_missing_is_named_with_the_pair_that_can_do_without(
+    tmp_path: Path, pair: Pair, on_link: bool
+) -> None:
     async with matchers(tmp_path) as found:
         for at in PARTIES:
             if at in pair:
                 with pytest.raises(UnavailableError) as caught:
-                    await meet(found[at], secrets.token_bytes(32), pair)
+                    await meet(found[at], secrets.token_bytes(32), pair, on_link=on_link)
                 (missing,) = (party for party in PARTIES if party in pair and party != at)
                 assert (caught.value.party, caught.value.alternatives) == (
                     matcher_name(missing), pairs_without(missing),

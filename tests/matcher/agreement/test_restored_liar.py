@@ -12,7 +12,7 @@ from tests.matcher.agreement.organisations import Line, Organisation, agreed, nt
 from tests.matcher.galleries import ORGANISATIONS
 from veilmatch.crypto.errors import GalleryMismatchError
 from veilmatch.protos.v1 import matcher_pb2 as pb
-from veilmatch.server.matcher.agreement import sitting
+from veilmatch.server.matcher.agreement import stating
 from veilmatch.server.matcher.agreement.acceptor import Accepted, GalleryState
 from veilmatch.server.matcher.agreement.ballots import Ballot
 from veilmatch.server.matcher.agreement.certificates import Statement
@@ -37,7 +37,7 @@ async def test_restored_takes_back_no_promise(tmp_path: Path, monkeypatch: pytes
     await agreed(a, b, nth(1))
     state = b.gallery.state
     alerts: list[str] = []
-    monkeypatch.setattr(sitting, "alert", lambda error, *_, **__: alerts.append(error.message))
+    monkeypatch.setattr(stating, "alert", lambda error, *_, **__: alerts.append(error.message))
     await say(a, b, GalleryState(state.sequence, state.chain, Ballot(9, "bc")), restored=False)
     assert a.gallery.heard["b"].state.promised == Ballot(9, "bc")
     await say(a, b, state, restored=True)

@@ -19,11 +19,12 @@ from veilmatch.crypto.errors import (
     UnavailableError,
     VeilmatchError,
 )
+from veilmatch.crypto.gallery_change import ACCEPTANCE
 from veilmatch.protos.v1 import matcher_pb2 as pb
 from veilmatch.server.matcher.agreement import handing_over, sitting
 from veilmatch.server.matcher.agreement.acceptor import GalleryState
 from veilmatch.server.matcher.agreement.ballots import Ballot
-from veilmatch.server.matcher.agreement.certificates import ACCEPTANCE, PROPOSAL, Certificate, Scope, Statement, Vote
+from veilmatch.server.matcher.agreement.certificates import PROPOSAL, Certificate, Scope, Statement, Vote
 from veilmatch.server.matcher.gallery.disk.store import Store
 
 PAIRS = ("ab", "ac", "bc")

@@ -17,7 +17,7 @@ SESSION = b"s" * 32
 
 
 LITTLE = pb.ChangesChunk()
-LITTLE.contents.add(data=b"x")
+LITTLE.changes.add(sequence=1, body=b"x", more=True)
 #: Parts with nothing in them, and with next to nothing.
 PARTS = {
     "column": (pb.ColumnChunk(), pb.ColumnChunk(ciphertexts=b"x")),
@@ -44,7 +44,7 @@ async def test_parts_do_not_go_on_for_ever(what: str, kind: int, error: type[Vei
     receiving = {
         "column": lambda: meeting.swap_columns(SESSION, b"x" * 1000),
         "results": lambda: swapped(meeting, SESSION, [b"x" * 1000]),
-        "changes": lambda: take_over(meeting),
+        "changes": lambda: take_over(meeting, 1, lambda _: []),
     }
     try:
         with pytest.raises(error) as caught:
@@ -65,7 +65,7 @@ async def test_what_comes_fast_enough_has_more_time() -> None:
 
     meeting = Meeting(line.end(0), pb.MatcherMessage(), leads=True, party="a", peer="b", timeout_s=0.2)
     sending = asyncio.ensure_future(sender())
-    async with asyncio.timeout(5.0):
+    async with asyncio.timeout(15):
         got = [len(part.ciphertexts) async for part in meeting.parts("column")]  # 0.8 s of them; one message has 0.4
     assert got == [1 << 18] * 8
     await sending

@@ -15,8 +15,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from veilmatch.crypto.errors import DuplicateTokenError
 from veilmatch.protos.v1 import request_pb2
-from veilmatch.server.matcher.change.mutating import _valid_again
+from veilmatch.server.matcher.change.mutating import _told_again
+
+#: The change that the first attempt made; and a meeting that is not needed.
+DONE = SimpleNamespace(sequence=5)
+MEETING = SimpleNamespace()
 
 
 class _Surroundings:
@@ -40,8 +45,12 @@ class _Surroundings:
 class _Gallery:
     state = "state"
 
-    def __init__(self, *places: tuple[int, int]) -> None:
+    def __init__(self, *places: tuple[int, int], erased_in: int = 0) -> None:
         self._places = list(places)
+        self._erased_in = erased_in
+
+    async def erased_after(self, sequence: int) -> bool:
+        return self._erased_in > sequence
 
     async def places_of(self, token: bytes) -> list[tuple[int, int]]:
         return self._places
@@ -52,13 +61,24 @@ class _Gallery:
 
 async def test_no_record_enters_the_session_of_a_retry() -> None:
     on, request = _Surroundings(), request_pb2.SignedRequest(ciphertexts=[b"c"])
-    checked = SimpleNamespace(token=b"t", pair="ab")
-    assert await _valid_again(checked, request, _Gallery((0, 0)), on)  # type: ignore[arg-type]
+    checked = SimpleNamespace(token=b"t", pair="ab", unless_known=False)
+    assert await _told_again(DONE, checked, request, _Gallery((0, 0)), MEETING, on) == (True, False)  # type: ignore
     assert on.sessions == [(checked, request, "state")]
 
 
 @pytest.mark.parametrize(("pair", "share"), [("ab", True), ("ac", False)])
 async def test_a_template_that_is_gone_takes_no_session(pair: str, share: bool) -> None:
-    on, checked = _Surroundings(), SimpleNamespace(token=b"t", pair=pair)
-    assert await _valid_again(checked, request_pb2.SignedRequest(), _Gallery(), on) is share  # type: ignore[arg-type]
+    for unless_known in (False, True):
+        on, checked = _Surroundings(), SimpleNamespace(token=b"t", pair=pair, unless_known=unless_known)
+        request = request_pb2.SignedRequest()
+        told = await _told_again(DONE, checked, request, _Gallery(), MEETING, on)  # type: ignore[arg-type]
+        assert told == (share, False) and on.sessions == []
+
+
+async def test_what_was_known_is_not_said_again_where_something_was_erased_since() -> None:
+    on, request = _Surroundings(), request_pb2.SignedRequest(ciphertexts=[b"c"])
+    checked = SimpleNamespace(token=b"t", pair="ab", unless_known=True)
+    gallery = _Gallery((0, 0), erased_in=DONE.sequence + 1)
+    with pytest.raises(DuplicateTokenError):
+        await _told_again(DONE, checked, request, gallery, MEETING, on)  # type: ignore[arg-type]
     assert on.sessions == []

@@ -13,14 +13,19 @@ from veilmatch.crypto.encryption.paillier import Paillier, PublicKey
 from veilmatch.crypto.errors import ConfigurationError, GalleryRotatedError, IntegrityError, KeyMismatchError
 from veilmatch.crypto.parameters import ParameterSet
 from veilmatch.server.config import MatcherSettings
+from veilmatch.server.matcher.change.progress import converted_result
 from veilmatch.server.matcher.change.succession import OnDisk, Succession, require_rotatable
 from veilmatch.server.matcher.gallery.disk.store import Store
 from veilmatch.server.matcher.gallery.gallery import Gallery
 from veilmatch.server.matcher.gallery.index import SlotIndex
 from veilmatch.server.matcher.gallery.mutation import Mutation
+from veilmatch.server.matcher.retention.asked import AskedDays
 
 ENROL = mutation(1, added=[(0, 0, "ada"), (0, 1, "bela"), (1, 0, "ada")])
 RETIRE = replace(mutation(2, removed=[(0, 0), (1, 0)]), retired=[(0, 0)])
+#: Noon of a day.
+TODAY = 30_000
+NOW_S = (TODAY + 0.5) * 86400
 LAST = Mutation("rotated", b"last", content("last", 32), {}, [], [], '{"templates": 0}', "", "device")
 
 
@@ -93,7 +98,7 @@ async def succession(data_dir: Path, *names: str) -> tuple[Succession, dict[str,
     for gallery in galleries.values():
         await gallery.load()
     made = Succession(data_dir / "new", scheme(), None, None, names)  # type: ignore[arg-type]
-    await made.load(galleries)
+    await made.load(galleries, AskedDays(dict.fromkeys(names, store), lambda: NOW_S))
     return made, galleries
 
 
@@ -125,6 +130,39 @@ async def test_a_crash_between_the_last_step_and_the_end_is_made_good_at_the_nex
     again.close()
     assert galleries["staff"].successor == again.key_id
     Store(tmp_path / "new", again.key_id, PARAMETERS).close()
+
+
+async def test_templates_keep_the_days_on_which_they_were_asked_for(tmp_path: Path) -> None:
+    rotation, galleries = await succession(tmp_path, "staff")
+    old, new = galleries["staff"], rotation.of("staff", rotation.key_id)
+    await change_gallery(old, ENROL)
+    old.store.take_over_asked("staff", {(0, 0): TODAY - 90, (0, 1): TODAY - 7, (1, 0): TODAY - 90})
+    # Where each of them went: (0, 1) was converted last, and the slots are others.
+    sources, places = [(0, 0, 1), (1, 0, 1), (0, 1, 1)], [(0, 0), (0, 1), (0, 2)]
+    added = [(*place, subject) for place, subject in zip(places, ("ada", "ada", "bela"), strict=True)]
+    converted = replace(mutation(1, added=added), kind="rotate", result=converted_result(sources, places))
+    await change_gallery(new.gallery, converted)
+    # Asked for between its conversion and the end: noted in memory until then.
+    rotation._asked.note("staff", [(1, 0)])  # type: ignore[union-attr]
+    await change_gallery(new.gallery, LAST)
+    await rotation.finish()
+
+    def days() -> dict[tuple[int, int], int]:
+        return {(one.pack, one.slot): one.asked_day for one in new.gallery.store.details("staff")}
+
+    assert days() == {(0, 0): TODAY - 90, (0, 1): TODAY, (0, 2): TODAY - 7}
+    # The old daemon goes on answering, until the new one is started.
+    old.store.note_asked("staff", TODAY + 1, [(0, 1)])
+    new.gallery.store.note_asked("staff", TODAY + 2, [(0, 1)])
+    await rotation.note_days()
+    assert days() == {(0, 0): TODAY - 90, (0, 1): TODAY + 2, (0, 2): TODAY + 1}
+    rotation.close()
+    # And at a start after that nothing goes back.
+    again, _ = await succession(tmp_path, "staff")
+    again.close()
+    served = Store(tmp_path / "new", again.key_id, PARAMETERS)
+    assert sorted(one.asked_day for one in served.details("staff")) == [TODAY - 90, TODAY + 1, TODAY + 2]
+    served.close()
 
 
 async def test_a_gallery_that_no_rotation_made_is_not_taken_for_one(tmp_path: Path) -> None:

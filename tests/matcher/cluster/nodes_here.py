@@ -154,6 +154,7 @@ def write_certificates(folder: Path, host: str) -> None:
     key = node.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
+    (folder / "node.key").touch(0o600)
     (folder / "node.key").write_bytes(key)
 
 

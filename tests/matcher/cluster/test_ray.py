@@ -18,7 +18,7 @@ import pytest
 
 from tests.matcher.cluster.nodes_here import Nodes, nodes
 from tests.matcher.cluster.packed import NAMES, PUBLIC_KEY, Packed, exponents
-from veilmatch.crypto.errors import ConfigurationError, UnavailableError
+from veilmatch.crypto.errors import ConfigurationError, KeyFileError, UnavailableError
 from veilmatch.server.check.cluster import check_cluster
 from veilmatch.server.check.report import Report
 from veilmatch.server.matcher.cluster import wire
@@ -197,5 +197,5 @@ def test_a_private_cluster_is_found_private_and_another_token_is_not_let_in(clus
     with pytest.raises(ConfigurationError, match="another token"):
         require_private(cluster.settings().model_copy(update={"token_file": other}))
     other.chmod(0o644)
-    with pytest.raises(ConfigurationError, match="others can read"):
+    with pytest.raises(KeyFileError, match="token of the Ray cluster is open to others"):
         require_private(cluster.settings().model_copy(update={"token_file": other}))

@@ -17,8 +17,8 @@ from veilmatch.common.settings import TlsSettings
 from veilmatch.crypto.errors import VeilmatchError
 from veilmatch.crypto.keys.parties import PARTIES, Pair, Party
 from veilmatch.protos.v1 import matcher_pb2_grpc as rpc
-from veilmatch.server.matcher.agreement.meeting import Meetings, matcher_name
-from veilmatch.server.matcher.agreement.sitting import Agreement
+from veilmatch.server.matcher.agreement.agreement import Agreement
+from veilmatch.server.matcher.agreement.meetings import Meetings, matcher_name
 from veilmatch.server.matcher.follow.following import Following
 from veilmatch.server.matcher.follow.readmission import Readmission
 from veilmatch.server.matcher.gallery.mutation import Mutation

@@ -14,8 +14,8 @@ from tests.matcher.follow.matchers import NAME, History, Matcher, served, until
 from tests.matcher.galleries import ORGANISATIONS, Model, accept, signers
 from veilmatch.crypto.errors import IntegrityError, UnavailableError
 from veilmatch.protos.v1 import matcher_pb2 as pb
+from veilmatch.server.matcher.agreement.agreement import Agreement
 from veilmatch.server.matcher.agreement.meeting import Meeting
-from veilmatch.server.matcher.agreement.sitting import Agreement
 from veilmatch.server.matcher.follow.catching_up import catch_up
 from veilmatch.server.matcher.gallery import gallery as gallery_module
 from veilmatch.server.matcher.gallery import prepared
@@ -67,7 +67,7 @@ async def test_queries_go_on_until_the_switch(tmp_path: Path, monkeypatch: pytes
         await until(slow.written.is_set)
         # Everything is as it was, in memory and on disk, for whoever reads; whoever changes waits.
         for _ in range(3):
-            async with asyncio.timeout(1), c.gallery.lock.shared():
+            async with asyncio.timeout(20), c.gallery.lock.shared():
                 c.check(before)
         assert c.gallery.lock.is_preparing and not c.gallery.is_stale
         with pytest.raises(TimeoutError):

@@ -15,7 +15,7 @@ from veilmatch.protos.v1 import matcher_pb2 as pb
 from veilmatch.server.matcher.agreement.ballots import Ballot
 from veilmatch.server.matcher.follow import catching_up, serving
 from veilmatch.server.matcher.follow.catching_up import catch_up
-from veilmatch.server.matcher.follow.staging import FOLDER
+from veilmatch.server.matcher.follow.staging_file import FOLDER
 
 pytestmark = pytest.mark.usefixtures("small_parts")
 

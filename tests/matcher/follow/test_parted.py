@@ -53,7 +53,7 @@ def settings_of(network: Network, matcher: Matcher, data_dir: Path, monkeypatch:
     public = SimpleNamespace(public_key=key, signer=signers)
 
     def places_of(_: MatcherSettings) -> Iterator[Any]:
-        yield public, data_dir, False
+        yield public, data_dir, data_dir, False
 
     monkeypatch.setattr(fetching, "places_of", places_of)
     peers = {party: f"127.0.0.1:{port}" for party, port in network.ports.items() if party != matcher.party}

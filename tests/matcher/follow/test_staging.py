@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sqlite3
+import stat
 import tracemalloc
 from contextlib import closing
 from pathlib import Path
@@ -14,15 +16,17 @@ import pytest
 from tests.matcher.follow.matchers import NAME, Matcher, served
 from tests.matcher.galleries import KEY_ID, PARAMETERS, mutation, run, signed, signers
 from veilmatch.crypto.errors import IntegrityError
+from veilmatch.crypto.gallery_change import next_chain
 from veilmatch.crypto.parameters import ParameterSet
 from veilmatch.server.matcher.agreement.acceptor import GalleryState
 from veilmatch.server.matcher.agreement.certificates import Scope
 from veilmatch.server.matcher.follow import catching_up, serving
 from veilmatch.server.matcher.follow.catching_up import catch_up
-from veilmatch.server.matcher.follow.staging import FOLDER, Staging
+from veilmatch.server.matcher.follow.staging import Staging
+from veilmatch.server.matcher.follow.staging_file import FOLDER, StagingFile
 from veilmatch.server.matcher.gallery.changes import Change
 from veilmatch.server.matcher.gallery.disk.store import Store
-from veilmatch.server.matcher.gallery.mutation import Mutation, initial_chain, next_chain
+from veilmatch.server.matcher.gallery.mutation import Mutation, initial_chain
 
 SCOPE = Scope(NAME, KEY_ID)
 BASE = GalleryState(0, initial_chain(NAME, KEY_ID, PARAMETERS))
@@ -30,7 +34,7 @@ BASE = GalleryState(0, initial_chain(NAME, KEY_ID, PARAMETERS))
 
 def opened(tmp_path: Path, parameters: ParameterSet = PARAMETERS) -> Staging:
     base = GalleryState(0, initial_chain(NAME, KEY_ID, parameters))
-    return Staging.open(tmp_path, SCOPE, base, parameters, signers)
+    return Staging.open(StagingFile(tmp_path, SCOPE), base, parameters, signers)
 
 
 def log_of(*mutations: Mutation, parameters: ParameterSet = PARAMETERS) -> list[Change]:
@@ -59,7 +63,7 @@ def test_kill(tmp_path: Path) -> None:
     assert staging.take_packs([(1, FIRST.packs[1])]) == 0
     assert staging.missing(9, 9).templates == [(1, 0)]
     bela = FIRST.added[1]
-    assert staging.take_templates([((1, 0), "bela", bela.record)]) == 0
+    assert staging.take_templates([((1, 0), "bela", bela.record, b"")]) == 0
     assert [change.sequence for change in staging.changes()] == [1, 2]
     assert staging.get(bela_leaf(bela.record)) is not None
     with closing(Store(tmp_path / "store", KEY_ID, PARAMETERS)) as store:
@@ -95,7 +99,7 @@ def test_a_flipped_bit_in_a_content_on_disk_is_found_when_it_is_applied(tmp_path
     staging = opened(tmp_path)
     staging.add_changes(log_of(FIRST))
     staging.take_packs(FIRST.packs.items())
-    staging.take_templates([((t.pack, t.slot), t.subject, t.record) for t in FIRST.added])
+    staging.take_templates([((t.pack, t.slot), t.subject, t.record, b"") for t in FIRST.added])
     (path,) = (tmp_path / FOLDER).glob("*.db")
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("UPDATE packs SET data = zeroblob(length(data)) WHERE pack = 0")
@@ -119,7 +123,7 @@ def test_of_another_gallery_or_history_nothing_is_used(tmp_path: Path) -> None:
     staging = opened(tmp_path)
     staging.add_changes(log_of(FIRST))
     staging.close()
-    elsewhere = Staging.open(tmp_path, SCOPE, GalleryState(1, bytes(32)), PARAMETERS, signers)
+    elsewhere = Staging.open(StagingFile(tmp_path, SCOPE), GalleryState(1, bytes(32)), PARAMETERS, signers)
     assert (elsewhere.sequence, elsewhere.chain) == (1, bytes(32))
     assert elsewhere.counts() == (0, 0)
 
@@ -169,3 +173,51 @@ async def test_memory_does_not_grow_with_the_gallery(tmp_path: Path, monkeypatch
 class Nobody:
     async def load(self, gallery: int, packs: object) -> None:
         pass
+
+
+def test_a_file_is_made_again_without_what_only_the_collector_frees(tmp_path: Path) -> None:
+    file = StagingFile(tmp_path, SCOPE)
+
+    def come_and_go() -> None:
+        staging = Staging.open(file, BASE, PARAMETERS, signers)
+        staging.add_changes(log_of(FIRST, SECOND))
+        staging.take_packs([(0, SECOND.packs[0])])
+        staging.discard()
+
+    come_and_go()
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(3):
+            come_and_go()
+        assert gc.collect() < 300  # an engine and tables of its own leave 2,000 each time
+    finally:
+        gc.enable()
+    assert list((tmp_path / FOLDER).iterdir()) == []
+
+
+def test_a_file_that_is_made_again_is_as_the_first_one(tmp_path: Path) -> None:
+    file, seen = StagingFile(tmp_path, SCOPE), []
+    for _ in range(2):
+        with file.opened().connect() as connection:
+            seen.append(connection.exec_driver_sql("SELECT sql FROM sqlite_master ORDER BY name").all())
+            seen.append(connection.exec_driver_sql("SELECT version_num FROM alembic_version").all())
+            seen.append(connection.exec_driver_sql("PRAGMA journal_mode").all())
+            seen.append(connection.exec_driver_sql("PRAGMA synchronous").all())
+        (path,) = (tmp_path / FOLDER).glob("*.db")
+        seen.append(stat.S_IMODE(path.stat().st_mode))
+        file.remove()
+    assert seen[:5] == seen[5:]
+
+
+def test_what_a_process_left_is_looked_at_again_by_itself(tmp_path: Path) -> None:
+    file = StagingFile(tmp_path, SCOPE)
+    Staging.open(file, BASE, PARAMETERS, signers).discard()
+    staging = Staging.open(file, BASE, PARAMETERS, signers)
+    staging.add_changes(log_of(FIRST))
+    staging.close()
+    assert Staging.open(file, BASE, PARAMETERS, signers).sequence == 1
+    file.close()
+    (path,) = (tmp_path / FOLDER).glob("*.db")
+    path.write_bytes(b"not a database" * 1000)
+    assert Staging.open(file, BASE, PARAMETERS, signers).sequence == 0

@@ -69,7 +69,7 @@ async def test_whoever_leaves_holds_nobody_up(leaves: int, after_s: float) -> No
     await asyncio.sleep(after_s)
     tasks[leaves].cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-    async with asyncio.timeout(1), log.lock.exclusive():
+    async with asyncio.timeout(20), log.lock.exclusive():
         pass
 
 
@@ -89,7 +89,7 @@ async def test_who_prepares_lets_readers_in_and_keeps_writers_out() -> None:
         assert lock.is_preparing
         writing = asyncio.ensure_future(write())
         await asyncio.sleep(0)
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(20):
             await read("before")
         async with lock.shared():
             switching = lock.switching()
@@ -99,18 +99,43 @@ async def test_who_prepares_lets_readers_in_and_keeps_writers_out() -> None:
             reading = asyncio.ensure_future(read("after"))
             await asyncio.sleep(0)
             assert seen == ["before"]
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(20):
             await entering
         assert not reading.done()
         seen.append("switched")
         await switching.__aexit__(None, None, None)
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(20):
             await reading
         assert not writing.done()
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(20):
         await writing
     assert seen == ["before", "switched", "after", "written"]
     assert not lock.is_preparing
+
+
+async def test_whoever_waits_until_nobody_prepares_does_so_as_long_as_it_says() -> None:
+    lock = ReadWriteLock()
+    assert await lock.prepared(0.0)
+    async with lock.preparing():
+        assert not await lock.prepared(0.01)
+        waiting = asyncio.ensure_future(lock.prepared(10.0))
+        async with lock.switching():
+            pass
+        await asyncio.sleep(0)
+        assert not waiting.done()
+    async with asyncio.timeout(20):
+        assert await waiting
+    # Another one came first: it is told so, not that the first has ended.
+    async with lock.preparing():
+        waiting = asyncio.ensure_future(lock.prepared(0.02))
+        await asyncio.sleep(0)
+        following = lock.preparing()
+        next_one = asyncio.ensure_future(following.__aenter__())
+        await asyncio.sleep(0)
+    async with asyncio.timeout(20):
+        assert not await waiting
+        await next_one
+    await following.__aexit__(None, None, None)
 
 
 async def test_who_prepares_waits_for_writers_and_for_others_who_do() -> None:
@@ -127,7 +152,7 @@ async def test_who_prepares_waits_for_writers_and_for_others_who_do() -> None:
         both = asyncio.gather(prepare("one"), prepare("two"))
         await asyncio.sleep(0.01)
         assert order == []
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(20):
         await both
     assert order == ["one", "one", "two", "two"]
 
@@ -139,9 +164,9 @@ async def test_a_switch_that_is_given_up_keeps_nobody_out() -> None:
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.01), lock.switching():
                     raise AssertionError("a reader is there")
-        async with asyncio.timeout(1), lock.shared():
+        async with asyncio.timeout(20), lock.shared():
             pass
-        async with asyncio.timeout(1), lock.switching():
+        async with asyncio.timeout(20), lock.switching():
             pass
-    async with asyncio.timeout(1), lock.exclusive():
+    async with asyncio.timeout(20), lock.exclusive():
         pass

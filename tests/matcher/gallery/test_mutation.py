@@ -9,9 +9,12 @@ import pytest
 
 from tests.matcher.galleries import KEY_ID, PACK_BYTES, PARAMETERS, RECORD_BYTES, content, mutation
 from veilmatch.crypto.errors import IntegrityError
+from veilmatch.crypto.gallery_change import next_chain
 from veilmatch.crypto.parameters import EARLIER_LANE_BITS, ParameterSet
+from veilmatch.crypto.terms import Terms
 from veilmatch.server.matcher.gallery.body import Body
-from veilmatch.server.matcher.gallery.mutation import Template, initial_chain, next_chain
+from veilmatch.server.matcher.gallery.changes import by_leaf, contents_of, mutation_of
+from veilmatch.server.matcher.gallery.mutation import Template, initial_chain
 
 BASE = mutation(1, added=[(0, 1, "ada"), (1, 0, "bela")], removed=[(0, 2), (1, 3)])
 ADA, BELA = BASE.added
@@ -41,6 +44,10 @@ CHANGES: list[dict[str, Any]] = [
     {"added": [ADA, replace(BELA, by_device=not BELA.by_device)]},
     {"added": [ADA, replace(BELA, pack=0)]},
     {"added": [replace(ADA, subject="bela"), replace(BELA, subject="ada")]},
+    {"added": [ADA, replace(BELA, terms=Terms(1).encode())]},
+    {"added": [ADA, replace(BELA, terms=Terms(2).encode())]},
+    {"made_s": 1},
+    {"made_s": 2},
     {"removed": [(0, 2)]},
     {"removed": [(0, 2), (1, 4)]},
     {"removed": [(0, 3), (1, 2)]},
@@ -155,3 +162,14 @@ def test_a_mutation_that_contradicts_itself_is_refused(change: dict[str, Any]) -
     BASE.check(PARAMETERS)
     with pytest.raises(IntegrityError):
         replace(BASE, **change).check(PARAMETERS)
+
+
+@pytest.mark.parametrize("made_s", [0, 1_700_000_000])
+def test_a_change_that_is_put_together_again_of_body_and_contents_is_the_same(made_s: int) -> None:
+    """As one matcher finishes what another has accepted: in any field less it would be another change."""
+    made = replace(BASE, made_s=made_s)
+    again = mutation_of(made.body, by_leaf(contents_of(made)))
+    assert again.body.encode() == made.body.encode() and again.digest() == made.digest()
+    assert {field: getattr(again, field) for field in ("packs", "made_s", "result")} == {
+        field: getattr(made, field) for field in ("packs", "made_s", "result")
+    }

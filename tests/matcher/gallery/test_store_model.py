@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import itertools
 import tempfile
 from contextlib import closing
 from pathlib import Path
@@ -10,26 +10,32 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from tests.matcher.galleries import KEY_ID, PARAMETERS, Model, accept, commit, mutation, run
+from tests.storage.backends import Backend
 from veilmatch.crypto.errors import DuplicateTokenError, IntegrityError
+from veilmatch.crypto.gallery_change import next_chain
+from veilmatch.server.config import GalleriesIn
 from veilmatch.server.matcher.agreement.ballots import Ballot
 from veilmatch.server.matcher.gallery.changes import by_leaf
 from veilmatch.server.matcher.gallery.disk.store import Store
 from veilmatch.server.matcher.gallery.index import SlotIndex
-from veilmatch.server.matcher.gallery.mutation import Mutation, next_chain
+from veilmatch.server.matcher.gallery.mutation import Mutation
 
 SLOTS = PARAMETERS.slots
 
 
 class StoreAgainstModel(RuleBasedStateMachine):
-    """One gallery; slots are chosen by an index that is loaded from the store, as the matcher does it."""
+    """One gallery; slots are chosen by an index that is loaded from the store, as the matcher does it.
 
-    def __init__(self) -> None:
+    where: an empty place for it.
+    """
+
+    def __init__(self, where: GalleriesIn) -> None:
         super().__init__()
-        self.data_dir = Path(tempfile.mkdtemp())
-        self.store = Store(self.data_dir, KEY_ID, PARAMETERS)
+        self.where = where
+        self.store = Store(self.where, KEY_ID, PARAMETERS)
         self.store.open_gallery("staff")
         self.model = Model("staff")
         self.accepted: Mutation | None = None
@@ -38,7 +44,6 @@ class StoreAgainstModel(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         self.store.close()
-        shutil.rmtree(self.data_dir)
 
     def index(self) -> SlotIndex:
         return SlotIndex.load(SLOTS, len(list(self.store.packs("staff"))), self.store.templates("staff"))
@@ -113,7 +118,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
     @rule()
     def restart(self) -> None:
         self.store.close()
-        self.store = Store(self.data_dir, KEY_ID, PARAMETERS)
+        self.store = Store(self.where, KEY_ID, PARAMETERS)
         self.store.open_gallery("staff")
 
     @invariant()
@@ -126,5 +131,11 @@ class StoreAgainstModel(RuleBasedStateMachine):
             assert self.store.accepted("staff")[0].body == self.accepted.body
 
 
-StoreAgainstModel.TestCase.settings = settings(max_examples=15, stateful_step_count=15, deadline=None)
-TestStoreAgainstModel = StoreAgainstModel.TestCase
+def test_the_store_holds_what_the_model_holds(backend: Backend) -> None:
+    numbers = itertools.count()
+    # A server is asked for each statement, so that a step takes longer.
+    examples = 15 if isinstance(backend.where, Path) else 4
+    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+        lambda: StoreAgainstModel(backend.another(str(next(numbers)))),
+        settings=settings(max_examples=examples, stateful_step_count=15, deadline=None),
+    )

@@ -30,7 +30,9 @@ def write_accepted(connection: Connection, gallery: Row[Any], mutation: Mutation
     new_packs = [key | {"pack": pack, "added_in": number} for pack, _ in changed]
     insert_rows(connection, packs, new_packs, [content for _, content in changed])
     new_templates = [
-        key | {"pack": t.pack, "slot": t.slot, "subject": t.subject, "by_device": t.by_device, "added_in": number}
+        key
+        | {"pack": t.pack, "slot": t.slot, "subject": t.subject, "by_device": t.by_device, "terms": t.terms}
+        | {"added_in": number}
         for t in mutation.added
     ]
     insert_rows(connection, templates, new_templates, [t.record for t in mutation.added])
@@ -70,12 +72,14 @@ def read_accepted(connection: Connection, gallery: Row[Any]) -> Mutation:
     if body is None:
         raise IntegrityError("no change is accepted")
     found: list[Content] = []
-    for table, subject in ((packs, None), (templates, templates.c.subject)):
+    for table in (packs, templates):
         query = select(contents.c.body).join(table, contents.c.id == table.c.content_id)
         query = query.where(of(table, gallery, added_in=number))
-        if subject is not None:
-            query = query.add_columns(subject)
-        found += [Content(row[1] if subject is not None else "", row[0]) for row in connection.execute(query)]
+        if table is templates:
+            query = query.add_columns(templates.c.subject, templates.c.terms)
+            found += [Content(row.subject, row.body, row.terms) for row in connection.execute(query)]
+        else:
+            found += [Content("", row.body) for row in connection.execute(query)]
     return mutation_of(Body.decode(body), by_leaf(found))
 
 

@@ -90,7 +90,10 @@ class Batch:
         )
         for some in _some(template_rows, record_bytes(parameters)):
             contents = [_sized(found(given, leaf), record_bytes(parameters), of_pack=False) for _, leaf in some]
-            rows = [row | {"subject": content.subject} for (row, _), content in zip(some, contents, strict=True)]
+            rows = [
+                row | {"subject": content.subject, "terms": content.terms}
+                for (row, _), content in zip(some, contents, strict=True)
+            ]
             insert_rows(connection, templates, rows, [content.data for content in contents])
         if self.retired:
             rows = [key | {"pack": p, "slot": s, "added_in": number} for (p, s), number in self.retired.items()]
@@ -110,11 +113,11 @@ def contents_since(
         query = query.where(visible(table, gallery), table.c.added_in > sequence)
         query = query.order_by(table.c.pack) if table is packs else query.order_by(table.c.pack, table.c.slot)
         if table is templates:
-            query = query.add_columns(templates.c.subject)
-        for row in connection.execution_options(yield_per=1).execute(query):
+            query = query.add_columns(templates.c.subject, templates.c.terms)
+        for row in connection.execute(query, execution_options={"yield_per": 1}):
             if not is_intact(row.body, row.checksum, size):
                 raise IntegrityError("a content of the gallery is damaged, and is given to nobody")
-            yield Content(row.subject if table is templates else "", row.body)
+            yield Content(row.subject, row.body, row.terms) if table is templates else Content("", row.body)
 
 
 def size_since(connection: Connection, gallery: Row[Any], sequence: int) -> int:

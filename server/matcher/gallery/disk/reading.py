@@ -1,4 +1,4 @@
-"""What is committed in the galleries of one matcher, read from disk.
+"""What is committed in the galleries of one matcher, read from its database.
 
 `store.Store` writes. Methods block, each in a transaction of its own; any thread may call.
 """
@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
-from sqlalchemy import select
+from sqlalchemy import Connection, Row, select
 
 from veilmatch.crypto.errors import IntegrityError, UnknownGalleryError
 from veilmatch.crypto.parameters import ParameterSet
+from veilmatch.server.matcher.gallery.disk.backends.base import Database
 from veilmatch.server.matcher.gallery.disk.checks import (
     REMEDY,
     DamagedRecord,
@@ -20,7 +22,6 @@ from veilmatch.server.matcher.gallery.disk.checks import (
     pack_bytes,
     record_bytes,
 )
-from veilmatch.server.matcher.gallery.disk.database import Database
 from veilmatch.server.matcher.gallery.disk.rows import (
     Place,
     find_entry,
@@ -35,7 +36,7 @@ from veilmatch.server.matcher.gallery.disk.rows import (
 from veilmatch.server.matcher.gallery.disk.schema import contents, packs, templates
 from veilmatch.server.matcher.gallery.mutation import LogEntry, Record
 
-#: In SQLite's own words: every verification asks this, and SQLAlchemy takes a millisecond for it.
+#: As text: every verification asks this, and SQLAlchemy takes a millisecond to put it together.
 _SEQUENCE = "SELECT id, sequence FROM galleries WHERE name = ?"
 _RECORD = """
     SELECT body, checksum, by_device FROM templates LEFT JOIN contents ON contents.id = templates.content_id
@@ -56,6 +57,28 @@ class Snapshot:
         if found is None:
             raise IntegrityError("a slot is not occupied", got=place)
         return found
+
+
+class Detail(NamedTuple):
+    """What is known of a template beside its ciphertexts; as in schema.templates."""
+
+    subject: str
+    pack: int
+    slot: int
+    sequence: int
+    by_device: bool
+    terms: bytes
+    asked_day: int
+
+
+def template_details(connection: Connection, gallery: Row[Any], subject: str = "") -> Iterator[Detail]:
+    """See `Reader.details`."""
+    t, which = templates.c, visible(templates, gallery)
+    query = select(t.subject, t.pack, t.slot, t.added_in, t.by_device, t.terms, t.asked_day)
+    query = query.where(which & (t.subject == subject) if subject else which)
+    query = query.order_by(t.subject, t.pack, t.slot)
+    for row in connection.execute(query, execution_options={"yield_per": 1000}):
+        yield Detail(*row)
 
 
 class Reader:
@@ -86,7 +109,7 @@ class Reader:
                 .where(visible(packs, gallery))
                 .order_by(packs.c.pack)
             )
-            for expected, row in enumerate(connection.execution_options(yield_per=1).execute(query)):
+            for expected, row in enumerate(connection.execute(query, execution_options={"yield_per": 1})):
                 if row.pack != expected:
                     raise IntegrityError("a pack is missing", got=row.pack, expected=expected)
                 if not is_intact(row.body, row.checksum, size):
@@ -114,7 +137,7 @@ class Reader:
             t = templates.c
             query = select(t.pack, t.slot, t.subject).order_by(t.pack, t.slot)
             query = query.where(visible(templates, find_gallery(connection, name)))
-            for row in connection.execution_options(yield_per=1000).execute(query):
+            for row in connection.execute(query, execution_options={"yield_per": 1000}):
                 yield row.pack, row.slot, row.subject
 
     def subjects_at(self, name: str, places: Collection[Place]) -> dict[Place, str]:
@@ -172,13 +195,13 @@ class Reader:
         Raises IntegrityError if one of them is damaged.
         """
         found, size = dict[Place, Record](), record_bytes(self._parameters)
-        with self._database.reading_fast() as connection:
-            gallery = connection.execute(_SEQUENCE, (name,)).fetchone()
+        with self._database.reading_fast() as ask:
+            gallery = ask(_SEQUENCE, (name,))
             if gallery is None:
                 raise UnknownGalleryError("no such gallery", got=name[:60])
             number, sequence = gallery
             for place in places:
-                row = connection.execute(_RECORD, (number, *place, sequence)).fetchone()
+                row = ask(_RECORD, (number, *place, sequence))
                 if row is None:
                     continue
                 body, checksum, by_device = row
@@ -204,14 +227,14 @@ class Reader:
                 raise self._damaged("a pack of the gallery is damaged", f"pack {row.pack} of {name}")
         return [(row.pack, row.body) for row in rows]
 
-    def templates_at(self, name: str, pack: int, slots: Sequence[int]) -> list[tuple[int, str, bytes]]:
-        """Return (slot, subject, record) of those of these slots of a pack that are occupied, ascending.
+    def templates_at(self, name: str, pack: int, slots: Sequence[int]) -> list[tuple[int, str, bytes, bytes]]:
+        """Return (slot, subject, record, encoded terms) of those of these slots of a pack that are occupied, ascending.
 
         Raises IntegrityError if a record is damaged.
         """
         size, t = record_bytes(self._parameters), templates.c
         with self._database.reading() as connection:
-            query = select(t.slot, t.subject, contents.c.body, contents.c.checksum)
+            query = select(t.slot, t.subject, t.terms, contents.c.body, contents.c.checksum)
             query = query.join(contents, contents.c.id == t.content_id).order_by(t.slot)
             at = visible(templates, find_gallery(connection, name)) & (t.pack == pack) & t.slot.in_(slots)
             rows = connection.execute(query.where(at)).all()
@@ -219,7 +242,23 @@ class Reader:
             if not is_intact(row.body, row.checksum, size):
                 where = f"pack {pack}, slot {row.slot} of {name}"
                 raise self._damaged("the record of a template is damaged", where)
-        return [(row.slot, row.subject, row.body) for row in rows]
+        return [(row.slot, row.subject, row.body, row.terms) for row in rows]
+
+    def details(self, name: str, subject: str = "") -> Iterator[Detail]:
+        """Yield every template, ascending by subject, then place; of one subject if that is named.
+
+        As for `packs`: exhaust or close it.
+        """
+        with self._database.reading() as connection:
+            yield from template_details(connection, find_gallery(connection, name), subject)
+
+    def terms(self, name: str, places: Collection[Place]) -> dict[Place, bytes]:
+        """Return the encoded terms of each of these (pack, slot) that holds a template."""
+        t = templates.c
+        with self._database.reading() as connection:
+            query = select(t.pack, t.slot, t.terms).where(visible(templates, find_gallery(connection, name)))
+            rows = connection.execute(query.where(t.pack.in_({pack for pack, _ in places})))
+            return {(row.pack, row.slot): row.terms for row in rows if (row.pack, row.slot) in places}
 
     def damaged_records(self, name: str) -> list[DamagedRecord]:
         """Return every template whose record `record` would refuse; reads all of them."""

@@ -28,6 +28,7 @@ from sqlalchemy import (
 )
 
 from veilmatch.crypto.errors import IntegrityError, UnknownGalleryError
+from veilmatch.crypto.gallery_change import token_digest
 from veilmatch.server.matcher.agreement.ballots import Ballot
 from veilmatch.server.matcher.gallery.body import Body
 from veilmatch.server.matcher.gallery.disk.schema import (
@@ -87,7 +88,7 @@ def subjects_at(connection: Connection, gallery: Row[Any], places: Collection[Pl
     numbers = sorted({pack for pack, _ in places})
     if len(numbers) <= _NAMED_PACKS:
         query = query.where(templates.c.pack.in_(numbers))
-    rows = connection.execution_options(yield_per=1000).execute(query)
+    rows = connection.execute(query, execution_options={"yield_per": 1000})
     return {(row.pack, row.slot): row.subject for row in rows if (row.pack, row.slot) in places}
 
 
@@ -159,10 +160,10 @@ def visible(table: Table, gallery: Row[Any]) -> ColumnElement[bool]:
 
 
 def find_entry(connection: Connection, gallery: Row[Any], token: bytes) -> LogEntry | None:
-    """Return the committed mutation of `gallery` with this token, or None."""
+    """Return the committed mutation of `gallery` with this token, or None; dated ones have its digest."""
     row = connection.execute(
         select(log.c.sequence, log.c.body).where(
-            of(log, gallery), log.c.token == token, log.c.sequence <= gallery.sequence
+            of(log, gallery), log.c.token.in_([token, token_digest(token)]), log.c.sequence <= gallery.sequence
         )
     ).one_or_none()
     if row is None:

@@ -1,4 +1,4 @@
-"""Tables of gallery.db.
+"""Tables of a matcher's galleries, as the last revision has them: of gallery.db, or of a PostgreSQL database.
 
 A row of `packs` or `templates` says in `added_in` which mutation wrote it and in `removed_in` which
 one takes it away. It is visible while added_in <= the gallery's sequence; rows with removed_in <=
@@ -10,7 +10,10 @@ committing it is then `sequence = s+1` and a deletion, and no large row is writt
 
 from __future__ import annotations
 
+import time
+
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     CheckConstraint,
     Column,
@@ -22,25 +25,27 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
-    text,
 )
 
-#: Raised by one with every change of the tables; a store refuses databases with a larger one.
-SCHEMA_VERSION = 5
-#: Marks the file as ours in `file(1)` and to `Store`: "veil".
-APPLICATION_ID = 0x7665696C
-#: Marks a file that a rotation is filling, until it is complete: "veir". No matcher serves from one.
-ROTATING_ID = 0x76656972
+from veilmatch.server.ground.revisions import Revisions
+
+REVISIONS = Revisions.of("gallery")
+#: 64 bits everywhere: SQLite has no others.
+_Number = Integer().with_variant(BigInteger(), "postgresql")
+#: Compared byte by byte everywhere, as Python does, whatever a server is set to.
+_Text = Text().with_variant(Text(collation="C"), "postgresql")
 
 metadata = MetaData()
 
-#: One row: what the ciphertexts of this database belong to.
+#: One row: what the ciphertexts of this database belong to. rotating: a rotation is filling it, and no matcher serves
+#: from it before it is complete.
 identity = Table(
     "identity",
     metadata,
     Column("id", Integer, CheckConstraint("id = 1"), primary_key=True),
     Column("key_id", LargeBinary, nullable=False),
-    Column("parameter_set", Text, nullable=False),
+    Column("parameter_set", _Text, nullable=False),
+    Column("rotating", Boolean, nullable=False, default=False),
 )
 
 #: promised, accepted: encoded ballots, empty for none; accepted_chain: NULL while nothing is accepted. origin: the
@@ -50,14 +55,14 @@ galleries = Table(
     "galleries",
     metadata,
     Column("id", Integer, primary_key=True),
-    Column("name", Text, nullable=False, unique=True),
-    Column("sequence", Integer, nullable=False),
+    Column("name", _Text, nullable=False, unique=True),
+    Column("sequence", _Number, nullable=False),
     Column("chain", LargeBinary, nullable=False),
-    Column("promised", LargeBinary, nullable=False, server_default=text("x''")),
-    Column("accepted", LargeBinary, nullable=False, server_default=text("x''")),
+    Column("promised", LargeBinary, nullable=False, default=b""),
+    Column("accepted", LargeBinary, nullable=False, default=b""),
     Column("accepted_chain", LargeBinary),
     Column("origin", LargeBinary),
-    Column("unmet", Text, nullable=False, server_default=""),
+    Column("unmet", _Text, nullable=False, default=""),
 )
 
 #: Every mutation; one that is accepted and not committed has the number after the gallery's sequence. kind, token and
@@ -66,10 +71,10 @@ log = Table(
     "log",
     metadata,
     Column("gallery_id", Integer, ForeignKey("galleries.id"), primary_key=True),
-    Column("sequence", Integer, primary_key=True),
-    Column("kind", Text, nullable=False),
+    Column("sequence", _Number, primary_key=True),
+    Column("kind", _Text, nullable=False),
     Column("token", LargeBinary, nullable=False),
-    Column("model", Text, nullable=False),
+    Column("model", _Text, nullable=False),
     Column("body", LargeBinary, nullable=False),
     UniqueConstraint("gallery_id", "token"),
 )
@@ -79,7 +84,7 @@ certificates = Table(
     "certificates",
     metadata,
     Column("gallery_id", Integer, primary_key=True),
-    Column("sequence", Integer, primary_key=True),
+    Column("sequence", _Number, primary_key=True),
     Column("certificate", LargeBinary, nullable=False),
     ForeignKeyConstraint(["gallery_id", "sequence"], ["log.gallery_id", "log.sequence"]),
 )
@@ -89,7 +94,7 @@ heard = Table(
     "heard",
     metadata,
     Column("gallery_id", Integer, ForeignKey("galleries.id"), primary_key=True),
-    Column("party", Text, primary_key=True),
+    Column("party", _Text, primary_key=True),
     Column("statement", LargeBinary, nullable=False),
 )
 
@@ -99,8 +104,8 @@ proofs = Table(
     metadata,
     Column("id", Integer, primary_key=True),
     Column("gallery_id", Integer, ForeignKey("galleries.id"), nullable=False),
-    Column("party", Text, nullable=False),
-    Column("what", Text, nullable=False),
+    Column("party", _Text, nullable=False),
+    Column("what", _Text, nullable=False),
     Column("first", LargeBinary, nullable=False),
     Column("second", LargeBinary, nullable=False),
     UniqueConstraint("gallery_id", "party", "what", "first", "second"),
@@ -110,7 +115,7 @@ proofs = Table(
 contents = Table(
     "contents",
     metadata,
-    Column("id", Integer, primary_key=True),
+    Column("id", _Number, primary_key=True),
     Column("checksum", LargeBinary, nullable=False),
     Column("body", LargeBinary, nullable=False),
 )
@@ -118,30 +123,34 @@ contents = Table(
 packs = Table(
     "packs",
     metadata,
-    Column("id", Integer, primary_key=True),
+    Column("id", _Number, primary_key=True),
     Column("gallery_id", Integer, nullable=False),
     Column("pack", Integer, nullable=False),
-    Column("added_in", Integer, nullable=False),
-    Column("removed_in", Integer, index=True),
-    Column("content_id", Integer, ForeignKey("contents.id"), nullable=False, unique=True),
+    Column("added_in", _Number, nullable=False),
+    Column("removed_in", _Number, index=True),
+    Column("content_id", _Number, ForeignKey("contents.id"), nullable=False, unique=True),
     UniqueConstraint("gallery_id", "pack", "added_in"),
     ForeignKeyConstraint(["gallery_id", "added_in"], ["log.gallery_id", "log.sequence"]),
 )
 
-#: by_device: whether a device encrypted the record, or the matchers made it. The leaf of a template is computed anew
-#: from subject and record where it is needed.
+#: by_device: whether a device encrypted the record, or the matchers made it. terms: what it is kept under, see
+#: crypto/terms.py. asked_day: the last day (Unix time / 86400) on which the subject was asked for here, or the day on
+#: which the row came; this organisation's own, and not agreed on. The leaf of a template is computed anew from subject,
+#: record and terms where it is needed.
 templates = Table(
     "templates",
     metadata,
-    Column("id", Integer, primary_key=True),
+    Column("id", _Number, primary_key=True),
     Column("gallery_id", Integer, nullable=False),
     Column("pack", Integer, nullable=False),
     Column("slot", Integer, nullable=False),
-    Column("subject", Text, nullable=False),
-    Column("by_device", Boolean, nullable=False, server_default=text("1")),
-    Column("added_in", Integer, nullable=False),
-    Column("removed_in", Integer, index=True),
-    Column("content_id", Integer, ForeignKey("contents.id"), nullable=False, unique=True),
+    Column("subject", _Text, nullable=False),
+    Column("by_device", Boolean, nullable=False, default=True),
+    Column("terms", LargeBinary, nullable=False, default=b""),
+    Column("asked_day", Integer, nullable=False, default=lambda: int(time.time() // 86400)),
+    Column("added_in", _Number, nullable=False),
+    Column("removed_in", _Number, index=True),
+    Column("content_id", _Number, ForeignKey("contents.id"), nullable=False, unique=True),
     UniqueConstraint("gallery_id", "pack", "slot", "added_in"),
     ForeignKeyConstraint(["gallery_id", "added_in"], ["log.gallery_id", "log.sequence"]),
 )
@@ -150,11 +159,11 @@ templates = Table(
 retired = Table(
     "retired",
     metadata,
-    Column("id", Integer, primary_key=True),
+    Column("id", _Number, primary_key=True),
     Column("gallery_id", Integer, nullable=False),
     Column("pack", Integer, nullable=False),
     Column("slot", Integer, nullable=False),
-    Column("added_in", Integer, nullable=False),
+    Column("added_in", _Number, nullable=False),
     UniqueConstraint("gallery_id", "pack", "slot"),
     ForeignKeyConstraint(["gallery_id", "added_in"], ["log.gallery_id", "log.sequence"]),
 )

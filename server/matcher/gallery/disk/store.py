@@ -4,7 +4,7 @@ Every transition of `agreement.acceptor` is one durable transaction here. A muta
 visible), then committed with its certificate, or gives way to another one; several that others have committed are
 applied at once. A kill at any moment leaves the state before a call or the one after it.
 
-    store = Store(data_dir, key_id, parameters)
+    store = Store(data_dir, key_id, parameters)     # or StorageSettings: a PostgreSQL database
     store.open_gallery("staff")
     store.promise("staff", ballot)               # both organisations of the pair have
     store.accept("staff", mutation, origin)      # both have, and have signed it
@@ -12,24 +12,25 @@ applied at once. A kill at any moment leaves the state before a call or the one 
 
 Methods block; a server calls them in a thread. Any thread may call, one at a time per gallery.
 All raise IntegrityError if the database is damaged, UnavailableError if it cannot be used (disk
-full, locked), and KeyMismatchError for a gallery that `open_gallery` never made.
+full, locked, a server that is not there), and KeyMismatchError for a gallery that `open_gallery` never made.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
-from pathlib import Path
 
-from sqlalchemy import and_, func, insert, select
+from sqlalchemy import and_, bindparam, func, insert, select, update
 
 from veilmatch.crypto.errors import DuplicateTokenError, IntegrityError
+from veilmatch.crypto.gallery_change import next_chain
 from veilmatch.crypto.keys.parties import Party
 from veilmatch.crypto.parameters import ParameterSet
+from veilmatch.server.config import GalleriesIn
 from veilmatch.server.matcher.agreement import acceptor
 from veilmatch.server.matcher.agreement.ballots import Ballot
-from veilmatch.server.matcher.agreement.certificates import Certificate, Statement
+from veilmatch.server.matcher.agreement.certificates import Certificate, Statement, Vote
 from veilmatch.server.matcher.agreement.lies import Proof
 from veilmatch.server.matcher.gallery.changes import Change, Content, Contents, chained
 from veilmatch.server.matcher.gallery.disk import evidence
@@ -40,8 +41,9 @@ from veilmatch.server.matcher.gallery.disk.accepted_rows import (
     write_accepted,
 )
 from veilmatch.server.matcher.gallery.disk.batch import Batch, contents_since, size_since
-from veilmatch.server.matcher.gallery.disk.checks import check_chain
+from veilmatch.server.matcher.gallery.disk.checks import check_chain, check_named
 from veilmatch.server.matcher.gallery.disk.database import is_rotating, mark_finished, open_database
+from veilmatch.server.matcher.gallery.disk.mending import Differing, differing, put_packs, put_templates
 from veilmatch.server.matcher.gallery.disk.pending import Pending, pending
 from veilmatch.server.matcher.gallery.disk.reading import Reader
 from veilmatch.server.matcher.gallery.disk.rows import (
@@ -51,21 +53,23 @@ from veilmatch.server.matcher.gallery.disk.rows import (
     find_gallery,
     of,
     state_of,
+    visible,
     write_log,
     write_state,
 )
-from veilmatch.server.matcher.gallery.disk.schema import certificates, galleries, log
-from veilmatch.server.matcher.gallery.mutation import GalleryState, Mutation, initial_chain, next_chain
+from veilmatch.server.matcher.gallery.disk.schema import certificates, galleries, log, templates
+from veilmatch.server.matcher.gallery.mutation import GalleryState, Mutation, initial_chain
 
 #: Changes that are read from the log at once.
 _LOG_AT_ONCE = 64
 
 
 class Store(Reader):
-    """gallery.db in `data_dir`: named galleries under one key and parameter set. Made if it does not exist.
+    """Named galleries under one key and parameter set, in a data directory or a PostgreSQL database. Made if new.
 
-    key_id: 16 bytes. Raises KeyMismatchError if the database belongs to another key or parameter
-    set; IntegrityError if it is damaged, of another version, or no gallery database.
+    where: a folder means gallery.db in it. key_id: 16 bytes. Raises KeyMismatchError if the database
+    belongs to another key or parameter set; IntegrityError if it is damaged, of a newer version, or no gallery
+    database; ConfigurationError if another daemon has it.
 
     rotating: it is for a rotation to fill, and nobody else opens it until `finish` was called. party: whose it is, for
     the error that says that something in it is damaged.
@@ -73,7 +77,7 @@ class Store(Reader):
 
     def __init__(
         self,
-        data_dir: Path,
+        where: GalleriesIn,
         key_id: bytes,
         parameters: ParameterSet,
         *,
@@ -81,11 +85,11 @@ class Store(Reader):
         party: str | None = None,
     ) -> None:
         self.key_id = key_id
-        super().__init__(open_database(data_dir, key_id, parameters, rotating=rotating), parameters, party)
+        super().__init__(open_database(where, key_id, parameters, rotating=rotating), parameters, party)
 
     def close(self) -> None:
         """Empty the write-ahead log and close the database."""
-        self._database.truncate_wal()
+        self._database.forget_erased()
         self._database.close()
 
     # -- rotation ---------------------------------------------------------------------------
@@ -116,7 +120,7 @@ class Store(Reader):
             if connection.scalar(select(galleries.c.id).where(galleries.c.name == name)) is None:
                 connection.execute(insert(galleries).values(name=name, sequence=0, chain=self.initial_chain(name)))
             gallery = find_gallery(connection, name)
-            check_chain(connection, gallery, self.key_id, self._parameters)
+            check_named(connection, gallery, check_chain(connection, gallery, self.key_id, self._parameters))
             return state_of(gallery)
 
     def initial_chain(self, name: str) -> bytes:
@@ -147,7 +151,7 @@ class Store(Reader):
     ) -> GalleryState:
         """Accept `mutation` as the next one under a promised ballot, durably, in place of what was accepted before.
 
-        origin: the proposals of the two organisations that made it. Raises IntegrityError if the ballot is not the
+        origin: the proposals of two organisations under that ballot. Raises IntegrityError if the ballot is not the
         promised one, or if it does not fit the gallery (sizes, slots occupied or free already, a gap in the packs);
         DuplicateTokenError if a committed mutation has its token; ModelMismatchError if it adds embeddings of another
         model than those that are there. Nothing is changed then.
@@ -159,7 +163,7 @@ class Store(Reader):
             before = state_of(gallery)
             chain = next_chain(before.chain, before.sequence + 1, mutation.digest())
             state = acceptor.accept(before, ballot, chain)
-            if (origin.vote.sequence, origin.vote.chain) != (before.sequence + 1, chain):
+            if origin.vote != Vote(before.sequence + 1, chain, ballot):
                 raise IntegrityError("the proposals are those of another change", got=origin.vote.sequence)
             if before.accepted is None or before.accepted.chain != chain:
                 gone = take_back(connection, gallery)
@@ -170,7 +174,7 @@ class Store(Reader):
             write_state(connection, gallery, state, origin.encode())
             evidence.keep(connection, gallery, heard)
         if gone:
-            self._database.truncate_wal()
+            self._database.forget_erased()
         return state
 
     def accepted(self, name: str) -> tuple[Mutation, Certificate]:
@@ -206,7 +210,7 @@ class Store(Reader):
             write_state(connection, gallery, state, None)
             evidence.keep(connection, gallery, heard)
         if erased:
-            self._database.truncate_wal()
+            self._database.forget_erased()
         return state
 
     # -- several changes of others ---------------------------------------------------------------
@@ -259,13 +263,13 @@ class Store(Reader):
             if before_commit is not None:
                 before_commit(pending(connection, find_gallery(connection, name), touched))
         if erased and before_commit is None:
-            self._database.truncate_wal()
+            self._database.forget_erased()
         return replace(state, accepted=None)
 
     def tidy(self) -> None:
         """After an `apply` with before_commit: move the write-ahead log into the file and empty it: it is long, and
         may hold records that were erased."""
-        self._database.truncate_wal()
+        self._database.forget_erased()
 
     def bytes_after(self, name: str, sequence: int) -> int:
         """Return the size of what `contents_after` yields."""
@@ -304,6 +308,48 @@ class Store(Reader):
             gallery = find_gallery(connection, name)
             yield from contents_since(connection, gallery, sequence, self._parameters)
 
+    # -- damage -----------------------------------------------------------------------------------
+
+    def differing(self, name: str) -> Differing:
+        """Return the packs and templates that are not what the log says; reads all of them.
+
+        Raises IntegrityError if the log is not the one that the gallery claims.
+        """
+        with self._database.reading() as connection:
+            gallery = find_gallery(connection, name)
+            check_chain(connection, gallery, self.key_id, self._parameters)
+            return differing(connection, gallery)
+
+    def mend(self, name: str, given: Mapping[int, bytes], records: Mapping[Place, tuple[str, bytes, bytes]]) -> None:
+        """Put these contents in the place of damaged ones, durably: packs, and subjects with records and terms.
+
+        The caller has compared them with the leaves that `differing` says.
+        """
+        with self._database.writing() as connection:
+            gallery = find_gallery(connection, name)
+            put_packs(connection, gallery, given)
+            put_templates(connection, gallery, records)
+
+    def note_asked(self, name: str, day: int, places: Sequence[Place]) -> None:
+        """Note that the templates at these places were asked for on a day (Unix time / 86400), if it is a later one."""
+        t = templates.c
+        which = (t.pack == bindparam("at_pack")) & (t.slot == bindparam("at_slot")) & (t.asked_day < day)
+        with self._database.writing() as connection:
+            of_it = visible(templates, find_gallery(connection, name))
+            values = [{"at_pack": pack, "at_slot": slot} for pack, slot in places]
+            connection.execute(update(templates).where(of_it & which).values(asked_day=day), values)
+
+    def take_over_asked(self, name: str, days: Mapping[Place, int]) -> None:
+        """Set the days on which templates were last asked for (Unix time / 86400): those that they had elsewhere."""
+        t = templates.c
+        which = (t.pack == bindparam("at_pack")) & (t.slot == bindparam("at_slot"))
+        values = [{"at_pack": pack, "at_slot": slot, "day": day} for (pack, slot), day in days.items()]
+        if not values:
+            return
+        with self._database.writing() as connection:
+            of_it = visible(templates, find_gallery(connection, name))
+            connection.execute(update(templates).where(of_it & which).values(asked_day=bindparam("day")), values)
+
     # -- what others have signed ----------------------------------------------------------------
 
     def heard(self, name: str) -> dict[Party, Statement]:
@@ -328,6 +374,13 @@ class Store(Reader):
             query = select(certificates.c.certificate).where(of(certificates, gallery, sequence=sequence))
             found = connection.scalar(query)
             return Certificate.decode(found) if found is not None else None
+
+    def certified(self, name: str, sequence: int) -> tuple[Change, bytes]:
+        """Return a committed change, and the chain value before it. Raises IntegrityError if it is not there."""
+        before = self.certificate(name, sequence - 1)
+        for change in self.changes_after(name, sequence - 1, 1):
+            return change, self.initial_chain(name) if before is None else before.vote.chain
+        raise IntegrityError("a mutation is missing in the log", expected=sequence)
 
     def keep_proof(self, name: str, proof: Proof) -> None:
         """Keep a proof that an organisation has lied, durably; once."""

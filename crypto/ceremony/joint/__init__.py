@@ -1,0 +1,1 @@
+"""The ceremony without a dealer: session.py is what a party runs."""

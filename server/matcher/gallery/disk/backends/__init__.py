@@ -1,0 +1,1 @@
+"""Where the rows of galleries lie: in a file, or on a server. What both can do: base.py."""

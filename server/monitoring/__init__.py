@@ -1,0 +1,1 @@
+"""What operators see of a daemon: metrics, health, traces. docs/monitoring.md."""

@@ -1,0 +1,1 @@
+"""Revisions of gallery.db of a matcher, or its PostgreSQL database."""

@@ -1,0 +1,1 @@
+"""Revisions of ledger.db of every daemon."""

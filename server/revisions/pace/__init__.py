@@ -1,0 +1,1 @@
+"""Revisions of pace.db of a key holder."""

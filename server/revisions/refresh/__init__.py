@@ -1,0 +1,1 @@
+"""Revisions of refresh.db of a key holder."""

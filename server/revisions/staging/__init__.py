@@ -1,0 +1,1 @@
+"""Revisions of catching-up/*.db of a matcher."""

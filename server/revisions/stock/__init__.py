@@ -1,0 +1,1 @@
+"""Revisions of stock.db of a key holder."""

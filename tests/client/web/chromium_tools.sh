@@ -1,0 +1,16 @@
+#!/bin/sh
+# Installs what the tests of `veilmatch web` need, Chromium and its driver: as root, in CI, or with sudo if the argument is
+# `sudo`. Otherwise it says what is missing.
+set -eu
+
+is_there() { command -v chromium >/dev/null && command -v chromedriver >/dev/null; }
+install() { $1 apt-get update -qq && $1 apt-get install -y -qq --no-install-recommends chromium chromium-driver >/dev/null; }
+
+is_there && exit 0
+if command -v apt-get >/dev/null; then
+    if [ "$(id -u)" = 0 ]; then install "" || true
+    elif [ -n "${CI:-}" ]; then install "sudo -n" || true
+    elif [ "${1:-}" = sudo ]; then install sudo || true
+    fi
+fi
+is_there || echo "chromium: the page is not tested in a browser; on Debian: apt-get install chromium chromium-driver" >&2

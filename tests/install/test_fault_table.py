@@ -1,0 +1,33 @@
+"""Every row of docs/faults.md, and of the table of docs/load.md, names a test that is there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+NAMED = re.compile(r"`([\w/]+\.py)::(test_\w+)`")
+
+
+def section_of(page: str, heading: str | None) -> str:
+    """Return what is below a heading of a page, or all of it."""
+    text = (ROOT / "docs" / page).read_text()
+    return text if heading is None else text.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+
+
+@pytest.mark.parametrize(
+    ("page", "heading", "least"), [("faults.md", None, 40), ("load.md", "Faults that were tried", 15)]
+)
+def test_every_fault_is_tried_by_a_test_that_exists(page: str, heading: str | None, least: int) -> None:
+    rows = [line for line in section_of(page, heading).splitlines() if line.startswith("| ")]
+    faults = [row for row in rows if not row.startswith("| fault |")]
+    assert len(faults) > least
+    before: list[tuple[str, str]] = []
+    for row in faults:
+        tried = row.split(" | ")[3]
+        before = named = NAMED.findall(tried) or (before if tried.startswith("the same") else [])
+        assert named, row
+        for file, test in named:
+            assert f"def {test}(" in (ROOT / "tests" / file).read_text(), (file, test)
