@@ -19,7 +19,7 @@ from veilmatch.client.models.cache import cache_dir
 
 ROOT = Path(__file__).parents[2]
 #: Of version 0.1.0. It knows hellos, and is kept from saying any (first.py).
-COMMIT = "6003d2ec11980a9154e3e888c431edc8ef2658b4"
+COMMIT = "048834e39bbe367ee19a05e5efe6123ea7700aab"
 
 
 def installed() -> Path:
