@@ -30,7 +30,7 @@ from veilmatch.client.results import Enrolment, Erasure, Erasures, Retained, Rot
 from veilmatch.client.vectors.fusing import mean_view
 from veilmatch.client.wire import agreement
 from veilmatch.client.wire.connection import Answered, Connection, Opening
-from veilmatch.client.wire.pairs.lookout import SILENT_BULK_S
+from veilmatch.client.wire.pairs.lookout import silent_while_sent_s
 from veilmatch.client.wire.signing import Draft
 from veilmatch.crypto.digests import digest, digest_all
 from veilmatch.crypto.encryption.knowledge import KnownCiphertexts
@@ -270,7 +270,7 @@ class Changes:
                 max(ends - time.monotonic(), 0.001),
                 lambda matcher, signed, left: matcher.bulk_enrol(signed, packs, left),
                 agreement.agreed_mutation,
-                silent_s=SILENT_BULK_S,
+                silent_s=silent_while_sent_s(sum(pack.ByteSize() for pack in packs)),
             )
             agreed = answered.opened
             if not erased_since(agreed):

@@ -111,9 +111,7 @@ async def test_a_change_goes_through_another_pair_under_the_same_token(
     party: str,
     call: str,
     down: Callable[[Any], None],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("veilmatch.client.operations.changes.SILENT_BULK_S", 1.0)
     await pair_of(client)
     down(getattr(fakes, party))
     await CHANGES[call](client)
@@ -122,6 +120,19 @@ async def test_a_change_goes_through_another_pair_under_the_same_token(
     assert sorted(body.pair for body in bodies.values()) == sorted({"ab", WITHOUT[party]})
     assert len({body.token for body in bodies.values()}) == 1
     assert len({body.nonce for body in bodies.values()}) == 2
+
+
+async def test_what_is_sent_for_long_is_waited_for_longer_and_no_longer_than_a_call_lasts(
+    client: AsyncClient, fakes: FakeMatchers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = [lookout.silent_while_sent_s(size) for size in (0, 1000, 10**5, 10**6, 10**7, 10**9)]
+    assert times == sorted(times) and times[0] == lookout.SILENT_S and times[1] < 2.0 and times[-1] == 15.0
+    monkeypatch.setattr(lookout, "NARROW_BYTES_PER_S", 500)  # some kB take seconds
+    await pair_of(client)
+    hang(fakes.a)
+    started = asyncio.get_running_loop().time()
+    await CHANGES["bulk"](client)
+    assert asyncio.get_running_loop().time() - started > lookout.SILENT_S + 1.0
 
 
 async def test_a_change_that_was_done_before_the_answer_was_lost_is_done_once(

@@ -21,8 +21,8 @@ def section_of(page: str, heading: str | None) -> str:
     ("page", "heading", "least"), [("faults.md", None, 40), ("load.md", "Faults that were tried", 15)]
 )
 def test_every_fault_is_tried_by_a_test_that_exists(page: str, heading: str | None, least: int) -> None:
-    rows = [line for line in section_of(page, heading).splitlines() if line.startswith("| ")]
-    faults = [row for row in rows if not row.startswith("| fault |")]
+    tables = re.findall(r"^\| fault \|.*\n\|-.*\n((?:\|.*\n)+)", section_of(page, heading) + "\n", re.MULTILINE)
+    faults = [row for table in tables for row in table.splitlines()]
     assert len(faults) > least
     before: list[tuple[str, str]] = []
     for row in faults:

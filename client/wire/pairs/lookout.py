@@ -27,8 +27,10 @@ from veilmatch.crypto.keys.parties import Party
 
 #: A matcher that owes an answer is left for another pair after so long without a sign of life.
 SILENT_S = 1.8
-#: The same while packs are sent to it: on a narrow line, the question waits behind them.
-SILENT_BULK_S = 15.0
+#: While packs are sent to it the question may wait behind them, and longer on a narrow line: the line that is reckoned
+#: with, 1 Mbit/s, and the longest.
+NARROW_BYTES_PER_S = 125_000
+LONGEST_SILENT_S = 15.0
 #: A matcher is asked how it is when it has been silent for so long: later than most answers of busy servers come, and
 #: soon enough for a sign of life.
 ASK_AFTER_S = 0.8
@@ -44,6 +46,11 @@ LONG_S = 300.0
 _log = logging.getLogger(__name__)
 _R = TypeVar("_R")
 _chance = random.SystemRandom()
+
+
+def silent_while_sent_s(sent_bytes: int) -> float:
+    """Return after how long without a sign of life a matcher is left for another pair while so much is sent to it."""
+    return min(SILENT_S + sent_bytes / NARROW_BYTES_PER_S, LONGEST_SILENT_S)
 
 
 async def unless_silent(asked: Coroutine[Any, Any, _R], matcher: Matcher, silent_s: float) -> _R:
