@@ -25,25 +25,17 @@ from rich.table import Table
 from veilmatch.client.capture.detector import YuNetDetector
 from veilmatch.client.capture.image import RgbArray, load_image
 from veilmatch.client.capture.pipeline import CapturePipeline
-from veilmatch.client.capture.quality.assessment import COMPONENTS, Component, Quality
+from veilmatch.client.capture.quality.assessment import COMPONENTS, Quality
 from veilmatch.client.capture.settings import CaptureSettings
 from veilmatch.client.capture.turn import upright
 from veilmatch.client.evaluation.data.degrade import DEGRADATIONS, Place, hard
+from veilmatch.client.evaluation.figures.discard import KNOWING, goodness, left
 from veilmatch.client.models import ORL_PHOTOS, ORL_SUBJECTS, install_mesh, install_models, install_photos, orl_photo
 from veilmatch.crypto.errors import InvalidInputError
 
 THRESHOLD = 0.38
 SHARES = (0, 2, 5, 10, 15, 20, 30)
 SEED = 1
-#: Values of which more is worse.
-_MORE_IS_WORSE = {
-    "sharpness",
-    "under_exposure_prevention",
-    "over_exposure_prevention",
-    "single_face_present",
-    "mouth_closed",
-}
-
 Values = npt.NDArray[np.float64]
 
 
@@ -63,18 +55,9 @@ def worse(photo: RgbArray, number: int, detector: YuNetDetector) -> list[RgbArra
     return [*made, hard(photo, (SEED, number))]
 
 
-def goodness(probe: Probe, component: Component) -> float:
-    """Return the value of a component, turned so that more is better; scores have too few steps to sort by."""
-    value = probe.quality.values.get(component, 0.0)
-    if component.startswith("head_pose"):
-        return -abs(value)
-    return -value if component in _MORE_IS_WORSE else value
-
-
-def left(order: Values, fnmr: Values) -> list[float]:
+def left_percent(order: Values, fnmr: Values) -> list[float]:
     """Return the FNMR in percent without the lowest SHARES of photos."""
-    sorted_fnmr = fnmr[np.argsort(order, kind="stable")]
-    return [100 * float(np.mean(sorted_fnmr[len(fnmr) * share // 100 :])) for share in SHARES]
+    return [100 * value for value in left(order, fnmr, [share / 100 for share in SHARES])]
 
 
 def measure(every: int, mesh: bool) -> dict[str, Any]:
@@ -98,8 +81,8 @@ def measure(every: int, mesh: bool) -> dict[str, Any]:
     by_component = {c: [c in (r.component for r in p.quality.reasons) for p in probes] for c in COMPONENTS}
     return {
         "probes": len(probes),
-        "curves": {"knowing the errors": left(-fnmr, fnmr)}
-        | {c: left(np.array([goodness(p, c) for p in probes]), fnmr) for c in COMPONENTS},
+        "curves": {KNOWING: left_percent(-fnmr, fnmr)}
+        | {c: left_percent(np.array([goodness(p.quality, c) for p in probes]), fnmr) for c in COMPONENTS},
         "bad": int(bad.sum()),
         "bad_refused": int((bad & refused).sum()),
         "others_refused": int((~bad & refused).sum()),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from veilmatch.client.capture.quality.assessment import Quality, Reason
-from veilmatch.client.evaluation.figures.discard import SHARES, Genuine, error_versus_discard
+from veilmatch.client.evaluation.figures.discard import KNOWING, SHARES, Genuine, error_versus_discard
 
 
 def photo(length: float, refused: bool = False) -> Quality:
@@ -34,6 +34,25 @@ def test_the_worse_photo_of_a_comparison_counts_and_both_if_photos_meet_each_oth
     part = Genuine(np.array([0, 0, 1]), np.array([1, 2, 2]), np.array([True, False, True]), photos, photos)
     found = error_versus_discard([part], symmetric=True)
     assert found is not None and found.bad == 1, "only the second photo fails in more than half of its comparisons"
+
+
+def test_every_component_that_all_photos_have_gets_a_curve_of_its_own() -> None:
+    def with_pose(n: int, **more: float) -> Quality:
+        # Photos turned to either side fail, whatever their length; blurred ones have the larger value.
+        values = {"unified_quality_score": 50.0, "head_pose_yaw": float(n - 50), "sharpness": float(n % 2), **more}
+        return Quality({"unified_quality_score": 50}, values, 1, (0, 0, 1, 1), ())  # type: ignore[arg-type]
+
+    rows = np.arange(100)
+    errors = abs(rows - 50) >= 46
+    probes = [with_pose(n, eyes_open=0.1) for n in rows]
+    found = error_versus_discard([Genuine(rows, np.zeros(100, np.int64), errors, probes, [with_pose(50)])])
+    assert found is not None
+    assert list(found.components) == [KNOWING, "unified_quality_score", "sharpness", "head_pose_yaw"]
+    assert found.components["unified_quality_score"] == found.fnmr
+    assert found.components["head_pose_yaw"] == found.components[KNOWING]
+    assert found.components[KNOWING][SHARES.index(0.10)] == 0.0 and found.fnmr[SHARES.index(0.10)] > 0.04
+    blurred = error_versus_discard([Genuine(rows, np.zeros(100, np.int64), rows % 2 == 1, probes, [with_pose(50)])])
+    assert blurred is not None and blurred.components["sharpness"] == blurred.components[KNOWING]
 
 
 def test_without_comparisons_or_scores_there_is_none() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from veilmatch.client.evaluation.attacks import AttackFigures
 from veilmatch.client.evaluation.figures.curves import plots, png, svg
-from veilmatch.client.evaluation.figures.discard import Discard
+from veilmatch.client.evaluation.figures.discard import Discard, in_words
 from veilmatch.client.evaluation.figures.groups import GroupFigures
 from veilmatch.client.evaluation.figures.intervals import Interval
 from veilmatch.client.evaluation.figures.pictures import Pictures
@@ -134,9 +134,9 @@ def tables(figures: Figures, points: Sequence[SweepPoint] = (), extra: Extra | N
     made = [_data(figures), _verification(figures), _search(figures)]
     made += [_fusion(figures, extra.fusion)] if extra.fusion is not None else []
     made += _views(figures, extra.views) if extra.views is not None else []
-    made += [_discard(figures, figures.discard, "these photos")] if figures.discard is not None else []
+    made += _discard(figures, figures.discard, "these photos") if figures.discard is not None else []
     made += [_degradations(figures, points)] if points else []
-    made += [_discard(figures, extra.discard, "degraded photos")] if extra.discard is not None else []
+    made += _discard(figures, extra.discard, "degraded photos") if extra.discard is not None else []
     made += [_attacks(extra.attacks)] if extra.attacks is not None else []
     return made + ([_groups(extra.groups)] if extra.groups else [])
 
@@ -211,7 +211,7 @@ def _degradations(f: Figures, points: Sequence[SweepPoint]) -> Table:
     )
 
 
-def _discard(f: Figures, d: Discard, photos: str) -> Table:
+def _discard(f: Figures, d: Discard, photos: str) -> list[Table]:
     rows = [
         (f"{100 * share:g} % of the comparisons discarded", _percent(fnmr))
         for share, fnmr in zip(d.shares, d.fnmr, strict=True)
@@ -223,7 +223,12 @@ def _discard(f: Figures, d: Discard, photos: str) -> Table:
         ("other photos refused", f"{d.good_refused} of {d.good}"),
     ]
     title = f"error versus discard of {photos}, worst unified quality first, at cosine {f.choice.cosine:g}"
-    return Table(title, ("", "FNMR"), tuple(rows))
+    by_component = tuple((in_words(name), *map(_percent, fnmr)) for name, fnmr in d.components.items())
+    shares = ("discarded by", *(f"{100 * share:g} %" for share in d.shares))
+    return [
+        Table(title, ("", "FNMR"), tuple(rows)),
+        Table(f"FNMR of {photos} that is left, by one component alone", shares, by_component),
+    ]
 
 
 def _fusion(f: Figures, found: FusionFigures) -> Table:
