@@ -14,12 +14,13 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from tests.e2e.world import World
 from veilmatch.client.models import cache_dir
@@ -141,15 +142,22 @@ def test_a_photo_without_a_face_is_said_before_it_is_used(address: str) -> None:
 @pytest.fixture
 def browser(photo: Callable[[int, int], bytes], tmp_path: Path) -> Iterator[Any]:
     """Chromium, whose camera shows somebody: photo 5 of the first person."""
+    with chromium(photo(1, 5), tmp_path) as started:
+        yield started
+
+
+@contextmanager
+def chromium(frames: bytes, tmp_path: Path) -> Iterator[Any]:
+    """Start Chromium with a camera that shows these JPEGs one after the other, and then from the beginning."""
     webdriver = pytest.importorskip("selenium.webdriver")
     from selenium.webdriver.chrome.service import Service
 
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if chromium is None or driver is None:
+    program, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if program is None or driver is None:
         pytest.skip("Chromium and its driver are not installed: make chromium")
-    (tmp_path / "camera.mjpeg").write_bytes(photo(1, 5))
+    (tmp_path / "camera.mjpeg").write_bytes(frames)
     options = webdriver.ChromeOptions()
-    options.binary_location = chromium
+    options.binary_location = program
     for argument in (
         "--headless=new", "--no-sandbox", "--disable-gpu", "--use-fake-ui-for-media-stream",
         "--use-fake-device-for-media-stream", f"--use-file-for-fake-video-capture={tmp_path / 'camera.mjpeg'}",
@@ -229,6 +237,38 @@ def test_a_person_enrols_and_is_known_by_the_camera(
     until(lambda _: "camera person" not in at("people").text)
     # The policy of the page forbids nothing that it needs.
     assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
+
+
+def test_the_camera_is_looked_at_all_the_time_and_what_is_wrong_is_said_until_it_is_right(
+    address: str, photo: Callable[[int, int], bytes], tmp_path: Path
+) -> None:
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    written = io.BytesIO()
+    Image.open(io.BytesIO(photo(1, 1))).filter(ImageFilter.GaussianBlur(14)).save(written, "JPEG")
+    # Thirty a second: for four seconds each.
+    frames = 120 * written.getvalue() + 120 * photo(1, 1)
+    with chromium(frames, tmp_path) as browser:
+        browser.get(address)
+        browser.find_element(By.ID, "use-camera").click()
+        role = browser.find_element(By.ID, "quality").get_attribute("role")
+        assert role == "status", "a screen reader is told when it changes"
+
+        def is_said(words: str, *remedies: str) -> bool:
+            # At once: with the next look it may be something else.
+            said, listed = browser.execute_script(
+                "return [document.querySelector('#quality > p')?.textContent,"
+                " [...document.querySelectorAll('#quality .reasons > li > span')].map(e => e.textContent)]"
+            )
+            return said == words and set(remedies) <= set(listed) and bool(remedies) == bool(listed)
+
+        wait = WebDriverWait(browser, WITHIN_S, 0.1)
+        wait.until(lambda _: is_said("Not good enough yet:", "show the whole face, uncovered and from the front"))
+        labels = "return [...document.querySelectorAll('#scores meter')].map(e => e.ariaLabel)"
+        assert {"sharpness", "unified quality score"} <= set(browser.execute_script(labels))
+        wait.until(lambda _: is_said("✓ One face, good enough."))
+        wait.until(lambda _: is_said("Not good enough yet:", "show the whole face, uncovered and from the front"))
 
 
 def test_without_the_token_the_page_says_what_to_open(address: str, browser: Any) -> None:
