@@ -128,6 +128,15 @@ class PostgresServer:
         url = f"postgresql://{ROLE}@/{name}?host={self.folder}"
         return StorageSettings(url=url, password_file=self.password_file)
 
+    def holds(self, text: str) -> bool:
+        """Return whether any file of any database has this text in it; what is in memory only is written first."""
+        self.execute("CHECKPOINT")
+        for path in (self._data / "base").rglob("*"):
+            with suppress(FileNotFoundError, IsADirectoryError):
+                if text.encode() in path.read_bytes():
+                    return True
+        return False
+
     def _private(self, name: str, text: str) -> Path:
         path = self.folder / name
         path.touch(mode=0o600)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -86,3 +87,23 @@ def test_commands_look_at_it_beside_the_daemon(world: World) -> None:
     config = str(Path(world.folder("matcher-a")) / "matcher.toml")
     done = veilmatch("gallery", "verify", "--config", config, "--json")
     assert done.returncode == 0 and json.loads(done.stdout)["galleries"][0]["broken"] is None
+
+
+def test_who_was_erased_is_gone_from_the_tables_once_they_are_written_anew(
+    world: World, postgres: PostgresServer
+) -> None:
+    name = "Dorothea of the erased"
+    with world.client() as client:
+        client.enrol_embedding(name, FACES[3], model="toy")
+        client.enrol_embedding("emil", FACES[4], model="toy")
+        client.erase(name)
+    settle(world)
+    assert postgres.holds("emil") and postgres.holds(name), "that is why docs/storage.md says what to do"
+    for party in ("matcher-a", "matcher-b"):
+        world.parties.kill(party)
+        config = tomllib.loads(config_of(world.directory, party).read_text())
+        postgres.execute("VACUUM FULL", config["storage"]["url"].split("/")[3].partition("?")[0])
+    assert postgres.holds("emil") and not postgres.holds(name)
+    world.restart()
+    with world.client() as client:
+        assert client.verify_embedding("emil", FACES[4], model="toy").decision
