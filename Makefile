@@ -13,8 +13,13 @@ unexport PYTHONDONTWRITEBYTECODE
 demo: $(PHOTOS)  ## the demonstration; JSON=path writes its figures as well, DEMO_DEALERLESS=1 has three hold the ceremony
 	$(BIN)/veilmatch demo $(if $(JSON),--json-file $(JSON)) $(if $(filter 1,$(DEMO_DEALERLESS)),--dealerless)
 
+# Where tests have real processes, clocks and lines, one that fails is tried once more, five in a run at most: pytest
+# counts them and shows why. What computes, or attacks, has one try.
+ONE_TRY := attacks capture crypto enumeration evaluation fuzz kernel
+RERUNS := --reruns 1 --max-suite-reruns 5 --rerun-show-tracebacks $(ONE_TRY:%=--rerun-exclude-path=tests/%)
+
 test: check $(PHOTOS) arm postgres systemd chromium promtool  ## everything that CI runs
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(RERUNS)
 
 costs: $(PHOTOS)  ## what tests cost in CPU time, dearest first; TESTS=tests/keyholder
 	rm -f $(VENV)/costs.jsonl

@@ -1,11 +1,14 @@
-"""Every row of docs/faults.md, and of the table of docs/load.md, names a test that is there."""
+"""Every fault of docs/faults.md and of the table of docs/load.md names a test that is there; runs are those counted."""
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import pytest
+
+from tests.faults.page import table
 
 ROOT = Path(__file__).parents[2]
 NAMED = re.compile(r"`([\w/]+\.py)::(test_\w+)`")
@@ -31,3 +34,11 @@ def test_every_fault_is_tried_by_a_test_that_exists(page: str, heading: str | No
         assert named, row
         for file, test in named:
             assert f"def {test}(" in (ROOT / "tests" / file).read_text(), (file, test)
+
+
+def test_the_runs_of_the_page_are_those_in_the_file() -> None:
+    page = (ROOT / "docs" / "faults.md").read_text()
+    rows = json.loads((ROOT / "benchmarks" / "results" / "faults.json").read_text())["faults"]
+    found = re.search(r"^\| struck \|.*\n(?:\|.*\n)+", page, re.MULTILINE)
+    assert found is not None and found[0].splitlines() == table(rows)
+    assert f"{sum(row['took_place'] for row in rows):,} faults" in page
