@@ -8,7 +8,7 @@ PHOTOS := $(VENV)/.photos
 # Each daemon of each test would compile every module again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test costs check lint types protos imports docs bench fuzz faults constant-time portable arm postgres systemd chromium promtool sbom reproducible images models lowest clean
+.PHONY: demo test collected tools costs check lint types protos imports docs bench fuzz faults constant-time portable arm postgres systemd chromium promtool sbom reproducible images models lowest clean
 
 demo: $(PHOTOS)  ## the demonstration; JSON=path writes its figures as well, DEMO_DEALERLESS=1 has three hold the ceremony
 	$(BIN)/veilmatch demo $(if $(JSON),--json-file $(JSON)) $(if $(filter 1,$(DEMO_DEALERLESS)),--dealerless)
@@ -18,8 +18,17 @@ demo: $(PHOTOS)  ## the demonstration; JSON=path writes its figures as well, DEM
 ONE_TRY := attacks capture crypto enumeration evaluation fuzz kernel
 RERUNS := --reruns 1 --max-suite-reruns 5 --rerun-show-tracebacks $(ONE_TRY:%=--rerun-exclude-path=tests/%)
 
-test: check $(PHOTOS) arm postgres systemd chromium promtool  ## everything that CI runs
+test: $(INSTALLED)  ## everything that CI runs
+	$(MAKE) --no-print-directory -j 2 check collected tools
 	$(BIN)/python -m pytest $(RERUNS)
+
+# Each process of tests would compile all of them, and all that they import, at the same time.
+collected: $(INSTALLED)
+	$(BIN)/python -m pytest --collect-only -q -n 0 > /dev/null
+
+# What tests have beside packages, one after the other: apt-get does one thing at a time.
+tools: $(INSTALLED)
+	@$(MAKE) --no-print-directory -j 1 $(PHOTOS) arm postgres systemd chromium promtool
 
 costs: $(PHOTOS)  ## what tests cost in CPU time, dearest first; TESTS=tests/keyholder
 	rm -f $(VENV)/costs.jsonl
