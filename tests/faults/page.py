@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
-Row = dict[str, Any]
+from tests.faults.table import Row
 
 #: How something is struck, and what it is struck in, in the order of the page. What is no request has no answer.
 _STRUCK = {"kill": "killed", "stop": "hangs", "cut": "cut off"}
