@@ -13,14 +13,11 @@ unexport PYTHONDONTWRITEBYTECODE
 demo: $(PHOTOS)  ## the demonstration; JSON=path writes its figures as well, DEMO_DEALERLESS=1 has three hold the ceremony
 	$(BIN)/veilmatch demo $(if $(JSON),--json-file $(JSON)) $(if $(filter 1,$(DEMO_DEALERLESS)),--dealerless)
 
-# Where tests have real processes, clocks and lines, one that fails is tried once more, five in a run at most: pytest
-# counts them and shows why. What computes, or attacks, has one try.
-ONE_TRY := attacks capture crypto enumeration evaluation fuzz kernel
-RERUNS := --reruns 1 --max-suite-reruns 5 --rerun-show-tracebacks $(ONE_TRY:%=--rerun-exclude-path=tests/%)
-
+# Of a file with a test that failed there may be a second try, alone: see tests/again.py.
 test: $(INSTALLED)  ## everything that CI runs
 	$(MAKE) --no-print-directory -j 2 check collected tools
-	$(BIN)/python -m pytest $(RERUNS)
+	rm -f .pytest_cache/v/cache/lastfailed
+	$(BIN)/python -m pytest || { [ $$? = 1 ] && $(BIN)/python -m tests.again; }
 
 # Each process of tests would compile all of them, and all that they import, at the same time.
 collected: $(INSTALLED)
