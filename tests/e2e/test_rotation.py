@@ -188,7 +188,7 @@ def test_a_key_holder_that_dies_is_named_and_nothing_is_lost(old: World) -> None
             old.parties.kill("keyholder-b")
 
     with old.client(pairs=["ab"]) as client, pytest.raises(UnavailableError) as caught:
-        client.rotate(key_id(new_of(old)), progress=kill, timeout_s=6.0)
+        client.rotate(key_id(new_of(old)), progress=kill, timeout_s=20.0)
     assert caught.value.party == "keyholder-b"
     old.restart()
     with old.client() as client:
