@@ -65,32 +65,48 @@ class Signs:
 
 
 class Lookout:
-    """Whether a daemon is lost: it gave no sign of life when it was asked, and none since. ask: asks it."""
+    """Whether a daemon is lost: it gave no sign of life when it was asked, and none since.
 
-    def __init__(self, ask: Sign) -> None:
+    ask: asks it, once for all who wait. heard: whether it has said anything lately, of itself.
+    """
+
+    def __init__(self, ask: Sign, heard: Callable[[], bool] = lambda: False) -> None:
         self._ask = ask
+        self._heard = heard
+        self._asking: asyncio.Task[bool] | None = None
         self._looking: asyncio.Task[None] | None = None
 
     @property
     def is_lost(self) -> bool:
         """Whether nobody should begin to wait for it."""
-        return self._looking is not None and not self._looking.done()
+        return self._looking is not None and not self._looking.done() and not self._heard()
 
     async def given(self) -> bool:
         """Return whether it gives a sign of life. If not it is lost, and asked until it does."""
-        sign = await self._ask()
+        if self._heard():
+            return True
+        if self.is_lost:
+            return False
+        if self._asking is None or self._asking.done():
+            self._asking = about_nothing(self._asked())
+        # Who waits may have waited for long enough before there is an answer: the next one wants to know it.
+        return await asyncio.shield(self._asking)
+
+    async def _asked(self) -> bool:
+        sign = await self._ask() or self._heard()
         if not sign and not self.is_lost:
             self._looking = about_nothing(self._look())
         return sign
 
     async def _look(self) -> None:
-        while not await self._ask():
+        while not (await self._ask() or self._heard()):
             await asyncio.sleep(_CONNECT_AGAIN_S)
 
     def close(self) -> None:
         """Ask no more."""
-        if self._looking is not None:
-            self._looking.cancel()
+        for task in (self._asking, self._looking):
+            if task is not None:
+                task.cancel()
 
 
 def sign_over(channel: grpc.aio.Channel) -> Sign:

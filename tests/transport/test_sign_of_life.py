@@ -223,6 +223,41 @@ async def test_a_daemon_that_gave_no_sign_is_lost_until_it_gives_one() -> None:
     assert await lookout.given()
 
 
+async def test_who_waits_no_longer_leaves_the_question_to_those_who_come() -> None:
+    """Who waits for a message has a limit of its own, which may end before the other one has had its time."""
+    daemon = Daemon(lives=False, takes_s=0.2)
+    lookout = Lookout(daemon.signs.given)
+    with pytest.raises(UnavailableError):
+        await Owing("keyholder-c", ("ab",), lookout.given).pays(owed(60), 0.1)
+    assert not lookout.is_lost
+    await asyncio.sleep(0.2)
+    assert lookout.is_lost
+
+
+async def test_of_one_that_is_lost_nobody_waits_for_another_sign() -> None:
+    daemon = Daemon(lives=False)
+    lookout = Lookout(daemon.signs.given)
+    assert not await lookout.given()
+    daemon.takes_s = 60.0
+    await asyncio.sleep(0.2)
+    async with asyncio.timeout(5):
+        assert not await lookout.given()
+
+
+async def test_one_that_speaks_of_itself_is_not_lost_and_not_asked() -> None:
+    daemon, heard = Daemon(lives=False), False
+    lookout = Lookout(daemon.signs.given, lambda: heard)
+    assert not await lookout.given() and lookout.is_lost
+    heard = True
+    assert not lookout.is_lost and await lookout.given()
+    await asyncio.sleep(0.2)
+    asked = daemon.asked
+    assert await lookout.given() and daemon.asked == asked, "and it is looked for no more"
+    heard = False
+    assert not await lookout.given()
+    lookout.close()
+
+
 async def test_a_lookout_that_is_closed_asks_no_more() -> None:
     daemon = Daemon(lives=False)
     lookout = Lookout(daemon.signs.given)

@@ -67,7 +67,9 @@ class PairLinks:
             for peer, other in self._others.items()
         }
         self._called = {peer: Called(PAIR, me, other, self._bring) for peer, other in self._others.items()}
-        self._lookouts = {peer: Lookout(partial(self._gives_sign, peer)) for peer in self._others}
+        self._lookouts = {
+            peer: Lookout(partial(self._gives_sign, peer), partial(self._is_heard, peer)) for peer in self._others
+        }
         self._owing = {
             peer: Owing(other.name, other.alternatives, self._lookouts[peer].given)
             for peer, other in self._others.items()
@@ -160,11 +162,12 @@ class PairLinks:
         return await self._owing[peer].pays(owed, self._timeout_s + _PEER_SLOWER * worked_s)
 
     async def _gives_sign(self, peer: Party) -> bool:
-        """Whether a peer has said anything lately, on any session, or does so when it is asked."""
-        now = time.monotonic()
-        if any(now - end.heard_at < sign_of_life.ASK_AFTER_S for end in (self._calling[peer], self._called[peer])):
-            return True
         return await self._peers.gives_sign(peer)()
+
+    def _is_heard(self, peer: Party) -> bool:
+        """Whether a peer has said anything lately, on any session."""
+        now = time.monotonic()
+        return any(now - end.heard_at < sign_of_life.ASK_AFTER_S for end in (self._calling[peer], self._called[peer]))
 
     @asynccontextmanager
     async def before_meeting(self, request: Request) -> AsyncIterator[None]:
