@@ -163,9 +163,11 @@ async def one(scratch: Path, mutations: Iterator[Mutation], parameters: Paramete
             seconds = time.perf_counter() - started
             for reader in readers:
                 reader.cancel()
-            await asyncio.gather(*readers, return_exceptions=True)
+            ends = await asyncio.gather(*readers, return_exceptions=True)
             await channel.close()
             await server.stop(0)
+        if failed := [end for end in ends if not isinstance(end, asyncio.CancelledError)]:
+            raise failed[0]  # type: ignore[misc]  # a reader ends by nothing else
         assert (here.state.sequence, here.state.chain) == (there.state.sequence, there.state.chain)
         return {
             "changes": taken.changes,
@@ -186,7 +188,7 @@ async def read(gallery: Gallery, waits: list[float], *, record: bool = False) ->
         started = time.perf_counter()
         async with gallery.lock.shared():
             if record:
-                await gallery.record(0, 0)
+                await gallery.records([(0, 0)])
         waits.append(time.perf_counter() - started)
         await asyncio.sleep(EVERY_S)
 

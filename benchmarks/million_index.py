@@ -78,7 +78,7 @@ def of_index(index: SlotIndex) -> dict[str, Any]:
         index.add(subject, *place)
 
     steps: dict[str, Callable[[], object]] = {
-        "require_us": lambda: index.require(subject), "asked_of_us": lambda: index.asked_of(subject),
+        "require_us": lambda: index.require(subject),
         "allocate_us": lambda: index.allocate(1), "allocate_32_us": lambda: index.allocate(32),
         "enrol_us": change, "erase_us": empty_and_fill,
         "asked_in_a_thread_us": index.asked, "places_in_a_thread_us": index.places,

@@ -34,11 +34,12 @@ from rich.table import Table
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from tests.storage.postgres import PostgresServer
+from veilmatch.crypto.gallery_change import next_chain
 from veilmatch.crypto.parameters import ParameterSet
 from veilmatch.server.matcher.agreement.ballots import Ballot
 from veilmatch.server.matcher.agreement.certificates import PROPOSAL, Certificate, Scope, Vote
 from veilmatch.server.matcher.gallery.disk.store import Store
-from veilmatch.server.matcher.gallery.mutation import Mutation, next_chain
+from veilmatch.server.matcher.gallery.mutation import Mutation
 
 
 @dataclass
