@@ -36,11 +36,20 @@ Sign: TypeAlias = Callable[[], Awaitable[bool]]
 
 
 class Signs:
-    """The signs of life of one daemon, for all who wait for it. ask: asks it. now: a clock that never goes back."""
+    """The signs of life of one daemon, for all who wait for it.
 
-    def __init__(self, ask: Sign, now: Callable[[], float] = time.monotonic) -> None:
+    ask: asks it. now: a clock that never goes back. heard_at: when it last said something that this is not told of.
+    """
+
+    def __init__(
+        self,
+        ask: Sign,
+        now: Callable[[], float] = time.monotonic,
+        heard_at: Callable[[], float] = lambda: float("-inf"),
+    ) -> None:
         self._ask = ask
         self._now = now
+        self._elsewhere_at = heard_at
         self._heard_at = float("-inf")
         self._asking: asyncio.Task[bool] | None = None
 
@@ -48,65 +57,64 @@ class Signs:
         """Note that the daemon has just said something."""
         self._heard_at = self._now()
 
+    @property
+    def has_spoken(self) -> bool:
+        """Whether it has said anything lately."""
+        return self._now() - self._last_at() < ASK_AFTER_S
+
     async def given(self) -> bool:
         """Return whether it has said anything lately, or does so when it is asked."""
-        if self._now() - self._heard_at < ASK_AFTER_S:
+        if self.has_spoken:
             return True
         if self._asking is None or self._asking.done():
-            self._asking = asyncio.create_task(self._asked())
-        # Others may wait for the same answer when this one is done.
+            self._asking = about_nothing(self._asked())
+        # Others may wait for the same answer when this one is done, or come when this one has given up.
         return await asyncio.shield(self._asking)
 
     async def _asked(self) -> bool:
         began = self._now()
         if await self._ask():
             self.heard()
-        return self._heard_at >= began
+        return self._last_at() >= began
+
+    def _last_at(self) -> float:
+        return max(self._heard_at, self._elsewhere_at())
+
+    def close(self) -> None:
+        """Ask no more."""
+        if self._asking is not None:
+            self._asking.cancel()
 
 
-class Lookout:
-    """Whether a daemon is lost: it gave no sign of life when it was asked, and none since.
+class Lookout(Signs):
+    """Signs of life of a daemon that is lost when it gave none as it was asked: it is asked on, until it gives one."""
 
-    ask: asks it, once for all who wait. heard: whether it has said anything lately, of itself.
-    """
-
-    def __init__(self, ask: Sign, heard: Callable[[], bool] = lambda: False) -> None:
-        self._ask = ask
-        self._heard = heard
-        self._asking: asyncio.Task[bool] | None = None
-        self._looking: asyncio.Task[None] | None = None
+    _looking: asyncio.Task[None] | None = None
 
     @property
     def is_lost(self) -> bool:
         """Whether nobody should begin to wait for it."""
-        return self._looking is not None and not self._looking.done() and not self._heard()
+        return self._looking is not None and not self._looking.done() and not self.has_spoken
 
     async def given(self) -> bool:
-        """Return whether it gives a sign of life. If not it is lost, and asked until it does."""
-        if self._heard():
-            return True
-        if self.is_lost:
-            return False
-        if self._asking is None or self._asking.done():
-            self._asking = about_nothing(self._asked())
-        # Who waits may have waited for long enough before there is an answer: the next one wants to know it.
-        return await asyncio.shield(self._asking)
+        """Return whether it gives a sign of life; of one that is lost nobody waits for another one."""
+        return not self.is_lost and await super().given()
 
     async def _asked(self) -> bool:
-        sign = await self._ask() or self._heard()
+        sign = await super()._asked()
         if not sign and not self.is_lost:
             self._looking = about_nothing(self._look())
         return sign
 
     async def _look(self) -> None:
-        while not (await self._ask() or self._heard()):
+        while not await super()._asked():
             await asyncio.sleep(_CONNECT_AGAIN_S)
 
     def close(self) -> None:
-        """Ask no more."""
-        for task in (self._asking, self._looking):
-            if task is not None:
-                task.cancel()
+        """Ask no more, and look for it no more."""
+        super().close()
+        if self._looking is not None:
+            self._looking.cancel()
 
 
 def sign_over(channel: grpc.aio.Channel) -> Sign:

@@ -153,9 +153,9 @@ class Daemon:
 
     def __init__(self, *, lives: bool = True, takes_s: float = 0.05) -> None:
         self.lives, self.takes_s, self.asked = lives, takes_s, 0
-        self.signs = Signs(self._ask)
+        self.signs = Signs(self.ask)
 
-    async def _ask(self) -> bool:
+    async def ask(self) -> bool:
         self.asked += 1
         await asyncio.sleep(self.takes_s)
         return self.lives
@@ -212,7 +212,7 @@ async def test_a_daemon_that_falls_silent_about_all_is_left_by_all() -> None:
 
 async def test_a_daemon_that_gave_no_sign_is_lost_until_it_gives_one() -> None:
     daemon = Daemon(lives=False)
-    lookout = Lookout(daemon.signs.given)
+    lookout = Lookout(daemon.ask)
     assert not lookout.is_lost
     assert not await lookout.given() and lookout.is_lost
     await asyncio.sleep(0.3)
@@ -226,7 +226,7 @@ async def test_a_daemon_that_gave_no_sign_is_lost_until_it_gives_one() -> None:
 async def test_who_waits_no_longer_leaves_the_question_to_those_who_come() -> None:
     """Who waits for a message has a limit of its own, which may end before the other one has had its time."""
     daemon = Daemon(lives=False, takes_s=0.2)
-    lookout = Lookout(daemon.signs.given)
+    lookout = Lookout(daemon.ask)
     with pytest.raises(UnavailableError):
         await Owing("keyholder-c", ("ab",), lookout.given).pays(owed(60), 0.1)
     assert not lookout.is_lost
@@ -236,7 +236,7 @@ async def test_who_waits_no_longer_leaves_the_question_to_those_who_come() -> No
 
 async def test_of_one_that_is_lost_nobody_waits_for_another_sign() -> None:
     daemon = Daemon(lives=False)
-    lookout = Lookout(daemon.signs.given)
+    lookout = Lookout(daemon.ask)
     assert not await lookout.given()
     daemon.takes_s = 60.0
     await asyncio.sleep(0.2)
@@ -245,22 +245,22 @@ async def test_of_one_that_is_lost_nobody_waits_for_another_sign() -> None:
 
 
 async def test_one_that_speaks_of_itself_is_not_lost_and_not_asked() -> None:
-    daemon, heard = Daemon(lives=False), False
-    lookout = Lookout(daemon.signs.given, lambda: heard)
+    daemon, heard_at = Daemon(lives=False), float("-inf")
+    lookout = Lookout(daemon.ask, heard_at=lambda: heard_at)
     assert not await lookout.given() and lookout.is_lost
-    heard = True
+    heard_at = float("inf")
     assert not lookout.is_lost and await lookout.given()
     await asyncio.sleep(0.2)
     asked = daemon.asked
     assert await lookout.given() and daemon.asked == asked, "and it is looked for no more"
-    heard = False
+    heard_at = float("-inf")
     assert not await lookout.given()
     lookout.close()
 
 
 async def test_a_lookout_that_is_closed_asks_no_more() -> None:
     daemon = Daemon(lives=False)
-    lookout = Lookout(daemon.signs.given)
+    lookout = Lookout(daemon.ask)
     await lookout.given()
     lookout.close()
     await asyncio.sleep(0.2)

@@ -11,7 +11,6 @@ pairs that could serve instead.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
@@ -24,7 +23,6 @@ from veilmatch.protos.v1 import keyholder_pb2 as pb
 from veilmatch.server.ground.own_failures import Self, own_failures
 from veilmatch.server.ground.request_id import about_nothing
 from veilmatch.server.keyholder.peers import Peers, others_of, party_name
-from veilmatch.server.transport import sign_of_life
 from veilmatch.server.transport.links import Rendezvous, require_subject
 from veilmatch.server.transport.renewed import Renewal
 from veilmatch.server.transport.sign_of_life import Lookout, Owing
@@ -68,7 +66,8 @@ class PairLinks:
         }
         self._called = {peer: Called(PAIR, me, other, self._bring) for peer, other in self._others.items()}
         self._lookouts = {
-            peer: Lookout(partial(self._gives_sign, peer), partial(self._is_heard, peer)) for peer in self._others
+            peer: Lookout(partial(self._gives_sign, peer), heard_at=partial(self._heard_at, peer))
+            for peer in self._others
         }
         self._owing = {
             peer: Owing(other.name, other.alternatives, self._lookouts[peer].given)
@@ -164,10 +163,9 @@ class PairLinks:
     async def _gives_sign(self, peer: Party) -> bool:
         return await self._peers.gives_sign(peer)()
 
-    def _is_heard(self, peer: Party) -> bool:
-        """Whether a peer has said anything lately, on any session."""
-        now = time.monotonic()
-        return any(now - end.heard_at < sign_of_life.ASK_AFTER_S for end in (self._calling[peer], self._called[peer]))
+    def _heard_at(self, peer: Party) -> float:
+        """When a peer last said anything, on any session, by the monotonic clock."""
+        return max(self._calling[peer].heard_at, self._called[peer].heard_at)
 
     @asynccontextmanager
     async def before_meeting(self, request: Request) -> AsyncIterator[None]:
